@@ -1,0 +1,237 @@
+"""The log the daemon reads and writes, as one small port with two engines: `embedded` and `kafka`.
+
+A log holds an input topic of one or more partitions, output topics, a changelog of one partition, and a
+consumer group's offsets; it can write outputs, changelog and offsets in one transaction. The port carries
+bytes; what they mean is `log.wire`'s business. What both engines promise is written at each method and
+tested by one suite, tests/port.
+
+Life of an owner, in this order and again after every error:
+    acquire → read_changelog → seek → (poll → transaction)* → close
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dugs_stream.records import ChangelogPosition, Headers, Sample
+
+__all__ = [
+    "BatchLimits",
+    "Committed",
+    "Flushed",
+    "Log",
+    "LogReader",
+    "LogWriter",
+    "Message",
+    "Outgoing",
+    "Ownership",
+    "Polled",
+    "Staged",
+    "Stop",
+    "TopicNames",
+    "Transaction",
+]
+
+Stop = Callable[[], bool]
+"""Asked often by whatever waits; True ends the wait early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record to write, or one read back from an output topic or the changelog."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message and the topic it goes to; outputs have one partition (0) when this project made them."""
+
+    topic: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The topics and the group of one deployment."""
+
+    input: str
+    group: str
+    unique: str
+    changelog: str
+    dead_letter: str
+    decisions: str | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Every topic the daemon writes to, the changelog last."""
+        named = (self.unique, self.dead_letter, self.decisions, self.changelog)
+        return tuple(topic for topic in named if topic is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a micro-batch is full: any of the three ends the wait.
+
+    A single record larger than `bytes` is still returned, alone.
+    """
+
+    records: int
+    wait_ms: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What `acquire` found, read after every other writer was fenced off.
+
+    changelog_start, changelog_end  first position still there, and the end to replay to (exclusive)
+    committed      the group's committed offset per partition; partitions never committed are absent
+    beginnings, ends  per input partition, the first offset still there and the next one to be written
+    """
+
+    changelog_start: ChangelogPosition
+    changelog_end: ChangelogPosition
+    committed: Mapping[int, int]
+    beginnings: Mapping[int, int]
+    ends: Mapping[int, int]
+    input_topic_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """A micro-batch, and the membership it was polled under.
+
+    samples       in deciding order: by (partition, offset)
+    next_offsets  for the partitions of this batch only: the offset after its last record
+    membership    the engine's own proof of ownership at that moment; opaque to others
+    """
+
+    samples: tuple[Sample, ...]
+    next_offsets: Mapping[int, int]
+    membership: object = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to decide."""
+        return not self.samples
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """Proof that every message of the transaction was confirmed, one by one."""
+
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Proof that the offsets are in the transaction too."""
+
+    next_offsets: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Proof that the transaction is committed; `changelog_end` is the changelog's end after it."""
+
+    next_offsets: Mapping[int, int]
+    changelog_end: ChangelogPosition
+
+
+class Transaction(Protocol):
+    """One open transaction. Each step takes what the step before returned, so the order type-checks."""
+
+    def publish(self, outgoing: Sequence[Outgoing]) -> Flushed:
+        """Write all messages in order and wait until every single one is confirmed.
+
+        Raises TransactionAbortedError or OwnershipLostError; then nothing of it will ever be visible.
+        """
+
+    def stage_offsets(self, flushed: Flushed, next_offsets: Mapping[int, int]) -> Staged:
+        """Put the group's offsets into the transaction, under the membership of the polled batch."""
+
+    def commit(self, staged: Staged) -> Committed:
+        """Make messages and offsets visible together.
+
+        Raises OutcomeUnknownError where it cannot tell whether they are; a commit that does not return in
+        time ends the process with exit code 70 instead.
+        """
+
+
+class Log(Protocol):
+    """The port. One object, one thread; nothing here is safe to call from two threads."""
+
+    def prepare(self) -> None:
+        """Reach the log, make missing topics (where allowed) and refuse topics that break a promise.
+
+        Raises LogUnavailableError while the log does not answer, ConfigurationError for topics as they are.
+        Idempotent.
+        """
+
+    def acquire(self, stop: Stop) -> Ownership | None:
+        """Wait until this process owns every input partition, then fence off all other writers.
+
+        Blocks without limit, asking `stop` at least twice a second; None when it said so. After it
+        returns, no transaction begun by anyone else can commit. Raises LogUnavailableError.
+        """
+
+    def read_changelog(
+        self, start: ChangelogPosition, end: ChangelogPosition
+    ) -> Iterator[tuple[ChangelogPosition, Message]]:
+        """Committed changelog messages from `start` up to `end` (exclusive), each with its own position.
+
+        Aborted messages and the engine's markers are passed over; `start` may name a position that
+        compaction removed. Raises LogUnavailableError when the end is not reached in time.
+        """
+
+    def seek(self, next_offsets: Mapping[int, int]) -> None:
+        """Set the next offset to poll of every input partition; there is no other source of positions."""
+
+    def poll(self, limits: BatchLimits) -> Polled:
+        """The next micro-batch, empty when nothing came within limits.wait_ms. Moves the positions on.
+
+        Raises OwnershipLostError when the membership changed or a record lies below the expected offset.
+        """
+
+    def transaction(self, polled: Polled) -> AbstractContextManager[Transaction]:
+        """Begin a transaction under the membership of `polled`; leaving it without a commit aborts it."""
+
+    def input_bounds(self) -> tuple[Mapping[int, int], Mapping[int, int]]:
+        """Beginnings and ends of the input partitions, now. May be asked at any time after `prepare`."""
+
+    def close(self) -> None:
+        """Give ownership back and let go of files and connections. Not guaranteed to be called."""
+
+
+class LogWriter(Protocol):
+    """Puts records onto a topic, from any number of processes beside the daemon."""
+
+    def send(self, topic: str, message: Message) -> None:
+        """Queue one message; the engine picks the partition (by key where there is one)."""
+
+    def flush(self) -> None:
+        """Return when everything queued is stored; raises LogError where any of it is not."""
+
+    def close(self) -> None:
+        """Flush and let go."""
+
+
+class LogReader(Protocol):
+    """Reads committed records of a topic without a group and without side effects."""
+
+    def read(self, topic: str, *, follow: bool, stop: Stop) -> Iterator[Sample]:
+        """Every committed record from the beginning, each partition in order.
+
+        Ends at the end as of the call, or with `follow` goes on until `stop` says so.
+        Raises ConfigurationError where there is no such topic.
+        """
+
+    def close(self) -> None:
+        """Let go of files and connections."""

@@ -1,0 +1,164 @@
+"""The facts that travel through the house: a sample comes in, a decision goes out.
+
+Frozen records and the words they use; nothing here does I/O, computes or decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "ChangelogPosition",
+    "ChangelogRow",
+    "Decision",
+    "Headers",
+    "Judgement",
+    "LabelSource",
+    "Reason",
+    "Rejection",
+    "Sample",
+    "Sequence",
+    "Trailer",
+    "Verdict",
+]
+
+Sequence = NewType("Sequence", int)
+"""The number of a unique: counts accepted uniques from 0, without a hole."""
+
+ChangelogPosition = NewType("ChangelogPosition", int)
+"""A place in the changelog: the offset of the next changelog message to read."""
+
+Headers = tuple[tuple[str, bytes | None], ...]
+"""Record headers in their order; names may repeat, a received value may be None."""
+
+
+class Verdict(StrEnum):
+    """What was decided of a sample; every record gets exactly one."""
+
+    UNIQUE = "unique"
+    DUPLICATE = "duplicate"
+    NO_GRADIENT = "no_gradient"
+    REJECTED = "rejected"
+
+
+class Reason(StrEnum):
+    """Why a record was rejected; a closed set, since it is a metric label and a header."""
+
+    EMPTY = "empty"
+    TOO_LARGE = "too_large"
+    UNDECODABLE = "undecodable"
+    WRONG_SHAPE = "wrong_shape"
+    LABEL_MISSING = "label_missing"
+    LABEL_UNKNOWN = "label_unknown"
+    LABEL_OUT_OF_RANGE = "label_out_of_range"
+    NOT_FINITE = "not_finite"
+    MODEL_ERROR = "model_error"
+
+
+class LabelSource(StrEnum):
+    """Where a label came from: the record, or the model's own prediction."""
+
+    GIVEN = "given"
+    PREDICTED = "predicted"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One record as it lies on the input topic, undecoded."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp_ms: int | None = None
+
+    @property
+    def id(self) -> str:
+        """The record's name in every event: topic/partition/offset."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a record could not be judged: a reason of the closed set, and a sentence for people."""
+
+    reason: Reason
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The verdict on one sample and what explains it; None where a field has no meaning.
+
+    similarity     float64 cosine to the nearest unique; None for the first unique, no_gradient, rejected
+    nearest        sequence number of that unique
+    sequence       the sample's own number where it is unique
+    gradient_norm  norm of the projected gradient; None for rejected
+    similarity_bound  certified upper bound on the similarity, where only a bound was asked for
+    """
+
+    verdict: Verdict
+    similarity: float | None = None
+    nearest: Sequence | None = None
+    sequence: Sequence | None = None
+    gradient_norm: float | None = None
+    similarity_bound: float | None = None
+    rejection: Rejection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A sample with its decision and all that an event says of the two.
+
+    vector is the projected unit gradient, (k,) float32, kept where the verdict is unique.
+    nearest_id is the record id of the nearest unique.
+    """
+
+    sample: Sample
+    decision: Decision
+    time_ms: int
+    threshold: float
+    label: int | None = None
+    label_name: str | None = None
+    label_source: LabelSource | None = None
+    nearest_id: str | None = None
+    vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogRow:
+    """One accepted unique as the changelog keeps it: its number, its whole event, its vector (k,) float32."""
+
+    sequence: Sequence
+    event: Mapping[str, Any]
+    vector: NDArray[np.float32] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """The last message of every transaction: what is true once it is committed.
+
+    uniques        how many rows the changelog holds up to here
+    checksum       hex SHA-256 chained over all rows up to here
+    next_offsets   per input partition, the offset of the next record to decide
+    batch_ranges   per input partition of this batch, first and last offset decided (inclusive)
+    """
+
+    uniques: int
+    checksum: str
+    next_offsets: Mapping[int, int]
+    batch_ranges: Mapping[int, tuple[int, int]]
+    fingerprint: str
+    threshold: float
+    min_gradient_norm: float
+    input_topic: str
+    input_topic_id: str
+    group: str
