@@ -1,0 +1,135 @@
+"""What the two engines of the log can be told: the YAML blocks `log.embedded` and `log.kafka`.
+
+Data only: nothing is opened, created or read here. The Kafka keys are a closed list under kafka-python's own
+names; those that exactly-once depends on are not in it (`KEYS_OWNED_BY_EXACTLY_ONCE` says which and why).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["KEYS_OWNED_BY_EXACTLY_ONCE", "EmbeddedSettings", "KafkaSettings"]
+
+KEYS_OWNED_BY_EXACTLY_ONCE: Mapping[str, str] = MappingProxyType(
+    {
+        "acks": "every message must be confirmed by all in-sync replicas",
+        "auto_offset_reset": "positions come from the changelog's trailer, or from input.start",
+        "enable_auto_commit": "offsets are committed inside the transaction",
+        "enable_idempotence": "a transaction needs it",
+        "group_id": "it is input.group",
+        "group_instance_id": "a static member would never hand ownership back",
+        "isolation_level": "only committed records may be read",
+        "max_in_flight_requests_per_connection": "order within a topic depends on it",
+        "partition_assignment_strategy": "one member owns every partition",
+        "retries": "a delivery is retried until its deadline, then the transaction is aborted",
+        "transaction_timeout_ms": "it is chosen to fit the deadlines of the commit",
+        "transactional_id": "it is derived from the group and the changelog topic",
+    }
+)
+"""kafka-python keys that no configuration may set, each with the reason: a wrong value would lose or double."""
+
+
+class EmbeddedSettings(BaseModel):
+    """The log in one SQLite file: no broker, one daemon, any number of writers and readers.
+
+    keep_decided_hours  decided input older than this is pruned, so that the default does not fill the disk;
+                        0 prunes at once. The changelog and the outputs are never pruned.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path = Path("dugs-data/log.db")
+    # A week: long enough to look at last weekend's rejected records, short enough for a laptop's disk.
+    keep_decided_hours: float = Field(default=168.0, ge=0.0, allow_inf_nan=False)
+
+
+class KafkaSettings(BaseModel):
+    """How to reach a Kafka cluster, under kafka-python's names.
+
+    create_topics        missing topics are made with the right settings; False: they are refused by name
+    replication_factor   of topics made here; -1 is the cluster's default
+    input_partitions     of an input topic made here; one partition keeps the whole input in one order
+    session_timeout_ms   how long a silent owner keeps the input before a standby takes over
+    *_file               a secret's own file: read when connecting, never printed
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bootstrap_servers: tuple[str, ...] = Field(default=("localhost:9092",), min_length=1)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    create_topics: bool = True
+    replication_factor: int = Field(default=-1, ge=-1)
+    input_partitions: int = Field(default=1, ge=1)
+    # 10 s: three missed heartbeats and a pause of the machine; the broker refuses less than 6 s by default.
+    session_timeout_ms: int = Field(default=10_000, ge=1_000)
+    client_id: str = Field(default="dugs", min_length=1)
+
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI"] | None = None
+    sasl_plain_username: str | None = None
+    sasl_plain_password: SecretStr | None = None
+    sasl_plain_password_file: Path | None = None
+    sasl_kerberos_service_name: str | None = None
+    sasl_kerberos_domain_name: str | None = None
+
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_crlfile: Path | None = None
+    ssl_password: SecretStr | None = None
+    ssl_password_file: Path | None = None
+    ssl_ciphers: str | None = None
+    ssl_check_hostname: bool = True
+
+    @field_validator("bootstrap_servers", mode="before")
+    @classmethod
+    def _split_a_string(cls, servers: Any) -> Any:
+        """Accept "a:9092,b:9092", as an environment variable gives it."""
+        if isinstance(servers, str):
+            return tuple(part.strip() for part in servers.split(",") if part.strip())
+        return servers
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _are_host_and_port(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for server in servers:
+            host, _, port = server.rpartition(":")
+            if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:  # noqa: PLR2004 (the last TCP port)
+                raise ValueError(f"{server!r} is not host:port; write for example localhost:9092")
+        return servers
+
+    @field_validator("replication_factor")
+    @classmethod
+    def _is_a_factor(cls, factor: int) -> int:
+        if factor == 0:
+            raise ValueError("0 copies cannot be kept; write -1 for the cluster's default, or 1 and above")
+        return factor
+
+    @model_validator(mode="after")
+    def _security_is_complete(self) -> Self:
+        uses_sasl = self.security_protocol.startswith("SASL")
+        if uses_sasl and self.sasl_mechanism is None:
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism")
+        if not uses_sasl and self.sasl_mechanism is not None:
+            raise ValueError(
+                f"sasl_mechanism {self.sasl_mechanism} has no effect under security_protocol "
+                f"{self.security_protocol}; write SASL_PLAINTEXT or SASL_SSL"
+            )
+        if self.sasl_plain_password is not None and self.sasl_plain_password_file is not None:
+            raise ValueError("give sasl_plain_password or sasl_plain_password_file, not both")
+        if self.ssl_password is not None and self.ssl_password_file is not None:
+            raise ValueError("give ssl_password or ssl_password_file, not both")
+        needs_password = uses_sasl and self.sasl_mechanism != "GSSAPI"
+        has_password = self.sasl_plain_password is not None or self.sasl_plain_password_file is not None
+        if needs_password and (self.sasl_plain_username is None or not has_password):
+            raise ValueError(
+                f"sasl_mechanism {self.sasl_mechanism} needs sasl_plain_username and sasl_plain_password "
+                "(or sasl_plain_password_file)"
+            )
+        return self
