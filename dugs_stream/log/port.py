@@ -200,6 +200,13 @@ class Log(Protocol):
         Raises OwnershipLostError when the membership changed or a record lies below the expected offset.
         """
 
+    def positions(self) -> Mapping[int, int]:
+        """Per input partition, the next offset that `poll` will look at.
+
+        It passes over what holds no record (markers, aborted messages), so that position == end means
+        that there is nothing left to poll; `end - position` is the lag.
+        """
+
     def transaction(self, polled: Polled) -> AbstractContextManager[Transaction]:
         """Begin a transaction under the membership of `polled`; leaving it without a commit aborts it."""
 
