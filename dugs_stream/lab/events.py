@@ -1,0 +1,84 @@
+"""What does an event say? The fields the lab reads, as a typed record.
+
+An event is the JSON object of the output topics; unknown fields are passed over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dugs_stream.records import Verdict
+
+__all__ = ["Judged", "count_verdicts", "duplicates_by_unique", "judged", "uniques_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One record's verdict; None where the event has null.
+
+    nearest  sequence number of the unique of highest similarity
+    label    class number the loss used: given, or predicted by the model
+    key      the record's key as the event spells it
+    """
+
+    id: str
+    verdict: Verdict
+    key: str | None = None
+    label: int | None = None
+    label_name: str | None = None
+    sequence: int | None = None
+    similarity: float | None = None
+    nearest: int | None = None
+    gradient_norm: float | None = None
+    threshold: float | None = None
+
+    @property
+    def class_name(self) -> str | None:
+        """The class as people read it: its name where there is one, else its number."""
+        if self.label_name is not None:
+            return self.label_name
+        return None if self.label is None else str(self.label)
+
+
+def judged(event: Mapping[str, Any]) -> Judged:
+    """The event as a record; KeyError where `id` or `type` is missing."""
+    nearest = event.get("nearest") or {}
+    source = event.get("source") or {}
+    return Judged(
+        id=event["id"],
+        verdict=Verdict(event["type"]),
+        key=source.get("key"),
+        label=event.get("label"),
+        label_name=event.get("label_name"),
+        sequence=event.get("sequence"),
+        similarity=event.get("similarity"),
+        nearest=nearest.get("sequence"),
+        gradient_norm=event.get("gradient_norm"),
+        threshold=event.get("threshold"),
+    )
+
+
+def count_verdicts(records: Iterable[Judged]) -> dict[Verdict, int]:
+    """How many of each verdict, all four named, in the order of `Verdict`."""
+    counts = Counter(record.verdict for record in records)
+    return {verdict: counts[verdict] for verdict in Verdict}
+
+
+def uniques_of(records: Iterable[Judged]) -> list[Judged]:
+    """The uniques in order of discovery (by sequence number)."""
+    found = [(record.sequence, record) for record in records if record.verdict is Verdict.UNIQUE]
+    return [record for _, record in sorted(found, key=lambda pair: -1 if pair[0] is None else pair[0])]
+
+
+def duplicates_by_unique(records: Iterable[Judged]) -> dict[int, list[Judged]]:
+    """Per unique that absorbed any, its duplicates from the most to the least similar."""
+    groups: dict[int, list[Judged]] = {}
+    for record in records:
+        if record.verdict is Verdict.DUPLICATE and record.nearest is not None:
+            groups.setdefault(record.nearest, []).append(record)
+    for group in groups.values():
+        group.sort(key=lambda record: -(record.similarity or 0.0))
+    return groups
