@@ -1,0 +1,91 @@
+"""The embedded engine under the contract suite: one SQLite file in the test's own folder."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dugs_stream.log.embedded import EmbeddedLog, EmbeddedReader, EmbeddedWriter
+from dugs_stream.log.port import Log, LogReader, LogWriter, TopicNames
+from dugs_stream.log.settings import EmbeddedSettings
+
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["EmbeddedEngine", "embedded_engine_from", "open_embedded_engine"]
+
+
+def _fresh_names() -> TopicNames:
+    unique = uuid.uuid4().hex[:8]
+    return TopicNames(
+        input=f"samples-{unique}",
+        group=f"group-{unique}",
+        unique=f"unique-{unique}",
+        changelog=f"changelog-{unique}",
+        dead_letter=f"dead-letter-{unique}",
+        decisions=f"decisions-{unique}",
+    )
+
+
+@dataclass
+class EmbeddedEngine:
+    """A deployment on one file. Takeover needs the owner's lock file to be free, or to be gone."""
+
+    path: Path
+    topics: TopicNames
+    partitions: int = 1
+    name: str = "embedded"
+    # A lock is retried every 50 ms; seconds are for a machine that does other things as well.
+    takeover_seconds: float = 10.0
+    null_header_value: bytes | None = None
+    _made: list[Log | LogWriter | LogReader] = field(default_factory=list)
+
+    @property
+    def settings(self) -> EmbeddedSettings:
+        return EmbeddedSettings(path=self.path)
+
+    def make_log(self) -> EmbeddedLog:
+        log = EmbeddedLog(self.settings, self.topics, input_partitions=self.partitions)
+        self._made.append(log)
+        return log
+
+    def writer(self) -> EmbeddedWriter:
+        writer = EmbeddedWriter(self.settings)
+        self._made.append(writer)
+        return writer
+
+    def reader(self) -> EmbeddedReader:
+        reader = EmbeddedReader(self.settings)
+        self._made.append(reader)
+        return reader
+
+    def depose(self, log: Log) -> None:
+        """Remove the lock file, as somebody might by hand: the next one locks a new file, the old one is not told."""
+        self.path.with_name(self.path.name + ".owner").unlink()
+
+    def description(self) -> str:
+        return json.dumps({"path": str(self.path), "topics": asdict(self.topics), "partitions": self.partitions})
+
+    def close(self) -> None:
+        while self._made:
+            self._made.pop().close()
+
+
+@contextmanager
+def open_embedded_engine(request: pytest.FixtureRequest, partitions: int) -> Iterator[EmbeddedEngine]:
+    folder: Path = request.getfixturevalue("tmp_path")
+    engine = EmbeddedEngine(folder / "log.db", _fresh_names(), partitions)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def embedded_engine_from(description: str) -> EmbeddedEngine:
+    facts = json.loads(description)
+    return EmbeddedEngine(Path(facts["path"]), TopicNames(**facts["topics"]), facts["partitions"])
