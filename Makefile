@@ -1,0 +1,69 @@
+# The workshop's few verbs. Each sets up what it needs under .venv and .cache, without root, and can be repeated.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUNTIME := $(VENV)/.ready-demo
+WORKSHOP := $(VENV)/.ready-workshop
+ROUNDS ?= 20
+OUT ?= demo-out
+
+.PHONY: help demo test test-fast lint format bench bench-daemon faults broker picture clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
+
+demo: $(RUNTIME) ## real digits through AlexNet on the embedded log; leaves pictures in demo-out/
+	$(BIN)/dugs demo --out $(OUT)
+
+test: $(WORKSHOP) ## every test, the real Kafka broker included (JDK 17+ and Maven)
+	$(BIN)/python -m pytest
+
+test-fast: $(WORKSHOP) ## every test that needs no broker
+	$(BIN)/python -m pytest -m "not broker"
+
+lint: $(WORKSHOP) ## style, format, types, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell dugs_stream tests benchmarks config README.md CHANGELOG.md CONTRIBUTING.md
+
+format: $(WORKSHOP) ## let ruff format and sort
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(WORKSHOP) ## the benchmark table, as ratios measured in this run
+	$(BIN)/python -m benchmarks
+
+bench-daemon: $(WORKSHOP) ## the daemon on a real Kafka broker against the bare projection loop
+	$(BIN)/python -m benchmarks.daemon_on_kafka
+
+faults: $(WORKSHOP) ## kill -9 rounds on both engines; ROUNDS=n
+	DUGS_FAULT_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m faults
+
+broker: $(WORKSHOP) ## a throwaway Kafka broker in the foreground, for trying config/kafka.yaml
+	$(BIN)/python -m tests.support.broker
+
+picture: $(RUNTIME) ## rebuild the picture of the README from a fresh demo
+	$(BIN)/dugs demo --out $(OUT)
+	cp $(OUT)/uniques.png docs/uniques.png
+
+clean: ## forget environment, caches and demo output
+	rm -rf $(VENV) .cache demo-out dugs-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dugs-stream needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing dugs-stream and PyTorch into $(VENV) (a few minutes, once) …" >&2
+	$(PIP) install --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(WORKSHOP): $(RUNTIME)
+	@echo "Installing the test and lint tools into $(VENV) …" >&2
+	$(PIP) install --constraint constraints.txt --editable '.[demo,test,lint]'
+	@touch $@

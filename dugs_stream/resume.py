@@ -1,0 +1,131 @@
+"""From which offsets does a new owner go on? The trailer knows; the group's offsets must agree.
+
+Pure: facts in, offsets and remarks out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from dugs_stream.errors import ChangelogError
+from dugs_stream.records import Trailer
+
+__all__ = ["Deployment", "InputTopic", "Resumption", "check_trailer", "resume"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputTopic:
+    """The input as the log shows it now: first offset still there and next to be written, per partition."""
+
+    name: str
+    id: str
+    beginnings: Mapping[int, int]
+    ends: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What this run is configured to be; a changelog of another one is refused."""
+
+    group: str
+    fingerprint: str
+    threshold: float
+    min_gradient_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Next offset of every input partition, and what an operator should know about how it was found."""
+
+    next_offsets: Mapping[int, int]
+    remarks: tuple[str, ...] = ()
+
+
+def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -> tuple[str, ...]:
+    """Refuse a changelog that belongs to another model, group or input; remark on changed thresholds.
+
+    Raises ChangelogError, each with its way out.
+    """
+    if trailer.fingerprint != deployment.fingerprint:
+        raise ChangelogError(
+            f"The changelog was written with model {trailer.fingerprint}, the configuration names "
+            f"{deployment.fingerprint}. Cosines of two models, projections or seeds cannot be compared. Give the "
+            "old model and gradient settings, or start a new list: a new output.changelog_topic and state.dir, "
+            "and a new input.group to judge old records again."
+        )
+    if (trailer.input_topic, trailer.group) != (topic.name, deployment.group):
+        raise ChangelogError(
+            f"The changelog belongs to input {trailer.input_topic!r} read by group {trailer.group!r}, not to "
+            f"{topic.name!r} read by {deployment.group!r}. Give this deployment its own output.changelog_topic "
+            "and state.dir, or set input.topic and input.group back."
+        )
+    if trailer.input_topic_id != topic.id:
+        raise ChangelogError(
+            f"The input topic {topic.name!r} is not the one this changelog was made from: its id is {topic.id}, the "
+            f"changelog's is {trailer.input_topic_id}. It was deleted and created again, so old offsets mean "
+            "nothing. Start a new list: a new output.changelog_topic, state.dir and input.group."
+        )
+    remarks = []
+    for name, then, now in (
+        ("threshold", trailer.threshold, deployment.threshold),
+        ("min_gradient_norm", trailer.min_gradient_norm, deployment.min_gradient_norm),
+    ):
+        if then != now:
+            remarks.append(f"selection.{name} was {then} so far and is {now} from now on")
+    return tuple(remarks)
+
+
+def resume(
+    trailer: Trailer | None,
+    committed: Mapping[int, int],
+    topic: InputTopic,
+    start: Literal["earliest", "latest"],
+) -> Resumption:
+    """The next offset of every partition.
+
+    With a trailer its offsets hold: a group without offsets (they expire) is remarked on, different
+    ones are refused; a partition the trailer does not know is new and is read from its beginning.
+    Without one: what the group committed, else `start`. Raises ChangelogError.
+    """
+    if trailer is None:
+        default = topic.beginnings if start == "earliest" else topic.ends
+        return Resumption(
+            {partition: committed.get(partition, default[partition]) for partition in topic.ends}
+        )
+    remarks: list[str] = []
+    offsets: dict[int, int] = {}
+    for partition, end in topic.ends.items():
+        beginning = topic.beginnings[partition]
+        place = f"{topic.name}/{partition}"
+        if partition not in trailer.next_offsets:
+            offsets[partition] = beginning
+            remarks.append(f"{place} is new: read from its beginning, {beginning}")
+            continue
+        offset = trailer.next_offsets[partition]
+        if partition not in committed:
+            remarks.append(
+                f"the group has no offset for {place} (they expire): going on from the trailer's, {offset}"
+            )
+        elif committed[partition] != offset:
+            raise _disagreement(place, offset, committed[partition])
+        if offset > end:
+            raise ChangelogError(
+                f"{place} ends at {end}, but {offset} records of it were decided: it was truncated or made anew. Start "
+                "a new list: a new output.changelog_topic, state.dir and input.group."
+            )
+        if offset < beginning:
+            remarks.append(
+                f"{place}: retention deleted {beginning - offset} records before they were decided"
+            )
+        offsets[partition] = max(offset, beginning)
+    return Resumption(offsets, tuple(remarks))
+
+
+def _disagreement(place: str, decided: int, committed: int) -> ChangelogError:
+    return ChangelogError(
+        f"The changelog says that {place} is decided up to {decided}, the group's offset says {committed}: somebody "
+        "moved it. Going on could lose records or decide them twice. Stop every instance and put the group's "
+        "offset back, or accept it as it is with `dugs index adopt-offsets`."
+    )

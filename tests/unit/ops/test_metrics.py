@@ -1,0 +1,103 @@
+"""The metrics that dashboards and alerts rely on, by their names."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from dugs_stream.ops.metrics import BuildFacts, Metrics, Role, Stage
+from dugs_stream.records import Decision, Judgement, Reason, Rejection, Sample, Sequence, Verdict
+
+PROMISED = [
+    'dugs_records_total{verdict="unique"}',
+    'dugs_records_total{verdict="rejected"}',
+    "dugs_stage_duration_seconds_bucket",
+    "dugs_similarity_bucket",
+    "dugs_gradient_norm_bucket",
+    "dugs_index_uniques",
+    "dugs_index_bytes",
+    'dugs_consumer_lag_records{partition="0",topic="in"}',
+    "dugs_batch_records_bucket",
+    'dugs_commits_total{outcome="committed"}',
+    'dugs_commits_total{outcome="aborted"}',
+    'dugs_recoveries_total{reason="start"}',
+    "dugs_recovery_duration_seconds_bucket",
+    "dugs_snapshot_age_seconds",
+    'dugs_rejected_total{reason="undecodable"}',
+    "dugs_up_to_date",
+    'dugs_role{role="owner"}',
+    "dugs_build_info{",
+]
+
+
+def judged(offset: int, decision: Decision) -> Judgement:
+    """A judgement of a record at this offset."""
+    return Judgement(Sample("in", 0, offset, None, b"x"), decision, time_ms=0, threshold=0.3)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """A registry of this test alone."""
+    return CollectorRegistry()
+
+
+def test_every_promised_name_is_exposed(registry: CollectorRegistry) -> None:
+    """After one batch, one recovery and one look at the lag, all names of the contract are on the page."""
+    metrics = Metrics(registry)
+    metrics.batch_committed([judged(0, Decision(Verdict.UNIQUE, sequence=Sequence(0), gradient_norm=1.0))])
+    metrics.recovered("start", 0.1)
+    metrics.lag_changed("in", {0: 3}, 256)
+    metrics.built(BuildFacts("1", "alexnet", "sha256:ab", 2048, 0.3, "cpu"))
+
+    page = generate_latest(registry).decode()
+
+    assert [name for name in PROMISED if name not in page] == []
+
+
+def test_closed_sets_start_at_zero(registry: CollectorRegistry) -> None:
+    """A rate over dead letters needs a point before the first one."""
+    Metrics(registry)
+
+    for reason in Reason:
+        assert registry.get_sample_value("dugs_rejected_total", {"reason": reason.value}) == 0
+    for stage in Stage:
+        assert registry.get_sample_value("dugs_stage_duration_seconds_count", {"stage": stage.value}) == 0
+
+
+def test_rejected_record_is_counted_by_reason_and_not_by_similarity(registry: CollectorRegistry) -> None:
+    """What has no similarity leaves no mark in its histogram."""
+    rejected = Decision(Verdict.REJECTED, rejection=Rejection(Reason.UNDECODABLE, "not an image"))
+    Metrics(registry).batch_committed([judged(0, rejected)])
+
+    assert registry.get_sample_value("dugs_rejected_total", {"reason": "undecodable"}) == 1
+    assert registry.get_sample_value("dugs_records_total", {"verdict": "rejected"}) == 1
+    assert registry.get_sample_value("dugs_similarity_count") == 0
+
+
+@pytest.mark.parametrize(("lag", "expected"), [({0: 0, 1: 0}, 1), ({0: 200, 1: 56}, 1), ({0: 257}, 0)])
+def test_up_to_date_means_lag_within_one_batch(
+    registry: CollectorRegistry, lag: dict[int, int], expected: int
+) -> None:
+    """The sum over partitions is what one micro-batch must be able to clear."""
+    Metrics(registry).lag_changed("in", lag, 256)
+
+    assert registry.get_sample_value("dugs_up_to_date") == expected
+
+
+def test_one_role_at_a_time(registry: CollectorRegistry) -> None:
+    """The role before goes to zero when a new one is taken."""
+    metrics = Metrics(registry)
+    metrics.role_changed(Role.OWNER)
+
+    roles = {role: registry.get_sample_value("dugs_role", {"role": role.value}) for role in Role}
+
+    assert roles == {Role.OWNER: 1, Role.STANDBY: 0, Role.RECOVERING: 0}
+
+
+def test_stage_that_fails_is_timed_too(registry: CollectorRegistry) -> None:
+    """The slow calls are often the failing ones."""
+    metrics = Metrics(registry)
+    with pytest.raises(RuntimeError), metrics.stage(Stage.COMMIT):
+        raise RuntimeError
+
+    assert registry.get_sample_value("dugs_stage_duration_seconds_count", {"stage": "commit"}) == 1

@@ -1,0 +1,114 @@
+"""The HTTP face, asked over a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from dugs_stream.errors import ConfigurationError
+from dugs_stream.ops.metrics import Role
+from dugs_stream.ops.server import HttpServer, build_http
+from dugs_stream.ops.status import Status
+
+EVENTS = [{"sequence": number} for number in range(250)]
+
+
+def page_of(offset: int, limit: int) -> tuple[int, Sequence[Any]]:
+    """A list of uniques to page through."""
+    return len(EVENTS), EVENTS[offset : offset + limit]
+
+
+@pytest.fixture
+def status() -> Status:
+    """A daemon's status as it is before anything was reached."""
+    return Status({"model": "alexnet"})
+
+
+@pytest.fixture
+def client(status: Status) -> Iterator[httpx.Client]:
+    """A client of a server that runs on a port of its own."""
+    registry = CollectorRegistry()
+    Counter("seen", "Seen.", registry=registry).inc()
+    with (
+        HttpServer(build_http(registry, status, page_of), "127.0.0.1", 0) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client,
+    ):
+        yield client
+
+
+def test_alive_before_ready(client: httpx.Client) -> None:
+    """A daemon that waits for its broker is alive, not ready, and says what is missing."""
+    assert client.get("/livez").status_code == 200
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    assert set(answer.json()["missing"]) == {"log", "state"}
+
+
+def test_ready_when_nothing_is_missing(client: httpx.Client, status: Status) -> None:
+    """Readiness is an empty list of what is missing."""
+    status.has("log")
+    status.has("state")
+
+    assert client.get("/readyz").status_code == 200
+
+
+def test_not_ready_again_names_why(client: httpx.Client, status: Status) -> None:
+    """A broker that goes away later is on the list again, with its reason."""
+    status.has("state")
+    status.lacks("log", "localhost:9092 does not answer")
+
+    assert client.get("/readyz").json()["missing"] == {"log": "localhost:9092 does not answer"}
+
+
+def test_metrics_speak_both_formats(client: httpx.Client) -> None:
+    """Prometheus text by default, OpenMetrics when asked."""
+    plain = client.get("/metrics", headers={"accept": "text/plain"})
+    open_metrics = client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+
+    assert "seen_total 1.0" in plain.text
+    assert "openmetrics" in open_metrics.headers["content-type"]
+    assert open_metrics.text.endswith("# EOF\n")
+
+
+def test_status_shows_facts_and_role(client: httpx.Client, status: Status) -> None:
+    """What was learned is shown beside the role."""
+    status.role_changed(Role.OWNER)
+    status.learned(uniques=3)
+
+    facts = client.get("/api/status").json()
+
+    assert (facts["role"], facts["uniques"], facts["model"], facts["ready"]) == ("owner", 3, "alexnet", False)
+
+
+def test_uniques_are_paged(client: httpx.Client) -> None:
+    """Offset and limit cut the list; the total is the whole."""
+    page = client.get("/api/uniques", params={"offset": 240, "limit": 100}).json()
+
+    assert page["total"] == 250
+    assert [event["sequence"] for event in page["items"]] == list(range(240, 250))
+
+
+@pytest.mark.parametrize(
+    "query", [{"offset": "x"}, {"limit": "-1"}, {"limit": "0"}, {"offset": "-1"}, {"limit": "1000000"}]
+)
+def test_nonsense_page_is_refused(client: httpx.Client, query: dict[str, str]) -> None:
+    """A page that cannot be is a 400 with a sentence, not a stack trace or a giant answer."""
+    answer = client.get("/api/uniques", params=query)
+
+    assert answer.status_code == 400
+    assert "offset" in answer.json()["error"]
+
+
+def test_taken_port_is_refused_with_its_name(status: Status) -> None:
+    """A second daemon on one port learns so at once, and how to choose another."""
+    app = build_http(CollectorRegistry(), status, page_of)
+    with HttpServer(app, "127.0.0.1", 0) as first, pytest.raises(ConfigurationError) as refusal:
+        HttpServer(app, "127.0.0.1", first.port)
+
+    assert f"127.0.0.1:{first.port}" in str(refusal.value)
+    assert "http.port" in str(refusal.value)
