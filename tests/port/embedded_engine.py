@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dugs_stream.log.embedded import EmbeddedLog, EmbeddedReader, EmbeddedWriter
+from dugs_stream.log.embedded_owner import lock_path
 from dugs_stream.log.port import Log, LogReader, LogWriter, TopicNames
 from dugs_stream.log.settings import EmbeddedSettings
 
@@ -66,10 +67,12 @@ class EmbeddedEngine:
 
     def depose(self, log: Log) -> None:
         """Remove the lock file, as somebody might by hand: the next one locks a new file, the old one is not told."""
-        self.path.with_name(self.path.name + ".owner").unlink()
+        lock_path(self.path, self.topics.group).unlink()
 
     def description(self) -> str:
-        return json.dumps({"path": str(self.path), "topics": asdict(self.topics), "partitions": self.partitions})
+        return json.dumps(
+            {"path": str(self.path), "topics": asdict(self.topics), "partitions": self.partitions}
+        )
 
     def close(self) -> None:
         while self._made:

@@ -27,7 +27,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """"embedded" or "kafka"."""
+        """Which engine: embedded or kafka."""
 
     @property
     def topics(self) -> TopicNames:

@@ -1,0 +1,229 @@
+"""The log on one SQLite file: the default without a broker, with the same promises as Kafka.
+
+One daemon a group owns the input, until its process ends; any number of processes write and read beside it.
+Commits are atomic and durable (WAL, synchronous=FULL): after kill -9 or a loss of power, all of a transaction
+is there or nothing. The file must lie on a local disk.
+
+Needs no clean-up, and no constructor here touches the disk: files are opened by `prepare`, by the first
+`send` and by `read`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from dugs_stream.errors import ConfigurationError, LogError
+from dugs_stream.log.embedded_errors import translated
+from dugs_stream.log.embedded_gathering import Gathering
+from dugs_stream.log.embedded_owner import Owner, check_epoch
+from dugs_stream.log.embedded_reader import EmbeddedReader
+from dugs_stream.log.embedded_retention import Retention
+from dugs_stream.log.embedded_schema import begin_write, open_file
+from dugs_stream.log.embedded_topics import Topic, bounds, create_topics, find_topic, stored_from
+from dugs_stream.log.embedded_transaction import EmbeddedTransaction, Scope
+from dugs_stream.log.embedded_writer import EmbeddedWriter
+from dugs_stream.log.port import BatchLimits, Message, Ownership, Polled, Stop, TopicNames
+from dugs_stream.log.settings import EmbeddedSettings
+from dugs_stream.records import ChangelogPosition
+
+__all__ = ["EmbeddedLog", "EmbeddedReader", "EmbeddedWriter"]
+
+# Making topics waits for the write lock like any writer.
+_PREPARE_SECONDS = 10.0
+
+# Rows of the changelog read at once: with vectors of 8 KiB some 4 MiB in memory, and a short read transaction.
+_REPLAY_ROWS = 512
+
+
+class EmbeddedLog:
+    """See `port.Log`. One object, one thread: SQLite's connection refuses any other.
+
+    input_partitions  of the input topic, where this log is the first to make it; a topic that exists keeps its own
+    """
+
+    def __init__(self, settings: EmbeddedSettings, topics: TopicNames, *, input_partitions: int = 1) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._input_partitions = input_partitions
+        self._owner = Owner(settings.path, topics.group)
+        self._scope: Scope | None = None
+        self._positions: dict[int, int] | None = None
+        self._polls = 0
+
+    def prepare(self) -> None:
+        """Open the file and make the missing topics, each output with one partition.
+
+        Raises LogUnavailableError while the file stays locked, LogError for a file that is not a log's,
+        ConfigurationError for a changelog of several partitions.
+        """
+        if self._scope is not None:
+            return
+        connection = open_file(self._settings.path, create=True)
+        try:
+            with translated(self._settings.path, "preparing the topics on"):
+                self._create_missing(connection)
+                self._scope = self._open_scope(connection)
+        finally:
+            if self._scope is None:
+                connection.close()
+
+    def acquire(self, stop: Stop) -> Ownership | None:
+        """Wait until no other process owns the input of this group, then raise the epoch and look around.
+
+        The input stays owned until `close`, until the process ends, or until another epoch is found.
+        """
+        scope = self._require_scope()
+        self._positions = None
+        if not self._owner.claim(scope.connection, stop):
+            return None
+        try:
+            with translated(scope.path, "taking ownership on"):
+                ownership = self._look_around(scope)
+                scope.connection.execute("COMMIT")
+        except BaseException:
+            self._owner.release()
+            if scope.connection.in_transaction:
+                scope.connection.execute("ROLLBACK")
+            raise
+        return ownership
+
+    def read_changelog(
+        self, start: ChangelogPosition, end: ChangelogPosition
+    ) -> Iterator[tuple[ChangelogPosition, Message]]:
+        """Committed changelog messages from `start` up to `end`; nothing aborted ever has a position here."""
+        scope = self._require_scope()
+        lane = scope.changelog.lanes[0]
+        at = int(start)
+        while at < end:
+            with translated(scope.path, "reading the changelog from"):
+                rows = list(stored_from(scope.connection, lane, at, end=end, limit=_REPLAY_ROWS))
+            for row in rows:
+                yield ChangelogPosition(row.offset), row.message()
+            if len(rows) < _REPLAY_ROWS:
+                return
+            at = rows[-1].offset + 1
+
+    def seek(self, next_offsets: Mapping[int, int]) -> None:
+        """Set where every input partition goes on. Raises LogError unless all of them are named."""
+        partitions = range(len(self._require_scope().input.lanes))
+        if set(next_offsets) != set(partitions):
+            raise LogError(
+                f"seek must name every partition of {self._topics.input!r} ({list(partitions)}); "
+                f"it named {sorted(next_offsets)}."
+            )
+        self._positions = dict(next_offsets)
+
+    def poll(self, limits: BatchLimits) -> Polled:
+        """The next micro-batch: what is there, and what comes until it is full or the time is over."""
+        scope = self._require_scope()
+        if self._positions is None:
+            raise LogError("poll has no positions: acquire, replay the changelog and seek come first.")
+        membership = self._owner.epoch
+        gathering = Gathering(
+            scope.connection, scope.input, self._positions, limits, first_partition=self._polls
+        )
+        with translated(scope.path, "polling"):
+            gathering.gather()
+            check_epoch(scope.connection, scope.group, membership)
+        self._polls += 1
+        next_offsets = gathering.next_offsets()
+        self._positions.update(next_offsets)
+        return Polled(gathering.samples(), next_offsets, membership)
+
+    @contextmanager
+    def transaction(self, polled: Polled) -> Iterator[EmbeddedTransaction]:
+        """Begin a transaction in the epoch of `polled`; leaving it without a commit rolls it back.
+
+        Raises OwnershipLostError where another process has taken over since, TransactionAbortedError where
+        the file stays locked.
+        """
+        transaction = EmbeddedTransaction(self._require_scope(), polled)
+        transaction.begin()
+        try:
+            yield transaction
+        finally:
+            transaction.abandon()
+
+    def input_bounds(self) -> tuple[Mapping[int, int], Mapping[int, int]]:
+        """Beginnings and ends of the input partitions, now. From the log's own thread only."""
+        scope = self._require_scope()
+        with translated(scope.path, "asking"):
+            return _input_bounds(scope)
+
+    def close(self) -> None:
+        """Give ownership back and close the file; an open transaction is rolled back."""
+        self._positions = None
+        scope, self._scope = self._scope, None
+        try:
+            if scope is not None:
+                with translated(self._settings.path, "closing"):
+                    scope.connection.close()
+        finally:
+            self._owner.release()
+
+    def _create_missing(self, connection: sqlite3.Connection) -> None:
+        wanted = [(self._topics.input, self._input_partitions), *((name, 1) for name in self._topics.outputs)]
+        if all(find_topic(connection, name) for name, _ in wanted):
+            return
+        begin_write(connection, wait_seconds=_PREPARE_SECONDS)
+        create_topics(connection, wanted)
+        connection.execute("COMMIT")
+
+    def _open_scope(self, connection: sqlite3.Connection) -> Scope:
+        return Scope(
+            path=self._settings.path,
+            connection=connection,
+            group=self._topics.group,
+            input=_existing(connection, self._topics.input),
+            changelog=_single(_existing(connection, self._topics.changelog)),
+            retention=Retention(self._topics.group, self._settings.keep_decided_hours),
+        )
+
+    def _require_scope(self) -> Scope:
+        self.prepare()
+        assert self._scope is not None  # noqa: S101  prepare sets it or raises
+        return self._scope
+
+    def _look_around(self, scope: Scope) -> Ownership:
+        beginnings, ends = _input_bounds(scope)
+        changelog_start, changelog_end = bounds(scope.connection, scope.changelog.lanes[0])
+        return Ownership(
+            changelog_start=ChangelogPosition(changelog_start),
+            changelog_end=ChangelogPosition(changelog_end),
+            committed=_committed(scope),
+            beginnings=beginnings,
+            ends=ends,
+            input_topic_id=scope.input.id,
+        )
+
+
+def _existing(connection: sqlite3.Connection, name: str) -> Topic:
+    topic = find_topic(connection, name)
+    assert topic is not None  # noqa: S101  made a moment ago, and topics are never deleted
+    return topic
+
+
+def _single(changelog: Topic) -> Topic:
+    if len(changelog.lanes) != 1:
+        raise ConfigurationError(
+            f"the changelog topic {changelog.name!r} has {len(changelog.lanes)} partitions; it must have one, or "
+            "its order would be lost. Name another output.changelog_topic."
+        )
+    return changelog
+
+
+def _input_bounds(scope: Scope) -> tuple[dict[int, int], dict[int, int]]:
+    found = [bounds(scope.connection, lane) for lane in scope.input.lanes]
+    beginnings = {partition: beginning for partition, (beginning, _) in enumerate(found)}
+    ends = {partition: end for partition, (_, end) in enumerate(found)}
+    return beginnings, ends
+
+
+def _committed(scope: Scope) -> dict[int, int]:
+    rows = scope.connection.execute(
+        "SELECT lane, next_offset FROM offsets WHERE consumer_group = ?", (scope.group,)
+    ).fetchall()
+    by_lane = dict(rows)
+    return {partition: by_lane[lane] for partition, lane in enumerate(scope.input.lanes) if lane in by_lane}

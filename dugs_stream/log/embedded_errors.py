@@ -1,0 +1,77 @@
+"""What does an error of SQLite mean to whoever uses the log? Every sqlite3.Error is translated here.
+
+Nothing of sqlite3 leaves `log/embedded*.py`: a caller sees `errors.LogError` and its subclasses, with the
+file, what was being done and what to do next; the foreign error stays attached as the cause.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dugs_stream.errors import LogError, LogUnavailableError
+
+__all__ = ["is_busy", "is_disk_failure", "translated"]
+
+# Extended result codes carry the primary one in their low byte.
+_PRIMARY = 0xFF
+
+_PASSING = {
+    sqlite3.SQLITE_BUSY: "another process holds its write lock; one that is stopped keeps the lock until it ends",
+    sqlite3.SQLITE_LOCKED: "it is locked within this process",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space, what was committed is safe",
+    sqlite3.SQLITE_IOERR: "the disk failed to read or write; look at the system's log",
+    sqlite3.SQLITE_NOMEM: "memory ran out",
+    sqlite3.SQLITE_PROTOCOL: "its locks did not answer in time",
+}
+
+_LASTING = {
+    sqlite3.SQLITE_NOTADB: (
+        "it is not an SQLite database; name another file as log.embedded.path, or move this one away"
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        "it is damaged; restore it from a copy, or move it away to start a new log (and a new state.dir)"
+    ),
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that its folder exists and that this user may write there",
+    sqlite3.SQLITE_READONLY: "it cannot be written; check the permissions of the file and its folder",
+    sqlite3.SQLITE_PERM: "this user may not use it; check its permissions",
+    sqlite3.SQLITE_TOOBIG: "a record is larger than SQLite's 1 GB; lower input.max_record_bytes at the sender",
+}
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether the file was merely locked by somebody else."""
+    return _primary_code(error) == sqlite3.SQLITE_BUSY
+
+
+def is_disk_failure(error: sqlite3.Error) -> bool:
+    """Whether reading, writing or syncing failed, so that the state of the file is for its next opening to find."""
+    return _primary_code(error) == sqlite3.SQLITE_IOERR
+
+
+@contextmanager
+def translated(path: Path, doing: str, passing: type[LogError] = LogUnavailableError) -> Iterator[None]:
+    """Turn every sqlite3.Error and OSError of the block into a LogError that says what to do.
+
+    passing  the class for what may pass by itself (locked, disk full, I/O): outside a transaction trying
+             again is right, inside one the transaction is given up. What needs a person is a plain LogError.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = _primary_code(error)
+        if code in _PASSING:
+            raise passing(f"{doing} {str(path)!r}: {_PASSING[code]} ({error}).") from error
+        cure = _LASTING.get(code, "SQLite refused")
+        raise LogError(f"{doing} {str(path)!r}: {cure} ({error}).") from error
+    except OSError as error:
+        raise LogError(
+            f"{doing} {str(path)!r}: {error.strerror or error}; check log.embedded.path and the permissions of its folder."
+        ) from error
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """SQLite's result code; 0 for what the Python module refuses by itself, as a use from another thread."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY

@@ -1,0 +1,104 @@
+"""Who owns the input of a group? Whoever holds the lock file; and the epoch in the file fences what is older.
+
+The lock is the operating system's, so it ends with the process that holds it and never before: a stopped
+owner stays the owner. The epoch row is the second guard, for a lock that was lost without its holder
+knowing (its file removed by hand): each `acquire` raises it, and every commit checks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dugs_stream.errors import OwnershipLostError
+from dugs_stream.log.embedded_errors import translated
+from dugs_stream.log.embedded_schema import begin_write
+from dugs_stream.log.port import Stop
+
+__all__ = ["Owner", "check_epoch", "lock_path"]
+
+# Between two tries for the lock of another owner. It must stay well below the half second in which `stop`
+# has to be asked; a standby that tries 20 times a second costs nothing measurable.
+_RETRY_SECONDS = 0.05
+
+# `acquire` waits for SQLite's write lock as long as `stop` lets it: a stopped owner may keep it for hours.
+_WITHOUT_LIMIT = float("inf")
+
+
+def lock_path(path: Path, group: str) -> Path:
+    """The lock file of a group, beside the log; a digest, since a group's name may hold any character."""
+    return path.with_name(f"{path.name}.owner-{hashlib.sha256(group.encode()).hexdigest()[:12]}")
+
+
+class Owner:
+    """The claim of this process to be the only one that decides for the group."""
+
+    def __init__(self, path: Path, group: str) -> None:
+        self._path = path
+        self._group = group
+        # thread_local=False: the lock belongs to this object, whichever thread closes it.
+        self._lock = FileLock(lock_path(path, group), thread_local=False)
+        self.epoch: int | None = None
+
+    def claim(self, connection: sqlite3.Connection, stop: Stop) -> bool:
+        """Wait for the lock, then begin the transaction that raises the epoch; False when `stop` said so.
+
+        On True the caller is inside that transaction: nobody else's is open, and none begun before under an
+        older epoch can commit any more. The caller commits it.
+        """
+        with translated(self._path, "waiting to own the input on"):
+            if self.epoch != _current_epoch(connection, self._group):
+                self.release()  # somebody took over behind our back: a lock we still hold is on a file that is gone
+            self.epoch = None
+            if not self._wait_for_lock(stop):
+                return False
+            if not begin_write(connection, wait_seconds=_WITHOUT_LIMIT, stop=stop):
+                self.release()
+                return False
+            self.epoch = _raise_epoch(connection, self._group)
+        return True
+
+    def release(self) -> None:
+        """Let the next one in; harmless where nothing is owned."""
+        self.epoch = None
+        self._lock.release(force=True)
+
+    def _wait_for_lock(self, stop: Stop) -> bool:
+        if self._lock.is_locked:
+            return True
+        while not stop():
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return True
+        return False
+
+
+def _raise_epoch(connection: sqlite3.Connection, group: str) -> int:
+    connection.execute(
+        "INSERT INTO owners (consumer_group, epoch) VALUES (?, 1) "
+        "ON CONFLICT (consumer_group) DO UPDATE SET epoch = epoch + 1",
+        (group,),
+    )
+    return _current_epoch(connection, group)
+
+
+def _current_epoch(connection: sqlite3.Connection, group: str) -> int:
+    row = connection.execute("SELECT epoch FROM owners WHERE consumer_group = ?", (group,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def check_epoch(connection: sqlite3.Connection, group: str, epoch: object) -> None:
+    """Raise OwnershipLostError unless `epoch` is the one in force."""
+    current = _current_epoch(connection, group)
+    if epoch != current:
+        raise OwnershipLostError(
+            f"The input of group {group!r} is owned in epoch {current}, this batch was polled in epoch {epoch}: "
+            "another process has taken over. Nothing of the batch was written; come back through recovery."
+        )

@@ -1,0 +1,93 @@
+"""Reads committed records of a topic from the embedded log's file, without a trace.
+
+A reader takes no lock that a writer waits for: each portion is one short read transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from dugs_stream.errors import ConfigurationError
+from dugs_stream.log.embedded_errors import translated
+from dugs_stream.log.embedded_gathering import file_version, wait_for_change
+from dugs_stream.log.embedded_schema import open_file
+from dugs_stream.log.embedded_topics import Stored, Topic, bounds, find_topic, stored_from, unknown_topic
+from dugs_stream.log.port import Stop
+from dugs_stream.log.settings import EmbeddedSettings
+from dugs_stream.records import Sample
+
+__all__ = ["EmbeddedReader"]
+
+# A portion's limits: a read transaction of a few milliseconds, so that the file's WAL can be folded back.
+_PORTION_RECORDS = 500
+_PORTION_BYTES = 4 * 1024 * 1024
+
+
+class EmbeddedReader:
+    """See `port.LogReader`. Neither makes nor changes anything: a missing file stays missing."""
+
+    def __init__(self, settings: EmbeddedSettings) -> None:
+        self._path = settings.path
+        self._connection: sqlite3.Connection | None = None
+
+    def read(self, topic: str, *, follow: bool, stop: Stop) -> Iterator[Sample]:
+        """Every committed record, partition after partition; with `follow` what comes later in turn.
+
+        The end is that of the call, not of the first `next`. Records pruned meanwhile are passed over.
+        Raises ConfigurationError where there is no such topic, or no file.
+        """
+        connection = self._open()
+        with translated(self._path, "reading"):
+            found = find_topic(connection, topic)
+            if found is None:
+                raise unknown_topic(connection, topic)
+            ends = [bounds(connection, lane)[1] for lane in found.lanes]
+        return self._records(connection, found, ends, follow=follow, stop=stop)
+
+    def close(self) -> None:
+        """Close the file; an iterator still in use then raises LogError."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with translated(self._path, "closing"):
+                connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            if not self._path.exists():
+                raise ConfigurationError(
+                    f"there is no embedded log at {str(self._path)!r}; `dugs run` and `dugs send` make it. Check "
+                    "log.embedded.path, which is relative to the folder the command runs in."
+                )
+            self._connection = open_file(self._path, create=False)
+        return self._connection
+
+    def _records(
+        self, connection: sqlite3.Connection, topic: Topic, ends: list[int], *, follow: bool, stop: Stop
+    ) -> Iterator[Sample]:
+        positions = [0] * len(ends)
+        while True:
+            for partition, lane in enumerate(topic.lanes):
+                while positions[partition] < ends[partition] and not (follow and stop()):
+                    portion = self._portion(connection, lane, positions[partition], ends[partition])
+                    for stored in portion:
+                        yield stored.sample(topic.name, partition)
+                    positions[partition] = portion[-1].offset + 1 if portion else ends[partition]
+            if not follow:
+                return
+            with translated(self._path, "following"):
+                version = file_version(connection)
+                ends = [bounds(connection, lane)[1] for lane in topic.lanes]
+                if positions == ends and not wait_for_change(connection, version, stop):
+                    return
+
+    def _portion(self, connection: sqlite3.Connection, lane: int, start: int, end: int) -> list[Stored]:
+        portion: list[Stored] = []
+        size = 0
+        with translated(self._path, "reading"):
+            for stored in stored_from(connection, lane, start, end=end, limit=_PORTION_RECORDS):
+                portion.append(stored)
+                size += stored.size
+                if size >= _PORTION_BYTES:
+                    break
+        return portion

@@ -1,0 +1,164 @@
+"""What is in the embedded log's file, and how is it opened? One SQLite file in WAL mode, recognised by its id.
+
+A record lies at `place`: its lane (one partition of one topic) in the high bits, its offset in the low
+40. So a partition is one contiguous range of one B-tree, and reading it in order is a scan. Offsets are
+counters of the lane: pruning and deleting never give one out again.
+
+WAL needs shared memory between the processes: the file must lie on a local disk, not on a network share.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from dugs_stream.errors import LogError
+from dugs_stream.log.embedded_errors import is_busy, translated
+
+__all__ = ["BUSY_SECONDS", "OFFSET_BITS", "SCHEMA_VERSION", "begin_write", "open_file"]
+
+APPLICATION_ID = 0x44554753  # "DUGS", at byte 68 of the file, where file(1) finds it
+SCHEMA_VERSION = 1
+
+# 2⁴⁰ records a partition (at 10 000 a second: three years) and 2²³ partitions in the 63 bits of a rowid.
+OFFSET_BITS = 40
+
+# How long a writer or reader waits for the write lock: above any commit of the daemon (tens of milliseconds)
+# and a disk's worst pause, below the patience of a person at `dugs send`.
+BUSY_SECONDS = 10.0
+
+# What the WAL may keep on disk after a burst; SQLite would otherwise leave it at its largest size for ever.
+_WAL_KEPT_BYTES = 64 * 1024 * 1024
+
+_SCHEMA = (
+    "CREATE TABLE topics (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, id TEXT NOT NULL)",
+    """CREATE TABLE lanes (
+        number INTEGER PRIMARY KEY,
+        topic INTEGER NOT NULL REFERENCES topics (number),
+        partition INTEGER NOT NULL,
+        beginning INTEGER NOT NULL DEFAULT 0,
+        next_offset INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (topic, partition)
+    )""",
+    """CREATE TABLE records (
+        place INTEGER PRIMARY KEY,
+        key BLOB,
+        value BLOB,
+        headers BLOB,
+        timestamp_ms INTEGER
+    )""",
+    """CREATE TABLE offsets (
+        consumer_group TEXT NOT NULL,
+        lane INTEGER NOT NULL REFERENCES lanes (number),
+        next_offset INTEGER NOT NULL,
+        PRIMARY KEY (consumer_group, lane)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE decided (
+        consumer_group TEXT NOT NULL,
+        lane INTEGER NOT NULL REFERENCES lanes (number),
+        decided_ms INTEGER NOT NULL,
+        next_offset INTEGER NOT NULL,
+        PRIMARY KEY (consumer_group, lane, decided_ms)
+    ) WITHOUT ROWID""",
+    "CREATE TABLE owners (consumer_group TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+
+def open_file(path: Path, *, create: bool) -> sqlite3.Connection:
+    """A connection in autocommit mode, for the calling thread alone; the schema is there when it returns.
+
+    With `create` a missing file is made, its folder too (mode 0700); several processes may do so at once.
+    Raises LogError for a file that is not ours, LogUnavailableError where it stays locked.
+    """
+    with translated(path, "opening the log"):
+        if create:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = "rwc" if create else "rw"
+        uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        with translated(path, "opening the log"):
+            _recognise(connection, path)
+            _use_wal(connection)
+            # FULL: a commit that returned survives the loss of power; NORMAL would lose the newest ones.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _recognise(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the schema in an empty file; refuse what is another program's or another version's."""
+    if _is_empty(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _is_empty(connection):  # asked again under the lock: another process may have been first
+                for statement in _SCHEMA:
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application_id != APPLICATION_ID:
+        raise LogError(
+            f"{str(path)!r} is a database of another program (application id {application_id:#x}, a log has "
+            f"{APPLICATION_ID:#x}). Nothing was changed in it; name another file as log.embedded.path."
+        )
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        raise LogError(
+            f"The log {str(path)!r} has schema version {version}, this program reads {SCHEMA_VERSION}. Use the "
+            "release that wrote it, or name a new file as log.embedded.path (and a new state.dir)."
+        )
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL, which the file then remembers; SQLite does not wait for other connections here, so we do."""
+    ends_at = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= ends_at:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+def begin_write(
+    connection: sqlite3.Connection, *, wait_seconds: float, stop: Callable[[], bool] | None = None
+) -> bool:
+    """BEGIN IMMEDIATE, asked every millisecond; False when `stop` said so.
+
+    Writers back off for up to 100 ms between two tries, as SQLite does by itself. Whoever asks more often
+    finds the gaps between their commits first, so the daemon is never starved by a busy sender.
+    Raises sqlite3.OperationalError (busy) after `wait_seconds`.
+    """
+    ends_at = time.monotonic() + wait_seconds
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while stop is None or not stop():
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= ends_at:
+                    raise
+                time.sleep(0.001)
+            else:
+                return True
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")

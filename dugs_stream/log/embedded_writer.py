@@ -1,0 +1,104 @@
+"""Puts records onto a topic of the embedded log's file, from any process beside the daemon.
+
+Messages gather in memory and go into the file some hundred at a time, one durable transaction each: a sync of
+the disk a portion, not a record. What `flush` has returned for is there after a loss of power.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+
+from dugs_stream.log.embedded_errors import translated
+from dugs_stream.log.embedded_schema import open_file
+from dugs_stream.log.embedded_topics import Topic, append, create_topics, find_topic
+from dugs_stream.log.port import Message
+from dugs_stream.log.settings import EmbeddedSettings
+
+__all__ = ["EmbeddedWriter"]
+
+# When the queue is written by itself: the write lock is held for some milliseconds then, which is what the
+# daemon may have to wait.
+_PORTION_RECORDS = 500
+_PORTION_BYTES = 4 * 1024 * 1024
+
+
+class EmbeddedWriter:
+    """See `port.LogWriter`. A key always goes to the same partition; records without one take turns.
+
+    partitions  of a topic that this writer is the first to make
+    """
+
+    def __init__(self, settings: EmbeddedSettings, *, partitions: int = 1) -> None:
+        self._path = settings.path
+        self._partitions = partitions
+        self._connection: sqlite3.Connection | None = None
+        self._topics: dict[str, Topic] = {}
+        self._queue: list[tuple[str, Message]] = []
+        self._queued_bytes = 0
+        self._turn = 0
+
+    def send(self, topic: str, message: Message) -> None:
+        """Queue one message, and write the queue out when it is long; raises as `flush` then."""
+        self._queue.append((topic, message))
+        self._queued_bytes += len(message.key or b"") + len(message.value or b"")
+        if len(self._queue) >= _PORTION_RECORDS or self._queued_bytes >= _PORTION_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all that is queued in one transaction, or nothing of it.
+
+        Raises LogUnavailableError while the file stays locked or the disk is full: the queue is kept, and
+        flushing again is right. Raises LogError for a file that is not a log's.
+        """
+        if not self._queue:
+            return
+        connection = self._open()
+        with translated(self._path, "writing to"):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                for lane, messages in self._by_lane(connection).items():
+                    append(connection, lane, messages)
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    self._topics.clear()  # those made in this transaction are gone with it
+                    connection.execute("ROLLBACK")
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    def close(self) -> None:
+        """Flush and close the file; the file is closed even where flushing raises."""
+        try:
+            self.flush()
+        finally:
+            connection, self._connection = self._connection, None
+            self._topics.clear()
+            if connection is not None:
+                with translated(self._path, "closing"):
+                    connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = open_file(self._path, create=True)
+        return self._connection
+
+    def _by_lane(self, connection: sqlite3.Connection) -> dict[int, list[Message]]:
+        lanes: dict[int, list[Message]] = {}
+        turn = self._turn
+        for name, message in self._queue:
+            topic = self._topic(connection, name)
+            if message.key is None:
+                turn += 1
+            number = turn if message.key is None else zlib.crc32(message.key)
+            lanes.setdefault(topic.lanes[number % len(topic.lanes)], []).append(message)
+        self._turn = turn
+        return lanes
+
+    def _topic(self, connection: sqlite3.Connection, name: str) -> Topic:
+        if name not in self._topics:
+            create_topics(connection, [(name, self._partitions)])
+            found = find_topic(connection, name)
+            assert found is not None  # noqa: S101  made a line above, in this transaction
+            self._topics[name] = found
+        return self._topics[name]
