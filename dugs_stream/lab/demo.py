@@ -1,0 +1,188 @@
+"""Does the whole thing work, on real images, with nothing to install or start? The demo, straight down.
+
+Train the AlexNet briefly, stream the remaining digits through the daemon, count what came out, run the two
+controls, leave the files. How a stream is run is handed in (`run_stream`), so that this module needs neither
+a log nor a daemon; so is how progress is told (`Announcer`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from dugs_stream.lab.contact_sheet import DARK, LIGHT, write_contact_sheet
+from dugs_stream.lab.controls import classes_among, picks_until_all, random_picks
+from dugs_stream.lab.digits import Digits, as_messages, digit_key, load_digits
+from dugs_stream.lab.events import Judged, Run, count_verdicts, judged, uniques_of
+from dugs_stream.lab.gallery import write_gallery
+from dugs_stream.lab.imagenette import write_imagenette_config
+from dugs_stream.lab.summary import PseudoRun, Summary
+from dugs_stream.lab.training import MODEL_KWARGS, Plan, Step, Training, train
+from dugs_stream.log.port import Message
+from dugs_stream.records import Verdict
+
+__all__ = ["Announcer", "DemoFiles", "DemoResult", "StreamRequest", "StreamResult", "run_demo", "summarise"]
+
+
+class Announcer(Protocol):
+    """Hears how far the demo is; must return at once."""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins; one sentence for people."""
+
+    def trained(self, step: Step) -> None:
+        """Training went on by a mini-batch, or measured an epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """A stream to run through the daemon, from an empty log and an empty index.
+
+    name      "given" or "pseudo": tells the two runs' folders apart
+    messages  the input records in order; each value a grey PNG, header `label` the class number
+    """
+
+    name: str
+    weights: Path
+    model_kwargs: Mapping[str, Any]
+    loss: Literal["label", "pseudo"]
+    messages: Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResult:
+    """What the daemon said: one event a record in the order of deciding, and what it judged by.
+
+    seconds  from the first record polled to the last one committed
+    """
+
+    events: Sequence[Mapping[str, Any]]
+    seconds: float
+    threshold: float
+    dimension: int
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """The numbers, and where the files lie."""
+
+    summary: Summary
+    training: Training
+    files: DemoFiles
+
+
+@dataclass(frozen=True, slots=True)
+class DemoFiles:
+    """What the demo leaves in its folder.
+
+    uniques        the events of the uniques, one JSON object a line, in sequence order
+    contact_sheet  them at one glance (`contact_sheet_dark`: the same for dark pages)
+    gallery        each with the duplicates it absorbed
+    weights        the trained AlexNet
+    imagenette     the configuration of the same experiment on a folder of Imagenette
+    """
+
+    uniques: Path
+    contact_sheet: Path
+    contact_sheet_dark: Path
+    gallery: Path
+    weights: Path
+    imagenette: Path
+
+    @classmethod
+    def within(cls, out: Path) -> DemoFiles:
+        """The files' places in a folder."""
+        return cls(
+            uniques=out / "uniques.jsonl",
+            contact_sheet=out / "uniques.png",
+            contact_sheet_dark=out / "uniques-dark.png",
+            gallery=out / "gallery.html",
+            weights=out / "alexnet.safetensors",
+            imagenette=out / "imagenette.yaml",
+        )
+
+
+def run_demo(
+    out: Path,
+    *,
+    announce: Announcer,
+    run_stream: Callable[[StreamRequest], StreamResult],
+    plan: Plan | None = None,
+) -> DemoResult:
+    """Run the demo and leave the files of `DemoFiles` in `out` (made where missing).
+
+    Raises ConfigurationError without mlxtend, ModelError where training fails, and whatever `run_stream`
+    raises; files of an earlier run are replaced.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    files = DemoFiles.within(out)
+
+    announce.stage("Reading 5,000 handwritten digits")
+    digits = load_digits()
+    messages = tuple(as_messages(digits.stream))
+
+    announce.stage(f"Training AlexNet on {len(digits.train):,} of them")
+    training = train(digits.train, files.weights, on_step=announce.trained, plan=plan)
+
+    announce.stage(f"Streaming the other {len(messages):,} through the daemon")
+    given = run_stream(StreamRequest("given", files.weights, MODEL_KWARGS, "label", messages))
+
+    announce.stage("The same stream once more, without its labels")
+    pseudo = run_stream(StreamRequest("pseudo", files.weights, MODEL_KWARGS, "pseudo", messages))
+
+    announce.stage("Counting classes, drawing pictures")
+    summary = summarise(digits.stream, training.accuracy, given, pseudo)
+    _write_files(files, summary.run, given, messages)
+    return DemoResult(summary, training, files)
+
+
+def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: StreamResult) -> Summary:
+    """Count what both runs found, by the digits' true classes, beside random picks of equal size."""
+    classes = [str(label) for label in stream.labels]
+    true_classes = {digit_key(row): name for row, name in zip(stream.rows, classes, strict=True)}
+    total = len(set(classes))
+    records = [judged(event) for event in given.events]
+    uniques = uniques_of(records)
+    blind = uniques_of([judged(event) for event in pseudo.events])
+    return Summary(
+        run=Run(
+            verdicts=count_verdicts(records),
+            threshold=given.threshold,
+            dimension=given.dimension,
+            layers=given.layers,
+            classes=total,
+            classes_found=len(classes_among(uniques, true_classes)),
+        ),
+        accuracy=accuracy,
+        first_covering=picks_until_all(uniques, total, true_classes),
+        records_per_second=len(records) / given.seconds if given.seconds > 0 else 0.0,
+        random=random_picks(classes, len(uniques)),
+        pseudo=PseudoRun(len(blind), len(classes_among(blind, true_classes))),
+    )
+
+
+def _write_files(files: DemoFiles, run: Run, given: StreamResult, messages: Sequence[Message]) -> None:
+    records = [judged(event) for event in given.events]
+    pictures = {message.key.decode(): message.value for message in messages if message.key is not None}
+
+    def picture_of(record: Judged) -> bytes | None:
+        return None if record.key is None else pictures.get(record.key)
+
+    uniques = uniques_of(records)
+    _write_events(files.uniques, given.events)
+    write_contact_sheet(files.contact_sheet, uniques, picture_of, run, theme=LIGHT)
+    write_contact_sheet(files.contact_sheet_dark, uniques, picture_of, run, theme=DARK)
+    write_gallery(files.gallery, records, picture_of, run, title="dugs demo: the unique digits")
+    write_imagenette_config(files.imagenette)
+
+
+def _write_events(path: Path, events: Sequence[Mapping[str, Any]]) -> None:
+    uniques = sorted(
+        (event for event in events if event["type"] == Verdict.UNIQUE), key=lambda event: event["sequence"]
+    )
+    lines = (json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n" for event in uniques)
+    path.write_text("".join(lines), encoding="utf-8")

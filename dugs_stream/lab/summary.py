@@ -1,0 +1,95 @@
+"""What came out of the demo, as a record and as a table for people.
+
+`render` returns something rich can print; nothing here prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from dugs_stream.lab.controls import RandomPicks
+from dugs_stream.lab.events import Run
+from dugs_stream.records import Verdict
+
+__all__ = ["PseudoRun", "Summary", "render"]
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoRun:
+    """The same stream judged without a label: how many uniques, and how many true classes among them."""
+
+    uniques: int
+    classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The demo in numbers.
+
+    run             what the run with given labels came to
+    accuracy        of the model, on digits neither trained on nor streamed
+    first_covering  how many uniques, in order of discovery, it took to see every class; None: never
+    """
+
+    run: Run
+    accuracy: float
+    first_covering: int | None
+    records_per_second: float
+    random: RandomPicks
+    pseudo: PseudoRun
+
+
+_ALMOST_BY_CONSTRUCTION = (
+    "With its label given, a gradient points along its class, so the first row finds the classes almost by "
+    "construction; the rows below it do without labels."
+)
+
+
+def render(summary: Summary) -> RenderableType:
+    """The two tables: what was judged, and which classes were found by it and by the controls."""
+    note = Padding(Text(_ALMOST_BY_CONSTRUCTION, style="dim"), (0, 1))
+    return Group(_judged_table(summary), _classes_table(summary), note)
+
+
+def _judged_table(summary: Summary) -> Table:
+    run = summary.run
+    table = Table(title="What was judged", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_row("records", f"{run.records:,}")
+    for verdict in Verdict:
+        table.add_row(verdict.value.replace("_", " "), f"{run.verdicts[verdict]:,}")
+    table.add_section()
+    table.add_row("threshold τ", f"{run.threshold:g}")
+    table.add_row("dimension k", f"{run.dimension:,}")
+    table.add_row("layers", Text(", ".join(run.layers)))  # Text: a layer's name is never markup
+    table.add_row("records/s", f"{summary.records_per_second:,.0f}")
+    table.add_row("model's accuracy", f"{summary.accuracy:.1%}")
+    return table
+
+
+def _classes_table(summary: Summary) -> Table:
+    run, random = summary.run, summary.random
+    table = Table(title="Which classes were found", title_justify="left")
+    table.add_column("chosen by")
+    table.add_column("records", justify="right")
+    table.add_column("classes", justify="right")
+    table.add_column("")
+    first = "" if summary.first_covering is None else f"all by the first {summary.first_covering}"
+    table.add_row(
+        "uniques, labels given", f"{run.uniques:,}", _of(run.classes_found, run), first, style="bold"
+    )
+    pseudo = summary.pseudo
+    table.add_row("uniques, pseudo-labels", f"{pseudo.uniques:,}", _of(pseudo.classes, run), "no label seen")
+    spread = f"mean of {random.draws:,} draws; 5–95 %: {random.low} to {random.high}"
+    table.add_row("random picks", f"{random.size:,}", f"{random.mean:.1f} of {run.classes}", spread)
+    return table
+
+
+def _of(found: int | None, run: Run) -> str:
+    return f"{found} of {run.classes}"
