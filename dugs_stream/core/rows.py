@@ -1,0 +1,98 @@
+"""Where the index keeps its float32 rows: in segments, so that growing never copies the whole list."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SEGMENT_ROWS", "Rows"]
+
+# One segment is also one file of the state folder: at k = 2048 it holds 512 MiB, few enough files for tens of
+# millions of rows, and small enough to be refilled alone when its file is damaged.
+SEGMENT_ROWS = 65_536
+
+# The first segment starts this small, so that the short lists of τ = 0.3 cost next to nothing.
+_FIRST_CAPACITY = 256
+
+
+class Rows:
+    """(n, k) float32 rows in order of arrival; append-only.
+
+    The last segment doubles until it holds SEGMENT_ROWS; full segments never move again. So adding copies
+    each row a constant number of times, and never more than one segment in one go.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+        self._segments: list[NDArray[np.float32]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Memory reserved for rows, used or not."""
+        return sum(segment.nbytes for segment in self._segments)
+
+    def add(self, vectors: NDArray[np.float32]) -> None:
+        """Append (n, k) rows; they are copied."""
+        taken = 0
+        while taken < len(vectors):
+            used = self._count % SEGMENT_ROWS
+            room = min(SEGMENT_ROWS - used, len(vectors) - taken)
+            segment = self._segment_with_room(used, used + room)
+            segment[used : used + room] = vectors[taken : taken + room]
+            self._count += room
+            taken += room
+
+    def _segment_with_room(self, used: int, needed: int) -> NDArray[np.float32]:
+        if used == 0:
+            self._segments.append(np.empty((_capacity_for(needed), self.dimension), dtype=np.float32))
+        last = self._segments[-1]
+        if len(last) < needed:
+            grown = np.empty((_capacity_for(needed), self.dimension), dtype=np.float32)
+            grown[:used] = last[:used]
+            self._segments[-1] = grown
+        return self._segments[-1]
+
+    def blocks(
+        self, block_rows: int, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Read-only views of the rows start … stop in order, each with the number of its first row.
+
+        A block holds at most `block_rows` rows and never spans two segments.
+        """
+        stop = self._count if stop is None else min(stop, self._count)
+        while start < stop:
+            number, offset = divmod(start, SEGMENT_ROWS)
+            end = min(offset + block_rows, SEGMENT_ROWS, offset + stop - start)
+            view = self._segments[number][offset:end]
+            view.flags.writeable = False
+            yield start, view
+            start += end - offset
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """A copy of the rows at `positions` (p,) → (p, k)."""
+        taken = np.empty((len(positions), self.dimension), dtype=np.float32)
+        numbers, offsets = np.divmod(positions, SEGMENT_ROWS)
+        for number in np.unique(numbers):
+            here = numbers == number
+            taken[here] = self._segments[number][offsets[here]]
+        return taken
+
+    def all(self) -> NDArray[np.float32]:
+        """All rows (n, k), read-only: a view within one segment, beyond that a copy."""
+        views = [view for _, view in self.blocks(SEGMENT_ROWS)]
+        if len(views) == 1:
+            return views[0]
+        joined = np.concatenate(views) if views else np.empty((0, self.dimension), dtype=np.float32)
+        joined.flags.writeable = False
+        return joined
+
+
+def _capacity_for(rows: int) -> int:
+    capacity = _FIRST_CAPACITY
+    while capacity < rows:
+        capacity *= 2
+    return min(capacity, SEGMENT_ROWS)

@@ -1,0 +1,123 @@
+"""Which samples of a micro-batch are unique? Greedy in arrival order, as if each had come alone.
+
+A sample is unique when its similarity to every earlier unique, in the index or earlier in the same batch, is
+below τ. The whole batch is held against the index in one search; what the batch itself adds is held against
+the rest by one float32 product, and whatever lies within the proven error bound of a decision or of the
+maximum is computed in float64. So the split into batches changes no verdict, similarity or nearest.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dugs_stream.core.index import UniqueIndex
+from dugs_stream.core.similarity import error_bound, similarities
+from dugs_stream.records import Decision, Reason, Rejection, Sequence, Verdict
+
+__all__ = ["Explain", "select"]
+
+Explain = Literal["nearest", "bound"]
+
+# Below this norm a float32 gradient is made of subnormal numbers: its direction is rounding, not information.
+_LEAST_NORM = 1e-30
+
+
+def select(
+    index: UniqueIndex,
+    vectors: NDArray[np.float32],
+    norms: NDArray[np.float64],
+    *,
+    threshold: float,
+    min_gradient_norm: float = 0.0,
+    explain: Explain = "nearest",
+) -> list[Decision]:
+    """One decision a row, in order; changes nothing. Sequence numbers continue from len(index).
+
+    vectors (m, k) float32, unit rows wherever the norm is usable; norms (m,) float64, NaN or infinite where
+    the gradient is not finite. With explain="nearest" every decision of a usable sample names its exact
+    nearest unique; with "bound" a unique has similarity and nearest None and an upper bound instead, which
+    saves work on long lists and, unlike all else, depends on the split. The very first unique has none of it.
+    """
+    if len(norms) != len(vectors):
+        raise ValueError(f"{len(norms)} norms for {len(vectors)} vectors, expected as many")
+    if explain not in ("nearest", "bound"):
+        raise ValueError(f"explain is {explain!r}, expected 'nearest' or 'bound'")
+    is_usable = np.isfinite(norms) & (norms >= max(_LEAST_NORM, min_gradient_norm))
+    judged = _Batch(index, vectors[is_usable], threshold, explain).decisions(norms[is_usable])
+    return [
+        next(judged) if usable else _without_direction(float(norm))
+        for usable, norm in zip(is_usable, norms, strict=True)
+    ]
+
+
+def _without_direction(norm: float) -> Decision:
+    if np.isfinite(norm):
+        return Decision(Verdict.NO_GRADIENT, gradient_norm=norm)
+    reason = (
+        f"the gradient's norm is {norm}, expected a finite number; look at the sample's values and its loss"
+    )
+    return Decision(Verdict.REJECTED, rejection=Rejection(Reason.NOT_FINITE, reason))
+
+
+class _Batch:
+    """The samples of one micro-batch that have a direction, on their way through the greedy choice."""
+
+    def __init__(
+        self, index: UniqueIndex, vectors: NDArray[np.float32], threshold: float, explain: Explain
+    ) -> None:
+        self._vectors = vectors
+        self._threshold = threshold
+        self._explains_by_bound = explain == "bound"
+        self._error = error_bound(index.dimension)
+        self._known = len(index)
+        self._floor = threshold if self._explains_by_bound else -np.inf
+        self._similarity, self._position = index.nearest(
+            vectors, threshold=threshold if self._explains_by_bound else None
+        )
+        self._products: NDArray[np.float32] | None = None
+        self._chosen: list[int] = []
+
+    def decisions(self, norms: NDArray[np.float64]) -> Iterator[Decision]:
+        for sample, norm in enumerate(norms):
+            yield self._decide(sample, float(norm))
+
+    def _decide(self, sample: int, norm: float) -> Decision:
+        """First against the index, then against those this batch has added."""
+        similarity, nearest = float(self._similarity[sample]), int(self._position[sample])
+        if self._chosen:
+            similarity, nearest = self._nearer_in_batch(sample, similarity, nearest)
+        if nearest >= 0 and similarity >= self._threshold:
+            return Decision(Verdict.DUPLICATE, similarity, Sequence(nearest), gradient_norm=norm)
+        sequence = Sequence(self._known + len(self._chosen))
+        self._chosen.append(sample)
+        if sequence == 0:
+            return Decision(Verdict.UNIQUE, sequence=sequence, gradient_norm=norm)
+        if self._explains_by_bound:
+            return Decision(
+                Verdict.UNIQUE, sequence=sequence, gradient_norm=norm, similarity_bound=similarity
+            )
+        return Decision(Verdict.UNIQUE, similarity, Sequence(nearest), sequence, norm)
+
+    def _nearer_in_batch(self, sample: int, similarity: float, nearest: int) -> tuple[float, int]:
+        """The better of what the index gave and the uniques of this batch; among equals the index's, the earlier.
+
+        Where nothing reaches τ and a bound will do, the greater of both bounds and no nearest.
+        """
+        if self._products is None:
+            self._products = self._vectors @ self._vectors.T  # (m, m)
+        chosen = np.asarray(self._chosen)
+        products = self._products[sample, chosen].astype(np.float64)
+        floor = similarity if nearest >= 0 else self._floor
+        least = max(products.max() - 2 * self._error, floor - self._error)
+        near = np.flatnonzero(products >= least)
+        exact = similarities(self._vectors, self._vectors, (np.full(len(near), sample), chosen[near]))
+        if len(near):
+            best = int(exact.argmax())  # the first, so the earliest, among equals
+            if exact[best] > similarity if nearest >= 0 else exact[best] >= floor:
+                return float(exact[best]), self._known + int(near[best])
+        if nearest < 0:
+            bound = min(products.max() + self._error, np.nextafter(self._threshold, -np.inf))
+            return max(similarity, float(bound)), -1
+        return similarity, nearest
