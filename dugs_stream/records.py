@@ -20,6 +20,7 @@ __all__ = [
     "Headers",
     "Judgement",
     "LabelSource",
+    "ModelIdentity",
     "Reason",
     "Rejection",
     "Sample",
@@ -162,3 +163,11 @@ class Trailer:
     input_topic: str
     input_topic_id: str
     group: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """The model a verdict was made by: a name for people, and the fingerprint that makes vectors comparable."""
+
+    name: str
+    fingerprint: str
