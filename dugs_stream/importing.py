@@ -1,0 +1,73 @@
+"""What an import string package.module:function names: the object, or one of four sentences saying why not.
+
+Models, losses and codecs of the user all come through here. An ImportError raised inside the user's own
+module passes untouched: it is about their code, and its traceback says more than we could.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from dugs_stream.blocks import check_import_string
+from dugs_stream.errors import ConfigurationError, Problem
+
+__all__ = ["import_function"]
+
+
+def import_function(text: str, setting: str) -> Callable[..., Any]:
+    """The callable that `text` names; `setting` is the key the text stands under, for the message.
+
+    Runs the module's code. Raises ConfigurationError for a wrong form, a missing module, a missing
+    attribute and something that cannot be called.
+    """
+    try:
+        module_name, _, attributes = check_import_string(text).partition(":")
+    except ValueError as exc:
+        raise _refused(
+            setting, f"found {text!r}, expected {exc}.", "Write for instance my_models:build."
+        ) from exc
+    found = _import_module(module_name, text, setting)
+    for name in attributes.split("."):
+        found = _attribute(found, name, text, setting)
+    if not callable(found):
+        raise _refused(
+            setting,
+            f"{text!r} names a {type(found).__name__}, expected a function or a class.",
+            "Name the function that makes it.",
+        )
+    return found  # type: ignore[no-any-return]  # what the user's function returns is checked by whoever calls it
+
+
+def _import_module(name: str, text: str, setting: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not (name == exc.name or name.startswith(exc.name + ".")):
+            raise
+        raise _refused(
+            setting,
+            f"{text!r} names the module {name!r}, and there is no module {exc.name!r}.",
+            "Install its package, or put its folder on PYTHONPATH.",
+        ) from exc
+
+
+def _attribute(owner: Any, name: str, text: str, setting: str) -> Any:
+    try:
+        return getattr(owner, name)
+    except AttributeError as exc:
+        near = difflib.get_close_matches(
+            name, [known for known in dir(owner) if not known.startswith("_")], n=1
+        )
+        where = getattr(owner, "__file__", None) or getattr(owner, "__name__", repr(owner))
+        raise _refused(
+            setting,
+            f"{text!r} names {name!r}, which {where} does not have.",
+            f"Did you mean {near[0]!r}?" if near else "Check the name after the colon.",
+        ) from exc
+
+
+def _refused(setting: str, message: str, hint: str) -> ConfigurationError:
+    return ConfigurationError([Problem(setting, message, hint)])

@@ -1,0 +1,52 @@
+"""What every codec is: bytes in, one sample's tensor or a rejection out; and the checks they share.
+
+A codec is pure and safe to call from several threads at once. It never raises for bad bytes: whatever
+is wrong with a record is a `Rejection`, because a bad record is a verdict and not an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from dugs_stream.records import Reason, Rejection
+
+__all__ = ["Codec", "Shape", "check_shape", "undecodable"]
+
+Shape = tuple[int, ...]
+"""The axes of one sample, without a batch axis."""
+
+_LONGEST_ERROR = 300
+"""Characters of an error kept in a rejection: it travels in a Kafka header and in logs, and may quote the record."""
+
+
+class Codec(Protocol):
+    """One way to read a record's value."""
+
+    def decode(self, value: bytes, expected_shape: Shape | None) -> torch.Tensor | Rejection:
+        """The tensor behind `value`, on the CPU, without a batch axis.
+
+        A codec that knows the shape before it pays for the pixels compares it with `expected_shape` (None:
+        any) at once; the decoder compares the tensor's in any case.
+        """
+
+
+def undecodable(error: str) -> Rejection:
+    """The rejection of a value that is not what the codec reads, its error cut to a bounded length."""
+    text = error if len(error) <= _LONGEST_ERROR else error[: _LONGEST_ERROR - 1] + "…"
+    return Rejection(Reason.UNDECODABLE, text)
+
+
+def check_shape(shape: Sequence[int], expected_shape: Shape | None) -> Rejection | None:
+    """WRONG_SHAPE where `shape` is not the one expected; None where it is, or where none is expected."""
+    if expected_shape is None or tuple(shape) == expected_shape:
+        return None
+    return Rejection(
+        Reason.WRONG_SHAPE, f"the record is {_written(shape)}, the model takes {_written(expected_shape)}"
+    )
+
+
+def _written(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape)) if shape else "a single number"

@@ -1,0 +1,127 @@
+"""What is in a record: its tensor and its label, or the reason why it cannot be judged.
+
+The checks go from cheap to dear, and the first that fails is the reason: empty value, size, label, content,
+shape, finite numbers. Pure and safe to call from several threads; no device is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from dugs_stream.inputs.codec import Codec, Shape, check_shape
+from dugs_stream.inputs.custom import CustomCodec
+from dugs_stream.inputs.image import ImageCodec
+from dugs_stream.inputs.json import JsonCodec, parse_document
+from dugs_stream.inputs.labels import Labels
+from dugs_stream.inputs.npy import NpyCodec
+from dugs_stream.inputs.settings import (
+    CustomCodecSettings,
+    ImageCodecSettings,
+    JsonCodecSettings,
+    NpyCodecSettings,
+    parse_label_place,
+)
+from dugs_stream.records import Reason, Rejection, Sample
+
+__all__ = ["Decoded", "Decoder", "build_codec", "build_decoder"]
+
+AnyCodecSettings = ImageCodecSettings | NpyCodecSettings | JsonCodecSettings | CustomCodecSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One sample ready for the model: a CPU tensor without a batch axis, and its class where it has one."""
+
+    tensor: torch.Tensor
+    label: int | None
+    label_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Turns samples into tensors and labels. `expected_shape` None takes any shape until `expecting` is asked."""
+
+    codec: Codec
+    labels: Labels
+    max_record_bytes: int
+    expected_shape: Shape | None = None
+
+    def expecting(self, shape: Sequence[int]) -> Decoder:
+        """The same decoder for a model whose input shape is known by now (without the batch axis)."""
+        return replace(self, expected_shape=tuple(shape))
+
+    def class_name(self, label: int | None) -> str | None:
+        """What the class is called, None where it has no name."""
+        return self.labels.name(label)
+
+    def decode(self, sample: Sample) -> Decoded | Rejection:
+        """The sample's tensor and label; a Rejection for whatever is wrong with the record, never an exception."""
+        value = sample.value
+        if not value:
+            return Rejection(
+                Reason.EMPTY,
+                "the record has no value (a tombstone?)" if value is None else "the value is empty",
+            )
+        if len(value) > self.max_record_bytes:
+            return Rejection(
+                Reason.TOO_LARGE,
+                f"the value is {len(value)} bytes, at most {self.max_record_bytes} are read (input.max_record_bytes)",
+            )
+        document = parse_document(value) if self._parses_json else None
+        if isinstance(document, Rejection):
+            return document
+        label = self.labels.read(sample, document)
+        if isinstance(label, Rejection):
+            return label
+        tensor = self._tensor(value, document)
+        if isinstance(tensor, Rejection):
+            return tensor
+        refused = check_shape(tensor.shape, self.expected_shape) or _check_finite(tensor)
+        return refused or Decoded(tensor, label, self.labels.name(label))
+
+    @property
+    def _parses_json(self) -> bool:
+        """The document is parsed once, for the label and for the numbers."""
+        return self.labels.needs_document or isinstance(self.codec, JsonCodec)
+
+    def _tensor(self, value: bytes, document: Any) -> torch.Tensor | Rejection:
+        if isinstance(self.codec, JsonCodec):
+            return self.codec.from_document(document)
+        return self.codec.decode(value, self.expected_shape)
+
+
+def _check_finite(tensor: torch.Tensor) -> Rejection | None:
+    if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
+        return None
+    wrong = int((~torch.isfinite(tensor)).sum())
+    return Rejection(Reason.NOT_FINITE, f"{wrong} of {tensor.numel()} numbers are NaN or infinite")
+
+
+def build_codec(settings: AnyCodecSettings) -> Codec:
+    """The codec behind its settings. Raises ConfigurationError where a user's function cannot be imported."""
+    if isinstance(settings, ImageCodecSettings):
+        return ImageCodec(settings)
+    if isinstance(settings, NpyCodecSettings):
+        return NpyCodec(settings)
+    if isinstance(settings, JsonCodecSettings):
+        return JsonCodec(settings)
+    return CustomCodec.from_settings(settings)
+
+
+def build_decoder(
+    codec: AnyCodecSettings,
+    *,
+    label: str,
+    classes: Sequence[str] | None,
+    label_is_required: bool,
+    max_record_bytes: int,
+    expected_shape: Sequence[int] | None = None,
+) -> Decoder:
+    """The decoder of one deployment. `label` is input.label's text, `classes` what `read_classes` gave."""
+    labels = Labels(parse_label_place(label), None if classes is None else tuple(classes), label_is_required)
+    shape = None if expected_shape is None else tuple(expected_shape)
+    return Decoder(build_codec(codec), labels, max_record_bytes, shape)

@@ -1,0 +1,114 @@
+"""What class a record says it is of: read from a header, the key or a JSON field, as a name or a number.
+
+A name of `classes` goes first, a class number second; so with classes ["7", "3"] the label 7 is class 0.
+Of a repeated header the last one counts, as Kafka's own clients read it. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from dugs_stream.inputs.settings import LabelKind, LabelPlace
+from dugs_stream.records import Reason, Rejection, Sample
+
+__all__ = ["Labels", "check_range"]
+
+_MOST_DIGITS = 18
+"""Every number of 18 digits fits the int64 that a label travels in; no model has so many classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Reads labels from `place`; `classes` are the names of the classes in their order, where they have names.
+
+    is_required says whether a record without a label is rejected. A label that is there and wrong always is.
+    """
+
+    place: LabelPlace
+    classes: tuple[str, ...] | None = None
+    is_required: bool = True
+
+    @property
+    def needs_document(self) -> bool:
+        """Whether the label stands inside the value."""
+        return self.place.kind is LabelKind.JSON
+
+    def read(self, sample: Sample, document: Any = None) -> int | Rejection | None:
+        """The class number, None where there is none and none is required, or the rejection.
+
+        `document` is the sample's value as parsed JSON, needed only where `needs_document`.
+        """
+        if self.place.kind is LabelKind.NONE:
+            return None
+        found = self._found(sample, document)
+        if found is None or found in {"", b""}:
+            return self._missing() if self.is_required else None
+        text = _text(found)
+        return _unknown(repr(found)[:80], self.classes) if text is None else self._number(text)
+
+    def name(self, label: int | None) -> str | None:
+        """The class's name, None where classes have no names or there is no such class."""
+        if label is None or self.classes is None or not 0 <= label < len(self.classes):
+            return None
+        return self.classes[label]
+
+    def _found(self, sample: Sample, document: Any) -> Any:
+        if self.place.kind is LabelKind.KEY:
+            return sample.key
+        if self.place.kind is LabelKind.HEADER:
+            values = [value for name, value in sample.headers if name == self.place.name]
+            return values[-1] if values else None
+        return document.get(self.place.name) if isinstance(document, dict) else None
+
+    def _missing(self) -> Rejection:
+        where = {
+            LabelKind.KEY: "the record has no key",
+            LabelKind.HEADER: f"no header {self.place.name!r} with a value",
+            LabelKind.JSON: f"no field {self.place.name!r} with a value",
+        }[self.place.kind]
+        return Rejection(Reason.LABEL_MISSING, f"{where}, and the loss needs a label (input.label)")
+
+    def _number(self, text: str) -> int | Rejection:
+        if self.classes is not None and text in self.classes:
+            return self.classes.index(text)
+        if not re.fullmatch(r"[-+]?[0-9]+", text):
+            return _unknown(repr(text)[:80], self.classes)
+        classes = None if self.classes is None else len(self.classes)
+        if len(text.lstrip("+-0")) > _MOST_DIGITS:
+            return _out_of_range(text[:40], classes)
+        return check_range(int(text), classes) or int(text)
+
+
+def check_range(label: int | None, classes: int | None) -> Rejection | None:
+    """LABEL_OUT_OF_RANGE unless 0 ≤ label < classes; classes None is a number of classes not known yet."""
+    if label is None or (label >= 0 and (classes is None or label < classes)):
+        return None
+    return _out_of_range(str(label), classes)
+
+
+def _text(found: Any) -> str | None:
+    """The label as stripped text, from bytes or from a JSON string or whole number; None for anything else."""
+    if isinstance(found, bytes):
+        try:
+            return found.decode().strip()
+        except UnicodeDecodeError:
+            return None
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
+    return found.strip() if isinstance(found, str) else None
+
+
+def _unknown(quoted: str, classes: tuple[str, ...] | None) -> Rejection:
+    expected = (
+        "a class number (input.classes gives them names)"
+        if classes is None
+        else "a name of input.classes or its number"
+    )
+    return Rejection(Reason.LABEL_UNKNOWN, f"label {quoted}, expected {expected}")
+
+
+def _out_of_range(quoted: str, classes: int | None) -> Rejection:
+    expected = "a class number of 0 or more" if classes is None else f"0 to {classes - 1}"
+    return Rejection(Reason.LABEL_OUT_OF_RANGE, f"label {quoted}, expected {expected}")

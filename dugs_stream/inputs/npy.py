@@ -1,0 +1,85 @@
+"""What a .npy value holds: one array of plain numbers, read without ever unpickling.
+
+The header is read first and believed only as far as the value's own bytes go: a header that promises
+another number of bytes than follow it is refused before anything is allocated. Numbers become float32
+(or int64, where the settings say so and the array holds whole numbers).
+Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from dugs_stream.inputs.codec import Shape, check_shape, undecodable
+from dugs_stream.inputs.numbers import tensor_of
+from dugs_stream.inputs.settings import NpyCodecSettings
+from dugs_stream.records import Rejection
+
+__all__ = ["NpyCodec"]
+
+
+@dataclass(frozen=True, slots=True)
+class NpyCodec:
+    """Reads format versions 1 and 2; version 3 exists only for field names of structured arrays."""
+
+    settings: NpyCodecSettings
+
+    def decode(self, value: bytes, expected_shape: Shape | None) -> torch.Tensor | Rejection:
+        """The array as a float32 or int64 tensor of its own shape, or the rejection."""
+        header = _read_header(value)
+        if isinstance(header, Rejection):
+            return header
+        refused = check_shape(header.shape, expected_shape) or _not_as_promised(header, value)
+        return refused or tensor_of(header.array(value), self.settings.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    shape: Shape
+    is_fortran: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+    @property
+    def array_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def array(self, value: bytes) -> NDArray[Any]:
+        flat = np.frombuffer(value, self.dtype, offset=self.offset)
+        return flat.reshape(self.shape, order="F" if self.is_fortran else "C")
+
+
+def _read_header(value: bytes) -> _Header | Rejection:
+    if value[:4] == b"PK\x03\x04":
+        return undecodable("a .npz archive, expected a single .npy array")
+    stream = io.BytesIO(value)
+    try:
+        version = npy_format.read_magic(stream)
+        read = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}[version]
+        shape, is_fortran, dtype = read(stream)
+    except KeyError:
+        return undecodable(f".npy format version {value[6]}.{value[7]}, expected 1.0 or 2.0")
+    except Exception as exc:  # noqa: BLE001 (the header is a Python literal: damaged, it trips any part of the parser)
+        return undecodable(f"not a .npy array: {type(exc).__name__}: {exc}")
+    return _Header(shape, is_fortran, dtype, stream.tell())
+
+
+def _not_as_promised(header: _Header, value: bytes) -> Rejection | None:
+    if header.dtype.hasobject:
+        return undecodable("the array holds Python objects, which are never unpickled; expected numbers")
+    if header.dtype.kind not in "biuf":
+        return undecodable(f"the array holds {header.dtype}, expected plain numbers")
+    if any(length < 1 for length in header.shape):
+        return undecodable(f"the array's shape {header.shape} holds no numbers")
+    there = len(value) - header.offset
+    if header.array_bytes != there:
+        return undecodable(f"the header promises {header.array_bytes} bytes of numbers and {there} follow it")
+    return None

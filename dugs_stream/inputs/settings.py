@@ -1,0 +1,146 @@
+"""How a record's bytes become a tensor and a label, as settings: the codec's forms and the label's place.
+
+Data only: nothing here opens, imports or decodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from dugs_stream.blocks import Block, ExpectedError, ImportString, Number, Whole, check_import_string
+
+__all__ = [
+    "CODEC_NAMES",
+    "CodecSettings",
+    "CustomCodecSettings",
+    "ImageCodecSettings",
+    "JsonCodecSettings",
+    "LabelKind",
+    "LabelPlace",
+    "NpyCodecSettings",
+    "parse_label_place",
+]
+
+CODEC_NAMES = ("image", "npy", "json")
+_CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
+_EXPECTED_CODEC = "image, npy, json or package.module:function, or a mapping {type: one of these, …}"
+
+
+class ImageCodecSettings(Block):
+    """An encoded image → float32 C×H×W in 0…1, then (x - mean) / std where they are given."""
+
+    type: Literal["image"] = "image"
+    """The codec's name."""
+    mode: Literal["L", "RGB", "RGBA"] = "RGB"
+    """Pillow's name of the colour mode every image is converted to: L (grey), RGB or RGBA."""
+    size: tuple[Annotated[Whole, Field(ge=1)], Annotated[Whole, Field(ge=1)]] | None = None
+    """[height, width] in pixels to resize to (bilinear, aspect not kept); null takes images as they come."""
+    mean: tuple[Number, ...] | None = None
+    """One number a channel, subtracted from the values in 0…1."""
+    std: tuple[Annotated[Number, Field(gt=0)], ...] | None = None
+    """One number a channel, that the values are divided by after the mean."""
+
+    @property
+    def channels(self) -> int:
+        """How many channels the tensor has."""
+        return _CHANNELS[self.mode]
+
+    @model_validator(mode="after")
+    def _one_number_a_channel(self) -> ImageCodecSettings:
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            if numbers is not None and len(numbers) != self.channels:
+                raise ValueError(
+                    f"{name} with {self.channels} number(s), one a channel of mode {self.mode}; it has {len(numbers)}"
+                )
+        return self
+
+
+class NpyCodecSettings(Block):
+    """A .npy array of numbers; nothing pickled is ever read."""
+
+    type: Literal["npy"] = "npy"
+    """The codec's name."""
+    dtype: Literal["float32", "int64"] = "float32"
+    """What the tensor holds: float32 from any numbers, or int64 from whole numbers (for models that look up rows)."""
+
+
+class JsonCodecSettings(Block):
+    """A JSON array of numbers, nested for more axes, bare or in one field of an object."""
+
+    type: Literal["json"] = "json"
+    """The codec's name."""
+    field: str = Field(default="input", min_length=1)
+    """The object's field that holds the array; a bare array is taken as it is."""
+    dtype: Literal["float32", "int64"] = "float32"
+    """What the tensor holds: float32 from any numbers, or int64 from whole numbers (for models that look up rows)."""
+
+
+class CustomCodecSettings(Block):
+    """A function of yours from bytes to a tensor without a batch axis."""
+
+    type: ImportString
+    """package.module:function, called with the record's value."""
+
+
+def _as_mapping(value: Any) -> Any:
+    """The mapping behind the short form: `image` is {type: image}. Raises ExpectedError for what is neither."""
+    mapping = {"type": value} if isinstance(value, str) else value
+    if isinstance(mapping, Mapping) and isinstance(mapping.get("type"), str):
+        if mapping["type"] not in CODEC_NAMES:
+            _check_custom(mapping["type"])
+    elif not isinstance(mapping, Block):
+        raise ExpectedError(_EXPECTED_CODEC)
+    return mapping
+
+
+def _check_custom(text: str) -> None:
+    try:
+        check_import_string(text)
+    except ValueError:
+        raise ExpectedError(_EXPECTED_CODEC) from None
+
+
+def _tag(value: Any) -> str:
+    codec = value.get("type") if isinstance(value, Mapping) else value.type
+    return codec if codec in CODEC_NAMES else "custom"
+
+
+_AnyCodec = (
+    Annotated[ImageCodecSettings, Tag("image")]
+    | Annotated[NpyCodecSettings, Tag("npy")]
+    | Annotated[JsonCodecSettings, Tag("json")]
+    | Annotated[CustomCodecSettings, Tag("custom")]
+)
+CodecSettings = Annotated[_AnyCodec, Discriminator(_tag), BeforeValidator(_as_mapping)]
+
+
+class LabelKind(StrEnum):
+    """Where in a record a label can stand."""
+
+    HEADER = "header"
+    KEY = "key"
+    JSON = "json"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPlace:
+    """Where the label stands: a kind, and the header's or field's name where the kind has one."""
+
+    kind: LabelKind
+    name: str = ""
+
+
+def parse_label_place(text: str) -> LabelPlace:
+    """The place behind header:NAME, key, json:FIELD or none; ExpectedError for anything else."""
+    kind, colon, name = text.partition(":")
+    if kind in {LabelKind.HEADER, LabelKind.JSON} and name:
+        return LabelPlace(LabelKind(kind), name)
+    if kind in {LabelKind.KEY, LabelKind.NONE} and not colon:
+        return LabelPlace(LabelKind(kind))
+    raise ExpectedError("header:NAME, key, json:FIELD or none")

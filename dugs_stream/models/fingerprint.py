@@ -1,0 +1,48 @@
+"""What a cosine depends on, as one hash: two runs with the same fingerprint may share an index.
+
+In it: the weights, the factory with its arguments, how a record becomes a tensor, the classes, the layers, the
+loss, the map and its seed, k. Not in it: τ, the norm floor and the batch limits, which change decisions but no
+vector, and the tile and the device, which change a vector's last bits only. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["fingerprint"]
+
+
+def fingerprint(
+    *,
+    weights_digest: str,
+    factory: str,
+    kwargs: Mapping[str, Any],
+    codec: Mapping[str, Any],
+    classes: Sequence[str] | None,
+    layers: int | Sequence[str],
+    loss: str,
+    map_version: int,
+    seed: int,
+    dimension: int,
+) -> str:
+    """The hash "sha256:" + 64 hex digits over the canonical JSON of the parts: plain values, in any order of keys.
+
+    Raises TypeError or ValueError for a value that JSON cannot hold.
+    """
+    parts = {
+        "weights": weights_digest,
+        "factory": factory,
+        "kwargs": kwargs,
+        "codec": codec,
+        "classes": None if classes is None else list(classes),
+        "layers": layers if isinstance(layers, int) else list(layers),
+        "loss": loss,
+        "map_version": map_version,
+        "seed": seed,
+        "dimension": dimension,
+    }
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
