@@ -15,9 +15,9 @@ __all__ = ["canonical_json"]
 
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:
-    """The value as canonical JSON; reading it back and writing it again gives the same bytes.
+    r"""The value as canonical JSON; reading it back and writing it again gives the same bytes.
 
-    Half a surrogate pair, which UTF-8 cannot carry, is written as its JSON escape (\\ud800).
+    Half a surrogate pair, which UTF-8 cannot carry, is written as its JSON escape (\ud800).
     Raises ValueError for NaN and infinities, TypeError for what JSON does not have.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

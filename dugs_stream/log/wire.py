@@ -1,0 +1,142 @@
+"""Bytes ↔ records, both ways: what the outputs and the changelog hold, message by message.
+
+Pure: no I/O, no clock; the same judgement gives the same bytes. The parts are `event` (what is said),
+`changelog_wire` (rows and trailer) and `message_size` (what is left out where a message would be too large).
+
+Headers of this project come after a record's own. A name may stand twice where the input was an output of
+another deployment: the last one counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import quote
+
+from dugs_stream.canonical import canonical_json
+from dugs_stream.errors import LogError
+from dugs_stream.log.changelog_wire import EVENT_HEADER, decode_changelog, row_message, trailer_message
+from dugs_stream.log.event import EVENT_BYTES_LIMIT, KEY_BYTES_LIMIT, event, event_schema
+from dugs_stream.log.message_size import SMALLEST_LIMIT_BYTES, message_bytes, name_long_key, shorten
+from dugs_stream.log.port import Message
+from dugs_stream.records import Headers, Judgement, Sample
+
+__all__ = [
+    "EVENT_BYTES_LIMIT",
+    "EVENT_HEADER",
+    "KEY_BYTES_LIMIT",
+    "SMALLEST_LIMIT_BYTES",
+    "Payload",
+    "dead_letter_message",
+    "decision_message",
+    "decode_changelog",
+    "event",
+    "event_schema",
+    "message_bytes",
+    "read_event",
+    "row_message",
+    "trailer_message",
+    "unique_message",
+]
+
+Payload = Literal["reference", "original"]
+"""What a message on the unique topic carries: the event, or the sample itself with the event in a header."""
+
+
+def unique_message(
+    judgement: Judgement, event: Mapping[str, Any], payload: Payload, max_message_bytes: int
+) -> Message:
+    """The message for the topic of uniques.
+
+    reference  value = the event, key = the sample's key, CloudEvents headers
+    original   value, key and headers = the sample's own, and the header `dugs_event`; a sample too large for
+               the topic goes by reference instead, with the headers `dugs_payload: reference` and
+               `dugs_original_bytes`
+    A key that alone is too large for the topic is named by `dugs_key_sha256` and `dugs_key_bytes`.
+    """
+    if payload == "reference":
+        return name_long_key(_by_reference(judgement.sample, event), max_message_bytes)
+    whole = _whole(judgement.sample, ((EVENT_HEADER, canonical_json(event)),))
+    if message_bytes(whole) <= max_message_bytes:
+        return whole
+    return name_long_key(
+        _by_reference(
+            judgement.sample,
+            event,
+            ("dugs_payload", b"reference"),
+            ("dugs_original_bytes", str(len(judgement.sample.value or b"")).encode()),
+        ),
+        max_message_bytes,
+    )
+
+
+def decision_message(
+    judgement: Judgement, event: Mapping[str, Any], max_message_bytes: int = SMALLEST_LIMIT_BYTES
+) -> Message:
+    """The message for the topic of all decisions: the event by reference, whatever the verdict."""
+    return name_long_key(_by_reference(judgement.sample, event), max_message_bytes)
+
+
+def dead_letter_message(judgement: Judgement, event: Mapping[str, Any], max_message_bytes: int) -> Message:
+    """The rejected record as it was, and in headers why, where from, and the event.
+
+    One larger than the topic takes goes shortened, see `message_size.shorten`; none is lost, as long as
+    `max_message_bytes` is at least SMALLEST_LIMIT_BYTES. A record with neither key nor value, which Kafka's
+    client refuses to send, gets an empty value and the header `dugs_null_value`.
+    """
+    sample = judgement.sample
+    added: Headers = (
+        ("dugs_reason", str(event["reason"]).encode()),
+        ("dugs_error", str(event["error"]).encode()),
+        ("dugs_topic", sample.topic.encode("utf-8", "replace")),
+        ("dugs_partition", str(sample.partition).encode()),
+        ("dugs_offset", str(sample.offset).encode()),
+        (EVENT_HEADER, canonical_json(event)),
+    )
+    whole = _whole(sample, added)
+    if message_bytes(whole) > max_message_bytes:
+        whole = shorten(sample.key, sample.value, sample.headers, added, max_message_bytes)
+    if whole.key is None and whole.value is None:
+        return Message(None, b"", (*whole.headers, ("dugs_null_value", b"true")))
+    return whole
+
+
+def read_event(sample: Sample) -> dict[str, Any]:
+    """The event of a record read back from an output topic, in whichever form it travels.
+
+    Raises LogError for a record that holds none, naming it.
+    """
+    inner = [value for name, value in sample.headers if name == EVENT_HEADER]
+    encoded = inner[-1] if inner else sample.value
+    try:
+        decoded = json.loads(encoded or b"")
+    except ValueError as error:
+        raise _no_event(sample, encoded) from error
+    if not isinstance(decoded, dict):
+        raise _no_event(sample, encoded)
+    return decoded
+
+
+def _whole(sample: Sample, added: Headers) -> Message:
+    return Message(sample.key, sample.value, sample.headers + added)
+
+
+def _by_reference(sample: Sample, event: Mapping[str, Any], *added: tuple[str, bytes | None]) -> Message:
+    """CloudEvents in binary mode: ids are unique within the source, which is the input topic."""
+    headers: Headers = (
+        ("ce_id", str(event["id"]).encode()),
+        ("ce_source", f"/dugs-stream/{quote(str(event['source']['topic']), safe='')}".encode()),
+        ("ce_type", f"dugs.{event['type']}".encode()),
+        ("ce_specversion", b"1.0"),
+        ("content-type", b"application/json"),
+        *added,
+    )
+    return Message(sample.key, canonical_json(event), headers)
+
+
+def _no_event(sample: Sample, encoded: bytes | None) -> LogError:
+    return LogError(
+        f"{sample.id} holds no event: {(encoded or b'')[:80]!r}. Events are JSON objects in the value or in the "
+        f"header {EVENT_HEADER!r}; is this the topic you meant?"
+    )
