@@ -1,0 +1,209 @@
+"""The log on an Apache Kafka cluster: the port's engine for many partitions, standbys and other readers.
+
+The pieces, one question each: kafka_topics (are the topics right?), kafka_membership (who owns the input?),
+kafka_transaction (how is a batch committed?), kafka_changelog (what is in the changelog?), kafka_client (how is
+kafka-python set up?). This file puts them in the order of the port. What exactly-once rests on:
+
+- one member of the group owns all partitions, and only the owner touches the transactional id;
+- `acquire` fences every other writer before it looks at the changelog's end or at the committed offsets: an
+  open transaction would hide records that are committed already;
+- after any error the producer is gone, the place in the group is given up, and the way back is `acquire`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dugs_stream.errors import ConfigurationError, OwnershipLostError, Problem
+from dugs_stream.log.kafka_changelog import bounds, committed_records, open_reading_consumer
+from dugs_stream.log.kafka_membership import GroupMembership, Membership
+from dugs_stream.log.kafka_reader import KafkaReader
+from dugs_stream.log.kafka_topics import TopicFacts, describe_topics, prepare_topics
+from dugs_stream.log.kafka_transaction import KafkaTransaction, close_producer, open_fencing_producer
+from dugs_stream.log.kafka_writer import KafkaWriter
+from dugs_stream.log.port import Message, Ownership
+from dugs_stream.records import ChangelogPosition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from dugs_stream.log.port import BatchLimits, Polled, Stop, TopicNames, Transaction
+    from dugs_stream.log.settings import KafkaSettings
+
+__all__ = ["KafkaLog", "KafkaReader", "KafkaWriter"]
+
+_CHANGELOG_PARTITION = 0
+
+
+class KafkaLog:
+    """port.Log on Kafka.
+
+    max_message_bytes  what the output topics and the changelog take (output.max_message_bytes)
+    max_record_bytes   what an input topic made here takes (input.max_record_bytes); larger records on a topic
+                       that was there before are polled all the same
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._max_message_bytes = max_message_bytes
+        self._max_record_bytes = max_record_bytes
+        self._group = GroupMembership(settings, topics.input, topics.group)
+        self._input: TopicFacts | None = None
+        self._producer: Any = None
+        self._reading: Any = None
+        self._changelog_end = ChangelogPosition(0)
+
+    def prepare(self) -> None:
+        """See port.Log. One look at the topics where all is in order."""
+        self._input = prepare_topics(
+            self._settings, self._topics, self._max_message_bytes, self._max_record_bytes
+        )
+
+    def acquire(self, stop: Stop) -> Ownership | None:
+        """See port.Log. Fences only after the group has made this process the owner anew."""
+        self._drop_producer()
+        while True:
+            owned = self._group.wait_for_ownership(stop)
+            if owned is None:
+                return None
+            try:
+                return self._fence_and_look(owned)
+            except OwnershipLostError:
+                self._give_up()  # somebody was quicker: wait again
+            except BaseException:
+                self._give_up()
+                raise
+
+    def read_changelog(
+        self, start: ChangelogPosition, end: ChangelogPosition
+    ) -> Iterator[tuple[ChangelogPosition, Message]]:
+        """See port.Log. Its deadline is for standing still, not for being long."""
+        try:
+            for record in committed_records(
+                self._reader(), self._topics.changelog, _CHANGELOG_PARTITION, start, end
+            ):
+                yield ChangelogPosition(record.offset), _message_of(record)
+        except Exception:
+            self._drop_reader()
+            raise
+
+    def seek(self, next_offsets: Mapping[int, int]) -> None:
+        """See port.Log. Needs an offset for every input partition."""
+        self._group.seek(next_offsets)
+
+    def poll(self, limits: BatchLimits) -> Polled:
+        """See port.Log."""
+        return self._group.poll(limits)
+
+    @contextmanager
+    def transaction(self, polled: Polled) -> Iterator[Transaction]:
+        """See port.Log. After an error inside, ownership is given up and `acquire` is the way on."""
+        membership = polled.membership
+        if not isinstance(membership, Membership) or self._producer is None:
+            raise OwnershipLostError(
+                "The batch was polled under an ownership that is over; it is decided again."
+            )
+        self._group.assert_owner(membership)
+        transaction = KafkaTransaction(
+            self._producer, self._group, membership, self._topics, self._changelog_end
+        )
+        try:
+            transaction.begin()
+            yield transaction
+        finally:
+            if transaction.is_open:
+                transaction.abort()
+            self._changelog_end = transaction.changelog_end
+            if transaction.has_failed:
+                self._give_up()
+
+    def input_bounds(self) -> tuple[Mapping[int, int], Mapping[int, int]]:
+        """See port.Log. The ends are those of committed records."""
+        facts = self._input_facts()
+        return self._bounds_of(facts.name, facts.partitions)
+
+    def close(self) -> None:
+        """See port.Log. Bounded: a cluster that does not answer is left to find out by itself."""
+        self._drop_producer()
+        self._group.close()
+        self._drop_reader()
+
+    # -- acquiring ---------------------------------------------------------------------------------------
+
+    def _fence_and_look(self, owned: Membership) -> Ownership:
+        """The order is the promise: fence first, and only then ask where the changelog ends and what is committed.
+
+        An open transaction of a predecessor hides what was committed after it began, and it may still commit
+        until it is fenced; after `init_transactions` neither is possible.
+        """
+        self._producer = open_fencing_producer(self._settings, self._topics, self._max_message_bytes)
+        self._input = self._described_input()
+        if set(self._input.partitions) != owned.partitions:
+            raise OwnershipLostError(
+                "The input has other partitions than the group knows of; it will notice."
+            )
+        starts, ends = self._bounds_of(self._topics.changelog, (_CHANGELOG_PARTITION,))
+        beginnings, input_ends = self.input_bounds()
+        ownership = Ownership(
+            changelog_start=ChangelogPosition(starts[_CHANGELOG_PARTITION]),
+            changelog_end=ChangelogPosition(ends[_CHANGELOG_PARTITION]),
+            committed=self._group.committed(),
+            beginnings=beginnings,
+            ends=input_ends,
+            input_topic_id=self._input.topic_id,
+        )
+        self._group.assert_owner(owned)
+        self._changelog_end = ownership.changelog_end
+        return ownership
+
+    def _bounds_of(self, topic: str, partitions: tuple[int, ...]) -> tuple[dict[int, int], dict[int, int]]:
+        try:
+            return bounds(self._reader(), topic, partitions)
+        except Exception:
+            self._drop_reader()
+            raise
+
+    def _input_facts(self) -> TopicFacts:
+        if self._input is None:
+            self._input = self._described_input()
+        return self._input
+
+    def _described_input(self) -> TopicFacts:
+        found = describe_topics(self._settings, [self._topics.input])
+        if self._topics.input not in found:
+            problem = Problem(
+                "input.topic", f"there is no topic {self._topics.input!r}.", "Prepare the log first."
+            )
+            raise ConfigurationError([problem])
+        return found[self._topics.input]
+
+    # -- letting go --------------------------------------------------------------------------------------
+
+    def _give_up(self) -> None:
+        """After any error: no producer, no place in the group; others may go first."""
+        self._drop_producer()
+        self._group.rejoin()
+
+    def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            close_producer(producer)
+
+    def _reader(self) -> Any:
+        if self._reading is None:
+            self._reading = open_reading_consumer(self._settings)
+        return self._reading
+
+    def _drop_reader(self) -> None:
+        consumer, self._reading = self._reading, None
+        if consumer is not None:
+            consumer.close(autocommit=False)
+
+
+def _message_of(record: Any) -> Message:
+    timestamp = record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None
+    return Message(record.key, record.value, tuple(record.headers or ()), timestamp)

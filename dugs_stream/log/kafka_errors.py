@@ -1,0 +1,220 @@
+"""What does an error of kafka-python mean to us? Foreign errors stop at the door of the Kafka engine.
+
+A closed table: every exception class of kafka.errors has one counterpart in dugs_stream.errors, chosen by
+what a caller or an operator does next. Whoever calls kafka-python does so inside `translating`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from kafka import errors as kafka_errors
+
+from dugs_stream.errors import (
+    ConfigurationError,
+    LogError,
+    LogUnavailableError,
+    OwnershipLostError,
+    Problem,
+    TransactionAbortedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from dugs_stream.errors import DugsError
+
+__all__ = ["COUNTERPARTS", "counterpart", "translated", "translating"]
+
+_UNAVAILABLE = (
+    "RetriableError",  # and all its kind: timeouts, lost connections, moving leaders and coordinators
+    "BrokerNotAvailableError",
+    "StaleControllerEpochError",
+    "StaleBrokerEpochError",
+    "ReassignmentInProgressError",
+    "NewLeaderElectedError",
+    "BrokerIdNotRegisteredError",
+    "UnknownBrokerIdError",
+    "UnknownControllerIdError",
+    "QuotaViolationError",
+)
+_OWNERSHIP_LOST = (
+    "CommitFailedError",
+    "IllegalGenerationError",
+    "UnknownMemberIdError",
+    "RebalanceInProgressError",
+    "MemberIdRequiredError",
+    "FencedInstanceIdError",
+    "UnreleasedInstanceIdError",
+    "FencedMemberEpochError",
+    "StaleMemberEpochError",
+    "ProducerFencedError",
+    "InvalidProducerEpochError",
+    "InvalidProducerIdMappingError",
+    "UnknownProducerIdError",
+    "TransactionCoordinatorFencedError",
+    "FencedStateEpochError",
+)
+_ABORTED = (
+    "TransactionAbortedError",
+    "TransactionAbortableError",
+    "InvalidTxnStateError",
+    "OutOfOrderSequenceNumberError",
+    "DuplicateSequenceNumberError",
+)
+_CONFIGURATION = (
+    "AuthorizationError",  # and all its kind: topic, group, cluster, transactional id, delegation token
+    "KafkaConfigurationError",
+    "UnsupportedVersionError",
+    "UnsupportedCodecError",
+    "UnsupportedCompressionTypeError",
+    "UnsupportedForMessageFormatError",
+    "UnsupportedSaslMechanismError",
+    "UnsupportedAssignorError",
+    "UnrecognizedBrokerVersion",
+    "IllegalSaslStateError",
+    "SaslAuthenticationFailedError",
+    "SecurityDisabledError",
+    "UnacceptableCredentialError",
+    "InvalidTopicError",
+    "TopicDeletionDisabledError",
+    "InvalidGroupIdError",
+    "InvalidSessionTimeoutError",
+    "InvalidTransactionTimeoutError",
+    "InconsistentGroupProtocolError",
+    "GroupMaxSizeReachedError",
+    "InvalidPartitionsError",
+    "InvalidReplicationFactorError",
+    "InvalidReplicationAssignmentError",
+    "InvalidConfigurationError",
+    "InvalidRequiredAcksError",
+    "PolicyViolationError",
+    "MessageSizeTooLargeError",
+    "RecordListTooLargeError",
+    "OffsetMetadataTooLargeError",
+    "InvalidCommitOffsetSizeError",
+    "InvalidTimestampError",
+    "InvalidRecordError",
+    "DelegationTokenAuthDisabledError",
+    "DelegationTokenNotFoundError",
+    "DelegationTokenOwnerMismatchError",
+    "DelegationTokenRequestNotAllowedError",
+    "DelegationTokenExpiredError",
+    "InvalidPrincipalTypeError",
+    "MismatchedEndpointTypeError",
+    "UnsupportedEndpointTypeError",
+)
+# Misuse of the protocol, damage, or an answer to a question never asked here: the run ends, a person looks.
+_FATAL = (
+    "IllegalArgumentError",
+    "IllegalStateError",
+    "KafkaProtocolError",
+    "NoOffsetForPartitionError",
+    "LogTruncationError",
+    "NoError",
+    "UnknownError",
+    "OffsetOutOfRangeError",
+    "CorruptRecordError",
+    "InvalidFetchRequestError",
+    "TopicAlreadyExistsError",
+    "InvalidRequestError",
+    "OperationNotAttemptedError",
+    "LogDirNotFoundError",
+    "NonEmptyGroupError",
+    "GroupIdNotFoundError",
+    "NoReassignmentInProgressError",
+    "GroupSubscribedToTopicError",
+    "ResourceNotFoundError",
+    "DuplicateResourceError",
+    "InconsistentVoterSetError",
+    "InvalidUpdateVersionError",
+    "FeatureUpdateFailedError",
+    "PrincipalDeserializationFailureError",
+    "SnapshotNotFoundError",
+    "PositionOutOfRangeError",
+    "DuplicateBrokerRegistrationError",
+    "InconsistentClusterIdError",
+    "TransactionalIdNotFoundError",
+    "IneligibleReplicaError",
+    "OffsetMovedToTieredStorageError",
+    "UnknownSubscriptionIdError",
+    "TelemetryTooLargeError",
+    "InvalidRegistrationError",
+    "InvalidRecordStateError",
+    "InvalidVoterKeyError",
+    "DuplicateVoterError",
+    "VoterNotFoundError",
+)
+
+
+def _by_class() -> dict[type[Exception], type[DugsError]]:
+    """kafka-python class → counterpart, for those named above that this release has."""
+    groups: tuple[tuple[type[DugsError], tuple[str, ...]], ...] = (
+        (LogUnavailableError, _UNAVAILABLE),
+        (OwnershipLostError, _OWNERSHIP_LOST),
+        (TransactionAbortedError, _ABORTED),
+        (ConfigurationError, _CONFIGURATION),
+        (LogError, _FATAL),
+    )
+    return {
+        getattr(kafka_errors, name): ours
+        for ours, names in groups
+        for name in names
+        if hasattr(kafka_errors, name)
+    }
+
+
+COUNTERPARTS: Mapping[type[Exception], type[DugsError]] = _by_class()
+"""The nearest named ancestor of an exception class decides; KafkaError itself says nothing and is fatal."""
+
+
+def counterpart(foreign: type[BaseException]) -> type[DugsError]:
+    """The class of ours that stands for a class of kafka.errors."""
+    for ancestor in foreign.__mro__:
+        if ancestor in COUNTERPARTS:
+            return COUNTERPARTS[ancestor]
+    return LogError
+
+
+_WAY_OUT: Mapping[type[DugsError], str] = {
+    LogUnavailableError: "Check that the brokers run and can be reached from here; trying again is right.",
+    OwnershipLostError: "Another member owns the input now, or this one was too slow; recovery decides.",
+    TransactionAbortedError: "Nothing of the batch is visible; it will be decided again.",
+    LogError: "Start again: recovery continues from what is committed. If it comes back, look at the broker's log.",
+}
+
+
+def translated(error: Exception, doing: str) -> DugsError:
+    """`error` in our words: what was being done, what kafka-python said, what to do next."""
+    ours = counterpart(type(error))
+    said = str(error) or type(error).__name__
+    if ours is ConfigurationError:
+        return ConfigurationError(
+            [Problem("log.kafka", f"while {doing}, Kafka refused: {said}", _hint(error))]
+        )
+    return ours(f"While {doing}: {said}. {_WAY_OUT[ours]}")
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, kafka_errors.MessageSizeTooLargeError):
+        return (
+            "Raise max.message.bytes of the topic, or lower output.max_message_bytes or gradient.dimension."
+        )
+    if isinstance(error, kafka_errors.AuthorizationError):
+        return (
+            "The user needs READ on the input and the changelog, WRITE on the outputs and the changelog, READ on "
+            "the group, WRITE and DESCRIBE on the transactional id."
+        )
+    if isinstance(error, kafka_errors.InvalidSessionTimeoutError):
+        return "Bring log.kafka.session_timeout_ms between the broker's group.min and group.max.session.timeout.ms."
+    return "Correct the setting or the cluster, then start again."
+
+
+@contextmanager
+def translating(doing: str) -> Iterator[None]:
+    """Let no exception of kafka-python out; `doing` completes the sentence "While …"."""
+    try:
+        yield
+    except kafka_errors.KafkaError as error:
+        raise translated(error, doing) from error

@@ -1,0 +1,233 @@
+"""Are the topics there, and do they keep what this project promises? Makes missing ones, refuses wrong ones.
+
+A topic made here has settings under which nothing is lost: one partition for the changelog and the outputs (one
+order), a compacted changelog that never expires, uniques that never expire. A topic that was there before is
+never altered: where it would break a promise it is refused by name, all of them at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+
+from dugs_stream.errors import ConfigurationError, LogUnavailableError, Problem
+from dugs_stream.log.kafka_client import open_admin
+from dugs_stream.log.kafka_errors import translating
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from dugs_stream.log.port import TopicNames
+    from dugs_stream.log.settings import KafkaSettings
+
+__all__ = ["TopicFacts", "describe_topics", "prepare_topics"]
+
+_logger = logging.getLogger(__name__)
+
+# Metadata of a new topic reaches every broker within milliseconds; ten seconds are for a cluster under load.
+_VISIBLE_WITHIN_MS = 10_000
+# A record's key, headers and framing come on top of its value.
+_FRAMING_BYTES = 64 * 1024
+# Short segments: compaction never touches the active one, so these bound what a replay reads in vain.
+_SEGMENT_BYTES = 64 * 1024 * 1024
+_SEGMENT_MS = 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """What the cluster says of a topic: its id, and its partition numbers."""
+
+    name: str
+    topic_id: str
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a topic is for, how it is made, and what it may not be; `key` is its place in the configuration."""
+
+    name: str
+    key: str
+    partitions: int
+    max_message_bytes: int
+    configs: Mapping[str, str] = field(default_factory=dict)
+    one_partition: bool = False
+    only_compact: bool = False
+    never_compact: bool = False
+
+
+def prepare_topics(
+    settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
+) -> TopicFacts:
+    """Make what is missing, where allowed, and check what is there. Returns the facts of the input topic.
+
+    Raises ConfigurationError with every problem, LogUnavailableError while the cluster does not answer.
+    """
+    plans = _plans(settings, topics, max_message_bytes, max_record_bytes)
+    admin = open_admin(settings)
+    try:
+        with translating("looking at the topics"):
+            found = _described(admin, [plan.name for plan in plans])
+            missing = [plan for plan in plans if plan.name not in found]
+            if missing and not settings.create_topics:
+                raise ConfigurationError([_missing(plan) for plan in missing])
+            if missing:
+                _create(admin, missing, settings.replication_factor)
+                found = _described(admin, [plan.name for plan in plans])
+            _refuse_wrong_ones(admin, plans, found)
+    finally:
+        admin.close()
+    if topics.input not in found:
+        raise LogUnavailableError(
+            f"Topic {topics.input!r} was made but is not visible yet; trying again is right."
+        )
+    return found[topics.input]
+
+
+def describe_topics(settings: KafkaSettings, names: Sequence[str]) -> dict[str, TopicFacts]:
+    """The facts of those of the named topics that exist."""
+    admin = open_admin(settings)
+    try:
+        with translating(f"looking at the topics {', '.join(names)}"):
+            return _described(admin, names)
+    finally:
+        admin.close()
+
+
+def _plans(
+    settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
+) -> tuple[_Plan, ...]:
+    output = {"max.message.bytes": str(max_message_bytes), "cleanup.policy": "delete"}
+    changelog = {
+        "max.message.bytes": str(max_message_bytes),
+        "cleanup.policy": "compact",
+        "retention.ms": "-1",
+        "segment.bytes": str(_SEGMENT_BYTES),
+        "segment.ms": str(_SEGMENT_MS),
+    }
+    input_bytes = max_record_bytes + _FRAMING_BYTES
+    plans = [
+        _Plan(
+            topics.input,
+            "input.topic",
+            settings.input_partitions,
+            0,  # what an existing input takes is its producers' affair
+            {"max.message.bytes": str(input_bytes)},
+        ),
+        # Uniques are few and are what people come for: they stay until somebody decides otherwise.
+        _output(topics.unique, "output.topic", max_message_bytes, {**output, "retention.ms": "-1"}),
+        _output(topics.dead_letter, "output.dead_letter_topic", max_message_bytes, output),
+        _Plan(
+            topics.changelog,
+            "output.changelog_topic",
+            1,
+            max_message_bytes,
+            changelog,
+            one_partition=True,
+            only_compact=True,
+        ),
+    ]
+    if topics.decisions is not None:
+        plans.append(_output(topics.decisions, "output.decisions_topic", max_message_bytes, output))
+    return tuple(plans)
+
+
+def _output(name: str, key: str, max_message_bytes: int, configs: Mapping[str, str]) -> _Plan:
+    return _Plan(name, key, 1, max_message_bytes, configs, never_compact=True)
+
+
+def _described(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
+    """Facts by name. The client raises nothing for a topic it may not see: the error code says so."""
+    found = {}
+    for topic in admin.describe_topics(list(names)):
+        code = topic["error_code"]
+        if code == UnknownTopicOrPartitionError.errno:
+            continue
+        if code == TopicAuthorizationFailedError.errno:
+            raise TopicAuthorizationFailedError(f"no DESCRIBE on topic {topic['name']!r}")
+        partitions = tuple(sorted(partition["partition_index"] for partition in topic["partitions"]))
+        if code == 0 and partitions:
+            found[topic["name"]] = TopicFacts(topic["name"], str(topic["topic_id"]), partitions)
+        else:
+            raise LogUnavailableError(
+                f"Topic {topic['name']!r} is not ready (error code {code}, {len(partitions)} partitions); "
+                "trying again is right."
+            )
+    return found
+
+
+def _create(admin: Any, plans: Sequence[_Plan], replication_factor: int) -> None:
+    for plan in plans:
+        wanted = {
+            plan.name: {
+                "num_partitions": plan.partitions,
+                "replication_factor": replication_factor,
+                "configs": dict(plan.configs),
+            }
+        }
+        try:
+            admin.create_topics(wanted)
+        except TopicAlreadyExistsError:
+            continue  # another member was quicker; what it made is checked like any other
+        _logger.info("made topic %s with %s partition(s): %s", plan.name, plan.partitions, dict(plan.configs))
+    admin.wait_for_topics([plan.name for plan in plans], timeout_ms=_VISIBLE_WITHIN_MS)
+
+
+def _missing(plan: _Plan) -> Problem:
+    configs = " ".join(f"--config {key}={value}" for key, value in plan.configs.items())
+    return Problem(
+        plan.key,
+        f"there is no topic {plan.name!r}, and log.kafka.create_topics is false.",
+        f"Make it: kafka-topics.sh --create --topic {plan.name} --partitions {plan.partitions} {configs}",
+    )
+
+
+def _refuse_wrong_ones(admin: Any, plans: Sequence[_Plan], found: Mapping[str, TopicFacts]) -> None:
+    known = [plan for plan in plans if plan.name in found]
+    resources = [ConfigResource(ConfigResourceType.TOPIC, plan.name) for plan in known]
+    described = admin.describe_configs(resources, config_filter="all").get("topic", {})
+    problems: list[Problem] = []
+    for plan in known:
+        configs = {key: str(config["value"]) for key, config in described.get(plan.name, {}).items()}
+        if not configs:
+            # Without DESCRIBE_CONFIGS Kafka answers with nothing; a guess would refuse a good topic.
+            _logger.warning("the settings of topic %s cannot be seen and are not checked", plan.name)
+        problems.extend(_broken_promises(plan, found[plan.name], configs))
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _broken_promises(plan: _Plan, facts: TopicFacts, configs: Mapping[str, str]) -> Iterator[Problem]:
+    if plan.one_partition and len(facts.partitions) != 1:
+        yield Problem(
+            plan.key,
+            f"topic {plan.name!r} has {len(facts.partitions)} partitions; the changelog is one sequence and has one.",
+            f"Name another topic as {plan.key} (it is made when missing).",
+        )
+    policies = {policy.strip() for policy in configs.get("cleanup.policy", "").split(",")} - {""}
+    if plan.only_compact and policies and policies != {"compact"}:
+        yield Problem(
+            plan.key,
+            f"topic {plan.name!r} has cleanup.policy={configs['cleanup.policy']}, which would delete accepted uniques.",
+            f"Set it: kafka-configs.sh --alter --entity-type topics --entity-name {plan.name} "
+            "--add-config cleanup.policy=compact",
+        )
+    if plan.never_compact and "compact" in policies:
+        yield Problem(
+            plan.key,
+            f"topic {plan.name!r} has cleanup.policy={configs['cleanup.policy']}: compaction would drop events that "
+            "share a key and refuse those without one.",
+            f"Set cleanup.policy=delete on {plan.name}, or name another topic.",
+        )
+    largest = configs.get("max.message.bytes")
+    if largest is not None and int(largest) < plan.max_message_bytes:
+        yield Problem(
+            plan.key,
+            f"topic {plan.name!r} takes messages of at most {largest} bytes; output.max_message_bytes is "
+            f"{plan.max_message_bytes}.",
+            f"Raise max.message.bytes of {plan.name}, or set output.max_message_bytes to {largest} or less.",
+        )
