@@ -5,6 +5,7 @@ so a graph over all rows doubles the index's memory. A file of it is accepted on
 and row count that were written beside it: hnswlib itself would read a damaged file without noticing.
 """
 
+import errno
 from pathlib import Path
 
 import hnswlib
@@ -62,9 +63,16 @@ class ProposalGraph:
         return np.asarray(self._graph.get_items([position])[0], dtype=np.float32)
 
     def save(self, folder: Path) -> None:
-        """Write it into `folder`, the graph first and what vouches for it last; hnswlib writes the whole graph."""
+        """Write it into `folder`, the graph first and what vouches for it last; costs the whole graph.
+
+        Raises OSError where the disk refuses; what was saved before may be lost then, which costs speed only.
+        """
         draft = folder / f"{_GRAPH_FILE}.part"
         self._graph.save_index(str(draft))
+        if (
+            draft.stat().st_size != self._graph.index_file_size()
+        ):  # hnswlib does not look whether its writes succeed
+            raise OSError(errno.EIO, "the graph was written in part only; is the disk full?", str(draft))
         facts = {
             "sha256": file_sha256(draft),
             "bytes": draft.stat().st_size,

@@ -1,0 +1,212 @@
+"""What lies in the state folder, and how is it opened, mended and written?
+
+A snapshot is written in three steps, each durable before the next: new vectors behind the old, new events behind
+the old, then one small manifest that makes both true. A kill between any two leaves the manifest before, which
+covers neither. Opening cuts off whatever no manifest covers.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dugs_stream.core.index import UniqueIndex
+from dugs_stream.errors import StateError
+from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
+from dugs_stream.state import snapshot as snapshots
+from dugs_stream.state.folder import StateFolder
+from dugs_stream.state.metadata import Entry, EventRefill, EventTable
+from dugs_stream.state.snapshot import DAMAGED_SUFFIX, Snapshot
+from dugs_stream.state.vectors import Segment, SegmentRefill, VectorFiles
+
+__all__ = ["DiskState", "LoadedState", "MissingRows"]
+
+# Rows fetched from the index at once when they are written: 4 096 of k = 2048 are 32 MiB.
+_ROWS_AT_ONCE = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class MissingRows:
+    """Rows start … stop − 1 that a damaged file lost, and the part of the changelog that holds them all."""
+
+    file: str
+    start: int
+    stop: int
+    changelog_start: ChangelogPosition
+    changelog_stop: ChangelogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedState:
+    """What opening the folder found: a snapshot or none, files set aside as damaged, rows to refill first."""
+
+    snapshot: Snapshot | None
+    set_aside: tuple[Path, ...] = ()
+    missing: tuple[MissingRows, ...] = ()
+
+
+class DiskState:
+    """The files of one state folder; one thread, but `read_events` from any."""
+
+    def __init__(self, path: Path, *, fingerprint: str | None, dimension: int) -> None:
+        self._folder = StateFolder(path)
+        self._fingerprint = fingerprint
+        self._dimension = dimension
+        self._vectors = VectorFiles(path, dimension)
+        self._events = EventTable(path)
+        self._snapshot: Snapshot | None = None
+        self._number = 0
+        self._damaged: tuple[Segment, ...] = ()
+        self._lost_events = False
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder.path
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest one on disk."""
+        return self._snapshot
+
+    # Opening
+
+    def open(self) -> LoadedState:
+        """Lock the folder, believe its newest valid snapshot, cut off what that does not cover. See `LiveState.open`."""
+        self._folder.lock()
+        try:
+            found = snapshots.find_newest(self.path)
+            if found.snapshot is not None:
+                self._require_same_model(found.snapshot)
+            set_aside = tuple(
+                path.replace(path.with_name(path.name + DAMAGED_SUFFIX)) for path in found.damaged
+            )
+            for draft in self.path.glob("*.part"):
+                draft.unlink()
+            self._number, self._snapshot = found.number, found.snapshot
+            if found.snapshot is None:
+                self._start_over()
+                return LoadedState(None, set_aside)
+            return LoadedState(found.snapshot, set_aside, self._open_files(found.snapshot))
+        except BaseException:
+            self.close()
+            raise
+
+    def _require_same_model(self, snapshot: Snapshot) -> None:
+        expected = (self._fingerprint or snapshot.fingerprint, self._dimension)
+        if (snapshot.fingerprint, snapshot.dimension) != expected:
+            raise StateError(
+                f"the state folder {self.path} was built by the model {snapshot.fingerprint} with "
+                f"{snapshot.dimension} dimensions; the configuration names {expected[0]} with {expected[1]}. Cosines "
+                "of two models cannot be compared. Configure that model again, or start a new list: a new "
+                "output.changelog_topic and state.dir, and a new input.group to judge old records again"
+            )
+
+    def _open_files(self, snapshot: Snapshot) -> tuple[MissingRows, ...]:
+        end = snapshot.changelog_position
+        self._damaged = self._vectors.open(snapshot.segments)
+        self._vectors.cut()
+        missing = [MissingRows(s.file, s.start, s.stop, s.changelog_start, end) for s in self._damaged]
+        self._lost_events = not self._events.open(snapshot.rows, snapshot.events_checksum)
+        if self._lost_events:
+            self._events.start_over(DAMAGED_SUFFIX)
+        if self._lost_events and snapshot.segments:
+            missing.append(
+                MissingRows(self._events.file, 0, snapshot.rows, snapshot.segments[0].changelog_start, end)
+            )
+        return tuple(missing)
+
+    def _start_over(self) -> None:
+        self._vectors.open(())
+        self._vectors.cut()
+        self._events.start_over()
+
+    def refill(self, rows: Iterable[ChangelogRow]) -> None:
+        """Restore what `open` found missing; see `LiveState.refill`."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        fills: list[SegmentRefill | EventRefill] = [
+            self._vectors.refill(segment) for segment in self._damaged
+        ]
+        if self._lost_events:
+            fills.append(self._events.refill(snapshot.rows, snapshot.events_checksum))
+        for row in rows:
+            for fill in fills:
+                fill.take(row)
+            if all(fill.is_whole for fill in fills):
+                break
+        for fill in fills:
+            fill.finish()
+        self._damaged, self._lost_events = self._vectors.open(snapshot.segments), False
+
+    def forget(self) -> None:
+        """Empty the folder, durably: first the snapshots, so that a kill leaves nothing half believed."""
+        snapshots.remove_all(self.path)
+        self._snapshot, self._number, self._damaged, self._lost_events = None, 0, (), False
+        self._start_over()
+        for graph in self.path.glob("graph.*"):
+            graph.unlink()
+
+    # Reading
+
+    def vector_blocks(self) -> Iterator[NDArray[np.float32]]:
+        """The snapshot's vectors in order, as memory maps; see `LiveState.vector_blocks`."""
+        return self._vectors.blocks()
+
+    def ids(self) -> list[str]:
+        """The record ids of the snapshot's rows, in order."""
+        return self._events.ids()
+
+    def read_events(self, start: int, stop: int) -> list[str]:
+        """Events start … stop − 1 as JSON, as far as they are on disk."""
+        return self._events.read(start, stop)
+
+    # Writing
+
+    def write(
+        self, index: UniqueIndex, entries: Sequence[Entry], trailer: Trailer, position: ChangelogPosition
+    ) -> Snapshot:
+        """Make `trailer` the state on disk; `entries` are those of the rows that are not there yet.
+
+        Raises StateError where the disk refuses; what was there before stays true, and trying again is safe.
+        """
+        before = ChangelogPosition(0) if self._snapshot is None else self._snapshot.changelog_position
+        try:
+            while self._vectors.rows < trailer.uniques:
+                start = self._vectors.rows
+                self._vectors.append(index.rows(start, min(start + _ROWS_AT_ONCE, trailer.uniques)), before)
+            known = self._events.rows - (trailer.uniques - len(entries))
+            self._events.append(entries[known:])
+            written = Snapshot(
+                self._dimension, position, trailer, self._vectors.segments, self._events.checksum
+            )
+            snapshots.write(self.path, self._number + 1, written)
+        except (OSError, sqlite3.Error) as error:
+            raise self._refused(error) from error
+        self._number, self._snapshot = self._number + 1, written
+        return written
+
+    def write_graph(self, index: UniqueIndex) -> None:
+        """Keep the index's graph too; costs all of it. Raises StateError where the disk refuses."""
+        try:
+            index.save_graph(self.path)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> StateError:
+        return StateError(
+            f"no snapshot could be written into {self.path} ({error}); nothing is lost, since the changelog "
+            "holds everything, but a restart reads more of it. Make room or correct the folder's mode: the "
+            "next snapshot tries again"
+        )
+
+    def close(self) -> None:
+        """Let go of files and lock."""
+        self._events.close()
+        self._folder.close()

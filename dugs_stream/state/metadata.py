@@ -1,0 +1,218 @@
+"""What is known of each unique besides its vector? Its record id and its whole event, by sequence, in SQLite.
+
+The table may hold more rows than a snapshot covers; they are cut off when it is opened. Safe to read from
+another thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+from dugs_stream.chain import event_bytes
+from dugs_stream.errors import StateError
+from dugs_stream.records import ChangelogRow
+
+__all__ = ["Entry", "EventRefill", "EventTable"]
+
+Entry = tuple[str, str]
+"""A record's id, and its event as JSON."""
+
+_FILE = "metadata.db"
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, id TEXT NOT NULL, event TEXT NOT NULL)"
+)
+
+# Only a reader of our own process, or `dugs index info` beside it, ever holds the file, for milliseconds.
+_BUSY_SECONDS = 5.0
+
+# 4 096 events (about 2 MB) are written at once when a lost table is filled again.
+_ENTRIES_AT_ONCE = 4_096
+
+
+class EventTable:
+    """Ids and events of uniques 0 … rows − 1."""
+
+    file = _FILE
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / self.file
+        self._lock = Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._digest = hashlib.sha256()
+        self.rows = 0
+
+    @property
+    def checksum(self) -> str:
+        """Hex SHA-256 over all ids and events, in order."""
+        return self._digest.copy().hexdigest()
+
+    def open(self, rows: int, checksum: str) -> bool:
+        """Take up the first `rows` rows and cut off the rest; False where they are not those of `checksum`.
+
+        Raises StateError where the file cannot be used for another reason than damage.
+        """
+        self._reset()
+        try:
+            self._connect()
+            with self._transaction() as connection:
+                connection.execute("DELETE FROM events WHERE sequence >= ?", (rows,))
+            for entry in self._entries():
+                self._digest.update(_framed(entry))
+                self.rows += 1
+        except sqlite3.Error as error:
+            if _is_damage(error):
+                return False
+            raise StateError(
+                f"{self._path} cannot be used ({error}); expected a readable and writable SQLite file: correct "
+                "its mode, make room on the disk, or end the program that holds it"
+            ) from error
+        except (TypeError, AttributeError):  # a changed byte made a number or nothing of a text
+            return False
+        return self.rows == rows and self.checksum == checksum
+
+    def start_over(self, set_aside: str | None = None) -> None:
+        """Begin with an empty table; the old files are removed, or renamed with the suffix `set_aside`."""
+        self._reset()
+        for file in (self.file, f"{self.file}-wal", f"{self.file}-shm"):
+            path = self._path.with_name(file)
+            if set_aside is None:
+                path.unlink(missing_ok=True)
+            elif path.exists():
+                path.replace(path.with_name(path.name + set_aside))
+        self._connect()
+
+    def _reset(self) -> None:
+        self.close()
+        self.rows, self._digest = 0, hashlib.sha256()
+
+    def _connect(self) -> None:
+        # Guarded by our own lock, so that the HTTP thread may read through the same connection.
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        self._connection = connection
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(_SCHEMA)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            connection = self._opened()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StateError(f"{self._path} is closed; open the state before reading it")
+        return self._connection
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add entries after the last; durable on return.
+
+        Raises sqlite3.Error where the disk refuses; nothing is added then, and trying again is safe.
+        """
+        if not entries:
+            return
+        digest = self._digest.copy()
+        for entry in entries:
+            digest.update(_framed(entry))
+        numbered = [(self.rows + place, *entry) for place, entry in enumerate(entries)]
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", numbered)
+        self.rows, self._digest = self.rows + len(entries), digest
+
+    def read(self, start: int, stop: int) -> list[str]:
+        """The events start … stop − 1 as JSON."""
+        with self._lock:
+            found = self._opened().execute(
+                "SELECT event FROM events WHERE sequence >= ? AND sequence < ? ORDER BY sequence",
+                (start, stop),
+            )
+            return [event for (event,) in found]
+
+    def ids(self) -> list[str]:
+        """All record ids in sequence order."""
+        with self._lock:
+            return [name for (name,) in self._opened().execute("SELECT id FROM events ORDER BY sequence")]
+
+    def _entries(self) -> Iterable[Entry]:
+        with self._lock:
+            yield from self._opened().execute("SELECT id, event FROM events ORDER BY sequence")
+
+    def refill(self, rows: int, checksum: str) -> EventRefill:
+        """A way to fill a table that was started over with the changelog's first `rows` rows."""
+        return EventRefill(self, rows, checksum)
+
+    def close(self) -> None:
+        """Let go of the file; nothing happens where it is not open."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+class EventRefill:
+    """Takes changelog rows and adds their events, in order, until the table is whole."""
+
+    def __init__(self, table: EventTable, rows: int, checksum: str) -> None:
+        self._table = table
+        self._rows = rows
+        self._checksum = checksum
+        self._waiting: list[Entry] = []
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it needs no more rows."""
+        return self._table.rows + len(self._waiting) == self._rows
+
+    def take(self, row: ChangelogRow) -> None:
+        """Keep the row where it is the next one; any other is passed over."""
+        if not self.is_whole and row.sequence == self._table.rows + len(self._waiting):
+            self._waiting.append(entry_of(row))
+        if len(self._waiting) >= _ENTRIES_AT_ONCE:
+            self._write()
+
+    def _write(self) -> None:
+        self._table.append(self._waiting)
+        self._waiting = []
+
+    def finish(self) -> None:
+        """Raises StateError where the changelog's rows were not those of the snapshot."""
+        self._write()
+        if self._table.rows != self._rows or self._table.checksum != self._checksum:
+            raise StateError(
+                f"{_FILE} is damaged and the changelog's events do not restore it ({self._table.rows} of "
+                f"{self._rows} found, or other content); forget the folder with `dugs index reset` and start "
+                "again: it is rebuilt from the changelog"
+            )
+
+
+def entry_of(row: ChangelogRow) -> Entry:
+    """What the table keeps of a changelog row."""
+    return str(row.event["id"]), event_bytes(row.event).decode("ascii")
+
+
+def _framed(entry: Entry) -> bytes:
+    name, event = json.dumps(entry[0]).encode("ascii"), entry[1].encode()
+    return struct.pack("<QQ", len(name), len(event)) + name + event
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file's content is wrong, rather than the disk full or the file locked."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # text that is no UTF-8 carries no code
+    # The low byte is the kind; the rest says where it was met.
+    return (code & 0xFF) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}

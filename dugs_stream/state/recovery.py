@@ -1,0 +1,147 @@
+"""How does the changelog become the list of uniques again? Row by row, every number and checksum verified.
+
+Pure: it knows no log, no disk and no index. Compaction removes all trailers but the last, so many batches of
+rows may stand before one trailer; what it promises is checked wherever a trailer stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dugs_stream.chain import NO_ROWS, chain
+from dugs_stream.errors import ChangelogError
+from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
+
+__all__ = ["BEGINNING", "Recovered", "ReplayStart", "Replayed", "rebuild", "replay"]
+
+# Rows handed on at once where no trailer comes: 4 096 vectors of k = 2048 are 32 MiB, so that replaying a compacted
+# changelog of any length needs bounded memory.
+_ROWS_AT_ONCE = 4_096
+
+_WAY_OUT = (
+    "the changelog was changed by something other than this daemon, or belongs to another one; restore it, or "
+    "start a new list: a new output.changelog_topic and state.dir, and a new input.group to judge old records again"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayStart:
+    """A trailer to go on from: the rows it counts, their checksum, and the position after it."""
+
+    uniques: int
+    checksum: str
+    position: ChangelogPosition
+
+
+BEGINNING = ReplayStart(0, NO_ROWS, ChangelogPosition(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Rows in order, and the trailer that ends them; None where more rows follow before the next trailer.
+
+    position is the place after the last of them. Rows are true only once a trailer has come after them.
+    """
+
+    rows: tuple[ChangelogRow, ...]
+    trailer: Trailer | None
+    position: ChangelogPosition
+
+
+def replay(
+    start: ReplayStart,
+    entries: Iterable[tuple[ChangelogPosition, ChangelogRow | Trailer]],
+    fingerprint: str | None = None,
+) -> Iterator[Replayed]:
+    """The batches that `entries` (from start.position on) add to what `start` stands for.
+
+    Raises ChangelogError, naming the position, for a row that is missing, repeated or changed, a trailer that
+    does not fit the rows before it, one of another fingerprint than the one given, and rows without a trailer
+    at the end. Whoever has taken rows by then must drop them.
+    """
+    uniques, checksum = start.uniques, start.checksum
+    rows: list[ChangelogRow] = []
+    last_row: ChangelogPosition | None = None
+    for position, entry in entries:
+        after = ChangelogPosition(position + 1)
+        if isinstance(entry, Trailer):
+            _require_fit(position, entry, uniques, checksum)
+            _require_fingerprint(position, entry, fingerprint)
+            yield Replayed(tuple(rows), entry, after)
+            rows, last_row = [], None
+            continue
+        _require_next(position, entry, uniques)
+        checksum = chain(checksum, entry)
+        uniques += 1
+        rows.append(entry)
+        last_row = position
+        if len(rows) == _ROWS_AT_ONCE:
+            yield Replayed(tuple(rows), None, after)
+            rows = []
+    if last_row is not None:
+        raise ChangelogError(
+            f"changelog position {last_row}: row {uniques - 1} is the end, and no trailer follows it, "
+            f"although every commit ends with one; {_WAY_OUT}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a whole replay adds up to: vectors (n, k) float32 and events in sequence order, and the last trailer."""
+
+    vectors: NDArray[np.float32]
+    events: tuple[Mapping[str, Any], ...]
+    trailer: Trailer | None
+    position: ChangelogPosition
+
+
+def rebuild(
+    start: ReplayStart,
+    entries: Iterable[tuple[ChangelogPosition, ChangelogRow | Trailer]],
+    fingerprint: str | None = None,
+) -> Recovered:
+    """Replay to the end and keep everything that came after `start`; memory grows with the rows. Errors as `replay`."""
+    rows: list[ChangelogRow] = []
+    trailer, position = None, start.position
+    for part in replay(start, entries, fingerprint):
+        rows += part.rows
+        trailer, position = part.trailer, part.position
+    vectors = np.stack([row.vector for row in rows]) if rows else np.empty((0, 0), dtype=np.float32)
+    return Recovered(vectors, tuple(row.event for row in rows), trailer, position)
+
+
+def _require_next(position: ChangelogPosition, row: ChangelogRow, expected: int) -> None:
+    if row.sequence != expected:
+        what = "repeated" if row.sequence < expected else "not there"
+        number = min(expected, row.sequence)
+        raise ChangelogError(
+            f"changelog position {position}: found row {row.sequence}, expected row {expected}; "
+            f"row {number} is {what}; {_WAY_OUT}"
+        )
+
+
+def _require_fit(position: ChangelogPosition, trailer: Trailer, uniques: int, checksum: str) -> None:
+    if trailer.uniques != uniques:
+        raise ChangelogError(
+            f"changelog position {position}: the trailer counts {trailer.uniques} rows, the changelog holds "
+            f"{uniques} up to there; {_WAY_OUT}"
+        )
+    if trailer.checksum != checksum:
+        raise ChangelogError(
+            f"changelog position {position}: the trailer's checksum over {uniques} rows is {trailer.checksum}, "
+            f"the rows give {checksum}: at least one was changed; {_WAY_OUT}"
+        )
+
+
+def _require_fingerprint(position: ChangelogPosition, trailer: Trailer, fingerprint: str | None) -> None:
+    if fingerprint is not None and trailer.fingerprint != fingerprint:
+        raise ChangelogError(
+            f"changelog position {position}: the list was built by the model {trailer.fingerprint}, the configuration "
+            f"names {fingerprint}. Cosines of two models cannot be compared. Configure that model again, or start "
+            "a new list: a new output.changelog_topic and state.dir, and a new input.group to judge old records again"
+        )

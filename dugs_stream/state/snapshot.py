@@ -1,0 +1,127 @@
+"""What must a restart know to trust the state folder? One small sealed file, written last; the newest three stay.
+
+A snapshot costs the new rows, not all rows: it names how many rows of the append-only files are true, and their
+checksums. A file of it that is torn or changed is not believed; it is set aside, and the one before it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dugs_stream.core.files import seal, sync_folder, unseal, write_file
+from dugs_stream.errors import StateError
+from dugs_stream.records import ChangelogPosition, Trailer
+from dugs_stream.state.vectors import Segment
+
+__all__ = ["DAMAGED_SUFFIX", "Found", "Snapshot", "find_newest", "remove_all", "write"]
+
+DAMAGED_SUFFIX = ".damaged"
+
+_FORMAT = 1
+_KEPT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state as of one trailer.
+
+    changelog_position  where to go on reading the changelog
+    segments            the vectors' files with rows and checksums
+    events_checksum     over ids and events of all rows
+    """
+
+    dimension: int
+    changelog_position: ChangelogPosition
+    trailer: Trailer
+    segments: tuple[Segment, ...]
+    events_checksum: str
+
+    @property
+    def rows(self) -> int:
+        """How many uniques it holds."""
+        return self.trailer.uniques
+
+    @property
+    def fingerprint(self) -> str:
+        """The model and settings that made its vectors."""
+        return self.trailer.fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The newest snapshot that can be believed, and the files that could not."""
+
+    snapshot: Snapshot | None
+    number: int
+    damaged: tuple[Path, ...]
+
+
+def find_newest(folder: Path) -> Found:
+    """Look from the newest snapshot to the oldest; changes nothing.
+
+    Raises StateError for an intact snapshot of another format.
+    """
+    damaged: list[Path] = []
+    for path in reversed(_paths(folder)):
+        try:
+            facts = unseal(path.read_bytes())
+            _require_format(path, facts)
+            return Found(_from_facts(facts), _number(path), tuple(damaged))
+        except (OSError, ValueError, KeyError, TypeError):
+            damaged.append(path)
+    return Found(None, 0, tuple(damaged))
+
+
+def write(folder: Path, number: int, snapshot: Snapshot) -> None:
+    """Make it the newest, durably, and drop all but the newest three. Raises OSError where the disk refuses."""
+    write_file(folder / f"snapshot-{number:012d}.json", seal(_to_facts(snapshot)))
+    for path in _paths(folder)[:-_KEPT]:
+        path.unlink()
+
+
+def remove_all(folder: Path) -> None:
+    """Forget every snapshot, durably, so that nothing else in the folder is believed."""
+    for path in _paths(folder):
+        path.unlink()
+    sync_folder(folder)
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("snapshot-*.json"))
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("snapshot-"))
+
+
+def _require_format(path: Path, facts: Mapping[str, Any]) -> None:
+    if facts["format"] != _FORMAT:
+        raise StateError(
+            f"{path} has the format {facts['format']!r}, this version of dugs-stream reads {_FORMAT}; run the version "
+            "that wrote it, or forget the folder with `dugs index reset`: it is rebuilt from the changelog"
+        )
+
+
+def _to_facts(snapshot: Snapshot) -> dict[str, Any]:
+    facts = asdict(snapshot)
+    facts["format"] = _FORMAT
+    trailer = facts["trailer"]
+    trailer["next_offsets"] = sorted(snapshot.trailer.next_offsets.items())
+    trailer["batch_ranges"] = sorted((p, *r) for p, r in snapshot.trailer.batch_ranges.items())
+    return facts
+
+
+def _from_facts(facts: Mapping[str, Any]) -> Snapshot:
+    trailer = dict(facts["trailer"])
+    trailer["next_offsets"] = {partition: offset for partition, offset in trailer["next_offsets"]}  # noqa: C416
+    trailer["batch_ranges"] = {partition: (first, last) for partition, first, last in trailer["batch_ranges"]}
+    return Snapshot(
+        dimension=facts["dimension"],
+        changelog_position=ChangelogPosition(facts["changelog_position"]),
+        trailer=Trailer(**trailer),
+        segments=tuple(Segment(**segment) for segment in facts["segments"]),
+        events_checksum=facts["events_checksum"],
+    )

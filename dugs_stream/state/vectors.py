@@ -1,0 +1,199 @@
+"""Where are the vectors of the uniques on disk? In append-only files of 65 536 rows, each with a checksum.
+
+Rows beyond what a snapshot covers may be torn; they are never read, and written again at the same place.
+Failing halfway changes nothing that a snapshot covers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dugs_stream.core.files import ROW_DTYPE, map_rows, replace_file, sync_folder
+from dugs_stream.core.rows import SEGMENT_ROWS
+from dugs_stream.errors import StateError
+from dugs_stream.records import ChangelogPosition, ChangelogRow
+
+__all__ = ["Segment", "SegmentRefill", "VectorFiles"]
+
+# 8 MiB pieces: reading a file of vectors to check it must not fill the memory that the index needs.
+_PIECE_BYTES = 2**23
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The first `rows` rows of one file.
+
+    changelog_start is a place in the changelog before the first of them; reading on from there finds them all.
+    """
+
+    number: int
+    rows: int
+    sha256: str
+    changelog_start: ChangelogPosition
+
+    @property
+    def file(self) -> str:
+        """Its name in the state folder."""
+        return f"vectors-{self.number:05d}.f32"
+
+    @property
+    def start(self) -> int:
+        """The sequence number of its first row."""
+        return self.number * SEGMENT_ROWS
+
+    @property
+    def stop(self) -> int:
+        """The sequence number after its last row."""
+        return self.start + self.rows
+
+
+class VectorFiles:
+    """The vectors (n, k) float32 of uniques 0 … n − 1, in sequence order, in files of one folder."""
+
+    def __init__(self, folder: Path, dimension: int) -> None:
+        self._folder = folder
+        self._row_bytes = dimension * ROW_DTYPE.itemsize
+        self._dimension = dimension
+        self._segments: list[Segment] = []
+        self._digest = hashlib.sha256()  # of the last segment's rows so far
+
+    @property
+    def rows(self) -> int:
+        """How many rows are safely on disk."""
+        return self._segments[-1].stop if self._segments else 0
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What a snapshot must remember of the files."""
+        return tuple(self._segments)
+
+    def open(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
+        """Take up the files as a snapshot remembers them; returns those that are damaged.
+
+        Costs one reading of all rows.
+        """
+        self._segments = list(segments)
+        damaged = []
+        for segment in segments:
+            digest = self._digest_of(segment)
+            if digest is None:
+                damaged.append(segment)
+            else:
+                self._digest = digest
+        return tuple(damaged)
+
+    def _digest_of(self, segment: Segment) -> hashlib._Hash | None:
+        digest, left = hashlib.sha256(), segment.rows * self._row_bytes
+        try:
+            with (self._folder / segment.file).open("rb") as file:
+                while left and (piece := file.read(min(left, _PIECE_BYTES))):
+                    digest.update(piece)
+                    left -= len(piece)
+        except OSError:
+            return None
+        return digest if left == 0 and digest.hexdigest() == segment.sha256 else None
+
+    def cut(self) -> None:
+        """Remove what lies beyond the rows: the rest of an append that no snapshot covers."""
+        for path in self._folder.glob("vectors-*.f32"):
+            covered = next((segment for segment in self._segments if segment.file == path.name), None)
+            if covered is None:
+                path.unlink()
+            elif path.stat().st_size > covered.rows * self._row_bytes:
+                os.truncate(path, covered.rows * self._row_bytes)
+
+    def append(self, vectors: NDArray[np.float32], changelog_start: ChangelogPosition) -> None:
+        """Add rows (n, k) after the last; durable on return. changelog_start lies before the first of them.
+
+        Raises OSError where the disk refuses; the rows before stay as they were, and trying again is safe.
+        """
+        taken = 0
+        while taken < len(vectors):
+            used = self.rows % SEGMENT_ROWS
+            part = vectors[taken : taken + SEGMENT_ROWS - used]
+            self._append_to_segment(part, used, changelog_start)
+            taken += len(part)
+
+    def _append_to_segment(
+        self, vectors: NDArray[np.float32], used: int, changelog_start: ChangelogPosition
+    ) -> None:
+        content = np.ascontiguousarray(vectors, dtype=ROW_DTYPE)
+        digest = hashlib.sha256() if used == 0 else self._digest.copy()
+        digest.update(content.data)
+        if used == 0:
+            segment = Segment(len(self._segments), len(vectors), digest.hexdigest(), changelog_start)
+        else:
+            segment = replace(self._segments[-1], rows=used + len(vectors), sha256=digest.hexdigest())
+        self._write(self._folder / segment.file, content.data.cast("B"), used * self._row_bytes)
+        self._segments[segment.number :] = [segment]
+        self._digest = digest
+
+    @staticmethod
+    def _write(path: Path, content: memoryview, place: int) -> None:
+        """Write at `place` and end the file there, whatever a failed append left behind it."""
+        is_new = not path.exists()
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while content:
+                written = os.pwrite(handle, content, place)
+                place, content = place + written, content[written:]
+            os.ftruncate(handle, place)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        if is_new:
+            sync_folder(path.parent)
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """All rows in order, one read-only memory map (rows, k) a file."""
+        for segment in self._segments:
+            yield map_rows(self._folder / segment.file, segment.rows, self._dimension)
+
+    def refill(self, segment: Segment) -> SegmentRefill:
+        """A way to write a damaged segment again from the changelog's rows."""
+        return SegmentRefill(self._folder / segment.file, segment)
+
+
+class SegmentRefill:
+    """Takes changelog rows, keeps those of one segment, and puts the file in place once it is whole."""
+
+    def __init__(self, path: Path, segment: Segment) -> None:
+        self._path = path
+        self._segment = segment
+        self._draft = path.with_name(path.name + ".part")
+        self._next = segment.start
+        self._digest = hashlib.sha256()
+        self._file = self._draft.open("wb")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it needs no more rows."""
+        return self._next == self._segment.stop
+
+    def take(self, row: ChangelogRow) -> None:
+        """Keep the row where it is the next one of this segment; any other is passed over."""
+        if row.sequence == self._next and not self.is_whole:
+            content = row.vector.astype(ROW_DTYPE, copy=False).tobytes()
+            self._file.write(content)
+            self._digest.update(content)
+            self._next += 1
+
+    def finish(self) -> None:
+        """Put the file in place. Raises StateError where the rows were not those of the snapshot."""
+        self._file.close()
+        segment = self._segment
+        if not self.is_whole or self._digest.hexdigest() != segment.sha256:
+            self._draft.unlink()
+            raise StateError(
+                f"{self._path} is damaged and the changelog's rows {segment.start} to {segment.stop - 1} do not "
+                f"restore it (got as far as {self._next}, or other content); forget the folder with "
+                "`dugs index reset` and start again: it is rebuilt from the changelog"
+            )
+        replace_file(self._draft, self._path)
