@@ -1,0 +1,262 @@
+"""Which samples does a model still learn something new from? The engine, and the library's door.
+
+gradients → sketch → index → selection. `project` and `decide` change nothing; `accept` adds the uniques'
+vectors to the index; `offer` does all three. Not safe to call from two threads.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dugs_stream.core.index import UniqueIndex
+from dugs_stream.core.layers import ChosenLayer
+from dugs_stream.core.losses import LossFunction, resolve_loss
+from dugs_stream.core.probe import Probe, probe_model
+from dugs_stream.core.projector import Projection, Projector, model_precision
+from dugs_stream.core.selection import Explain, select
+from dugs_stream.core.sketch import Sketch
+from dugs_stream.records import Decision, Verdict
+
+__all__ = ["Deduplicator", "Projection"]
+
+Labels = Sequence[int] | NDArray[Any] | Tensor
+
+
+class Deduplicator:
+    """Judges samples by the gradient each of them would give the chosen layers of a trained model.
+
+    model      any module whose forward takes one tensor (n, …); moved to `device` at the first use, otherwise
+               left as it was found: modes, flags and gradients are restored after every call
+    layers     the last Z layers that run, or globs over dotted module names
+    loss       "label", "pseudo", or a function (outputs, labels) -> (n,)
+    dimension  k, numbers a sample
+    threshold  τ: unique when the cosine to every earlier unique is below it
+    seed       of the projection; the same seed gives the same map on every device
+    device     "auto" is cuda where there is one
+    tile       samples computed together; fixed, so that company never changes a vector
+    index      uniques to go on from; a new, empty one by default
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: int | Sequence[str] = 2,
+        loss: str | LossFunction = "label",
+        dimension: int = 2048,
+        threshold: float = 0.3,
+        seed: int = 0,
+        device: str | torch.device = "auto",
+        *,
+        tile: int = 32,
+        min_gradient_norm: float = 0.0,
+        explain: Explain = "nearest",
+        index: UniqueIndex | None = None,
+    ) -> None:
+        self.model = model
+        self.layers = _checked_layers(layers)
+        self.loss = resolve_loss(loss)
+        self.dimension = _at_least_one("dimension", dimension)
+        self.threshold = _within("threshold", threshold, -1.0, 1.0)
+        self.min_gradient_norm = _within("min_gradient_norm", min_gradient_norm, 0.0, float("inf"))
+        self.seed = seed
+        self.device = _resolved(device)
+        self.explain: Explain = explain
+        self.index = UniqueIndex(dimension) if index is None else index
+        if self.index.dimension != dimension:
+            raise ValueError(
+                f"the index holds vectors of {self.index.dimension} numbers, dimension is {dimension}"
+            )
+        self._tile = _at_least_one("tile", tile)
+        self._probe: Probe | None = None
+        self._projector: Projector | None = None
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether the model was looked at and found fit."""
+        return self._probe is not None
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes the logits have; None before the probe, and for a user's loss function."""
+        return None if self._probe is None else self._probe.classes
+
+    @property
+    def chosen_layers(self) -> tuple[ChosenLayer, ...]:
+        """The chosen layers in the order in which they run; empty before the probe."""
+        return () if self._probe is None else self._probe.layers
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The vectors of all uniques in sequence order, (uniques, k) float32 unit rows."""
+        return self.index.vectors
+
+    def probe(self, example: Tensor | NDArray[Any], label: int | None = None) -> Probe:
+        """Look at the model through one example, without a sample axis, and remember what was found.
+
+        A classification loss takes class 0 where no label is given; a user's function is called with what is
+        given. Again: returns what was found the first time. Raises ModelError where the model cannot be used
+        (see `core.probe`), ValueError for an example that is empty or not finite.
+        """
+        if self._probe is not None:
+            return self._probe
+        tensor = self._as_inputs(example)
+        if tensor.numel() == 0 or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())):
+            raise ValueError(
+                f"the example of shape {tuple(tensor.shape)} is empty or not finite; give another one"
+            )
+        if label is None and self.loss.needs_labels:
+            label = 0
+        scalar = None if label is None else torch.as_tensor(label)
+        self.model.to(self.device)
+        sketch = Sketch(self.seed, self.dimension, self.device)
+        self._probe, self._projector = probe_model(
+            self.model, self.layers, self.loss, sketch, self._tile, tensor, scalar
+        )
+        return self._probe
+
+    def project(self, inputs: Tensor | NDArray[Any], labels: Labels | None = None) -> Projection:
+        """The projected gradients of n samples, inputs (n, …) and labels (n,). Changes nothing.
+
+        The first finite sample is the probe where none was given before. Raises ValueError or TypeError for
+        inputs or labels that cannot be meant, naming the positions; ModelError where the model fails.
+        """
+        tensor = self._as_inputs(inputs)
+        if tensor.dim() == 0:
+            raise ValueError("inputs have no axis of samples, expected shape (n, …)")
+        given = self._as_labels(labels, tensor.shape[0])
+        projector = self._projector or self._probed_by(tensor, given)
+        if projector is None:
+            return _nothing_finite(tensor.shape[0], self.dimension)
+        self._require_known_classes(given)
+        return projector.project(tensor, given)
+
+    def decide(self, projection: Projection) -> list[Decision]:
+        """One decision a sample, in order, as if each had come alone. Changes nothing."""
+        return select(
+            self.index,
+            projection.vectors,
+            projection.norms,
+            threshold=self.threshold,
+            min_gradient_norm=self.min_gradient_norm,
+            explain=self.explain,
+        )
+
+    def accept(self, projection: Projection, decisions: Sequence[Decision]) -> None:
+        """Add the vectors of the uniques to the index, in order. Raises ValueError for decisions out of date."""
+        unique = [row for row, decision in enumerate(decisions) if decision.verdict is Verdict.UNIQUE]
+        numbers = [decisions[row].sequence for row in unique]
+        expected = list(range(len(self.index), len(self.index) + len(unique)))
+        if numbers != expected:
+            raise ValueError(
+                f"the decisions number their uniques {numbers}, the index expects {expected}: they were made against "
+                "another state of it; decide again"
+            )
+        self.index.add(projection.vectors[unique])
+
+    def offer(self, inputs: Tensor | NDArray[Any], labels: Labels | None = None) -> list[Decision]:
+        """Project, decide and accept n samples; one decision a sample, in order."""
+        projection = self.project(inputs, labels)
+        decisions = self.decide(projection)
+        self.accept(projection, decisions)
+        return decisions
+
+    def _as_inputs(self, inputs: Tensor | NDArray[Any]) -> Tensor:
+        """A tensor; floating-point values in the model's own precision."""
+        if isinstance(inputs, np.ndarray):
+            if inputs.dtype == object:
+                raise TypeError("inputs are an array of Python objects, expected numbers")
+            inputs = torch.from_numpy(np.ascontiguousarray(inputs))
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"inputs are a {type(inputs).__name__}, expected a tensor or numpy array (n, …)")
+        precision = model_precision(self.model)
+        inputs = inputs.detach()
+        return inputs.to(precision) if inputs.is_floating_point() and precision is not None else inputs
+
+    def _as_labels(self, labels: Labels | None, n: int) -> Tensor | None:
+        """Labels (n,): int64 for a classification loss, as they are for a user's function."""
+        if self.loss.predicts_labels:
+            return None
+        if labels is None:
+            if self.loss.needs_labels:
+                raise ValueError(f"loss {self.loss.name!r} needs labels, one a sample; found None")
+            return None
+        tensor = _label_tensor(labels)
+        if tensor.shape != (n,):
+            raise ValueError(f"labels have shape {tuple(tensor.shape)}, expected ({n},): one a sample")
+        if not self.loss.needs_labels:
+            return tensor
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+            raise TypeError(f"labels are {tensor.dtype}, expected class numbers (integers)")
+        return tensor.to(torch.int64)
+
+    def _require_known_classes(self, labels: Tensor | None) -> None:
+        """Before the device sees them: an index out of range ends a CUDA process."""
+        if labels is None or self.classes is None:
+            return
+        wrong = ((labels < 0) | (labels >= self.classes)).nonzero().flatten().tolist()
+        if wrong:
+            shown = ", ".join(f"{int(labels[at])} at position {at}" for at in wrong[:5])
+            more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""  # noqa: PLR2004 -- as many as are shown
+            raise ValueError(
+                f"labels outside 0 … {self.classes - 1}: {shown}{more}; the model has {self.classes} classes"
+            )
+
+    def _probed_by(self, inputs: Tensor, labels: Tensor | None) -> Projector | None:
+        """Probe with the first finite sample; None where there is none."""
+        for at, sample in enumerate(inputs):
+            if sample.is_floating_point() and not bool(torch.isfinite(sample).all()):
+                continue
+            # The label only has to be possible; whether it is in range is known after the probe.
+            label = None if labels is None or self.loss.needs_labels else labels[at].item()
+            self.probe(sample, label)  # type: ignore[arg-type]  # a user's own loss may take fractions
+            return self._projector
+        return None
+
+
+def _nothing_finite(n: int, dimension: int) -> Projection:
+    return Projection(np.zeros((n, dimension), dtype=np.float32), np.full(n, np.nan), None)
+
+
+def _label_tensor(labels: Labels) -> Tensor:
+    if isinstance(labels, Tensor):
+        return labels.detach().cpu()
+    array = np.asarray(labels)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iufb":
+        raise TypeError(f"labels are {array.dtype}, expected numbers")
+    return torch.from_numpy(np.array(array))
+
+
+def _checked_layers(layers: int | Sequence[str]) -> int | tuple[str, ...]:
+    if isinstance(layers, bool) or not isinstance(layers, int | Sequence) or isinstance(layers, str):
+        raise TypeError(f"layers is {layers!r}, expected a number (the last Z layers) or a list of globs")
+    if isinstance(layers, int):
+        return _at_least_one("layers", layers)
+    if not layers or not all(isinstance(glob, str) for glob in layers):
+        raise ValueError(f"layers is {layers!r}, expected at least one glob over module names")
+    return tuple(layers)
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}, expected an integer")
+    if value < 1:
+        raise ValueError(f"{name} is {value}, expected at least 1")
+    return value
+
+
+def _within(name: str, value: float, low: float, high: float) -> float:
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}, expected a number from {low} to {high}")
+    return float(value)
+
+
+def _resolved(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)

@@ -1,0 +1,202 @@
+"""What goes into each chosen layer, and what gradient comes back to what goes out? One hook pass.
+
+No weight gradient is ever computed: parameters are frozen, everything below the first chosen layer runs as
+inference, that layer's output becomes a leaf, and one backward pass asks for the gradients of chosen outputs
+only. The model's modes and flags are restored whatever happens, and none of its buffers or `.grad` change.
+
+Limits: a forward pass that hides its work from hooks (a fused kernel that calls no modules) has no gradients
+to offer; changes through `.data` go unseen.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from dugs_stream.core.layers import Layer
+from dugs_stream.core.losses import Loss
+
+__all__ = ["Caught", "Use", "catch", "inference"]
+
+
+@dataclass(eq=False)
+class Use:
+    """One call of a chosen layer.
+
+    inputs     leaves of (args, kwargs) in order; tensors are detached
+    outputs    leaves of the output in order, as caught; floating-point tensors can have gradients
+    gradients  for each output leaf its gradient, or None where there is none
+    """
+
+    layer: Layer
+    inputs: list[Any]
+    input_structure: pytree.TreeSpec
+    versions: list[int | None]
+    outputs: list[Any] = field(default_factory=list)
+    gradients: list[Tensor | None] = field(default_factory=list)
+
+    @property
+    def inputs_changed(self) -> bool:
+        """Whether something wrote into an input after it was caught."""
+        return self.versions != [_version(leaf) for leaf in self.inputs]
+
+
+@dataclass(frozen=True, eq=False)
+class Caught:
+    """What one pass over m samples left: uses in calling order, losses (m,), the labels in force."""
+
+    uses: list[Use]
+    losses: Tensor
+    labels: Tensor | None
+    outputs: Any
+    reaches_loss: bool
+
+
+def catch(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    inputs: Tensor,
+    labels: Tensor | None,
+    loss: Loss,
+    copying: set[str],
+) -> Caught:
+    """Run `inputs` (m, …) forward and back; call it inside `inference(model)`.
+
+    copying: names of layers whose inputs must be copied as they are caught, since something later writes into
+    them. Found out here and added to the set; the pass is then run once more.
+    """
+    while True:
+        caught = _forward(model, layers, inputs, labels, loss, copying)
+        changed = {use.layer.name for use in caught.uses if use.inputs_changed} - copying
+        if not changed:
+            _backward(caught)
+            return caught
+        copying |= changed
+
+
+@contextlib.contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode and frozen, torch in no_grad and reproducible; all of it restored after.
+
+    Each module's own training flag and each parameter's own requires_grad come back as they were.
+    """
+    training = [(module, module.training) for module in model.modules()]
+    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with contextlib.ExitStack() as stack:
+        stack.callback(_restore, training, trainable)
+        model.eval()
+        for parameter, _ in trainable:
+            parameter.requires_grad_(False)
+        _enter_reproducible(stack, model)
+        yield
+
+
+def _forward(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    inputs: Tensor,
+    labels: Tensor | None,
+    loss: Loss,
+    copying: set[str],
+) -> Caught:
+    uses: list[Use] = []
+    with torch.no_grad(), contextlib.ExitStack() as hooks:
+        for layer in layers:
+            before, after = _hooks(layer, uses, copies=layer.name in copying)
+            hooks.callback(layer.module.register_forward_pre_hook(before, with_kwargs=True).remove)
+            # First of all hooks: the owner's own may replace the output, and the gradient of ours is meant.
+            hooks.callback(layer.module.register_forward_hook(after, prepend=True).remove)
+        outputs = model(inputs)
+        # A module that leaves a no_grad block of its own may have switched gradients off again.
+        with torch.enable_grad():
+            in_force = loss.labels(outputs, labels)
+            losses = loss.per_sample(outputs, in_force)
+    loss.require_one_per_sample(losses, inputs.shape[0])
+    finished = [use for use in uses if use.outputs]
+    return Caught(finished, losses, in_force, outputs, losses.requires_grad)
+
+
+def _hooks(layer: Layer, uses: list[Use], *, copies: bool) -> tuple[Callable[..., None], Callable[..., Any]]:
+    open_calls: list[Use] = []  # a stack: a module may call itself
+
+    def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        leaves, structure = pytree.tree_flatten((args, kwargs))
+        kept = [_kept(leaf, copies=copies) for leaf in leaves]
+        use = Use(layer, kept, structure, [_version(leaf) for leaf in kept])
+        open_calls.append(use)
+        uses.append(use)
+
+    def after(_module: nn.Module, _args: Any, output: Any) -> Any:
+        torch.set_grad_enabled(True)  # from the first chosen layer on
+        use = open_calls.pop()
+        leaves, structure = pytree.tree_flatten(output)
+        use.outputs = [_caught(leaf) for leaf in leaves]
+        # The model gets copies: it may write into them, and the gradient of what was caught is still defined.
+        handed_on = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in use.outputs]
+        return pytree.tree_unflatten(handed_on, structure)
+
+    return before, after
+
+
+def _kept(leaf: Any, *, copies: bool) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf
+    return leaf.detach().clone() if copies else leaf.detach()  # detached tensors share their version
+
+
+def _caught(leaf: Any) -> Any:
+    """A floating-point output with a gradient path: its own, or as a leaf where it has none."""
+    if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or leaf.requires_grad:
+        return leaf
+    return leaf.detach().requires_grad_()
+
+
+def _version(leaf: Any) -> int | None:
+    return leaf._version if isinstance(leaf, Tensor) else None  # noqa: SLF001 -- torch's own counter of writes
+
+
+def _backward(caught: Caught) -> None:
+    wanted = [
+        leaf for use in caught.uses for leaf in use.outputs if isinstance(leaf, Tensor) and leaf.requires_grad
+    ]
+    found: Sequence[Tensor | None] = [None] * len(wanted)
+    if caught.reaches_loss and wanted:
+        with torch.enable_grad():
+            found = torch.autograd.grad(caught.losses.sum(), wanted, allow_unused=True)
+    gradients = iter(found)
+    for use in caught.uses:
+        use.gradients = [
+            next(gradients) if isinstance(leaf, Tensor) and leaf.requires_grad else None
+            for leaf in use.outputs
+        ]
+
+
+def _restore(training: list[tuple[nn.Module, bool]], trainable: list[tuple[nn.Parameter, bool]]) -> None:
+    for module, was_training in training:
+        module.training = was_training
+    for parameter, was_trainable in trainable:
+        parameter.requires_grad_(was_trainable)
+
+
+def _enter_reproducible(stack: contextlib.ExitStack, model: nn.Module) -> None:
+    # The fused attention of eval mode calls no submodules, so hooks inside would never fire.
+    stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+    torch.backends.mha.set_fastpath_enabled(False)
+    device = next((parameter.device.type for parameter in model.parameters()), "cpu")
+    if device == "cuda":
+        # Algorithms picked by timing would change a sample's bits from run to run.
+        stack.enter_context(
+            torch.backends.cudnn.flags(
+                enabled=torch.backends.cudnn.enabled,
+                benchmark=False,
+                deterministic=True,
+                allow_tf32=torch.backends.cudnn.allow_tf32,
+            )
+        )
+    stack.enter_context(torch.inference_mode(mode=False))
+    stack.enter_context(torch.no_grad())
+    stack.enter_context(torch.autocast(device, enabled=False))

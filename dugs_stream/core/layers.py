@@ -1,0 +1,198 @@
+"""Which modules' gradients count? The last Z that ran, or those that dotted names and globs match.
+
+A layer is a module that holds parameters of its own; normalisation layers count. Where a module uses a child's
+parameters without ever calling the child (attention's output projection, parametrized weights), the two are
+one layer: a hook on the child would never fire.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from dugs_stream.errors import ModelError
+
+__all__ = [
+    "ChosenLayer",
+    "Layer",
+    "OwnedParameter",
+    "TiedParameter",
+    "choose_layers",
+    "parameter_layers",
+    "tied",
+]
+
+
+@dataclass(frozen=True)
+class OwnedParameter:
+    """A parameter as its layer sees it.
+
+    local  name relative to the layer's module
+    name   canonical name: the first under which the whole model lists it; tied parameters share it
+    """
+
+    local: str
+    name: str
+    parameter: nn.Parameter
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A module with parameters of its own; `name` is its first dotted name in the model."""
+
+    name: str
+    module: nn.Module
+    parameters: tuple[OwnedParameter, ...]
+
+    @property
+    def kind(self) -> str:
+        """The module's class, as people know it."""
+        return type(self.module).__name__
+
+    @property
+    def title(self) -> str:
+        """For messages: 'features.0 (Conv2d)'; the model itself has no name of its own."""
+        return f"{self.name or 'the model itself'} ({self.kind})"
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether it computes exactly x·Wᵀ + b of its own two parameters, so that factors are enough."""
+        return (
+            isinstance(self.module, nn.Linear)
+            and type(self.module).forward is nn.Linear.forward
+            and "forward" not in vars(self.module)  # replaced on this one object
+            and {owned.local for owned in self.parameters} | {"bias"} == {"weight", "bias"}
+        )
+
+    @property
+    def size(self) -> int:
+        """How many numbers its parameters hold."""
+        return sum(owned.parameter.numel() for owned in self.parameters)
+
+
+@dataclass(frozen=True)
+class ChosenLayer:
+    """What `dugs check --deep` tells of a layer; `is_fast` False means a re-run a sample: right, and slow."""
+
+    name: str
+    kind: str
+    is_fast: bool
+    parameters: int
+
+
+@dataclass(frozen=True)
+class TiedParameter:
+    """A parameter that several layers use, of which only some are chosen: its gradient is only theirs."""
+
+    name: str
+    chosen: tuple[str, ...]
+    not_chosen: tuple[str, ...]
+
+
+def parameter_layers(model: nn.Module) -> dict[str, Layer]:
+    """Every layer of the model by its dotted name, in the order in which the model lists its modules."""
+    canonical = {id(parameter): name for name, parameter in model.named_parameters()}
+    absorbed: set[int] = set()
+    layers: dict[str, Layer] = {}
+    for name, module in model.named_modules():  # parents come before their children
+        if id(module) in absorbed:
+            continue
+        # named_parameters() would drop a second name of the same parameter, which is a second use of it.
+        own = module._parameters.items()  # noqa: SLF001 -- torch offers no public view with both names
+        owned = [(local, parameter) for local, parameter in own if parameter is not None]
+        for child_name, child in _uncalled_children(module):
+            absorbed.update(id(inside) for inside in child.modules())
+            owned += [(f"{child_name}.{local}", parameter) for local, parameter in child.named_parameters()]
+        if owned:
+            layers[name] = Layer(
+                name, module, tuple(OwnedParameter(local, canonical[id(p)], p) for local, p in owned)
+            )
+    return layers
+
+
+def choose_layers(
+    model: nn.Module, wanted: int | Sequence[str], layers: Mapping[str, Layer], ran: Sequence[str]
+) -> tuple[Layer, ...]:
+    """The wanted layers in the order in which a forward pass entered them.
+
+    ran: names of the layers that ran, each once, in that order.
+    Raises ModelError for a glob that matches nothing, a layer that did not run, or more layers than there are.
+    """
+    if isinstance(wanted, int):
+        return _last(wanted, layers, ran)
+    names = set[str]()
+    for glob in wanted:
+        names |= _matching(model, glob, layers)
+    idle = [name for name in layers if name in names and name not in set(ran)]
+    if idle:
+        raise ModelError(
+            f"chosen layer {layers[idle[0]].title} never runs in the model's forward pass, so it has no gradient; "
+            f"layers that run: {_listed(ran)}"
+        )
+    return tuple(layers[name] for name in ran if name in names)
+
+
+def tied(layers: Mapping[str, Layer], chosen: Sequence[Layer]) -> tuple[TiedParameter, ...]:
+    """Parameters of chosen layers that layers not chosen use too."""
+    chosen_names = {layer.name for layer in chosen}
+    users: dict[str, list[str]] = {}
+    for layer in layers.values():
+        for name in dict.fromkeys(owned.name for owned in layer.parameters):
+            users.setdefault(name, []).append(layer.name)
+    found = []
+    for name, using in users.items():
+        inside = tuple(user for user in using if user in chosen_names)
+        outside = tuple(user for user in using if user not in chosen_names)
+        if inside and outside:
+            found.append(TiedParameter(name, inside, outside))
+    return tuple(found)
+
+
+def _last(count: int, layers: Mapping[str, Layer], ran: Sequence[str]) -> tuple[Layer, ...]:
+    if count > len(ran):
+        raise ModelError(
+            f"the last {count} layers were asked for, but only {len(ran)} layers with parameters ran: "
+            f"{_listed(ran)}; ask for at most {len(ran)}"
+        )
+    return tuple(layers[name] for name in ran[len(ran) - count :])
+
+
+def _matching(model: nn.Module, glob: str, layers: Mapping[str, Layer]) -> set[str]:
+    """Names of the layers that a glob takes: those it matches, and all inside what it matches."""
+    matched = [
+        module
+        for name, module in model.named_modules(remove_duplicate=False)
+        if fnmatch.fnmatchcase(name, glob)
+    ]
+    names = [name for name, _ in model.named_modules()]
+    if not matched:
+        near = difflib.get_close_matches(glob, names, n=3, cutoff=0.0)
+        raise ModelError(f"no module is named {glob!r}; nearest: {_listed(near)}")
+    inside = {id(part) for module in matched for part in module.modules()}
+    found = {name for name, layer in layers.items() if id(layer.module) in inside}
+    if not found:
+        raise ModelError(
+            f"{glob!r} matches only modules without parameters of their own; layers with parameters: "
+            f"{_listed(layers)}"
+        )
+    return found
+
+
+def _uncalled_children(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Children whose parameters the module uses without calling them as modules."""
+    names = []
+    if isinstance(module, nn.MultiheadAttention):
+        names.append("out_proj")
+    if parametrize.is_parametrized(module):
+        names.append("parametrizations")
+    return [(name, module.get_submodule(name)) for name in names]
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names for a message; long lists are cut, the last ones are what people look for."""
+    shown = [name or "(the model itself)" for name in names]
+    most = 12  # a line or two of a terminal
+    return ("…, " if len(shown) > most else "") + ", ".join(shown[-most:]) if shown else "none"

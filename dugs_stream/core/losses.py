@@ -1,0 +1,103 @@
+"""What is the gradient a gradient of? A loss per sample, built in by name or a user's own function.
+
+Built-in losses take the logits to float64: a probability of 1e-20 beside 1 still leaves a gradient there, where
+float32 rounds it to nothing. None of them reduces over samples.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dugs_stream.errors import ModelError
+
+__all__ = ["Loss", "LossFunction", "cross_entropy", "named_losses", "predicted_labels", "resolve_loss"]
+
+LossFunction = Callable[[Tensor, Tensor | None], Tensor]
+"""(outputs of the model for m samples, labels (m,) or None) → loss of each sample, (m,) floating point."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss and how it comes by its labels.
+
+    needs_labels     every sample must bring a label, a class number within the logits
+    predicts_labels  the labels are the model's own prediction; given ones are ignored
+    """
+
+    name: str
+    function: LossFunction
+    needs_labels: bool = False
+    predicts_labels: bool = False
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the model's outputs are logits (m, classes) to this loss."""
+        return self.needs_labels or self.predicts_labels
+
+    def labels(self, outputs: Tensor, given: Tensor | None) -> Tensor | None:
+        """The labels in force for these outputs: predicted, or those given."""
+        return predicted_labels(outputs) if self.predicts_labels else given
+
+    def per_sample(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
+        """The loss of each of the m samples, (m,). Raises ModelError where it comes in any other shape."""
+        found = self.function(outputs, labels)
+        if not isinstance(found, Tensor):
+            raise ModelError(
+                f"the loss {self.name} returned {type(found).__name__}, expected a tensor with one loss a sample"
+            )
+        return found
+
+    def require_one_per_sample(self, losses: Tensor, samples: int) -> None:
+        """Raise ModelError unless `losses` is (samples,) in floating point."""
+        if losses.shape != (samples,) or not losses.is_floating_point():
+            raise ModelError(
+                f"the loss {self.name} returned shape {tuple(losses.shape)} of {losses.dtype} for {samples} "
+                f"samples, expected ({samples},) in floating point: one loss a sample, nothing summed or "
+                "averaged over samples (in torch's own losses: reduction='none')"
+            )
+
+
+def cross_entropy(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    """−log softmax(logits)[label], logits (m, classes) in float64 → (m,) float64.
+
+    Raises ModelError for outputs that are not logits.
+    """
+    logits = _logits(outputs).to(torch.float64)
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")  # type: ignore[arg-type]  # the door demands labels
+
+
+def predicted_labels(outputs: Tensor) -> Tensor:
+    """The class of the largest logit, the first of equals: (m, classes) → (m,) int64."""
+    return _logits(outputs).detach().argmax(dim=1)
+
+
+def named_losses() -> dict[str, Loss]:
+    """The built-in losses by the names that configurations use."""
+    return {
+        "label": Loss("label", cross_entropy, needs_labels=True),
+        "pseudo": Loss("pseudo", cross_entropy, predicts_labels=True),
+    }
+
+
+def resolve_loss(loss: str | LossFunction) -> Loss:
+    """The loss behind a built-in name, or around a user's function. Raises ValueError for an unknown name."""
+    if not isinstance(loss, str):
+        if not callable(loss):
+            raise TypeError(f"loss is {loss!r}, expected a name or a function (outputs, labels) -> (n,)")
+        return Loss(getattr(loss, "__qualname__", type(loss).__name__), loss)
+    named = named_losses()
+    if loss not in named:
+        raise ValueError(f"loss is {loss!r}, expected one of {', '.join(sorted(named))}, or a function")
+    return named[loss]
+
+
+def _logits(outputs: Tensor) -> Tensor:
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2:  # noqa: PLR2004 -- samples by classes
+        found = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ModelError(
+            f"the model returned {found}, expected logits (samples, classes) for a classification loss; "
+            "wrap the model, or give a loss function (outputs, labels) -> (n,)"
+        )
+    return outputs

@@ -1,0 +1,103 @@
+"""How do numbers between 1e-40 and 1e+38 survive float32 products? As values times a power of two a sample.
+
+Multiplying by a power of two is exact, so scaling loses nothing; what it avoids is underflow and overflow in
+products of activations (up to 1e2 and beyond) and output gradients (down to 1e-9 and beyond). The exponent goes
+back into the norm in float64; a unit vector does not need it.
+
+All of it is elementwise arithmetic on bits and values of one sample: no sample can touch another.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["NOTHING", "ScaledSum", "magnitude_exponents", "normalised", "times_power_of_two"]
+
+NOTHING = -100_000
+"""The exponent of a sample that is all zero: below every real one, so that it never sets the scale."""
+
+_BITS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
+
+
+def times_power_of_two(values: Tensor, exponents: Tensor) -> Tensor:
+    """Values (m, …) × 2^exponents (m,) int32, a new tensor; exact wherever the result is a normal number.
+
+    In two steps, since 2^200 is no float32 although 1e-38 × 2^200 is one.
+    """
+    half = exponents.div(2, rounding_mode="floor")
+    shape = (-1, *(1,) * (values.dim() - 1))
+    first = _powers_of_two(half, values.dtype).view(shape)
+    second = _powers_of_two(exponents - half, values.dtype).view(shape)
+    return values.mul(first).mul_(second)
+
+
+def magnitude_exponents(values: Tensor) -> tuple[Tensor, Tensor]:
+    """For each sample of values (m, …) the e with max|values| < 2^e ≤ 2·max|values|, and whether all is finite.
+
+    → (m,) int32, `NOTHING` where all is zero and 0 where not finite; (m,) bool.
+    """
+    if values.numel() == 0:
+        rows = values.shape[0]
+        empty = torch.full((rows,), NOTHING, dtype=torch.int32, device=values.device)
+        return empty, torch.ones(rows, dtype=torch.bool, device=values.device)
+    largest = torch.linalg.vector_norm(values.flatten(1), ord=torch.inf, dim=1)  # NaN stays NaN
+    finite = torch.isfinite(largest)
+    exponents = torch.frexp(torch.where(finite, largest, torch.ones_like(largest))).exponent
+    exponents = torch.where(largest == 0, torch.full_like(exponents, NOTHING), exponents)
+    return exponents.to(torch.int32), finite
+
+
+def normalised(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(values × 2^−e, e, finite) with each sample's largest magnitude brought into [½, 1)."""
+    exponents, finite = magnitude_exponents(values)
+    return times_power_of_two(values, -exponents), exponents, finite
+
+
+class ScaledSum:
+    """Σ of vectors v·2^e, each sample with an exponent of its own, kept where the largest term stands.
+
+    Terms come as vectors (m, k) or as half spectra (m, 2, k//2 + 1) of vectors, real part first; spectra are
+    added as they are, and one inverse FFT at the end serves all of them.
+    """
+
+    def __init__(self, rows: int, dimension: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._dimension = dimension
+        self._exponents = torch.full((rows,), NOTHING, dtype=torch.int32, device=device)
+        self._vectors = torch.zeros(rows, dimension, dtype=dtype, device=device)  # (m, k)
+        self._spectra: Tensor | None = None  # (m, 2, k//2 + 1)
+        self._finite = torch.ones(rows, dtype=torch.bool, device=device)
+
+    def add(self, vectors: Tensor, exponents: Tensor) -> None:
+        """Add vectors (m, k) × 2^exponents (m,)."""
+        self._vectors += self._at_common_scale(vectors, exponents)
+
+    def add_spectra(self, spectra: Tensor, exponents: Tensor) -> None:
+        """Add the vectors whose spectra (m, 2, k//2 + 1) these are, × 2^exponents (m,)."""
+        scaled = self._at_common_scale(spectra, exponents)
+        self._spectra = scaled if self._spectra is None else self._spectra + scaled
+
+    def require(self, finite: Tensor) -> None:
+        """Mark the samples where finite (m,) is False: their sum means nothing."""
+        self._finite &= finite
+
+    def total(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The sum: vectors (m, k), exponents (m,) int32, finite (m,) bool; vector × 2^exponent is meant."""
+        vectors = self._vectors
+        if self._spectra is not None:
+            spectrum = torch.complex(self._spectra[:, 0].contiguous(), self._spectra[:, 1].contiguous())
+            vectors = vectors + torch.fft.irfft(spectrum, n=self._dimension)
+        return vectors, self._exponents, self._finite
+
+    def _at_common_scale(self, term: Tensor, exponents: Tensor) -> Tensor:
+        raised = torch.maximum(self._exponents, exponents)
+        self._vectors = times_power_of_two(self._vectors, self._exponents - raised)
+        if self._spectra is not None:
+            self._spectra = times_power_of_two(self._spectra, self._exponents - raised)
+        self._exponents = raised
+        return times_power_of_two(term, exponents - raised)
+
+
+def _powers_of_two(exponents: Tensor, dtype: torch.dtype) -> Tensor:
+    """2^exponents by writing the exponent bits: exact on every device, which a pow() need not be."""
+    integer, mantissa_bits, bias = _BITS[dtype]
+    limited = exponents.clamp(1 - bias, bias).to(integer)
+    return ((limited + bias) << mantissa_bits).view(dtype)
