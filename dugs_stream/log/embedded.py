@@ -51,6 +51,7 @@ class EmbeddedLog:
         self._scope: Scope | None = None
         self._positions: dict[int, int] | None = None
         self._polls = 0
+        self._transaction: EmbeddedTransaction | None = None
 
     def prepare(self) -> None:
         """Open the file and make the missing topics, each output with one partition.
@@ -141,6 +142,7 @@ class EmbeddedLog:
         """
         transaction = EmbeddedTransaction(self._require_scope(), polled)
         transaction.begin()
+        self._transaction = transaction
         try:
             yield transaction
         finally:
@@ -157,6 +159,8 @@ class EmbeddedLog:
         self._positions = None
         scope, self._scope = self._scope, None
         try:
+            if self._transaction is not None:
+                self._transaction.abandon()
             if scope is not None:
                 with translated(self._settings.path, "closing"):
                     scope.connection.close()
