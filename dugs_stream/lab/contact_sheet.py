@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dugs_stream.lab.events import Judged, Run
+from dugs_stream.lab.events import JudgedRecord, Run
 from dugs_stream.lab.pictures import PictureOf, fit, read_picture
 from dugs_stream.records import Verdict
 
@@ -58,14 +58,14 @@ DARK = Theme(
 
 
 def write_contact_sheet(
-    path: Path, uniques: Sequence[Judged], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
+    path: Path, uniques: Sequence[JudgedRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
 ) -> None:
     """Draw the sheet and save it as PNG; a file of that name is replaced."""
     draw_contact_sheet(uniques, picture_of, run, theme=theme).save(path, "PNG", optimize=True)
 
 
 def draw_contact_sheet(
-    uniques: Sequence[Judged], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
+    uniques: Sequence[JudgedRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
 ) -> Image.Image:
     """The sheet as an RGBA image 1840 pixels wide: a card with round, transparent corners.
 
@@ -161,7 +161,7 @@ def _paste(
 
 def _caption(
     draw: ImageDraw.ImageDraw,
-    unique: Judged,
+    unique: JudgedRecord,
     run: Run,
     corner: tuple[int, int],
     side: int,
@@ -188,7 +188,7 @@ def _caption(
         draw.rounded_rectangle((x, bar[1], x + max(round(filled), 9), bar[3]), 4, fill=theme.accent)
 
 
-def _class_label(unique: Judged, *, is_roomy: bool) -> str:
+def _class_label(unique: JudgedRecord, *, is_roomy: bool) -> str:
     if unique.label_name is not None or unique.label is None:
         return unique.label_name or ""
     return f"class {unique.label}" if is_roomy else str(unique.label)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.lab.events import Judged
+from dugs_stream.lab.events import JudgedRecord
 
 __all__ = ["RandomPicks", "classes_among", "picks_until_all", "random_picks"]
 
@@ -56,7 +56,9 @@ def _classes_of_draw(codes: NDArray[np.intp], size: int, seed: tuple[int, int]) 
     return len(np.unique(drawn))
 
 
-def classes_among(records: Iterable[Judged], true_classes: Mapping[str, str] | None = None) -> frozenset[str]:
+def classes_among(
+    records: Iterable[JudgedRecord], true_classes: Mapping[str, str] | None = None
+) -> frozenset[str]:
     """The classes among these records: by their own labels, or by `true_classes` (key → class).
 
     A run with pseudo-labels must be counted by the true classes: its own labels are the model's guesses.
@@ -67,7 +69,7 @@ def classes_among(records: Iterable[Judged], true_classes: Mapping[str, str] | N
 
 
 def picks_until_all(
-    records: Iterable[Judged], classes: int, true_classes: Mapping[str, str] | None = None
+    records: Iterable[JudgedRecord], classes: int, true_classes: Mapping[str, str] | None = None
 ) -> int | None:
     """How many of the records, in their order, it takes until `classes` classes were seen; None if never."""
     seen: set[str] = set()
@@ -80,7 +82,7 @@ def picks_until_all(
     return None
 
 
-def _class_of(record: Judged, true_classes: Mapping[str, str] | None) -> str | None:
+def _class_of(record: JudgedRecord, true_classes: Mapping[str, str] | None) -> str | None:
     if true_classes is None:
         return record.class_name
     return None if record.key is None else true_classes.get(record.key)

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from dugs_stream.lab.contact_sheet import DARK, LIGHT, write_contact_sheet
 from dugs_stream.lab.controls import classes_among, picks_until_all, random_picks
 from dugs_stream.lab.digits import Digits, as_messages, digit_key, load_digits
-from dugs_stream.lab.events import Judged, Run, count_verdicts, judged, uniques_of
+from dugs_stream.lab.events import JudgedRecord, Run, count_verdicts, read_event, uniques_of
 from dugs_stream.lab.gallery import write_gallery
 from dugs_stream.lab.imagenette import write_imagenette_config
 from dugs_stream.lab.summary import PseudoRun, Summary
@@ -145,9 +145,9 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: Stre
     classes = [str(label) for label in stream.labels]
     true_classes = {digit_key(row): name for row, name in zip(stream.rows, classes, strict=True)}
     total = len(set(classes))
-    records = [judged(event) for event in given.events]
+    records = [read_event(event) for event in given.events]
     uniques = uniques_of(records)
-    blind = uniques_of([judged(event) for event in pseudo.events])
+    blind = uniques_of([read_event(event) for event in pseudo.events])
     return Summary(
         run=Run(
             verdicts=count_verdicts(records),
@@ -166,10 +166,10 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: Stre
 
 
 def _write_files(files: DemoFiles, run: Run, given: StreamResult, messages: Sequence[Message]) -> None:
-    records = [judged(event) for event in given.events]
+    records = [read_event(event) for event in given.events]
     pictures = {message.key.decode(): message.value for message in messages if message.key is not None}
 
-    def picture_of(record: Judged) -> bytes | None:
+    def picture_of(record: JudgedRecord) -> bytes | None:
         return None if record.key is None else pictures.get(record.key)
 
     uniques = uniques_of(records)

@@ -12,11 +12,11 @@ from typing import Any
 
 from dugs_stream.records import Verdict
 
-__all__ = ["Judged", "Run", "count_verdicts", "duplicates_by_unique", "judged", "uniques_of"]
+__all__ = ["JudgedRecord", "Run", "count_verdicts", "duplicates_by_unique", "read_event", "uniques_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedRecord:
     """One record's verdict; None where the event has null.
 
     nearest  sequence number of the unique of highest similarity
@@ -43,11 +43,11 @@ class Judged:
         return None if self.label is None else str(self.label)
 
 
-def judged(event: Mapping[str, Any]) -> Judged:
+def read_event(event: Mapping[str, Any]) -> JudgedRecord:
     """The event as a record; KeyError where `id` or `type` is missing."""
     nearest = event.get("nearest") or {}
     source = event.get("source") or {}
-    return Judged(
+    return JudgedRecord(
         id=event["id"],
         verdict=Verdict(event["type"]),
         key=source.get("key"),
@@ -61,21 +61,21 @@ def judged(event: Mapping[str, Any]) -> Judged:
     )
 
 
-def count_verdicts(records: Iterable[Judged]) -> dict[Verdict, int]:
+def count_verdicts(records: Iterable[JudgedRecord]) -> dict[Verdict, int]:
     """How many of each verdict, all four named, in the order of `Verdict`."""
     counts = Counter(record.verdict for record in records)
     return {verdict: counts[verdict] for verdict in Verdict}
 
 
-def uniques_of(records: Iterable[Judged]) -> list[Judged]:
+def uniques_of(records: Iterable[JudgedRecord]) -> list[JudgedRecord]:
     """The uniques in order of discovery (by sequence number)."""
     found = [(record.sequence, record) for record in records if record.verdict is Verdict.UNIQUE]
     return [record for _, record in sorted(found, key=lambda pair: -1 if pair[0] is None else pair[0])]
 
 
-def duplicates_by_unique(records: Iterable[Judged]) -> dict[int, list[Judged]]:
+def duplicates_by_unique(records: Iterable[JudgedRecord]) -> dict[int, list[JudgedRecord]]:
     """Per unique that absorbed any, its duplicates from the most to the least similar."""
-    groups: dict[int, list[Judged]] = {}
+    groups: dict[int, list[JudgedRecord]] = {}
     for record in records:
         if record.verdict is Verdict.DUPLICATE and record.nearest is not None:
             groups.setdefault(record.nearest, []).append(record)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jinja2
 
-from dugs_stream.lab.events import Judged, Run, duplicates_by_unique, uniques_of
+from dugs_stream.lab.events import JudgedRecord, Run, duplicates_by_unique, uniques_of
 from dugs_stream.lab.pictures import PictureOf, data_uri, read_picture
 from dugs_stream.records import Verdict
 
@@ -31,14 +31,19 @@ _THUMBNAIL = 56
 
 
 def write_gallery(
-    path: Path, records: Sequence[Judged], picture_of: PictureOf, run: Run, *, title: str = "dugs gallery"
+    path: Path,
+    records: Sequence[JudgedRecord],
+    picture_of: PictureOf,
+    run: Run,
+    *,
+    title: str = "dugs gallery",
 ) -> None:
     """Render the page and write it; a file of that name is replaced."""
     path.write_text(render_gallery(records, picture_of, run, title=title), encoding="utf-8")
 
 
 def render_gallery(
-    records: Sequence[Judged], picture_of: PictureOf, run: Run, *, title: str = "dugs gallery"
+    records: Sequence[JudgedRecord], picture_of: PictureOf, run: Run, *, title: str = "dugs gallery"
 ) -> str:
     """The page as one string.
 
@@ -72,7 +77,7 @@ class _Thumbnail:
 class _Card:
     """One unique as the page shows it; `filled` is similarity ÷ τ in 0…1."""
 
-    unique: Judged
+    unique: JudgedRecord
     picture: str | None
     is_small: bool
     filled: float
@@ -82,9 +87,9 @@ class _Card:
 
 
 def _card(
-    unique: Judged,
-    groups: Mapping[int, list[Judged]],
-    by_sequence: Mapping[int | None, Judged],
+    unique: JudgedRecord,
+    groups: Mapping[int, list[JudgedRecord]],
+    by_sequence: Mapping[int | None, JudgedRecord],
     picture_of: PictureOf,
     run: Run,
     each: int,
@@ -103,14 +108,14 @@ def _card(
     )
 
 
-def _thumbnail(record: Judged, picture_of: PictureOf) -> _Thumbnail:
+def _thumbnail(record: JudgedRecord, picture_of: PictureOf) -> _Thumbnail:
     picture = read_picture(picture_of(record))
     uri = None if picture is None else data_uri(picture, _THUMBNAIL)
     name = " · ".join(part for part in (record.class_name, record.key, record.id) if part is not None)
     return _Thumbnail(uri, record.similarity, name)
 
 
-def _spread(records: list[Judged], most: int) -> list[Judged]:
+def _spread(records: list[JudgedRecord], most: int) -> list[JudgedRecord]:
     """At most `most` of the records, evenly over the list, both ends included."""
     if len(records) <= most:
         return records

@@ -27,14 +27,14 @@ CLASSES = {
 _CONFIGURATION = """\
 # Imagenette, judged by an AlexNet's last two layers.
 input:
-  codec: {{type: image, mode: RGB, size: 224}}
+  codec: {{type: image, mode: RGB, size: [224, 224]}}
   label: header:label            # dugs scan and dugs send put the folder's name there
   classes:
 {classes}
 model:
   factory: dugs_stream.models.alexnet:build
-  kwargs: {{classes: 10, channels: 3, size: 224}}
-  weights: null                  # yours: this AlexNet trained on Imagenette, .safetensors or .pt
+  kwargs: {{classes: 10, channels: 3, image_size: 224}}
+  weights: null  # yours: this AlexNet trained on Imagenette (the layers are named as in torchvision)
 gradient:
   layers: {{last: 2}}
 selection:

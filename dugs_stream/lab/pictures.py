@@ -13,11 +13,11 @@ from io import BytesIO
 
 from PIL import Image
 
-from dugs_stream.lab.events import Judged
+from dugs_stream.lab.events import JudgedRecord
 
 __all__ = ["PictureOf", "data_uri", "fit", "read_picture"]
 
-PictureOf = Callable[[Judged], bytes | None]
+PictureOf = Callable[[JudgedRecord], bytes | None]
 """Finds the encoded image of a judged record; None where there is none."""
 
 _BEHIND_TRANSPARENCY = (127, 127, 127)  # neutral, so that neither white nor black drawings vanish

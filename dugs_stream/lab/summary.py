@@ -53,10 +53,10 @@ _ALMOST_BY_CONSTRUCTION = (
 def render(summary: Summary) -> RenderableType:
     """The two tables: what was judged, and which classes were found by it and by the controls."""
     note = Padding(Text(_ALMOST_BY_CONSTRUCTION, style="dim"), (0, 1))
-    return Group(_judged_table(summary), _classes_table(summary), note)
+    return Group(_verdicts_table(summary), _classes_table(summary), note)
 
 
-def _judged_table(summary: Summary) -> Table:
+def _verdicts_table(summary: Summary) -> Table:
     run = summary.run
     table = Table(title="What was judged", title_justify="left", show_header=False)
     table.add_column(style="bold")
