@@ -119,19 +119,20 @@ class EmbeddedLog:
     def poll(self, limits: BatchLimits) -> Polled:
         """The next micro-batch: what is there, and what comes until it is full or the time is over."""
         scope = self._require_scope()
-        if self._positions is None:
-            raise LogError("poll has no positions: acquire, replay the changelog and seek come first.")
+        positions = self._require_positions()
         membership = self._owner.epoch
-        gathering = Gathering(
-            scope.connection, scope.input, self._positions, limits, first_partition=self._polls
-        )
+        gathering = Gathering(scope.connection, scope.input, positions, limits, first_partition=self._polls)
         with translated(scope.path, "polling"):
             gathering.gather()
             check_epoch(scope.connection, scope.group, membership)
         self._polls += 1
         next_offsets = gathering.next_offsets()
-        self._positions.update(next_offsets)
+        positions.update(next_offsets)
         return Polled(gathering.samples(), next_offsets, membership)
+
+    def positions(self) -> Mapping[int, int]:
+        """Per input partition, the next offset to poll; every offset before the end holds a record."""
+        return dict(self._require_positions())
 
     @contextmanager
     def transaction(self, polled: Polled) -> Iterator[EmbeddedTransaction]:
@@ -189,6 +190,11 @@ class EmbeddedLog:
         self.prepare()
         assert self._scope is not None  # noqa: S101  prepare sets it or raises
         return self._scope
+
+    def _require_positions(self) -> dict[int, int]:
+        if self._positions is None:
+            raise LogError("There are no positions yet: acquire, replay the changelog and seek come first.")
+        return self._positions
 
     def _look_around(self, scope: Scope) -> Ownership:
         beginnings, ends = _input_bounds(scope)

@@ -123,11 +123,14 @@ def read_all(engine: Engine, topic: str) -> list[Sample]:
 
 def read_count(engine: Engine, topic: str, count: int) -> list[Sample]:
     """The records of a topic once there are `count` of them: a commit may show some milliseconds late."""
-    return wait_until(
-        lambda: found if len(found := read_all(engine, topic)) >= count else None,
-        PATIENT,
-        f"{count} on {topic}",
-    )
+    found: list[Sample] = []
+
+    def enough() -> bool:
+        found[:] = read_all(engine, topic)
+        return len(found) >= count
+
+    wait_until(enough, PATIENT, f"{count} records on {topic}")
+    return found
 
 
 def child(engine: Engine, action: str, *arguments: str) -> subprocess.Popen[str]:

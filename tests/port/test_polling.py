@@ -159,6 +159,29 @@ def test_seek_to_the_end_passes_over_what_is_there(engine: Engine) -> None:
     assert [(sample.offset, sample.value) for sample in polled.samples] == [(3, b"new-0")]
 
 
+def test_positions_are_those_of_seek_until_poll_moves_them_on(engine: Engine) -> None:
+    """The positions are where the next poll looks: what seek said, then behind what was polled."""
+    log = own(engine)
+    send(engine, messages(5))
+
+    log.seek({0: 2})
+    sought = log.positions()
+    poll(log, 2)
+
+    assert sought == {0: 2}
+    assert log.positions() == {0: 4}
+
+
+def test_positions_reach_the_ends_when_everything_is_polled(wide_engine: Engine) -> None:
+    """Position equal to end, on every partition, means that there is nothing left to poll."""
+    log = own(wide_engine)
+    send(wide_engine, keyed(30))
+
+    drain(log, 30, BatchLimits(records=8, wait_ms=500, bytes=MEGABYTE))
+
+    assert log.positions() == log.input_bounds()[1]
+
+
 def test_input_bounds_follow_the_topic(wide_engine: Engine) -> None:
     """Beginnings and ends are per input partition, the end being the offset of the next record."""
     log = wide_engine.make_log()
