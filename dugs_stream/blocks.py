@@ -93,7 +93,11 @@ def check_import_string(text: str) -> str:
     return text
 
 
-ImportString = Annotated[str, AfterValidator(check_import_string)]
+ImportString = Annotated[
+    str,
+    AfterValidator(check_import_string),
+    WithJsonSchema({"type": "string", "pattern": r"^[^\s:]+:[^\s:]+$"}),
+]
 
 
 def _topic_name(text: Any) -> Any:

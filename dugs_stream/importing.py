@@ -14,10 +14,10 @@ from typing import Any
 from dugs_stream.blocks import check_import_string
 from dugs_stream.errors import ConfigurationError, Problem
 
-__all__ = ["import_function"]
+__all__ = ["import_string"]
 
 
-def import_function(text: str, setting: str) -> Callable[..., Any]:
+def import_string(text: str, setting: str) -> Callable[..., Any]:
     """The callable that `text` names; `setting` is the key the text stands under, for the message.
 
     Runs the module's code. Raises ConfigurationError for a wrong form, a missing module, a missing

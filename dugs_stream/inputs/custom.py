@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dugs_stream.importing import import_function
+from dugs_stream.importing import import_string
 from dugs_stream.inputs.codec import Shape, undecodable
 from dugs_stream.inputs.settings import CustomCodecSettings
 from dugs_stream.records import Rejection
@@ -25,7 +25,7 @@ class CustomCodec:
     @classmethod
     def from_settings(cls, settings: CustomCodecSettings) -> CustomCodec:
         """Imports the function. Raises ConfigurationError where the import string names none."""
-        return cls(import_function(settings.type, "input.codec"))
+        return cls(import_string(settings.type, "input.codec"))
 
     def decode(self, value: bytes, expected_shape: Shape | None) -> torch.Tensor | Rejection:  # noqa: ARG002 (only the function knows the shape; the decoder checks it)
         """What the function returns, detached and on the CPU; its dtype is left as it is."""

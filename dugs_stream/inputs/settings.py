@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler, Tag, model_validator
+from pydantic_core import CoreSchema
 
 from dugs_stream.blocks import Block, ExpectedError, ImportString, Number, Whole, check_import_string
 
@@ -55,7 +56,7 @@ class ImageCodecSettings(Block):
         for name, numbers in (("mean", self.mean), ("std", self.std)):
             if numbers is not None and len(numbers) != self.channels:
                 raise ValueError(
-                    f"{name} with {self.channels} number(s), one a channel of mode {self.mode}; it has {len(numbers)}"
+                    f"{name} has {len(numbers)} number(s), expected {self.channels}: one a channel of mode {self.mode}"
                 )
         return self
 
@@ -116,7 +117,19 @@ _AnyCodec = (
     | Annotated[JsonCodecSettings, Tag("json")]
     | Annotated[CustomCodecSettings, Tag("custom")]
 )
-CodecSettings = Annotated[_AnyCodec, Discriminator(_tag), BeforeValidator(_as_mapping)]
+
+
+class _ShortForm:
+    """Lets the JSON Schema know what `_as_mapping` accepts: the bare name, or a mapping that names its type."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        names = {"type": "string", "pattern": r"^(image|npy|json|[^\s:]+:[^\s:]+)$"}
+        return {"anyOf": [names, {"allOf": [handler(schema), {"required": ["type"]}]}]}
+
+
+CodecSettings = Annotated[_AnyCodec, Discriminator(_tag), BeforeValidator(_as_mapping), _ShortForm()]
 
 
 class LabelKind(StrEnum):

@@ -8,9 +8,10 @@ vector, and the tile and the device, which change a vector's last bits only. Pur
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from dugs_stream.canonical import canonical_json
 
 __all__ = ["fingerprint"]
 
@@ -22,7 +23,7 @@ def fingerprint(
     kwargs: Mapping[str, Any],
     codec: Mapping[str, Any],
     classes: Sequence[str] | None,
-    layers: int | Sequence[str],
+    layers: int | Sequence[str] | Mapping[str, Any],
     loss: str,
     map_version: int,
     seed: int,
@@ -38,11 +39,10 @@ def fingerprint(
         "kwargs": kwargs,
         "codec": codec,
         "classes": None if classes is None else list(classes),
-        "layers": layers if isinstance(layers, int) else list(layers),
+        "layers": list(layers) if isinstance(layers, tuple) else layers,
         "loss": loss,
         "map_version": map_version,
         "seed": seed,
         "dimension": dimension,
     }
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(canonical_json(parts)).hexdigest()

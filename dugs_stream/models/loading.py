@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from dugs_stream.errors import ConfigurationError, ModelError, Problem
-from dugs_stream.importing import import_function
+from dugs_stream.importing import import_string
 from dugs_stream.models.settings import WEIGHT_SUFFIXES
 
 __all__ = ["LoadedModel", "digest", "load_model"]
@@ -60,7 +60,7 @@ def load_model(factory: str, kwargs: Mapping[str, Any], weights: Path | str | No
     that error as its cause; an ImportError inside the user's module passes untouched.
     """
     path = None if weights is None else _checked_path(Path(weights))
-    build = import_function(factory, "model.factory")
+    build = import_string(factory, "model.factory")
     _check_arguments(build, factory, kwargs)
     module = _build_under_seed(build, factory, kwargs, seed)
     _refuse_lazy(module, factory)

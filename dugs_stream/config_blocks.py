@@ -1,0 +1,245 @@
+"""What can be configured: one frozen class a block of the YAML, each key with its default and its sentence.
+
+A component's own block stands beside the component (`log.settings`, `inputs.settings`, `models.settings`).
+Data only: nothing is opened, read or imported here, and relative paths stay as they are written (they mean the
+working directory). What one block asks of another is in `config_checks`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from dugs_stream.blocks import (
+    Block,
+    ByteSize,
+    ExpectedError,
+    Number,
+    TopicName,
+    Whole,
+    check_import_string,
+)
+from dugs_stream.inputs.settings import CodecSettings, ImageCodecSettings, parse_label_place
+from dugs_stream.log.settings import EmbeddedSettings, KafkaSettings
+from dugs_stream.models.settings import ModelSettings
+
+__all__ = [
+    "BatchSettings",
+    "GradientSettings",
+    "HttpSettings",
+    "InputSettings",
+    "LayersSettings",
+    "LogSettings",
+    "LoggingSettings",
+    "OutputSettings",
+    "SelectionSettings",
+    "Settings",
+    "StateSettings",
+]
+
+
+class LogSettings(Block):
+    """The log that samples come from and uniques go to."""
+
+    engine: Literal["embedded", "kafka"] = "embedded"
+    """embedded: one SQLite file, no broker; kafka: a cluster."""
+    embedded: EmbeddedSettings = EmbeddedSettings()
+    """Used where engine is embedded."""
+    kafka: KafkaSettings = KafkaSettings()
+    """Used where engine is kafka; keys under kafka-python's names."""
+
+
+class BatchSettings(Block):
+    """When a micro-batch is full: whichever comes first. The split into batches never changes a verdict."""
+
+    records: Annotated[Whole, Field(ge=1)] = 256
+    """At most so many records."""
+    wait_ms: Annotated[Whole, Field(ge=0)] = 200
+    """At most so many milliseconds of waiting for more."""
+    bytes: ByteSize = 64 * 2**20
+    """At most so many bytes of values; a single larger record comes alone."""
+
+
+def _label(text: str) -> str:
+    parse_label_place(text)
+    return text
+
+
+def _classes(value: Any) -> Any:
+    """A list of different names, or a file's path. Whole numbers are names too: YAML reads a digit as one."""
+    if value is None or (isinstance(value, str) and value):
+        return value
+    expected = "a list of class names, or the path of a file with one name a line"
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise ExpectedError(expected)
+    return _different_names([_class_name(name) for name in value])
+
+
+def _class_name(name: object) -> str:
+    if isinstance(name, bool) or name is None:
+        raise ExpectedError(f"names; YAML reads one of them as {name!r}: put quotes around it")
+    if not isinstance(name, str | int) or name == "":
+        raise ExpectedError(f"names, and one of them is {name!r}")
+    return str(name)
+
+
+def _different_names(names: list[str]) -> tuple[str, ...]:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ExpectedError(f"different names, and {twice!r} is there twice")
+    return tuple(names)
+
+
+class InputSettings(Block):
+    """Where samples come from, and how a record becomes a tensor and a label."""
+
+    topic: TopicName = "dugs.samples"
+    """The topic that samples are read from."""
+    group: Annotated[str, Field(min_length=1, max_length=249)] = "dugs"
+    """The consumer group: its offsets say what has been decided; one group judges each record once."""
+    start: Literal["earliest", "latest"] = "earliest"
+    """Where to begin, only where the group has committed nothing yet."""
+    codec: CodecSettings = ImageCodecSettings()
+    """What a value holds: image, npy, json or package.module:function, or a mapping {type: …} with the codec's options."""
+    label: Annotated[str, AfterValidator(_label)] = "header:label"
+    """Where the label stands: header:NAME, key, json:FIELD or none. A name of `classes` first, else a class number."""
+    classes: Annotated[tuple[str, ...] | str | None, BeforeValidator(_classes)] = None
+    """Names of the classes in the order of the model's outputs, or a file with one a line (read at start)."""
+    batch: BatchSettings = BatchSettings()
+    """When a micro-batch is full."""
+    max_record_bytes: ByteSize = 16 * 2**20
+    """A larger value is rejected as too_large."""
+
+
+class OutputSettings(Block):
+    """Where verdicts go."""
+
+    topic: TopicName = "dugs.unique"
+    """Events of the uniques."""
+    decisions_topic: TopicName | None = None
+    """Events of every verdict, in the order they were taken; null: none."""
+    dead_letter_topic: TopicName = "dugs.dead-letter"
+    """Rejected records with the reason."""
+    changelog_topic: TopicName = "dugs.changelog"
+    """The uniques' vectors and events: what a restart is rebuilt from."""
+    max_message_bytes: ByteSize = 2**20
+    """What the output topics take in one message; a longer dead letter is cut, with its sha256."""
+    payload: Literal["reference", "original"] = "reference"
+    """What a message on `topic` carries: the event, or the record's own bytes and headers with the event in a header."""
+
+
+def _layers(value: Any) -> Any:
+    if isinstance(value, dict | LayersSettings):
+        return value
+    raise ExpectedError("{last: Z} or {names: [glob, …]}")
+
+
+class LayersSettings(Block):
+    """Which layers' gradients are compared; a layer is a module with parameters of its own."""
+
+    last: Annotated[Whole, Field(ge=1)] | None = None
+    """The last so many layers, in the order in which the forward pass runs them."""
+    names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] | None = None
+    """Globs over dotted module names; one that matches a container takes everything inside."""
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> LayersSettings:
+        if (self.last is None) == (self.names is None):
+            raise ExpectedError("either last or names, and not both")
+        return self
+
+
+def _loss(text: str) -> str:
+    if text in {"label", "pseudo"}:
+        return text
+    try:
+        return check_import_string(text)
+    except ExpectedError:
+        raise ExpectedError("label, pseudo or package.module:function") from None
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", text):
+        raise ExpectedError("auto, cpu, cuda or cuda:N")
+    return text
+
+
+class GradientSettings(Block):
+    """What is compared: the gradient of which loss in which layers, compressed to how many dimensions."""
+
+    layers: Annotated[LayersSettings, BeforeValidator(_layers)] = LayersSettings(last=2)
+    """Which layers: {last: Z} or {names: [glob, …]}."""
+    loss: Annotated[str, AfterValidator(_loss)] = "label"
+    """label: cross entropy of the given label; pseudo: of the model's own prediction; or package.module:function."""
+    dimension: Annotated[Whole, Field(ge=2)] = 2048
+    """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
+    tile: Annotated[Whole, Field(ge=1)] = 32
+    """Samples computed together; fixed, so that company never changes a vector."""
+    # 2^63 - 1: what torch's generator and the map's counters both take.
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
+    """Seed of the compression, and of the model's weights where `model.weights` is null."""
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+
+
+class SelectionSettings(Block):
+    """When a sample is unique."""
+
+    threshold: Annotated[Number, Field(gt=-1, le=1)] = 0.3
+    """τ: unique when the similarity to every earlier unique is below it."""
+    min_gradient_norm: Annotated[Number, Field(ge=0)] = 0.0
+    """A projected gradient shorter than this has nothing to teach: verdict no_gradient."""
+    explain: Literal["nearest", "bound"] = "nearest"
+    """nearest: every verdict names its nearest unique; bound: uniques carry only an upper bound, faster on long lists."""
+
+
+class StateSettings(Block):
+    """What is kept on this machine; it can always be rebuilt from the changelog."""
+
+    dir: Path = Path("dugs-data/state")
+    """The folder, made where it is missing; one daemon a folder."""
+
+
+class HttpSettings(Block):
+    """Metrics, health and the gallery."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 is every interface, and there is no password."""
+    port: Annotated[Whole, Field(ge=0, le=65535)] = 9464
+    """The port; 0 takes any free one."""
+
+
+class LoggingSettings(Block):
+    """What goes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe line that is written."""
+    format: Literal["console", "json"] = "console"
+    """console for people, json for machines."""
+
+
+class Settings(Block):
+    """The whole configuration, block by block; every key has a default."""
+
+    log: LogSettings = LogSettings()
+    """The log that samples come from and uniques go to."""
+    input: InputSettings = InputSettings()
+    """Where samples come from, and how a record becomes a tensor and a label."""
+    output: OutputSettings = OutputSettings()
+    """Where verdicts go."""
+    model: ModelSettings = ModelSettings()
+    """The trained model whose gradients are compared."""
+    gradient: GradientSettings = GradientSettings()
+    """What is compared."""
+    selection: SelectionSettings = SelectionSettings()
+    """When a sample is unique."""
+    state: StateSettings = StateSettings()
+    """What is kept on this machine."""
+    http: HttpSettings = HttpSettings()
+    """Metrics, health and the gallery."""
+    logging: LoggingSettings = LoggingSettings()
+    """What goes to stderr."""

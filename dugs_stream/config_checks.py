@@ -1,0 +1,161 @@
+"""What one setting asks of another: checks over settings that are each right by themselves. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dugs_stream.config_blocks import Settings
+from dugs_stream.config_fields import KeyPath
+from dugs_stream.inputs.settings import ImageCodecSettings, LabelKind, NpyCodecSettings, parse_label_place
+from dugs_stream.log.event import EVENT_BYTES_LIMIT
+from dugs_stream.log.message_size import SMALLEST_LIMIT_BYTES
+
+__all__ = ["ROW_BYTES", "Conflict", "conflicts", "warnings"]
+
+ROW_BYTES = EVENT_BYTES_LIMIT + 2**10
+"""What a changelog row needs beside its vector: an event at its longest, and a key, a header's name, framing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Settings that do not go together: the one to show first, then the others that it depends on."""
+
+    paths: tuple[KeyPath, ...]
+    message: str
+    hint: str
+
+
+def conflicts(settings: Settings) -> list[Conflict]:
+    """Every conflict, in the order of the blocks."""
+    checks: tuple[Callable[[Settings], Iterator[Conflict]], ...] = (
+        _label_stands_in_a_json_value,
+        _loss_has_its_label,
+        _topics_differ,
+        _messages_hold_an_event,
+        _vector_fits_a_message,
+        _input_shape_is_the_codecs,
+    )
+    return [conflict for check in checks for conflict in check(settings)]
+
+
+def _label_stands_in_a_json_value(settings: Settings) -> Iterator[Conflict]:
+    codec = settings.input.codec
+    is_json = parse_label_place(settings.input.label).kind is LabelKind.JSON
+    if is_json and isinstance(codec, ImageCodecSettings | NpyCodecSettings):
+        yield Conflict(
+            (("input", "label"), ("input", "codec")),
+            f'found "{settings.input.label}" with the codec {codec.type}, whose values are not JSON.',
+            "Send the label as a header (header:NAME) or as the key.",
+        )
+
+
+def _loss_has_its_label(settings: Settings) -> Iterator[Conflict]:
+    if settings.gradient.loss == "label" and settings.input.label == LabelKind.NONE:
+        yield Conflict(
+            (("input", "label"), ("gradient", "loss")),
+            'found "none", but gradient.loss "label" needs the label of every record.',
+            "Say where it stands (header:NAME, key, json:FIELD), or set gradient.loss: pseudo.",
+        )
+
+
+def _topics_differ(settings: Settings) -> Iterator[Conflict]:
+    output = settings.output
+    topics: tuple[tuple[KeyPath, str | None], ...] = (
+        (("input", "topic"), settings.input.topic),
+        (("output", "topic"), output.topic),
+        (("output", "decisions_topic"), output.decisions_topic),
+        (("output", "dead_letter_topic"), output.dead_letter_topic),
+        (("output", "changelog_topic"), output.changelog_topic),
+    )
+    for (first, name), (second, other) in itertools.combinations(topics, 2):
+        # Kafka refuses a topic that differs from another only in "." and "_": their metrics would collide.
+        if name is not None and other is not None and name.replace("_", ".") == other.replace("_", "."):
+            what = (
+                "the same topic as"
+                if name == other
+                else f'too near to "{name}" for Kafka ("." and "_" count as one), which is'
+            )
+            yield Conflict(
+                (second, first),
+                f'found "{other}", {what} {".".join(map(str, first))}.',
+                "Give each topic its own name.",
+            )
+
+
+def _messages_hold_an_event(settings: Settings) -> Iterator[Conflict]:
+    limit = settings.output.max_message_bytes
+    if limit < SMALLEST_LIMIT_BYTES:
+        yield Conflict(
+            (("output", "max_message_bytes"),),
+            f"found {limit}, expected at least {SMALLEST_LIMIT_BYTES} (32KiB): an event must always fit.",
+            "Raise it; Kafka's own default is about 1MiB.",
+        )
+
+
+def _vector_fits_a_message(settings: Settings) -> Iterator[Conflict]:
+    k, limit = settings.gradient.dimension, settings.output.max_message_bytes
+    row = 4 * k + ROW_BYTES
+    if row > limit >= SMALLEST_LIMIT_BYTES:
+        yield Conflict(
+            (("gradient", "dimension"), ("output", "max_message_bytes")),
+            f"found {k}: a unique's vector takes 4·{k} = {4 * k} bytes of the changelog and its event up to "
+            f"{ROW_BYTES}, together {row}, and output.max_message_bytes is {limit}.",
+            f"Lower gradient.dimension to at most {(limit - ROW_BYTES) // 4}, or raise output.max_message_bytes to "
+            f"at least {row}.",
+        )
+
+
+def _input_shape_is_the_codecs(settings: Settings) -> Iterator[Conflict]:
+    shape, codec = settings.model.input_shape, settings.input.codec
+    if shape is None or not isinstance(codec, ImageCodecSettings):
+        return
+    sides = codec.size or shape[-2:]
+    if shape != (codec.channels, *sides) or len(shape) != 3:  # noqa: PLR2004 (channels, height, width)
+        size = "height, width" if codec.size is None else f"{codec.size[0]}, {codec.size[1]}"
+        yield Conflict(
+            (("model", "input_shape"), ("input", "codec")),
+            f"found {list(shape)}, but the codec image of mode {codec.mode} gives [{codec.channels}, {size}].",
+            "Change model.input_shape, or the codec's mode and size.",
+        )
+
+
+# A million records is where a stream begins to be one; the maximum of N chance cosines is about √(2·ln N / k).
+_CHANCE_RECORDS = 10**6
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is allowed and may surprise, a sentence or two each."""
+    return [*_untrained(settings), *_threshold_in_the_noise(settings), *_originals_too_large(settings)]
+
+
+def _untrained(settings: Settings) -> Iterator[str]:
+    if settings.model.weights is None:
+        yield (
+            "model.weights is null: the model is untrained, built under gradient.seed, and its gradients tell "
+            "samples apart by chance features only. Name the file of trained weights."
+        )
+
+
+def _threshold_in_the_noise(settings: Settings) -> Iterator[str]:
+    k, threshold = settings.gradient.dimension, settings.selection.threshold
+    chance = math.sqrt(2 * math.log(_CHANCE_RECORDS) / k)
+    if chance < threshold:
+        return
+    enough = 0 if threshold <= 0 else math.ceil(2 * math.log(_CHANCE_RECORDS) / threshold**2)
+    yield (
+        f"selection.threshold {threshold} lies within the noise of gradient.dimension {k}: among "
+        f"{_CHANCE_RECORDS} unrelated gradients the largest cosine is about {chance:.2f} by chance, so new samples "
+        f"will pass for duplicates. Raise {f'the dimension to {enough} or more, or ' if enough else ''}the threshold."
+    )
+
+
+def _originals_too_large(settings: Settings) -> Iterator[str]:
+    largest, limit = settings.input.max_record_bytes, settings.output.max_message_bytes
+    if settings.output.payload == "original" and largest > limit:
+        yield (
+            f"output.payload is original: uniques larger than output.max_message_bytes ({limit}) go by reference, "
+            f"since input.max_record_bytes ({largest}) lets them in."
+        )

@@ -1,0 +1,84 @@
+"""What the settings' classes say of a key: which class holds it, whether it is text, whether it is secret.
+
+The classes are the only declaration; this reads them, so that no list of keys is written twice. Pure.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+__all__ = ["KeyPath", "blocks_at", "dotted", "every_key", "is_block", "is_secret", "is_text"]
+
+KeyPath = tuple[str | int, ...]
+"""A key's place in the tree: section, key, and whatever lies below."""
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """The path as people write it: input.batch.records."""
+    return ".".join(map(str, path))
+
+
+def blocks_at(root: type[BaseModel], path: KeyPath) -> list[type[BaseModel]]:
+    """The classes a mapping at `path` may be of: several for a codec, none for what is no block."""
+    blocks = [root]
+    for part in path:
+        fields = [block.model_fields[part] for block in blocks if part in block.model_fields]
+        blocks = [block for field in fields for block in _blocks_in(field.annotation)]
+    return blocks
+
+
+def is_block(root: type[BaseModel], path: KeyPath) -> bool:
+    """Whether the key at `path` opens a block and takes nothing but one."""
+    leaves = [leaf for field in _fields_at(root, path) for leaf in _leaves(field.annotation)]
+    return bool(leaves) and all(isinstance(leaf, type) and issubclass(leaf, BaseModel) for leaf in leaves)
+
+
+def is_text(root: type[BaseModel], path: KeyPath) -> bool:
+    """Whether the key takes text and nothing else (null apart), so that 007 and yes stay what was written."""
+    leaves = {leaf for field in _fields_at(root, path) for leaf in _leaves(field.annotation)} - {type(None)}
+    return bool(leaves) and leaves <= {str, SecretStr, Path}
+
+
+def is_secret(root: type[BaseModel], path: KeyPath) -> bool:
+    """Whether the key's value may be neither written into a file of settings nor printed."""
+    return any(SecretStr in _leaves(field.annotation) for field in _fields_at(root, path))
+
+
+def every_key(root: type[BaseModel], above: KeyPath = ()) -> Iterator[KeyPath]:
+    """Every key that can be written, blocks before what is in them."""
+    seen: set[str] = set()
+    for block in blocks_at(root, above):
+        for name in block.model_fields:
+            if name not in seen:
+                seen.add(name)
+                yield (*above, name)
+                yield from every_key(root, (*above, name))
+
+
+def _fields_at(root: type[BaseModel], path: KeyPath) -> list[FieldInfo]:
+    if not path:
+        return []
+    blocks = blocks_at(root, path[:-1])
+    return [block.model_fields[path[-1]] for block in blocks if path[-1] in block.model_fields]
+
+
+def _blocks_in(annotation: Any) -> list[type[BaseModel]]:
+    return [leaf for leaf in _leaves(annotation) if isinstance(leaf, type) and issubclass(leaf, BaseModel)]
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    """The types a value may have, through Annotated and unions; of a Literal those of its words."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _leaves(get_args(annotation)[0])
+    if origin in {Union, types.UnionType}:
+        return [leaf for part in get_args(annotation) for leaf in _leaves(part)]
+    if origin is Literal:
+        return [type(word) for word in get_args(annotation)]
+    return [annotation if origin is None else origin]
