@@ -1,0 +1,118 @@
+"""The graph guesses, is grown a little at a time, and is believed from disk only where it fits."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from dugs_stream.core.hnsw import ProposalGraph
+from dugs_stream.core.index import _LINKED_ROWS_PER_CALL, UniqueIndex
+from tests.support.unit_rows import unit_rows
+
+ROWS = unit_rows(30, 200, 16)
+
+
+def with_graph(rows=ROWS):
+    index = UniqueIndex(16, graph_from=10, ask_graph_from=10)
+    index.add(rows)
+    return index
+
+
+def linked(index):
+    return 0 if index._graph is None else index._graph.rows
+
+
+def test_graph_proposes_a_stored_row_for_itself():
+    """On an easy list the guess is right, else it would be worth nothing."""
+    graph = ProposalGraph(16)
+    graph.add(ROWS)
+
+    assert (graph.propose(ROWS) == np.arange(200)).mean() > 0.95
+
+
+def test_empty_graph_proposes_nothing():
+    """Without rows every guess is −1, not an error."""
+    assert ProposalGraph(16).propose(ROWS[:3]).tolist() == [-1, -1, -1]
+
+
+def test_graph_grows_beyond_its_first_capacity():
+    """Capacity is grown before hnswlib would refuse the row."""
+    graph = ProposalGraph(2)
+    rows = unit_rows(31, 9_000, 2)
+    graph.add(rows[:8_000])
+    graph.add(rows[8_000:])
+
+    assert graph.rows == 9_000
+
+
+def test_adding_links_a_bounded_number_of_rows_a_call():
+    """However many rows wait, one call links few of them; calls without rows catch up too."""
+    index = with_graph()
+    seen = [linked(index)]
+    while seen[-1] < 200:
+        index.add(np.empty((0, 16), dtype=np.float32))
+        seen.append(linked(index))
+
+    assert max(np.diff([0, *seen])) <= _LINKED_ROWS_PER_CALL
+
+
+@pytest.mark.parametrize("graph_from", [None, 201])
+def test_short_list_has_no_graph(graph_from):
+    """Below the configured length, or switched off, no graph is built and none is saved."""
+    index = UniqueIndex(16, graph_from=graph_from)
+    index.add(ROWS)
+
+    assert linked(index) == 0
+
+
+def test_saved_graph_is_taken_up_and_completed(tmp_path):
+    """A graph that covers a part of the rows goes on from there."""
+    index = with_graph()
+    index.save(tmp_path)
+    covered = linked(index)
+
+    loaded = UniqueIndex.load(tmp_path, graph_from=10, ask_graph_from=10)
+    assert linked(loaded) == covered
+
+    loaded.add(unit_rows(32, 1, 16))
+    assert linked(loaded) == covered + _LINKED_ROWS_PER_CALL
+
+
+@pytest.mark.parametrize("file", ["graph.hnsw", "graph.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
+def test_damaged_graph_is_ignored_and_linked_anew(tmp_path, file, damage):
+    """A graph file that is not what was written costs speed, never an answer and never a start."""
+    index = with_graph()
+    index.save(tmp_path)
+    content = bytearray((tmp_path / file).read_bytes())
+    content[len(content) // 2] ^= 8
+    (tmp_path / file).write_bytes({"flip": content, "cut": content[:-3]}.get(damage, b""))
+    if damage == "remove":
+        (tmp_path / file).unlink()
+
+    loaded = UniqueIndex.load(tmp_path, graph_from=10, ask_graph_from=10)
+
+    assert linked(loaded) == 0
+    loaded.add(np.empty((0, 16), dtype=np.float32))
+    assert linked(loaded) == _LINKED_ROWS_PER_CALL
+    assert loaded.nearest(ROWS)[1].tolist() == index.nearest(ROWS)[1].tolist()
+
+
+@pytest.mark.parametrize("foreign", ["rows", "length", "dimension"])
+def test_foreign_graph_is_ignored(tmp_path, foreign):
+    """An intact graph of other rows, of a longer list, or of other dimensions is not taken up."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    with_graph(ROWS[:100]).save(ours)
+    other = UniqueIndex(8 if foreign == "dimension" else 16, graph_from=10)
+    other.add(unit_rows(33, 100, other.dimension))
+    for _ in range(4 if foreign == "length" else 0):
+        other.add(unit_rows(34, 30, 16))
+    other.save(theirs)
+    for file in ("graph.hnsw", "graph.json"):
+        shutil.copy(theirs / file, ours / file)
+
+    loaded = UniqueIndex.load(ours, graph_from=10)
+
+    assert linked(loaded) == 0
