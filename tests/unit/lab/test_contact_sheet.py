@@ -1,0 +1,131 @@
+"""The contact sheet: every number of uniques fits, in order, up to a stated limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dugs_stream.lab import contact_sheet
+from dugs_stream.lab.contact_sheet import DARK, LIGHT, MOST_SHOWN, draw_contact_sheet, write_contact_sheet
+from dugs_stream.lab.events import JudgedRecord, Run, count_verdicts, read_event
+from tests.support.drawn import drawn, unique_event
+
+WHITE = drawn(7, 7)
+
+
+def uniques(count: int, **fields: Any) -> list[JudgedRecord]:
+    """That many uniques in order of discovery."""
+    return [read_event(unique_event(n, n, label=n % 10, **fields)) for n in range(count)]
+
+
+def run_of(records: list[JudgedRecord], **fields: Any) -> Run:
+    """The run that found just these."""
+    return Run(count_verdicts(records), 0.3, 2048, ("fc1", "fc2"), **fields)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 13, 61, 300])
+def test_any_number_of_uniques_fits_inside_the_card(count: int) -> None:
+    """The width is fixed, the height grows with the rows, and the margin around the pictures stays clear."""
+    records = uniques(count)
+
+    sheet = draw_contact_sheet(records, lambda _: WHITE, run_of(records), theme=DARK)
+
+    background = Image.new("RGBA", (40, sheet.height - 200), DARK.card)
+    assert sheet.width == 1840
+    for left in (10, 1840 - 50):
+        assert sheet.crop((left, 100, left + 40, sheet.height - 100)).tobytes() == background.tobytes()
+
+
+def test_first_pictures_are_drawn_in_order_of_discovery() -> None:
+    """The first unique is at the top left, its neighbour the second."""
+    colours = [40, 90, 140]
+    pictures = [drawn(8, 8, colour=colour) for colour in colours]
+    records = uniques(3)
+
+    sheet = draw_contact_sheet(records, lambda record: pictures[record.sequence or 0], run_of(records))
+
+    row = [
+        pixel[0]
+        for x in range(1840)
+        if (pixel := sheet.getpixel((x, 330)))[0] == pixel[1] and pixel[0] in colours
+    ]
+    assert sorted(set(row)) == colours
+    assert row == sorted(row)
+
+
+def test_uniques_beyond_the_limit_are_left_out_and_the_title_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sheet of thousands would be a file nobody opens."""
+    records = uniques(MOST_SHOWN + 41)
+    texts = spy_on_texts(monkeypatch)
+
+    draw_contact_sheet(records, lambda _: WHITE, run_of(records))
+
+    assert f"The first {MOST_SHOWN} in order of discovery (41 more are not shown)" in texts
+    assert f"#{MOST_SHOWN - 1}" in texts
+    assert f"#{MOST_SHOWN}" not in texts
+
+
+def test_captions_say_number_class_and_similarity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What explains a unique stands under it; the first has nothing to be similar to."""
+    records = uniques(2)
+    texts = spy_on_texts(monkeypatch)
+
+    draw_contact_sheet(records, lambda _: WHITE, run_of(records, classes=10, classes_found=2))
+
+    assert texts[0] == "2 unique of 2 records, 2 of 10 classes"
+    assert texts[2] == "threshold 0.3 · k = 2,048 · layers fc1, fc2"
+    assert texts[3:] == ["#0", "class 0", "first", "#1", "class 1", "0.100"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("café", "cafe"), ("猫", "?"), ("a\nb", "a?b"), ("x" * 500, "xxx"), ("", "")]
+)
+def test_class_names_of_any_letters_and_length_stay_in_their_column(
+    name: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The font knows ASCII; a long name is cut, with an ellipsis."""
+    records = uniques(1, label_name=name)
+    texts = spy_on_texts(monkeypatch)
+
+    draw_contact_sheet(records, lambda _: WHITE, run_of(records))
+
+    assert texts[4].startswith(shown)
+    assert len(texts[4]) < 30
+    assert texts[4].endswith("…") == (len(name) == 500)
+
+
+def test_unreadable_picture_leaves_an_empty_well() -> None:
+    """One broken picture takes no other with it."""
+    records = uniques(2)
+
+    sheet = draw_contact_sheet(
+        records, lambda record: WHITE if record.sequence else b"broken", run_of(records)
+    )
+
+    assert sheet.getpixel((200, 330)) == (*bytes.fromhex(LIGHT.well[1:]), 255)
+
+
+def test_written_file_is_a_png_with_transparent_corners(tmp_path: Path) -> None:
+    """The card floats on light and dark pages alike."""
+    records = uniques(1)
+    write_contact_sheet(tmp_path / "uniques.png", records, lambda _: WHITE, run_of(records))
+
+    with Image.open(tmp_path / "uniques.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.getpixel((0, 0)) == (0, 0, 0, 0)
+
+
+def spy_on_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text drawn from now on, in order; it is drawn all the same."""
+    texts: list[str] = []
+
+    class Listening(contact_sheet.ImageDraw.ImageDraw):
+        def text(self, xy: Any, text: Any, *arguments: Any, **options: Any) -> None:
+            texts.append(text)
+            super().text(xy, text, *arguments, **options)
+
+    monkeypatch.setattr(contact_sheet.ImageDraw, "Draw", Listening)
+    return texts

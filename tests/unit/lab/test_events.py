@@ -1,0 +1,80 @@
+"""What the lab reads off events."""
+
+from __future__ import annotations
+
+import pytest
+
+from dugs_stream.lab.events import Run, count_verdicts, duplicates_by_unique, read_event, uniques_of
+from dugs_stream.records import Verdict
+from tests.support.drawn import duplicate_event, event, unique_event
+
+
+def test_event_of_a_rejected_record_reads_as_nothing_but_its_verdict() -> None:
+    """Null fields are None, and a null nearest is no mistake."""
+    record = read_event(event(3, "rejected", key=None))
+
+    assert (record.id, record.verdict, record.key) == ("samples/0/3", Verdict.REJECTED, None)
+    assert (record.nearest, record.similarity, record.class_name) == (None, None, None)
+
+
+def test_unknown_verdict_is_refused() -> None:
+    """An event of a later release is not counted as something it is not."""
+    with pytest.raises(ValueError, match="maybe"):
+        read_event(event(0, "maybe"))
+
+
+def test_class_name_prefers_the_name_over_the_number() -> None:
+    """People read names; zero is a class too."""
+    assert read_event(unique_event(0, 0, label=0)).class_name == "0"
+    assert read_event(unique_event(0, 0, label=0, label_name="church")).class_name == "church"
+
+
+def test_uniques_come_in_order_of_discovery_whatever_the_events_order() -> None:
+    """The sequence number decides, not the place in the file."""
+    records = [
+        read_event(unique_event(9, 1)),
+        read_event(unique_event(4, 0)),
+        read_event(event(5, "rejected")),
+    ]
+
+    assert [record.sequence for record in uniques_of(records)] == [0, 1]
+
+
+def test_duplicates_are_grouped_by_their_unique_most_similar_first() -> None:
+    """Each duplicate belongs to the unique it came nearest to."""
+    records = [read_event(duplicate_event(n, of, s)) for n, of, s in [(2, 0, 0.4), (3, 1, 0.5), (4, 0, 0.9)]]
+
+    groups = duplicates_by_unique(records)
+
+    assert {of: [record.similarity for record in group] for of, group in groups.items()} == {
+        0: [0.9, 0.4],
+        1: [0.5],
+    }
+
+
+def test_counts_name_every_verdict() -> None:
+    """A verdict nobody got is zero, not absent."""
+    counts = count_verdicts([read_event(unique_event(0, 0))])
+
+    assert list(counts) == list(Verdict)
+    assert list(counts.values()) == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "similarity", "share"),
+    [
+        (0.3, 0.15, 0.5),
+        (0.3, None, 0.0),
+        (0.3, -0.8, 0.0),
+        (0.3, 0.9, 1.0),
+        (0.0, 0.1, 1.0),
+        (-0.5, -0.7, 0.0),
+    ],
+)
+def test_share_of_threshold_stays_between_nothing_and_all(
+    threshold: float, similarity: float | None, share: float
+) -> None:
+    """A bar has two ends, whatever the similarity and whatever the threshold."""
+    run = Run(count_verdicts([]), threshold, 8, ("fc",))
+
+    assert run.share_of_threshold(similarity) == pytest.approx(share)
