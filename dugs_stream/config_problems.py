@@ -34,6 +34,7 @@ _EXPECTED = {
     "greater_than": "more than {gt}",
     "greater_than_equal": "at least {ge}",
     "int_from_float": "a whole number",
+    "invalid-json-value": "text, numbers, true, false, null, lists or mappings",
     "int_parsing": "a whole number",
     "int_type": "a whole number",
     "less_than": "less than {lt}",
