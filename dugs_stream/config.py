@@ -71,12 +71,17 @@ def _validate(gathered: Gathered) -> tuple[Settings | None, list[Problem], list[
             return Settings.model_validate(gathered.tree), problems, dropped
         except ValidationError as exc:
             errors = exc.errors(include_url=False)
-        problems += [problem_of(error, gathered) for error in errors]
+        # A block that misses the very value that was dropped from it is no problem of its own.
+        problems += [
+            problem_of(error, gathered)
+            for error in errors
+            if not any(path[: len(tree_path(error))] == tree_path(error) for path in dropped)
+        ]
         # Each round takes something out of a finite tree, so the rounds end.
-        gone = [path for error in errors if (path := _drop(gathered.tree, tree_path(error)))]
+        gone = [(error["type"], path) for error in errors if (path := _drop(gathered.tree, tree_path(error)))]
         if not gone:
             return None, problems, dropped
-        dropped += gone
+        dropped += [path for kind, path in gone if kind != "extra_forbidden"]  # nobody misses an unknown key
 
 
 def _drop(tree: dict[str, Any], path: KeyPath) -> KeyPath:

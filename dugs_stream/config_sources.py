@@ -25,7 +25,7 @@ _PREFIX = "DUGS_"
 _LEVEL = "__"
 _SET_FORM = "section.key=value"
 
-_MOST_NODES = 100_000
+_MOST_NODES = 50_000
 """Values a file may expand to; aliases of aliases could make billions out of a few lines."""
 
 
@@ -112,9 +112,8 @@ def _read_file(gathered: Gathered, path: Path) -> None:
 
 
 def _read_text(gathered: Gathered, text: str, place: str) -> None:
-    reader = _Reader(text, place, gathered)
     try:
-        tree = reader.document()
+        tree = _Reader(text, place, gathered).document()
     except yaml.YAMLError as exc:
         gathered.problems.append(_syntax_problem(exc, place))
         return
@@ -123,8 +122,6 @@ def _read_text(gathered: Gathered, text: str, place: str) -> None:
             Problem(place, "nested too deeply.", "No setting is more than a few levels deep.")
         )
         return
-    finally:
-        reader.dispose()
     if tree is None:
         return  # an empty file is the defaults
     if not isinstance(tree, dict):

@@ -1,0 +1,153 @@
+"""The settings as data: warnings, schema, what is logged, and the example files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from dugs_stream.blocks import Block, parse_byte_size
+from dugs_stream.config import Settings, config_schema, effective, load_settings, warnings
+from dugs_stream.config_checks import ROW_BYTES
+from dugs_stream.config_fields import blocks_at, dotted, every_key, is_block, is_secret
+from dugs_stream.log.changelog_wire import row_message
+from dugs_stream.log.event import EVENT_BYTES_LIMIT
+from dugs_stream.log.message_size import message_bytes
+from dugs_stream.records import ChangelogRow, Sequence
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "config").glob("*.yaml"))
+
+
+def test_settings_cannot_be_changed() -> None:
+    """A setting is what was loaded, for as long as the process lives."""
+    with pytest.raises(ValidationError):
+        Settings().http.port = 1
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [(5, 5), ("5", 5), ("64MiB", 64 * 2**20), ("1MB", 10**6), ("1.5 KiB", 1536), ("2gib", 2**31), ("7b", 7)],
+)
+def test_byte_size_is_what_was_written(written: object, size: int) -> None:
+    """MiB are powers of two, MB powers of ten."""
+    assert parse_byte_size(written) == size
+
+
+def test_untrained_model_is_warned_of() -> None:
+    """`weights: null` is allowed and said."""
+    assert [line.split(":")[0] for line in warnings(Settings())] == ["model.weights is null"]
+    assert warnings(load_settings(None, ["model.weights=a.pt"], {})) == []
+
+
+def test_threshold_within_the_noise_of_the_dimension_is_warned_of() -> None:
+    """At k = 128 unrelated gradients reach 0.46 by chance: τ = 0.3 would call them duplicates."""
+    (line,) = warnings(load_settings(None, ["model.weights=a.pt", "gradient.dimension=128"], {}))
+
+    assert "the largest cosine is about 0.46 by chance" in line
+    assert "Raise the dimension to 308 or more, or the threshold." in line
+    assert "Raise the threshold." in warnings(load_settings(None, ["selection.threshold=0"], {}))[1]
+
+
+def test_originals_larger_than_the_output_takes_are_warned_of() -> None:
+    """The two limits are set apart, so their meeting is said."""
+    overrides = ["model.weights=a.pt", "output.payload=original"]
+
+    assert warnings(load_settings(None, [*overrides, "input.max_record_bytes=1MiB"], {})) == []
+    (line,) = warnings(load_settings(None, overrides, {}))
+    assert "larger than output.max_message_bytes (1048576) go by reference" in line
+
+
+def test_room_for_a_row_holds_the_longest_event() -> None:
+    """The check of the dimension reckons with at least what a changelog row takes."""
+    row = ChangelogRow(Sequence(10**18), {"sequence": 10**18, "x": "y" * (EVENT_BYTES_LIMIT - 40)}, [0.0] * 8)  # type: ignore[arg-type]  # a list is enough of a vector here
+
+    assert message_bytes(row_message(row)) <= 4 * 8 + ROW_BYTES
+
+
+def test_schema_is_valid_and_describes_every_key_of_ours() -> None:
+    """The schema is JSON Schema 2020-12 in itself, and no key goes without a sentence."""
+    schema = config_schema()
+
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    silent = [
+        dotted(path)
+        for path in every_key(Settings)
+        for block in blocks_at(Settings, path[:-1])
+        if issubclass(block, Block)
+        and path[-1] in block.model_fields
+        and not block.model_fields[path[-1]].description
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_keeps_to_the_schema(path: Path) -> None:
+    """An editor that checks by the schema is content with the examples."""
+    jsonschema.Draft202012Validator(config_schema()).validate(yaml.safe_load(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input: {codec: {type: json, field: x}}", "input: {codec: 'a.b:c'}", "input: {codec: {type: 'a:b'}}",
+        "input: {codec: {type: image, size: [2, 2], mode: L, mean: [0.5], std: [1]}}", "input: {classes: names.txt}",
+        "gradient: {layers: {names: ['a.*']}}", "model: {kwargs: {a: [1, {b: null}]}}", "output: {max_message_bytes: 5MB}",
+    ],
+)  # fmt: skip
+def test_schema_accepts_what_the_loader_accepts(tmp_path: Path, text: str) -> None:
+    """Both forms of a key are right in both."""
+    path = tmp_path / "dugs.yaml"
+    path.write_text(text)
+
+    load_settings(path, (), {})
+    jsonschema.Draft202012Validator(config_schema()).validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["inputs: {}", "input: {codec: text}", "http: {port: x}", "input: {codec: {type: npy, mode: L}}"]
+)
+def test_schema_refuses_what_the_loader_refuses(text: str) -> None:
+    """A misspelt key, word or type is red in the editor already."""
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(config_schema()).validate(yaml.safe_load(text))
+
+
+def test_effective_settings_mask_secrets() -> None:
+    """What is logged holds every key, and no secret."""
+    logged = effective(load_settings(None, (), {"DUGS_LOG__KAFKA__SSL_PASSWORD": "hunter2"}))
+
+    assert "hunter2" not in repr(logged)
+    assert logged["log"]["kafka"]["ssl_password"] == "**********"
+    assert logged["state"] == {"dir": "dugs-data/state"}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_shows_every_key_with_its_default(path: Path) -> None:
+    """What an example says is what leaving it out would mean, its engine apart; secrets and options are remarks."""
+    settings, tree = load_settings(path, (), {}), yaml.safe_load(path.read_text())
+
+    assert settings.log.engine == path.stem
+    assert settings.model_copy(update={"log": Settings().log}) == Settings()
+    assert settings.log.model_copy(update={"engine": "embedded"}) == Settings().log
+    other = "kafka" if path.stem == "embedded" else "embedded"
+    shown_as_remarks = {("log", other), ("input", "codec"), ("gradient", "layers")}
+    for key in every_key(Settings):
+        if is_block(Settings, key) or is_secret(Settings, key) or key[:2] in shown_as_remarks:
+            continue
+        block = tree
+        for part in key:
+            assert part in block, f"{path.name} does not show {dotted(key)}"
+            block = block[part]
+
+
+def test_loading_settings_does_not_load_torch() -> None:
+    """`dugs check` answers at once: importing torch takes seconds."""
+    code = "import sys, dugs_stream.config; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
