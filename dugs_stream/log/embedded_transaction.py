@@ -19,6 +19,7 @@ from dugs_stream.log.embedded_retention import Retention
 from dugs_stream.log.embedded_schema import begin_write
 from dugs_stream.log.embedded_topics import Topic, append, bounds, find_topic, unknown_topic
 from dugs_stream.log.port import Committed, Flushed, Message, Outgoing, Polled, Staged
+from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition
 
 __all__ = ["EmbeddedTransaction", "Scope"]
@@ -26,6 +27,10 @@ __all__ = ["EmbeddedTransaction", "Scope"]
 # How long step 3 waits for the write lock. Senders hold it for milliseconds; only a process that was stopped
 # while holding it takes longer, and then giving the batch up and saying so is better than waiting unseen.
 _LOCK_SECONDS = 10.0
+
+# A commit writes and syncs some megabytes. A disk that answers at all does so within the kernel's own timeout
+# of 30 s and a retry; one that does not (a lost network volume) would hold the daemon for ever.
+_COMMIT_SECONDS = 60.0
 
 # Old records pruned in one commit: twice the batch, so that a backlog of them shrinks, and at least four usual
 # batches; deleting so many costs less than writing one batch.
@@ -112,8 +117,10 @@ class EmbeddedTransaction:
         return Committed(staged.next_offsets, ChangelogPosition(changelog_end))
 
     def _commit(self) -> None:
+        doing = f"the commit to {str(self._scope.path)!r}"
         try:
-            self._scope.connection.execute("COMMIT")
+            with process_ends_unless_done_within(_COMMIT_SECONDS, doing):
+                self._scope.connection.execute("COMMIT")
         except sqlite3.Error as error:
             if is_disk_failure(error):
                 raise OutcomeUnknownError(

@@ -54,6 +54,7 @@ class KafkaLog:
         self._group = GroupMembership(settings, topics.input, topics.group)
         self._input: TopicFacts | None = None
         self._producer: Any = None
+        self._transaction: KafkaTransaction | None = None
         self._reading: Any = None
         self._changelog_end = ChangelogPosition(0)
 
@@ -99,6 +100,10 @@ class KafkaLog:
         """See port.Log."""
         return self._group.poll(limits)
 
+    def positions(self) -> Mapping[int, int]:
+        """See port.Log. Counts what was handed out, and not what the client has fetched ahead."""
+        return self._group.positions()
+
     @contextmanager
     def transaction(self, polled: Polled) -> Iterator[Transaction]:
         """See port.Log. After an error inside, ownership is given up and `acquire` is the way on."""
@@ -111,12 +116,13 @@ class KafkaLog:
         transaction = KafkaTransaction(
             self._producer, self._group, membership, self._topics, self._changelog_end
         )
+        self._transaction = transaction
         try:
             transaction.begin()
             yield transaction
         finally:
-            if transaction.is_open:
-                transaction.abort()
+            self._transaction = None
+            transaction.abort_if_open()
             self._changelog_end = transaction.changelog_end
             if transaction.has_failed:
                 self._give_up()
@@ -189,6 +195,8 @@ class KafkaLog:
         self._group.rejoin()
 
     def _drop_producer(self) -> None:
+        if self._transaction is not None:
+            self._transaction.abort_if_open()
         producer, self._producer = self._producer, None
         if producer is not None:
             close_producer(producer)

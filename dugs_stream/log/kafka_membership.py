@@ -99,6 +99,9 @@ class GroupMembership:
         believes it owns the input cannot go on to fence the one that does.
         """
         self.forget()
+        if self._flags.holds and self._flags.assignments <= self._void_assignment:
+            # No new assignment is on its way by itself: ask for one, behind those that stand by.
+            self.rejoin()
         asked_at = time.monotonic()
         while not stop():
             try:
@@ -233,6 +236,23 @@ class GroupMembership:
             for partition, offset in next_offsets.items():
                 self._consumer.seek(TopicPartition(self._topic, partition), offset)
         self._expected = dict(next_offsets)
+
+    def positions(self) -> dict[int, int]:
+        """The next offset to hand out of every owned partition.
+
+        The client's own position passes markers and aborted records, also where it returned nothing; it is
+        asked where nothing it returned is pending here.
+        """
+        self._require()
+        positions: dict[int, int] = {}
+        with self._rejoin_on_error(f"asking for positions on {self._topic}"):
+            for partition, expected in self._expected.items():
+                place = TopicPartition(self._topic, partition)
+                reached = self._consumer.position(place, timeout_ms=int(REQUEST_SECONDS * 1000))
+                positions[partition] = max(expected, reached or 0)
+        for sample in reversed(self._pending):
+            positions[sample.partition] = sample.offset
+        return positions
 
     def poll(self, limits: BatchLimits) -> Polled:
         """The next micro-batch, and the metadata of this moment with it."""

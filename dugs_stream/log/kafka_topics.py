@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from dugs_stream.errors import ConfigurationError, LogUnavailableError, Problem
 from dugs_stream.log.kafka_client import open_admin
@@ -147,16 +147,10 @@ def _described(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
         code = topic["error_code"]
         if code == UnknownTopicOrPartitionError.errno:
             continue
-        if code == TopicAuthorizationFailedError.errno:
-            raise TopicAuthorizationFailedError(f"no DESCRIBE on topic {topic['name']!r}")
+        if code != NoError.errno:
+            raise for_code(code)(f"topic {topic['name']!r}")
         partitions = tuple(sorted(partition["partition_index"] for partition in topic["partitions"]))
-        if code == 0 and partitions:
-            found[topic["name"]] = TopicFacts(topic["name"], str(topic["topic_id"]), partitions)
-        else:
-            raise LogUnavailableError(
-                f"Topic {topic['name']!r} is not ready (error code {code}, {len(partitions)} partitions); "
-                "trying again is right."
-            )
+        found[topic["name"]] = TopicFacts(topic["name"], str(topic["topic_id"]), partitions)
     return found
 
 

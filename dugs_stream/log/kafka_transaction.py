@@ -119,7 +119,7 @@ def value_to_send(message: Message) -> bytes | None:
 
 
 class KafkaTransaction:
-    """An open transaction; `begin` first, `abort` where `is_open` at the end. See port.Transaction."""
+    """An open transaction; `begin` first, `abort_if_open` last. See port.Transaction."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class KafkaTransaction:
         self._topics = topics
         self.changelog_end = changelog_end
         self._began_at = time.monotonic()
-        self.is_open = False
+        self._is_open = False
         self.has_failed = False
 
     def begin(self) -> None:
@@ -145,7 +145,7 @@ class KafkaTransaction:
             self._producer.begin_transaction()
         except KafkaError as error:
             raise self._failure(error, "beginning a transaction") from error
-        self.is_open = True
+        self._is_open = True
 
     def publish(self, outgoing: Sequence[Outgoing]) -> Flushed:
         """Steps 3 and 4.
@@ -209,7 +209,7 @@ class KafkaTransaction:
                 f"The transaction is {age:.0f} s old, and the broker aborts at {TRANSACTION_SECONDS:g} s: it is given "
                 "up and its batch decided again. Smaller micro-batches (input.batch) commit sooner."
             )
-        self.is_open = False  # from here on nobody but the broker knows
+        self._is_open = False  # from here on nobody but the broker knows
         try:
             with process_ends_unless_done_within(COMMIT_WATCHDOG_SECONDS, "the commit"):
                 self._producer.commit_transaction()
@@ -221,9 +221,11 @@ class KafkaTransaction:
             ) from error
         return Committed(staged.next_offsets, self.changelog_end)
 
-    def abort(self) -> None:
+    def abort_if_open(self) -> None:
         """Undo what is open, within a bound. Where that fails, the next owner's `init_transactions` does it."""
-        self.is_open = False
+        if not self._is_open:
+            return
+        self._is_open = False
         try:
             call_within(ABORT_SECONDS, "aborting", self._producer.abort_transaction)
         except KafkaError as error:

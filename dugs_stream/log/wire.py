@@ -82,8 +82,8 @@ def dead_letter_message(judgement: Judgement, event: Mapping[str, Any], max_mess
     """The rejected record as it was, and in headers why, where from, and the event.
 
     One larger than the topic takes goes shortened, see `message_size.shorten`; none is lost, as long as
-    `max_message_bytes` is at least SMALLEST_LIMIT_BYTES. A record with neither key nor value, which Kafka's
-    client refuses to send, gets an empty value and the header `dugs_null_value`.
+    `max_message_bytes` is at least SMALLEST_LIMIT_BYTES. A record with neither key nor value gets an empty
+    value and the header `dugs_null_value`.
     """
     sample = judgement.sample
     added: Headers = (
@@ -95,11 +95,9 @@ def dead_letter_message(judgement: Judgement, event: Mapping[str, Any], max_mess
         (EVENT_HEADER, canonical_json(event)),
     )
     whole = _whole(sample, added)
-    if message_bytes(whole) > max_message_bytes:
-        whole = shorten(sample.key, sample.value, sample.headers, added, max_message_bytes)
-    if whole.key is None and whole.value is None:
-        return Message(None, b"", (*whole.headers, ("dugs_null_value", b"true")))
-    return whole
+    if message_bytes(whole) <= max_message_bytes:
+        return whole
+    return _sendable(shorten(sample.key, sample.value, sample.headers, added, max_message_bytes))
 
 
 def read_event(sample: Sample) -> dict[str, Any]:
@@ -119,7 +117,14 @@ def read_event(sample: Sample) -> dict[str, Any]:
 
 
 def _whole(sample: Sample, added: Headers) -> Message:
-    return Message(sample.key, sample.value, sample.headers + added)
+    return _sendable(Message(sample.key, sample.value, sample.headers + added))
+
+
+def _sendable(message: Message) -> Message:
+    """Kafka's client refuses a message with neither key nor value: it gets an empty value, and says so."""
+    if message.key is None and message.value is None:
+        return Message(None, b"", (*message.headers, ("dugs_null_value", b"true")))
+    return message
 
 
 def _by_reference(sample: Sample, event: Mapping[str, Any], *added: tuple[str, bytes | None]) -> Message:

@@ -1,0 +1,255 @@
+"""Ownership: one member owns the input, a zombie can do no harm, and whoever takes over goes on at the right place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from dugs_stream.errors import LogError, OutcomeUnknownError, OwnershipLostError, TransactionAbortedError
+from dugs_stream.log import kafka_membership
+from dugs_stream.log.kafka import KafkaLog
+from dugs_stream.log.kafka_transaction import close_producer, open_fencing_producer
+from dugs_stream.log.port import BatchLimits, Message, Outgoing, Ownership
+from tests.port.kafka_engine import MAX_MESSAGE_BYTES, KafkaEngine
+from tests.support.driving import (
+    LIMITS,
+    acquired,
+    commit,
+    poll_until,
+    read_values,
+    replayed_values,
+    resume,
+    stop_after,
+)
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.broker
+
+FIRST, SECOND = BatchLimits(10, 100, 10**6), BatchLimits(20, 100, 10**6)
+
+
+def fill(kafka: KafkaEngine, records: int) -> None:
+    writer = kafka.writer()
+    for number in range(records):
+        writer.send(kafka.topics.input, Message(b"key-%d" % number, b"value-%d" % number))
+    writer.close()
+
+
+def commit_values(kafka: KafkaEngine, log: KafkaLog, polled: Any) -> None:
+    """Publish the values of a batch as they are."""
+    messages = [Message(sample.key, sample.value) for sample in polled.samples]
+    commit(log, polled, {kafka.topics.unique: messages}, kafka.topics.changelog)
+
+
+@contextmanager
+def standing_by(log: KafkaLog) -> Iterator[list[Ownership | None]]:
+    """`acquire` in a thread of its own, as a second process would wait; what it found, once it returned."""
+    found: list[Ownership | None] = []
+    leave = threading.Event()
+    thread = threading.Thread(target=lambda: found.append(log.acquire(leave.is_set)), daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        leave.set()
+        thread.join(20)
+
+
+def joins(kafka: KafkaEngine, owner: KafkaLog) -> None:
+    """Let the owner poll until the standby's arrival has gone round the group; it comes back as the owner."""
+
+    def is_told() -> bool:
+        try:
+            owner.poll(BatchLimits(1, 50, 10**6))
+        except OwnershipLostError:
+            return True
+        return False
+
+    wait_until(is_told, 20, "the rebalance that a new member brings")
+
+
+def test_standby_waits_while_the_owner_lives_and_takes_over_when_it_closes(kafka: KafkaEngine) -> None:
+    """One member owns the input; another waits in acquire and gets it when the first one leaves."""
+    owner, standby = kafka.make_log(), kafka.make_log()
+    owner.prepare()
+    fill(kafka, 10)
+    standby.prepare()
+    resume(owner)
+
+    with standing_by(standby) as found:
+        joins(kafka, owner)
+        resume(owner)  # sticky: the newcomer took nothing away
+        commit_values(kafka, owner, poll_until(owner, 10))
+        assert found == []
+
+        owner.close()
+        wait_until(lambda: found, 20, "the takeover")
+
+    assert found[0] is not None
+    assert found[0].committed == {0: 10}
+
+
+def test_acquire_that_is_told_to_stop_returns_none_and_fences_nobody(kafka: KafkaEngine) -> None:
+    """A standby that leaves without ever owning the input has not touched the owner's transaction."""
+    owner, standby = kafka.make_log(), kafka.make_log()
+    owner.prepare()
+    standby.prepare()
+    fill(kafka, 10)
+    resume(owner)
+    with standing_by(standby):
+        joins(kafka, owner)
+        resume(owner)
+
+    assert standby.acquire(lambda: True) is None
+    standby.close()
+    polled = poll_until(owner, 10)
+    commit_values(kafka, owner, polled)
+
+    assert len(read_values(kafka.reader(), kafka.topics.unique)) == 10
+
+
+def test_position_after_a_rebalance_is_the_committed_one_and_not_the_clients_own(kafka: KafkaEngine) -> None:
+    """After A polled ahead, lost the input to B, and got it back, it goes on where B committed: none twice."""
+    fill_first, then = kafka.make_log(), kafka.make_log()
+    fill_first.prepare()
+    then.prepare()
+    fill(kafka, 50)
+    resume(fill_first)
+    commit_values(kafka, fill_first, poll_until(fill_first, 10, limits=FIRST))
+    poll_until(fill_first, 10, limits=FIRST)  # polled, never committed: the client's own position is 20
+    kafka.depose(fill_first)
+
+    resume(then)
+    commit_values(kafka, then, poll_until(then, 20, limits=SECOND))
+    then.close()
+    with pytest.raises(OwnershipLostError):
+        fill_first.poll(FIRST)
+    resume(fill_first)
+    while (polled := fill_first.poll(LIMITS)).samples:
+        commit_values(kafka, fill_first, polled)
+
+    assert read_values(kafka.reader(), kafka.topics.unique) == [b"value-%d" % number for number in range(50)]
+
+
+def test_record_below_the_expected_offset_is_never_handed_out(kafka: KafkaEngine) -> None:
+    """A client whose position went back by itself is found out by the offsets of what it returns."""
+    log = kafka.make_log()
+    log.prepare()
+    fill(kafka, 10)
+    acquired(log)
+    log.seek({0: 5})
+    log._group._expected = {0: 7}  # as if the client had gone back by two on its own
+
+    with pytest.raises(OwnershipLostError, match="gave offset 5 where 7 or later"):
+        poll_until(log, 1)
+
+
+def test_seek_that_leaves_a_partition_out_is_refused(wide_kafka: KafkaEngine) -> None:
+    """Every partition needs a position: one left out would go on from wherever the client stands."""
+    log = wide_kafka.make_log()
+    log.prepare()
+    acquired(log)
+
+    with pytest.raises(ValueError, match=r"\[0, 1, 2\]"):
+        log.seek({0: 0, 1: 0})
+
+
+def test_deposed_owner_cannot_commit_what_it_polled_before(kafka: KafkaEngine) -> None:
+    """The metadata of the poll fences a zombie: its offsets are refused and nothing of it becomes visible."""
+    zombie, rightful = kafka.make_log(), kafka.make_log()
+    zombie.prepare()
+    rightful.prepare()
+    fill(kafka, 10)
+    resume(zombie)
+    stale = poll_until(zombie, 10)
+    kafka.depose(zombie)
+    resume(rightful)
+    commit_values(kafka, rightful, poll_until(rightful, 10))
+
+    with pytest.raises((OwnershipLostError, TransactionAbortedError, OutcomeUnknownError)):
+        commit_values(kafka, zombie, stale)
+
+    assert read_values(kafka.reader(), kafka.topics.unique) == [b"value-%d" % number for number in range(10)]
+
+
+def test_fenced_producers_messages_never_become_visible(kafka: KafkaEngine) -> None:
+    """A writer whose successor has called init_transactions cannot publish any more, whatever it tries."""
+    log = kafka.make_log()
+    log.prepare()
+    fill(kafka, 10)
+    resume(log)
+    polled = poll_until(log, 10)
+    successor = open_fencing_producer(kafka.settings, kafka.topics, MAX_MESSAGE_BYTES)
+
+    with pytest.raises(LogError):
+        commit_values(kafka, log, polled)
+
+    close_producer(successor)
+    assert read_values(kafka.reader(), kafka.topics.unique) == []
+    ownership = resume(log)
+    assert ownership.committed == {}
+    assert replayed_values(log, ownership) == []
+
+
+def test_open_transaction_of_a_dead_owner_is_aborted_before_the_changelog_is_looked_at(
+    kafka: KafkaEngine,
+) -> None:
+    """Fencing comes first: the changelog's end it names is not held back by what a predecessor left open."""
+    dead, heir = kafka.make_log(), kafka.make_log()
+    dead.prepare()
+    heir.prepare()
+    fill(kafka, 20)
+    resume(dead)
+    commit_values(kafka, dead, poll_until(dead, 10, limits=FIRST))
+    polled = poll_until(dead, 10, limits=FIRST)
+    left_open = dead.transaction(polled)
+    transaction = left_open.__enter__()
+    transaction.publish([Outgoing(kafka.topics.changelog, Message(b"1", b"never"))])
+    kafka.depose(dead)
+
+    ownership = resume(heir)
+    assert ownership.committed == {0: 10}
+    assert replayed_values(heir, ownership) == [b"{}"]
+    commit_values(kafka, heir, poll_until(heir, 10))
+
+    with pytest.raises(OwnershipLostError):
+        transaction.stage_offsets(transaction.publish([]), polled.next_offsets)
+    left_open.__exit__(None, None, None)
+    assert len(read_values(kafka.reader(), kafka.topics.unique)) == 20
+
+
+def test_owner_that_did_not_poll_in_time_is_told_at_its_next_poll(
+    kafka: KafkaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After max_poll_interval the client still lists its partitions under generation −1; the poll refuses."""
+    monkeypatch.setattr(kafka_membership, "MAX_POLL_INTERVAL_MS", 2_500)
+    log = kafka.make_log()
+    log.prepare()
+    fill(kafka, 10)
+    resume(log)
+    polled = poll_until(log, 10)
+    wait_until(
+        lambda: log._group._consumer.group_metadata().generation_id < 0,
+        20,
+        "the client giving up its membership",
+    )
+    assert log._group._assigned() == {0}  # the trap: the assignment looks as if nothing had happened
+
+    with pytest.raises(OwnershipLostError):
+        commit_values(kafka, log, polled)
+
+    assert read_values(kafka.reader(), kafka.topics.unique) == []
+    assert resume(log).committed == {}
+
+
+def test_ownership_comes_back_after_an_abandoned_wait(kafka: KafkaEngine) -> None:
+    """Stopping in acquire and calling it again is not an error."""
+    log = kafka.make_log()
+    log.prepare()
+    assert log.acquire(lambda: True) is None
+
+    assert log.acquire(stop_after(20)) is not None

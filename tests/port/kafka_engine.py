@@ -1,0 +1,110 @@
+"""The Kafka engine under the contract suite: topics and a group of its own on the session's real broker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from kafka import KafkaAdminClient
+from kafka.admin import MemberToRemove
+
+from dugs_stream.log.kafka import KafkaLog, KafkaReader, KafkaWriter
+from dugs_stream.log.port import Log, LogReader, LogWriter, TopicNames
+from dugs_stream.log.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["KafkaEngine", "fresh_topics", "kafka_engine_from", "open_kafka_engine"]
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_RECORD_BYTES = 16 * 1024 * 1024
+# The test broker accepts sessions this short: a killed owner is replaced within three seconds.
+SESSION_MS = 2_000
+
+
+def fresh_topics() -> TopicNames:
+    """Names no other test uses; a broker that is used again gathers topics and never mixes them."""
+    unique = uuid.uuid4().hex[:8]
+    return TopicNames(
+        input=f"samples-{unique}",
+        group=f"group-{unique}",
+        unique=f"unique-{unique}",
+        changelog=f"changelog-{unique}",
+        dead_letter=f"dead-letter-{unique}",
+        decisions=f"decisions-{unique}",
+    )
+
+
+@dataclass
+class KafkaEngine:
+    """One deployment on a broker that others use too."""
+
+    address: str
+    topics: TopicNames
+    partitions: int = 1
+    name: str = "kafka"
+    # A session, the broker's check of it, a rebalance, and a machine that does other things as well.
+    takeover_seconds: float = 20.0
+    null_header_value: bytes | None = b""
+    _made: list[Log | LogWriter | LogReader] = field(default_factory=list)
+
+    @property
+    def settings(self) -> KafkaSettings:
+        return KafkaSettings(
+            bootstrap_servers=(self.address,), input_partitions=self.partitions, session_timeout_ms=SESSION_MS
+        )
+
+    def make_log(self) -> KafkaLog:
+        log = KafkaLog(self.settings, self.topics, MAX_MESSAGE_BYTES, MAX_RECORD_BYTES)
+        self._made.append(log)
+        return log
+
+    def writer(self) -> KafkaWriter:
+        writer = KafkaWriter(self.settings)
+        self._made.append(writer)
+        return writer
+
+    def reader(self) -> KafkaReader:
+        reader = KafkaReader(self.settings)
+        self._made.append(reader)
+        return reader
+
+    def depose(self, log: Log) -> None:
+        """Put every member out of the group, as the broker does with one that was silent for too long."""
+        admin = KafkaAdminClient(bootstrap_servers=self.address)
+        try:
+            group = admin.describe_groups([self.topics.group])[self.topics.group]
+            members = [MemberToRemove(member_id=member["member_id"]) for member in group["members"]]
+            admin.remove_group_members(self.topics.group, members)
+        finally:
+            admin.close()
+
+    def description(self) -> str:
+        return json.dumps(
+            {"address": self.address, "topics": asdict(self.topics), "partitions": self.partitions}
+        )
+
+    def close(self) -> None:
+        while self._made:
+            with contextlib.suppress(Exception):  # what a test broke on purpose may not close well
+                self._made.pop().close()
+
+
+@contextmanager
+def open_kafka_engine(request: pytest.FixtureRequest, partitions: int) -> Iterator[KafkaEngine]:
+    engine = KafkaEngine(request.getfixturevalue("kafka_address"), fresh_topics(), partitions)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def kafka_engine_from(description: str) -> KafkaEngine:
+    facts = json.loads(description)
+    return KafkaEngine(facts["address"], TopicNames(**facts["topics"]), facts["partitions"])
