@@ -75,7 +75,7 @@ def problems_of(folder: Path, text: str) -> list[str]:
             "gradient: {layers: {last: 2, names: [a]}}",
             "1:12 gradient.layers: found a block with last, names, expected either last or names, and not both.",
         ),
-        ("gradient: {layers: {last: 0}}", "1:20 gradient.layers.last: found 0, expected at least 1."),
+        ("gradient: {layers: {last: 0}}", "1:21 gradient.layers.last: found 0, expected at least 1."),
         # codecs
         (
             "input: {codec: text}",

@@ -133,7 +133,7 @@ def test_anchors_and_merge_keys_are_plain_yaml(tmp_path: Path) -> None:
         ("? [a, b]\n: 1", ":1:3: found a list or mapping as a key, expected a word. Write key: value."),
         (b"\xff\xfe\xfa", ": not UTF-8 at byte 0. Save the file as UTF-8."),
         ("a: \x07", ": not YAML: special characters are not allowed."),
-        ("model: {kwargs: {a: " + "[" * 1200 + "]" * 1200 + "}}", ": nested too deeply."),
+        ("model: {kwargs: {a: " + "[" * 500 + "]" * 500 + "}}", ": nested too deeply."),
     ],
 )  # fmt: skip
 def test_file_that_is_no_settings_is_refused_with_its_place(
