@@ -18,10 +18,11 @@ from dugs_stream.log.settings import EmbeddedSettings
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["EmbeddedEngine", "embedded_engine_from", "open_embedded_engine"]
+__all__ = ["EmbeddedEngine", "embedded_engine_from", "fresh_names", "open_embedded_engine"]
 
 
-def _fresh_names() -> TopicNames:
+def fresh_names() -> TopicNames:
+    """Names no other test uses."""
     unique = uuid.uuid4().hex[:8]
     return TopicNames(
         input=f"samples-{unique}",
@@ -44,11 +45,12 @@ class EmbeddedEngine:
     # A lock is retried every 50 ms; seconds are for a machine that does other things as well.
     takeover_seconds: float = 10.0
     null_header_value: bytes | None = None
+    keep_decided_hours: float = 168.0
     _made: list[Log | LogWriter | LogReader] = field(default_factory=list)
 
     @property
     def settings(self) -> EmbeddedSettings:
-        return EmbeddedSettings(path=self.path)
+        return EmbeddedSettings(path=self.path, keep_decided_hours=self.keep_decided_hours)
 
     def make_log(self) -> EmbeddedLog:
         log = EmbeddedLog(self.settings, self.topics, input_partitions=self.partitions)
@@ -82,7 +84,7 @@ class EmbeddedEngine:
 @contextmanager
 def open_embedded_engine(request: pytest.FixtureRequest, partitions: int) -> Iterator[EmbeddedEngine]:
     folder: Path = request.getfixturevalue("tmp_path")
-    engine = EmbeddedEngine(folder / "log.db", _fresh_names(), partitions)
+    engine = EmbeddedEngine(folder / "log.db", fresh_names(), partitions)
     try:
         yield engine
     finally:

@@ -1,0 +1,39 @@
+"""What if a commit never returns? The process ends, because only a fresh start can tell what happened."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from dugs_stream.errors import OutcomeUnknownError
+
+__all__ = ["process_ends_unless_done_within"]
+
+
+@contextmanager
+def process_ends_unless_done_within(
+    seconds: float, doing: str, end: Callable[[int], None] = os._exit
+) -> Iterator[None]:
+    """End the process with exit code 70 where the block does not return in time.
+
+    No clean-up runs: what hangs would hang in it too, and the next start's recovery finds the outcome.
+    """
+
+    def give_up() -> None:
+        sys.stderr.write(
+            f"dugs: {doing} did not return within {seconds:g} s, so whether it happened is unknown. Leaving with "
+            f"exit code {OutcomeUnknownError.exit_code}; start again: recovery finds out.\n"
+        )
+        sys.stderr.flush()
+        end(OutcomeUnknownError.exit_code)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

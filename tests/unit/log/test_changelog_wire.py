@@ -1,0 +1,166 @@
+"""Rows and trailers of the changelog, and every way in which one can be malformed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dugs_stream.errors import ChangelogError
+from dugs_stream.log.port import Message
+from dugs_stream.log.wire import decode_changelog, event, row_message, trailer_message
+from dugs_stream.records import ChangelogRow, Sample, Sequence, Trailer
+from tests.support.judgements import MODEL, judgement_of
+
+ROW = ChangelogRow(
+    Sequence(17),
+    event(judgement_of(Sample("dugs.samples", 2, 1041, b"img-7", b"x")), MODEL),
+    np.array([0.6, -0.8], np.float32),
+)
+TRAILER = Trailer(
+    uniques=18,
+    checksum="0f" * 32,
+    next_offsets={0: 1300, 2: 1042},
+    batch_ranges={2: (1000, 1041)},
+    fingerprint="sha256:5f2c",
+    threshold=0.3,
+    min_gradient_norm=0.0,
+    input_topic="dugs.samples",
+    input_topic_id="a1b2",
+    group="dugs",
+)
+
+
+def test_row_is_keyed_by_its_number_with_the_vector_as_value() -> None:
+    """Key, value and header are as documented: compaction keeps every row, text order is number order."""
+    message = row_message(ROW)
+
+    assert message.key == b"unique/00000000000000000017"
+    assert message.value == b"\x9a\x99\x19\x3f\xcd\xcc\x4c\xbf"  # 0.6 and −0.8 as little-endian float32
+    ((name, encoded),) = message.headers
+    assert name == "dugs_event"
+    assert json.loads(encoded or b"") == ROW.event
+
+
+def test_row_comes_back_as_it_was() -> None:
+    """Decoding gives the number, the event and the vector bit for bit."""
+    decoded = decode_changelog(row_message(ROW))
+
+    assert isinstance(decoded, ChangelogRow)
+    assert decoded == ROW
+    assert decoded.vector.dtype == np.float32
+    np.testing.assert_array_equal(decoded.vector, ROW.vector)
+
+
+def test_row_of_a_strided_or_wider_vector_is_the_same_message() -> None:
+    """The bytes depend on the numbers alone, not on how they lie in memory."""
+    strided = np.array([0.6, 9, -0.8, 9], np.float32)[::2]
+
+    assert row_message(ChangelogRow(ROW.sequence, ROW.event, strided)) == row_message(ROW)
+
+
+def test_row_of_an_event_with_nan_is_refused() -> None:
+    """What JSON does not have is not written."""
+    with pytest.raises(ValueError, match="JSON"):
+        row_message(ChangelogRow(ROW.sequence, {"similarity": float("nan")}, ROW.vector))
+
+
+def test_trailer_has_one_key_and_comes_back_as_it_was() -> None:
+    """The constant key lets compaction keep the last; partitions are numbers again after decoding."""
+    message = trailer_message(TRAILER)
+
+    assert message.key == b"trailer"
+    assert decode_changelog(message) == TRAILER
+
+
+def test_trailer_keeps_every_digit_of_the_threshold() -> None:
+    """A float64 survives JSON bit for bit."""
+    threshold = 0.1 + 0.2
+    message = trailer_message(Trailer(0, "0" * 64, {}, {}, "f", threshold, 5e-324, "t", "i", "g"))
+    decoded = decode_changelog(message)
+
+    assert isinstance(decoded, Trailer)
+    assert (decoded.threshold, decoded.min_gradient_norm) == (threshold, 5e-324)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [None, b"", b"unique/17", b"unique/0000000000000000001x", b"other", b"unique/00000000000000000017\n"],
+)
+def test_message_with_a_foreign_key_is_named(key: bytes | None) -> None:
+    """A key that is neither a row's nor the trailer's is quoted in the error."""
+    with pytest.raises(ChangelogError, match="has the key") as raised:
+        decode_changelog(Message(key, b"\0\0\0\0"))
+
+    assert repr(key) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"value": None}, "0 bytes"),
+        ({"value": b""}, "0 bytes"),
+        ({"value": b"\0" * 7}, "7 bytes"),
+        ({"value": np.array([np.nan], np.float32).tobytes()}, "not finite"),
+        ({"headers": ()}, "0 headers"),
+        ({"headers": (("dugs_event", b"{}"), ("dugs_event", b"{}"))}, "2 headers"),
+        ({"headers": (("dugs_event", None),)}, "not JSON"),
+        ({"headers": (("dugs_event", b"{"),)}, "not JSON"),
+        ({"headers": (("dugs_event", b"\xff"),)}, "not JSON"),
+        ({"headers": (("dugs_event", b"[17]"),)}, "not a JSON object"),
+        ({"headers": (("dugs_event", b'{"sequence": NaN}'),)}, "NaN is no number"),
+        ({"headers": (("dugs_event", b'{"sequence": 18}'),)}, "sequence 18"),
+        ({"headers": (("dugs_event", b"{}"),)}, "sequence None"),
+    ],
+)
+def test_malformed_row_is_named_with_what_is_wrong(change: dict[str, Any], complaint: str) -> None:
+    """Each damage is told apart, with the number of the row."""
+    good = row_message(ROW)
+    parts = {"key": good.key, "value": good.value, "headers": good.headers, **change}
+
+    with pytest.raises(ChangelogError, match=complaint) as raised:
+        decode_changelog(Message(**parts))
+
+    assert "unique 17" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"uniques": "18"}, "uniques"),
+        ({"uniques": -1}, "negative"),
+        ({"uniques": None}, "uniques"),
+        ({"checksum": "zz"}, "SHA-256"),
+        ({"next_offsets": {"x": 1}}, "next_offsets"),
+        ({"next_offsets": {"0": -5}}, "negative"),
+        ({"batch_ranges": {"0": [1]}}, "batch_ranges"),
+        ({"threshold": "0.3"}, "threshold"),
+        ({"threshold": 1e999}, "Infinity is no number"),
+        ({"group": None}, "group"),
+    ],
+)
+def test_malformed_trailer_is_named_with_the_field(change: dict[str, Any], complaint: str) -> None:
+    """A field that is missing, of another type or out of range is named."""
+    facts = {**json.loads(trailer_message(TRAILER).value or b""), **change}
+
+    with pytest.raises(ChangelogError, match=complaint):
+        decode_changelog(Message(b"trailer", json.dumps(facts).encode()))
+
+
+@pytest.mark.parametrize("field", list(Trailer.__dataclass_fields__))
+def test_trailer_without_a_field_is_refused_by_its_name(field: str) -> None:
+    """No field has a silent default."""
+    facts = json.loads(trailer_message(TRAILER).value or b"")
+    del facts[field]
+
+    with pytest.raises(ChangelogError, match=field):
+        decode_changelog(Message(b"trailer", json.dumps(facts).encode()))
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"null", b"\xff\xfe"])
+def test_trailer_that_is_no_object_is_refused(value: bytes | None) -> None:
+    """Empty, torn or foreign bytes are a ChangelogError."""
+    with pytest.raises(ChangelogError, match="a trailer is not"):
+        decode_changelog(Message(b"trailer", value))
