@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,7 +47,8 @@ class StateFolder:
                 "write to, on a file system with locks: correct its owner or mode, or set another state.dir"
             ) from error
         self._lock = lock
-        (self.path / _HOLDER).write_text(json.dumps({"pid": os.getpid()}), encoding="ascii")
+        with suppress(OSError):  # a courtesy to whoever is refused; a full disk must not forbid to start
+            (self.path / _HOLDER).write_text(json.dumps({"pid": os.getpid()}), encoding="ascii")
         return self
 
     def _in_use(self) -> str:

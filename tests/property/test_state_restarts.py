@@ -1,0 +1,60 @@
+"""The law of the state folder: whenever snapshots and restarts come, it holds what a whole replay gives."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytest import MonkeyPatch  # noqa: PT013 - the class itself, outside a fixture
+
+from dugs_stream.state import recovery, vectors
+from dugs_stream.state.live import LiveState
+from dugs_stream.state.recovery import BEGINNING, rebuild
+from tests.support.changelog import FINGERPRINT, Changelog, recover
+from tests.support.memory_folder import folder_in_memory
+
+STEPS = st.lists(
+    st.one_of(st.integers(0, 9), st.sampled_from(["snapshot", "restart", "compact"])), max_size=14
+)
+
+
+@given(STEPS)
+@settings(deadline=None)  # each example writes files and waits for them
+def test_any_order_of_commits_snapshots_and_restarts_gives_the_replay(steps):
+    """Vectors, events, ids, trailer and position are those of the changelog replayed from its beginning."""
+    with folder_in_memory() as folder, MonkeyPatch.context() as patch:
+        patch.setattr(vectors, "SEGMENT_ROWS", 8)
+        patch.setattr(recovery, "_ROWS_AT_ONCE", 3)
+        changelog = Changelog()
+        live, index = restarted(folder, changelog)
+        for step in [*steps, "snapshot", "restart"]:
+            if step == "snapshot":
+                live.snapshot(index)
+            elif step == "restart":
+                live.close()
+                live, index = restarted(folder, changelog)
+            elif step == "compact":
+                changelog.compact()
+            else:
+                changelog.commit(step)
+                at = live.total
+                live.apply(changelog.rows[at:], changelog.entries[-1][1], changelog.end)
+                index.add(changelog.vectors[at:])
+        live.close()
+
+        whole = rebuild(BEGINNING, changelog.entries, FINGERPRINT)
+        assert np.array_equal(index.vectors, changelog.vectors)
+        assert live.total == len(whole.events)
+        assert [live.id_of(row) for row in range(live.total)] == [event["id"] for event in whole.events]
+        assert live.trailer == whole.trailer
+        if whole.trailer:
+            assert live.replay_start.position == whole.position
+
+
+def restarted(folder, changelog):
+    live = LiveState(folder, fingerprint=FINGERPRINT, dimension=changelog.dimension)
+    loaded = live.open()
+    assert (loaded.missing, loaded.set_aside) == ((), ())
+    index = recover(live, changelog)
+    assert live.events(0, 1_000) == [row.event for row in changelog.rows]
+    return live, index

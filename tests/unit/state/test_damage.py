@@ -1,0 +1,255 @@
+"""Whatever happened to the folder's files: it is noticed, named, mended from the changelog, or refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from dugs_stream.core.files import seal, unseal
+from dugs_stream.errors import StateError
+from dugs_stream.state.live import LiveState
+from tests.support.changelog import FINGERPRINT, Changelog, recover
+
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_segments")]
+
+
+@contextmanager
+def opened(path):
+    live = LiveState(path, fingerprint=FINGERPRINT, dimension=8)
+    loaded = live.open()
+    try:
+        yield live, loaded
+    finally:
+        live.close()
+
+
+@pytest.fixture
+def changelog():
+    return Changelog.of(5, 6, 9)
+
+
+@pytest.fixture
+def folder(tmp_path, changelog):
+    """A folder with a snapshot after each of the three batches, the last covering 20 rows in three files."""
+    path = tmp_path / "state"
+    for end in (6, 13, 23):
+        with opened(path) as (live, _):
+            live.snapshot(recover(live, changelog.until(end)))
+    return path
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+def refill_and_compare(folder, changelog, files):
+    """Open, expect exactly `files` to be missing rows, refill from the place named, and compare everything."""
+    with opened(folder) as (live, loaded):
+        assert [missing.file for missing in loaded.missing] == files
+        start = min(missing.changelog_start for missing in loaded.missing)
+        live.refill(rows_from(changelog, start))
+        index = recover(live, changelog)
+        assert np.array_equal(index.vectors, changelog.vectors)
+        assert live.events(0, 99) == [row.event for row in changelog.rows]
+    with opened(folder) as (live, loaded):
+        assert loaded.missing == ()
+
+
+def rows_from(changelog, position):
+    return (entry for _, entry in changelog.entries[position:] if hasattr(entry, "vector"))
+
+
+def test_snapshot_torn_at_any_byte_gives_way_to_the_one_before(folder, changelog):
+    """No prefix of the newest manifest is believed; it is set aside and named, and the older one counts."""
+    newest = folder / "snapshot-000000000003.json"
+    whole = newest.read_bytes()
+    keep = folder.with_name("keep")
+    for size in range(0, len(whole), 7):
+        newest.write_bytes(whole[:size])
+        shutil.copytree(folder, keep)
+        with opened(keep) as (live, loaded):
+            assert loaded.snapshot.rows == 11
+            assert [path.name for path in loaded.set_aside] == ["snapshot-000000000003.json.damaged"]
+            assert loaded.missing == ()
+            assert live.total == 11
+        shutil.rmtree(keep)
+
+
+def test_snapshot_with_any_flipped_bit_is_not_believed(folder):
+    """A changed manifest is as bad as a torn one."""
+    whole = (folder / "snapshot-000000000003.json").read_bytes()
+
+    for place in range(len(whole)):
+        with pytest.raises(ValueError, match=r"not sealed facts|does not match the SHA-256"):
+            unseal(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+
+
+def test_no_snapshot_left_to_believe_starts_from_nothing(folder, changelog):
+    """With every manifest damaged the folder is emptied and the changelog gives it all."""
+    for path in folder.glob("snapshot-*.json"):
+        path.write_bytes(b"{")
+
+    with opened(folder) as (live, loaded):
+        assert (loaded.snapshot, len(loaded.set_aside), live.total) == (None, 3, 0)
+        assert live.snapshot(recover(live, changelog)).rows == 20
+    with opened(folder) as (live, loaded):
+        assert (loaded.snapshot.rows, loaded.missing) == (20, ())
+
+
+def test_snapshot_goes_on_after_one_was_set_aside(folder, changelog):
+    """The state that fell back is written again and outranks what was set aside."""
+    (folder / "snapshot-000000000003.json").write_bytes(b"")
+    with opened(folder) as (live, _):
+        live.snapshot(recover(live, changelog))
+
+    with opened(folder) as (live, loaded):
+        assert (loaded.snapshot.rows, loaded.set_aside) == (20, ())
+
+
+def test_snapshot_of_another_format_is_refused(folder):
+    """A newer release's intact manifest is not damage: it says which version to run, and nothing is touched."""
+    newest = folder / "snapshot-000000000003.json"
+    newest.write_bytes(seal({**unseal(newest.read_bytes()), "format": 2}))
+
+    with pytest.raises(
+        StateError, match=r"has the format 2, this version of dugs-stream reads 1; .*dugs index reset"
+    ):
+        LiveState(folder, fingerprint=FINGERPRINT, dimension=8).open()
+    assert newest.exists()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "zeros"])
+def test_damaged_segment_is_refilled_alone(folder, changelog, number, damage):
+    """One damaged file of vectors is named with its rows and place in the changelog, and restored from there."""
+    file = folder / f"vectors-{number:05d}.f32"
+    if damage == "flip":
+        flip(file, 70)
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-1])
+    elif damage == "zeros":
+        file.write_bytes(bytes(file.stat().st_size))
+    else:
+        file.unlink()
+
+    refill_and_compare(folder, changelog, [file.name])
+
+
+def test_segment_names_the_part_of_the_changelog_that_holds_it(folder, changelog):
+    """Refilling the last file reads from the snapshot before it, not from the beginning."""
+    flip(folder / "vectors-00002.f32", 3)
+    with opened(folder) as (_, loaded):
+        (missing,) = loaded.missing
+    assert (missing.start, missing.stop, missing.changelog_start, missing.changelog_stop) == (16, 20, 13, 23)
+
+
+def test_older_vectors_are_damage(folder, changelog):
+    """A file restored from an older copy lacks rows that the snapshot counts."""
+    file = folder / "vectors-00001.f32"
+    file.write_bytes(file.read_bytes()[: 3 * 8 * 4])
+
+    refill_and_compare(folder, changelog, [file.name])
+
+
+def test_rows_beyond_the_snapshot_are_cut_off(folder, changelog):
+    """A half-written append is neither believed nor in the way."""
+    with (folder / "vectors-00002.f32").open("ab") as file:
+        file.write(b"\1" * 45)
+    (folder / "vectors-00003.f32").write_bytes(b"\1" * 7)
+
+    with opened(folder) as (live, loaded):
+        assert loaded.missing == ()
+        assert live.total == 20
+    assert (folder / "vectors-00002.f32").stat().st_size == 4 * 8 * 4
+    assert not (folder / "vectors-00003.f32").exists()
+
+
+@pytest.mark.parametrize("damage", ["remove", "empty", "garbage", "torn", "flip", "rows", "other"])
+def test_damaged_metadata_is_refilled(folder, changelog, damage):
+    """Events that are missing, torn, changed or another folder's are named and restored from the changelog."""
+    file = folder / "metadata.db"
+    content = file.read_bytes()
+    if damage == "remove":
+        file.unlink()
+    elif damage == "flip":
+        flip(file, content.index(b"samples/0/14"))
+    elif damage == "rows":
+        remove_last_event(file)
+    elif damage == "other":
+        elsewhere = folder.with_name("elsewhere")
+        with opened(elsewhere) as (live, _):
+            other = Changelog.of(20).changed(3, event={"id": "samples/0/999"})
+            live.apply(other.rows[:20], other.entries[-1][1], other.end)
+            live.snapshot(recover(LiveState("unused", fingerprint=None, dimension=8), changelog))
+        shutil.copy(elsewhere / "metadata.db", file)
+    else:
+        file.write_bytes(
+            {"empty": b"", "garbage": b"no database" * 99, "torn": content[: len(content) // 2]}[damage]
+        )
+
+    refill_and_compare(folder, changelog, ["metadata.db"])
+
+
+def remove_last_event(file):
+    import sqlite3  # noqa: PLC0415 - only this damage speaks SQL
+
+    connection = sqlite3.connect(file)
+    connection.execute("DELETE FROM events WHERE sequence = 19")
+    connection.commit()
+    connection.close()
+
+
+def test_everything_damaged_at_once_is_refilled(folder, changelog):
+    """Several files are mended in one reading of the changelog."""
+    flip(folder / "vectors-00000.f32", 0)
+    flip(folder / "vectors-00002.f32", 1)
+    (folder / "metadata.db").unlink()
+
+    refill_and_compare(folder, changelog, ["vectors-00000.f32", "vectors-00002.f32", "metadata.db"])
+
+
+def test_refill_takes_no_more_rows_than_it_needs(folder, changelog):
+    """Once everything is whole the rest of the changelog is not read."""
+    flip(folder / "vectors-00000.f32", 0)
+    with opened(folder) as (live, _):
+        rows = rows_from(changelog, 0)
+        live.refill(rows)
+        assert next(rows).sequence == 8
+
+
+@pytest.mark.parametrize("file", ["vectors-00001.f32", "metadata.db"])
+def test_changelog_that_does_not_restore_what_was_lost_is_refused(folder, changelog, file):
+    """Other rows, or too few, are a StateError that names the file and the way out; the file stays damaged."""
+    (folder / file).unlink()
+    others = Changelog.of(5, 6, 9, seed=4)
+    others.rows[9] = Changelog.of(10).changed(9, event={"id": "other"}).rows[9]
+
+    for rows in (iter(changelog.rows[:12]), iter(others.rows)):
+        with opened(folder) as (live, loaded):
+            assert len(loaded.missing) == 1
+            with pytest.raises(StateError, match=rf"{file} is damaged and .*`dugs index reset`"):
+                live.refill(rows)
+
+
+def test_damaged_state_that_is_forgotten_starts_from_nothing(folder, changelog):
+    """Instead of a refill the folder may be emptied and the changelog replayed."""
+    (folder / "vectors-00001.f32").unlink()
+    with opened(folder) as (live, _):
+        live.forget()
+        live.snapshot(recover(live, changelog))
+
+    with opened(folder) as (live, loaded):
+        assert (loaded.snapshot.rows, loaded.missing) == (20, ())
+
+
+def test_manifest_says_what_it_covers_in_plain_json(folder):
+    """An operator can read what the state holds without this program."""
+    facts = json.loads((folder / "snapshot-000000000003.json").read_text())["facts"]
+
+    assert (facts["trailer"]["uniques"], facts["changelog_position"], facts["dimension"]) == (20, 23, 8)

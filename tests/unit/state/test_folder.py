@@ -1,0 +1,68 @@
+"""One process a folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dugs_stream.errors import StateError
+from dugs_stream.state.folder import StateFolder
+
+
+def test_folder_is_made_for_its_owner_alone(tmp_path):
+    """A new state folder has mode 0700."""
+    with StateFolder(tmp_path / "a" / "state") as folder:
+        assert folder.path.stat().st_mode & 0o777 == 0o700
+
+
+def test_second_process_is_refused_by_name_and_may_come_later(tmp_path):
+    """While one process holds the folder another is told who holds it and what to do; afterwards it gets it."""
+    script = f"from dugs_stream.state.folder import StateFolder; StateFolder({str(tmp_path)!r}).lock()"
+    with StateFolder(tmp_path):
+        refused = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    allowed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    expected = (
+        f"the state folder {tmp_path} is in use by process {os.getpid()}; one daemon at a time may use it"
+    )
+    assert refused.returncode == 1
+    assert expected in refused.stderr
+    assert allowed.returncode == 0, allowed.stderr
+
+
+def test_lock_of_a_killed_process_is_gone(tmp_path):
+    """Kill -9 leaves nothing that keeps the next process out, although its number is still written there."""
+    script = (
+        f"import os; from dugs_stream.state.folder import StateFolder; folder = StateFolder({str(tmp_path)!r}).lock();"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert (tmp_path / "lock.json").exists()
+
+    StateFolder(tmp_path).lock().close()
+
+
+def test_unknown_holder_is_called_another_process(tmp_path):
+    """Where the holder's note is unreadable the message still says what to do."""
+    with StateFolder(tmp_path):
+        (tmp_path / "lock.json").write_text("{")
+        with pytest.raises(StateError, match=r"in use by another process; .* stop that one"):
+            StateFolder(tmp_path).lock()
+
+
+def test_path_that_is_a_file_is_refused(tmp_path):
+    """A state.dir that cannot be a folder is a StateError that names it."""
+    (tmp_path / "state").write_text("")
+
+    with pytest.raises(StateError, match=r"state cannot be used .* set another state\.dir"):
+        StateFolder(tmp_path / "state").lock()
+
+
+def test_closing_twice_is_harmless(tmp_path):
+    """Close is safe wherever the way out passes it twice."""
+    folder = StateFolder(tmp_path).lock()
+    folder.close()
+    folder.close()

@@ -1,0 +1,152 @@
+"""kill -9 between any two calls to the operating system leaves a folder that can be believed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from dugs_stream.state.live import LiveState
+from tests.support.changelog import FINGERPRINT, Changelog, recover
+
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_segments")]
+
+# Every call by which the state changes a file; the process ends right before the n-th of them, or right after.
+CALLS = {
+    "open",
+    "write",
+    "pwrite",
+    "ftruncate",
+    "truncate",
+    "fsync",
+    "replace",
+    "unlink",
+    "mkdir",
+    "close",
+    "execute",
+    "executemany",
+}
+EVENTS = {"before": "c_call", "after": "c_return"}
+
+
+class KilledAtCall:
+    """A profile function that counts calls into C and ends this process by SIGKILL at the n-th that matters."""
+
+    def __init__(self, number, event):
+        self._left = number
+        self._event = event
+
+    def __call__(self, frame, event, function):
+        if event == self._event and function.__name__ in CALLS:
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._left -= 1
+
+
+def run_and_kill(work, number, event):
+    """Run `work` in a child of ours; True where it was killed on the way, False where it came to its end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # newer Pythons warn of threads; the child uses none
+        child = os.fork()
+    if child == 0:
+        try:
+            work(lambda: sys.setprofile(KilledAtCall(number, EVENTS[event])))
+        finally:
+            os._exit(7 if sys.exc_info()[0] else 0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def state_of(path):
+    return LiveState(path, fingerprint=FINGERPRINT, dimension=8)
+
+
+def prepare(path, changelog, end):
+    live = state_of(path)
+    live.open()
+    live.snapshot(recover(live, changelog.until(end)))
+    live.close()
+
+
+def snapshot_is_killed(path, changelog):
+    def work(arm):
+        live = state_of(path)
+        live.open()
+        index = recover(live, changelog)
+        arm()
+        live.snapshot(index)
+
+    return work
+
+
+def opening_is_killed(path, changelog):
+    def work(arm):
+        live = state_of(path)
+        arm()
+        live.open()
+
+    return work
+
+
+def forgetting_is_killed(path, changelog):
+    def work(arm):
+        live = state_of(path)
+        live.open()
+        arm()
+        live.forget()
+
+    return work
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("work", [snapshot_is_killed, opening_is_killed, forgetting_is_killed])
+def test_folder_is_loadable_after_a_kill_at_any_call(tmp_path, work, event):
+    """Scenario: a snapshot of 5 rows stands, with a torn append behind it; the work is killed at its n-th call.
+
+    Result: the folder opens without damage at one of the snapshots, or empty; the replay gives all rows.
+    """
+    changelog = Changelog.of(5, 9, 4)
+    template = tmp_path / "template"
+    prepare(template, changelog, 6)
+    with (template / "vectors-00000.f32").open("ab") as file:
+        file.write(b"torn")
+    seen, number, was_killed = set(), 0, True
+    while was_killed:
+        path = tmp_path / f"state-{number}"
+        shutil.copytree(template, path)
+        was_killed = run_and_kill(work(path, changelog), number, event)
+        seen.add(rows_of_sound_folder(path, changelog))
+        shutil.rmtree(path)
+        number += 1
+
+    before, done = {snapshot_is_killed: (5, 18), opening_is_killed: (5, 5), forgetting_is_killed: (5, 0)}[
+        work
+    ]
+    assert number > 5
+    assert done in seen
+    assert seen <= {before, done}
+
+
+def rows_of_sound_folder(path, changelog):
+    """Open, recover, write, open again; returns how many rows were there at first."""
+    live = state_of(path)
+    loaded = live.open()
+    assert (loaded.missing, loaded.set_aside) == ((), ())
+    rows = live.total
+    index = recover(live, changelog)
+    assert np.array_equal(index.vectors, changelog.vectors)
+    live.snapshot(index)
+    live.close()
+    again = state_of(path)
+    assert again.open().missing == ()
+    assert again.events(0, 99) == [row.event for row in changelog.rows]
+    again.close()
+    return rows

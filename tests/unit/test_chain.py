@@ -1,0 +1,48 @@
+"""One checksum for all rows in order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dugs_stream.chain import NO_ROWS, chain, event_bytes
+from dugs_stream.records import ChangelogRow, Sequence
+
+ROW = ChangelogRow(Sequence(3), {"id": "a", "label": 1}, np.array([0.6, 0.8], dtype=np.float32))
+
+
+def test_chain_is_pinned():
+    """The checksum is part of the changelog's format: a change of it is a break."""
+    assert chain(NO_ROWS, ROW) == "3d3d30974873d8c042cba6163551a3042fc93d3324a755ac784891df38a11840"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ChangelogRow(Sequence(4), ROW.event, ROW.vector),
+        ChangelogRow(ROW.sequence, {"id": "a", "label": 2}, ROW.vector),
+        ChangelogRow(ROW.sequence, ROW.event, np.nextafter(ROW.vector, np.float32(1))),
+        ChangelogRow(ROW.sequence, ROW.event, ROW.vector[::-1]),
+    ],
+)
+def test_chain_of_a_changed_row_differs(other):
+    """Number, event and every bit of the vector are vouched for."""
+    assert chain(NO_ROWS, other) != chain(NO_ROWS, ROW)
+
+
+def test_chain_depends_on_what_came_before():
+    """Rows that are swapped or left out change all that follows."""
+    assert chain(chain(NO_ROWS, ROW), ROW) != chain(NO_ROWS, ROW)
+
+
+def test_event_has_one_text_whatever_the_order_of_its_keys():
+    """An event read back from the log hashes as it did when it was written."""
+    assert (
+        event_bytes({"b": 1.5, "a": "é"}) == event_bytes({"a": "é", "b": 1.5}) == b'{"a":"\\u00e9","b":1.5}'
+    )
+
+
+def test_event_with_a_number_that_json_lacks_is_refused():
+    """NaN never reaches the changelog."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        event_bytes({"similarity": float("nan")})
