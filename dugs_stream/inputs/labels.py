@@ -43,7 +43,7 @@ class Labels:
         if self.place.kind is LabelKind.NONE:
             return None
         found = self._found(sample, document)
-        if found is None or found in {"", b""}:
+        if found is None or (isinstance(found, str | bytes) and not found):
             return self._missing() if self.is_required else None
         text = _text(found)
         return _unknown(repr(found)[:80], self.classes) if text is None else self._number(text)

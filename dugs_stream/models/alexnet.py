@@ -49,7 +49,6 @@ class AlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(_WIDTH, classes),
         )
-        self.apply(_initialise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.average(self.features(images))  # (n, 256, rows, columns)
@@ -80,7 +79,10 @@ def build(
     for name, number in (("channels", channels), ("classes", classes)):
         if number < 1:
             raise ValueError(f"{name} {number!r}: expected at least 1.")
-    return AlexNet(sides[0], sides[1], channels, classes, dropout)
+    with torch.device("meta"):  # shapes first: the numbers are drawn once, by our scale, and not twice
+        model = AlexNet(sides[0], sides[1], channels, classes, dropout)
+    model.to_empty(device="cpu")
+    return model.apply(_initialise)
 
 
 def _features(channels: int, *, is_small: bool) -> nn.Sequential:

@@ -1,0 +1,88 @@
+"""An import string names an object, or one of four sentences says why it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dugs_stream.errors import ConfigurationError
+from dugs_stream.importing import import_string
+
+
+def refusal(text: str) -> str:
+    """The message an import string is refused with."""
+    with pytest.raises(ConfigurationError) as caught:
+        import_string(text, "model.factory")
+    return str(caught.value)
+
+
+def test_import_string_gives_the_object_it_names() -> None:
+    """A function of a module, or one inside a class."""
+    assert import_string("pathlib:Path", "x") is Path
+    assert import_string("pathlib:Path.cwd", "x")() == Path.cwd()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "json", "json.loads", ":loads", "json:", "json::loads", "json:loads()", "a b:c", "1a:b"]
+)
+def test_wrong_form_is_refused(text: str) -> None:
+    """The form is said, with an example."""
+    assert refusal(text) == (
+        f"model.factory: found {text!r}, expected package.module:function, with one colon between module and function. "
+        "Write for instance my_models:build."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "module", "missing"),
+    [
+        ("no_such_module:f", "no_such_module", "no_such_module"),
+        ("json.nope.deep:f", "json.nope.deep", "json.nope"),
+    ],
+)
+def test_missing_module_is_refused(text: str, module: str, missing: str) -> None:
+    """The part that is not there is named."""
+    assert refusal(text) == (
+        f"model.factory: {text!r} names the module {module!r}, and there is no module {missing!r}. "
+        "Install its package, or put its folder on PYTHONPATH."
+    )
+
+
+def test_missing_attribute_is_refused_with_the_nearest_name() -> None:
+    """A slip of the finger is pointed at."""
+    message = refusal("json:laods")
+
+    assert message.startswith("model.factory: 'json:laods' names 'laods', which ")
+    assert message.endswith("json/__init__.py does not have. Did you mean 'loads'?")
+    assert refusal("json:zzzzzz").endswith("does not have. Check the name after the colon.")
+
+
+def test_object_that_cannot_be_called_is_refused() -> None:
+    """A value is no factory."""
+    assert refusal("math:pi") == (
+        "model.factory: 'math:pi' names a float, expected a function or a class. Name the function that makes it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("import a_package_that_is_not_installed", ModuleNotFoundError),
+        ("from json import a_name_it_does_not_have", ImportError),
+        ("raise RuntimeError('on purpose')", RuntimeError),
+        ("x = = 1", SyntaxError),
+    ],
+)
+def test_error_inside_the_users_module_passes_untouched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, error: type[Exception]
+) -> None:
+    """It is about their code, and their traceback says more than we could."""
+    name = f"broken_{error.__name__.lower()}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(error) as caught:
+        import_string(f"{name}:f", "model.factory")
+
+    assert not isinstance(caught.value, ConfigurationError)
