@@ -88,7 +88,7 @@ class LogUnavailableError(LogError):
 
 
 class OwnershipLostError(LogError):
-    """This process no longer owns the input; whatever was not committed is void."""
+    """Another process owns the input now; whatever was not committed is void."""
 
 
 class TransactionAbortedError(LogError):

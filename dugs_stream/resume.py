@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dugs_stream.errors import ChangelogError
-from dugs_stream.records import Trailer
+from dugs_stream.records import ChangelogPosition, Trailer
 
-__all__ = ["Deployment", "InputTopic", "Resumption", "check_trailer", "resume"]
+__all__ = ["Deployment", "InputTopic", "Resumption", "check_trailer", "require_covered", "resume"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,27 @@ class Resumption:
 
     next_offsets: Mapping[int, int]
     remarks: tuple[str, ...] = ()
+
+
+def require_covered(
+    position: ChangelogPosition, changelog_start: ChangelogPosition, changelog_end: ChangelogPosition
+) -> None:
+    """Refuse to go on where the changelog no longer holds, or never held, what follows `position`.
+
+    Uniques would be lost in silence: the one thing that must not happen. Raises ChangelogError.
+    """
+    if position < changelog_start:
+        raise ChangelogError(
+            f"The changelog begins at position {changelog_start}, and the state folder knows it only up to {position}: "
+            "the uniques in between were deleted (retention, or somebody). No valid snapshot covers them. Put back a "
+            "state folder that does, or start a new list: a new output.changelog_topic, state.dir and input.group."
+        )
+    if position > changelog_end:
+        raise ChangelogError(
+            f"The changelog ends at position {changelog_end}, but the state folder was built from {position} of its "
+            "messages: the topic was deleted or is another one. Name the right output.changelog_topic; or, if its "
+            "loss is accepted, forget the folder with `dugs index reset` and set input.group to a new name."
+        )
 
 
 def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -> tuple[str, ...]:

@@ -1,0 +1,286 @@
+"""Where settings become objects, and the only such place: logs, model, engine, daemon, and what commands do.
+
+Everything below takes values and ports; everything above takes what is made here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+import torch
+from prometheus_client import CollectorRegistry
+
+from dugs_stream.batch import Outputs
+from dugs_stream.config import Settings, effective, warnings
+from dugs_stream.core.deduplicator import Deduplicator
+from dugs_stream.core.hashing import MAP_VERSION
+from dugs_stream.core.losses import LossFunction
+from dugs_stream.daemon import Daemon, Step
+from dugs_stream.importing import import_string
+from dugs_stream.inputs.classes import read_classes
+from dugs_stream.inputs.decoder import build_decoder
+from dugs_stream.judge import Judge
+from dugs_stream.log.embedded import EmbeddedLog
+from dugs_stream.log.embedded_reader import EmbeddedReader
+from dugs_stream.log.embedded_writer import EmbeddedWriter
+from dugs_stream.log.kafka import KafkaLog
+from dugs_stream.log.kafka_reader import KafkaReader
+from dugs_stream.log.kafka_writer import KafkaWriter
+from dugs_stream.log.port import BatchLimits, Log, LogReader, LogWriter, TopicNames
+from dugs_stream.models.fingerprint import fingerprint
+from dugs_stream.models.loading import LoadedModel, load_model
+from dugs_stream.ops.logs import configure_logs
+from dugs_stream.ops.metrics import BuildFacts, Metrics
+from dugs_stream.ops.server import HttpServer, build_http
+from dugs_stream.ops.status import Status
+from dugs_stream.records import ModelIdentity
+from dugs_stream.resume import Deployment
+from dugs_stream.state.live import LiveState
+from dugs_stream.stopping import Stopping, signals_as_flags
+
+__all__ = [
+    "Engine",
+    "UniquesSource",
+    "adopt_offsets",
+    "build_engine",
+    "daemon_beside",
+    "open_log",
+    "open_reader",
+    "open_writer",
+    "run_daemon",
+    "topic_names",
+]
+
+_log = structlog.get_logger("dugs")
+
+
+# -- the log -----------------------------------------------------------------------------------------------
+
+
+def topic_names(settings: Settings) -> TopicNames:
+    """The topics and the group of this deployment."""
+    return TopicNames(
+        input=settings.input.topic,
+        group=settings.input.group,
+        unique=settings.output.topic,
+        changelog=settings.output.changelog_topic,
+        dead_letter=settings.output.dead_letter_topic,
+        decisions=settings.output.decisions_topic,
+    )
+
+
+def open_log(settings: Settings) -> Log:
+    """The log the daemon owns its input on; nothing is reached before `prepare`."""
+    if settings.log.engine == "kafka":
+        return KafkaLog(
+            settings.log.kafka,
+            topic_names(settings),
+            settings.output.max_message_bytes,
+            settings.input.max_record_bytes,
+        )
+    return EmbeddedLog(settings.log.embedded, topic_names(settings))
+
+
+def open_writer(settings: Settings) -> LogWriter:
+    """Puts records onto the input topic."""
+    if settings.log.engine == "kafka":
+        return KafkaWriter(settings.log.kafka)
+    return EmbeddedWriter(settings.log.embedded)
+
+
+def open_reader(settings: Settings) -> LogReader:
+    """Reads committed records without a group."""
+    return (
+        KafkaReader(settings.log.kafka)
+        if settings.log.engine == "kafka"
+        else EmbeddedReader(settings.log.embedded)
+    )
+
+
+# -- the engine --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What judges: the model's identity, and decoder and deduplicator as one."""
+
+    judge: Judge
+    identity: ModelIdentity
+    model: LoadedModel
+
+
+def build_engine(settings: Settings, stage: Callable[[str], Any] = lambda _name: nullcontext()) -> Engine:
+    """Load the model and build what judges by it; where the input shape is known, probe at once.
+
+    Raises ConfigurationError or ModelError.
+    """
+    model = load_model(
+        settings.model.factory, settings.model.kwargs, settings.model.weights, settings.gradient.seed
+    )
+    classes = read_classes(settings.input.classes)
+    deduplicator = _build_deduplicator(settings, model)
+    shape = settings.model.input_shape or model.input_shape
+    decoder = build_decoder(
+        settings.input.codec,
+        label=settings.input.label,
+        classes=classes,
+        label_is_required=settings.gradient.loss == "label",
+        max_record_bytes=settings.input.max_record_bytes,
+        expected_shape=shape,
+    )
+    judge = Judge(
+        decoder,
+        deduplicator,
+        clock_ms=lambda: time.time_ns() // 1_000_000,
+        stage=stage,
+        predicts_labels=settings.gradient.loss == "pseudo",
+    )
+    if shape is not None:
+        deduplicator.probe(_example(shape, settings))
+    return Engine(judge, _identify(settings, model, classes), model)
+
+
+def _example(shape: Sequence[int], settings: Settings) -> torch.Tensor:
+    """Something to probe with, like a record: numbers in 0…1 as images have them, or small row numbers."""
+    generator = torch.Generator().manual_seed(settings.gradient.seed)
+    if getattr(settings.input.codec, "dtype", "float32") == "int64":
+        return torch.randint(0, 2, tuple(shape), generator=generator)
+    return torch.rand(tuple(shape), generator=generator)
+
+
+def _build_deduplicator(settings: Settings, model: LoadedModel) -> Deduplicator:
+    layers = settings.gradient.layers
+    loss: str | LossFunction = settings.gradient.loss
+    if ":" in settings.gradient.loss:
+        loss = import_string(settings.gradient.loss, "gradient.loss")
+    return Deduplicator(
+        model.module,
+        layers=layers.last or list(layers.names or ()),
+        loss=loss,
+        dimension=settings.gradient.dimension,
+        threshold=settings.selection.threshold,
+        seed=settings.gradient.seed,
+        device=settings.gradient.device,
+        tile=settings.gradient.tile,
+        min_gradient_norm=settings.selection.min_gradient_norm,
+        explain=settings.selection.explain,
+    )
+
+
+def _identify(settings: Settings, model: LoadedModel, classes: Sequence[str] | None) -> ModelIdentity:
+    """Everything that makes vectors comparable; τ, the norm floor and the tile are free to change."""
+    return ModelIdentity(
+        model.name,
+        fingerprint(
+            weights_digest=model.weights_digest,
+            factory=settings.model.factory,
+            kwargs=settings.model.kwargs,
+            codec=settings.input.codec.model_dump(mode="json"),
+            classes=classes,
+            layers=settings.gradient.layers.model_dump(mode="json"),
+            loss=settings.gradient.loss,
+            map_version=MAP_VERSION,
+            seed=settings.gradient.seed,
+            dimension=settings.gradient.dimension,
+        ),
+    )
+
+
+class UniquesSource:
+    """The page of uniques that HTTP shows: empty until there is a state to ask."""
+
+    def __init__(self) -> None:
+        self.state: LiveState | None = None
+
+    def __call__(self, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
+        """Total, and the events from `offset` on."""
+        return (0, []) if self.state is None else (self.state.total, self.state.events(offset, limit))
+
+
+# -- the daemon --------------------------------------------------------------------------------------------
+
+
+def run_daemon(settings: Settings, *, drain: bool = False, adopt_offsets: bool = False) -> None:
+    """`dugs run`: logs, signals and HTTP around the daemon's life."""
+    configure_logs(settings.logging.level, settings.logging.format)
+    for warning in warnings(settings):
+        _log.warning("settings.warning", warning=warning)
+    _log.info("settings.effective", **effective(settings))
+    with daemon_beside(settings) as daemon, signals_as_flags(daemon.stopping):
+        daemon.run(drain=drain, adopt_offsets=adopt_offsets)
+
+
+@contextmanager
+def daemon_beside(
+    settings: Settings,
+    *,
+    on_step: Callable[[Step], None] = lambda _step: None,
+    log: Log | None = None,
+) -> Iterator[Daemon]:
+    """A daemon with its HTTP server running, not yet living.
+
+    The port comes first: a second daemon on it is refused before it loads a model. The folder is locked by `run`.
+    """
+    registry = CollectorRegistry()
+    metrics, status, stopping = Metrics(registry), Status(), Stopping()
+    with ExitStack() as held:
+        uniques = UniquesSource()
+        app = build_http(registry, status, uniques)
+        server = held.enter_context(HttpServer(app, settings.http.host, settings.http.port))
+        engine = build_engine(settings, metrics.stage)
+        state = LiveState(
+            settings.state.dir, fingerprint=engine.identity.fingerprint, dimension=settings.gradient.dimension
+        )
+        uniques.state = state
+        deduplicator = engine.judge.deduplicator
+        facts = BuildFacts(
+            version("dugs-stream"),
+            engine.identity.name,
+            engine.identity.fingerprint,
+            settings.gradient.dimension,
+            settings.selection.threshold,
+            str(deduplicator.device),
+        )
+        metrics.built(facts)
+        status.learned(model=facts.model, fingerprint=facts.fingerprint, k=facts.k, threshold=facts.threshold)
+        status.learned(http_port=server.port, layers=[layer.name for layer in deduplicator.chosen_layers])
+        daemon = Daemon(
+            log=log or open_log(settings),
+            judge=engine.judge,
+            state=state,
+            outputs=_outputs(settings, engine.identity),
+            limits=BatchLimits(
+                settings.input.batch.records, settings.input.batch.wait_ms, settings.input.batch.bytes
+            ),
+            start=settings.input.start,
+            metrics=metrics,
+            status=status,
+            stopping=stopping,
+            on_step=on_step,
+        )
+        metrics.snapshot_age_seconds.set_function(daemon.snapshot_age_seconds)
+        yield daemon
+
+
+def _outputs(settings: Settings, identity: ModelIdentity) -> Outputs:
+    selection = settings.selection
+    return Outputs(
+        topic_names(settings),
+        settings.output.payload,
+        settings.output.max_message_bytes,
+        identity,
+        Deployment(
+            settings.input.group, identity.fingerprint, selection.threshold, selection.min_gradient_norm
+        ),
+    )
+
+
+def adopt_offsets(settings: Settings) -> None:
+    """`dugs index adopt-offsets`: one commit whose trailer takes the group's offsets as they are."""
+    run_daemon(settings, adopt_offsets=True)

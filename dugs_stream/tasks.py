@@ -1,0 +1,165 @@
+"""What do `dugs send`, `tail`, `scan` and `demo` do? Each one function on settings, returning what to print."""
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from dugs_stream.app import build_engine, daemon_beside, open_log, open_reader, open_writer, topic_names
+from dugs_stream.config import Settings
+from dugs_stream.daemon import Step
+from dugs_stream.errors import ConfigurationError, Problem
+from dugs_stream.files import list_files
+from dugs_stream.lab import demo
+from dugs_stream.log import wire
+from dugs_stream.log.port import Message
+from dugs_stream.ops.logs import configure_logs
+from dugs_stream.records import Sample
+from dugs_stream.stopping import signals_as_flags
+
+__all__ = ["StreamAnnouncer", "events", "run_demo", "scan", "send"]
+
+
+def send(
+    settings: Settings,
+    paths: Sequence[Path],
+    *,
+    repeat: int = 1,
+    limit: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> int:
+    """`dugs send`: files onto the input topic; returns how many. Stored for sure once it returns."""
+    listing = list_files(paths, settings.input.codec.type)
+    total = min(len(listing) * repeat, limit or len(listing) * repeat)
+    samples = itertools.chain.from_iterable(listing.samples() for _ in range(repeat))
+    log = open_log(settings)
+    log.prepare()
+    log.close()
+    writer = open_writer(settings)
+    try:
+        for done, sample in enumerate(itertools.islice(samples, total), start=1):
+            writer.send(settings.input.topic, Message(sample.key, sample.value, sample.headers))
+            on_progress(done, total)
+        writer.flush()
+    finally:
+        writer.close()
+    return total
+
+
+def events(settings: Settings, topic: str, *, follow: bool = False) -> Iterator[Mapping[str, Any]]:
+    """`dugs tail`: the events of an output topic, from its beginning."""
+    names = topic_names(settings)
+    chosen = {"unique": names.unique, "decisions": names.decisions, "dead-letter": names.dead_letter}[topic]
+    if chosen is None:
+        problem = Problem(
+            "output.decisions_topic", "no decisions topic is configured.", "Name one to have every verdict."
+        )
+        raise ConfigurationError([problem])
+    reader = open_reader(settings)
+    try:
+        for sample in reader.read(chosen, follow=follow, stop=lambda: False):
+            yield wire.read_event(sample)
+    finally:
+        reader.close()
+
+
+def scan(
+    settings: Settings,
+    paths: Sequence[Path],
+    write: Callable[[str], None],
+    *,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Mapping[str, int]:
+    """`dugs scan`: the engine over files, in memory; one event a line, counts by verdict returned."""
+    listing = list_files(paths, settings.input.codec.type)
+    engine = build_engine(settings)
+    ids: list[str] = []
+    verdicts: Counter[str] = Counter()
+    done = 0
+    for samples in _batches(listing.samples(), settings.input.batch.records):
+        judged = engine.judge.judge(samples, ids.__getitem__)
+        engine.judge.deduplicator.accept(judged.projection, judged.decisions)
+        for judgement in judged:
+            if judgement.decision.sequence is not None:
+                ids.append(judgement.sample.id)
+            verdicts[judgement.decision.verdict.value] += 1
+            write(json.dumps(wire.event(judgement, engine.identity), ensure_ascii=False))
+        done += len(samples)
+        on_progress(done, len(listing))
+    return verdicts
+
+
+def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+    while batch := list(itertools.islice(samples, size)):
+        yield batch
+
+
+# -- the demo ----------------------------------------------------------------------------------------------
+
+
+def run_demo(out: Path, announce: StreamAnnouncer) -> demo.DemoResult:
+    """`dugs demo`: train, then stream through the daemon on an embedded log inside `out`, made anew."""
+    configure_logs("warning", "console")
+    return demo.run_demo(
+        out, announce=announce, run_stream=lambda request: _run_demo_stream(out, request, announce.streamed)
+    )
+
+
+class StreamAnnouncer(demo.Announcer, Protocol):
+    """An announcer that hears of the stream's progress too."""
+
+    def streamed(self, done: int, total: int) -> None:
+        """So many records are decided."""
+
+
+def _demo_settings(out: Path, request: demo.StreamRequest) -> Settings:
+    """The defaults, with every file in a folder of this run, every verdict kept, and any free port."""
+    folder = out / "work" / request.name
+    shutil.rmtree(folder, ignore_errors=True)
+    return Settings.model_validate(
+        {
+            "log": {"embedded": {"path": folder / "log.db"}},
+            "input": {"codec": {"type": "image", "mode": "L"}},
+            "output": {"decisions_topic": "dugs.decisions"},
+            "model": {"kwargs": dict(request.model_kwargs), "weights": str(request.weights)},
+            "gradient": {"loss": request.loss},
+            "state": {"dir": folder / "state"},
+            "http": {"port": 0},
+        }
+    )
+
+
+def _run_demo_stream(
+    out: Path, request: demo.StreamRequest, on_progress: Callable[[int, int], None]
+) -> demo.StreamResult:
+    settings = _demo_settings(out, request)
+    log = open_log(settings)
+    log.prepare()
+    log.close()
+    writer = open_writer(settings)
+    for message in request.messages:
+        writer.send(settings.input.topic, message)
+    writer.close()
+
+    entered: list[float] = []
+
+    def on_step(step: Step) -> None:
+        if step is Step.POLL:
+            entered.append(time.perf_counter())
+            on_progress(sum(daemon.next_offsets.values()), len(request.messages))
+
+    with daemon_beside(settings, on_step=on_step) as daemon, signals_as_flags(daemon.stopping):
+        daemon.run(drain=True)
+        layers = tuple(layer.name for layer in daemon.judge.deduplicator.chosen_layers)
+    return demo.StreamResult(
+        events=tuple(events(settings, "decisions")),
+        seconds=entered[-1] - entered[0],
+        threshold=settings.selection.threshold,
+        dimension=settings.gradient.dimension,
+        layers=layers,
+    )

@@ -1,0 +1,53 @@
+"""Small models that tests name in configurations: `tests.support.models:tiny`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["WIDTH", "BreaksOn", "MixesSamples", "breaks_on_large", "mixes_samples", "tiny"]
+
+WIDTH = 16
+"""Numbers in one input of these models."""
+
+
+def tiny(width: int = WIDTH, classes: int = 4) -> nn.Module:
+    """Two Linear layers with an in-place activation between them; knows its input shape."""
+    model = nn.Sequential(nn.Linear(width, 12), nn.ReLU(inplace=True), nn.Linear(12, classes))
+    model.input_shape = (width,)  # type: ignore[assignment]
+    return model
+
+
+class BreaksOn(nn.Module):
+    """Raises as soon as any sample of the batch holds a number above `limit`."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.inner = tiny()
+        self.limit = limit
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits, or the error."""
+        if bool((inputs > self.limit).any()):
+            raise RuntimeError(f"a number above {self.limit}")
+        logits: Tensor = self.inner(inputs)
+        return logits
+
+
+def breaks_on_large(limit: float = 1000.0) -> nn.Module:
+    """A model that fails on some records and knows no input shape."""
+    return BreaksOn(limit)
+
+
+class MixesSamples(nn.Module):
+    """Subtracts the batch's mean: a sample's gradient would depend on its company."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs less their mean over the batch."""
+        return inputs - inputs.mean(0, keepdim=True)
+
+
+def mixes_samples() -> nn.Module:
+    """A model that must be refused, with the layer `1` to be named."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(WIDTH, 12), MixesSamples(), nn.Linear(12, 4))

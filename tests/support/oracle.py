@@ -1,0 +1,66 @@
+"""Judges the daemon from outside: the plain sequential algorithm, and what must hold of everything published.
+
+Shares no code with the daemon's index, selection, wire or state: numpy and JSON only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NaiveDecision", "check_decisions", "naive_decisions"]
+
+NaiveDecision = tuple[str, float | None, int | None, int | None]
+"""verdict, similarity, nearest sequence, own sequence"""
+
+
+def naive_decisions(vectors: NDArray[np.float32], threshold: float) -> list[NaiveDecision]:
+    """The sequential algorithm as one would write it first: vectors (n, k), zero rows have no gradient."""
+    uniques: list[NDArray[np.float64]] = []
+    decisions: list[NaiveDecision] = []
+    for row in vectors.astype(np.float64):
+        if not row.any():
+            decisions.append(("no_gradient", None, None, None))
+            continue
+        cosines = [float(np.dot(row, unique)) for unique in uniques]
+        nearest = max(range(len(cosines)), key=lambda place: (cosines[place], -place)) if cosines else None
+        similarity = None if nearest is None else cosines[nearest]
+        if similarity is None or similarity < threshold:
+            decisions.append(("unique", similarity, nearest, len(uniques)))
+            uniques.append(row)
+        else:
+            decisions.append(("duplicate", similarity, nearest, None))
+    return decisions
+
+
+def check_decisions(
+    events: Sequence[Mapping[str, Any]],
+    vectors_by_id: Mapping[str, NDArray[np.float32]],
+    threshold: float,
+    expected_ids: Iterable[str],
+) -> None:
+    """Every record decided exactly once, and as the naive algorithm decides in the order of the events.
+
+    Records without a vector (vectors_by_id lacks them) must have been rejected.
+    """
+    ids = [event["id"] for event in events]
+    assert sorted(ids) == sorted(expected_ids), "every record decided, and none twice"
+    judged = [event for event in events if event["id"] in vectors_by_id]
+    assert {event["type"] for event in events if event["id"] not in vectors_by_id} <= {"rejected"}
+    if not judged:
+        return
+    naive = naive_decisions(np.stack([vectors_by_id[event["id"]] for event in judged]), threshold)
+    uniques: list[str] = []
+    for event, (verdict, similarity, nearest, sequence) in zip(judged, naive, strict=True):
+        assert (event["type"], event["sequence"]) == (verdict, sequence), event
+        if similarity is None:
+            assert event["similarity"] is None, event
+        else:
+            assert abs(event["similarity"] - similarity) < 1e-12, event
+        expected = None if nearest is None else {"sequence": nearest, "id": uniques[nearest]}
+        assert event["nearest"] == expected, event
+        if verdict == "unique":
+            uniques.append(event["id"])
