@@ -1,25 +1,16 @@
-"""How does a call of kafka-python end that might never return?
-
-Two answers: give up waiting for it (`call_within`), where giving up is safe, or end the process
-(`process_ends_unless_done_within`), where only a fresh start can tell what happened.
-"""
+"""How does a call of kafka-python that has no deadline of its own get one?"""
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kafka.errors import KafkaTimeoutError
 
-from dugs_stream.errors import OutcomeUnknownError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-__all__ = ["call_within", "process_ends_unless_done_within"]
+__all__ = ["call_within"]
 
 
 def call_within(seconds: float, doing: str, call: Callable[[], Any]) -> Any:
@@ -27,7 +18,7 @@ def call_within(seconds: float, doing: str, call: Callable[[], Any]) -> Any:
 
     A call that was given up on may still end later; so it must be one that does no harm then. Putting offsets
     into a transaction and aborting it are such: only a commit, which is never asked for afterwards, gives
-    them effect.
+    them effect. A commit itself has log.watchdog.
     """
     outcome: list[Any] = []
     failure: list[BaseException] = []
@@ -46,30 +37,3 @@ def call_within(seconds: float, doing: str, call: Callable[[], Any]) -> Any:
     if failure:
         raise failure[0]
     return outcome[0]
-
-
-@contextmanager
-def process_ends_unless_done_within(
-    seconds: float, doing: str, end: Callable[[int], None] = os._exit
-) -> Iterator[None]:
-    """End the process with exit code 70 where the block does not return in time: its outcome is unknown.
-
-    No clean-up runs: whatever hangs would hang in it too, and recovery at the next start undoes what is half
-    done.
-    """
-
-    def give_up() -> None:
-        sys.stderr.write(
-            f"dugs: {doing} did not return within {seconds:g} s, so whether it happened is unknown. Leaving with "
-            f"exit code {OutcomeUnknownError.exit_code}; start again: recovery finds out.\n"
-        )
-        sys.stderr.flush()
-        end(OutcomeUnknownError.exit_code)
-
-    watchdog = threading.Timer(seconds, give_up)
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        yield
-    finally:
-        watchdog.cancel()

@@ -187,13 +187,22 @@ _WAY_OUT: Mapping[type[DugsError], str] = {
 
 def translated(error: Exception, doing: str) -> DugsError:
     """`error` in our words: what was being done, what kafka-python said, what to do next."""
-    ours = counterpart(type(error))
-    said = str(error) or type(error).__name__
+    cause = _innermost(error)
+    ours = counterpart(type(cause))
+    said = str(cause) or type(cause).__name__
     if ours is ConfigurationError:
         return ConfigurationError(
-            [Problem("log.kafka", f"while {doing}, Kafka refused: {said}", _hint(error))]
+            [Problem("log.kafka", f"while {doing}, Kafka refused: {said}", _hint(cause))]
         )
     return ours(f"While {doing}: {said}. {_WAY_OUT[ours]}")
+
+
+def _innermost(error: Exception) -> Exception:
+    """What a later call of a failed producer only wraps: the first error, which says what to do."""
+    for argument in error.args:
+        if isinstance(argument, kafka_errors.KafkaError):
+            return _innermost(argument)
+    return error
 
 
 def _hint(error: Exception) -> str:

@@ -60,8 +60,8 @@ class Membership:
 class _Flags(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python is untyped
     """What the group said last. Called on the client's own thread, where work would block heartbeats: flags only."""
 
-    def __init__(self) -> None:
-        self.assignments = 0
+    def __init__(self, assignments_before: int = 0) -> None:
+        self.assignments = assignments_before
         self.holds = False
 
     def on_partitions_assigned(self, assigned: Any) -> None:
@@ -132,8 +132,9 @@ class GroupMembership:
         """Forget ownership and leave the group; the next wait joins as a new member, behind those that stand by."""
         self.forget()
         consumer, self._consumer = self._consumer, None
-        self._flags = _Flags()
-        self._void_assignment = 0  # a new member holds nothing until the group assigns it something
+        # Counted on over consumers, so that no batch of an earlier one can pass for one of the next.
+        self._void_assignment = self._flags.assignments
+        self._flags = _Flags(self._void_assignment)
         if consumer is not None:
             _close(consumer)
 

@@ -25,9 +25,10 @@ from dugs_stream.errors import (
     TransactionAbortedError,
 )
 from dugs_stream.log.kafka_client import open_producer
-from dugs_stream.log.kafka_deadlines import call_within, process_ends_unless_done_within
+from dugs_stream.log.kafka_deadlines import call_within
 from dugs_stream.log.kafka_errors import translated, translating
 from dugs_stream.log.port import Committed, Flushed, Staged
+from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition
 
 if TYPE_CHECKING:
