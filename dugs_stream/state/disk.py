@@ -93,6 +93,12 @@ class DiskState:
                 self._start_over()
                 return LoadedState(None, set_aside)
             return LoadedState(found.snapshot, set_aside, self._open_files(found.snapshot))
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            raise StateError(
+                f"the state folder {self.path} cannot be opened ({error}); expected files that this user may read and "
+                "write and some room on the disk: correct that, or set another state.dir"
+            ) from error
         except BaseException:
             self.close()
             raise

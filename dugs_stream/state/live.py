@@ -179,7 +179,7 @@ class LiveState:
         new_rows = len(self._waiting)
         self._disk.write(index, self._waiting, self._trailer, self._position)
         with self._lock:
-            del self._waiting[:new_rows]
+            self._waiting = []
         if with_graph:
             self._disk.write_graph(index)
         return SnapshotResult(uniques, new_rows, perf_counter() - started)

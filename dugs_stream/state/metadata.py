@@ -132,7 +132,7 @@ class EventTable:
             digest.update(_framed(entry))
         numbered = [(self.rows + place, *entry) for place, entry in enumerate(entries)]
         with self._transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", numbered)
+            connection.executemany("INSERT INTO events VALUES (?, ?, ?)", numbered)
         self.rows, self._digest = self.rows + len(entries), digest
 
     def read(self, start: int, stop: int) -> list[str]:

@@ -137,14 +137,13 @@ class VectorFiles:
 
     @staticmethod
     def _write(path: Path, content: memoryview, place: int) -> None:
-        """Write at `place` and end the file there, whatever a failed append left behind it."""
+        """Write at `place`, over whatever a failed append left there; what it left further on is never read."""
         is_new = not path.exists()
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while content:
                 written = os.pwrite(handle, content, place)
                 place, content = place + written, content[written:]
-            os.ftruncate(handle, place)
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -49,7 +49,7 @@ def flip(path, place):
 
 
 def refill_and_compare(folder, changelog, files):
-    """Open, expect exactly `files` to be missing rows, refill from the place named, and compare everything."""
+    """Open, expect exactly `files` to have lost rows, refill from the place named, compare everything, go on."""
     with opened(folder) as (live, loaded):
         assert [missing.file for missing in loaded.missing] == files
         start = min(missing.changelog_start for missing in loaded.missing)
@@ -57,8 +57,12 @@ def refill_and_compare(folder, changelog, files):
         index = recover(live, changelog)
         assert np.array_equal(index.vectors, changelog.vectors)
         assert live.events(0, 99) == [row.event for row in changelog.rows]
+        changelog.commit(2)
+        live.apply(changelog.rows[-2:], changelog.entries[-1][1], changelog.end)
+        index.add(changelog.vectors[-2:])
+        live.snapshot(index)
     with opened(folder) as (live, loaded):
-        assert loaded.missing == ()
+        assert (loaded.missing, live.total) == ((), 22)
 
 
 def rows_from(changelog, position):
@@ -246,6 +250,25 @@ def test_damaged_state_that_is_forgotten_starts_from_nothing(folder, changelog):
 
     with opened(folder) as (live, loaded):
         assert (loaded.snapshot.rows, loaded.missing) == (20, ())
+
+
+def test_draft_that_a_kill_left_behind_is_removed(folder):
+    """Half-written files never pile up, and are never taken for whole ones."""
+    (folder / "snapshot-000000000004.json.part").write_bytes(b"{")
+
+    with opened(folder) as (_, loaded):
+        assert loaded.snapshot.rows == 20
+    assert list(folder.glob("*.part")) == []
+
+
+def test_folder_that_cannot_be_written_is_a_named_error(folder):
+    """What is neither damage nor another model says what the system refused, and lets the lock go."""
+    (folder / "metadata.db").unlink()
+    (folder / "metadata.db").mkdir()
+
+    for _ in range(2):
+        with pytest.raises(StateError, match=r"cannot be used|cannot be opened"), opened(folder):
+            pass
 
 
 def test_manifest_says_what_it_covers_in_plain_json(folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -66,3 +67,14 @@ def test_closing_twice_is_harmless(tmp_path):
     folder = StateFolder(tmp_path).lock()
     folder.close()
     folder.close()
+
+
+def test_folder_may_be_closed_by_another_thread(tmp_path):
+    """Whoever shuts the process down may give the lock back, not only the thread that took it."""
+    folder = StateFolder(tmp_path)
+    taker = threading.Thread(target=folder.lock)
+    taker.start()
+    taker.join()
+    folder.close()
+
+    StateFolder(tmp_path).lock().close()

@@ -21,7 +21,6 @@ CALLS = {
     "open",
     "write",
     "pwrite",
-    "ftruncate",
     "truncate",
     "fsync",
     "replace",

@@ -239,6 +239,27 @@ def test_full_disk_and_an_end_of_the_process_leave_the_earlier_snapshot(tmp_path
         assert np.array_equal(recover(live, changelog).vectors, changelog.vectors)
 
 
+def test_manifest_that_cannot_be_written_leaves_nothing_doubled(tmp_path):
+    """Vectors and events that a failed snapshot has written already are not written twice by the next."""
+    changelog = Changelog.of(4)
+    written(tmp_path, changelog)
+    obstacle = tmp_path / "snapshot-000000000002.json.part"
+    with opened(tmp_path) as (live, _):
+        index = recover(live, changelog)
+        commit_more(9, live, index, changelog)
+        obstacle.mkdir()
+        with pytest.raises(StateError, match="no snapshot could be written"):
+            live.snapshot(index)
+        commit_more(2, live, index, changelog)
+        assert live.events(0, 99) == [row.event for row in changelog.rows]
+        obstacle.rmdir()
+        assert live.snapshot(index).new_rows == 11
+
+    with opened(tmp_path) as (live, loaded):
+        assert (loaded.snapshot.rows, loaded.missing) == (15, ())
+        assert live.events(0, 99) == [row.event for row in changelog.rows]
+
+
 def test_graph_is_written_when_asked_for(tmp_path):
     """The graph is kept rarely, beside the snapshot, and taken up by the index after a restart."""
     changelog = Changelog.of(20)
