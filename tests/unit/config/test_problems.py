@@ -193,6 +193,23 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_unknown_key_hides_no_problem_of_its_block(tmp_path: Path) -> None:
+    """Nobody misses an unknown key, so what is left of its block is judged as it stands."""
+    lines = problems_of(tmp_path, "input: {label: 'json:y', codec: {type: image, moed: L, mean: [0.5]}}")
+
+    assert [line.split()[1] for line in lines] == ["input.codec.moed:", "input.codec:"]
+    lines = problems_of(tmp_path, "input: {label: 'json:y', codec: {type: image, moed: L}}")
+    assert [line.split()[1] for line in lines] == ["input.codec.moed:", "input.label:"]
+
+
+def test_largest_dimension_that_fits_is_the_one_the_message_names(tmp_path: Path) -> None:
+    """One more is refused, that one is taken."""
+    (line,) = problems_of(tmp_path, "gradient: {dimension: 257793}")
+
+    assert "Lower gradient.dimension to at most 257792" in line
+    assert load_settings(None, ["gradient.dimension=257792"], {}).gradient.dimension == 257792
+
+
 def test_conflict_with_a_wrong_value_is_not_judged(tmp_path: Path) -> None:
     """A default that stands in for a wrong value proves nothing."""
     lines = problems_of(tmp_path, "input: {label: none}\ngradient: {loss: [label]}")
