@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dugs_stream.core.index import UniqueIndex
-from dugs_stream.core.layers import ChosenLayer
+from dugs_stream.core.layers import ChosenLayer, TiedParameter
 from dugs_stream.core.losses import LossFunction, resolve_loss
 from dugs_stream.core.probe import Probe, probe_model
 from dugs_stream.core.projector import Projection, Projector, model_precision
@@ -80,6 +80,16 @@ class Deduplicator:
         return self._probe is not None
 
     @property
+    def tile(self) -> int:
+        """Samples computed together: cutting a batch at its multiples changes no vector."""
+        return self._tile if self._probe is None else self._probe.tile
+
+    @property
+    def tied(self) -> tuple[TiedParameter, ...]:
+        """Parameters of chosen layers that other layers use too; empty before the probe."""
+        return () if self._probe is None else self._probe.tied
+
+    @property
     def classes(self) -> int | None:
         """How many classes the logits have; None before the probe, and for a user's loss function."""
         return None if self._probe is None else self._probe.classes
@@ -101,8 +111,12 @@ class Deduplicator:
         given. Again: returns what was found the first time. Raises ModelError where the model cannot be used
         (see `core.probe`), ValueError for an example that is empty or not finite.
         """
-        if self._probe is not None:
-            return self._probe
+        if self._probe is None:
+            with torch.inference_mode(mode=False):  # what is made here must be able to take part in autograd
+                self._probe, self._projector = self._look(example, label)
+        return self._probe
+
+    def _look(self, example: Tensor | NDArray[Any], label: int | None) -> tuple[Probe, Projector]:
         tensor = self._as_inputs(example)
         if tensor.numel() == 0 or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())):
             raise ValueError(
@@ -113,10 +127,7 @@ class Deduplicator:
         scalar = None if label is None else torch.as_tensor(label)
         self.model.to(self.device)
         sketch = Sketch(self.seed, self.dimension, self.device)
-        self._probe, self._projector = probe_model(
-            self.model, self.layers, self.loss, sketch, self._tile, tensor, scalar
-        )
-        return self._probe
+        return probe_model(self.model, self.layers, self.loss, sketch, self._tile, tensor, scalar)
 
     def project(self, inputs: Tensor | NDArray[Any], labels: Labels | None = None) -> Projection:
         """The projected gradients of n samples, inputs (n, …) and labels (n,). Changes nothing.

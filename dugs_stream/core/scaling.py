@@ -39,7 +39,9 @@ def magnitude_exponents(values: Tensor) -> tuple[Tensor, Tensor]:
         rows = values.shape[0]
         empty = torch.full((rows,), NOTHING, dtype=torch.int32, device=values.device)
         return empty, torch.ones(rows, dtype=torch.bool, device=values.device)
-    largest = torch.linalg.vector_norm(values.flatten(1), ord=torch.inf, dim=1)  # NaN stays NaN
+    largest = torch.linalg.vector_norm(
+        values.reshape(values.shape[0], -1), ord=torch.inf, dim=1
+    )  # NaN stays NaN
     finite = torch.isfinite(largest)
     exponents = torch.frexp(torch.where(finite, largest, torch.ones_like(largest))).exponent
     exponents = torch.where(largest == 0, torch.full_like(exponents, NOTHING), exponents)
@@ -68,7 +70,8 @@ class ScaledSum:
 
     def add(self, vectors: Tensor, exponents: Tensor) -> None:
         """Add vectors (m, k) × 2^exponents (m,)."""
-        self._vectors += self._at_common_scale(vectors, exponents)
+        scaled = self._at_common_scale(vectors, exponents)  # before the sum is read: it may rescale it
+        self._vectors = self._vectors + scaled
 
     def add_spectra(self, spectra: Tensor, exponents: Tensor) -> None:
         """Add the vectors whose spectra (m, 2, k//2 + 1) these are, × 2^exponents (m,)."""

@@ -1,0 +1,89 @@
+"""What k numbers stand for a sample's gradient?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dugs_stream.core import sketch as sketch_module
+from dugs_stream.core.sketch import Sketch, pairwise_sum
+from tests.support.gradient_oracle import sketched
+
+CPU = torch.device("cpu")
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dimension", [1, 5, 16, 100])
+@pytest.mark.parametrize("shape", [(1,), (7,), (40,), (3, 4), (12, 17), (4, 3, 2, 2), (1, 1)])
+def test_dense_sketch_is_the_definition_entry_by_entry(shape: tuple[int, ...], dimension: int) -> None:
+    """Every entry goes into its bucket with its sign, whatever the parameter's shape."""
+    gradients = random(3, *shape)
+    found = Sketch(5, dimension, CPU).parameter("layer.weight", shape).dense(gradients)
+
+    for sample in range(3):
+        expected = sketched({"layer.weight": gradients[sample].numpy()}, 5, dimension)
+        assert found[sample].numpy() == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_number_as_parameter_is_a_vector_of_one() -> None:
+    """A parameter without axes (a learned scale) has a sketch too."""
+    found = Sketch(0, 8, CPU).parameter("scale", ()).dense(torch.tensor([2.0, -3.0], dtype=torch.float64))
+
+    assert found.abs().sum(dim=1).tolist() == [2.0, 3.0]
+
+
+def test_bounded_memory_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computing in small steps gives the vectors of one large step."""
+    g, a = random(6, 5, 9), random(6, 5, 31, seed=1)
+    whole = Sketch(0, 8, CPU).parameter("w", (9, 31))
+    expected = whole.outer(g, a), whole.outer_spectrum(g, a)
+    monkeypatch.setattr(sketch_module, "_GATHER_ELEMENTS", 16)
+    monkeypatch.setattr(sketch_module, "_FACTOR_ELEMENTS", 100)
+
+    assert torch.allclose(whole.outer(g, a), expected[0], atol=1e-12, rtol=0)
+    assert torch.allclose(whole.outer_spectrum(g, a), expected[1], atol=1e-12, rtol=0)
+
+
+def test_route_with_few_positions_is_spectral_and_with_many_is_summed() -> None:
+    """A head of a CNN goes by FFT; a narrow layer applied at thousands of places forms its sum."""
+    sketch = Sketch(0, 512, CPU)
+
+    assert sketch.parameter("fc", (4096, 4096)).prefers_spectrum(1)
+    assert sketch.parameter("head", (10, 4096)).prefers_spectrum(1)
+    assert not sketch.parameter("patch", (16, 16)).prefers_spectrum(4096)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 64])
+def test_pairwise_sum_is_the_sum(length: int) -> None:
+    """Halving adds every term once, also for odd lengths."""
+    values = random(4, length, 3)
+
+    assert torch.allclose(pairwise_sum(values, axis=1), values.sum(dim=1), atol=1e-12, rtol=0)
+
+
+def test_each_parameter_is_hashed_once() -> None:
+    """Asking again for a parameter's map gives the same object; another shape is another map."""
+    sketch = Sketch(0, 16, CPU)
+
+    assert sketch.parameter("w", (3, 4)) is sketch.parameter("w", torch.Size([3, 4]))
+    assert sketch.parameter("w", (3, 4)) is not sketch.parameter("w", (4, 3))
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+@pytest.mark.parametrize("shape", [(200, 7, 5), (13, 17, 19), (1, 10, 27)])
+def test_bits_of_the_summed_route_do_not_depend_on_the_place(shape: tuple[int, int, int], place: int) -> None:
+    """Rows that start at odd addresses change a matrix product's last bits; ours are aligned."""
+    t, rows, columns = shape
+    own_g, own_a = random(t, rows).float(), random(t, columns, seed=1).float()
+    parameter = Sketch(0, 64, CPU).parameter("w", (rows, columns))
+    results = []
+    for at in (1, place):
+        g, a = random(8, t, rows, seed=at + 2).float(), random(8, t, columns, seed=at + 3).float()
+        g[at], a[at] = own_g, own_a
+        results.append(parameter.outer(g, a)[at].numpy())
+
+    assert np.array_equal(results[0], results[1])
