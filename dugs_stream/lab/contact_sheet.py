@@ -177,9 +177,9 @@ def _caption(
     name = _fitted(draw, _class_label(unique, is_roomy=is_roomy), font, room)
     draw.text((x + side, y), name, font=font, fill=theme.strong, anchor="ra")
 
-    similarity = "first" if unique.similarity is None else f"{unique.similarity:.3f}"
+    similarity = "first" if unique.similarity is None else f"{round(unique.similarity, 3) + 0.0:.3f}"
     draw.text((x + side, y + 40), similarity, font=font, fill=theme.muted, anchor="ra")
-    right = x + side - round(draw.textlength("0.000", font=font)) - 14
+    right = x + side - round(draw.textlength("-0.000", font=font)) - 14
     bar = (x, y + 51, right, y + 60)
     draw.rounded_rectangle(bar, 4, fill=theme.well)
     filled = (right - x) * run.share_of_threshold(unique.similarity)

@@ -43,8 +43,6 @@ def random_picks(classes: Sequence[str], size: int, *, draws: int = _DRAWS, seed
         raise ValueError(f"size {size} and draws {draws}: expected size ≥ 0 and draws ≥ 1")
     codes = np.unique(np.asarray(classes, dtype=np.str_), return_inverse=True)[1]
     picked = min(size, len(codes))
-    if picked == 0:
-        return RandomPicks(0, draws, 0.0, 0, 0)
     found = np.array([_classes_of_draw(codes, picked, (seed, draw)) for draw in range(draws)])
     # percentiles that are themselves counts of classes, not a blend of two
     low, high = np.quantile(found, [0.05, 0.95], method="inverted_cdf")

@@ -81,6 +81,21 @@ def test_captions_say_number_class_and_similarity(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
+    ("similarity", "shown"), [(-0.018, "-0.018"), (-0.0001, "0.000"), (0.29996, "0.300")]
+)
+def test_similarity_is_rounded_and_never_a_negative_zero(
+    similarity: float, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three decimals; a gradient that points away keeps its sign."""
+    records = uniques(1, similarity=similarity)
+    texts = spy_on_texts(monkeypatch)
+
+    draw_contact_sheet(records, lambda _: WHITE, run_of(records))
+
+    assert texts[-1] == shown
+
+
+@pytest.mark.parametrize(
     ("name", "shown"), [("café", "cafe"), ("猫", "?"), ("a\nb", "a?b"), ("x" * 500, "xxx"), ("", "")]
 )
 def test_class_names_of_any_letters_and_length_stay_in_their_column(

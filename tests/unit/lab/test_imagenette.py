@@ -61,4 +61,4 @@ def test_override_of_the_command_is_one_the_configuration_takes(tmp_path: Path) 
 
     assert load_settings(tmp_path / "imagenette.yaml", [override], environ={}).model.weights is not None
     with pytest.raises(ConfigurationError):
-        load_settings(tmp_path / "imagenette.yaml", [override.replace("weights", "wieghts")], environ={})
+        load_settings(tmp_path / "imagenette.yaml", [override.replace("weights", "weightz")], environ={})
