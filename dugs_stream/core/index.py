@@ -33,9 +33,9 @@ __all__ = ["UniqueIndex"]
 # A graph of a million rows takes most of an hour to build, so it grows beside the list from early on …
 _GRAPH_FROM_ROWS = 4_096
 # … and is asked once the scan costs clearly more than its guess: with 256 queries at k = 2048 a guess costs about
-# as much as multiplying 10 000 rows.
+# as much as multiplying 7 000 rows.
 _ASK_GRAPH_FROM_ROWS = 65_536
-# Linking a row takes about 1 ms at k = 2048. 32 of them a call hold no decision up for longer than a commit takes;
+# Linking a row takes about 1.4 ms at k = 2048. 32 of them a call hold no decision up for longer than a commit takes;
 # what is left over waits for the next call.
 _LINKED_ROWS_PER_CALL = 32
 
