@@ -91,8 +91,10 @@ class LiveState:
         `refill` or `forget` before anything else. Raises StateError where another process has the folder, or
         another model or dimension built it.
         """
+        with self._lock:
+            self._hold_nothing()
         loaded = self._disk.open()
-        if loaded.snapshot is not None and not loaded.missing:
+        if not loaded.missing:
             self._hold_snapshot()
         return loaded
 

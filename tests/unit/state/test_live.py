@@ -183,6 +183,19 @@ def test_rows_that_wait_for_their_trailer_are_not_written(tmp_path):
             live.snapshot(index)
 
 
+def test_replay_that_broke_off_is_gone_after_opening_again(tmp_path):
+    """Rows whose trailer never came are dropped with the memory that held them."""
+    changelog = Changelog.of(2)
+    live = LiveState(tmp_path, fingerprint=FINGERPRINT, dimension=8)
+    live.open()
+    live.apply(changelog.rows, None, changelog.end)
+    live.close()
+    live.open()
+
+    assert (live.total, live.replay_start.uniques) == (0, 0)
+    live.close()
+
+
 def test_index_that_differs_from_the_state_is_not_written(tmp_path):
     """A snapshot of an index that holds other rows than the state would be a lie."""
     with opened(tmp_path) as (live, _):
