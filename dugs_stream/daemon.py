@@ -25,7 +25,7 @@ from tenacity import (
     retry_if_exception_type,
     sleep_using_event,
     stop_when_event_set,
-    wait_exponential_jitter,
+    wait_random_exponential,
 )
 
 from dugs_stream.batch import DecidedBatch, Outputs, Standing, decide_batch
@@ -139,7 +139,7 @@ class Daemon:
         """Reach the log with patience, then wait until the input is ours. None when told to stop."""
         patience = Retrying(
             retry=retry_if_exception_type(LogUnavailableError),
-            wait=wait_exponential_jitter(_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS),
+            wait=wait_random_exponential(_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS),
             stop=stop_when_event_set(self.stopping.event),
             sleep=sleep_using_event(self.stopping.event),
             before_sleep=self._say_unavailable_once,

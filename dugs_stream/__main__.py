@@ -1,0 +1,8 @@
+"""`python -m dugs_stream` is the command `dugs`."""
+
+from __future__ import annotations
+
+from dugs_stream.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""The daemon on the embedded log, end to end: records in, verdicts out, whatever happens in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dugs_stream.errors import ChangelogError, ModelError, StateError
+from dugs_stream.log.port import Message
+from tests.support.deployment import Deployment, as_npy, npy_message, npy_messages
+from tests.support.models import WIDTH
+
+
+def test_stream_is_decided_as_by_the_sequential_algorithm(tmp_path: Path) -> None:
+    """Decisions, uniques, dead letters, changelog and state folder tell one story."""
+    deployment = Deployment(tmp_path)
+    deployment.send(npy_messages(100))
+
+    deployment.drain()
+
+    deployment.check()
+    assert len(deployment.events("unique")) > 4
+
+
+def test_empty_topic_drains_at_once_and_leaves_a_trailer(tmp_path: Path) -> None:
+    """An input without records is decided; the first start is remembered all the same."""
+    deployment = Deployment(tmp_path)
+
+    daemon = deployment.drain()
+
+    assert daemon.state.trailer is not None
+    assert daemon.state.trailer.next_offsets == {0: 0}
+    deployment.check()
+
+
+@pytest.mark.parametrize("records", [1, 7, 64, 256])
+def test_any_micro_batch_gives_the_same_uniques(tmp_path: Path, records: int) -> None:
+    """The batch limit is a matter of speed: sequence, ids and similarities do not depend on it."""
+    deployment = Deployment(tmp_path, input={"codec": "npy", "batch": {"records": records, "wait_ms": 20}})
+    deployment.send(npy_messages(60))
+
+    deployment.drain()
+
+    deployment.check()
+
+
+def test_second_run_goes_on_where_the_first_ended(tmp_path: Path) -> None:
+    """A restart decides only what is new, against everything that was unique before."""
+    deployment = Deployment(tmp_path)
+    deployment.send(npy_messages(40))
+    deployment.drain()
+    before = deployment.events()
+    deployment.send(npy_messages(40, seed=1))
+
+    deployment.drain()
+
+    assert deployment.events()[: len(before)] == before
+    deployment.check()
+
+
+def test_state_folder_lost_is_rebuilt_from_the_changelog(tmp_path: Path) -> None:
+    """The changelog is the truth; the folder only saves time."""
+    deployment = Deployment(tmp_path)
+    deployment.send(npy_messages(40))
+    deployment.drain()
+    deployment.write(state={"dir": str(tmp_path / "another")})
+    deployment.send(npy_messages(20, seed=1))
+
+    deployment.drain()
+
+    deployment.check()
+
+
+def test_bad_records_go_to_the_dead_letters_and_the_stream_goes_on(tmp_path: Path) -> None:
+    """Original bytes, key and headers, with the reason; nothing is dropped in silence."""
+    bad = [
+        Message(b"tombstone", None),
+        Message(None, b""),
+        Message(b"text", b"not an array", (("label", b"1"), ("trace", b"abc"))),
+        Message(b"objects", as_npy(np.array(["a"] * WIDTH, dtype=object)), (("label", b"1"),)),
+        npy_message(np.full(WIDTH, np.inf, np.float32)),
+        npy_message(np.zeros((2, 2), np.float32)),
+        Message(b"no label", as_npy(np.ones(WIDTH, np.float32))),
+        Message(b"null label", as_npy(np.ones(WIDTH, np.float32)), (("label", None),)),
+        npy_message(np.ones(WIDTH, np.float32), "cat"),
+        npy_message(np.ones(WIDTH, np.float32), "4"),
+        npy_message(np.ones(WIDTH, np.float32), str(10**9)),
+        Message(b"large", b"x" * 300_000, (("label", b"1"),)),
+    ]
+    deployment = Deployment(
+        tmp_path,
+        input={"codec": "npy", "max_record_bytes": 200_000, "batch": {"records": 8, "wait_ms": 20}},
+        output={"decisions_topic": "dugs.decisions", "max_message_bytes": 100_000},
+    )
+    good = npy_messages(20)
+    deployment.send([*good[:10], *bad, *good[10:]])
+
+    deployment.drain()
+
+    deployment.check()
+    reasons = [event["reason"] for event in deployment.events("dead-letter")]
+    assert reasons == [
+        "empty", "empty", "undecodable", "undecodable", "not_finite", "wrong_shape", "label_missing",
+        "label_missing", "label_unknown", "label_out_of_range", "label_out_of_range", "too_large",
+    ]  # fmt: skip
+
+
+def test_zero_gradient_is_a_verdict_of_its_own(tmp_path: Path) -> None:
+    """With nothing to learn from a record there is no direction to compare, and it never enters the index."""
+    deployment = Deployment(tmp_path, selection={"threshold": 0.5, "min_gradient_norm": 1e9})
+    deployment.send(npy_messages(5))
+
+    daemon = deployment.drain()
+
+    assert {event["type"] for event in deployment.events()} == {"no_gradient"}
+    assert len(daemon.judge.deduplicator.index) == 0
+
+
+def test_threshold_may_change_between_runs(tmp_path: Path) -> None:
+    """From then on it is in force; earlier uniques stay."""
+    deployment = Deployment(tmp_path)
+    deployment.send(npy_messages(30))
+    deployment.drain()
+    deployment.write(selection={"threshold": 0.9})
+    deployment.send(npy_messages(30, seed=1))
+
+    deployment.drain()
+
+    thresholds = [event["threshold"] for event in deployment.events()]
+    assert thresholds == [0.5] * 30 + [0.9] * 30
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"gradient": {"dimension": 128}}, {"gradient": {"seed": 5}}, {"model": {"kwargs": {"classes": 3}}}],
+)
+def test_other_model_or_projection_is_refused_with_the_way_out(tmp_path: Path, change: dict) -> None:
+    """Cosines of two models cannot be compared: neither the folder nor the changelog is believed."""
+    deployment = Deployment(tmp_path)
+    deployment.send(npy_messages(10))
+    deployment.drain()
+    deployment.write(**change)
+
+    with pytest.raises(StateError, match=r"changelog_topic"):
+        deployment.drain()
+    deployment.write(state={"dir": str(tmp_path / "new")})
+    with pytest.raises(ChangelogError, match=r"changelog_topic"):
+        deployment.drain()
+
+
+def test_two_daemons_on_one_state_folder_are_refused(tmp_path: Path) -> None:
+    """The second one learns who holds it."""
+    deployment = Deployment(tmp_path)
+    deployment.send(npy_messages(10))
+    refusals: list[str] = []
+
+    def try_a_second(_step: object) -> None:
+        if not refusals:
+            with pytest.raises(StateError) as refusal:
+                deployment.drain()
+            refusals.append(str(refusal.value))
+
+    deployment.drain(on_step=try_a_second)
+
+    assert "in use by process" in refusals[0]
+    deployment.check()
+
+
+def test_model_that_mixes_samples_stops_the_daemon_and_commits_nothing(tmp_path: Path) -> None:
+    """Its verdicts would depend on company; the records stay where they are."""
+    deployment = Deployment(tmp_path, model={"factory": "tests.support.models:mixes_samples"})
+    deployment.send(npy_messages(5))
+
+    with pytest.raises(ModelError, match="mixes"):
+        deployment.drain()
+
+    assert deployment.events() == []
+
+
+def test_record_that_breaks_the_model_alone_is_a_dead_letter(tmp_path: Path) -> None:
+    """The batch is split until it stands alone; its neighbours are judged."""
+    deployment = Deployment(tmp_path, model={"factory": "tests.support.models:breaks_on_large"})
+    messages = npy_messages(20)
+    messages[7] = npy_message(np.full(WIDTH, 5000.0, np.float32))
+    deployment.send(messages)
+
+    deployment.drain()
+
+    assert [event["reason"] for event in deployment.events("dead-letter")] == ["model_error"]
+    assert len(deployment.events()) == 20
+
+
+def test_original_payload_carries_the_records_own_bytes(tmp_path: Path) -> None:
+    """A subscriber of the uniques needs no second look at the input topic."""
+    deployment = Deployment(tmp_path, output={"decisions_topic": "dugs.decisions", "payload": "original"})
+    deployment.send(npy_messages(10))
+
+    deployment.drain()
+
+    deployment.check()
+
+
+def test_explain_bound_gives_a_bound_and_the_same_verdicts(tmp_path: Path) -> None:
+    """What a unique is near is not searched for; what is a duplicate still is."""
+    nearest, bound = Deployment(tmp_path / "nearest"), Deployment(tmp_path / "bound")
+    bound.write(selection={"threshold": 0.5, "explain": "bound"})
+    for deployment in (nearest, bound):
+        deployment.send(npy_messages(50))
+        deployment.drain()
+
+    for exact, bounded in zip(nearest.events(), bound.events(), strict=True):
+        assert (exact["type"], exact["sequence"]) == (bounded["type"], bounded["sequence"])
+        if bounded["type"] == "unique" and exact["similarity"] is not None:
+            assert bounded["nearest"] is None
+            assert exact["similarity"] <= bounded["similarity_bound"] < 0.5

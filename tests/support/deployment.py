@@ -1,0 +1,170 @@
+"""One deployment of the daemon for a test: a folder, a configuration, records of known identity, and its outputs.
+
+deployment = Deployment(tmp_path, threshold=0.5)
+deployment.send(records(100))
+deployment.drain()
+deployment.check()
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from dugs_stream.app import build_engine, daemon_beside, open_log, open_reader, open_writer
+from dugs_stream.config import Settings, load_settings
+from dugs_stream.daemon import Daemon
+from dugs_stream.inspection import replayed, verify
+from dugs_stream.judge import Judge
+from dugs_stream.log.port import Message
+from dugs_stream.records import Sample, Verdict
+from dugs_stream.tasks import events
+from tests.support.models import WIDTH
+from tests.support.oracle import check_decisions
+
+__all__ = ["Deployment", "as_npy", "npy_message", "npy_messages"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def as_npy(values: NDArray[Any]) -> bytes:
+    """An array as the npy codec reads it."""
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+def npy_message(values: NDArray[Any], label: str = "0", key: bytes | None = None) -> Message:
+    """A record with its label in the header."""
+    return Message(key, as_npy(values), (("label", label.encode()),))
+
+
+def npy_messages(count: int, seed: int = 0) -> list[Message]:
+    """Random records of four classes, the same for the same seed."""
+    generator = np.random.default_rng(seed)
+    return [
+        npy_message(
+            generator.normal(size=WIDTH).astype(np.float32),
+            str(generator.integers(4)),
+            f"record-{seed}-{number}".encode(),
+        )
+        for number in range(count)
+    ]
+
+
+class Deployment:
+    """A configuration and what runs by it. Overrides are merged into the blocks: selection={"threshold": 0.5}."""
+
+    def __init__(self, folder: Path, **blocks: Mapping[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "dugs.yaml"
+        self.write(
+            log={"engine": "embedded", "embedded": {"path": str(folder / "log.db")}},
+            input={"codec": "npy", "batch": {"records": 16, "wait_ms": 50}},
+            output={"decisions_topic": "dugs.decisions"},
+            model={"factory": "tests.support.models:tiny"},
+            gradient={"dimension": 64, "tile": 8},
+            selection={"threshold": 0.5},
+            state={"dir": str(folder / "state")},
+            http={"port": 0},
+        )
+        self.write(**blocks)
+
+    def write(self, **blocks: Mapping[str, Any]) -> None:
+        """Merge blocks into the configuration file."""
+        document = yaml.safe_load(self.config.read_text()) if self.config.exists() else {}
+        for name, block in blocks.items():
+            document[name] = {**document.get(name, {}), **block}
+        self.config.write_text(yaml.safe_dump(document))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as the daemon would load them."""
+        return load_settings(self.config, environ={})
+
+    def prepare(self) -> None:
+        """Make the topics, as the daemon's start would."""
+        log = open_log(self.settings)
+        log.prepare()
+        log.close()
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Put records onto the input topic and wait until they are stored."""
+        self.prepare()
+        writer = open_writer(self.settings)
+        for message in messages:
+            writer.send(self.settings.input.topic, message)
+        writer.close()
+
+    def drain(self, **keywords: Any) -> Daemon:
+        """Run the daemon in this process until the input's end is decided."""
+        with daemon_beside(self.settings, **keywords) as daemon:
+            daemon.run(drain=True)
+        return daemon
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Run `dugs` on this configuration as a process of its own."""
+        command = [sys.executable, "-m", "dugs_stream", *arguments, "-c", str(self.config)]
+        return self._process(command)
+
+    def start_dying(self, step: str, nth: int) -> subprocess.Popen[str]:
+        """A daemon that kills itself with SIGKILL as it enters a step of the commit for the nth time."""
+        command = [sys.executable, "-m", "tests.support.killed_daemon", str(self.config), step, str(nth)]
+        return self._process(command)
+
+    def _process(self, command: Sequence[str]) -> subprocess.Popen[str]:
+        # One thread each: two processes on two cores that spin for each other's turn take minutes.
+        environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def run_drained(self) -> None:
+        """`dugs run --drain` as a process, which must end with 0."""
+        process = self.start("run", "--drain")
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+
+    def events(self, topic: str = "decisions") -> list[Mapping[str, Any]]:
+        """The events of a topic, from its beginning."""
+        return list(events(self.settings, topic))
+
+    def inputs(self) -> list[Sample]:
+        """Every record on the input topic."""
+        reader = open_reader(self.settings)
+        samples = list(reader.read(self.settings.input.topic, follow=False, stop=lambda: False))
+        reader.close()
+        return samples
+
+    def check(self) -> None:
+        """Hold everything published against the plain sequential algorithm over the input."""
+        decisions, uniques, samples = self.events(), self.events("unique"), self.inputs()
+        vectors = self._vectors(build_engine(self.settings).judge, samples)
+        check_decisions(decisions, vectors, self.settings.selection.threshold, [s.id for s in samples])
+        assert uniques == [event for event in decisions if event["type"] == "unique"]
+        assert [event["sequence"] for event in uniques] == list(range(len(uniques)))
+        rejected = [event["id"] for event in decisions if event["type"] == "rejected"]
+        assert [event["id"] for event in self.events("dead-letter")] == rejected
+        changelog = replayed(self.settings)
+        assert list(changelog.events) == uniques
+        for event, vector in zip(changelog.events, changelog.vectors, strict=True):
+            assert np.array_equal(vector, vectors[event["id"]]), event["id"]
+        verification = verify(self.settings)
+        assert verification.is_equal, str(verification)
+
+    @staticmethod
+    def _vectors(judge: Judge, samples: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
+        """The projected gradient of each record that can be judged, all against an empty index."""
+        judged = judge.judge(samples, lambda _sequence: "")
+        kept = [each.sample.id for each in judged if each.decision.verdict is not Verdict.REJECTED]
+        return dict(zip(kept, judged.projection.vectors, strict=True))
