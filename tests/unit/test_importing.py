@@ -51,9 +51,9 @@ def test_missing_module_is_refused(text: str, module: str, missing: str) -> None
 
 def test_missing_attribute_is_refused_with_the_nearest_name() -> None:
     """A slip of the finger is pointed at."""
-    message = refusal("json:laods")
+    message = refusal("json:loadz")
 
-    assert message.startswith("model.factory: 'json:laods' names 'laods', which ")
+    assert message.startswith("model.factory: 'json:loadz' names 'loadz', which ")
     assert message.endswith("json/__init__.py does not have. Did you mean 'loads'?")
     assert refusal("json:zzzzzz").endswith("does not have. Check the name after the colon.")
 

@@ -102,7 +102,7 @@ def problems_of(folder: Path, text: str) -> list[str]:
         ),
         ("input: {codec: {type: npy, dtype: int8}}", "1:28 input.codec.dtype: found \"int8\", expected 'float32' or 'int64'."),
         # labels, classes, topics, sizes, paths, import strings
-        ("input: {label: heder:x}", '1:9 input.label: found "heder:x", expected header:NAME, key, json:FIELD or none.'),
+        ("input: {label: hdr:x}", '1:9 input.label: found "hdr:x", expected header:NAME, key, json:FIELD or none.'),
         ("input: {label: 'header:'}", '1:9 input.label: found "header:", expected header:NAME, key, json:FIELD or none.'),
         (
             "input: {classes: [a, no]}",

@@ -157,8 +157,8 @@ def test_factory_that_fails_is_named_with_its_arguments() -> None:
 
 def test_arguments_that_do_not_fit_are_refused_with_the_signature() -> None:
     """Before the factory runs."""
-    assert refusal(ConfigurationError, "small", classs=3) == (
-        f"model.kwargs: they do not fit {HERE}:small: got an unexpected keyword argument 'classs'. "
+    assert refusal(ConfigurationError, "small", klasses=3) == (
+        f"model.kwargs: they do not fit {HERE}:small: got an unexpected keyword argument 'klasses'. "
         "It takes small(width: 'int' = 3, classes: 'int' = 2) -> 'nn.Module'."
     )
 
