@@ -51,10 +51,10 @@ def test_missing_module_is_refused(text: str, module: str, missing: str) -> None
 
 def test_missing_attribute_is_refused_with_the_nearest_name() -> None:
     """A slip of the finger is pointed at."""
-    message = refusal("json:loadz")
+    message = refusal("json:JSONDecoda")
 
-    assert message.startswith("model.factory: 'json:loadz' names 'loadz', which ")
-    assert message.endswith("json/__init__.py does not have. Did you mean 'loads'?")
+    assert message.startswith("model.factory: 'json:JSONDecoda' names 'JSONDecoda', which ")
+    assert message.endswith("json/__init__.py does not have. Did you mean 'JSONDecoder'?")
     assert refusal("json:zzzzzz").endswith("does not have. Check the name after the colon.")
 
 
