@@ -28,33 +28,26 @@ class CallAxes:
 
 @dataclass(frozen=True, eq=False)
 class OutputGradients:
-    """The output gradients of a use × 2^−exponents: a tensor a leaf (None: no gradient), exponents (m,), finite (m,)."""
+    """The output gradients of a use × 2^−exponents (m,): a tensor (m, …) a leaf, None where there is no gradient."""
 
     leaves: tuple[Tensor | None, ...]
     exponents: Tensor
-    finite: Tensor
 
 
 def scaled_output_gradients(use: Use, axes: CallAxes) -> OutputGradients | None:
     """All gradients of a use at one scale a sample; None where no output has a gradient."""
-    exponents: Tensor | None = None
-    finite: Tensor | None = None
     moved = [
-        gradient.movedim(axis, 0) if gradient is not None and axis is not None else None
+        gradient.movedim(axis, 0).to(_exact(gradient.dtype))
+        if gradient is not None and axis is not None
+        else None
         for gradient, axis in zip(use.gradients, axes.outputs, strict=True)
     ]
-    for leaf in moved:
-        if leaf is not None:
-            own, own_finite = magnitude_exponents(leaf.to(_exact(leaf.dtype)))
-            exponents = own if exponents is None else torch.maximum(exponents, own)
-            finite = own_finite if finite is None else finite & own_finite
-    if exponents is None or finite is None:
+    present = [leaf for leaf in moved if leaf is not None]
+    if not present:
         return None
-    scaled = (
-        None if leaf is None else times_power_of_two(leaf.to(_exact(leaf.dtype)), -exponents).to(leaf.dtype)
-        for leaf in moved
-    )
-    return OutputGradients(tuple(scaled), exponents, finite)
+    exponents = torch.stack([magnitude_exponents(leaf) for leaf in present]).amax(dim=0)
+    scaled = (None if leaf is None else times_power_of_two(leaf, -exponents) for leaf in moved)
+    return OutputGradients(tuple(scaled), exponents)
 
 
 def local_gradients(use: Use, axes: CallAxes, gradients: OutputGradients, sample: int) -> list[Tensor]:
@@ -70,7 +63,7 @@ def local_gradients(use: Use, axes: CallAxes, gradients: OutputGradients, sample
         outputs = torch.func.functional_call(layer.module, parameters, args, kwargs, tie_weights=False)
         leaves, _ = pytree.tree_flatten(outputs)
         pairs = [
-            (leaf, gradient[sample].unsqueeze(axis))
+            (leaf, gradient[sample].unsqueeze(axis).to(leaf.dtype))
             for leaf, gradient, axis in zip(leaves, gradients.leaves, axes.outputs, strict=True)
             if gradient is not None and axis is not None and leaf.requires_grad
         ]

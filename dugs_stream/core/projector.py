@@ -80,7 +80,7 @@ class Projector:
             for start in range(0, n, self.tile):
                 some = slice(start, min(start + self.tile, n))
                 rows, used = self._one_tile(inputs[some], None if labels is None else labels[some])
-                vectors[some], norms[some] = _unit_rows(*rows)
+                vectors[some], norms[some] = rows
                 if used is not None:
                     classes.append(used)
         known = np.concatenate(classes) if classes else None
@@ -88,19 +88,15 @@ class Projector:
 
     def _one_tile(
         self, inputs: Tensor, labels: Tensor | None
-    ) -> tuple[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]], NDArray[np.int64] | None]:
+    ) -> tuple[tuple[NDArray[np.float32], NDArray[np.float64]], NDArray[np.int64] | None]:
         m = inputs.shape[0]
         padded = _padded(inputs, self.tile).to(self._sketch.device)
         given = None if labels is None else _padded(labels, self.tile).to(self._sketch.device)
         with model_errors(inputs):
             caught = catch(self._model, self._layers, padded, given, self._loss, self._copying)
             total = self._sum_of_sketches(caught)
-        vectors, exponents, finite = (part[:m].cpu() for part in total.total())
-        rows = (
-            vectors.to(torch.float64).numpy(),
-            exponents.to(torch.int64).numpy(),
-            finite.numpy(),
-        )
+        vectors, exponents = (part[:m].cpu() for part in total.total())
+        rows = _unit_rows(vectors.to(torch.float64).numpy(), exponents.numpy())
         used = caught.labels
         is_class = used is not None and not used.is_floating_point()
         return rows, used[:m].cpu().to(torch.int64).numpy() if used is not None and is_class else None
@@ -134,15 +130,13 @@ class Projector:
         gradient, axis = use.gradients[0], axes.outputs[0]
         if gradient is None or axis is None:
             return
-        g, g_exponents, g_finite = normalised(_positions(gradient, axis, self._dtype))  # (m, t, g)
-        total.require(g_finite)
+        g, g_exponents = normalised(_positions(gradient, axis, self._dtype))  # (m, t, g)
         for owned in use.layer.parameters:
             sketch = self._sketch.parameter(owned.name, owned.parameter.shape)
             if owned.local == "bias":
                 total.add(sketch.vector(pairwise_sum(g, axis=1)), g_exponents)
                 continue
-            a, a_exponents, a_finite = normalised(_positions(use.inputs[0], axis, self._dtype))  # (m, t, a)
-            total.require(a_finite)
+            a, a_exponents = normalised(_positions(use.inputs[0], axis, self._dtype))  # (m, t, a)
             if sketch.prefers_spectrum(g.shape[1]):
                 total.add_spectra(sketch.outer_spectrum(g, a), g_exponents + a_exponents)
             else:
@@ -152,7 +146,6 @@ class Projector:
         gradients = scaled_output_gradients(use, axes)
         if gradients is None:
             return
-        total.require(gradients.finite)
         step = max(1, _FORMED_NUMBERS // max(use.layer.size, 1))
         vectors, exponents = [], []
         for start in range(0, self.tile, step):
@@ -166,7 +159,7 @@ class Projector:
     def _sketch_formed(self, layer: Layer, formed: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
         """Formed gradients, one list of parameters a sample → vectors (s, k) × 2^exponents (s,)."""
         stacks = [torch.stack(parts).to(self._dtype) for parts in zip(*formed, strict=True)]
-        exponents = torch.stack([magnitude_exponents(stack)[0] for stack in stacks]).amax(dim=0)  # (s,)
+        exponents = torch.stack([magnitude_exponents(stack) for stack in stacks]).amax(dim=0)  # (s,)
         sketched = [
             self._sketch.parameter(owned.name, owned.parameter.shape).dense(
                 times_power_of_two(stack, -exponents)
@@ -196,12 +189,12 @@ def model_errors(inputs: Tensor) -> Iterator[None]:
 
 
 def _unit_rows(
-    vectors: NDArray[np.float64], exponents: NDArray[np.int64], finite: NDArray[np.bool_]
+    vectors: NDArray[np.float64], exponents: NDArray[np.int32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Vectors (m, k) × 2^exponents → unit rows, and norms in float64."""
     scaled = np.sqrt(np.add.reduce(vectors * vectors, axis=1))  # numpy adds each row in the same order
     norms = np.ldexp(scaled, exponents)
-    norms[~finite | ~np.isfinite(norms)] = np.nan
+    norms[~np.isfinite(norms)] = np.nan
     usable = norms >= LEAST_NORM  # False for NaN
     units = np.zeros(vectors.shape, dtype=np.float32)
     units[usable] = vectors[usable] / scaled[usable, None]

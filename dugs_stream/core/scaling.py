@@ -4,7 +4,8 @@ Multiplying by a power of two is exact, so scaling loses nothing; what it avoids
 products of activations (up to 1e2 and beyond) and output gradients (down to 1e-9 and beyond). The exponent goes
 back into the norm in float64; a unit vector does not need it.
 
-All of it is elementwise arithmetic on bits and values of one sample: no sample can touch another.
+All of it is elementwise arithmetic on bits and values of one sample: no sample can touch another. NaN and
+infinity pass through and make their own sample's norm what it deserves.
 """
 
 import torch
@@ -30,28 +31,25 @@ def times_power_of_two(values: Tensor, exponents: Tensor) -> Tensor:
     return values.mul(first).mul_(second)
 
 
-def magnitude_exponents(values: Tensor) -> tuple[Tensor, Tensor]:
-    """For each sample of values (m, …) the e with max|values| < 2^e ≤ 2·max|values|, and whether all is finite.
+def magnitude_exponents(values: Tensor) -> Tensor:
+    """For each sample of values (m, …) the e with max|values| < 2^e ≤ 2·max|values|, (m,) int32.
 
-    → (m,) int32, `NOTHING` where all is zero and 0 where not finite; (m,) bool.
+    `NOTHING` where all is zero or there are no values; 0 where one is not finite, so that it stays as it is.
     """
+    rows = values.shape[0]
     if values.numel() == 0:
-        rows = values.shape[0]
-        empty = torch.full((rows,), NOTHING, dtype=torch.int32, device=values.device)
-        return empty, torch.ones(rows, dtype=torch.bool, device=values.device)
-    largest = torch.linalg.vector_norm(
-        values.reshape(values.shape[0], -1), ord=torch.inf, dim=1
-    )  # NaN stays NaN
-    finite = torch.isfinite(largest)
-    exponents = torch.frexp(torch.where(finite, largest, torch.ones_like(largest))).exponent
-    exponents = torch.where(largest == 0, torch.full_like(exponents, NOTHING), exponents)
-    return exponents.to(torch.int32), finite
+        return torch.full((rows,), NOTHING, dtype=torch.int32, device=values.device)
+    largest = torch.linalg.vector_norm(values.reshape(rows, -1), ord=torch.inf, dim=1)  # NaN stays NaN
+    exponents = torch.frexp(
+        torch.where(torch.isfinite(largest), largest, torch.full_like(largest, 0.5))
+    ).exponent
+    return torch.where(largest == 0, torch.full_like(exponents, NOTHING), exponents).to(torch.int32)
 
 
-def normalised(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(values × 2^−e, e, finite) with each sample's largest magnitude brought into [½, 1)."""
-    exponents, finite = magnitude_exponents(values)
-    return times_power_of_two(values, -exponents), exponents, finite
+def normalised(values: Tensor) -> tuple[Tensor, Tensor]:
+    """(values × 2^−e, e), with each sample's largest magnitude brought into [½, 1)."""
+    exponents = magnitude_exponents(values)
+    return times_power_of_two(values, -exponents), exponents
 
 
 class ScaledSum:
@@ -66,7 +64,6 @@ class ScaledSum:
         self._exponents = torch.full((rows,), NOTHING, dtype=torch.int32, device=device)
         self._vectors = torch.zeros(rows, dimension, dtype=dtype, device=device)  # (m, k)
         self._spectra: Tensor | None = None  # (m, 2, k//2 + 1)
-        self._finite = torch.ones(rows, dtype=torch.bool, device=device)
 
     def add(self, vectors: Tensor, exponents: Tensor) -> None:
         """Add vectors (m, k) × 2^exponents (m,)."""
@@ -78,17 +75,13 @@ class ScaledSum:
         scaled = self._at_common_scale(spectra, exponents)
         self._spectra = scaled if self._spectra is None else self._spectra + scaled
 
-    def require(self, finite: Tensor) -> None:
-        """Mark the samples where finite (m,) is False: their sum means nothing."""
-        self._finite &= finite
-
-    def total(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The sum: vectors (m, k), exponents (m,) int32, finite (m,) bool; vector × 2^exponent is meant."""
+    def total(self) -> tuple[Tensor, Tensor]:
+        """The sum: vectors (m, k) and exponents (m,) int32; vector × 2^exponent is meant."""
         vectors = self._vectors
         if self._spectra is not None:
             spectrum = torch.complex(self._spectra[:, 0].contiguous(), self._spectra[:, 1].contiguous())
             vectors = vectors + torch.fft.irfft(spectrum, n=self._dimension)
-        return vectors, self._exponents, self._finite
+        return vectors, self._exponents
 
     def _at_common_scale(self, term: Tensor, exponents: Tensor) -> Tensor:
         raised = torch.maximum(self._exponents, exponents)

@@ -232,3 +232,14 @@ def test_modes_flags_hooks_and_settings_are_restored(fails: bool) -> None:
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in modules)
     assert torch.is_grad_enabled()
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_fused_attention_is_off_during_the_pass() -> None:
+    """A fused kernel calls no submodules, so hooks inside would never fire."""
+    seen = []
+    model = nn.Sequential(nn.Linear(4, 3))
+    model.register_forward_hook(lambda *_: seen.append(torch.backends.mha.get_fastpath_enabled()))
+    caught(model, ["0"], randn(2, 4))
+
+    assert seen == [False]
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -82,6 +82,19 @@ class SamplesSecond(nn.Module):
         return found
 
 
+class OneParameterTwoNames(nn.Module):
+    """A square matrix used under two names of one module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there = nn.Parameter(torch.randn(3, 3))
+        self.back = self.there
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found: Tensor = (inputs[:, :, 0] @ self.there).tanh() @ self.back
+        return found
+
+
 def images() -> Tensor:
     return torch.randn(5, 2, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -131,6 +144,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], list[str], Callable[[], Tensor]]
         ["0"],
         sequences,
     ),
+    "two_names": (OneParameterTwoNames, ["*"], sequences),
     "samples_on_the_second_axis": (SamplesSecond, ["inner", "linear"], sequences),
 }
 

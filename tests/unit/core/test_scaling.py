@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dugs_stream.core.scaling import NOTHING, ScaledSum, magnitude_exponents, normalised, times_power_of_two
+from dugs_stream.core.scaling import NOTHING, ScaledSum, normalised, times_power_of_two
 
 CPU = torch.device("cpu")
 
@@ -27,31 +27,31 @@ def test_times_power_of_two_is_exact(dtype: torch.dtype, exponent: int) -> None:
 @pytest.mark.parametrize("value", [1e-44, 1e-30, 0.5, 0.9999, 1.0, 3.0, 1e30, 3e38])
 def test_normalised_brings_the_largest_magnitude_below_one(value: float) -> None:
     """The largest magnitude of a sample lies in [½, 1), from subnormal numbers to the largest."""
-    values, exponents, finite = normalised(torch.tensor([[0.0, -value]], dtype=torch.float32))
+    values, exponents = normalised(torch.tensor([[0.0, -value]], dtype=torch.float32))
 
     assert 0.5 <= -values[0, 1].item() < 1
-    assert bool(finite.all())
     expected = float(np.float32(value))
     assert math.ldexp(-values[0, 1].item(), int(exponents[0])) == expected
 
 
 def test_zero_sample_never_sets_the_scale() -> None:
     """A sample of zeros has the exponent of nothing, and stays zero."""
-    values, exponents, finite = normalised(torch.zeros(1, 3))
+    values, exponents = normalised(torch.zeros(1, 3))
 
     assert exponents.tolist() == [NOTHING]
     assert values.tolist() == [[0.0, 0.0, 0.0]]
-    assert bool(finite.all())
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_sample_that_is_not_finite_is_told_from_its_neighbours(bad: float) -> None:
-    """NaN and infinity mark their own sample only, wherever in it they stand."""
-    values = torch.ones(3, 4)
+def test_a_sample_that_is_not_finite_stays_so_and_leaves_its_neighbours_alone(bad: float) -> None:
+    """NaN and infinity keep their place, wherever in a sample they stand; others are scaled as ever."""
+    values = torch.full((3, 4), 0.25)
     values[1, 2] = bad
-    _, finite = magnitude_exponents(values)
+    found, exponents = normalised(values)
 
-    assert finite.tolist() == [True, False, True]
+    assert exponents.tolist() == [-1, 0, -1]
+    assert torch.isfinite(found).all(dim=1).tolist() == [True, False, True]
+    assert found[0].tolist() == [0.5] * 4
 
 
 def test_sum_of_terms_far_apart_keeps_the_larger_and_of_near_ones_both() -> None:
@@ -59,7 +59,7 @@ def test_sum_of_terms_far_apart_keeps_the_larger_and_of_near_ones_both() -> None
     total = ScaledSum(2, 1, torch.float32, CPU)
     total.add(torch.tensor([[0.5], [0.5]]), torch.tensor([-300, 10], dtype=torch.int32))
     total.add(torch.tensor([[0.75], [0.75]]), torch.tensor([-299, 400], dtype=torch.int32))
-    vectors, exponents, _ = total.total()
+    vectors, exponents = total.total()
 
     assert [math.ldexp(float(v), int(e)) for v, e in zip(vectors[:, 0], exponents, strict=True)] == [
         math.ldexp(0.5, -300) + math.ldexp(0.75, -299),
@@ -75,7 +75,7 @@ def test_spectra_and_vectors_add_up_to_one_sum() -> None:
     total = ScaledSum(3, 10, torch.float64, CPU)
     total.add_spectra(spectrum, torch.tensor([3, 3, 3], dtype=torch.int32))
     total.add(one, torch.tensor([0, 5, -2], dtype=torch.int32))
-    vectors, exponents, _ = total.total()
+    vectors, exponents = total.total()
 
     expected = one * torch.tensor([1.0, 32.0, 0.25])[:, None] + two * 8
     found = np.ldexp(vectors.numpy(), exponents.numpy()[:, None])
