@@ -105,6 +105,7 @@ def test_codec_without_its_library_is_an_error_and_not_an_endless_poll(
     with pytest.raises(ConfigurationError, match="zstd"):
         poll_until(log, 1)
 
+    assert log._group._consumer is None
     monkeypatch.undo()
     resume(log)
     assert len(poll_until(log, 1).samples) == 1

@@ -53,6 +53,17 @@ def test_message_too_large_for_its_topic_aborts_all_of_the_transaction(kafka: Ka
     assert read_values(kafka.reader(), kafka.topics.unique) == [b"small"]
 
 
+def test_send_that_fails_last_is_found_by_publish_itself(kafka: KafkaEngine) -> None:
+    """Neither send nor flush says that the last message failed; its future does, before offsets are staged."""
+    log, polled = polled_one(kafka)
+    too_large = Outgoing(kafka.topics.unique, Message(b"b", b"x" * (MAX_MESSAGE_BYTES + 1000)))
+
+    with log.transaction(polled) as transaction, pytest.raises(ConfigurationError, match="max_message_bytes"):
+        transaction.publish([Outgoing(kafka.topics.unique, Message(b"a", b"small")), too_large])
+
+    assert read_values(kafka.reader(), kafka.topics.unique) == []
+
+
 def test_message_to_a_topic_that_is_gone_aborts_the_transaction(
     kafka: KafkaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
