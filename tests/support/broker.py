@@ -266,10 +266,14 @@ def _run(command: list[str], deadline_seconds: float) -> None:
 def main() -> None:
     """Run a broker until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with running_broker() as broker:
-        print(broker.address, flush=True)  # noqa: T201 (the address is this command's output)
-        with contextlib.suppress(KeyboardInterrupt):
+    try:
+        with running_broker() as broker:
+            print(broker.address, flush=True)  # noqa: T201 (the address is this command's output)
             signal.pause()
+    except KeyboardInterrupt:
+        pass
+    except BrokerError as error:
+        sys.exit(f"broker: {error}")
 
 
 if __name__ == "__main__":
