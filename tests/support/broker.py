@@ -268,7 +268,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with running_broker() as broker:
-            print(broker.address, flush=True)  # noqa: T201 (the address is this command's output)
+            print(broker.address, flush=True)
             signal.pause()
     except KeyboardInterrupt:
         pass
