@@ -212,7 +212,8 @@ def run_daemon(settings: Settings, *, drain: bool = False, adopt_offsets: bool =
     for warning in warnings(settings):
         _log.warning("settings.warning", warning=warning)
     _log.info("settings.effective", **effective(settings))
-    with daemon_beside(settings) as daemon, signals_as_flags(daemon.stopping):
+    stopping = Stopping()
+    with signals_as_flags(stopping), daemon_beside(settings, stopping=stopping) as daemon:
         daemon.run(drain=drain, adopt_offsets=adopt_offsets)
 
 
@@ -220,15 +221,15 @@ def run_daemon(settings: Settings, *, drain: bool = False, adopt_offsets: bool =
 def daemon_beside(
     settings: Settings,
     *,
+    stopping: Stopping | None = None,
     on_step: Callable[[Step], None] = lambda _step: None,
-    log: Log | None = None,
 ) -> Iterator[Daemon]:
     """A daemon with its HTTP server running, not yet living.
 
     The port comes first: a second daemon on it is refused before it loads a model. The folder is locked by `run`.
     """
     registry = CollectorRegistry()
-    metrics, status, stopping = Metrics(registry), Status(), Stopping()
+    metrics, status = Metrics(registry), Status()
     with ExitStack() as held:
         uniques = UniquesSource()
         app = build_http(registry, status, uniques)
@@ -251,7 +252,7 @@ def daemon_beside(
         status.learned(model=facts.model, fingerprint=facts.fingerprint, k=facts.k, threshold=facts.threshold)
         status.learned(http_port=server.port, layers=[layer.name for layer in deduplicator.chosen_layers])
         daemon = Daemon(
-            log=log or open_log(settings),
+            log=open_log(settings),
             judge=engine.judge,
             state=state,
             outputs=_outputs(settings, engine.identity),
@@ -261,7 +262,7 @@ def daemon_beside(
             start=settings.input.start,
             metrics=metrics,
             status=status,
-            stopping=stopping,
+            stopping=stopping or Stopping(),
             on_step=on_step,
         )
         metrics.snapshot_age_seconds.set_function(daemon.snapshot_age_seconds)

@@ -50,6 +50,8 @@ def dugs() -> None:
 
 def main() -> NoReturn:
     """Run the command line; errors raised on purpose become a line on stderr and their exit code."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a user's factory or loss lies in the folder that the command is given in
     try:
         dugs.main(standalone_mode=False)
     except click.ClickException as error:

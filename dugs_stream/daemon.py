@@ -58,6 +58,8 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 # A snapshot saves replay time at the next start and costs a few file writes: every half minute is
 # frequent enough for a restart of seconds and rare enough never to be seen in throughput.
 _SNAPSHOT_SECONDS = 30.0
+# The lag costs a question to the broker; a dashboard asks every few seconds at most.
+_LAG_SECONDS = 1.0
 
 
 class Step(StrEnum):
@@ -103,6 +105,7 @@ class Daemon:
     _input_topic_id: str = field(default="", init=False)
     _missing: tuple[MissingRows, ...] = field(default=(), init=False)
     _last_snapshot: float = field(default_factory=monotonic, init=False)
+    _last_look_at_lag: float = field(default=0.0, init=False)
 
     @property
     def next_offsets(self) -> Mapping[int, int]:
@@ -288,12 +291,17 @@ class Daemon:
         self._enter(Step.POLL)
         with self.metrics.stage(Stage.POLL):
             polled = self.log.poll(self.limits)
+        if monotonic() - self._last_look_at_lag >= _LAG_SECONDS:
+            self._look_at_lag()
+        return polled
+
+    def _look_at_lag(self) -> None:
+        self._last_look_at_lag = monotonic()
         _, ends = self.log.input_bounds()
         positions = self.log.positions()
         lag = {partition: max(0, end - positions.get(partition, end)) for partition, end in ends.items()}
         self.metrics.lag_changed(self.outputs.topics.input, lag, self.limits.records)
         self.status.learned(lag=sum(lag.values()))
-        return polled
 
     def _has_reached(self, ends: Mapping[int, int]) -> bool:
         positions = self.log.positions()

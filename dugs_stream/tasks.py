@@ -1,4 +1,5 @@
 """What do `dugs send`, `tail`, `scan` and `demo` do? Each one function on settings, returning what to print."""
+
 from __future__ import annotations
 
 import itertools
@@ -20,7 +21,7 @@ from dugs_stream.log import wire
 from dugs_stream.log.port import Message
 from dugs_stream.ops.logs import configure_logs
 from dugs_stream.records import Sample
-from dugs_stream.stopping import signals_as_flags
+from dugs_stream.stopping import Stopping, signals_as_flags
 
 __all__ = ["StreamAnnouncer", "events", "run_demo", "scan", "send"]
 
@@ -153,9 +154,12 @@ def _run_demo_stream(
             entered.append(time.perf_counter())
             on_progress(sum(daemon.next_offsets.values()), len(request.messages))
 
-    with daemon_beside(settings, on_step=on_step) as daemon, signals_as_flags(daemon.stopping):
+    stopping = Stopping()
+    with signals_as_flags(stopping), daemon_beside(settings, stopping=stopping, on_step=on_step) as daemon:
         daemon.run(drain=True)
         layers = tuple(layer.name for layer in daemon.judge.deduplicator.chosen_layers)
+    if stopping.requested:
+        raise KeyboardInterrupt  # half a stream would make a table that says nothing
     return demo.StreamResult(
         events=tuple(events(settings, "decisions")),
         seconds=entered[-1] - entered[0],

@@ -12,11 +12,13 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from numpy.typing import NDArray
 
@@ -31,7 +33,7 @@ from dugs_stream.tasks import events
 from tests.support.models import WIDTH
 from tests.support.oracle import check_decisions
 
-__all__ = ["Deployment", "as_npy", "npy_message", "npy_messages"]
+__all__ = ["Deployment", "as_npy", "npy_message", "npy_messages", "one_thread"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,6 +61,17 @@ def npy_messages(count: int, seed: int = 0) -> list[Message]:
         )
         for number in range(count)
     ]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute as the processes of this module do: the number of threads changes a vector's last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Deployment:
@@ -108,7 +121,7 @@ class Deployment:
 
     def drain(self, **keywords: Any) -> Daemon:
         """Run the daemon in this process until the input's end is decided."""
-        with daemon_beside(self.settings, **keywords) as daemon:
+        with one_thread(), daemon_beside(self.settings, **keywords) as daemon:
             daemon.run(drain=True)
         return daemon
 
@@ -123,7 +136,7 @@ class Deployment:
         return self._process(command)
 
     def _process(self, command: Sequence[str]) -> subprocess.Popen[str]:
-        # One thread each: two processes on two cores that spin for each other's turn take minutes.
+        # See one_thread; and two processes on two cores that spin for each other's turn take minutes.
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -165,6 +178,7 @@ class Deployment:
     @staticmethod
     def _vectors(judge: Judge, samples: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
         """The projected gradient of each record that can be judged, all against an empty index."""
-        judged = judge.judge(samples, lambda _sequence: "")
+        with one_thread():
+            judged = judge.judge(samples, lambda _sequence: "")
         kept = [each.sample.id for each in judged if each.decision.verdict is not Verdict.REJECTED]
         return dict(zip(kept, judged.projection.vectors, strict=True))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WIDTH", "BreaksOn", "MixesSamples", "breaks_on_large", "mixes_samples", "tiny"]
+__all__ = ["WIDTH", "BreaksOn", "MixesSamples", "Slow", "breaks_on_large", "mixes_samples", "slow", "tiny"]
 
 WIDTH = 16
 """Numbers in one input of these models."""
@@ -51,3 +53,25 @@ def mixes_samples() -> nn.Module:
     """A model that must be refused, with the layer `1` to be named."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(WIDTH, 12), MixesSamples(), nn.Linear(12, 4))
+
+
+class Slow(nn.Module):
+    """Takes its time for each tile, as a large model on a small machine does."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.inner = tiny()
+        self.seconds = seconds
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits, late."""
+        time.sleep(self.seconds)
+        logits: Tensor = self.inner(inputs)
+        return logits
+
+
+def slow(seconds: float = 0.5) -> nn.Module:
+    """A model that knows its shape and takes `seconds` a tile."""
+    model = Slow(seconds)
+    model.input_shape = (WIDTH,)  # type: ignore[assignment]
+    return model
