@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dugs_stream.canonical import canonical_json
+from dugs_stream.chain import NO_ROWS, chain
 from dugs_stream.log.embedded_headers import pack_headers, unpack_headers
 from dugs_stream.log.wire import (
     EVENT_BYTES_LIMIT,
@@ -128,7 +129,7 @@ def test_no_message_exceeds_its_limit(
     ),
 )
 def test_changelog_rows_round_trip(sequence: int, numbers: list[float], facts: dict[str, object]) -> None:
-    """wire_round_trips: number, vector bits and event come back, for any Unicode in the event."""
+    """wire_round_trips: number, vector bits and event come back, and with them the checksum."""
     row = ChangelogRow(Sequence(sequence), {**facts, "sequence": sequence}, np.array(numbers, np.float32))
 
     decoded = decode_changelog(row_message(row))
@@ -136,6 +137,7 @@ def test_changelog_rows_round_trip(sequence: int, numbers: list[float], facts: d
     assert isinstance(decoded, ChangelogRow)
     assert decoded == row
     assert decoded.vector.tobytes() == row.vector.tobytes()
+    assert chain(NO_ROWS, decoded) == chain(NO_ROWS, row)  # a replay sums up what the writer summed up
 
 
 offsets = st.dictionaries(st.integers(0, 100), st.integers(0, 2**63 - 1))

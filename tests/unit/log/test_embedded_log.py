@@ -261,7 +261,7 @@ def test_stopped_owner_keeps_the_input_until_it_dies(engine: EmbeddedEngine) -> 
 
 
 def test_busy_senders_do_not_keep_the_daemon_waiting(engine: EmbeddedEngine) -> None:
-    """While two processes commit without a pause the daemon's own commits take less than a second each."""
+    """While two processes commit without a pause no commit of the daemon comes near its deadline."""
     log = own(engine)
     senders = [child(engine, "write", tag, "3000") for tag in ("red", "blue")]
     slowest = 0.0
@@ -276,7 +276,7 @@ def test_busy_senders_do_not_keep_the_daemon_waiting(engine: EmbeddedEngine) -> 
             with sender:
                 sender.kill()
 
-    assert slowest < 1.0
+    assert slowest < 5.0  # measured: 0.2 s and less on a busy machine; the deadline is 10 s
 
 
 def test_partitions_take_turns(engine: EmbeddedEngine) -> None:

@@ -153,6 +153,31 @@ def test_many_that_start_together_agree_on_one_schema(tmp_path: Path) -> None:
     assert len(set(ids)) == 1
 
 
+def test_switch_to_wal_waits_for_a_reader(tmp_path: Path) -> None:
+    """A file left by a process that died before the switch is switched once nobody reads it any more."""
+    path = tmp_path / "log.db"
+    reader = open_file(path, create=True)
+    reader.execute("PRAGMA journal_mode = DELETE")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM topics").fetchall()
+    modes: list[str] = []
+
+    def open_it() -> None:
+        connection = open_file(path, create=False)
+        modes.extend(connection.execute("PRAGMA journal_mode").fetchone())
+        connection.close()
+
+    opener = threading.Thread(target=open_it)
+    opener.start()
+    opener.join(0.2)
+    assert opener.is_alive()
+    reader.execute("ROLLBACK")
+    opener.join()
+
+    assert modes == ["wal"]
+    reader.close()
+
+
 def test_writer_of_a_locked_file_says_so_and_keeps_its_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

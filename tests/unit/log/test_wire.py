@@ -173,6 +173,20 @@ def test_dead_letter_with_an_oversized_key_names_it() -> None:
     assert message.value == SAMPLE.value
 
 
+def test_dead_letter_with_everything_large_still_fits() -> None:
+    """Key and headers that may stay take their room from the value, so that the whole keeps to the limit."""
+    headers = (("h", b"x" * 10_000), ("h", b"x" * 100_000))
+    judgement = rejected(replace(SAMPLE, key=b"k" * 11_000, value=b"v" * 200_000, headers=headers))
+
+    message = dead_letter_message(judgement, event(judgement, MODEL), 50_000)
+
+    assert message.key == judgement.sample.key
+    assert message.headers[0] == headers[0]
+    assert headers_of(message)["dugs_dropped_headers"] == b"1"
+    assert 10_000 < len(message.value or b"") < 30_000
+    assert 48_000 < message_bytes(message) <= 50_000
+
+
 def test_dead_letter_of_a_tombstone_stays_one() -> None:
     """A record without a value is kept as it is where it has a key."""
     judgement = rejected(replace(SAMPLE, value=None))
