@@ -24,7 +24,9 @@ def foreign_producer(kafka: KafkaEngine, **settings: object) -> Producer:
     return Producer({"bootstrap.servers": kafka.address, **settings})
 
 
-def read_by_a_foreign_client(kafka: KafkaEngine, topic: str, count: int) -> list[tuple[bytes, bytes]]:
+def read_by_a_foreign_client(
+    kafka: KafkaEngine, topic: str, count: int
+) -> list[tuple[bytes | None, bytes | None]]:
     """Keys and values of `count` committed records, and nothing after them within half a second."""
     consumer = Consumer(
         {
@@ -35,7 +37,7 @@ def read_by_a_foreign_client(kafka: KafkaEngine, topic: str, count: int) -> list
         }
     )
     consumer.subscribe([topic])
-    found: list[tuple[bytes, bytes]] = []
+    found: list[tuple[bytes | None, bytes | None]] = []
     ends_at = time.monotonic() + 20
     try:
         while len(found) < count and time.monotonic() < ends_at:
