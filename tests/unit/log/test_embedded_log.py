@@ -159,7 +159,9 @@ def test_changelog_with_several_partitions_is_refused(engine: EmbeddedEngine) ->
 
 def test_topic_that_exists_keeps_its_partitions(engine: EmbeddedEngine) -> None:
     """The number of partitions is chosen once, by whoever makes the topic."""
-    EmbeddedLog(engine.settings, TOPICS, input_partitions=3).prepare()
+    first = EmbeddedLog(engine.settings, TOPICS, input_partitions=3)
+    first.prepare()
+    first.close()
     log = engine.make_log()
     log.prepare()
 
@@ -276,7 +278,7 @@ def test_busy_senders_do_not_keep_the_daemon_waiting(engine: EmbeddedEngine) -> 
             with sender:
                 sender.kill()
 
-    assert slowest < 5.0  # measured: 0.2 s and less on a busy machine; the deadline is 10 s
+    assert slowest < 5.0  # measured: 0.4 s at most on a busy machine; the deadline is 10 s
 
 
 def test_partitions_take_turns(engine: EmbeddedEngine) -> None:

@@ -134,7 +134,9 @@ def test_many_that_start_together_agree_on_one_schema(tmp_path: Path) -> None:
                 writer.send(TOPICS.input, Message(None, b"x"))
                 writer.close()
             else:
-                EmbeddedLog(settings, TOPICS).prepare()
+                log = EmbeddedLog(settings, TOPICS)
+                log.prepare()
+                log.close()
             connection = open_file(settings.path, create=False)
             topic = find_topic(connection, TOPICS.input)
             connection.close()
