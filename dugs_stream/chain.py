@@ -7,14 +7,12 @@ that is missing, doubled, changed or moved changes every later link. Pure; the t
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
-from collections.abc import Mapping
-from typing import Any
 
+from dugs_stream.canonical import canonical_json
 from dugs_stream.records import ChangelogRow
 
-__all__ = ["NO_ROWS", "chain", "event_bytes"]
+__all__ = ["NO_ROWS", "chain"]
 
 NO_ROWS = "0" * 64
 """The checksum of a changelog without rows."""
@@ -25,17 +23,9 @@ def chain(previous: str, row: ChangelogRow) -> str:
 
     SHA-256(previous digest ‖ sequence, int64 LE ‖ length of the event, uint64 LE ‖ event ‖ vector, float32 LE).
     """
-    event = event_bytes(row.event)
+    event = canonical_json(row.event)
     digest = hashlib.sha256(bytes.fromhex(previous))
     digest.update(struct.pack("<qQ", row.sequence, len(event)))
     digest.update(event)
     digest.update(row.vector.astype("<f4", copy=False).tobytes())
     return digest.hexdigest()
-
-
-def event_bytes(event: Mapping[str, Any]) -> bytes:
-    """An event as the one JSON text that stands for it: sorted keys, no spaces, ASCII.
-
-    ValueError for NaN or infinity, which JSON does not have.
-    """
-    return json.dumps(event, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from dugs_stream.blocks import Block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,56 +38,64 @@ KEYS_OWNED_BY_EXACTLY_ONCE: Mapping[str, str] = MappingProxyType(
 """kafka-python keys that no configuration may set, each with the reason: a wrong value would lose or double."""
 
 
-class EmbeddedSettings(BaseModel):
-    """The log in one SQLite file: no broker, one daemon, any number of writers and readers.
-
-    keep_decided_hours  decided input older than this is pruned, so that the default does not fill the disk;
-                        0 prunes at once. The changelog and the outputs are never pruned.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class EmbeddedSettings(Block):
+    """The log in one SQLite file: no broker, one daemon, any number of writers and readers."""
 
     path: Path = Path("dugs-data/log.db")
+    """The file; it and its folder are made where they are missing."""
     # A week: long enough to look at last weekend's rejected records, short enough for a laptop's disk.
     keep_decided_hours: float = Field(default=168.0, ge=0.0, allow_inf_nan=False)
+    """Decided input older than this is pruned, 0 at once; the changelog and the outputs never are."""
 
 
-class KafkaSettings(BaseModel):
-    """How to reach a Kafka cluster, under kafka-python's names.
-
-    create_topics        missing topics are made with the right settings; False: they are refused by name
-    replication_factor   of topics made here; -1 is the cluster's default
-    input_partitions     of an input topic made here; one partition keeps the whole input in one order
-    session_timeout_ms   how long a silent owner keeps the input before a standby takes over
-    *_file               a secret's own file: read when connecting, never printed
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class KafkaSettings(Block):
+    """How to reach a Kafka cluster, under kafka-python's names."""
 
     bootstrap_servers: tuple[str, ...] = Field(default=("localhost:9092",), min_length=1)
+    """Some of the cluster's brokers, each host:port; one that answers is enough."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Whether connections are encrypted (SSL) and authenticated (SASL)."""
     create_topics: bool = True
+    """Make missing topics with the right settings; false: they are refused by name."""
     replication_factor: int = Field(default=-1, ge=-1)
+    """Copies of topics made here; -1 is the cluster's default."""
     input_partitions: int = Field(default=1, ge=1)
+    """Partitions of an input topic made here; one keeps the whole input in one order."""
     # 10 s: three missed heartbeats and a pause of the machine; the broker refuses less than 6 s by default.
     session_timeout_ms: int = Field(default=10_000, ge=1_000)
+    """How long a silent owner keeps the input before another takes over."""
     client_id: str = Field(default="dugs", min_length=1)
+    """The name that the brokers' logs and quotas know this client by."""
 
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI"] | None = None
+    """How to authenticate under a SASL protocol."""
     sasl_plain_username: str | None = None
+    """The user for PLAIN and SCRAM."""
     sasl_plain_password: SecretStr | None = None
+    """The user's password; only from the environment."""
     sasl_plain_password_file: Path | None = None
+    """A file that holds the password, read when connecting."""
     sasl_kerberos_service_name: str | None = None
+    """The brokers' service name for GSSAPI."""
     sasl_kerberos_domain_name: str | None = None
+    """The brokers' domain for GSSAPI."""
 
     ssl_cafile: Path | None = None
+    """Certificates of the authorities that are trusted, in PEM; null trusts the system's."""
     ssl_certfile: Path | None = None
+    """This client's own certificate, in PEM."""
     ssl_keyfile: Path | None = None
+    """The certificate's private key, in PEM."""
     ssl_crlfile: Path | None = None
+    """Certificates that are no longer trusted, in PEM."""
     ssl_password: SecretStr | None = None
+    """The private key's password; only from the environment."""
     ssl_password_file: Path | None = None
+    """A file that holds the private key's password, read when connecting."""
     ssl_ciphers: str | None = None
+    """OpenSSL's list of ciphers; null is Python's default."""
     ssl_check_hostname: bool = True
+    """Whether a broker's certificate must name its host."""
 
     @field_validator("bootstrap_servers", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from dugs_stream.chain import event_bytes
+from dugs_stream.canonical import canonical_json
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogRow
 
@@ -203,7 +203,7 @@ class EventRefill:
 
 def entry_of(row: ChangelogRow) -> Entry:
     """What the table keeps of a changelog row."""
-    return str(row.event["id"]), event_bytes(row.event).decode("ascii")
+    return str(row.event["id"]), canonical_json(row.event).decode()
 
 
 def _framed(entry: Entry) -> bytes:

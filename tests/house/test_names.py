@@ -8,7 +8,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Put together here so that this file does not find itself.
-UNFINISHED = ["TO" + "DO", "FIX" + "ME", "raise NotImplemented" + "Error", "mark.sk" + "ip", "mark.x" + "fail"]
+UNFINISHED = [
+    "TO" + "DO",
+    "FIX" + "ME",
+    "raise NotImplemented" + "Error",
+    "mark.sk" + "ip",
+    "mark.x" + "fail",
+]
 
 
 def tracked(pattern: str) -> list[Path]:
