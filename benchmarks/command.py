@@ -1,0 +1,46 @@
+"""How is a benchmark started? The options that all of them share, and what happens with the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+
+from benchmarks.environment import ROOT
+from benchmarks.report import Report, save, show
+
+__all__ = ["as_command"]
+
+# Not tracked: a run on somebody's laptop is no change to the project. The runs we keep lie one folder up.
+_LOCAL_RESULTS = ROOT / "benchmarks" / "results" / "local"
+
+
+def as_command(measures: Sequence[Callable[[bool], Report]], help_text: str) -> click.Command:
+    """A command that runs each `measure(is_quick)` in turn, prints one table and leaves a JSON file each."""
+
+    @click.command(help=help_text)
+    @click.option("--quick", is_flag=True, help="Run everything once at toy size, to see that it runs.")
+    @click.option(
+        "--threads", type=click.IntRange(min=1), help="Threads of PyTorch; its own default otherwise."
+    )
+    @click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=_LOCAL_RESULTS,
+        help="Folder for the JSON files; benchmarks/results/local by default.",
+    )
+    def command(quick: bool, threads: int | None, out: Path) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        progress = Console(stderr=True)
+        reports = []
+        for measure in measures:
+            with progress.status("measuring …"):
+                reports.append(measure(quick))
+            progress.print(f"wrote {save(reports[-1], out)}", style="dim", soft_wrap=True)
+        show(reports, Console())
+
+    return command

@@ -1,0 +1,263 @@
+"""How much of the engine's speed is left in the daemon? Its records/s on a real Kafka broker ÷ the bare loop's.
+
+Records are real digits as PNG, each padded to 4 096 bytes by a comment chunk, through the same trained AlexNet
+(28×28, last two Linear layers, k = 2048, tile 32). The daemon polls, decodes, projects, searches and commits
+micro-batches of 256 in transactions; its clock runs from the first poll to the last commit, start-up excluded.
+The bare loop does nothing but project the same tensors, already decoded, in batches of the same size, in the
+same process on the same threads. The two alternate, each daemon with topics and a state folder of its own.
+
+Every round's uniques are held against those of a plain loop over the same samples.
+
+The broker is the tests' own: it needs a JDK 17 or newer and Maven, and shares the machine with the daemon.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from benchmarks.alternating import Pairs
+from benchmarks.command import as_command
+from benchmarks.report import Measurement, Report, Target
+from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
+from dugs_stream.app import build_engine, daemon_beside, open_log, open_writer
+from dugs_stream.config import Settings
+from dugs_stream.core.deduplicator import Deduplicator
+from dugs_stream.daemon import Step
+from dugs_stream.lab.digits import load_digits
+from dugs_stream.log.port import Message
+from dugs_stream.ops.logs import configure_logs
+from dugs_stream.ops.metrics import Stage
+from dugs_stream.records import Verdict
+from dugs_stream.tasks import events
+from tests.support.broker import running_broker
+
+__all__ = ["measure", "measure_at"]
+
+SEED = 0
+TARGET = Target("at least", 0.7)
+_RECORD_BYTES = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many records a round, and how many rounds of each of the two."""
+
+    records: int
+    rounds: int
+
+
+FULL = Size(records=3_000, rounds=5)
+QUICK = Size(records=64, rounds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """The same samples twice: as records for the daemon, as tensors for the loop; and the model for both."""
+
+    messages: Sequence[Message]
+    inputs: Tensor
+    labels: Tensor
+    model: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One life of the daemon: its wall-clock seconds, those of each stage, and the keys of its uniques."""
+
+    seconds: float
+    stages: Mapping[str, float]
+    uniques: Sequence[str]
+
+
+def measure(is_quick: bool) -> Report:
+    """On a broker of its own."""
+    configure_logs("warning", "console")  # a line a batch would be part of what is timed
+    with running_broker() as broker:
+        return measure_at(broker.address, is_quick)
+
+
+def measure_at(address: str, is_quick: bool) -> Report:
+    """On the broker at host:port; leaves its topics there."""
+    size = QUICK if is_quick else FULL
+    stream = _toy_stream(size.records) if is_quick else _digit_stream(size.records)
+    with tempfile.TemporaryDirectory(prefix="dugs-benchmark-") as folder:
+        settings = _settings_in(Path(folder), address, stream.model)
+        pairs, rounds = _alternate(settings, stream, size.rounds)
+    rates = tuple(1 / ratio for ratio in pairs.ratios)
+    facts = {
+        "daemon_records_per_second": [size.records / seconds for seconds in pairs.subject_seconds],
+        "loop_records_per_second": [size.records / seconds for seconds in pairs.baseline_seconds],
+        "daemon_stage_seconds": [each.stages for each in rounds],
+        "records": size.records,
+        "record_bytes": _RECORD_BYTES,
+        "uniques": len(rounds[0].uniques),
+    }
+    measurement = Measurement(
+        f"{size.records} records of {_RECORD_BYTES} bytes",
+        1 / pairs.median,
+        min(rates),
+        max(rates),
+        TARGET,
+        facts,
+    )
+    return Report(
+        name="daemon_on_kafka",
+        question="records/s of the daemon on Kafka ÷ of the bare projection loop",
+        spread=f"smallest and largest of {size.rounds} pairs",
+        seed=SEED,
+        is_quick=is_quick,
+        measurements=[measurement],
+    )
+
+
+# -- the two sides -----------------------------------------------------------------------------------------
+
+
+def _alternate(settings: Callable[[], Settings], stream: _Stream, rounds: int) -> tuple[Pairs, list[_Round]]:
+    """Loop · daemon · loop · daemon …, after one short life of each that does not count."""
+    engine = build_engine(settings()).judge.deduplicator
+    batch = settings().input.batch.records
+    expected = _uniques_of_a_plain_loop(engine, stream, batch)
+    _live(settings(), stream.messages[:batch])
+    loop_seconds, lives = [], []
+    for _ in range(rounds):
+        loop_seconds.append(_project_all(engine, stream, batch))
+        lives.append(_live(settings(), stream.messages))
+        assert lives[-1].uniques == expected, "the daemon's uniques differ from a plain loop's"
+    return Pairs(tuple(loop_seconds), tuple(life.seconds for life in lives)), lives
+
+
+def _project_all(engine: Deduplicator, stream: _Stream, batch: int) -> float:
+    started = time.perf_counter()
+    for some in _batches(len(stream.inputs), batch):
+        engine.project(stream.inputs[some], stream.labels[some])
+    return time.perf_counter() - started
+
+
+def _uniques_of_a_plain_loop(engine: Deduplicator, stream: _Stream, batch: int) -> list[str]:
+    keys: list[str] = []
+    for some in _batches(len(stream.inputs), batch):
+        decisions = engine.offer(stream.inputs[some], stream.labels[some])
+        keys += [
+            str(some.start + row)
+            for row, decision in enumerate(decisions)
+            if decision.verdict is Verdict.UNIQUE
+        ]
+    return keys
+
+
+def _live(settings: Settings, messages: Sequence[Message]) -> _Round:
+    """Put the records onto fresh topics, then let a daemon decide them all."""
+    _send(settings, messages)
+    began: dict[Step, list[float]] = {step: [] for step in Step}
+    with daemon_beside(settings, on_step=lambda step: began[step].append(time.perf_counter())) as daemon:
+        daemon.run(drain=True)
+        stages = {stage.value: _seconds_in(daemon.metrics.registry, stage) for stage in Stage}
+    decided = sum(daemon.next_offsets.values())
+    assert decided == len(messages), f"{decided} of {len(messages)} records were decided"
+    uniques = [event["source"]["key"] for event in events(settings, "unique")]
+    # A step is told as it begins: the last `apply` is the moment after the last commit.
+    return _Round(began[Step.APPLY][-1] - began[Step.POLL][0], stages, uniques)
+
+
+def _seconds_in(registry: Any, stage: Stage) -> float:
+    total: float = registry.get_sample_value("dugs_stage_duration_seconds_sum", {"stage": stage.value})
+    return total
+
+
+def _send(settings: Settings, messages: Sequence[Message]) -> None:
+    log = open_log(settings)
+    log.prepare()
+    log.close()
+    writer = open_writer(settings)
+    for message in messages:
+        writer.send(settings.input.topic, message)
+    writer.close()
+
+
+def _batches(total: int, batch: int) -> Iterator[slice]:
+    for start in range(0, total, batch):
+        yield slice(start, min(start + batch, total))
+
+
+# -- what they are given -----------------------------------------------------------------------------------
+
+
+def _settings_in(folder: Path, address: str, model: Mapping[str, Any]) -> Callable[[], Settings]:
+    """The defaults, each time with topics, a group and a state folder that nothing used before."""
+
+    def fresh() -> Settings:
+        name = f"benchmark-{uuid4().hex[:8]}"
+        return Settings.model_validate(
+            {
+                "log": {"engine": "kafka", "kafka": {"bootstrap_servers": [address]}},
+                "input": {
+                    "topic": f"{name}-samples",
+                    "group": name,
+                    "codec": {"type": "image", "mode": "L"},
+                },
+                "output": {
+                    "topic": f"{name}-unique",
+                    "dead_letter_topic": f"{name}-dead-letter",
+                    "changelog_topic": f"{name}-changelog",
+                },
+                "model": model,
+                "gradient": {"device": "cpu", "seed": SEED},
+                "state": {"dir": folder / name},
+                "http": {"port": 0},
+            }
+        )
+
+    return fresh
+
+
+def _digit_stream(records: int) -> _Stream:
+    """Digits that the model was not trained on."""
+    digits = load_digits().stream.part(0, records)
+    return _stream(digits.images, digits.labels, {**DIGIT_MODEL, "weights": str(digit_weights())})
+
+
+def _toy_stream(records: int) -> _Stream:
+    generator = np.random.default_rng(SEED)
+    images = generator.integers(256, size=(records, *Toy.input_shape[1:]), dtype=np.uint8)
+    return _stream(images, generator.integers(4, size=records), TOY_MODEL)
+
+
+def _stream(images: NDArray[np.uint8], labels: NDArray[np.int64], model: Mapping[str, Any]) -> _Stream:
+    messages = [
+        Message(str(number).encode(), _padded_png(image), (("label", str(label).encode()),))
+        for number, (image, label) in enumerate(zip(images, labels, strict=True))
+    ]
+    inputs = torch.from_numpy(images).unsqueeze(1).float() / 255  # as the image codec yields them
+    return _Stream(messages, inputs, torch.from_numpy(labels), model)
+
+
+def _padded_png(image: NDArray[np.uint8]) -> bytes:
+    """The image as PNG, exactly `_RECORD_BYTES` long: a digit alone takes about 300 bytes."""
+    missing = _RECORD_BYTES - len(_png(image, ""))
+    return _png(image, " " * missing)
+
+
+def _png(image: NDArray[np.uint8], comment: str) -> bytes:
+    chunk = PngImagePlugin.PngInfo()
+    chunk.add_text("Comment", comment)
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=chunk)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    as_command([measure], "The daemon on a real Kafka broker, beside the bare projection loop.")()

@@ -1,0 +1,56 @@
+"""The benchmarks still run: each once at toy size, whose numbers mean nothing and are not looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import daemon_on_kafka, peers, projection, projection_quality
+from benchmarks.alternating import Pairs
+from benchmarks.command import as_command
+from benchmarks.report import Report, Target
+
+
+@pytest.mark.parametrize("measure", [projection.measure, projection_quality.measure, peers.measure])
+def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Report], tmp_path: Path) -> None:
+    """Its own checks of correctness hold, the table names every case, and the JSON says what it was measured on."""
+    done = CliRunner().invoke(as_command([measure], "help"), ["--quick", "--out", str(tmp_path)])
+
+    assert done.exception is None, done.output
+    (path,) = tmp_path.iterdir()
+    document = json.loads(path.read_text())
+    assert document["measurements"]
+    assert all(measurement["value"] > 0 for measurement in document["measurements"])
+    assert {"cpu", "threads", "versions", "commit"} <= document["environment"].keys()
+    assert document["name"] in done.output
+
+
+@pytest.mark.broker
+def test_daemon_benchmark_at_toy_size_decides_every_record(kafka_address: str) -> None:
+    """Its own checks hold on a real broker: all records decided, the uniques those of a plain loop."""
+    report = daemon_on_kafka.measure_at(kafka_address, is_quick=True)
+
+    assert report.measurements[0].facts["uniques"] > 0
+
+
+def test_ratio_of_pairs_is_their_median_pair_by_pair() -> None:
+    """One slow second spoils one pair and not the answer."""
+    pairs = Pairs(baseline_seconds=(1.0, 2.0, 1.0), subject_seconds=(2.0, 2.0, 30.0))
+
+    assert pairs.ratios == (2.0, 1.0, 30.0)
+    assert pairs.median == 2.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "is_met"),
+    [("at most", 1.1, True), ("at most", 1.11, False), ("at least", 1.1, True), ("at least", 1.09, False)],
+)
+def test_target_includes_its_limit(kind: str, value: float, is_met: bool) -> None:
+    """On the limit is met, beyond it missed, in whichever direction."""
+    target = Target(kind, 1.1)  # type: ignore[arg-type]  # the parameter is one of the two literals
+
+    assert target.is_met_by(value) is is_met
