@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from dugs_stream.blocks import Block, parse_byte_size
 from dugs_stream.config import Settings, config_schema, effective, load_settings, warnings
-from dugs_stream.config_checks import ROW_BYTES
-from dugs_stream.config_fields import blocks_at, dotted, every_key, is_block, is_secret
+from dugs_stream.config.checks import ROW_BYTES
+from dugs_stream.config.fields import blocks_at, dotted, every_key, is_block, is_secret
 from dugs_stream.log.changelog_wire import row_message
 from dugs_stream.log.event import EVENT_BYTES_LIMIT
 from dugs_stream.log.message_size import message_bytes

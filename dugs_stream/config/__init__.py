@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dugs_stream.config_blocks import Settings
-from dugs_stream.config_checks import conflicts, warnings
-from dugs_stream.config_fields import KeyPath, blocks_at, is_secret
-from dugs_stream.config_problems import problem_of, tree_path
-from dugs_stream.config_sources import Gathered, gather
+from dugs_stream.config.checks import conflicts, warnings
+from dugs_stream.config.fields import KeyPath, blocks_at, is_secret
+from dugs_stream.config.problems import problem_of, tree_path
+from dugs_stream.config.settings import Settings
+from dugs_stream.config.sources import Gathered, gather
 from dugs_stream.errors import ConfigurationError, Problem
 
 __all__ = ["Settings", "config_schema", "effective", "load_settings", "warnings"]

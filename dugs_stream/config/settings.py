@@ -2,7 +2,7 @@
 
 A component's own block stands beside the component (`log.settings`, `inputs.settings`, `models.settings`).
 Data only: nothing is opened, read or imported here, and relative paths stay as they are written (they mean the
-working directory). What one block asks of another is in `config_checks`.
+working directory). What one block asks of another is in `config.checks`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from dugs_stream.config_fields import KeyPath, dotted, is_block, is_secret, is_text
+from dugs_stream.config.fields import KeyPath, dotted, is_block, is_secret, is_text
 from dugs_stream.errors import Problem
 
 __all__ = ["Gathered", "gather"]

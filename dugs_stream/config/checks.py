@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from dugs_stream.config_blocks import Settings
-from dugs_stream.config_fields import KeyPath
+from dugs_stream.config.fields import KeyPath
+from dugs_stream.config.settings import Settings
 from dugs_stream.inputs.settings import ImageCodecSettings, LabelKind, NpyCodecSettings, parse_label_place
 from dugs_stream.log.event import EVENT_BYTES_LIMIT
 from dugs_stream.log.message_size import SMALLEST_LIMIT_BYTES
