@@ -12,9 +12,11 @@ from dugs_stream.app import build_engine, open_log
 from dugs_stream.config import Settings
 from dugs_stream.core.layers import ChosenLayer
 from dugs_stream.errors import DugsError
-from dugs_stream.state.folder import StateFolder
+from dugs_stream.state.live import LiveState
 
 __all__ = ["Finding", "check_deep"]
+
+_FINGERPRINT = "fingerprint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +30,17 @@ class Finding:
 
 def check_deep(settings: Settings) -> list[Finding]:
     """Try everything that can be tried without deciding a record; a failure does not stop the rest."""
-    return [
-        finding
-        for tried, attempt in (
-            ("model", _try_model),
-            (f"log ({settings.log.engine})", _try_log),
-            ("state folder", _try_state),
-        )
-        for finding in _attempts(tried, attempt, settings)
-    ]
+    found = list(_attempts("model", lambda: _try_model(settings)))
+    fingerprint = next((each.found for each in found if each.tried == _FINGERPRINT), None)
+    log = f"log ({settings.log.engine})"
+    found += _attempts(log, lambda: _try_log(settings, log))
+    found += _attempts("state folder", lambda: _try_state(settings, fingerprint))
+    return found
 
 
-def _attempts(
-    tried: str, attempt: Callable[[Settings], Iterator[Finding]], settings: Settings
-) -> Iterator[Finding]:
+def _attempts(tried: str, attempt: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
-        yield from attempt(settings)
+        yield from attempt()
     except DugsError as error:
         yield Finding(tried, passed=False, found=str(error))
 
@@ -55,7 +52,7 @@ def _try_model(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "model", passed=True, found=f"{engine.identity.name}, weights {weights}, on {deduplicator.device}"
     )
-    yield Finding("fingerprint", passed=True, found=engine.identity.fingerprint)
+    yield Finding(_FINGERPRINT, passed=True, found=engine.identity.fingerprint)
     if not deduplicator.is_probed:
         found = "not probed: the input shape is unknown until the first record (set model.input_shape to check it now)"
         yield Finding("layers", passed=True, found=found)
@@ -73,18 +70,30 @@ def _describe(layer: ChosenLayer) -> str:
     return f"{layer.kind}, {layer.parameters} parameters, {pace}"
 
 
-def _try_log(settings: Settings) -> Iterator[Finding]:
+def _try_log(settings: Settings, tried: str) -> Iterator[Finding]:
     log = open_log(settings)
     try:
         log.prepare()
         beginnings, ends = log.input_bounds()
         records = sum(ends[partition] - beginnings[partition] for partition in ends)
         found = f"{settings.input.topic}: {len(ends)} partition(s), about {records} records"
-        yield Finding(f"log ({settings.log.engine})", passed=True, found=found)
+        yield Finding(tried, passed=True, found=found)
     finally:
         log.close()
 
 
-def _try_state(settings: Settings) -> Iterator[Finding]:
-    with StateFolder(settings.state.dir):
-        yield Finding("state folder", passed=True, found=f"{settings.state.dir} is free and can be written")
+def _try_state(settings: Settings, fingerprint: str | None) -> Iterator[Finding]:
+    """Open it as a start would; where the model failed, any model's list is taken."""
+    state = LiveState(settings.state.dir, fingerprint=fingerprint, dimension=settings.gradient.dimension)
+    loaded = state.open()
+    try:
+        holds = f"{0 if loaded.snapshot is None else loaded.snapshot.rows} uniques"
+        yield Finding(
+            "state folder", passed=True, found=f"{settings.state.dir}: free, can be written, {holds}"
+        )
+        damaged = [path.name for path in loaded.set_aside] + [lost.file for lost in loaded.missing]
+        if damaged:
+            found = f"damaged: {', '.join(damaged)}; the next start mends it from the changelog"
+            yield Finding("state folder", passed=True, found=found)
+    finally:
+        state.close()

@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that `dugs --help` does not w
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,10 @@ __all__ = ["main"]
 P = ParamSpec("P")
 
 
+class _ReaderLeftError(Exception):
+    """Whoever read our output closed it. Not an OSError, which click would turn into exit code 1."""
+
+
 class _Example(click.Command):
     """A command whose help ends with an example, kept line by line."""
 
@@ -33,12 +38,22 @@ class _Example(click.Command):
                     formatter.write_text(line)
 
 
-class _Group(click.Group):
+class _Group(_Example, click.Group):
     command_class = _Example
     group_class = type
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderLeftError from error
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="dugs demo\ndugs run -c config/embedded.yaml",
+)
 @click.version_option(package_name="dugs-stream")
 def dugs() -> None:
     """Which records of a stream teach your model something new?
@@ -67,8 +82,12 @@ def main() -> NoReturn:
     except DugsError as error:
         click.echo(f"dugs: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left; say nothing more
+    except OSError as error:  # a full disk, a folder that may not be written: the user's to mend
+        click.echo(f"dugs: the operating system refused: {error}", err=True)
+        sys.exit(1)
+    except _ReaderLeftError:
+        # The interpreter flushes stdout once more as it ends; what is left goes nowhere, without a word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(0)
 
@@ -252,7 +271,7 @@ def jl(samples: int, epsilon: float | None, dimension: int | None) -> None:
 # -- the index ---------------------------------------------------------------------------------------------
 
 
-@dugs.group(cls=_Group)
+@dugs.group(cls=_Group, epilog="dugs index info -c config/kafka.yaml\ndugs index export -o exported/")
 def index() -> None:
     """What the index of uniques holds, and the ways out that error messages name."""
 

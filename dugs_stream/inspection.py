@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dugs_stream.errors import StateError
 from dugs_stream.log.port import Message
 from dugs_stream.log.wire import decode_changelog
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
+from dugs_stream.state.folder import StateFolder
 from dugs_stream.state.live import LiveState
 from dugs_stream.state.recovery import BEGINNING, Recovered, rebuild
 from dugs_stream.state.snapshot import find_newest
@@ -88,17 +89,26 @@ def _entries(settings: Settings, read: Any) -> Iterator[tuple[ChangelogPosition,
 
 def verify(settings: Settings) -> Verification:
     """Hold every row of the state folder against the changelog's. Raises StateError while a daemon has the folder."""
-    state = LiveState(settings.state.dir, fingerprint=None, dimension=settings.gradient.dimension)
+    folder = settings.state.dir
+    if not folder.exists():
+        return Verification(0, len(replayed(settings).events), None)
+    with StateFolder(folder):
+        damaged = find_newest(folder).damaged  # asked before `open`, which sets them aside
+    if damaged:
+        return _damaged([path.name for path in damaged])
+    state = LiveState(folder, fingerprint=None, dimension=settings.gradient.dimension)
     loaded = state.open()
     try:
         if loaded.missing:
-            damaged = ", ".join(missing.file for missing in loaded.missing)
-            return Verification(
-                0, 0, f"damaged on disk: {damaged}; the next start mends it from the changelog"
-            )
+            return _damaged([missing.file for missing in loaded.missing])
         return _compare(state, replayed(settings))
     finally:
         state.close()
+
+
+def _damaged(files: Sequence[str]) -> Verification:
+    difference = f"damaged on disk: {', '.join(files)}; the next start mends it from the changelog"
+    return Verification(0, 0, difference)
 
 
 def _compare(state: LiveState, truth: Recovered) -> Verification:
