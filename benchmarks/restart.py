@@ -1,0 +1,216 @@
+"""How long from a cold process to the first decision, with a million uniques behind it? `python -m benchmarks.restart`
+
+A changelog of so many rows (k = 512, random unit vectors) is made on the embedded log through its own transactions.
+Then a process of its own starts the daemon with one new record on the input, first without a state folder (from the
+changelog alone, which also leaves the snapshot), then from the snapshot, with and without the files in the page
+cache. Clock: from the start of the process, Python and PyTorch included, to the commit of the first decision.
+Last, 10,000 more uniques are snapshotted on top: that is the pause a snapshot causes in deciding.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from benchmarks.command import as_command
+from benchmarks.environment import ROOT
+from benchmarks.report import Measurement, Report, Target
+from dugs_stream.app import build_engine, open_log, open_writer, topic_names
+from dugs_stream.chain import NO_ROWS, chain
+from dugs_stream.config import Settings, load_settings
+from dugs_stream.core.index import UniqueIndex
+from dugs_stream.log import wire
+from dugs_stream.log.port import BatchLimits, Log, Message, Outgoing
+from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
+from dugs_stream.state.live import LiveState
+
+_DIMENSION = 512
+_WIDTH = 16
+_ROWS_A_COMMIT = 10_000
+_SEED = 0
+_LIMITS = BatchLimits(records=1, wait_ms=0, bytes=1)
+
+
+def measure(is_quick: bool) -> Report:
+    """Make the changelog, start three times, snapshot once more."""
+    uniques = 3_000 if is_quick else 1_000_000
+    new = 500 if is_quick else 10_000
+    folder = Path(tempfile.mkdtemp(prefix="restart-"))
+    try:
+        settings = _deployment(folder)
+        _make_changelog(settings, uniques)
+        replayed = _time_to_first_decision(folder, settings)
+        cold = _time_to_first_decision(folder, settings, is_cold=True)
+        warm = _time_to_first_decision(folder, settings)
+        pause = _snapshot_on_top(settings, new)
+    finally:
+        shutil.rmtree(folder)
+    rows = f"{uniques:,} uniques"
+    target = None if is_quick else Target("at most", 10.0)
+    short = None if is_quick else Target("at most", 1.0)
+    measurements = [
+        Measurement(f"{rows}, from the snapshot, warm page cache, seconds", warm, target=target),
+        Measurement(f"{rows}, from the snapshot, cold page cache, seconds", cold),
+        Measurement(f"{rows}, from the changelog alone, seconds", replayed),
+        Measurement(f"a snapshot of {new:,} new rows on top, seconds", pause, target=short),
+    ]
+    question = "process start → first decision committed (embedded log, k = 512)"
+    return Report("restart", question, "one run each", _SEED, is_quick, measurements)
+
+
+def _deployment(folder: Path) -> Settings:
+    blocks = {
+        "log": {"embedded": {"path": str(folder / "log.db")}},
+        "input": {"codec": "npy", "batch": {"records": 1, "wait_ms": 10}},
+        "model": {"factory": "tests.support.models:tiny"},
+        "gradient": {"dimension": _DIMENSION, "tile": 1},
+        "selection": {"threshold": 0.9},
+        "state": {"dir": str(folder / "state")},
+        "http": {"port": 0},
+        "logging": {"level": "error"},
+    }
+    (folder / "dugs.yaml").write_text(yaml.safe_dump(blocks))
+    return load_settings(folder / "dugs.yaml", environ={})
+
+
+def _unit_rows(start: int, count: int) -> NDArray[np.float32]:
+    rows = np.random.default_rng((_SEED, start)).standard_normal((count, _DIMENSION), dtype=np.float32)
+    units: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return units
+
+
+def _rows(start: int, count: int, fingerprint: str) -> Iterator[ChangelogRow]:
+    for number, vector in enumerate(_unit_rows(start, count), start=start):
+        event: dict[str, Any] = {
+            "id": f"dugs.samples/0/{number}", "type": "unique", "time": "2026-01-01T00:00:00.000Z",
+            "source": {"topic": "dugs.samples", "partition": 0, "offset": number, "key": f"k{number}",
+                       "timestamp": 1_767_225_600_000},
+            "sequence": number, "similarity": 0.1, "threshold": 0.9,
+            "nearest": {"sequence": 0, "id": "dugs.samples/0/0"}, "gradient_norm": 1.0, "label": 0,
+            "label_source": "given", "model": {"name": "tiny", "fingerprint": fingerprint},
+        }  # fmt: skip
+        yield ChangelogRow(Sequence(number), event, vector)
+
+
+def _trailer(settings: Settings, uniques: int, checksum: str, fingerprint: str, topic_id: str) -> Trailer:
+    return Trailer(
+        uniques=uniques,
+        checksum=checksum,
+        next_offsets={0: 0},
+        batch_ranges={},
+        fingerprint=fingerprint,
+        threshold=settings.selection.threshold,
+        min_gradient_norm=0.0,
+        input_topic=settings.input.topic,
+        input_topic_id=topic_id,
+        group=settings.input.group,
+    )
+
+
+def _make_changelog(settings: Settings, uniques: int) -> None:
+    """Rows and trailers through the log's own transactions, as a daemon would have written them."""
+    fingerprint = build_engine(settings).identity.fingerprint
+    log = open_log(settings)
+    log.prepare()
+    ownership = log.acquire(lambda: False)
+    if ownership is None:
+        raise RuntimeError("the log was given to nobody")
+    log.seek({0: 0})
+    checksum = NO_ROWS
+    for start in range(0, uniques, _ROWS_A_COMMIT):
+        rows = list(_rows(start, min(_ROWS_A_COMMIT, uniques - start), fingerprint))
+        for row in rows:
+            checksum = chain(checksum, row)
+        trailer = _trailer(settings, start + len(rows), checksum, fingerprint, ownership.input_topic_id)
+        _commit(log, settings, [*(wire.row_message(row) for row in rows), wire.trailer_message(trailer)])
+    log.close()
+
+
+def _commit(log: Log, settings: Settings, messages: list[Message]) -> None:
+    changelog = topic_names(settings).changelog
+    with log.transaction(log.poll(_LIMITS)) as transaction:
+        flushed = transaction.publish([Outgoing(changelog, message) for message in messages])
+        transaction.commit(transaction.stage_offsets(flushed, {0: 0}))
+
+
+def _time_to_first_decision(folder: Path, settings: Settings, *, is_cold: bool = False) -> float:
+    """Seconds from the start of a process to the commit of the one record that waits for it."""
+    _send_one(settings)
+    if is_cold:
+        _drop_from_page_cache(folder)
+    command = [sys.executable, "-m", "dugs_stream", "run", "--drain", "-c", str(folder / "dugs.yaml")]
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "DUGS_LOGGING__LEVEL": "info",
+        "DUGS_LOGGING__FORMAT": "json",
+    }
+    started = time.perf_counter()
+    with subprocess.Popen(  # noqa: S603 - our own command
+        command, cwd=ROOT, env=environ, text=True, stderr=subprocess.PIPE
+    ) as process:
+        seconds = next(
+            time.perf_counter() - started
+            for line in process.stderr or ()
+            if line.startswith("{") and json.loads(line).get("event") == "batch.committed"
+        )
+        for _line in process.stderr or ():
+            pass  # the snapshot at the end is not on the clock
+    return seconds
+
+
+def _send_one(settings: Settings) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.random.default_rng(time.time_ns()).standard_normal(_WIDTH).astype(np.float32))
+    writer = open_writer(settings)
+    writer.send(settings.input.topic, Message(b"new", buffer.getvalue(), (("label", b"1"),)))
+    writer.close()
+
+
+def _drop_from_page_cache(folder: Path) -> None:
+    os.sync()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _snapshot_on_top(settings: Settings, new: int) -> float:
+    """Seconds that `snapshot` takes for `new` rows on top of what the folder holds."""
+    state = LiveState(settings.state.dir, fingerprint=None, dimension=_DIMENSION)
+    state.open()
+    index = UniqueIndex(_DIMENSION, graph_from=None)
+    for block in state.vector_blocks():
+        index.add(block)
+    last = state.trailer
+    if last is None:
+        raise RuntimeError("the run before left no snapshot")
+    rows = list(_rows(state.total, new, last.fingerprint))
+    checksum = last.checksum
+    for row in rows:
+        checksum = chain(checksum, row)
+    index.add(np.stack([row.vector for row in rows]))
+    trailer = _trailer(settings, state.total + new, checksum, last.fingerprint, last.input_topic_id)
+    state.apply(rows, trailer, ChangelogPosition(state.replay_start.position + new + 1))
+    written = state.snapshot(index)
+    state.close()
+    if written is None:
+        raise RuntimeError("there was nothing new to write")
+    return written.seconds
+
+
+if __name__ == "__main__":
+    as_command([measure], "Seconds from process start to first decision with a million uniques.")()
