@@ -205,9 +205,9 @@ def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int
 @click.option("--follow", is_flag=True, help="Go on with what comes, until interrupted.")
 def tail(settings: Settings, *, topic: str, follow: bool) -> None:
     """Events as JSON lines, from the beginning of the topic."""
-    from dugs_stream import tasks
+    from dugs_stream import screen, tasks
 
-    for event in tasks.events(settings, topic, follow=follow):
+    for event in tasks.events(settings, topic, follow=follow, stop=screen.reader_has_left):
         print_json(event)
 
 

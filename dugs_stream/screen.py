@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ __all__ = [
     "lemma_for_dimension",
     "lemma_for_epsilon",
     "lines_to",
+    "reader_has_left",
     "show_demo",
     "show_findings",
 ]
@@ -74,6 +76,16 @@ def lines_to(output: Path | None) -> Iterator[Callable[[str], None]]:
 
 def _write(file: IO[str], line: str) -> None:
     file.write(line + "\n")
+
+
+def reader_has_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more: `dugs tail --follow | head -1` need not wait for an event."""
+    try:
+        watched = select.poll()
+        watched.register(sys.stdout.fileno(), 0)
+        return any(state & (select.POLLERR | select.POLLHUP) for _, state in watched.poll(0))
+    except (AttributeError, OSError, ValueError):  # no such call on this system, or stdout is no file
+        return False
 
 
 class DemoProgress:

@@ -18,7 +18,7 @@ from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.files import list_files
 from dugs_stream.lab import demo
 from dugs_stream.log import wire
-from dugs_stream.log.port import Message
+from dugs_stream.log.port import Message, Stop
 from dugs_stream.ops.logs import configure_logs
 from dugs_stream.records import Sample
 from dugs_stream.stopping import Stopping, signals_as_flags
@@ -52,8 +52,10 @@ def send(
     return total
 
 
-def events(settings: Settings, topic: str, *, follow: bool = False) -> Iterator[Mapping[str, Any]]:
-    """`dugs tail`: the events of an output topic, from its beginning."""
+def events(
+    settings: Settings, topic: str, *, follow: bool = False, stop: Stop = lambda: False
+) -> Iterator[Mapping[str, Any]]:
+    """`dugs tail`: the events of an output topic, from its beginning; with `follow` until `stop` says so."""
     names = topic_names(settings)
     chosen = {"unique": names.unique, "decisions": names.decisions, "dead-letter": names.dead_letter}[topic]
     if chosen is None:
@@ -63,7 +65,7 @@ def events(settings: Settings, topic: str, *, follow: bool = False) -> Iterator[
         raise ConfigurationError([problem])
     reader = open_reader(settings)
     try:
-        for sample in reader.read(chosen, follow=follow, stop=lambda: False):
+        for sample in reader.read(chosen, follow=follow, stop=stop):
             yield wire.read_event(sample)
     finally:
         reader.close()

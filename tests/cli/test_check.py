@@ -1,0 +1,171 @@
+"""`dugs check`: every problem at once; with --deep what only a try can tell."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import dugs
+from tests.support.deployment import Deployment
+
+BAD = """\
+input:
+  topicc: a
+  batch: {records: -1}
+selection: {threshold: .nan}
+gradient: {dimension: many}
+log: {kafka: {acks: 1}}
+"""
+
+
+def test_all_problems_are_told_at_once_with_their_places(tmp_path: Path) -> None:
+    """One line each on stderr: place, what was found, the way out; the nearest key for an unknown one."""
+    path = tmp_path / "dugs.yaml"
+    path.write_text(BAD)
+
+    ended = dugs("check", "-c", path)
+
+    assert (ended.code, ended.out) == (2, "")
+    lines = ended.err.splitlines()
+    assert len(lines) == 5
+    assert f'dugs: {path}:2:3 input.topicc: unknown key "topicc" in input. Did you mean "topic"?' in lines
+    for place in (
+        "3:11 input.batch.records",
+        "4:13 selection.threshold",
+        "5:12 gradient.dimension",
+        "6:15 log.kafka.acks",
+    ):
+        assert any(line.startswith(f"dugs: {path}:{place}: ") for line in lines), place
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "config/embedded.yaml", "config/kafka.yaml"])
+def test_configuration_without_problems_is_valid(path: str) -> None:
+    """An empty file is the defaults; an untrained model is pointed out, not refused."""
+    ended = dugs("check", "-c", path)
+
+    assert (ended.code, ended.out) == (0, "")
+    assert "warning: model.weights is null" in ended.err
+    assert "The configuration is valid." in ended.err
+
+
+@pytest.mark.parametrize("path", ["none.yaml", "tests", "README.md"])
+def test_file_that_is_no_configuration_is_refused(path: str) -> None:
+    """Missing, a folder, or something else."""
+    ended = dugs("check", "-c", path)
+
+    assert ended.code == 2
+    assert ended.err.startswith(f"dugs: {path}")
+
+
+def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> None:
+    """Model, fingerprint, layers with their pace, log and state are told."""
+    ended = dugs("check", "-c", decided.config, "--deep", environ={"COLUMNS": "200"})
+
+    assert ended.code == 0, ended.out
+    for found in (
+        "sha256:",
+        "layer 4",
+        "layer 6",
+        "Linear, 75 parameters, fast",
+        "about 26 records",
+        "can be written",
+    ):
+        assert found in ended.out
+    assert "FAILED" not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("model.weights=none.safetensors", "none.safetensors"),
+        ("model.factory=tests.support.image_models:none", "none"),
+        ("model.factory=tests.support.odd_models:breaks", "vocabulary.txt"),
+        ("model.input_shape=[1, 9, 10]", "1, 9, 10"),
+        ("gradient.layers={names: ['nosuch.*']}", "nosuch"),
+        ("gradient.loss=tests.support.image_models:none", "none"),
+        ("gradient.dimension=128", "64"),
+        ("gradient.seed=9", "was built by the model"),
+        ("model.kwargs={classes: 5}", "was built by the model"),
+        ("state.dir=/proc/none", "/proc/none"),
+        ("log.embedded.path=/proc/none.db", "/proc/none.db"),
+    ],
+)
+def test_deep_check_tells_what_would_fail_and_goes_on(decided: Deployment, override: str, found: str) -> None:
+    """Exit 1, the finding in the table, and every other try in it too."""
+    ended = dugs("check", "-c", decided.config, "--deep", "--set", override, environ={"COLUMNS": "1000"})
+
+    assert ended.code == 1, ended.out + ended.err
+    failed = [line for line in ended.out.splitlines() if "FAILED" in line]
+    assert len(failed) == 1, ended.out
+    assert found in failed[0]
+    assert "log (embedded)" in ended.out
+    assert "state folder" in ended.out
+
+
+def test_deep_check_names_a_model_that_mixes_samples_and_its_layer(fresh: Deployment) -> None:
+    """Its verdicts would depend on company."""
+    fresh.write(
+        model={"factory": "tests.support.models:mixes_samples", "input_shape": [16]}, input={"codec": "npy"}
+    )
+
+    ended = dugs("check", "-c", fresh.config, "--deep", environ={"COLUMNS": "1000"})
+
+    (failed,) = [line for line in ended.out.splitlines() if "FAILED" in line]
+    assert ended.code == 1
+    assert "mixes" in failed
+    assert "1 (MixesSamples)" in failed
+
+
+def test_deep_check_takes_batch_norm_left_in_train_mode(fresh: Deployment) -> None:
+    """The model is judged by in eval mode, whatever its owner left it in; slow layers are named."""
+    fresh.write(
+        model={"factory": "tests.support.image_models:with_batch_norm"}, gradient={"layers": {"last": 3}}
+    )
+
+    ended = dugs("check", "-c", fresh.config, "--deep", environ={"COLUMNS": "200"})
+
+    assert ended.code == 0, ended.out
+    assert "BatchNorm2d, 8 parameters, slow" in ended.out
+
+
+def test_deep_check_names_a_chosen_layer_that_never_runs(fresh: Deployment) -> None:
+    """It has no gradient to compare."""
+    fresh.write(
+        model={"factory": "tests.support.image_models:one_idle"}, gradient={"layers": {"names": ["spare"]}}
+    )
+
+    ended = dugs("check", "-c", fresh.config, "--deep", environ={"COLUMNS": "1000"})
+
+    (failed,) = [line for line in ended.out.splitlines() if "FAILED" in line]
+    assert ended.code == 1
+    assert "spare" in failed
+
+
+def test_deep_check_names_a_broker_that_does_not_answer(decided: Deployment) -> None:
+    """With its address, and the rest is tried all the same."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        override = ("--set", "log.engine=kafka", "--set", f"log.kafka.bootstrap_servers=[{address}]")
+        ended = dugs("check", "-c", decided.config, "--deep", *override, environ={"COLUMNS": "1000"})
+
+    (failed,) = [line for line in ended.out.splitlines() if "FAILED" in line]
+    assert ended.code == 1
+    assert "log (kafka)" in failed
+    assert address in failed
+    assert "state folder" in ended.out
+
+
+def test_deep_check_names_files_of_the_state_that_are_damaged(deployment: Deployment) -> None:
+    """That does not hinder a start, which mends them."""
+    (vectors,) = (deployment.folder / "state").glob("vectors-*")
+    vectors.write_bytes(b"\0" * vectors.stat().st_size)
+
+    ended = dugs("check", "-c", deployment.config, "--deep", environ={"COLUMNS": "200"})
+
+    assert ended.code == 0, ended.out
+    assert f"damaged: {vectors.name}" in ended.out
+    deployment.drain()
+    deployment.check()

@@ -1,0 +1,116 @@
+"""`dugs scan`: the daemon's decisions without a daemon."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import dugs
+from tests.support.deployment import Deployment
+
+
+def without_names(event: dict[str, Any]) -> dict[str, Any]:
+    """What a decision says, less where the record lay and when it was judged."""
+    nearest = event["nearest"] and event["nearest"]["sequence"]
+    return {
+        **{name: value for name, value in event.items() if name not in {"id", "time", "source", "nearest"}},
+        "key": event["source"]["key"],
+        "nearest": nearest,
+    }
+
+
+def test_scan_decides_as_the_daemon_does(decided: Deployment, pictures: Path) -> None:
+    """Verdicts, numbers and similarities to the last bit; only ids and times differ. Nothing else is made."""
+    before = {path: path.stat().st_mtime_ns for path in decided.folder.rglob("*")}
+
+    ended = dugs("scan", "-c", decided.config, pictures)
+
+    assert ended.code == 0
+    assert [without_names(event) for event in ended.lines] == [
+        without_names(dict(event)) for event in decided.events()
+    ]
+    assert [event["id"] for event in ended.lines] == [f"files/0/{place}" for place in range(26)]
+    uniques = [event["id"] for event in ended.lines if event["type"] == "unique"]
+    for event in ended.lines:
+        assert event["nearest"] is None or event["nearest"]["id"] == uniques[event["nearest"]["sequence"]]
+    assert {path: path.stat().st_mtime_ns for path in decided.folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("records", [1, 5])
+def test_batches_of_a_scan_change_nothing(decided: Deployment, pictures: Path, records: int) -> None:
+    """A matter of memory alone."""
+    ended = dugs("scan", "-c", decided.config, pictures, "--set", f"input.batch.records={records}")
+
+    assert [without_names(event) for event in ended.lines] == [
+        without_names(dict(event)) for event in decided.events()
+    ]
+
+
+def test_decisions_go_into_the_file_that_is_named(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """Its folder is made, stdout stays empty, and the tally goes to stderr."""
+    output = tmp_path / "new" / "decisions.jsonl"
+
+    ended = dugs("scan", "-c", decided.config, pictures, "-o", output)
+
+    verdicts = Counter(json.loads(line)["type"] for line in output.read_text().splitlines())
+    assert (ended.code, ended.out) == (0, "")
+    assert verdicts.total() == 26
+    assert sorted(ended.err.strip().split(", ")) == sorted(
+        f"{count} {verdict}" for verdict, count in verdicts.items()
+    )
+
+
+def test_file_that_cannot_be_decoded_is_rejected_and_the_rest_is_judged(
+    decided: Deployment, pictures: Path
+) -> None:
+    """Text under a picture's name, and half a picture."""
+    events = dugs("scan", "-c", decided.config, pictures).lines
+
+    rejected = {event["source"]["key"]: event["reason"] for event in events if event["type"] == "rejected"}
+    assert rejected == {"square/90.png": "undecodable", "square/91.png": "undecodable"}
+    assert len(events) == 26
+
+
+def test_files_in_the_folder_itself_have_no_class(decided: Deployment, pictures: Path) -> None:
+    """Where the loss needs a label, that is said of each; with the model's own prediction they are judged."""
+    refused = dugs("scan", "-c", decided.config, pictures / "disc")
+    judged = dugs("scan", "-c", decided.config, pictures / "disc", "--set", "gradient.loss=pseudo")
+
+    assert {event["reason"] for event in refused.lines} == {"label_missing"}
+    assert {event["label_source"] for event in judged.lines} == {"predicted"}
+
+
+@pytest.mark.parametrize("output", ["/proc/none/decisions.jsonl", "/dev/null/decisions.jsonl"])
+def test_output_that_cannot_be_opened_is_a_line_and_no_traceback(
+    decided: Deployment, pictures: Path, output: str
+) -> None:
+    """Exit 1 before anything is judged."""
+    ended = dugs("scan", "-c", decided.config, pictures, "-o", output)
+
+    assert (ended.code, ended.out) == (1, "")
+    assert "/decisions.jsonl" in ended.err or "/none" in ended.err or "/dev/null" in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_model_that_fails_on_every_file_is_a_failure(fresh: Deployment, pictures: Path) -> None:
+    """That is no fault of the files."""
+    fresh.write(model={"factory": "tests.support.models:breaks_on_large", "kwargs": {"limit": 0.0}})
+
+    ended = dugs("scan", "-c", fresh.config, pictures)
+
+    assert ended.code == 1
+    assert "model.factory" in ended.err
+
+
+def test_empty_folder_is_bad_usage(decided: Deployment, tmp_path: Path) -> None:
+    """Exit 2, with what was looked for."""
+    ended = dugs("scan", "-c", decided.config, tmp_path)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ".png" in ended.err

@@ -1,0 +1,171 @@
+"""What holds for every command: help with an example, exit codes, precedence of settings, secrets kept."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from dugs_stream import app, errors
+from tests.support.commands import dugs, every_command, parse, start_dugs
+from tests.support.deployment import Deployment
+from tests.support.waiting import wait_until
+
+COMMANDS = dict(every_command())
+
+
+@pytest.mark.parametrize("words", [(), *COMMANDS])
+def test_help_of_every_command_ends_with_an_example_that_works(words: tuple[str, ...]) -> None:
+    """Exit 0, on stdout; each line of the example is a command line that is understood."""
+    ended = dugs(*words, "--help")
+
+    assert (ended.code, ended.err) == (0, "")
+    _, example = ended.out.split("Example:\n")
+    lines = [line.strip() for line in example.splitlines() if line.strip()]
+    assert lines
+    for line in lines:
+        program, *rest = shlex.split(line.split("|")[0].split(">")[0])
+        assert program == "dugs"
+        parse(rest)
+
+
+@pytest.mark.parametrize("words", list(COMMANDS))
+def test_every_option_that_is_not_told_by_its_name_is_explained(words: tuple[str, ...]) -> None:
+    """A sentence for the command, and one an option."""
+    command = COMMANDS[words]
+
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name not in {"output", "out"}:
+            assert parameter.help, (words, parameter.name)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nosuch",),
+        ("index", "nosuch"),
+        ("run", "--nosuch"),
+        ("tail", "--topic", "other"),
+        ("check", "extra"),
+        (),
+    ],
+)
+def test_bad_usage_is_two(words: tuple[str, ...]) -> None:
+    """What was wrong on stderr, nothing on stdout."""
+    ended = dugs(*words)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("Usage: ")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (errors.ConfigurationError("the file is odd"), 2),
+        (errors.ModelError("the model is odd"), 1),
+        (errors.StateError("the folder is odd"), 1),
+        (errors.ChangelogError("the changelog is odd"), 1),
+        (errors.LogUnavailableError("the broker is odd"), 1),
+        (errors.OutcomeUnknownError("the commit is odd"), 70),
+        (PermissionError(13, "odd"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_what_ends_a_command_becomes_its_exit_code_and_a_line(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int
+) -> None:
+    """0 done, 1 failed or refused, 2 bad configuration, 70 a commit's outcome unknown; never a traceback."""
+
+    def fail(*_arguments: object, **_keywords: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(app, "run_daemon", fail)
+
+    ended = dugs("run", "-c", "/dev/null")
+
+    assert (ended.code, ended.out) == (code, "")
+    (line,) = ended.err.strip().splitlines()
+    assert line == "stopped" if code == 130 else (line.startswith("dugs: ") and "odd" in line)
+
+
+def test_flag_wins_over_environment_wins_over_file(fresh: Deployment, pictures: Path) -> None:
+    """The topic that the records went to says which was in force."""
+    fresh.write(input={"topic": "from.file"})
+    environ = {"DUGS_INPUT__TOPIC": "from.environment"}
+    flag = ("--set", "input.topic=from.flag")
+    limit = ("--limit", "1")
+
+    tallies = [
+        dugs("send", "-c", fresh.config, pictures, *limit).err,
+        dugs("send", "-c", fresh.config, pictures, *limit, environ=environ).err,
+        dugs("send", "-c", fresh.config, pictures, *limit, *flag, environ=environ).err,
+    ]
+
+    assert tallies == [f"sent 1 records to from.{place}\n" for place in ("file", "environment", "flag")]
+
+
+def test_settings_from_anywhere_are_checked_together(tmp_path: Path) -> None:
+    """One problem each in file, environment and flag: all three at once, each with its place."""
+    (tmp_path / "dugs.yaml").write_text("http: {port: x}\n")
+
+    ended = dugs(
+        "check", "-c", tmp_path / "dugs.yaml", "--set", "input.odd=1", environ={"DUGS_STATE__DIRR": "x"}
+    )
+
+    assert ended.code == 2
+    places = [line.split(": ")[1] for line in ended.err.splitlines()]
+    assert set(places) == {
+        f"{tmp_path}/dugs.yaml:1:8 http.port",
+        "environment DUGS_STATE__DIRR",
+        "--set input.odd",
+    }
+
+
+def test_secrets_are_never_printed(fresh: Deployment) -> None:
+    """Not by check, not in the settings that a daemon logs, not when the broker is away, at no level."""
+    environ = {"DUGS_LOG__KAFKA__SASL_PLAIN_PASSWORD": "hunter2"}
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        fresh.write(
+            log={
+                "engine": "kafka",
+                "kafka": {
+                    "bootstrap_servers": [f"127.0.0.1:{nobody.getsockname()[1]}"],
+                    "security_protocol": "SASL_PLAINTEXT",
+                    "sasl_mechanism": "PLAIN",
+                    "sasl_plain_username": "someone",
+                },
+            },
+            logging={"level": "debug"},
+        )
+        checked = dugs("check", "-c", fresh.config, "--deep", environ=environ)
+        printed = fresh.folder / "printed.txt"
+        with printed.open("w") as file, pytest.MonkeyPatch.context() as here:
+            for name, value in environ.items():
+                here.setenv(name, value)
+            process = start_dugs("run", "-c", fresh.config, stdout=file, stderr=file)
+        try:
+            wait_until(lambda: "log.unavailable" in printed.read_text(), 60)
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+        finally:
+            process.kill()
+
+    assert process.returncode == 0
+    assert "sasl_plain_password" in printed.read_text()
+    assert "hunter2" not in printed.read_text() + checked.out + checked.err
+
+
+def test_help_does_not_wait_for_pytorch() -> None:
+    """The command line imports what a command needs when it is called."""
+    script = "import sys, dugs_stream.cli; print(sorted({'torch', 'pydantic', 'kafka'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert found.stdout == "[]\n"

@@ -1,0 +1,95 @@
+"""The command line as its user has it: `dugs(…)` in this process, or as a process of its own.
+
+In this process it is quick, and goes through the same `main`, exit code, stdout and stderr included. Signals,
+pipes and the daemon need a process: `start_dugs`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from dugs_stream import cli
+from tests.support.deployment import ROOT, one_thread
+
+__all__ = ["Ended", "dugs", "every_command", "parse", "start_dugs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[Any]:
+        """What it printed to stdout, each line a JSON document."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def dugs(*arguments: str | Path, answer: str = "", environ: Mapping[str, str] | None = None) -> Ended:
+    """Run a command in this process; `answer` is what its user types, `environ` what is set for it alone."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as here,
+        redirect_stdout(out),
+        redirect_stderr(err),
+        one_thread(),
+    ):
+        here.setattr(sys, "argv", ["dugs", *map(str, arguments)])
+        here.setattr(sys, "path", list(sys.path))
+        here.setattr(sys, "stdin", io.StringIO(answer))
+        for name, value in (environ or {}).items():
+            here.setenv(name, value)
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+    assert isinstance(left.value.code, int)
+    return Ended(left.value.code, out.getvalue(), err.getvalue())
+
+
+def parse(words: Sequence[str]) -> None:
+    """Read the words behind `dugs` as the command line does, without running anything; click.UsageError else."""
+    command: click.Command = cli.dugs
+    context = click.Context(command, info_name="dugs")
+    rest = list(words)
+    while isinstance(command, click.Group):
+        name = rest.pop(0) if rest else ""
+        if name in {"-h", "--help", "--version"}:
+            return
+        found = command.get_command(context, name)
+        if found is None:
+            raise click.UsageError(f"No such command {name!r}.")
+        command, context = found, click.Context(found, context, name)
+    if not {"-h", "--help"} & set(rest):
+        command.make_context(command.name or "", rest, context.parent)
+
+
+def every_command(
+    group: click.Group = cli.dugs, *above: str
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """The words that call each command, groups included, and the command."""
+    for name, command in sorted(group.commands.items()):
+        yield (*above, name), command
+        if isinstance(command, click.Group):
+            yield from every_command(command, *above, name)
+
+
+def start_dugs(*arguments: str | Path, **keywords: Any) -> subprocess.Popen[str]:
+    """Start a command as a process whose stdout and stderr are pipes, unless `keywords` say otherwise."""
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-m", "dugs_stream", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, env=environ, text=True, **{**pipes, **keywords})
