@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import socket
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from tests.support.commands import dugs
 from tests.support.deployment import Deployment
@@ -169,3 +173,41 @@ def test_deep_check_names_files_of_the_state_that_are_damaged(deployment: Deploy
     assert f"damaged: {vectors.name}" in ended.out
     deployment.drain()
     deployment.check()
+
+
+def test_weights_that_are_none_are_named(fresh: Deployment, tmp_path: Path) -> None:
+    """Another model's, text, half a file, a whole pickled module, a pickle that would run code: none gets in."""
+    torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "other.pt")
+    torch.save(nn.Linear(3, 3), tmp_path / "module.pt")
+    (tmp_path / "text.pt").write_text("weights")
+    (tmp_path / "half.pt").write_bytes((tmp_path / "other.pt").read_bytes()[:200])
+    (tmp_path / "text.safetensors").write_text("weights")
+    (tmp_path / "code.pt").write_bytes(pickle.dumps(Touches(str(tmp_path / "touched")), protocol=2))
+    (tmp_path / "folder.pt").mkdir()
+
+    for path in sorted([*tmp_path.glob("*.pt"), *tmp_path.glob("*.safetensors")]):
+        ended = dugs(
+            "check",
+            "-c",
+            fresh.config,
+            "--deep",
+            "--set",
+            f"model.weights={path}",
+            environ={"COLUMNS": "2000"},
+        )
+        failed = [line for line in ended.out.splitlines() if "FAILED" in line]
+        assert ended.code == 1, path
+        assert len(failed) == 1, ended.out
+        assert path.name in failed[0]
+    assert not (tmp_path / "touched").exists()
+
+
+class Touches:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        """What an attacker would write."""
+        return os.mkdir, (self.path,)

@@ -102,7 +102,7 @@ def test_progress_is_a_bar_on_a_terminal(fresh: Deployment, pictures: Path) -> N
         if not piece:
             break
         shown += piece
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     os.close(ours)
 
     assert (process.returncode, out) == (0, "")
@@ -119,7 +119,7 @@ def test_sender_that_is_told_to_stop_leaves_a_whole_log(
     try:
         wait_until(lambda: len(fresh.inputs()) > 30, 60)
         process.send_signal(signal.SIGTERM)
-        out, errors = process.communicate(timeout=30)
+        out, errors = process.communicate(timeout=60)
     finally:
         process.kill()
 

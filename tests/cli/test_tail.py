@@ -87,9 +87,9 @@ def test_follow_goes_on_with_what_comes(deployment: Deployment, pictures: Path, 
         dugs("send", "-c", deployment.config, pictures)
         deployment.drain()
         expected = deployment.events("unique")
-        wait_until(lambda: len(output.read_text().splitlines()) == len(expected), 20)
+        wait_until(lambda: len(output.read_text().splitlines()) == len(expected), 60)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
 
     assert len(expected) > before
     assert [json.loads(line) for line in output.read_text().splitlines()] == expected
@@ -104,7 +104,7 @@ def test_follower_whose_reader_leaves_ends_quietly(decided: Deployment) -> None:
     first = process.stdout.readline()
     process.stdout.close()
 
-    process.wait(20)
+    process.wait(60)
 
     assert json.loads(first)["type"] == "unique"
     assert (process.returncode, process.stderr.read()) == (0, "")
@@ -128,7 +128,7 @@ def test_output_that_cannot_be_written_is_a_failure(decided: Deployment) -> None
     """A full disk behind stdout: exit 1 and one line."""
     with Path("/dev/full").open("w") as full:
         process = start_dugs("tail", "-c", decided.config, stdout=full)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 1
     assert errors == "dugs: the operating system refused: [Errno 28] No space left on device\n"
