@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from tests.support.commands import dugs
 from tests.support.deployment import Deployment
 from tests.support.pictures import CLASSES, folder_of_pictures
 
-BLOCKS = {
+BLOCKS: dict[str, Mapping[str, Any]] = {
     "input": {"codec": {"type": "image", "mode": "L"}, "classes": list(CLASSES)},
     "model": {"factory": "tests.support.image_models:small"},
 }

@@ -1,0 +1,144 @@
+"""The commands on a real broker, from a folder of pictures to events, with a foreign client at both ends."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer, Message, Producer
+from kafka import KafkaAdminClient
+from kafka.admin import NewPartitions
+
+from tests.cli.conftest import BLOCKS
+from tests.support.commands import dugs, start_dugs
+from tests.support.deployment import Deployment
+from tests.support.pictures import CLASSES, draw, png
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def on_kafka(tmp_path: Path, kafka_address: str) -> Deployment:
+    """A deployment with topics of its own on the session's broker."""
+    deployment, unique = Deployment(tmp_path / "kafka", **BLOCKS), uuid.uuid4().hex[:8]
+    deployment.write(
+        log={
+            "engine": "kafka",
+            "kafka": {"bootstrap_servers": [kafka_address], "session_timeout_ms": 3000},
+        },
+        input={"topic": f"samples-{unique}", "group": f"group-{unique}"},
+        output={
+            "topic": f"unique-{unique}",
+            "decisions_topic": f"decisions-{unique}",
+            "dead_letter_topic": f"dead-letter-{unique}",
+            "changelog_topic": f"changelog-{unique}",
+        },
+    )
+    return deployment
+
+
+def read_by_a_foreign_client(address: str, topic: str, count: int) -> list[Message]:
+    """`count` committed messages, and none after them within half a second."""
+    settings = {"bootstrap.servers": address, "group.id": f"foreign-{uuid.uuid4().hex[:8]}"}
+    consumer = Consumer({**settings, "isolation.level": "read_committed", "auto.offset.reset": "earliest"})
+    consumer.subscribe([topic])
+    found: list[Message] = []
+    ends_at = time.monotonic() + 60
+    try:
+        while len(found) < count and time.monotonic() < ends_at:
+            message = consumer.poll(0.2)
+            if message is not None:
+                assert message.error() is None, message.error()
+                found.append(message)
+        assert consumer.poll(0.5) is None
+    finally:
+        consumer.close()
+    return found
+
+
+def run_drained(deployment: Deployment) -> None:
+    """`dugs run --drain`, which must end with 0."""
+    process = start_dugs("run", "--drain", "-c", deployment.config)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def without_names(events: list[dict[str, Any]]) -> list[Any]:
+    """What two engines must agree on, record by record."""
+    return [
+        (event["type"], event["sequence"], event["similarity"], event["source"]["key"]) for event in events
+    ]
+
+
+def test_pictures_become_events_through_the_commands(
+    on_kafka: Deployment, decided: Deployment, pictures: Path, kafka_address: str, tmp_path: Path
+) -> None:
+    """Sent, decided, read: the same decisions as on the embedded log, and what a foreign client sees is the same."""
+    config, topics = on_kafka.config, on_kafka.settings.output
+    sent = dugs("send", "-c", config, pictures)
+    run_drained(on_kafka)
+    tailed = dugs("tail", "-c", config)
+    exported = dugs("index", "export", "-c", config, "-o", tmp_path / "out")
+
+    assert (sent.code, sent.err) == (0, f"sent 26 records to {on_kafka.settings.input.topic}\n")
+    assert (tailed.code, tailed.err, exported.code) == (0, "", 0)
+    assert without_names(dugs("tail", "-c", config, "--topic", "decisions").lines) == without_names(
+        [dict(event) for event in decided.events()]
+    )
+    assert [event["sequence"] for event in tailed.lines] == list(range(len(tailed.lines)))
+    assert len(np.load(tmp_path / "out" / "vectors.npy")) == len(tailed.lines)
+    assert dugs("index", "verify", "-c", config).code == 0
+    for message, event in zip(
+        read_by_a_foreign_client(kafka_address, topics.topic, len(tailed.lines)), tailed.lines, strict=True
+    ):
+        headers = dict(message.headers() or [])
+        assert json.loads(message.value() or b"") == event
+        assert message.key() == event["source"]["key"].encode()
+        assert (headers["ce_id"], headers["ce_type"]) == (event["id"].encode(), b"dugs.unique")
+        assert (headers["ce_specversion"], headers["content-type"]) == (b"1.0", b"application/json")
+        assert headers["ce_source"] == f"/dugs-stream/{event['source']['topic']}".encode()
+
+
+def test_foreign_producer_on_a_topic_that_grows_is_heard_in_full(
+    on_kafka: Deployment, kafka_address: str
+) -> None:
+    """Records of confluent-kafka; partitions that the topic was given between two runs are read from their beginning."""
+    on_kafka.prepare()
+    topic = on_kafka.settings.input.topic
+    produce(kafka_address, topic, partition=0, first=0)
+    run_drained(on_kafka)
+    before = on_kafka.events()
+    admin = KafkaAdminClient(bootstrap_servers=kafka_address)
+    admin.create_partitions({topic: NewPartitions(total_count=3)})
+    admin.close()
+    for partition in (1, 2, 0):
+        produce(kafka_address, topic, partition=partition, first=10 * (partition + 1))
+
+    run_drained(on_kafka)
+
+    events = on_kafka.events()
+    assert events[: len(before)] == before
+    assert len(before) == 6
+    places = sorted((event["source"]["partition"], event["source"]["offset"]) for event in events)
+    assert places == [(0, offset) for offset in range(12)] + [
+        (part, offset) for part in (1, 2) for offset in range(6)
+    ]
+    on_kafka.check()
+    uniques = on_kafka.events("unique")
+    found = read_by_a_foreign_client(kafka_address, on_kafka.settings.output.topic, len(uniques))
+    assert [json.loads(message.value() or b"") for message in found] == uniques
+
+
+def produce(address: str, topic: str, *, partition: int, first: int) -> None:
+    """Six pictures by a client that is not ours, the label as a class number, without a key."""
+    producer = Producer({"bootstrap.servers": address})
+    for number in range(first, first + 6):
+        value = png(draw(CLASSES[number % 3], number))
+        headers: list[Any] = [("label", str(number % 3).encode()), ("trace", None)]
+        producer.produce(topic, value=value, partition=partition, headers=headers)
+    assert producer.flush(60) == 0
