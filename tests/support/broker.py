@@ -96,6 +96,7 @@ class Broker:
         self.port = _free_port()
         self._controller_port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._heir: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -125,11 +126,16 @@ class Broker:
                 cwd=self.folder,
                 start_new_session=True,  # a Ctrl-C in the terminal must not reach it before its clients end
             )
+        self._heir = _ends_with_this_process(self._process.pid)
         self._wait_until_ready()
         return self
 
     def kill(self) -> None:
         """End it as a power cut would."""
+        if self._heir is not None:
+            self._heir.kill()
+            self._heir.communicate()
+            self._heir = None
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(KILL_SECONDS)
@@ -176,6 +182,17 @@ def running_broker() -> Iterator[Broker]:
             yield broker.start()
         finally:
             broker.kill()  # its data goes too, and a graceful end takes up to twelve seconds
+
+
+def _ends_with_this_process(pid: int) -> subprocess.Popen[bytes]:
+    """A watcher that ends `pid` when this process dies without doing it: its input is ours, and ends with us."""
+    return subprocess.Popen(
+        [_tool("sh"), "-c", f"cat > /dev/null; kill -9 {pid} 2> /dev/null"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,  # a reader of our own output must not wait for this one
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _initialise_a_transaction(address: str) -> None:
