@@ -325,9 +325,9 @@ def reset(settings: Settings, *, yes: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def adopt_offsets(settings: Settings, *, yes: bool) -> None:
     """Accept the group's offsets over the changelog's. Records in between are skipped, or decided again."""
-    from dugs_stream import app
+    from dugs_stream import tasks
 
     if not yes:
         click.confirm(f"Go on from where group {settings.input.group!r} stands now?", abort=True, err=True)
-    app.adopt_offsets(settings)
+    tasks.adopt_offsets(settings)
     click.echo("The group's offsets are in the changelog now; start the daemon again.", err=True)

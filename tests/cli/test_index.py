@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dugs_stream.errors import ChangelogError
 from dugs_stream.inspection import replayed
 from dugs_stream.log.port import Message
 from dugs_stream.state.folder import StateFolder
-from tests.support.commands import dugs
+from tests.support.commands import dugs, start_dugs
 from tests.support.deployment import Deployment
 
 
@@ -179,3 +181,30 @@ def test_reset_loses_no_decision(deployment: Deployment, options: tuple[str, ...
     deployment.drain()
     assert deployment.events() == before
     deployment.check()
+
+
+def test_adopted_offsets_count_from_then_on(deployment: Deployment) -> None:
+    """Where the group's offsets were moved, the daemon refuses and names the command; that makes one commit and ends."""
+    before = deployment.events()
+    with sqlite3.connect(deployment.folder / "log.db") as log:
+        log.execute("UPDATE offsets SET next_offset = 20")
+    log.close()
+    with pytest.raises(ChangelogError, match="dugs index adopt-offsets"):
+        deployment.drain()
+    process = start_dugs("index", "adopt-offsets", "--yes", "-c", deployment.config)
+    out, errors = process.communicate(timeout=60)
+
+    assert (process.returncode, out) == (0, ""), errors
+    deployment.drain()
+    events = deployment.events()
+    assert events[: len(before)] == before
+    assert [event["source"]["offset"] for event in events[len(before) :]] == [20, 21, 22, 23, 24, 25]
+    assert dugs("index", "verify", "-c", deployment.config).code == 0
+
+
+def test_offsets_are_not_adopted_without_a_yes(decided: Deployment) -> None:
+    """The question names the group."""
+    ended = dugs("index", "adopt-offsets", "-c", decided.config, answer="n\n")
+
+    assert ended.code != 0
+    assert "group 'dugs'" in ended.err

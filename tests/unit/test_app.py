@@ -1,0 +1,187 @@
+"""Where settings become objects: each setting reaches what it is for, and names what it asks for in vain."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dugs_stream import app
+from dugs_stream.config import Settings
+from dugs_stream.errors import ConfigurationError, ModelError
+from dugs_stream.log.embedded import EmbeddedLog
+from dugs_stream.log.embedded_reader import EmbeddedReader
+from dugs_stream.log.kafka import KafkaLog
+from dugs_stream.log.kafka_reader import KafkaReader
+from tests.support.deployment import Deployment
+
+
+def settings_of(folder: Path, **blocks: dict[str, Any]) -> Settings:
+    """The settings of a small deployment in `folder`."""
+    return Deployment(folder, **blocks).settings
+
+
+def probe_loss(outputs: torch.Tensor, _labels: torch.Tensor | None) -> torch.Tensor:
+    """A user's loss that needs no labels, named in settings."""
+    return outputs.square().sum(1)
+
+
+def test_topics_are_those_that_are_named(tmp_path: Path) -> None:
+    """Each by its own key, the group too."""
+    names = app.topic_names(
+        settings_of(
+            tmp_path,
+            input={"topic": "in", "group": "us"},
+            output={
+                "topic": "out",
+                "decisions_topic": None,
+                "dead_letter_topic": "dead",
+                "changelog_topic": "log",
+            },
+        )
+    )
+
+    assert (names.input, names.group, names.unique, names.changelog, names.dead_letter, names.decisions) == (
+        "in", "us", "out", "log", "dead", None,
+    )  # fmt: skip
+
+
+def test_engine_of_the_log_is_the_one_that_is_named(tmp_path: Path) -> None:
+    """Log and reader of one kind; nothing is reached or made before it is used."""
+    embedded = settings_of(tmp_path)
+    kafka = settings_of(tmp_path, log={"engine": "kafka", "kafka": {"bootstrap_servers": ["127.0.0.1:1"]}})
+
+    assert isinstance(app.open_log(embedded), EmbeddedLog)
+    assert isinstance(app.open_reader(embedded), EmbeddedReader)
+    assert isinstance(app.open_log(kafka), KafkaLog)
+    assert isinstance(app.open_reader(kafka), KafkaReader)
+
+    assert not (tmp_path / "log.db").exists()
+
+
+def test_settings_of_gradient_and_selection_reach_the_deduplicator(tmp_path: Path) -> None:
+    """Each under its own name."""
+    engine = app.build_engine(
+        settings_of(
+            tmp_path,
+            gradient={"layers": {"names": ["2"]}, "dimension": 48, "tile": 3, "seed": 7, "loss": "pseudo"},
+            selection={"threshold": 0.7, "min_gradient_norm": 0.25, "explain": "bound"},
+        )
+    )
+
+    deduplicator = engine.judge.deduplicator
+    assert [layer.name for layer in deduplicator.chosen_layers] == ["2"]
+    assert (deduplicator.dimension, deduplicator.tile, deduplicator.threshold) == (48, 3, 0.7)
+    assert (deduplicator.seed, deduplicator.min_gradient_norm, deduplicator.explain) == (7, 0.25, "bound")
+    assert deduplicator.loss.predicts_labels
+    assert deduplicator.classes == 4
+
+
+def test_loss_of_the_users_own_is_imported(tmp_path: Path) -> None:
+    """By package.module:function; the logits then need not be classes."""
+    engine = app.build_engine(settings_of(tmp_path, gradient={"loss": "tests.unit.test_app:probe_loss"}))
+
+    assert engine.judge.deduplicator.is_probed
+    assert engine.judge.deduplicator.classes is None
+
+
+@pytest.mark.parametrize("loss", ["tests.unit.test_app:none", "nosuch.module:loss"])
+def test_loss_that_is_not_there_is_a_configuration_error(tmp_path: Path, loss: str) -> None:
+    """With the key that names it."""
+    with pytest.raises(ConfigurationError, match=r"gradient\.loss"):
+        app.build_engine(settings_of(tmp_path, gradient={"loss": loss}))
+
+
+def test_model_of_unknown_shape_waits_for_its_first_record(tmp_path: Path) -> None:
+    """With model.input_shape it is looked at before anything is read."""
+    blocks: dict[str, Any] = {"model": {"factory": "tests.support.models:breaks_on_large"}}
+
+    later = app.build_engine(settings_of(tmp_path / "later", **blocks))
+    blocks["model"]["input_shape"] = [16]
+    now = app.build_engine(settings_of(tmp_path / "now", **blocks))
+
+    assert not later.judge.deduplicator.is_probed
+    assert now.judge.deduplicator.is_probed
+
+
+def test_model_that_cannot_be_probed_is_a_model_error(tmp_path: Path) -> None:
+    """A shape that the model cannot take is found at the start."""
+    with pytest.raises(ModelError):
+        app.build_engine(settings_of(tmp_path, model={"input_shape": [17]}))
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "seed": {"gradient": {"seed": 1}},
+    "dimension": {"gradient": {"dimension": 128}},
+    "layers": {"gradient": {"layers": {"last": 1}}},
+    "loss": {"gradient": {"loss": "pseudo"}},
+    "kwargs": {"model": {"kwargs": {"classes": 5}}},
+    "codec": {"input": {"codec": {"type": "json"}}},
+    "classes": {"input": {"classes": ["a", "b", "c", "d"]}},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_whatever_changes_a_vector_changes_the_fingerprint(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Cosines across two fingerprints mean nothing."""
+    before = app.build_engine(settings_of(tmp_path / "before")).identity
+    after = app.build_engine(settings_of(tmp_path / "after", **change)).identity
+
+    assert before.fingerprint != after.fingerprint
+    assert after.fingerprint.startswith("sha256:")
+
+
+def test_weights_change_the_fingerprint_and_their_path_does_not(tmp_path: Path) -> None:
+    """The same weights from two files are one model; others are another."""
+    torch.manual_seed(1)
+    trained = nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4))
+    for name in ("one.pt", "two.pt"):
+        torch.save(trained.state_dict(), tmp_path / name)
+    identities = [
+        app.build_engine(settings_of(tmp_path / str(place), model={"weights": weights})).identity
+        for place, weights in enumerate([str(tmp_path / "one.pt"), str(tmp_path / "two.pt"), None])
+    ]
+
+    assert identities[0] == identities[1]
+    assert identities[0] != identities[2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"selection": {"threshold": 0.9, "min_gradient_norm": 1.0, "explain": "bound"}},
+        {"gradient": {"tile": 4}},
+        {"input": {"topic": "other", "group": "other", "label": "key"}},
+        {"state": {"dir": "elsewhere"}},
+    ],
+)
+def test_what_changes_no_vector_leaves_the_fingerprint(tmp_path: Path, change: dict[str, Any]) -> None:
+    """A threshold may change between two runs of one list of uniques."""
+    before = app.build_engine(settings_of(tmp_path / "before")).identity
+
+    assert app.build_engine(settings_of(tmp_path / "after", **change)).identity == before
+
+
+def test_port_that_is_taken_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    """A second daemon learns so at once, and leaves no trace."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        settings = settings_of(
+            tmp_path, http={"port": port}, model={"factory": "tests.support.odd_models:breaks"}
+        )
+
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}"), app.daemon_beside(settings):
+            pass
+
+    assert not (tmp_path / "state").exists()
+
+
+def test_uniques_page_is_empty_until_there_is_a_state() -> None:
+    """The port answers while the model still loads."""
+    assert app.UniquesSource()(0, 100) == (0, [])
