@@ -96,11 +96,11 @@ def mistakes(model: nn.Module, inputs: Tensor) -> None:
     Deduplicator(model, layers=1.5)  # type: ignore[arg-type]  # a number of layers, or globs
     Deduplicator(model, loss=3)  # type: ignore[arg-type]  # a name or a function
     Deduplicator(model, loss=len)  # type: ignore[arg-type]  # takes outputs and labels, gives a tensor
-    Deduplicator(model, treshold=0.3)  # type: ignore[call-arg]  # misspelt
+    Deduplicator(model, tau=0.3)  # type: ignore[call-arg]  # its name is threshold
     Deduplicator(model, explain="best")  # type: ignore[arg-type]  # nearest or bound
     Deduplicator("alexnet")  # type: ignore[arg-type]  # a module, not its name
     dedup = Deduplicator(model)
-    print(dedup.offer(inputs)[0].similarty)  # type: ignore[attr-defined]  # misspelt
+    print(dedup.offer(inputs)[0].likeness)  # type: ignore[attr-defined]  # there is no such fact
     dedup.offer(inputs)[0].verdict = Verdict.UNIQUE  # type: ignore[misc]  # a decision is final
     dedup.decide(inputs)  # type: ignore[arg-type]  # the projection, not the samples
     dedup.vectors = np.zeros((1, 2), np.float32)  # type: ignore[misc]  # is read, not set
