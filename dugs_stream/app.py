@@ -22,6 +22,7 @@ from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.core.hashing import MAP_VERSION
 from dugs_stream.core.losses import LossFunction
 from dugs_stream.daemon import Daemon, Step
+from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.importing import import_string
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.decoder import build_decoder
@@ -155,6 +156,7 @@ def _example(shape: Sequence[int], settings: Settings) -> torch.Tensor:
 
 
 def _build_deduplicator(settings: Settings, model: LoadedModel) -> Deduplicator:
+    _require_device(settings.gradient.device)
     layers = settings.gradient.layers
     loss: str | LossFunction = settings.gradient.loss
     if ":" in settings.gradient.loss:
@@ -171,6 +173,20 @@ def _build_deduplicator(settings: Settings, model: LoadedModel) -> Deduplicator:
         min_gradient_norm=settings.selection.min_gradient_norm,
         explain=settings.selection.explain,
     )
+
+
+def _require_device(device: str) -> None:
+    """Say it here: PyTorch says it late, and in the words of its own source code."""
+    if not device.startswith("cuda"):
+        return
+    wanted, there = int(device.partition(":")[2] or 0), torch.cuda.device_count()
+    if wanted >= there:
+        problem = Problem(
+            "gradient.device",
+            f"{device!r} is not there: PyTorch finds {there} GPU(s).",
+            "Choose auto or cpu, or install the driver and the PyTorch build that go with the GPU.",
+        )
+        raise ConfigurationError([problem])
 
 
 def _identify(settings: Settings, model: LoadedModel, classes: Sequence[str] | None) -> ModelIdentity:

@@ -99,6 +99,10 @@ def _bind(host: str, port: int) -> socket.socket:
     """Take the port now, so that a second daemon on it learns so before it does anything else."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        problem = Problem("http.host", f"{host!r} is no address of this machine: {error.strerror}.")
+        raise ConfigurationError([problem]) from error
+    try:
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -185,3 +185,12 @@ def test_port_that_is_taken_is_refused_before_the_model_is_loaded(tmp_path: Path
 def test_uniques_page_is_empty_until_there_is_a_state() -> None:
     """The port answers while the model still loads."""
     assert app.UniquesSource()(0, 100) == (0, [])
+
+
+@pytest.mark.parametrize("device", ["cuda:99", pytest.param("cuda", id="cuda without a GPU")])
+def test_gpu_that_is_not_there_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that names the key and the way out, before any model is moved."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+
+    with pytest.raises(ConfigurationError, match=r"gradient\.device: .* PyTorch finds 0 GPU"):
+        app.build_engine(Settings.model_validate({"gradient": {"device": device}}))
