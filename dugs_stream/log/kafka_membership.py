@@ -22,13 +22,14 @@ from dugs_stream.errors import LogError, OwnershipLostError
 from dugs_stream.log.kafka_assignor import SingleOwnerAssignor
 from dugs_stream.log.kafka_client import REQUEST_SECONDS, open_consumer, reach_a_broker
 from dugs_stream.log.kafka_errors import translated, translating
+from dugs_stream.log.kafka_group import committed_by
 from dugs_stream.log.port import Polled
 from dugs_stream.records import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dugs_stream.log.port import BatchLimits, Stop
+    from dugs_stream.log.port import BatchLimits, Stop, WhileWaiting
     from dugs_stream.log.settings import KafkaSettings
 
 __all__ = ["GroupMembership", "Membership", "sample_of"]
@@ -36,10 +37,13 @@ __all__ = ["GroupMembership", "Membership", "sample_of"]
 _logger = logging.getLogger(__name__)
 
 # Computing one micro-batch, or replaying a changelog, must end before the group gives the input to somebody
-# else: ten minutes are a hundred times a usual batch and still end a stuck process's reign.
-MAX_POLL_INTERVAL_MS = 600_000
-# Three heartbeats a session, the usual share: two may be lost.
+# else. Five minutes are ten times what the daemon lets a micro-batch take (pacing), and end a stuck reign.
+MAX_POLL_INTERVAL_MS = 300_000
+# Three heartbeats a session, the usual share: two may be lost …
 HEARTBEATS_A_SESSION = 3
+# … and one a second at least: by its next heartbeat a standby learns that the owner's session is over, and it
+# has promised to take over within two seconds of that.
+SLOWEST_HEARTBEAT_MS = 1_000
 # `acquire` asks `stop` between polls of this length; the port promises at least twice a second.
 _LOOK_EVERY_MS = 200
 # Leaving the group is one request; the broker would notice the silence anyway after the session.
@@ -92,7 +96,7 @@ class GroupMembership:
 
     # -- owning ------------------------------------------------------------------------------------------
 
-    def wait_for_ownership(self, stop: Stop) -> Membership | None:
+    def wait_for_ownership(self, stop: Stop, while_waiting: WhileWaiting) -> Membership | None:
         """Take part in the group until it gives this process the input anew; None when `stop` said so.
 
         "Anew": in an assignment newer than the one that the last error made void. So a process that only
@@ -112,6 +116,8 @@ class GroupMembership:
                 if time.monotonic() - asked_at > REQUEST_SECONDS:
                     reach_a_broker(self._settings)
                     asked_at = time.monotonic()
+                if owned is None:
+                    while_waiting()
             except Exception:
                 self.rejoin()
                 raise
@@ -157,7 +163,7 @@ class GroupMembership:
             group_instance_id=None,
             partition_assignment_strategy=[SingleOwnerAssignor()],
             session_timeout_ms=session_ms,
-            heartbeat_interval_ms=session_ms // HEARTBEATS_A_SESSION,
+            heartbeat_interval_ms=min(session_ms // HEARTBEATS_A_SESSION, SLOWEST_HEARTBEAT_MS),
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             fetch_max_bytes=_FETCH_BYTES,
         )
@@ -209,14 +215,8 @@ class GroupMembership:
     def committed(self) -> dict[int, int]:
         """The group's committed offset of every owned partition that has one."""
         owned = self._require()
-        offsets: dict[int, int] = {}
         with self._rejoin_on_error(f"asking for the committed offsets of group {self._group!r}"):
-            for partition in sorted(owned.partitions):
-                place = TopicPartition(self._topic, partition)
-                offset = self._consumer.committed(place, timeout_ms=int(REQUEST_SECONDS * 1000))
-                if offset is not None and offset >= 0:
-                    offsets[partition] = int(offset)
-        return offsets
+            return committed_by(self._consumer, self._topic, sorted(owned.partitions))
 
     def seek(self, next_offsets: Mapping[int, int]) -> None:
         """Set the position of every owned partition, in the calling thread.
