@@ -18,7 +18,7 @@ from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import MemberState
 
-from dugs_stream.errors import LogError, OwnershipLostError
+from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.kafka_assignor import SingleOwnerAssignor
 from dugs_stream.log.kafka_client import REQUEST_SECONDS, open_consumer, reach_a_broker
 from dugs_stream.log.kafka_errors import translated, translating
@@ -48,8 +48,12 @@ SLOWEST_HEARTBEAT_MS = 1_000
 _LOOK_EVERY_MS = 200
 # Leaving the group is one request; the broker would notice the silence anyway after the session.
 _LEAVE_MS = 3_000
-# Fetched at once from one broker; bounds what the client holds beside the micro-batch.
+# Fetched at once from one broker. What the client holds beside the micro-batch is bounded by what it fetches
+# ahead: a partition is not fetched while its data is buffered, so one response a partition, as compressed as it was
+# sent, of 4 MiB (kafka_client) or of one producer's batch where that is larger.
 _FETCH_BYTES = 64 * 1024 * 1024
+# Records asked for while it is not known how large they are.
+_FIRST_RECORDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class GroupMembership:
         self._owned: Membership | None = None
         self._expected: dict[int, int] = {}
         self._pending: deque[Sample] = deque()
+        self._largest_bytes = 0
 
     # -- owning ------------------------------------------------------------------------------------------
 
@@ -270,7 +275,7 @@ class GroupMembership:
             # Even a full batch looks once: the client needs to be polled to stay in the group, and to hear
             # that it is not in it any more.
             wait_ms = 0 if is_full else int(remaining_ms)
-            self._fetch(wait_ms, 1 if is_full else limits.records - len(batch))
+            self._fetch(wait_ms, 1 if is_full else self._room(len(batch), size, limits))
             is_first_look = False
         self._assert_still_owner()
         return _polled(batch, owned)
@@ -285,11 +290,21 @@ class GroupMembership:
             size = next_size
         return size, len(batch) >= limits.records or size >= limits.bytes
 
+    def _room(self, records: int, size: int, limits: BatchLimits) -> int:
+        """How many records to ask the client for: those that fit if they are as large as the largest of the last ones.
+
+        The client unpacks what it is asked for: 256 records of 5 MB would be 1.3 GB beside a batch of 64 MiB.
+        """
+        if self._largest_bytes == 0:
+            return max(1, min(_FIRST_RECORDS, limits.records - records))
+        return max(1, min(limits.records - records, (limits.bytes - size) // self._largest_bytes))
+
     def _fetch(self, wait_ms: int, at_most: int) -> None:
         """One poll of the client into the pending samples, each held against the offset it may not be below."""
         with self._rejoin_on_error(f"polling {self._topic}"):
             fetched = self._consumer.poll(timeout_ms=wait_ms, max_records=at_most)
         self._assert_still_owner()
+        largest = 0
         for place in sorted(fetched, key=lambda place: int(place.partition)):
             for record in fetched[place]:
                 expected = self._expected[place.partition]
@@ -301,6 +316,8 @@ class GroupMembership:
                     )
                 self._expected[place.partition] = record.offset + 1
                 self._pending.append(sample_of(record))
+                largest = max(largest, _size(self._pending[-1]))
+        self._largest_bytes = largest or self._largest_bytes
 
     def _require(self) -> Membership:
         if self._owned is None:
@@ -333,9 +350,9 @@ class _RejoinOnError:
             return
         self._membership.rejoin()
         if isinstance(error, OffsetOutOfRangeError):
-            raise LogError(
+            raise OwnershipLostError(
                 f"While {self._doing}: {error}. The records at that offset are gone from the input, by its "
-                "retention or because the topic was made anew. Start again: recovery says what is missing."
+                "retention or because the topic was made anew; recovery says what is missing and goes on, or refuses."
             ) from error
         if isinstance(error, KafkaError):
             raise translated(error, self._doing) from error
