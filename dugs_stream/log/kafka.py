@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dugs_stream.errors import ConfigurationError, OwnershipLostError, Problem
+from dugs_stream.log import kafka_membership
 from dugs_stream.log.kafka_changelog import (
     bounds,
     committed_records,
@@ -23,7 +24,7 @@ from dugs_stream.log.kafka_changelog import (
     require_settled,
 )
 from dugs_stream.log.kafka_group import committed_offsets
-from dugs_stream.log.kafka_membership import MAX_POLL_INTERVAL_MS, GroupMembership, Membership
+from dugs_stream.log.kafka_membership import GroupMembership, Membership
 from dugs_stream.log.kafka_reader import KafkaReader
 from dugs_stream.log.kafka_topics import TopicFacts, describe_topics, prepare_topics
 from dugs_stream.log.kafka_transaction import KafkaTransaction, close_producer, open_fencing_producer
@@ -73,7 +74,7 @@ class KafkaLog:
     @property
     def longest_pause_seconds(self) -> float:
         """See port.Log."""
-        return MAX_POLL_INTERVAL_MS / 1000
+        return kafka_membership.MAX_POLL_INTERVAL_MS / 1000
 
     def acquire(self, stop: Stop, while_waiting: WhileWaiting = do_nothing) -> Ownership | None:
         """See port.Log. Fences only after the group has made this process the owner anew."""

@@ -52,8 +52,9 @@ _LEAVE_MS = 3_000
 # ahead: a partition is not fetched while its data is buffered, so one response a partition, as compressed as it was
 # sent, of 4 MiB (kafka_client) or of one producer's batch where that is larger.
 _FETCH_BYTES = 64 * 1024 * 1024
-# Records asked for while it is not known how large they are.
-_FIRST_RECORDS = 16
+# Records asked for at once: should all of them be far larger than those before, and so compressed that one response
+# holds them, they are what is held beyond the micro-batch's bytes. Thirty-two cost a batch of 256 eight calls.
+_ASKED_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,13 +292,13 @@ class GroupMembership:
         return size, len(batch) >= limits.records or size >= limits.bytes
 
     def _room(self, records: int, size: int, limits: BatchLimits) -> int:
-        """How many records to ask the client for: those that fit if they are as large as the largest of the last ones.
+        """How many records to ask the client for: those that fit if they are as large as the largest of late.
 
         The client unpacks what it is asked for: 256 records of 5 MB would be 1.3 GB beside a batch of 64 MiB.
+        The first is asked for alone, since nothing is known of its size.
         """
-        if self._largest_bytes == 0:
-            return max(1, min(_FIRST_RECORDS, limits.records - records))
-        return max(1, min(limits.records - records, (limits.bytes - size) // self._largest_bytes))
+        fitting = (limits.bytes - size) // self._largest_bytes if self._largest_bytes else 1
+        return max(1, min(limits.records - records, fitting, _ASKED_AT_ONCE))
 
     def _fetch(self, wait_ms: int, at_most: int) -> None:
         """One poll of the client into the pending samples, each held against the offset it may not be below."""
@@ -317,7 +318,8 @@ class GroupMembership:
                 self._expected[place.partition] = record.offset + 1
                 self._pending.append(sample_of(record))
                 largest = max(largest, _size(self._pending[-1]))
-        self._largest_bytes = largest or self._largest_bytes
+        if largest:  # large ones are remembered for a while: they come again among small ones
+            self._largest_bytes = max(largest, self._largest_bytes // 2)
 
     def _require(self) -> Membership:
         if self._owned is None:

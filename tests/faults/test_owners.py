@@ -227,10 +227,10 @@ def recovered(daemon: Daemon) -> float:
 def test_batch_that_outlives_its_membership_is_given_up_and_decided_in_smaller_ones(
     make_deployment: MakeDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two seconds without a poll lose the input; tiles that take half a second each are taken fewer at a time."""
+    """Two seconds without a poll lose the input; 120 records that take five are taken fewer at a time."""
     monkeypatch.setattr(kafka_membership, "MAX_POLL_INTERVAL_MS", 2_000)
     deployment = make_deployment(
-        model={"factory": "tests.support.models:slow", "kwargs": {"seconds": 0.15}},
+        model={"factory": "tests.support.models:slow", "kwargs": {"seconds": 0.3}},
         input={"codec": "npy", "batch": {"records": 256, "wait_ms": 50}},
     )
     deployment.send(npy_messages(120))
@@ -238,4 +238,5 @@ def test_batch_that_outlives_its_membership_is_given_up_and_decided_in_smaller_o
         daemon._pacing._in_time = lambda: 256  # type: ignore[method-assign]  # as if nothing had been measured
         wait_until(lambda: sum(daemon.next_offsets.values()) == 120, 120, "all records decided")
         assert recovered(daemon) >= 1
+        assert sample_of(daemon, "dugs_batch_limit_records") < 120
     deployment.check()
