@@ -10,14 +10,23 @@ bench.check()
 from __future__ import annotations
 
 import hashlib
+import json
 import random
+import signal
+import sqlite3
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kafka import KafkaAdminClient
+from kafka.admin import MemberToRemove
 from numpy.typing import NDArray
 
 from dugs_stream.app import build_engine
@@ -25,6 +34,7 @@ from dugs_stream.log.port import Message
 from dugs_stream.records import Sample, Verdict
 from tests.support.deployment import Deployment, as_npy, npy_message, one_thread
 from tests.support.fault_broker import FaultBroker
+from tests.support.fault_kafka import KafkaHands
 from tests.support.fault_oracle import Expected, Names, check_deployment, check_state_folder
 from tests.support.fork_server import ForkServer, Life, LivingDaemon
 from tests.support.models import WIDTH
@@ -50,6 +60,7 @@ class Grounds:
     broker: FaultBroker | None = None
     proxy: Proxy | None = None
     vectors: dict[str, NDArray[np.float32] | None] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def mixed_records(generator: random.Random, start: int, count: int) -> list[Message]:
@@ -98,9 +109,13 @@ class Bench:
         self.expected_lost: frozenset[str] = frozenset()
         self.thresholds: tuple[float, ...] = (0.5,)
         self.is_compacted = False
+        self.rounds = 1
+        self.counts: Counter[str] = Counter()
         self.lives = 0
+        self._daemons: list[LivingDaemon] = []
         self.fed = 0
         self._remembered: dict[str, Record] = {}
+        self._remembered_changelog: list[Record] = []
         unique = uuid.uuid4().hex[:8]
         self.group = f"group-{unique}"
         self.names = Names(
@@ -158,6 +173,17 @@ class Bench:
         assert self.grounds.proxy is not None
         return self.grounds.proxy
 
+    @cached_property
+    def kafka(self) -> KafkaHands:
+        """Hands of a stranger on the cluster."""
+        return KafkaHands(self.broker.address, self.group)
+
+    def second_config(self) -> str:
+        """The configuration of a second instance: everything alike but its state folder."""
+        second = self.folder / "second.yaml"
+        second.write_text(self.deployment.config.read_text().replace(str(self.state), f"{self.state}-second"))
+        return str(second)
+
     def feed(self, count: int) -> None:
         """Put the next records onto the input, poison among them."""
         self.deployment.send(mixed_records(self.random, self.fed, count))
@@ -169,7 +195,15 @@ class Bench:
         """A daemon begins to live; see `Life` for what may befall it."""
         self.lives += 1
         log = self.folder / f"life-{self.lives:04d}.txt"
-        return self.grounds.server.start(Life(config=str(self.deployment.config), log=str(log), **life))
+        life = {"config": str(self.deployment.config), "log": str(log), **life}
+        daemon = self.grounds.server.start(Life(**life))
+        self._daemons.append(daemon)
+        return daemon
+
+    def end_lives(self) -> None:
+        """Kill what still lives; the last word of a fault that failed."""
+        for daemon in self._daemons:
+            daemon.kill()
 
     def drain(self, **life: Any) -> LivingDaemon:
         """A daemon that is left alone decides what there is, and ends well."""
@@ -195,6 +229,61 @@ class Bench:
         assert reached.exists(), daemon.output[-3000:]
         return daemon, gate.touch
 
+    def finish(
+        self, daemon: LivingDaemon, *, ends_with: Sequence[int] = (0, 70), then_drain: bool = True
+    ) -> None:
+        """Let a daemon decide what there is and stop it; one that left by itself (70) has a successor."""
+        wait_until(lambda: not daemon.is_alive or self._is_all_decided(), DRAINED_SECONDS, daemon.life.log)
+        daemon.signal(signal.SIGTERM)
+        status = daemon.wait(DRAINED_SECONDS)
+        assert status in ends_with, f"ended with {status}:\n{daemon.output[-3000:]}"
+        if then_drain:
+            self.drain()
+
+    def _is_all_decided(self) -> bool:
+        seen = self.look()
+        return dict(seen.committed) == dict(seen.ends)
+
+    def decided_records(self) -> list[Record]:
+        """The input records that are decided, as far as they are known."""
+        names = {json.loads(r.value or b"{}")["id"] for r in self.look().records[self.names.decisions]}
+        return [record for name, record in self._remembered.items() if name in names]
+
+    def count(self, what: str) -> None:
+        """Note what a round was, for the table."""
+        self.counts[what] += 1
+
+    # -- what somebody else does -----------------------------------------------------------------------
+
+    def forget_offsets(self) -> None:
+        """The group's offsets are gone, as if they had expired."""
+        if self.engine == "kafka":
+            self.kafka.forget_offsets()
+        else:
+            self._alter("DELETE FROM offsets")
+
+    def move_offset(self, offset: int) -> None:
+        """Somebody sets the group's offset of partition 0."""
+        if self.engine == "kafka":
+            self.kafka.move_offset(self.names.input, offset)
+        else:
+            self._alter("UPDATE offsets SET next_offset = ?", offset)
+
+    def _alter(self, statement: str, *values: int) -> None:
+        with closing(sqlite3.connect(self.folder / "log.db", isolation_level=None)) as connection:
+            connection.execute(statement, values)
+
+    def depose(self) -> None:
+        """Put every member out of the group."""
+        admin = KafkaAdminClient(bootstrap_servers=self.broker.address)
+        try:
+            group = admin.describe_groups([self.group])[self.group]
+            members = [MemberToRemove(member_id=member["member_id"]) for member in group["members"]]
+            if members:
+                admin.remove_group_members(self.group, members)
+        finally:
+            admin.close()
+
     def wait_until_decided(self, count: int, seconds: float = DRAINED_SECONDS) -> None:
         """Until so many decisions are committed."""
         wait_until(lambda: len(self.look().records[self.names.decisions]) >= count, seconds)
@@ -211,9 +300,13 @@ class Bench:
         """Keep what lies on the input now, since it is about to be deleted."""
         self._remembered |= {record.id: record for record in self.look().records[self.names.input]}
 
+    def remember_changelog(self) -> None:
+        """Keep what lies on the changelog now, since it is about to be deleted."""
+        self._remembered_changelog = list(self.look().records[self.names.changelog])
+
     def check(self, *, is_complete: bool = True) -> int:
         """The oracle: everything decided, once, and as the sequential algorithm does; returns the uniques."""
-        seen = self.look()
+        seen = self._with_remembered(self.look())
         inputs = self._remembered | {record.id: record for record in seen.records[self.names.input]}
         assert len(inputs) == self.fed, f"{self.fed} records were sent, {len(inputs)} are known"
         expected = Expected(inputs, self.expected_lost, self.thresholds, self.is_compacted)
@@ -221,10 +314,23 @@ class Bench:
         check_state_folder(self.state, seen.records[self.names.changelog], is_complete=is_complete)
         return uniques
 
+    def _with_remembered(self, seen: Seen) -> Seen:
+        """The changelog as it would be if nothing of it had been deleted."""
+        now = seen.records[self.names.changelog]
+        first = now[0].offset if now else 0
+        whole = [*(r for r in self._remembered_changelog if r.offset < first or not now), *now]
+        return replace(seen, records={**seen.records, self.names.changelog: whole})
+
     def _vectors(self, records: Sequence[Record]) -> dict[str, NDArray[np.float32]]:
         """The engine's own projection of each record that can be judged, computed once for all deployments."""
         known, contents = self.grounds.vectors, {record.id: _content(record) for record in records}
         new = [record for record in records if contents[record.id] not in known]
+        with self.grounds.lock:
+            self._project(new, contents)
+        found = {name: known[content] for name, content in contents.items()}
+        return {name: vector for name, vector in found.items() if vector is not None}
+
+    def _project(self, new: Sequence[Record], contents: Mapping[str, str]) -> None:
         if new:
             judge = build_engine(self.deployment.settings).judge
             samples = [Sample(r.topic, r.partition, r.offset, r.key, r.value, r.headers) for r in new]
@@ -233,9 +339,7 @@ class Bench:
             rows = iter(judged.projection.vectors)
             for each in judged:
                 is_rejected = each.decision.verdict is Verdict.REJECTED
-                known[contents[each.sample.id]] = None if is_rejected else next(rows)
-        found = {name: known[content] for name, content in contents.items()}
-        return {name: vector for name, vector in found.items() if vector is not None}
+                self.grounds.vectors[contents[each.sample.id]] = None if is_rejected else next(rows)
 
 
 def _content(record: Record) -> str:

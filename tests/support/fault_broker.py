@@ -21,7 +21,7 @@ log.cleaner.dedupe.buffer.size=4194304
 log.cleaner.io.buffer.size=65536
 log.cleaner.backoff.ms=200
 log.retention.check.interval.ms=1000
-log.roll.ms=604800000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=500
 """
 
 
@@ -43,3 +43,8 @@ class FaultBroker(Broker):
         )
         # Of a key that stands twice, the last line counts.
         return super()._settings(data) + doors + _CLEANER
+
+    def start_if_down(self) -> None:
+        """Start it where it does not run, also when a fault left it dead."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
