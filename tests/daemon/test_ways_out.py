@@ -117,6 +117,27 @@ def test_folder_held_by_a_process_that_does_not_answer_is_refused(deployment: De
             verify(deployment.settings)
 
 
+def test_word_of_another_daemon_is_not_taken(deployment: Deployment) -> None:
+    """Whoever answers on the port must be the process that holds the folder."""
+    with living(deployment.settings) as daemon:
+        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
+        daemon.status.learned(pid=1)
+
+        with pytest.raises(StateError, match=r"did not answer on http\.port"):
+            verify(deployment.settings)
+
+
+def test_changelog_that_is_refused_is_not_written_into_the_state_folder(deployment: Deployment) -> None:
+    """A refusal leaves everything as it was, so that the operator decides."""
+    move_group(deployment, 30)
+    deployment.write(state={"dir": str(deployment.folder / "fresh")})
+
+    with pytest.raises(ChangelogError, match="adopt-offsets"):
+        deployment.drain()
+
+    assert list((deployment.folder / "fresh").glob("snapshot-*")) == []
+
+
 def test_adopt_offsets_says_what_is_decided_again_commits_once_and_ends(deployment: Deployment) -> None:
     """The group was moved back by ten: the daemon refuses, the command explains, and the next run decides them."""
     move_group(deployment, 30)
