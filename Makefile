@@ -41,8 +41,8 @@ bench: $(WORKSHOP) ## the benchmark table, as ratios measured in this run
 bench-daemon: $(WORKSHOP) ## the daemon on a real Kafka broker against the bare projection loop
 	$(BIN)/python -m benchmarks.daemon_on_kafka
 
-faults: $(WORKSHOP) ## kill -9 rounds on both engines; ROUNDS=n
-	DUGS_FAULT_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m faults
+faults: $(WORKSHOP) ## ROUNDS=n rounds of kill -9 on each engine, every other fault once, and a table of them
+	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
 
 broker: $(WORKSHOP) ## a throwaway Kafka broker in the foreground, for trying config/kafka.yaml
 	$(BIN)/python -m tests.support.broker

@@ -5,6 +5,7 @@ Everything below takes values and ports; everything above takes what is made her
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -266,7 +267,11 @@ def daemon_beside(
         )
         metrics.built(facts)
         status.learned(model=facts.model, fingerprint=facts.fingerprint, k=facts.k, threshold=facts.threshold)
-        status.learned(http_port=server.port, layers=[layer.name for layer in deduplicator.chosen_layers])
+        status.learned(
+            http_port=server.port,
+            pid=os.getpid(),
+            layers=[layer.name for layer in deduplicator.chosen_layers],
+        )
         daemon = Daemon(
             log=open_log(settings),
             judge=engine.judge,

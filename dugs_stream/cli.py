@@ -314,6 +314,7 @@ def reset(settings: Settings, *, yes: bool) -> None:
     """Forget the state folder; the next start rebuilds it from the changelog. No decision is lost."""
     from dugs_stream import inspection
 
+    click.echo(inspection.what_reset_does(settings), err=True)
     if not yes:
         click.confirm(f"Delete everything in {settings.state.dir}?", abort=True, err=True)
     inspection.reset(settings)
@@ -325,9 +326,16 @@ def reset(settings: Settings, *, yes: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def adopt_offsets(settings: Settings, *, yes: bool) -> None:
     """Accept the group's offsets over the changelog's. Records in between are skipped, or decided again."""
-    from dugs_stream import tasks
+    from dugs_stream import app, inspection
 
+    adoptions = inspection.adoptions(settings)
+    if not adoptions:
+        click.echo("Nothing to adopt: the group's offsets and the changelog's agree.", err=True)
+        return
+    for adoption in adoptions:
+        click.echo(str(adoption), err=True)
+    click.echo("Every instance must be stopped. One commit of no record writes this down.", err=True)
     if not yes:
         click.confirm(f"Go on from where group {settings.input.group!r} stands now?", abort=True, err=True)
-    tasks.adopt_offsets(settings)
+    app.adopt_offsets(settings)
     click.echo("The group's offsets are in the changelog now; start the daemon again.", err=True)

@@ -1,23 +1,23 @@
 """The daemon's life, as a timeline: own the input, recover, then decide and commit until told to stop.
 
-    run       reach the log → own → recover → loop, and from the top again after whatever voids ownership
+    run       reach the log → stand by → own → recover → loop, from the top again after whatever voids ownership
     loop      poll → judge → commit → apply, one micro-batch after the other
     shutdown  snapshot, give the input back
 
-It sees ports and never an engine. The commit protocol has seven steps, named by `Step`; whatever goes
+It sees ports and never an engine. Whoever does not own the input stands by: it follows the changelog with an
+index of its own, and has little left to replay when its turn comes. The commit protocol has seven steps, named by `Step`; whatever goes
 wrong inside them leads back through the same recovery as a fresh start, and where an outcome is not known
 the process leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from time import monotonic
 from typing import Literal
 
-import numpy as np
 import structlog
 from tenacity import (
     RetryCallState,
@@ -29,23 +29,21 @@ from tenacity import (
 )
 
 from dugs_stream.batch import DecidedBatch, Outputs, Standing, decide_batch
-from dugs_stream.core.index import UniqueIndex
 from dugs_stream.errors import (
+    ChangelogError,
     LogUnavailableError,
+    ModelError,
     OwnershipLostError,
-    StateError,
     TransactionAbortedError,
 )
-from dugs_stream.judge import Judge, JudgingAbandonedError
-from dugs_stream.log import wire
+from dugs_stream.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
 from dugs_stream.log.port import BatchLimits, Committed, Log, Ownership, Polled
 from dugs_stream.ops.metrics import Metrics, Role, Stage
 from dugs_stream.ops.status import Status
-from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
-from dugs_stream.resume import InputTopic, check_trailer, require_covered, resume
-from dugs_stream.state.disk import MissingRows
+from dugs_stream.pacing import Pacing
+from dugs_stream.replica import Replica
+from dugs_stream.resume import InputTopic, Resumption, check_trailer, resume
 from dugs_stream.state.live import LiveState
-from dugs_stream.state.recovery import replay
 from dugs_stream.stopping import Stopping
 
 __all__ = ["Daemon", "RecoveryReason", "Step"]
@@ -58,6 +56,9 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 # A snapshot saves replay time at the next start and costs a few file writes: every half minute is
 # frequent enough for a restart of seconds and rare enough never to be seen in throughput.
 _SNAPSHOT_SECONDS = 30.0
+# A micro-batch ends within this, so that stopping and standing by stay a matter of seconds; and within a tenth of
+# what the log lets an owner pause, so that even one that takes ten times as long as those before does no harm.
+_LONGEST_BATCH_SECONDS, _SHARE_OF_PAUSE = 30.0, 0.1
 # The lag costs a question to the broker; a dashboard asks every few seconds at most.
 _LAG_SECONDS = 1.0
 
@@ -100,12 +101,22 @@ class Daemon:
     status: Status
     stopping: Stopping
     on_step: Callable[[Step], None] = lambda _step: None
-    _trailer: Trailer | None = field(default=None, init=False)
+    _replica: Replica = field(init=False)
+    _pacing: Pacing = field(init=False)
+    _is_prepared: bool = field(default=False, init=False)
+    _owes_trailer: bool = field(default=True, init=False)
     _next_offsets: dict[int, int] = field(default_factory=dict, init=False)
+    _lost_up_to: dict[int, int] = field(default_factory=dict, init=False)
     _input_topic_id: str = field(default="", init=False)
-    _missing: tuple[MissingRows, ...] = field(default=(), init=False)
-    _last_snapshot: float = field(default_factory=monotonic, init=False)
     _last_look_at_lag: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._replica = Replica(self.log, self.judge, self.state, self.outputs, self.metrics)
+        self._pacing = Pacing(
+            self.limits.records,
+            tile=self.judge.deduplicator.tile,
+            target_seconds=min(_LONGEST_BATCH_SECONDS, _SHARE_OF_PAUSE * self.log.longest_pause_seconds),
+        )
 
     @property
     def next_offsets(self) -> Mapping[int, int]:
@@ -115,17 +126,23 @@ class Daemon:
     # -- life ------------------------------------------------------------------------------------------
 
     def run(self, *, drain: bool = False, adopt_offsets: bool = False) -> None:
-        """Live until told to stop, or with `drain` until the input's end as of the first recovery is decided."""
+        """Live until told to stop, or with `drain` until the input's end as of the first recovery is decided.
+
+        With `adopt_offsets` the life is one commit of no record, whose trailer takes the group's offsets as they are.
+        """
         reason = RecoveryReason.START
         drain_to: Mapping[int, int] | None = None
         try:
-            self._load_state()
+            self._replica.load()
             while not self.stopping.requested:
                 try:
                     ownership = self._own()
                     if ownership is None:
                         break
                     self._recover(ownership, reason, adopt_offsets=adopt_offsets)
+                    if adopt_offsets:
+                        self._commit_no_records()
+                        break
                     if drain and drain_to is None:
                         drain_to = ownership.ends
                     self._decide_until_stopped(drain_to)
@@ -151,33 +168,42 @@ class Daemon:
         return patience(self._prepare_and_acquire)
 
     def _prepare_and_acquire(self) -> Ownership | None:
-        self.log.prepare()
-        self.status.has("log")
+        if not self._is_prepared:
+            self.log.prepare()
+            self._is_prepared = True
+            self.status.has("log")
         self._play(Role.STANDBY)
-        return self.log.acquire(lambda: self.stopping.requested)
+        return self.log.acquire(lambda: self.stopping.requested, self._stand_by)
+
+    def _stand_by(self) -> None:
+        """Keep the index warm while another process owns the input; ready as soon as it is for the first time."""
+        if self._replica.follow():
+            self.status.has("state")
+            self._show_index()
+            self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
 
     def _say_unavailable_once(self, attempt: RetryCallState) -> None:
         error = attempt.outcome.exception() if attempt.outcome is not None else None
+        self._is_prepared = False
         self.status.lacks("log", str(error))
         if attempt.attempt_number == 1:
             _log.error("log.unavailable", error=str(error), then="trying again until it answers")
 
     def _ownership_is_void(self, error: Exception) -> RecoveryReason:
-        """Whatever was polled or half written is void; only recovery knows what stands."""
-        self.status.lacks("state", f"to be recovered: {error}")
+        """Whatever was polled or half written is void; what this process knows stands at a trailer and stays."""
+        if isinstance(error, OwnershipLostError):
+            _log.info("ownership.asked_again", why=str(error))  # a standby that comes or goes is no news
+            return RecoveryReason.OWNERSHIP_LOST
+        self._is_prepared = False
         if isinstance(error, TransactionAbortedError):
             self.metrics.batch_aborted()
         _log.warning("ownership.void", error=str(error), kind=type(error).__name__)
-        reasons: dict[type[Exception], RecoveryReason] = {
-            TransactionAbortedError: RecoveryReason.ABORTED,
-            LogUnavailableError: RecoveryReason.LOG_UNAVAILABLE,
-        }
-        return reasons.get(type(error), RecoveryReason.OWNERSHIP_LOST)
+        is_aborted = isinstance(error, TransactionAbortedError)
+        return RecoveryReason.ABORTED if is_aborted else RecoveryReason.LOG_UNAVAILABLE
 
     def _shut_down(self) -> None:
         self.status.lacks("state", "shutting down")
-        if self._trailer is not None:
-            self._snapshot(with_graph=True)
+        self._replica.snapshot(with_graph=True)
         self.log.close()
         self.state.close()
         _log.info("daemon.stopped", uniques=len(self.judge.deduplicator.index))
@@ -192,80 +218,41 @@ class Daemon:
         """Bring the state to the changelog's end, hold it against the group's offsets, and seek."""
         started = monotonic()
         self._play(Role.RECOVERING)
-        self.status.lacks("state", "being recovered from the changelog")
-        self._replay(ownership)
+        if not self._replica.is_warm:
+            self.status.lacks("state", "being recovered from the changelog")
+        self._replica.catch_up(ownership.changelog_start, ownership.changelog_end)
+        resumption = self._resume(ownership, adopt_offsets=adopt_offsets)
+        self._count_lost(resumption)
+        self._next_offsets = dict(resumption.next_offsets)
+        self._input_topic_id = ownership.input_topic_id
+        self._owes_trailer = adopt_offsets or self.state.trailer is None
+        self.log.seek(self._next_offsets)
+        self._now_owner(reason, monotonic() - started)
+
+    def _resume(self, ownership: Ownership, *, adopt_offsets: bool) -> Resumption:
+        """Hold the last trailer against the configuration and the group. Raises ChangelogError where they differ."""
         topic = InputTopic(
             self.outputs.topics.input, ownership.input_topic_id, ownership.beginnings, ownership.ends
         )
         trailer = self.state.trailer
-        remarks = () if trailer is None else check_trailer(trailer, self.outputs.deployment, topic)
-        if trailer is not None and adopt_offsets:
-            trailer = replace(trailer, next_offsets={**trailer.next_offsets, **ownership.committed})
-        resumption = resume(trailer, ownership.committed, topic, self.start)
+        try:
+            remarks = () if trailer is None else check_trailer(trailer, self.outputs.deployment, topic)
+            if trailer is not None and adopt_offsets:
+                trailer = replace(trailer, next_offsets={**trailer.next_offsets, **ownership.committed})
+            resumption = resume(trailer, ownership.committed, topic, self.start)
+        except ChangelogError:
+            self._replica.is_warm = False  # a changelog that is refused is not written into the state folder
+            raise
         for remark in (*remarks, *resumption.remarks):
             _log.warning("recovery.remark", remark=remark)
-        self._next_offsets = dict(resumption.next_offsets)
-        self._input_topic_id = ownership.input_topic_id
-        self._trailer = (
-            None if adopt_offsets else trailer
-        )  # no trailer: the first commit writes one, batch or not
-        self.log.seek(self._next_offsets)
-        self._now_owner(reason, monotonic() - started)
+        return resumption
 
-    def _load_state(self) -> None:
-        """Take up what the state folder holds: its newest valid snapshot, and a graph beside it."""
-        self.state.close()
-        loaded = self.state.open()
-        for path in loaded.set_aside:
-            _log.warning("state.damaged", set_aside=str(path), then="the changelog restores what it held")
-        self._missing = loaded.missing
-        self._index_from_snapshot()
-
-    def _index_from_snapshot(self) -> None:
-        index = UniqueIndex(self.judge.deduplicator.dimension)
-        if not self._missing:
-            for vectors in self.state.vector_blocks():
-                index.add(vectors)
-            index.load_graph(self.state.path)
-        self.judge.deduplicator.index = index
-
-    def _replay(self, ownership: Ownership) -> None:
-        """Refill what the disk lost, then apply whatever was committed since."""
-        if self._missing:
-            self._refill(ownership)
-        start = self.state.replay_start
-        require_covered(start.position, ownership.changelog_start, ownership.changelog_end)
-        index = self.judge.deduplicator.index
-        try:
-            for part in replay(
-                start, self._entries(start.position, ownership), self.outputs.deployment.fingerprint
-            ):
-                if part.rows:
-                    index.add(np.stack([row.vector for row in part.rows]))
-                self.state.apply(part.rows, part.trailer, part.position)
-        except LogUnavailableError:
-            self._load_state()  # half a replay stands at no trailer: back to the snapshot, then again
-            raise
-        _log.info("recovery.replayed", uniques=len(index), start=start.position, end=ownership.changelog_end)
-
-    def _refill(self, ownership: Ownership) -> None:
-        start = min(missing.changelog_start for missing in self._missing)
-        stop = max(missing.changelog_stop for missing in self._missing)
-        require_covered(start, ownership.changelog_start, ownership.changelog_end)
-        entries = self._entries(start, ownership, stop)
-        try:
-            self.state.refill(entry for _, entry in entries if isinstance(entry, ChangelogRow))
-        except StateError as error:
-            _log.warning("state.forgotten", error=str(error), then="replaying the whole changelog")
-            self.state.forget()
-        self._missing = ()
-        self._index_from_snapshot()
-
-    def _entries(
-        self, start: ChangelogPosition, ownership: Ownership, stop: ChangelogPosition | None = None
-    ) -> Iterator[tuple[ChangelogPosition, ChangelogRow | Trailer]]:
-        for position, message in self.log.read_changelog(start, stop or ownership.changelog_end):
-            yield position, wire.decode_changelog(message)
+    def _count_lost(self, resumption: Resumption) -> None:
+        """Each record that retention took is counted once, however often recovery passes the gap."""
+        for partition, gone in resumption.lost.items():
+            known = max(gone.start, self._lost_up_to.get(partition, 0))
+            self.metrics.records_lost(max(0, gone.stop - known))
+            self._lost_up_to[partition] = gone.stop
 
     def _now_owner(self, reason: RecoveryReason, seconds: float) -> None:
         self.metrics.recovered(reason, seconds)
@@ -279,18 +266,30 @@ class Daemon:
     def _decide_until_stopped(self, drain_to: Mapping[int, int] | None) -> None:
         while not self.stopping.requested:
             polled = self._poll()
-            if polled.is_empty and self._trailer is not None:
+            if polled.is_empty and not self._owes_trailer:
                 if drain_to is not None and self._has_reached(drain_to):
                     return
                 continue
-            batch = self._decide(polled)
-            self._apply(batch, self._commit(batch))
-            self._snapshot_if_due()
+            judged = self._judge(polled)
+            if judged is not None:
+                self._commit_and_apply(polled, judged)
+            self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
+
+    def _commit_no_records(self) -> None:
+        """A transaction of its trailer alone."""
+        self._enter(Step.POLL)
+        polled = self.log.poll(replace(self.limits, records=0, wait_ms=0))
+        self._commit_and_apply(polled, self.judge.judge((), self.state.id_of))
+
+    def _commit_and_apply(self, polled: Polled, judged: Judged) -> None:
+        standing = Standing(self.state.replay_start, self._next_offsets, self._input_topic_id)
+        batch = decide_batch(polled, judged, standing, self.outputs)
+        self._apply(batch, self._commit(batch))
 
     def _poll(self) -> Polled:
         self._enter(Step.POLL)
         with self.metrics.stage(Stage.POLL):
-            polled = self.log.poll(self.limits)
+            polled = self.log.poll(replace(self.limits, records=self._pacing.records))
         if monotonic() - self._last_look_at_lag >= _LAG_SECONDS:
             self._look_at_lag()
         return polled
@@ -307,12 +306,44 @@ class Daemon:
         positions = self.log.positions()
         return all(positions.get(partition, 0) >= end for partition, end in ends.items())
 
-    def _decide(self, polled: Polled) -> DecidedBatch:
-        """Step 2: verdicts and messages; index and state are read and not changed."""
+    def _judge(self, polled: Polled) -> Judged | None:
+        """Step 2: verdicts; index and state are read and not changed. None where they did not fit into memory."""
         self._enter(Step.JUDGE)
-        judged = self.judge.judge(polled.samples, self.state.id_of, lambda: self.stopping.is_impatient)
-        standing = Standing(self.state.replay_start, self._next_offsets, self._input_topic_id)
-        return decide_batch(polled, judged, standing, self.outputs)
+        began_at, records = monotonic(), len(polled.samples)
+        outlives_at = began_at + self.log.longest_pause_seconds
+
+        def should_abandon() -> bool:
+            return self.stopping.is_impatient or monotonic() > outlives_at
+
+        try:
+            judged = self.judge.judge(polled.samples, self.state.id_of, should_abandon)
+        except OutOfMemoryError as error:
+            self._take_fewer(records, error)
+            return None
+        except JudgingAbandonedError as error:
+            if self.stopping.is_impatient:
+                raise
+            self._pacing.took(records, monotonic() - began_at)
+            raise OwnershipLostError(
+                f"The micro-batch of {records} records outlived its membership: {monotonic() - began_at:.0f} s without a "
+                "poll. It is given up and decided again in smaller ones."
+            ) from error
+        self._pacing.took(records, monotonic() - began_at)
+        self.metrics.batch_limited(self._pacing.records)
+        return judged
+
+    def _take_fewer(self, records: int, error: OutOfMemoryError) -> None:
+        """No record is to blame and nothing was changed: go back and poll fewer of them."""
+        self.metrics.ran_out_of_memory()
+        if not self._pacing.ran_out_of_memory(records):
+            raise ModelError(
+                f"Memory ran out over a single record ({error}); nothing of it was committed. A tile of "
+                f"{self.judge.deduplicator.tile} samples is computed at once whatever the micro-batch: lower "
+                "gradient.tile or gradient.dimension, or give the process more memory, then start again."
+            ) from error
+        self.metrics.batch_limited(self._pacing.records)
+        _log.warning("batch.halved", records=records, then=self._pacing.records, error=str(error))
+        self.log.seek(self._next_offsets)
 
     def _commit(self, batch: DecidedBatch) -> Committed:
         """Steps 3 to 6. Leaving early aborts; a commit that raises has an outcome that only recovery knows."""
@@ -329,9 +360,8 @@ class Daemon:
     def _apply(self, batch: DecidedBatch, committed: Committed) -> None:
         """Step 7: what is committed becomes the state; nothing before this line changed it."""
         self._enter(Step.APPLY)
-        self.judge.deduplicator.accept(batch.judged.projection, batch.judged.decisions)
-        self.state.apply(batch.rows, batch.trailer, committed.changelog_end)
-        self._trailer = batch.trailer
+        self._replica.take(batch, committed.changelog_end)
+        self._owes_trailer = False
         self._next_offsets = dict(batch.trailer.next_offsets)
         self.metrics.batch_committed(batch.judged)
         self._show_index()
@@ -343,30 +373,15 @@ class Daemon:
         self.on_step(step)
 
     def _show_index(self) -> None:
-        index = self.judge.deduplicator.index
+        index, standing = self.judge.deduplicator.index, self.state.replay_start
         self.metrics.index_grew(len(index), index.dimension)
-        self.status.learned(uniques=len(index), next_offsets=dict(self._next_offsets))
-
-    # -- snapshots -------------------------------------------------------------------------------------
-
-    def _snapshot_if_due(self) -> None:
-        if monotonic() - self._last_snapshot >= _SNAPSHOT_SECONDS:
-            self._snapshot()
+        self.status.learned(
+            uniques=standing.uniques,
+            checksum=standing.checksum,
+            changelog_position=standing.position,
+            next_offsets={} if self.state.trailer is None else dict(self.state.trailer.next_offsets),
+        )
 
     def snapshot_age_seconds(self) -> float:
-        """Since the last snapshot was tried, or since the start."""
-        return monotonic() - self._last_snapshot
-
-    def _snapshot(self, *, with_graph: bool = False) -> None:
-        """Best effort: the changelog is the truth, so a full disk costs replay time and nothing else."""
-        self._last_snapshot = monotonic()
-        try:
-            written = self.state.snapshot(self.judge.deduplicator.index, with_graph=with_graph)
-        except StateError as error:
-            _log.error(
-                "snapshot.failed", error=str(error), then="deciding goes on; the changelog holds everything"
-            )
-            return
-        if written is not None:
-            seconds = round(written.seconds, 3)
-            _log.info("snapshot.written", rows=written.rows, new=written.new_rows, seconds=seconds)
+        """Since the disk last held all that was known, or since the start."""
+        return self._replica.snapshot_age_seconds()

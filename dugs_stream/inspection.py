@@ -1,40 +1,61 @@
-"""What does the index hold, and is it what the changelog says? Looks from outside; `reset` alone changes anything."""
+"""What does the index hold, and is it what the changelog says? Looks from outside; `reset` alone changes anything.
+
+The changelog is the measure: of the state folder, and of the memory of a daemon that holds the folder.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dugs_stream.app import open_reader
+from dugs_stream.app import open_log, open_reader
+from dugs_stream.asking import LiveDaemon, ask_daemon
+from dugs_stream.chain import NO_ROWS, chain
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
-from dugs_stream.log.port import Message
+from dugs_stream.log.port import Log, Message
 from dugs_stream.log.wire import decode_changelog
-from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
-from dugs_stream.state.folder import StateFolder
+from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
+from dugs_stream.state.folder import StateFolder, holder_of
 from dugs_stream.state.live import LiveState
 from dugs_stream.state.recovery import BEGINNING, Recovered, rebuild
-from dugs_stream.state.snapshot import find_newest
+from dugs_stream.state.snapshot import Snapshot, find_newest
+from dugs_stream.state.vectors import VectorFiles
 
-__all__ = ["Verification", "export", "info", "replayed", "reset", "verify"]
+__all__ = [
+    "Adoption",
+    "Verification",
+    "adoptions",
+    "export",
+    "info",
+    "replayed",
+    "reset",
+    "verify",
+    "what_reset_does",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How the state folder compares with the replay of the changelog; difference is the first one found."""
+    """How the state folder compares with the replay of the changelog; difference is the first one found.
+
+    live  how many uniques the daemon that holds the folder knows, where one does
+    """
 
     rows_on_disk: int
     rows_replayed: int
     difference: str | None
+    live: int | None = None
 
     @property
     def is_equal(self) -> bool:
-        """Whether every row on disk is the changelog's, bit for bit."""
+        """Whether every row on disk, and in a living daemon, is the changelog's, bit for bit."""
         return self.difference is None
 
     def __str__(self) -> str:
@@ -42,8 +63,11 @@ class Verification:
         if self.difference is not None:
             return f"different: {self.difference}"
         behind = self.rows_replayed - self.rows_on_disk
+        equal = f"equal: {self.rows_on_disk} rows on disk are the changelog's, bit for bit"
+        if self.live is not None:
+            return f"{equal}; so are the {self.live} uniques of the daemon that holds the folder"
         note = f"; {behind} later ones come from the changelog at the next start" if behind else ""
-        return f"equal: {self.rows_on_disk} rows on disk are the changelog's, bit for bit{note}"
+        return equal + note
 
 
 def info(settings: Settings) -> dict[str, Any]:
@@ -88,12 +112,23 @@ def _entries(settings: Settings, read: Any) -> Iterator[tuple[ChangelogPosition,
 
 
 def verify(settings: Settings) -> Verification:
-    """Hold every row of the state folder against the changelog's. Raises StateError while a daemon has the folder."""
+    """Hold every row of the state folder against the changelog's, and a daemon's memory where one has the folder.
+
+    Raises StateError where whoever has it cannot be asked.
+    """
     folder = settings.state.dir
     if not folder.exists():
         return Verification(0, len(replayed(settings).events), None)
-    with StateFolder(folder):
-        damaged = find_newest(folder).damaged  # asked before `open`, which sets them aside
+    try:
+        with StateFolder(folder):
+            damaged = find_newest(folder).damaged  # asked before `open`, which sets them aside
+    except StateError as error:
+        daemon = ask_daemon(settings.http.host, settings.http.port, holder_of(folder))
+        if daemon is None:
+            raise StateError(
+                f"{error}. It did not answer on http.port {settings.http.port} either"
+            ) from error
+        return _verify_living(settings, daemon)
     if damaged:
         return _damaged([path.name for path in damaged])
     state = LiveState(folder, fingerprint=None, dimension=settings.gradient.dimension)
@@ -106,7 +141,7 @@ def verify(settings: Settings) -> Verification:
         state.close()
 
 
-def _damaged(files: Sequence[str]) -> Verification:
+def _damaged(files: list[str]) -> Verification:
     difference = f"damaged on disk: {', '.join(files)}; the next start mends it from the changelog"
     return Verification(0, 0, difference)
 
@@ -129,6 +164,52 @@ def _compare(state: LiveState, truth: Recovered) -> Verification:
     return Verification(on_disk, in_changelog, None)
 
 
+def _verify_living(settings: Settings, daemon: LiveDaemon) -> Verification:
+    """What it says, and its newest snapshot, which only grows while it lives; both asked before the changelog."""
+    snapshot = find_newest(settings.state.dir).snapshot
+    truth = replayed(settings)
+    difference = _first_difference_of(daemon, truth) or _first_difference_on_disk(settings, snapshot, truth)
+    on_disk = 0 if snapshot is None else snapshot.rows
+    return Verification(on_disk, len(truth.events), difference, daemon.uniques)
+
+
+def _first_difference_of(daemon: LiveDaemon, truth: Recovered) -> str | None:
+    if daemon.uniques > len(truth.events):
+        return f"the daemon counts {daemon.uniques} uniques, the changelog holds {len(truth.events)}"
+    if daemon.changelog_position > truth.position:
+        return f"the daemon stands at changelog position {daemon.changelog_position}, the changelog ends at {truth.position}"
+    for row, event in enumerate(daemon.events()):
+        if event != truth.events[row]:
+            return f"the daemon's event of row {row}"
+    checksum = _checksum(truth, daemon.uniques)
+    if daemon.checksum != checksum:
+        return f"the daemon's checksum over {daemon.uniques} rows is {daemon.checksum}, the changelog's {checksum}"
+    return None
+
+
+def _first_difference_on_disk(settings: Settings, snapshot: Snapshot | None, truth: Recovered) -> str | None:
+    if snapshot is None:
+        return None
+    if snapshot.rows > len(truth.events):
+        return f"{snapshot.rows} rows on disk, the changelog holds {len(truth.events)}"
+    checksum = _checksum(truth, snapshot.rows)
+    if snapshot.trailer.checksum != checksum:
+        return f"the snapshot's checksum over {snapshot.rows} rows is {snapshot.trailer.checksum}, the changelog's {checksum}"
+    damaged = VectorFiles(settings.state.dir, snapshot.dimension).open(snapshot.segments)
+    for segment in snapshot.segments:
+        rows = np.ascontiguousarray(truth.vectors[segment.start : segment.stop], "<f4")
+        if segment in damaged or hashlib.sha256(rows.tobytes()).hexdigest() != segment.sha256:
+            return f"the vectors of rows {segment.start} to {segment.stop - 1} on disk ({segment.file})"
+    return None
+
+
+def _checksum(truth: Recovered, rows: int) -> str:
+    checksum = NO_ROWS
+    for row in range(rows):
+        checksum = chain(checksum, ChangelogRow(Sequence(row), truth.events[row], truth.vectors[row]))
+    return checksum
+
+
 def export(settings: Settings, output: Path) -> int:
     """Write vectors.npy (uniques, k) float32 and uniques.jsonl from the changelog; returns how many."""
     truth = replayed(settings)
@@ -141,6 +222,21 @@ def export(settings: Settings, output: Path) -> int:
     return len(truth.events)
 
 
+# -- the ways out ------------------------------------------------------------------------------------------
+
+
+def what_reset_does(settings: Settings) -> str:
+    """In words, before anybody is asked."""
+    facts = info(settings)
+    snapshot = facts["snapshot"]
+    held = "no snapshot" if snapshot is None else f"a snapshot of {snapshot['uniques']} uniques"
+    return (
+        f"{facts['folder']} holds {held} ({facts['bytes']} bytes). Everything in it is deleted. No unique is lost: "
+        f"the changelog {settings.output.changelog_topic!r} keeps them all, and the next start replays it from its "
+        "beginning."
+    )
+
+
 def reset(settings: Settings) -> None:
     """Empty the state folder. Raises StateError while a daemon has it."""
     state = LiveState(settings.state.dir, fingerprint=None, dimension=settings.gradient.dimension)
@@ -151,3 +247,51 @@ def reset(settings: Settings) -> None:
         raise StateError(f"the state folder {settings.state.dir} cannot be emptied ({error})") from error
     finally:
         state.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """A partition whose group offset is not the changelog's: decided up to `decided`, to go on at `committed`."""
+
+    place: str
+    decided: int
+    committed: int
+
+    def __str__(self) -> str:
+        """One line: both numbers, and what accepting the group's means."""
+        records = abs(self.committed - self.decided)
+        what = (
+            f"the {records} between are skipped for good, without a verdict"
+            if self.committed > self.decided
+            else f"{records} are decided again, and each gets a second verdict"
+        )
+        return f"{self.place}: decided up to {self.decided}, the group stands at {self.committed}: {what}"
+
+
+def adoptions(settings: Settings) -> tuple[Adoption, ...]:
+    """What `dugs index adopt-offsets` would change; nothing where changelog and group agree. Changes nothing itself."""
+    log = open_log(settings)
+    try:
+        log.prepare()
+        trailer = _last_trailer(settings, log)
+        committed = log.committed_offsets()
+    finally:
+        log.close()
+    decided = {} if trailer is None else trailer.next_offsets
+    return tuple(
+        Adoption(f"{settings.input.topic}/{partition}", decided[partition], committed[partition])
+        for partition in sorted(decided.keys() & committed.keys())
+        if decided[partition] != committed[partition]
+    )
+
+
+def _last_trailer(settings: Settings, log: Log) -> Trailer | None:
+    """The changelog's last; a snapshot, where there is one, saves reading what it covers."""
+    snapshot = find_newest(settings.state.dir).snapshot
+    start, end = log.changelog_bounds()
+    trailer = None if snapshot is None else snapshot.trailer
+    known = start if snapshot is None else max(start, snapshot.changelog_position)
+    for _position, message in log.read_changelog(known, end):
+        entry = decode_changelog(message)
+        trailer = entry if isinstance(entry, Trailer) else trailer
+    return trailer

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from dugs_stream.core.deduplicator import Deduplicator, Projection
+from dugs_stream.core.memory import is_out_of_memory
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.codec import check_shape
 from dugs_stream.inputs.decoder import Decoded, Decoder
 from dugs_stream.inputs.labels import check_range
 from dugs_stream.records import Decision, Judgement, LabelSource, Reason, Rejection, Sample, Verdict
 
-__all__ = ["Judge", "Judged", "JudgingAbandonedError"]
+__all__ = ["Judge", "Judged", "JudgingAbandonedError", "OutOfMemoryError"]
 
 IdOf = Callable[[int], str]
 """Sequence number of an earlier unique → the id of its record."""
@@ -31,6 +32,10 @@ _LONGEST_ERROR = 500
 
 class JudgingAbandonedError(Exception):
     """The micro-batch was given up between two tiles because the caller asked for it."""
+
+
+class OutOfMemoryError(Exception):
+    """The micro-batch does not fit into memory. No record is to blame: fewer of them at once may fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,19 @@ class Judge:
     ) -> Judged:
         """Verdicts for the samples in their order, against the index as it stands.
 
-        Raises JudgingAbandonedError when `should_abandon` says so between two tiles, ModelError when
-        the fault is the model's and not a record's.
+        Raises JudgingAbandonedError when `should_abandon` says so between two tiles, OutOfMemoryError when
+        memory ran out, ModelError when the fault is the model's and not a record's.
         """
+        try:
+            return self._judge(samples, id_of, should_abandon)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # PyTorch left it without types
+                torch.cuda.empty_cache()  # what the failed batch held must not stand in the next one's way
+            raise OutOfMemoryError(_of(error)) from error
+
+    def _judge(self, samples: Sequence[Sample], id_of: IdOf, should_abandon: Callable[[], bool]) -> Judged:
         rejections: dict[int, Rejection] = {}
         with self._stage("decode"):
             decoded = self._decode(samples, rejections)
@@ -105,7 +120,7 @@ class Judge:
             try:
                 self.deduplicator.probe(each.tensor, each.label)
             except (ModelError, ValueError) as error:
-                if isinstance(error, ModelError) and error.__cause__ is None:
+                if is_out_of_memory(error) or (isinstance(error, ModelError) and error.__cause__ is None):
                     raise  # the probe refuses the model as such; with a cause, the model failed on this record
                 failures[row] = _model_error(error)
                 continue
@@ -159,7 +174,9 @@ class Judge:
         """Halve what fails until the guilty record stands alone; that one is rejected, the others go on."""
         try:
             projection = self._project_rows([decoded[row] for row in rows])
-        except Exception as error:  # noqa: BLE001 - a user's model may raise anything on a bad record
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise  # halving within the tile would blame the record that happens to stand alone
             if len(rows) == 1:
                 self._blame_model_if_broken(error)
                 rejections[rows[0]] = _model_error(error)
@@ -184,7 +201,9 @@ class Judge:
             return
         try:
             self._project_rows([self._canary])
-        except Exception as broken:  # noqa: BLE001 - as above, and here it condemns the model
+        except Exception as broken:
+            if is_out_of_memory(broken):
+                raise
             raise ModelError(
                 f"The model fails on a record that it could judge before ({_of(broken)}), so no "
                 "record is to blame. Nothing of this micro-batch was committed; look at the device, then start again."

@@ -6,13 +6,21 @@ Pure: facts in, offsets and remarks out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dugs_stream.errors import ChangelogError
 from dugs_stream.records import ChangelogPosition, Trailer
 
-__all__ = ["Deployment", "InputTopic", "Resumption", "check_trailer", "require_covered", "resume"]
+__all__ = [
+    "Deployment",
+    "InputTopic",
+    "Resumption",
+    "check_names",
+    "check_trailer",
+    "require_covered",
+    "resume",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +45,14 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Next offset of every input partition, and what an operator should know about how it was found."""
+    """Next offset of every input partition, and what an operator should know about how it was found.
+
+    lost  per partition where retention was quicker than deciding: the offsets that are gone for good
+    """
 
     next_offsets: Mapping[int, int]
     remarks: tuple[str, ...] = ()
+    lost: Mapping[int, range] = field(default_factory=dict)
 
 
 def require_covered(
@@ -64,6 +76,16 @@ def require_covered(
         )
 
 
+def check_names(trailer: Trailer, deployment: Deployment, input_topic: str) -> None:
+    """Refuse a changelog of another input or group; all that can be told without asking the log."""
+    if (trailer.input_topic, trailer.group) != (input_topic, deployment.group):
+        raise ChangelogError(
+            f"The changelog belongs to input {trailer.input_topic!r} read by group {trailer.group!r}, not to "
+            f"{input_topic!r} read by {deployment.group!r}. Give this deployment its own output.changelog_topic "
+            "and state.dir, or set input.topic and input.group back."
+        )
+
+
 def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -> tuple[str, ...]:
     """Refuse a changelog that belongs to another model, group or input; remark on changed thresholds.
 
@@ -76,12 +98,7 @@ def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -
             "old model and gradient settings, or start a new list: a new output.changelog_topic and state.dir, "
             "and a new input.group to judge old records again."
         )
-    if (trailer.input_topic, trailer.group) != (topic.name, deployment.group):
-        raise ChangelogError(
-            f"The changelog belongs to input {trailer.input_topic!r} read by group {trailer.group!r}, not to "
-            f"{topic.name!r} read by {deployment.group!r}. Give this deployment its own output.changelog_topic "
-            "and state.dir, or set input.topic and input.group back."
-        )
+    check_names(trailer, deployment, topic.name)
     if trailer.input_topic_id != topic.id:
         raise ChangelogError(
             f"The input topic {topic.name!r} is not the one this changelog was made from: its id is {topic.id}, the "
@@ -117,6 +134,7 @@ def resume(
         )
     remarks: list[str] = []
     offsets: dict[int, int] = {}
+    lost: dict[int, range] = {}
     for partition, end in topic.ends.items():
         beginning = topic.beginnings[partition]
         place = f"{topic.name}/{partition}"
@@ -137,11 +155,12 @@ def resume(
                 "a new list: a new output.changelog_topic, state.dir and input.group."
             )
         if offset < beginning:
+            lost[partition] = range(offset, beginning)
             remarks.append(
                 f"{place}: retention deleted {beginning - offset} records before they were decided"
             )
         offsets[partition] = max(offset, beginning)
-    return Resumption(offsets, tuple(remarks))
+    return Resumption(offsets, tuple(remarks), lost)
 
 
 def _disagreement(place: str, decided: int, committed: int) -> ChangelogError:

@@ -1,4 +1,4 @@
-"""What do `dugs send`, `tail`, `scan`, `index adopt-offsets` and `demo` do? Each one function on settings, returning what to print."""
+"""What do `dugs send`, `tail`, `scan` and `demo` do? Each one function on settings, returning what to print."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dugs_stream.ops.logs import configure_logs
 from dugs_stream.records import Sample
 from dugs_stream.stopping import Stopping, signals_as_flags
 
-__all__ = ["StreamAnnouncer", "adopt_offsets", "events", "run_demo", "scan", "send"]
+__all__ = ["StreamAnnouncer", "events", "run_demo", "scan", "send"]
 
 
 def send(
@@ -100,25 +100,6 @@ def scan(
 def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
     while batch := list(itertools.islice(samples, size)):
         yield batch
-
-
-def adopt_offsets(settings: Settings) -> None:
-    """`dugs index adopt-offsets`: a daemon that takes the group's offsets as they are, and ends with its first commit."""
-    configure_logs(settings.logging.level, settings.logging.format)
-    stopping = Stopping()
-    committed = False
-
-    def end_with_the_first_commit(step: Step) -> None:
-        nonlocal committed
-        if step is Step.APPLY:
-            committed = True
-            stopping.request()
-
-    watched = daemon_beside(settings, stopping=stopping, on_step=end_with_the_first_commit)
-    with signals_as_flags(stopping), watched as daemon:
-        daemon.run(adopt_offsets=True)
-    if not committed:
-        raise KeyboardInterrupt  # told to stop before anything was adopted
 
 
 # -- the demo ----------------------------------------------------------------------------------------------

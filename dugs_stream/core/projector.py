@@ -19,6 +19,7 @@ from dugs_stream.core.gradients import Caught, Use, catch, inference
 from dugs_stream.core.layers import Layer
 from dugs_stream.core.local_gradients import CallAxes, local_gradients, scaled_output_gradients
 from dugs_stream.core.losses import Loss
+from dugs_stream.core.memory import is_out_of_memory
 from dugs_stream.core.scaling import ScaledSum, magnitude_exponents, normalised, times_power_of_two
 from dugs_stream.core.sketch import Sketch, pairwise_sum
 from dugs_stream.errors import ModelError
@@ -179,9 +180,11 @@ def model_errors(inputs: Tensor) -> Iterator[None]:
     """Whatever a model or a loss raises becomes a ModelError; running out of memory stays what it is."""
     try:
         yield
-    except (ModelError, MemoryError, torch.cuda.OutOfMemoryError):
+    except ModelError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             f"the model or its loss failed on {inputs.shape[0]} samples of shape {tuple(inputs.shape[1:])} "
             f"({inputs.dtype}): {type(error).__name__}: {error}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dugs_stream.core.memory import is_out_of_memory
 from dugs_stream.importing import import_string
 from dugs_stream.inputs.codec import Shape, undecodable
 from dugs_stream.inputs.settings import CustomCodecSettings
@@ -31,7 +32,9 @@ class CustomCodec:
         """What the function returns, detached and on the CPU; its dtype is left as it is."""
         try:
             tensor = self.function(value)
-        except Exception as exc:  # noqa: BLE001 (the user's function may raise anything; the stream goes on)
+        except Exception as exc:
+            if is_out_of_memory(exc):
+                raise  # the machine's lack, not the record's fault: tried again in a smaller micro-batch
             return undecodable(f"{type(exc).__name__}: {exc}")
         if not isinstance(tensor, torch.Tensor):
             return undecodable(

@@ -59,7 +59,10 @@ class Decoder:
         return self.labels.name(label)
 
     def decode(self, sample: Sample) -> Decoded | Rejection:
-        """The sample's tensor and label; a Rejection for whatever is wrong with the record, never an exception."""
+        """The sample's tensor and label, or a Rejection for whatever is wrong with the record.
+
+        The one exception is the machine's lack of memory, which is no record's fault.
+        """
         value = sample.value
         if not value:
             return Rejection(

@@ -50,6 +50,8 @@ class ImageCodec:
             )
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
             return undecodable(f"possible decompression bomb: {exc}")
+        except MemoryError:
+            raise  # the size was held against the limits above: the machine's lack, not the record's fault
         except Exception as exc:  # noqa: BLE001 (Pillow's decoders raise whatever the damaged bytes make them trip over)
             return undecodable(f"damaged image: {type(exc).__name__}: {exc}")
 

@@ -10,6 +10,7 @@ Needs no clean-up, and no constructor here touches the disk: files are opened by
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,16 @@ from dugs_stream.log.embedded_schema import begin_write, open_file
 from dugs_stream.log.embedded_topics import Topic, bounds, create_topics, find_topic, stored_from
 from dugs_stream.log.embedded_transaction import EmbeddedTransaction, Scope
 from dugs_stream.log.embedded_writer import EmbeddedWriter
-from dugs_stream.log.port import BatchLimits, Message, Ownership, Polled, Stop, TopicNames
+from dugs_stream.log.port import (
+    BatchLimits,
+    Message,
+    Ownership,
+    Polled,
+    Stop,
+    TopicNames,
+    WhileWaiting,
+    do_nothing,
+)
 from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import ChangelogPosition
 
@@ -70,14 +80,19 @@ class EmbeddedLog:
             if self._scope is None:
                 connection.close()
 
-    def acquire(self, stop: Stop) -> Ownership | None:
+    @property
+    def longest_pause_seconds(self) -> float:
+        """Without limit: only its death takes the input from an owner."""
+        return math.inf
+
+    def acquire(self, stop: Stop, while_waiting: WhileWaiting = do_nothing) -> Ownership | None:
         """Wait until no other process owns the input of this group, then raise the epoch and look around.
 
         The input stays owned until `close`, until the process ends, or until another epoch is found.
         """
         scope = self._require_scope()
         self._positions = None
-        if not self._owner.claim(scope.connection, stop):
+        if not self._owner.claim(scope.connection, stop, while_waiting):
             return None
         try:
             with translated(scope.path, "taking ownership on"):
@@ -155,6 +170,19 @@ class EmbeddedLog:
         with translated(scope.path, "asking"):
             return _input_bounds(scope)
 
+    def changelog_bounds(self) -> tuple[ChangelogPosition, ChangelogPosition]:
+        """First position still there, and the end of what is committed now. From the log's own thread only."""
+        scope = self._require_scope()
+        with translated(scope.path, "asking"):
+            start, end = bounds(scope.connection, scope.changelog.lanes[0])
+        return ChangelogPosition(start), ChangelogPosition(end)
+
+    def committed_offsets(self) -> Mapping[int, int]:
+        """The group's committed offset per partition; never committed: absent."""
+        scope = self._require_scope()
+        with translated(scope.path, "asking"):
+            return _committed(scope)
+
     def close(self) -> None:
         """Give ownership back and close the file; an open transaction is rolled back."""
         self._positions = None
@@ -198,10 +226,10 @@ class EmbeddedLog:
 
     def _look_around(self, scope: Scope) -> Ownership:
         beginnings, ends = _input_bounds(scope)
-        changelog_start, changelog_end = bounds(scope.connection, scope.changelog.lanes[0])
+        changelog_start, changelog_end = self.changelog_bounds()
         return Ownership(
-            changelog_start=ChangelogPosition(changelog_start),
-            changelog_end=ChangelogPosition(changelog_end),
+            changelog_start=changelog_start,
+            changelog_end=changelog_end,
             committed=_committed(scope),
             beginnings=beginnings,
             ends=ends,

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.embedded_errors import translated
 from dugs_stream.log.embedded_schema import begin_write
-from dugs_stream.log.port import Stop
+from dugs_stream.log.port import Stop, WhileWaiting
 
 __all__ = ["Owner", "check_epoch", "lock_path"]
 
@@ -44,7 +44,7 @@ class Owner:
         self._lock = FileLock(lock_path(path, group), thread_local=False)
         self.epoch: int | None = None
 
-    def claim(self, connection: sqlite3.Connection, stop: Stop) -> bool:
+    def claim(self, connection: sqlite3.Connection, stop: Stop, while_waiting: WhileWaiting) -> bool:
         """Wait for the lock, then begin the transaction that raises the epoch; False when `stop` said so.
 
         On True the caller is inside that transaction: nobody else's is open, and none begun before under an
@@ -54,7 +54,7 @@ class Owner:
             if self.epoch != _current_epoch(connection, self._group):
                 self.release()  # somebody took over behind our back: a lock we still hold is on a file that is gone
             self.epoch = None
-            if not self._wait_for_lock(stop):
+            if not self._wait_for_lock(stop, while_waiting):
                 return False
             if not begin_write(connection, wait_seconds=_WITHOUT_LIMIT, stop=stop):
                 self.release()
@@ -67,13 +67,14 @@ class Owner:
         self.epoch = None
         self._lock.release(force=True)
 
-    def _wait_for_lock(self, stop: Stop) -> bool:
+    def _wait_for_lock(self, stop: Stop, while_waiting: WhileWaiting) -> bool:
         if self._lock.is_locked:
             return True
         while not stop():
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
+                while_waiting()
                 time.sleep(_RETRY_SECONDS)
             else:
                 return True

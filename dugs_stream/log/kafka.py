@@ -16,19 +16,26 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dugs_stream.errors import ConfigurationError, OwnershipLostError, Problem
-from dugs_stream.log.kafka_changelog import bounds, committed_records, open_reading_consumer
+from dugs_stream.log import kafka_membership
+from dugs_stream.log.kafka_changelog import (
+    bounds,
+    committed_records,
+    open_reading_consumer,
+    require_settled,
+)
+from dugs_stream.log.kafka_group import committed_offsets
 from dugs_stream.log.kafka_membership import GroupMembership, Membership
 from dugs_stream.log.kafka_reader import KafkaReader
 from dugs_stream.log.kafka_topics import TopicFacts, describe_topics, prepare_topics
 from dugs_stream.log.kafka_transaction import KafkaTransaction, close_producer, open_fencing_producer
 from dugs_stream.log.kafka_writer import KafkaWriter
-from dugs_stream.log.port import Message, Ownership
+from dugs_stream.log.port import Message, Ownership, do_nothing
 from dugs_stream.records import ChangelogPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dugs_stream.log.port import BatchLimits, Polled, Stop, TopicNames, Transaction
+    from dugs_stream.log.port import BatchLimits, Polled, Stop, TopicNames, Transaction, WhileWaiting
     from dugs_stream.log.settings import KafkaSettings
 
 __all__ = ["KafkaLog", "KafkaReader", "KafkaWriter"]
@@ -64,11 +71,16 @@ class KafkaLog:
             self._settings, self._topics, self._max_message_bytes, self._max_record_bytes
         )
 
-    def acquire(self, stop: Stop) -> Ownership | None:
+    @property
+    def longest_pause_seconds(self) -> float:
+        """See port.Log."""
+        return kafka_membership.MAX_POLL_INTERVAL_MS / 1000
+
+    def acquire(self, stop: Stop, while_waiting: WhileWaiting = do_nothing) -> Ownership | None:
         """See port.Log. Fences only after the group has made this process the owner anew."""
         self._drop_producer()
         while True:
-            owned = self._group.wait_for_ownership(stop)
+            owned = self._group.wait_for_ownership(stop, while_waiting)
             if owned is None:
                 return None
             try:
@@ -83,14 +95,11 @@ class KafkaLog:
         self, start: ChangelogPosition, end: ChangelogPosition
     ) -> Iterator[tuple[ChangelogPosition, Message]]:
         """See port.Log. Its deadline is for standing still, not for being long."""
-        try:
+        with self._reading_together() as consumer:
             for record in committed_records(
-                self._reader(), self._topics.changelog, _CHANGELOG_PARTITION, start, end
+                consumer, self._topics.changelog, _CHANGELOG_PARTITION, start, end
             ):
                 yield ChangelogPosition(record.offset), _message_of(record)
-        except Exception:
-            self._drop_reader()
-            raise
 
     def seek(self, next_offsets: Mapping[int, int]) -> None:
         """See port.Log. Needs an offset for every input partition."""
@@ -132,6 +141,17 @@ class KafkaLog:
         facts = self._input_facts()
         return self._bounds_of(facts.name, facts.partitions)
 
+    def changelog_bounds(self) -> tuple[ChangelogPosition, ChangelogPosition]:
+        """See port.Log. The end stops before an open transaction, the owner's or anybody's."""
+        starts, ends = self._bounds_of(self._topics.changelog, (_CHANGELOG_PARTITION,))
+        return ChangelogPosition(starts[_CHANGELOG_PARTITION]), ChangelogPosition(ends[_CHANGELOG_PARTITION])
+
+    def committed_offsets(self) -> Mapping[int, int]:
+        """See port.Log. Asks without becoming a member of the group."""
+        return committed_offsets(
+            self._settings, self._topics.group, self._topics.input, self._input_facts().partitions
+        )
+
     def close(self) -> None:
         """See port.Log. Bounded: a cluster that does not answer is left to find out by itself."""
         self._drop_producer()
@@ -147,16 +167,18 @@ class KafkaLog:
         until it is fenced; after `init_transactions` neither is possible.
         """
         self._producer = open_fencing_producer(self._settings, self._topics, self._max_message_bytes)
+        with self._reading_together() as consumer:
+            require_settled(self._settings, consumer, self._topics.changelog, _CHANGELOG_PARTITION)
         self._input = self._described_input()
         if set(self._input.partitions) != owned.partitions:
             raise OwnershipLostError(
                 "The input has other partitions than the group knows of; it will notice."
             )
-        starts, ends = self._bounds_of(self._topics.changelog, (_CHANGELOG_PARTITION,))
+        changelog_start, changelog_end = self.changelog_bounds()
         beginnings, input_ends = self.input_bounds()
         ownership = Ownership(
-            changelog_start=ChangelogPosition(starts[_CHANGELOG_PARTITION]),
-            changelog_end=ChangelogPosition(ends[_CHANGELOG_PARTITION]),
+            changelog_start=changelog_start,
+            changelog_end=changelog_end,
             committed=self._group.committed(),
             beginnings=beginnings,
             ends=input_ends,
@@ -167,11 +189,8 @@ class KafkaLog:
         return ownership
 
     def _bounds_of(self, topic: str, partitions: tuple[int, ...]) -> tuple[dict[int, int], dict[int, int]]:
-        try:
-            return bounds(self._reader(), topic, partitions)
-        except Exception:
-            self._drop_reader()
-            raise
+        with self._reading_together() as consumer:
+            return bounds(consumer, topic, partitions)
 
     def _input_facts(self) -> TopicFacts:
         if self._input is None:
@@ -201,10 +220,16 @@ class KafkaLog:
         if producer is not None:
             close_producer(producer)
 
-    def _reader(self) -> Any:
+    @contextmanager
+    def _reading_together(self) -> Iterator[Any]:
+        """The one consumer for everything read without the group; an error of it, or around it, costs it."""
         if self._reading is None:
             self._reading = open_reading_consumer(self._settings)
-        return self._reading
+        try:
+            yield self._reading
+        except Exception:
+            self._drop_reader()
+            raise
 
     def _drop_reader(self) -> None:
         consumer, self._reading = self._reading, None

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["bounds", "committed_records", "open_reading_consumer"]
+__all__ = ["bounds", "committed_records", "open_reading_consumer", "require_settled"]
 
 # No progress for this long means nobody answers: three requests' worth. A long changelog has no deadline of
 # its own, only each step of it has.
 NO_PROGRESS_SECONDS = 3 * REQUEST_SECONDS
+# A commit returns some milliseconds before its markers are written; two seconds are for a broker under load.
+SETTLING_SECONDS = 2.0
+_LOOK_AGAIN_SECONDS = 0.02
 # The wait for data in one poll: short enough that `position` is looked at soon after the last marker.
 _POLL_MS = 100
 # Rows of a changelog are some 10 KB: 5 MB at a time.
@@ -46,6 +49,31 @@ def bounds(consumer: Any, topic: str, partitions: Sequence[int]) -> tuple[dict[i
         beginnings = consumer.beginning_offsets(wanted, timeout_ms=deadline_ms)
         ends = consumer.end_offsets(wanted, timeout_ms=deadline_ms)
     return _by_number(beginnings), _by_number(ends)
+
+
+def require_settled(settings: KafkaSettings, patient: Any, topic: str, partition: int) -> None:
+    """Raise LogUnavailableError while an open transaction hides committed records behind it.
+
+    Asked behind the fence, so it is another program's: its transaction keeps the last stable offset back, and
+    whatever our predecessors committed beyond it cannot be seen yet. Going on without it would lose it.
+    patient is a consumer of `open_reading_consumer`.
+    """
+    hasty = open_consumer(settings, group_id=None, isolation_level="read_uncommitted")
+    ends_at = time.monotonic() + SETTLING_SECONDS
+    try:
+        while True:
+            stable, written = (bounds(each, topic, (partition,))[1][partition] for each in (patient, hasty))
+            if stable >= written:
+                return
+            if time.monotonic() >= ends_at:
+                raise LogUnavailableError(
+                    f"An open transaction of another producer hides {topic}/{partition} from position {stable} to "
+                    f"{written}. It ends by its own timeout, and trying again is right; find out who writes to this "
+                    "topic (kafka-transactions.sh find-hanging), nobody but this deployment should."
+                )
+            time.sleep(_LOOK_AGAIN_SECONDS)
+    finally:
+        hasty.close(autocommit=False)
 
 
 def committed_records(consumer: Any, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:

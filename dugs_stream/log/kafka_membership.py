@@ -18,17 +18,18 @@ from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import MemberState
 
-from dugs_stream.errors import LogError, OwnershipLostError
+from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.kafka_assignor import SingleOwnerAssignor
 from dugs_stream.log.kafka_client import REQUEST_SECONDS, open_consumer, reach_a_broker
 from dugs_stream.log.kafka_errors import translated, translating
+from dugs_stream.log.kafka_group import committed_by
 from dugs_stream.log.port import Polled
 from dugs_stream.records import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dugs_stream.log.port import BatchLimits, Stop
+    from dugs_stream.log.port import BatchLimits, Stop, WhileWaiting
     from dugs_stream.log.settings import KafkaSettings
 
 __all__ = ["GroupMembership", "Membership", "sample_of"]
@@ -36,16 +37,24 @@ __all__ = ["GroupMembership", "Membership", "sample_of"]
 _logger = logging.getLogger(__name__)
 
 # Computing one micro-batch, or replaying a changelog, must end before the group gives the input to somebody
-# else: ten minutes are a hundred times a usual batch and still end a stuck process's reign.
-MAX_POLL_INTERVAL_MS = 600_000
-# Three heartbeats a session, the usual share: two may be lost.
+# else. Five minutes are ten times what the daemon lets a micro-batch take (pacing), and end a stuck reign.
+MAX_POLL_INTERVAL_MS = 300_000
+# Three heartbeats a session, the usual share: two may be lost …
 HEARTBEATS_A_SESSION = 3
+# … and one a second at least: by its next heartbeat a standby learns that the owner's session is over, and it
+# has promised to take over within two seconds of that.
+SLOWEST_HEARTBEAT_MS = 1_000
 # `acquire` asks `stop` between polls of this length; the port promises at least twice a second.
 _LOOK_EVERY_MS = 200
 # Leaving the group is one request; the broker would notice the silence anyway after the session.
 _LEAVE_MS = 3_000
-# Fetched at once from one broker; bounds what the client holds beside the micro-batch.
+# Fetched at once from one broker. What the client holds beside the micro-batch is bounded by what it fetches
+# ahead: a partition is not fetched while its data is buffered, so one response a partition, as compressed as it was
+# sent, of 4 MiB (kafka_client) or of one producer's batch where that is larger.
 _FETCH_BYTES = 64 * 1024 * 1024
+# Records asked for at once: should all of them be far larger than those before, and so compressed that one response
+# holds them, they are what is held beyond the micro-batch's bytes. Thirty-two cost a batch of 256 eight calls.
+_ASKED_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +98,11 @@ class GroupMembership:
         self._owned: Membership | None = None
         self._expected: dict[int, int] = {}
         self._pending: deque[Sample] = deque()
+        self._largest_bytes = 0
 
     # -- owning ------------------------------------------------------------------------------------------
 
-    def wait_for_ownership(self, stop: Stop) -> Membership | None:
+    def wait_for_ownership(self, stop: Stop, while_waiting: WhileWaiting) -> Membership | None:
         """Take part in the group until it gives this process the input anew; None when `stop` said so.
 
         "Anew": in an assignment newer than the one that the last error made void. So a process that only
@@ -112,6 +122,8 @@ class GroupMembership:
                 if time.monotonic() - asked_at > REQUEST_SECONDS:
                     reach_a_broker(self._settings)
                     asked_at = time.monotonic()
+                if owned is None:
+                    while_waiting()
             except Exception:
                 self.rejoin()
                 raise
@@ -157,7 +169,7 @@ class GroupMembership:
             group_instance_id=None,
             partition_assignment_strategy=[SingleOwnerAssignor()],
             session_timeout_ms=session_ms,
-            heartbeat_interval_ms=session_ms // HEARTBEATS_A_SESSION,
+            heartbeat_interval_ms=min(session_ms // HEARTBEATS_A_SESSION, SLOWEST_HEARTBEAT_MS),
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             fetch_max_bytes=_FETCH_BYTES,
         )
@@ -209,14 +221,8 @@ class GroupMembership:
     def committed(self) -> dict[int, int]:
         """The group's committed offset of every owned partition that has one."""
         owned = self._require()
-        offsets: dict[int, int] = {}
         with self._rejoin_on_error(f"asking for the committed offsets of group {self._group!r}"):
-            for partition in sorted(owned.partitions):
-                place = TopicPartition(self._topic, partition)
-                offset = self._consumer.committed(place, timeout_ms=int(REQUEST_SECONDS * 1000))
-                if offset is not None and offset >= 0:
-                    offsets[partition] = int(offset)
-        return offsets
+            return committed_by(self._consumer, self._topic, sorted(owned.partitions))
 
     def seek(self, next_offsets: Mapping[int, int]) -> None:
         """Set the position of every owned partition, in the calling thread.
@@ -270,7 +276,7 @@ class GroupMembership:
             # Even a full batch looks once: the client needs to be polled to stay in the group, and to hear
             # that it is not in it any more.
             wait_ms = 0 if is_full else int(remaining_ms)
-            self._fetch(wait_ms, 1 if is_full else limits.records - len(batch))
+            self._fetch(wait_ms, 1 if is_full else self._room(len(batch), size, limits))
             is_first_look = False
         self._assert_still_owner()
         return _polled(batch, owned)
@@ -285,11 +291,21 @@ class GroupMembership:
             size = next_size
         return size, len(batch) >= limits.records or size >= limits.bytes
 
+    def _room(self, records: int, size: int, limits: BatchLimits) -> int:
+        """How many records to ask the client for: those that fit if they are as large as the largest of late.
+
+        The client unpacks what it is asked for: 256 records of 5 MB would be 1.3 GB beside a batch of 64 MiB.
+        The first is asked for alone, since nothing is known of its size.
+        """
+        fitting = (limits.bytes - size) // self._largest_bytes if self._largest_bytes else 1
+        return max(1, min(limits.records - records, fitting, _ASKED_AT_ONCE))
+
     def _fetch(self, wait_ms: int, at_most: int) -> None:
         """One poll of the client into the pending samples, each held against the offset it may not be below."""
         with self._rejoin_on_error(f"polling {self._topic}"):
             fetched = self._consumer.poll(timeout_ms=wait_ms, max_records=at_most)
         self._assert_still_owner()
+        largest = 0
         for place in sorted(fetched, key=lambda place: int(place.partition)):
             for record in fetched[place]:
                 expected = self._expected[place.partition]
@@ -301,6 +317,9 @@ class GroupMembership:
                     )
                 self._expected[place.partition] = record.offset + 1
                 self._pending.append(sample_of(record))
+                largest = max(largest, _size(self._pending[-1]))
+        if largest:  # large ones are remembered for a while: they come again among small ones
+            self._largest_bytes = max(largest, self._largest_bytes // 2)
 
     def _require(self) -> Membership:
         if self._owned is None:
@@ -333,9 +352,9 @@ class _RejoinOnError:
             return
         self._membership.rejoin()
         if isinstance(error, OffsetOutOfRangeError):
-            raise LogError(
+            raise OwnershipLostError(
                 f"While {self._doing}: {error}. The records at that offset are gone from the input, by its "
-                "retention or because the topic was made anew. Start again: recovery says what is missing."
+                "retention or because the topic was made anew; recovery says what is missing and goes on, or refuses."
             ) from error
         if isinstance(error, KafkaError):
             raise translated(error, self._doing) from error

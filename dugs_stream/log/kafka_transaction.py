@@ -167,7 +167,9 @@ class KafkaTransaction:
             raise
         ours = [record.offset for record in stored if record.topic == self._topics.changelog]
         if ours:
-            self.changelog_end = ChangelogPosition(max(ours) + 1)
+            # The place behind the last of them can hold no row: this transaction's marker comes before any. So a
+            # state that stands here is whole also where everything before the marker's end has been deleted.
+            self.changelog_end = ChangelogPosition(max(ours) + 2)
         return Flushed(len(stored))
 
     def stage_offsets(self, flushed: Flushed, next_offsets: Mapping[int, int]) -> Staged:

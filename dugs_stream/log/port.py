@@ -7,6 +7,7 @@ tested by one suite, tests/port.
 
 Life of an owner, in this order and again after every error:
     acquire → read_changelog → seek → (poll → transaction)* → close
+Whoever waits in acquire may read the changelog too, and so be warm when its turn comes.
 """
 
 from __future__ import annotations
@@ -33,10 +34,19 @@ __all__ = [
     "Stop",
     "TopicNames",
     "Transaction",
+    "WhileWaiting",
+    "do_nothing",
 ]
 
 Stop = Callable[[], bool]
 """Asked often by whatever waits; True ends the wait early."""
+
+WhileWaiting = Callable[[], None]
+"""Called between two looks at who owns the input. It may ask for `changelog_bounds` and read the changelog."""
+
+
+def do_nothing() -> None:
+    """What there is to do while waiting, unless something is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +185,29 @@ class Log(Protocol):
         Idempotent.
         """
 
-    def acquire(self, stop: Stop) -> Ownership | None:
+    @property
+    def longest_pause_seconds(self) -> float:
+        """How long an owner may take from one poll to the next before it loses the input; inf: as long as it likes."""
+
+    def acquire(self, stop: Stop, while_waiting: WhileWaiting = do_nothing) -> Ownership | None:
         """Wait until this process owns every input partition, then fence off all other writers.
 
         Blocks without limit, asking `stop` at least twice a second; None when it said so. After it
         returns, no transaction begun by anyone else can commit. Raises LogUnavailableError.
+
+        While another process owns the input, `while_waiting` is called at least once a second, unless it takes
+        longer itself; as long as it runs, a takeover waits. What it raises ends the wait and is passed on.
+        Nothing that only waits writes, fences or moves a position.
         """
+
+    def changelog_bounds(self) -> tuple[ChangelogPosition, ChangelogPosition]:
+        """First position still in the changelog, and the end of what is committed now.
+
+        Owner or not, at any time after `prepare`; only the bounds of `Ownership` are sure to be the last word.
+        """
+
+    def committed_offsets(self) -> Mapping[int, int]:
+        """The group's committed offset per partition; never committed: absent. Owner or not, after `prepare`."""
 
     def read_changelog(
         self, start: ChangelogPosition, end: ChangelogPosition

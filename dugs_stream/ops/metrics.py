@@ -16,7 +16,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dugs_stream.records import Judgement, Reason, Verdict
 
-__all__ = ["BuildFacts", "CommitOutcome", "Metrics", "Role", "Stage"]
+__all__ = [
+    "BuildFacts",
+    "CommitOutcome",
+    "DamagedKind",
+    "Metrics",
+    "Role",
+    "SnapshotOutcome",
+    "Stage",
+]
 
 
 class Stage(StrEnum):
@@ -34,6 +42,21 @@ class CommitOutcome(StrEnum):
 
     COMMITTED = "committed"
     ABORTED = "aborted"
+
+
+class SnapshotOutcome(StrEnum):
+    """How a try to write a snapshot ended; one with nothing new to write is not counted."""
+
+    WRITTEN = "written"
+    FAILED = "failed"
+
+
+class DamagedKind(StrEnum):
+    """Which part of the state folder could not be believed and was restored from the changelog."""
+
+    MANIFEST = "manifest"
+    VECTORS = "vectors"
+    EVENTS = "events"
 
 
 class Role(StrEnum):
@@ -114,7 +137,29 @@ class Metrics:
             "dugs_recovery_duration_seconds", "Time one recovery took.", buckets=_SECONDS, registry=registry
         )
         self.snapshot_age_seconds = Gauge(
-            "dugs_snapshot_age_seconds", "Time since the last snapshot of the state.", registry=registry
+            "dugs_snapshot_age_seconds",
+            "Time since the disk last held all that was known.",
+            registry=registry,
+        )
+        self._snapshots = Counter(
+            "dugs_snapshots", "Tries to write a snapshot, by how they ended.", ["outcome"], registry=registry
+        )
+        self._state_damaged = Counter(
+            "dugs_state_damaged",
+            "Parts of the state folder found damaged and set aside.",
+            ["kind"],
+            registry=registry,
+        )
+        self._records_lost = Counter(
+            "dugs_records_lost", "Input records deleted before they were decided.", registry=registry
+        )
+        self._batch_limit = Gauge(
+            "dugs_batch_limit_records",
+            "Records the next micro-batch may hold, by time and memory.",
+            registry=registry,
+        )
+        self._out_of_memory = Counter(
+            "dugs_out_of_memory", "Micro-batches halved because memory ran out.", registry=registry
         )
         self._up_to_date = Gauge(
             "dugs_up_to_date", "1 when the lag is within one micro-batch.", registry=registry
@@ -138,6 +183,10 @@ class Metrics:
             self._stages.labels(stage=stage)
         for outcome in CommitOutcome:
             self._commits.labels(outcome=outcome)
+        for ended in SnapshotOutcome:
+            self._snapshots.labels(outcome=ended)
+        for kind in DamagedKind:
+            self._state_damaged.labels(kind=kind)
         self.role_changed(Role.STANDBY)
 
     @contextmanager
@@ -167,6 +216,26 @@ class Metrics:
     def batch_aborted(self) -> None:
         """Count a transaction that was given up."""
         self._commits.labels(outcome=CommitOutcome.ABORTED).inc()
+
+    def batch_limited(self, records: int) -> None:
+        """Show how many records the next micro-batch may hold."""
+        self._batch_limit.set(records)
+
+    def ran_out_of_memory(self) -> None:
+        """Count a micro-batch that did not fit."""
+        self._out_of_memory.inc()
+
+    def records_lost(self, records: int) -> None:
+        """Count input records that were deleted before they could be decided."""
+        self._records_lost.inc(records)
+
+    def snapshot_ended(self, outcome: SnapshotOutcome) -> None:
+        """Count a try to write a snapshot."""
+        self._snapshots.labels(outcome=outcome).inc()
+
+    def state_damaged(self, kind: DamagedKind) -> None:
+        """Count a part of the state folder that could not be believed."""
+        self._state_damaged.labels(kind=kind).inc()
 
     def index_grew(self, uniques: int, dimension: int) -> None:
         """Show the size of the index: uniques rows of dimension float32."""

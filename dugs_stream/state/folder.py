@@ -13,11 +13,22 @@ from filelock import FileLock, Timeout
 
 from dugs_stream.errors import StateError
 
-__all__ = ["StateFolder"]
+__all__ = ["StateFolder", "holder_of"]
 
 _LOCK = "lock"
 # Beside the lock, since taking the lock empties the lock file itself.
 _HOLDER = "lock.json"
+
+
+def holder_of(path: Path) -> int | None:
+    """The process id of whoever locked the folder last; None where it was given back, or is not known.
+
+    A killed process leaves its id behind: the lock alone says whether it still holds the folder.
+    """
+    try:
+        return int(json.loads((path / _HOLDER).read_bytes())["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class StateFolder:
@@ -52,10 +63,8 @@ class StateFolder:
         return self
 
     def _in_use(self) -> str:
-        try:
-            holder = f"process {json.loads((self.path / _HOLDER).read_bytes())['pid']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            holder = "another process"
+        pid = holder_of(self.path)
+        holder = "another process" if pid is None else f"process {pid}"
         return (
             f"the state folder {self.path} is in use by {holder}; one daemon at a time may use it: "
             "stop that one, or give this one a state.dir of its own"

@@ -72,10 +72,15 @@ class LiveState:
         return len(self._ids)
 
     @property
+    def stands_at_trailer(self) -> bool:
+        """Whether every row that was applied is counted by the last trailer."""
+        return self.total == (BEGINNING.uniques if self._trailer is None else self._trailer.uniques)
+
+    @property
     def replay_start(self) -> ReplayStart:
         """Where a replay of the changelog goes on. StateError where rows still wait for their trailer."""
         uniques = BEGINNING.uniques if self._trailer is None else self._trailer.uniques
-        if self.total != uniques:
+        if not self.stands_at_trailer:
             raise StateError(
                 f"{self.total} rows were applied and the last trailer counts {uniques}: a replay broke off; "
                 "close the state and open it again"

@@ -60,7 +60,7 @@ def standing_by(log: KafkaLog) -> Iterator[list[Ownership | None]]:
 
 
 def joins(kafka: KafkaEngine, owner: KafkaLog) -> None:
-    """Let the owner poll until the standby's arrival has gone round the group; it comes back as the owner."""
+    """Let the owner poll until the standby's arrival, or its leaving, has gone round the group."""
 
     def is_told() -> bool:
         try:
@@ -106,6 +106,8 @@ def test_acquire_that_is_told_to_stop_returns_none_and_fences_nobody(kafka: Kafk
 
     assert standby.acquire(lambda: True) is None
     standby.close()
+    joins(kafka, owner)  # its leaving goes round the group as well
+    resume(owner)
     polled = poll_until(owner, 10)
     commit_values(kafka, owner, polled)
 

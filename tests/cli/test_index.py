@@ -200,11 +200,3 @@ def test_adopted_offsets_count_from_then_on(deployment: Deployment) -> None:
     assert events[: len(before)] == before
     assert [event["source"]["offset"] for event in events[len(before) :]] == [20, 21, 22, 23, 24, 25]
     assert dugs("index", "verify", "-c", deployment.config).code == 0
-
-
-def test_offsets_are_not_adopted_without_a_yes(decided: Deployment) -> None:
-    """The question names the group."""
-    ended = dugs("index", "adopt-offsets", "-c", decided.config, answer="n\n")
-
-    assert ended.code != 0
-    assert "group 'dugs'" in ended.err

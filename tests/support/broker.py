@@ -28,7 +28,7 @@ from kafka.errors import KafkaError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Broker", "BrokerError", "running_broker"]
+__all__ = ["Broker", "BrokerError", "free_port", "running_broker"]
 
 KAFKA_VERSION = "4.4.0"
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -93,8 +93,8 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
-        self._controller_port = _free_port()
+        self.port = free_port()
+        self._controller_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._heir: subprocess.Popen[bytes] | None = None
 
@@ -207,7 +207,8 @@ def _initialise_a_transaction(address: str) -> None:
         producer.close(timeout=5)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nothing listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -130,11 +130,6 @@ class Deployment:
         command = [sys.executable, "-m", "dugs_stream", *arguments, "-c", str(self.config)]
         return self._process(command)
 
-    def start_dying(self, step: str, nth: int) -> subprocess.Popen[str]:
-        """A daemon that kills itself with SIGKILL as it enters a step of the commit for the nth time."""
-        command = [sys.executable, "-m", "tests.support.killed_daemon", str(self.config), step, str(nth)]
-        return self._process(command)
-
     def _process(self, command: Sequence[str]) -> subprocess.Popen[str]:
         # See one_thread; and two processes on two cores that spin for each other's turn take minutes.
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -16,7 +16,7 @@ from dugs_stream import Deduplicator
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.settings import NpyCodecSettings
-from dugs_stream.judge import Judge, Judged, JudgingAbandonedError
+from dugs_stream.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
 from dugs_stream.records import LabelSource, Reason, Sample, Verdict
 from tests.support.models import WIDTH, breaks_on_large, mixes_samples, tiny
 from tests.support.oracle import check_decisions
@@ -246,3 +246,56 @@ def test_nearest_of_the_same_batch_is_named_by_its_id() -> None:
 def test_empty_batch_has_no_judgements() -> None:
     """A commit of the trailer alone judges nothing."""
     assert judge_of().judge([], [].__getitem__).judgements == ()
+
+
+class _RunsOut(nn.Module):
+    """Has room for so many forward passes, and then for none."""
+
+    def __init__(self, passes: int, error: Exception) -> None:
+        super().__init__()
+        self.inner = tiny()
+        self.passes = passes
+        self.error = error
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.passes -= 1
+        if self.passes < 0:
+            raise self.error
+        logits: torch.Tensor = self.inner(inputs)
+        return logits
+
+
+@pytest.mark.parametrize("count", [1, 8, 30])
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")],
+)
+def test_memory_that_runs_out_is_no_records_fault(count: int, error: Exception) -> None:
+    """Not even of a record that stands alone: it is said as such, and nothing is rejected."""
+    judge = judge_of(lambda: _RunsOut(12, error))
+    judge.judge(random_records(1), lambda _: "")
+    judge.deduplicator.model.passes = 0  # type: ignore[assignment]
+
+    with pytest.raises(OutOfMemoryError, match=r"MemoryError|can't allocate memory"):
+        judge.judge(random_records(count), lambda _: "")
+
+
+def test_memory_that_runs_out_in_the_first_probe_is_no_records_fault() -> None:
+    """The probe fails on every record then; none of them is rejected for it."""
+    judge = judge_of(lambda: _RunsOut(0, MemoryError()))
+
+    with pytest.raises(OutOfMemoryError):
+        judge.judge(random_records(3), lambda _: "")
+
+
+def test_memory_that_runs_out_in_decoding_is_no_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A codec that has no room for its tensor says nothing of the record."""
+    judge = judge_of()
+
+    def no_room(*_arguments: object) -> torch.Tensor:
+        raise MemoryError
+
+    monkeypatch.setattr("dugs_stream.inputs.npy.tensor_of", no_room)
+
+    with pytest.raises(OutOfMemoryError, match="MemoryError"):
+        judge.judge(random_records(3), lambda _: "")

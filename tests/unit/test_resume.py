@@ -67,6 +67,7 @@ def test_records_deleted_by_retention_are_counted_aloud() -> None:
 
     assert resumption.next_offsets == {0: 15, 1: 20}
     assert "deleted 5 records" in resumption.remarks[0]
+    assert resumption.lost == {0: range(10, 15)}
 
 
 def test_offset_beyond_the_end_is_refused() -> None:

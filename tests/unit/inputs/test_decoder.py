@@ -258,3 +258,28 @@ def test_file_of_classes_that_cannot_be_used_is_refused(
         f"input.classes: the file {str(path)!r} {error} Give a UTF-8 file with one class name a line, in the order of "
         "the model's outputs."
     )
+
+
+def test_lack_of_memory_in_a_users_function_is_not_the_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is passed on, and the record is tried again in smaller company."""
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")):
+
+        def no_room(_value: bytes, error: Exception = error) -> torch.Tensor:
+            raise error
+
+        monkeypatch.setattr("dugs_stream.inputs.custom.import_string", lambda *_names, f=no_room: f)
+        with pytest.raises(type(error)):
+            decoder(CustomCodecSettings(type="any.module:function")).decode(sample(b"x"))
+
+
+def test_lack_of_memory_in_an_image_is_not_the_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size was held against the limits before."""
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(stream, "PNG")
+
+    def no_room(*_arguments: object) -> Image.Image:
+        raise MemoryError
+
+    monkeypatch.setattr("dugs_stream.inputs.image.ImageOps.exif_transpose", no_room)
+    with pytest.raises(MemoryError):
+        decoder(ImageCodecSettings()).decode(sample(stream.getvalue()))

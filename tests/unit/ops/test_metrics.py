@@ -25,6 +25,11 @@ PROMISED = [
     "dugs_snapshot_age_seconds",
     'dugs_rejected_total{reason="undecodable"}',
     "dugs_up_to_date",
+    'dugs_snapshots_total{outcome="failed"}',
+    'dugs_state_damaged_total{kind="manifest"}',
+    "dugs_records_lost_total",
+    "dugs_out_of_memory_total",
+    "dugs_batch_limit_records",
     'dugs_role{role="owner"}',
     "dugs_build_info{",
 ]

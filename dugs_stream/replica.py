@@ -1,0 +1,206 @@
+"""How do this process's index and state folder follow the changelog?
+
+Owner and standby do the same with it: replay what others committed, whole batches at a time, and keep snapshots.
+A standby `follow`s a slice at a time while it waits, so that a takeover has little left to `catch_up` with; an
+owner `take`s its own commits in. Whatever is voided elsewhere, this memory stands at a trailer and is kept; only
+a replay that broke off between two trailers costs a reload of the last snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+import numpy as np
+import structlog
+
+from dugs_stream.batch import DecidedBatch, Outputs
+from dugs_stream.core.index import UniqueIndex
+from dugs_stream.errors import LogError, StateError
+from dugs_stream.judge import Judge
+from dugs_stream.log import wire
+from dugs_stream.log.port import Log
+from dugs_stream.ops.metrics import DamagedKind, Metrics, SnapshotOutcome
+from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
+from dugs_stream.resume import check_names, require_covered
+from dugs_stream.state.disk import MissingRows
+from dugs_stream.state.live import LiveState
+from dugs_stream.state.recovery import Replayed, replay
+
+__all__ = ["Replica"]
+
+_log = structlog.get_logger("dugs")
+
+# A standby looks four times a second whether there is more: two small requests, and so little to replay when its
+# turn comes.
+_LOOK_SECONDS = 0.25
+# A slice of a long replay; between two the process asks for its place in the group, and whether to stop.
+_SLICE_SECONDS = 0.5
+
+
+class Replica:
+    """The uniques as this process knows them: the judge's index, and the state beside it. One thread."""
+
+    def __init__(self, log: Log, judge: Judge, state: LiveState, outputs: Outputs, metrics: Metrics) -> None:
+        self.is_warm = False
+        self._log = log
+        self._judge = judge
+        self._state = state
+        self._outputs = outputs
+        self._metrics = metrics
+        self._missing: tuple[MissingRows, ...] = ()
+        self._parts: Iterator[Replayed] | None = None
+        self._looked_at = 0.0
+        self._snapshot_tried_at = self._snapshot_written_at = monotonic()
+
+    # -- from disk -------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Take up what the state folder holds: its newest valid snapshot, and a graph beside it."""
+        self._parts = None
+        self._state.close()
+        loaded = self._state.open()
+        for path in loaded.set_aside:
+            self._metrics.state_damaged(DamagedKind.MANIFEST)
+            _log.warning("state.damaged", set_aside=str(path), then="the changelog restores what it held")
+        for missing in loaded.missing:
+            is_vectors = missing.file.startswith("vectors")
+            self._metrics.state_damaged(DamagedKind.VECTORS if is_vectors else DamagedKind.EVENTS)
+            _log.warning("state.damaged", file=missing.file, then="its rows come from the changelog")
+        self._missing = loaded.missing
+        self._fill_index()
+
+    def _fill_index(self) -> None:
+        index = UniqueIndex(self._judge.deduplicator.dimension)
+        if not self._missing:
+            for vectors in self._state.vector_blocks():
+                index.add(vectors)
+            index.load_graph(self._state.path)
+        self._judge.deduplicator.index = index
+
+    # -- from the changelog ----------------------------------------------------------------------------
+
+    def follow(self) -> bool:
+        """Replay a slice of what was committed since; whether that was all there was when last looked at.
+
+        Raises ChangelogError for a changelog that an owner would refuse too, and LogUnavailableError.
+        """
+        with self._at_a_trailer():
+            if self._parts is None:
+                if monotonic() - self._looked_at < _LOOK_SECONDS:
+                    return self.is_warm
+                self._looked_at = monotonic()
+                start, end = self._log.changelog_bounds()
+                if end < self._state.replay_start.position:
+                    return False  # hidden for a while by an open transaction; an owner looks again behind its fence
+                self._parts = self._replay(start, end)
+            ends_at = monotonic() + _SLICE_SECONDS
+            for part in self._parts:
+                self._apply(part)
+                if monotonic() >= ends_at:
+                    return False
+            self._parts = None
+        self.is_warm = True
+        return True
+
+    def catch_up(self, changelog_start: ChangelogPosition, changelog_end: ChangelogPosition) -> None:
+        """Replay up to the very end, as the owner; what a standby has begun is finished first."""
+        with self._at_a_trailer():
+            for parts in (self._parts or (), self._replay(changelog_start, changelog_end)):
+                for part in parts:
+                    self._apply(part)
+            self._parts = None
+        self.is_warm = True
+
+    def _replay(
+        self, changelog_start: ChangelogPosition, changelog_end: ChangelogPosition
+    ) -> Iterator[Replayed]:
+        """Refill what the disk lost, then read whatever was committed after what is known."""
+        if self._missing:
+            self._refill(changelog_start, changelog_end)
+        start = self._state.replay_start
+        require_covered(start.position, changelog_start, changelog_end)
+        entries = self._entries(start.position, changelog_end)
+        before, began_at = self._state.total, monotonic()
+        yield from replay(start, entries, self._outputs.deployment.fingerprint)
+        if start.position < changelog_end:
+            new, seconds = self._state.total - before, round(monotonic() - began_at, 3)
+            _log.debug(
+                "changelog.replayed", new=new, start=start.position, end=changelog_end, seconds=seconds
+            )
+
+    def _refill(self, changelog_start: ChangelogPosition, changelog_end: ChangelogPosition) -> None:
+        start = min(missing.changelog_start for missing in self._missing)
+        stop = max(missing.changelog_stop for missing in self._missing)
+        require_covered(start, changelog_start, changelog_end)
+        entries = self._entries(start, stop)
+        try:
+            self._state.refill(entry for _, entry in entries if isinstance(entry, ChangelogRow))
+        except StateError as error:
+            _log.warning("state.forgotten", error=str(error), then="replaying the whole changelog")
+            self._state.forget()
+        self._missing = ()
+        self._fill_index()
+
+    def _entries(
+        self, start: ChangelogPosition, stop: ChangelogPosition
+    ) -> Iterator[tuple[ChangelogPosition, ChangelogRow | Trailer]]:
+        for position, message in self._log.read_changelog(start, stop):
+            yield position, wire.decode_changelog(message)
+
+    def _apply(self, part: Replayed) -> None:
+        if part.trailer is not None:
+            check_names(part.trailer, self._outputs.deployment, self._outputs.topics.input)
+        if part.rows:
+            self._judge.deduplicator.index.add(np.stack([row.vector for row in part.rows]))
+        self._state.apply(part.rows, part.trailer, part.position)
+
+    @contextmanager
+    def _at_a_trailer(self) -> Iterator[None]:
+        """An error of the log in here leaves the memory at a trailer: where it stood, or at the last snapshot."""
+        try:
+            yield
+        except LogError:
+            self._parts = None
+            if not self._state.stands_at_trailer:
+                self.load()
+            raise
+        except BaseException:
+            self.is_warm = False  # what was replayed is not to be believed, nor to be written down
+            raise
+
+    def take(self, batch: DecidedBatch, changelog_end: ChangelogPosition) -> None:
+        """What this process has just committed becomes the state."""
+        self._judge.deduplicator.accept(batch.judged.projection, batch.judged.decisions)
+        self._state.apply(batch.rows, batch.trailer, changelog_end)
+
+    # -- snapshots -------------------------------------------------------------------------------------
+
+    def snapshot_age_seconds(self) -> float:
+        """Since the disk last held all that was known, or since the start."""
+        return monotonic() - self._snapshot_written_at
+
+    def snapshot_if_due(self, every_seconds: float) -> None:
+        """Write a snapshot where the last try is that long ago."""
+        if monotonic() - self._snapshot_tried_at >= every_seconds:
+            self.snapshot()
+
+    def snapshot(self, *, with_graph: bool = False) -> None:
+        """Best effort: the changelog is the truth, so a full disk costs replay time and nothing else."""
+        if not (self.is_warm and self._state.stands_at_trailer):
+            return
+        self._snapshot_tried_at = monotonic()
+        try:
+            written = self._state.snapshot(self._judge.deduplicator.index, with_graph=with_graph)
+        except StateError as error:
+            self._metrics.snapshot_ended(SnapshotOutcome.FAILED)
+            _log.error(
+                "snapshot.failed", error=str(error), then="deciding goes on; the changelog holds everything"
+            )
+            return
+        self._snapshot_written_at = monotonic()
+        if written is not None:
+            self._metrics.snapshot_ended(SnapshotOutcome.WRITTEN)
+            seconds = round(written.seconds, 3)
+            _log.info("snapshot.written", rows=written.rows, new=written.new_rows, seconds=seconds)

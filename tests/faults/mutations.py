@@ -1,0 +1,141 @@
+"""Does the fault suite notice when a guard is missing? Each guard is removed from a copy of the package, one at a time.
+
+    python -m tests.faults.mutations
+
+Prints which faults failed without which guard, and ends with 1 where one was not missed by any. Takes minutes, so
+it is no part of `make test`. A change that no longer fits the code is an error: the list is to be kept true.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[2]
+# A guard that is missing may leave a daemon waiting for ever; each fault has its own deadlines below this one.
+PLAYED_SECONDS = 1200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A guard taken out: text of a file and what stands there instead; the faults that may notice, and where."""
+
+    guard: str
+    file: str
+    found: str
+    instead: str
+    faults: tuple[str, ...]
+    engine: str = "kafka"
+
+
+MUTATIONS = (
+    Mutation(
+        "every send future is asked",
+        "log/kafka_transaction.py",
+        "stored = [future.get(timeout=max(0.0, ends_at - time.monotonic())) for future in futures]",
+        "stored = [future.value for future in futures if future.succeeded()]",
+        ("broker refuses one send of a batch", "broker killed in mid-transaction"),
+    ),
+    Mutation(
+        "offsets are part of the transaction",
+        "log/kafka_transaction.py",
+        "lambda: self._producer.send_offsets_to_transaction(offsets, self._polled_under.metadata),",
+        "lambda: self._group._consumer.commit(offsets),",
+        ("kill -9 at each step", "kill -9 at random"),
+    ),
+    Mutation(
+        "positions are set after a rebalance",
+        "log/kafka_membership.py",
+        "self._consumer.seek(TopicPartition(self._topic, partition), offset)",
+        "place = TopicPartition(self._topic, partition)\n"
+        "                if not self._consumer._subscription.has_valid_position(place):\n"
+        "                    self._consumer.seek(place, offset)",
+        ("ten quick rebalances", "owner stopped, replaced, woken", "kill -9 at random", "offsets expired"),
+    ),
+    Mutation(
+        "nothing is applied before it is committed",
+        "daemon.py",
+        "self._apply(batch, self._commit(batch))",
+        "self._apply(batch, Committed(batch.trailer.next_offsets, self.state.replay_start.position))\n"
+        "        self._commit(batch)",
+        ("broker refuses one send of a batch", "broker killed in mid-transaction", "kill -9 at each step"),
+    ),
+    Mutation(
+        "the group's offsets are held against the trailer",
+        "resume.py",
+        "raise _disagreement(place, offset, committed[partition])",
+        "offset = committed[partition]",
+        ("offsets moved back", "offsets moved forward"),
+    ),
+    Mutation(
+        "the same, on the embedded log",
+        "resume.py",
+        "raise _disagreement(place, offset, committed[partition])",
+        "offset = committed[partition]",
+        ("offsets moved back", "offsets moved forward"),
+        "embedded",
+    ),
+    Mutation(
+        "only the owner fences",
+        "log/kafka.py",
+        "        self._drop_producer()\n        while True:",
+        "        self._drop_producer()\n"
+        "        close_producer(open_fencing_producer(self._settings, self._topics, self._max_message_bytes))\n"
+        "        while True:",
+        ("owner stopped, replaced, woken", "two at once, the owner killed"),
+    ),
+)
+
+
+def main() -> int:
+    """Take each guard out, play the faults, and print who noticed."""
+    chosen = [each for each in MUTATIONS if not sys.argv[1:] or any(w in each.guard for w in sys.argv[1:])]
+    table = Table(title="Guards removed, and the faults that failed without them")
+    for column in ("guard", "engine", "noticed by", "not by"):
+        table.add_column(column, overflow="fold")
+    unnoticed = 0
+    for each in chosen:
+        failed = _failures_without(each)
+        print(f"{each.guard}: {failed}", flush=True)
+        unnoticed += not failed
+        passed = [name for name in each.faults if name not in failed]
+        table.add_row(each.guard, each.engine, ", ".join(failed) or "[red]nobody[/]", ", ".join(passed))
+    Console(width=150).print(table)
+    return 1 if unnoticed else 0
+
+
+def _failures_without(each: Mutation) -> list[str]:
+    with tempfile.TemporaryDirectory(prefix="dugs-mutation-") as folder:
+        copy = Path(folder)
+        for name in ("dugs_stream", "tests"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / ".cache").symlink_to(ROOT / ".cache")
+        path = copy / "dugs_stream" / each.file
+        before = path.read_text()
+        assert before.count(each.found) == 1, f"{each.guard}: {each.file} does not say {each.found!r} once"
+        path.write_text(before.replace(each.found, each.instead))
+        only = [word for name in each.faults for word in ("--only", name)]
+        played = subprocess.run(
+            [sys.executable, "-m", "tests.faults", "--engine", each.engine, "--rounds", "14", *only],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"},
+            text=True,
+            capture_output=True,
+            timeout=PLAYED_SECONDS,
+            check=False,
+        )
+        assert "rounds, " in played.stdout, played.stdout + played.stderr
+        return re.findall(rf"{each.engine} (.*): FAILED", played.stdout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

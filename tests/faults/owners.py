@@ -1,0 +1,103 @@
+"""Two instances on one input: the owner stopped and woken, killed, both restarted in turn, one rebalance after the other.
+
+What a standby shows of itself, and how long a takeover takes, is the subject of test_owners.py.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from tests.faults.table import KAFKA, fault
+from tests.support.fault_bench import Bench
+from tests.support.fork_server import LivingDaemon
+from tests.support.waiting import wait_until
+
+_TAKEOVER_SECONDS = 60.0
+
+
+@fault(2, "owner stopped, replaced, woken", (KAFKA,), "a stopped owner of a SQLite file keeps its lock")
+def zombie(bench: Bench) -> None:
+    """Asleep at any moment for longer than its session; awake it writes nothing, fences nobody, and stands by."""
+    lives = [bench.start(), bench.start(config=bench.second_config())]
+    owner = _owner(lives)
+    bench.feed(60)
+    time.sleep(bench.random.uniform(0.0, 0.5))
+    owner.signal(signal.SIGSTOP)
+    successor = next(life for life in lives if life is not owner)
+    wait_until(
+        lambda: "daemon.ready" in successor.output, _TAKEOVER_SECONDS, "the successor to own the input"
+    )
+    bench.wait_until_decided(bench.fed)
+    owner.signal(signal.SIGCONT)
+    bench.feed(30)
+    bench.wait_until_decided(bench.fed)
+    wait_until(lambda: "ownership.void" in owner.output, _TAKEOVER_SECONDS, "the zombie to notice")
+    for daemon in lives:
+        assert daemon.is_alive, daemon.output[-3000:]
+        bench.finish(daemon, then_drain=False)
+    assert successor.output.count("daemon.ready") == 1, successor.output[-3000:]
+    bench.drain()
+    bench.check()
+
+
+@fault(5, "two at once, the owner killed")
+def owner_killed(bench: Bench) -> None:
+    """The other one takes over, twice."""
+    lives = [bench.start(), bench.start(config=bench.second_config())]
+    for _ in range(2):
+        bench.feed(20)
+        owner = _owner(lives)
+        bench.wait_until_decided(bench.fed - 10)
+        place = lives.index(owner)
+        owner.kill()
+        lives[place] = bench.start(config=owner.life.config)
+    for daemon in lives:
+        bench.feed(8)
+        bench.finish(daemon, then_drain=False)
+    bench.drain()
+    bench.check()
+
+
+@fault(5, "two restarted in turn")
+def restarted_in_turn(bench: Bench) -> None:
+    """SIGTERM to one, then to the other, while records come in."""
+    lives = [bench.start(), bench.start(config=bench.second_config())]
+    for number in range(4):
+        bench.feed(10)
+        _owner(lives)
+        daemon = lives[number % 2]
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait(_TAKEOVER_SECONDS) == 0, daemon.output[-3000:]
+        lives[number % 2] = bench.start(config=daemon.life.config)
+    for daemon in lives:
+        bench.finish(daemon, then_drain=False)
+    bench.drain()
+    bench.check()
+
+
+@fault(5, "ten quick rebalances", (KAFKA,), "the embedded log has no group: its owner is a process's lock")
+def ten_rebalances(bench: Bench) -> None:
+    """Every member is put out of the group, again before the last time is got over."""
+    lives = [bench.start(), bench.start(config=bench.second_config())]
+    _owner(lives)
+    for _ in range(10):
+        bench.feed(6)
+        bench.depose()
+        time.sleep(bench.random.uniform(0.0, 0.5))
+    for daemon in lives:
+        bench.finish(daemon, then_drain=False)
+    bench.drain()
+    bench.check()
+
+
+def _owner(lives: list[LivingDaemon]) -> LivingDaemon:
+    """The one that became the owner last and lives."""
+
+    def ready() -> LivingDaemon | None:
+        owners = [life for life in lives if life.is_alive and "daemon.ready" in life.output]
+        return owners[-1] if owners else None
+
+    found = wait_until(ready, _TAKEOVER_SECONDS, "one of two instances to own the input")
+    assert found is not None
+    return found
