@@ -70,13 +70,12 @@ _ADMIN_LACKS = frozenset({"ssl_ciphers"})
 
 
 class PatientNetClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is untyped
-    """kafka-python's network client without the wait that never ends, and without sockets left behind.
+    """kafka-python's network client without the wait that never ends.
 
-    The first trap (kafka-python 3.0.12): the sender calls `await_ready` for the coordinator of a transaction; when
+    The trap (kafka-python 3.0.12): the sender calls `await_ready` for the coordinator of a transaction; when
     the connection is down at that moment, the error it raises loses the request, and `commit_transaction`
     waits for ever, even after the broker is back. Returning False makes the sender look the coordinator up
-    again and retry. The second: a connection that is closed with a request still in its buffer waits for a
-    loop that has ended, and its socket stays open until the garbage collector comes by.
+    again and retry.
     """
 
     def await_ready(self, node_id: Any, timeout_ms: float = REQUEST_SECONDS * 1000) -> bool:
@@ -85,15 +84,6 @@ class PatientNetClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is
         except KafkaError:
             time.sleep(RETRY_BACKOFF_MS / 1000)
             return False
-
-    def close(self, node_id: Any = None) -> None:
-        transports = [connection.transport for connection in list(self._manager._conns.values())]  # noqa: SLF001 (no public list)
-        super().close(node_id)
-        if node_id is not None:
-            return
-        for transport in transports:
-            if transport is not None and transport._sock is not None:  # noqa: SLF001 (nor a public way to close now)
-                transport._sock.close()  # noqa: SLF001 (see above)
 
 
 def open_consumer(settings: KafkaSettings, **own: Any) -> Any:

@@ -5,7 +5,6 @@ These tests end and stop brokers, so they have one of their own.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
@@ -21,11 +20,7 @@ from tests.port.kafka_engine import KafkaEngine, fresh_topics
 from tests.support.broker import Broker, running_broker
 from tests.support.driving import commit, poll_until, read_values, replayed_values, resume
 
-pytestmark = [
-    pytest.mark.broker,
-    # kafka-python 3.0.12 leaves the socket of a refused connection to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-]
+pytestmark = pytest.mark.broker
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +35,6 @@ def kafka(mortal: Broker) -> Iterator[KafkaEngine]:
     engine = KafkaEngine(mortal.address, fresh_topics())
     yield engine
     engine.close()
-    gc.collect()  # the refused sockets end in this test, under its filter, and not in somebody else's
 
 
 @pytest.fixture

@@ -34,21 +34,21 @@ def stop_after(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() >= ends_at
 
 
-def acquired(log: Log, within_seconds: float = 20.0) -> Ownership:
+def acquired(log: Log, within_seconds: float = 30.0) -> Ownership:
     """The ownership, or a failure that says for how long it was waited."""
     ownership = log.acquire(stop_after(within_seconds))
     assert ownership is not None, f"the input was not given to this member within {within_seconds} s"
     return ownership
 
 
-def resume(log: Log, within_seconds: float = 20.0) -> Ownership:
+def resume(log: Log, within_seconds: float = 30.0) -> Ownership:
     """Acquire, and go on where the group's offsets say, or at the beginning."""
     ownership = acquired(log, within_seconds)
     log.seek({**ownership.beginnings, **ownership.committed})
     return ownership
 
 
-def poll_until(log: Log, records: int, within_seconds: float = 20.0, limits: BatchLimits = LIMITS) -> Polled:
+def poll_until(log: Log, records: int, within_seconds: float = 30.0, limits: BatchLimits = LIMITS) -> Polled:
     """The first micro-batch with anything in it, which has to hold at least `records`."""
     ends_at = time.monotonic() + within_seconds
     while time.monotonic() < ends_at:

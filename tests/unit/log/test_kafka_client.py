@@ -101,22 +101,6 @@ def test_await_ready_turns_a_lost_connection_into_try_again(monkeypatch: pytest.
     assert client.await_ready(1, timeout_ms=10) is False
 
 
-def test_closed_client_leaves_no_socket_open_though_a_request_is_still_in_its_buffer(mute_port: int) -> None:
-    """What could not be sent any more does not keep the connection: a daemon recovers many times in its life."""
-    client = kafka_client.PatientNetClient(bootstrap_servers=[f"127.0.0.1:{mute_port}"])
-    client._net.start()
-    node = client.cluster.bootstrap_brokers()[0].node_id
-    # In a list, since the loop waits for whatever can be waited for, and this connection never gets an answer.
-    (connection,) = client._net.run(lambda: [client._manager.get_connection(node)])
-    transport = wait_until(lambda: connection.transport, 5, "the connection")
-    its_socket = transport._sock
-    client._net.run(lambda: transport.write(b"x" * 50_000_000))  # more than any kernel buffer takes
-
-    client.close()
-
-    assert its_socket.fileno() == -1
-
-
 def test_debug_of_kafka_python_is_never_printed_since_it_holds_the_password(
     kafka_logger: logging.Logger, caplog: pytest.LogCaptureFixture
 ) -> None:
