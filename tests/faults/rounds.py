@@ -43,6 +43,8 @@ def play(each: Fault, engine: str, seed: int, rounds: int, grounds: Grounds, fol
     try:
         each.play(bench)
     except BaseException as error:
+        for daemon in bench.living:
+            error.add_note(f"{daemon.life.log}, where it stands:\n{daemon.last_words()}")
         error.add_note(f"repeat with: {repeat_line(each, engine, seed, rounds)}")
         raise
     finally:

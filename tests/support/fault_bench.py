@@ -200,6 +200,11 @@ class Bench:
         self._daemons.append(daemon)
         return daemon
 
+    @property
+    def living(self) -> list[LivingDaemon]:
+        """Those that live now."""
+        return [daemon for daemon in self._daemons if daemon.is_alive]
+
     def end_lives(self) -> None:
         """Kill what still lives; the last word of a fault that failed."""
         for daemon in self._daemons:

@@ -12,6 +12,7 @@ server, and the server with the process that started it.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -32,6 +33,8 @@ ROOT = Path(__file__).parents[2]
 
 # A fork answers at once; on a machine full of other tests not quite.
 START_SECONDS = 60.0
+# Characters of a daemon's output that a failure shows: some thirty lines of log and a dozen threads.
+_LAST_WORDS = 9_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,13 @@ class LivingDaemon:
     def wait(self, seconds: float) -> int:
         """Its exit status, negative for a signal's; TimeoutError while it lives on."""
         return self.ended.result(seconds)
+
+    def last_words(self) -> str:
+        """Its output, with where each of its threads stands now."""
+        self.signal(signal.SIGUSR1)
+        with contextlib.suppress(TimeoutError):
+            self.wait(1.0)  # time to print them
+        return self.output[-_LAST_WORDS:]
 
 
 class ForkServer:
@@ -211,6 +221,7 @@ def _fork(request: dict[str, Any]) -> int:
     try:
         life = Life(**request)
         _redirect(life.log or os.devnull)
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
         status = _live(life)
     except BaseException:  # noqa: BLE001 (a child must never come back into the server's loop)
         import traceback  # noqa: PLC0415
