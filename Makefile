@@ -29,7 +29,7 @@ lint: $(WORKSHOP) ## style, format, types, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell dugs_stream tests benchmarks config README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell dugs_stream tests benchmarks config docs README.md CHANGELOG.md CONTRIBUTING.md
 
 format: $(WORKSHOP) ## let ruff format and sort
 	$(BIN)/ruff format .
