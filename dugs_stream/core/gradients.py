@@ -9,6 +9,7 @@ to offer; changes through `.data` go unseen.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,6 +176,34 @@ def _backward(caught: Caught) -> None:
         ]
 
 
+class _FusedAttentionOff:
+    """The fused attention of eval mode calls no submodules, so hooks inside would never fire.
+
+    Its flag is the process's: with passes in two threads, the last one to end puts it back as the first found it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._passes = 0
+        self._before = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._passes == 0:
+                self._before = torch.backends.mha.get_fastpath_enabled()
+                torch.backends.mha.set_fastpath_enabled(False)
+            self._passes += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._passes -= 1
+            if self._passes == 0:
+                torch.backends.mha.set_fastpath_enabled(self._before)
+
+
+_FUSED_ATTENTION_OFF = _FusedAttentionOff()
+
+
 def _restore(training: list[tuple[nn.Module, bool]], trainable: list[tuple[nn.Parameter, bool]]) -> None:
     for module, was_training in training:
         module.training = was_training
@@ -183,9 +212,7 @@ def _restore(training: list[tuple[nn.Module, bool]], trainable: list[tuple[nn.Pa
 
 
 def _enter_reproducible(stack: contextlib.ExitStack, model: nn.Module) -> None:
-    # The fused attention of eval mode calls no submodules, so hooks inside would never fire.
-    stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-    torch.backends.mha.set_fastpath_enabled(False)
+    stack.enter_context(_FUSED_ATTENTION_OFF)
     device = next((parameter.device.type for parameter in model.parameters()), "cpu")
     if device == "cuda":
         # Algorithms picked by timing would change a sample's bits from run to run.

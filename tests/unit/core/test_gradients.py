@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -242,4 +244,26 @@ def test_fused_attention_is_off_during_the_pass() -> None:
     caught(model, ["0"], randn(2, 4))
 
     assert seen == [False]
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_passes_in_two_threads_leave_the_process_as_they_found_it() -> None:
+    """The flag of fused attention belongs to the process: whichever pass ends last, it is on again."""
+    first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
+
+    def first() -> None:
+        with inference(nn.Linear(4, 3)):
+            first_is_in.set()
+            assert second_is_in.wait(10)
+        first_is_out.set()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert first_is_in.wait(10)
+    with inference(nn.Linear(4, 3)):
+        second_is_in.set()
+        assert first_is_out.wait(10)
+        assert not torch.backends.mha.get_fastpath_enabled()
+    thread.join()
+
     assert torch.backends.mha.get_fastpath_enabled()
