@@ -58,6 +58,18 @@ def send_refused(bench: Bench) -> None:
     bench.check()
 
 
+@fault(3, "output topic deleted under a batch", (KAFKA,), _NO_BROKER, is_long=True)
+def output_deleted(bench: Bench) -> None:
+    """Its sends run into their deadline while all others succeed: the batch is decided again, onto a new topic."""
+    bench.feed(40)
+    daemon, go_on = bench.hold("publish", 3)
+    bench.remember(bench.names.unique, is_made_anew=True)
+    bench.kafka.delete_topic(bench.names.unique)
+    go_on()
+    bench.finish(daemon)
+    bench.check()
+
+
 @fault(3, "broker away for 60 s", (KAFKA,), _NO_BROKER, is_long=True, is_alone=True)
 def away(bench: Bench) -> None:
     """Longer than sessions, deliveries and transactions last."""

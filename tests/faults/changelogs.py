@@ -88,7 +88,7 @@ def beginning_deleted(bench: Bench) -> None:
     bench.drain()
     saved = bench.folder / "saved-state"
     shutil.copytree(bench.state, saved)
-    bench.remember_changelog()
+    bench.remember(bench.names.changelog)
     bench.kafka.delete_up_to_end(bench.names.changelog, is_compacted=True)
     bench.feed(16)
     shutil.rmtree(bench.state)

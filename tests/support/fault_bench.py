@@ -114,8 +114,8 @@ class Bench:
         self.lives = 0
         self._daemons: list[LivingDaemon] = []
         self.fed = 0
-        self._remembered: dict[str, Record] = {}
-        self._remembered_changelog: list[Record] = []
+        self._remembered: dict[str, list[Record]] = {}
+        self._made_anew: set[str] = set()
         unique = uuid.uuid4().hex[:8]
         self.group = f"group-{unique}"
         self.names = Names(
@@ -252,7 +252,7 @@ class Bench:
     def decided_records(self) -> list[Record]:
         """The input records that are decided, as far as they are known."""
         names = {json.loads(r.value or b"{}")["id"] for r in self.look().records[self.names.decisions]}
-        return [record for name, record in self._remembered.items() if name in names]
+        return [record for record in self._remembered[self.names.input] if record.id in names]
 
     def count(self, what: str) -> None:
         """Note what a round was, for the table."""
@@ -301,18 +301,16 @@ class Bench:
             return look_at_embedded(self.folder / "log.db", self.group, self.names.input)
         return look_at_kafka(self.broker.address, self.group, self.names.all, self.names.input)
 
-    def remember_input(self) -> None:
-        """Keep what lies on the input now, since it is about to be deleted."""
-        self._remembered |= {record.id: record for record in self.look().records[self.names.input]}
-
-    def remember_changelog(self) -> None:
-        """Keep what lies on the changelog now, since it is about to be deleted."""
-        self._remembered_changelog = list(self.look().records[self.names.changelog])
+    def remember(self, topic: str, *, is_made_anew: bool = False) -> None:
+        """Keep what lies on a topic now, since it is about to be deleted, or the topic with it."""
+        self._remembered[topic] = list(self.look().records[topic])
+        if is_made_anew:
+            self._made_anew.add(topic)
 
     def check(self, *, is_complete: bool = True) -> int:
         """The oracle: everything decided, once, and as the sequential algorithm does; returns the uniques."""
         seen = self._with_remembered(self.look())
-        inputs = self._remembered | {record.id: record for record in seen.records[self.names.input]}
+        inputs = {record.id: record for record in seen.records[self.names.input]}
         assert len(inputs) == self.fed, f"{self.fed} records were sent, {len(inputs)} are known"
         expected = Expected(inputs, self.expected_lost, self.thresholds, self.is_compacted)
         uniques = check_deployment(seen, self.names, self._vectors(list(inputs.values())), expected)
@@ -320,11 +318,12 @@ class Bench:
         return uniques
 
     def _with_remembered(self, seen: Seen) -> Seen:
-        """The changelog as it would be if nothing of it had been deleted."""
-        now = seen.records[self.names.changelog]
-        first = now[0].offset if now else 0
-        whole = [*(r for r in self._remembered_changelog if r.offset < first or not now), *now]
-        return replace(seen, records={**seen.records, self.names.changelog: whole})
+        """The topics as they would be if nothing of them had been deleted."""
+        whole = dict(seen.records)
+        for topic, before in self._remembered.items():
+            places = set() if topic in self._made_anew else {(r.partition, r.offset) for r in before}
+            whole[topic] = [*before, *(r for r in whole[topic] if (r.partition, r.offset) not in places)]
+        return replace(seen, records=whole)
 
     def _vectors(self, records: Sequence[Record]) -> dict[str, NDArray[np.float32]]:
         """The engine's own projection of each record that can be judged, computed once for all deployments."""
