@@ -110,6 +110,9 @@ class Replica:
             for parts in (self._parts or (), self._replay(changelog_start, changelog_end)):
                 for part in parts:
                     self._apply(part)
+            # Behind the last trailer lie only markers; standing after them, a changelog whose beginning is deleted
+            # up to its very end is still seen to be covered.
+            self._state.apply((), None, changelog_end)
             self._parts = None
         self.is_warm = True
 
