@@ -44,8 +44,8 @@ bench-daemon: $(WORKSHOP) ## the daemon on a real Kafka broker against the bare 
 faults: $(WORKSHOP) ## ROUNDS=n rounds of kill -9 on each engine, every other fault once, and a table of them
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
 
-broker: $(WORKSHOP) ## a throwaway Kafka broker in the foreground, for trying config/kafka.yaml
-	$(BIN)/python -m tests.support.broker
+broker: $(WORKSHOP) ## a throwaway Kafka broker on localhost:9092, in the foreground, for trying config/kafka.yaml
+	$(BIN)/python -m tests.support.broker 9092
 
 picture: $(RUNTIME) ## rebuild the picture of the README from a fresh demo
 	$(BIN)/dugs demo --out $(OUT)

@@ -1,6 +1,7 @@
 """A real single-node Kafka broker for tests and for trying things out.
 
     python -m tests.support.broker            runs one in the foreground and prints its address
+    python -m tests.support.broker 9092       the same on a port of one's choice
 
 Apache Kafka comes from Maven Central once and stays under .cache/ of the checkout. Each broker has its own
 folder and free loopback ports, and is ended by its process id. Settings are those of a test: one copy of
@@ -91,9 +92,9 @@ class BrokerError(RuntimeError):
 class Broker:
     """One broker process: start, kill, start again on the same data."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = port or free_port()
         self._controller_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._heir: subprocess.Popen[bytes] | None = None
@@ -174,10 +175,10 @@ class Broker:
 
 
 @contextlib.contextmanager
-def running_broker() -> Iterator[Broker]:
-    """A broker of its own on a temporary folder, ended and removed afterwards."""
+def running_broker(port: int | None = None) -> Iterator[Broker]:
+    """A broker of its own on a temporary folder, ended and removed afterwards; on any free port by default."""
     with tempfile.TemporaryDirectory(prefix="dugs-broker-", ignore_cleanup_errors=True) as folder:
-        broker = Broker(Path(folder))
+        broker = Broker(Path(folder), port)
         try:
             yield broker.start()
         finally:
@@ -285,7 +286,7 @@ def main() -> None:
     """Run a broker until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with running_broker() as broker:
+        with running_broker(int(sys.argv[1]) if len(sys.argv) > 1 else None) as broker:
             print(broker.address, flush=True)
             signal.pause()
     except KeyboardInterrupt:
