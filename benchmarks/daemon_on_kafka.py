@@ -59,7 +59,7 @@ class Size:
     rounds: int
 
 
-FULL = Size(records=3_000, rounds=5)
+FULL = Size(records=3_000, rounds=7)
 QUICK = Size(records=64, rounds=1)
 
 
