@@ -16,7 +16,8 @@ from dugs_stream.errors import LogError, LogUnavailableError, OutcomeUnknownErro
 from dugs_stream.log import kafka_client, kafka_transaction
 from dugs_stream.log.kafka import KafkaLog
 from dugs_stream.log.port import Message, Outgoing, Polled
-from tests.port.kafka_engine import KafkaEngine, fresh_topics
+from tests.port.kafka_engine import KafkaEngine
+from tests.port.topics import fresh_topics
 from tests.support.broker import Broker, running_broker
 from tests.support.driving import commit, poll_until, read_values, replayed_values, resume
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,24 +13,12 @@ from dugs_stream.log.embedded import EmbeddedLog, EmbeddedReader, EmbeddedWriter
 from dugs_stream.log.embedded_owner import lock_path
 from dugs_stream.log.port import Log, LogReader, LogWriter, TopicNames
 from dugs_stream.log.settings import EmbeddedSettings
+from tests.port.topics import fresh_topics
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["EmbeddedEngine", "embedded_engine_from", "fresh_names", "open_embedded_engine"]
-
-
-def fresh_names() -> TopicNames:
-    """Names no other test uses."""
-    unique = uuid.uuid4().hex[:8]
-    return TopicNames(
-        input=f"samples-{unique}",
-        group=f"group-{unique}",
-        unique=f"unique-{unique}",
-        changelog=f"changelog-{unique}",
-        dead_letter=f"dead-letter-{unique}",
-        decisions=f"decisions-{unique}",
-    )
+__all__ = ["EmbeddedEngine", "embedded_engine_from", "open_embedded_engine"]
 
 
 @dataclass
@@ -84,7 +71,7 @@ class EmbeddedEngine:
 @contextmanager
 def open_embedded_engine(request: pytest.FixtureRequest, partitions: int) -> Iterator[EmbeddedEngine]:
     folder: Path = request.getfixturevalue("tmp_path")
-    engine = EmbeddedEngine(folder / "log.db", fresh_names(), partitions)
+    engine = EmbeddedEngine(folder / "log.db", fresh_topics(), partitions)
     try:
         yield engine
     finally:

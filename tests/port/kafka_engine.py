@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,30 +15,18 @@ from kafka.admin import MemberToRemove
 from dugs_stream.log.kafka import KafkaLog, KafkaReader, KafkaWriter
 from dugs_stream.log.port import Log, LogReader, LogWriter, TopicNames
 from dugs_stream.log.settings import KafkaSettings
+from tests.port.topics import fresh_topics
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["KafkaEngine", "fresh_topics", "kafka_engine_from", "open_kafka_engine"]
+__all__ = ["KafkaEngine", "kafka_engine_from", "open_kafka_engine"]
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 # The shortest that brokers take by default: a killed owner is replaced in a bearable time, and a machine that
 # is busy with other things may be late with a heartbeat.
 SESSION_MS = 6_000
-
-
-def fresh_topics() -> TopicNames:
-    """Names no other test uses; a broker that is used again gathers topics and never mixes them."""
-    unique = uuid.uuid4().hex[:8]
-    return TopicNames(
-        input=f"samples-{unique}",
-        group=f"group-{unique}",
-        unique=f"unique-{unique}",
-        changelog=f"changelog-{unique}",
-        dead_letter=f"dead-letter-{unique}",
-        decisions=f"decisions-{unique}",
-    )
 
 
 @dataclass

@@ -12,8 +12,9 @@ from dugs_stream.log.embedded_retention import Retention
 from dugs_stream.log.embedded_schema import open_file
 from dugs_stream.log.embedded_topics import append, bounds, create_topics, find_topic, stored_from
 from dugs_stream.log.port import Message, Outgoing
-from tests.port.embedded_engine import EmbeddedEngine, fresh_names
+from tests.port.embedded_engine import EmbeddedEngine
 from tests.port.owning import commit, messages, own, poll, read_all, send
+from tests.port.topics import fresh_topics
 
 HOUR_MS = 3_600_000
 
@@ -120,7 +121,7 @@ def test_offsets_are_never_given_out_again(connection: sqlite3.Connection) -> No
 
 def test_only_the_input_is_pruned(tmp_path: Path) -> None:
     """Through the log itself: outputs and changelog keep everything, the input's beginning moves."""
-    engine = EmbeddedEngine(tmp_path / "log.db", fresh_names(), keep_decided_hours=0)
+    engine = EmbeddedEngine(tmp_path / "log.db", fresh_topics(), keep_decided_hours=0)
     log = own(engine)
     send(engine, messages(5))
     commit(log, poll(log, 3), [Outgoing(topic, Message(b"k", b"v")) for topic in engine.topics.outputs])
