@@ -17,26 +17,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
-from torch import Tensor
-
 from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
+from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
 from benchmarks.report import Measurement, Report, Target
-from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
 from dugs_stream.app import build_engine, daemon_beside, open_log, open_writer
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.daemon import Step
-from dugs_stream.lab.digits import load_digits
 from dugs_stream.log.port import Message
 from dugs_stream.ops.logs import configure_logs
 from dugs_stream.ops.metrics import Stage
@@ -48,7 +40,6 @@ __all__ = ["measure", "measure_at"]
 
 SEED = 0
 TARGET = Target("at least", 0.7)
-_RECORD_BYTES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +52,6 @@ class Size:
 
 FULL = Size(records=3_000, rounds=7)
 QUICK = Size(records=64, rounds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """The same samples twice: as records for the daemon, as tensors for the loop; and the model for both."""
-
-    messages: Sequence[Message]
-    inputs: Tensor
-    labels: Tensor
-    model: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +73,7 @@ def measure(is_quick: bool) -> Report:
 def measure_at(address: str, is_quick: bool) -> Report:
     """On the broker at host:port; leaves its topics there."""
     size = QUICK if is_quick else FULL
-    stream = _toy_stream(size.records) if is_quick else _digit_stream(size.records)
+    stream = toy_stream(size.records, SEED) if is_quick else digit_stream(size.records)
     with tempfile.TemporaryDirectory(prefix="dugs-benchmark-") as folder:
         settings = _settings_in(Path(folder), address, stream.model)
         pairs, rounds = _alternate(settings, stream, size.rounds)
@@ -102,11 +83,11 @@ def measure_at(address: str, is_quick: bool) -> Report:
         "loop_records_per_second": [size.records / seconds for seconds in pairs.baseline_seconds],
         "daemon_stage_seconds": [each.stages for each in rounds],
         "records": size.records,
-        "record_bytes": _RECORD_BYTES,
+        "record_bytes": RECORD_BYTES,
         "uniques": len(rounds[0].uniques),
     }
     measurement = Measurement(
-        f"{size.records} records of {_RECORD_BYTES} bytes",
+        f"{size.records} records of {RECORD_BYTES} bytes",
         1 / pairs.median,
         min(rates),
         max(rates),
@@ -126,7 +107,7 @@ def measure_at(address: str, is_quick: bool) -> Report:
 # -- the two sides -----------------------------------------------------------------------------------------
 
 
-def _alternate(settings: Callable[[], Settings], stream: _Stream, rounds: int) -> tuple[Pairs, list[_Round]]:
+def _alternate(settings: Callable[[], Settings], stream: Stream, rounds: int) -> tuple[Pairs, list[_Round]]:
     """Loop · daemon · loop · daemon …, after one short life of each that does not count."""
     engine = build_engine(settings()).judge.deduplicator
     batch = settings().input.batch.records
@@ -140,14 +121,14 @@ def _alternate(settings: Callable[[], Settings], stream: _Stream, rounds: int) -
     return Pairs(tuple(loop_seconds), tuple(life.seconds for life in lives)), lives
 
 
-def _project_all(engine: Deduplicator, stream: _Stream, batch: int) -> float:
+def _project_all(engine: Deduplicator, stream: Stream, batch: int) -> float:
     started = time.perf_counter()
     for some in _batches(len(stream.inputs), batch):
         engine.project(stream.inputs[some], stream.labels[some])
     return time.perf_counter() - started
 
 
-def _uniques_of_a_plain_loop(engine: Deduplicator, stream: _Stream, batch: int) -> list[str]:
+def _uniques_of_a_plain_loop(engine: Deduplicator, stream: Stream, batch: int) -> list[str]:
     keys: list[str] = []
     for some in _batches(len(stream.inputs), batch):
         decisions = engine.offer(stream.inputs[some], stream.labels[some])
@@ -222,41 +203,6 @@ def _settings_in(folder: Path, address: str, model: Mapping[str, Any]) -> Callab
         )
 
     return fresh
-
-
-def _digit_stream(records: int) -> _Stream:
-    """Digits that the model was not trained on."""
-    digits = load_digits().stream.part(0, records)
-    return _stream(digits.images, digits.labels, {**DIGIT_MODEL, "weights": str(digit_weights())})
-
-
-def _toy_stream(records: int) -> _Stream:
-    generator = np.random.default_rng(SEED)
-    images = generator.integers(256, size=(records, *Toy.input_shape[1:]), dtype=np.uint8)
-    return _stream(images, generator.integers(4, size=records), TOY_MODEL)
-
-
-def _stream(images: NDArray[np.uint8], labels: NDArray[np.int64], model: Mapping[str, Any]) -> _Stream:
-    messages = [
-        Message(str(number).encode(), _padded_png(image), (("label", str(label).encode()),))
-        for number, (image, label) in enumerate(zip(images, labels, strict=True))
-    ]
-    inputs = torch.from_numpy(images).unsqueeze(1).float() / 255  # as the image codec yields them
-    return _Stream(messages, inputs, torch.from_numpy(labels), model)
-
-
-def _padded_png(image: NDArray[np.uint8]) -> bytes:
-    """The image as PNG, exactly `_RECORD_BYTES` long: a digit alone takes about 300 bytes."""
-    missing = _RECORD_BYTES - len(_png(image, ""))
-    return _png(image, " " * missing)
-
-
-def _png(image: NDArray[np.uint8], comment: str) -> bytes:
-    chunk = PngImagePlugin.PngInfo()
-    chunk.add_text("Comment", comment)
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", pnginfo=chunk)
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":

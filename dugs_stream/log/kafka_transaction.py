@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KafkaTransaction",
     "close_producer",
+    "delivery_settings",
     "headers_to_send",
     "open_fencing_producer",
     "transactional_id",
@@ -75,6 +76,17 @@ def transactional_id(topics: TopicNames) -> str:
     return f"dugs-{readable}-{digest}"
 
 
+def delivery_settings(max_message_bytes: int) -> dict[str, int]:
+    """How messages are batched and for how long they are tried, whether in a transaction or not."""
+    return {
+        "delivery_timeout_ms": int(DELIVERY_SECONDS * 1000),
+        "max_block_ms": int(DELIVERY_SECONDS * 1000),
+        # The trap: a batch over max.message.bytes made of small records is split and stored, and yet reported
+        # as failed; a batch of half of it at most never is.
+        "batch_size": min(_LARGEST_BATCH_BYTES, max(1, max_message_bytes // 2)),
+    }
+
+
 def open_fencing_producer(settings: KafkaSettings, topics: TopicNames, max_message_bytes: int) -> Any:
     """A producer under the deployment's transactional id, initialised: every earlier one is fenced by now.
 
@@ -84,11 +96,7 @@ def open_fencing_producer(settings: KafkaSettings, topics: TopicNames, max_messa
         settings,
         transactional_id=transactional_id(topics),
         transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
-        delivery_timeout_ms=int(DELIVERY_SECONDS * 1000),
-        max_block_ms=int(DELIVERY_SECONDS * 1000),
-        # The trap: a batch over max.message.bytes made of small records is split and stored, and yet reported
-        # as failed; a batch of half of it at most never is.
-        batch_size=min(_LARGEST_BATCH_BYTES, max(1, max_message_bytes // 2)),
+        **delivery_settings(max_message_bytes),
     )
     try:
         with translating("fencing earlier owners off (init_transactions)"):

@@ -1,0 +1,438 @@
+"""What does the transaction cost? A loop of commits on a real Kafka broker ÷ the same loop without transactions.
+
+Subject: the loop of the daemon over `KafkaLog`, and nothing else of it. Poll 256 records of 4 096 bytes, publish
+what a decided micro-batch writes, every future asked, put the offsets into the transaction, commit. What is
+written was decided beforehand and off the clock: 256 events by reference on the decisions topic, 8 of them
+uniques with an event each and a changelog row each (k = 2048), and the trailer.
+
+Baseline: the same poll of the same records through the same `GroupMembership`, and the very same messages through
+an idempotent producer with acks=all and the same settings, flushed and every future asked; then the offsets go by
+the consumer's plain commit. A crash in it loses or doubles records: that is what the price buys.
+
+The bare loop computes nothing, so it is the hardest case: the broker is all there is. Beside it stands a loop that
+also projects its records (AlexNet on digits, as in daemon_on_kafka), as a daemon does at least. The two alternate
+on the same records, each in a group of its own and with topics of its own.
+
+Before the clock starts, what both sides wrote is read back (read_committed) and held against each other, message
+by message, and after it both groups' committed offsets against the records polled.
+
+The broker is the tests' own: it needs a JDK 17 or newer and Maven, and shares the machine with the loops.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from kafka import TopicPartition
+from kafka.structs import OffsetAndMetadata
+
+from benchmarks.alternating import Pairs, time_in_turns
+from benchmarks.command import as_command
+from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
+from benchmarks.report import Measurement, Report, Target
+from dugs_stream.app import build_engine
+from dugs_stream.batch import Outputs, Standing, decide_batch
+from dugs_stream.config import Settings
+from dugs_stream.core.deduplicator import Projection
+from dugs_stream.judge import Judged
+from dugs_stream.log.kafka import KafkaLog, KafkaReader, KafkaWriter
+from dugs_stream.log.kafka_client import open_producer
+from dugs_stream.log.kafka_group import committed_offsets
+from dugs_stream.log.kafka_membership import GroupMembership
+from dugs_stream.log.kafka_transaction import (
+    close_producer,
+    delivery_settings,
+    headers_to_send,
+    value_to_send,
+)
+from dugs_stream.log.port import BatchLimits, Message, Outgoing, Polled, TopicNames
+from dugs_stream.log.settings import KafkaSettings
+from dugs_stream.ops.logs import configure_logs
+from dugs_stream.records import (
+    ChangelogPosition,
+    Decision,
+    Judgement,
+    LabelSource,
+    ModelIdentity,
+    Sample,
+    Verdict,
+)
+from dugs_stream.records import Sequence as SequenceNumber
+from dugs_stream.resume import Deployment
+from dugs_stream.state.recovery import BEGINNING, ReplayStart
+from tests.support.broker import running_broker
+
+__all__ = ["measure", "measure_at"]
+
+SEED = 0
+TARGET = Target("at least", 0.9)
+_BATCH = 256
+_UNIQUES_A_BATCH = 8
+_DIMENSION = 2_048
+_THRESHOLD = 0.3
+_MAX_MESSAGE_BYTES = 1024 * 1024
+_MAX_RECORD_BYTES = 16 * 1024 * 1024
+# A batch is there long before; whoever waits this long has lost records.
+_LIMITS = BatchLimits(records=_BATCH, wait_ms=10_000, bytes=64 * 1024 * 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Batches a run, and how many pairs of runs."""
+
+    batches: int
+    batches_with_projecting: int
+    pairs: int
+
+
+# Forty batches last a second or two, long beside a scheduler's whim; projecting makes four last as long.
+FULL = Size(batches=40, batches_with_projecting=4, pairs=7)
+QUICK = Size(batches=2, batches_with_projecting=1, pairs=1)
+
+Compute = Callable[[int], object]
+"""What is done between the poll of a batch, by its number, and its publishing."""
+
+
+def measure(is_quick: bool) -> Report:
+    """On a broker of its own."""
+    configure_logs("warning", "console")
+    with running_broker() as broker:
+        return measure_at(broker.address, is_quick)
+
+
+def measure_at(address: str, is_quick: bool) -> Report:
+    """On the broker at host:port; leaves its topics there."""
+    size = QUICK if is_quick else FULL
+    records = _BATCH * max(size.batches_with_projecting, 2)
+    stream = toy_stream(records, SEED) if is_quick else digit_stream(records)
+    settings = KafkaSettings(bootstrap_servers=(address,))
+    name = f"price-{uuid4().hex[:8]}"
+    with _two_loops(settings, name, stream, size.batches) as (subject, baseline):
+        subject.run(size.batches)
+        baseline.run(size.batches)
+        _require_same_messages(settings, subject.topics, baseline.topics)
+        bare = _price(subject, baseline, size.batches, size.pairs)
+        bare.facts["messages_a_batch"] = len(subject.decided[0])
+        projecting = _projecting(stream)
+        beside_work = _price(subject, baseline, size.batches_with_projecting, size.pairs, projecting)
+    return Report(
+        name="transaction_price",
+        question="records/s of poll · publish · commit on Kafka ÷ without transactions",
+        spread=f"smallest and largest of {size.pairs} pairs",
+        seed=SEED,
+        is_quick=is_quick,
+        measurements=[
+            _measurement(f"nothing computed, micro-batches of {_BATCH}", bare, TARGET),
+            _measurement(f"records projected in between, micro-batches of {_BATCH}", beside_work, None),
+        ],
+    )
+
+
+# -- timing ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    pairs: Pairs
+    records: int
+    facts: dict[str, Any]
+
+
+def _price(
+    subject: _Transactional,
+    baseline: _Plain,
+    batches: int,
+    pairs: int,
+    compute: Compute = lambda _number: None,
+) -> _Price:
+    subject.steps.clear()
+    baseline.steps.clear()
+    timed = time_in_turns(
+        lambda: subject.run(batches, compute), lambda: baseline.run(batches, compute), pairs
+    )
+    for loop in (subject, baseline):
+        assert loop.committed() == {0: batches * _BATCH}, f"{loop.topics.group} committed {loop.committed()}"
+    facts = {
+        "transactional_ms_a_batch": subject.steps.median_ms(),
+        "plain_ms_a_batch": baseline.steps.median_ms(),
+    }
+    return _Price(timed, batches * _BATCH, facts)
+
+
+def _measurement(case: str, price: _Price, target: Target | None) -> Measurement:
+    rates = tuple(1 / ratio for ratio in price.pairs.ratios)
+    facts = {
+        "transactional_records_per_second": [price.records / each for each in price.pairs.subject_seconds],
+        "plain_records_per_second": [price.records / each for each in price.pairs.baseline_seconds],
+        "records": price.records,
+        "record_bytes": RECORD_BYTES,
+        **price.facts,
+    }
+    return Measurement(case, 1 / price.pairs.median, min(rates), max(rates), target, facts)
+
+
+@dataclass
+class _Steps:
+    """How long each step of each batch took, by name."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds.setdefault(name, []).append(time.perf_counter() - started)
+
+    def median_ms(self) -> dict[str, float]:
+        return {name: statistics.median(each) * 1000 for name, each in self.seconds.items()}
+
+    def clear(self) -> None:
+        self.seconds.clear()
+
+
+# -- the two loops -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Transactional:
+    """The commit protocol of the daemon, over the port."""
+
+    log: KafkaLog
+    topics: TopicNames
+    decided: Sequence[Sequence[Outgoing]]
+    steps: _Steps = field(default_factory=_Steps)
+
+    def run(self, batches: int, compute: Compute = lambda _number: None) -> None:
+        """So many batches from the input's beginning."""
+        self.log.seek({0: 0})
+        for number in range(batches):
+            with self.steps.timed("poll"):
+                polled = _whole(self.log.poll(_LIMITS))
+            compute(number)
+            with self.log.transaction(polled) as transaction:
+                with self.steps.timed("publish"):
+                    flushed = transaction.publish(self.decided[number])
+                with self.steps.timed("offsets"):
+                    staged = transaction.stage_offsets(flushed, polled.next_offsets)
+                with self.steps.timed("commit"):
+                    transaction.commit(staged)
+
+    def committed(self) -> Mapping[int, int]:
+        return self.log.committed_offsets()
+
+
+@dataclass
+class _Plain:
+    """The same without a transaction: flush, ask every future, commit the consumer's offsets."""
+
+    settings: KafkaSettings
+    group: GroupMembership
+    producer: Any
+    topics: TopicNames
+    decided: Sequence[Sequence[Outgoing]]
+    steps: _Steps = field(default_factory=_Steps)
+
+    def run(self, batches: int, compute: Compute = lambda _number: None) -> None:
+        """So many batches from the input's beginning."""
+        self.group.seek({0: 0})
+        for number in range(batches):
+            with self.steps.timed("poll"):
+                polled = _whole(self.group.poll(_LIMITS))
+            compute(number)
+            with self.steps.timed("publish"):
+                futures = [self._send(outgoing) for outgoing in self.decided[number]]
+                self.producer.flush(timeout=_LIMITS.wait_ms / 1000)
+                for future in futures:
+                    future.get(timeout=0)
+            with self.steps.timed("offsets"):
+                self._commit(polled.next_offsets)
+
+    def _send(self, outgoing: Outgoing) -> Any:
+        message = outgoing.message
+        return self.producer.send(
+            outgoing.topic,
+            key=message.key,
+            value=value_to_send(message),
+            headers=headers_to_send(message),
+            partition=0 if outgoing.topic == self.topics.changelog else None,
+        )
+
+    def _commit(self, next_offsets: Mapping[int, int]) -> None:
+        offsets = {
+            TopicPartition(self.topics.input, partition): OffsetAndMetadata(offset, "")
+            for partition, offset in next_offsets.items()
+        }
+        self.group._consumer.commit(offsets)  # noqa: SLF001 (the membership commits nothing by itself, on purpose)
+
+    def committed(self) -> Mapping[int, int]:
+        return committed_offsets(self.settings, self.topics.group, self.topics.input, (0,))
+
+
+def _whole(polled: Polled) -> Polled:
+    assert len(polled.samples) == _BATCH, f"{len(polled.samples)} records came instead of {_BATCH}"
+    return polled
+
+
+@contextmanager
+def _two_loops(
+    settings: KafkaSettings, name: str, stream: Stream, batches: int
+) -> Iterator[tuple[_Transactional, _Plain]]:
+    """Both own the same input, each in a group of its own, from the beginning to the end."""
+    with_transactions, plain = _topics(name, "transactional"), _topics(name, "plain")
+    log = _prepared(settings, with_transactions)
+    _prepared(settings, plain).close()
+    decided = _decided(_sent(settings, name, stream.messages, batches), with_transactions)
+    moved = dict(zip(with_transactions.outputs, plain.outputs, strict=True))
+    group = GroupMembership(settings, plain.input, plain.group)
+    producer = open_producer(settings, **delivery_settings(_MAX_MESSAGE_BYTES))
+    try:
+        assert log.acquire(lambda: False) is not None
+        assert group.wait_for_ownership(lambda: False, lambda: None) is not None
+        yield (
+            _Transactional(log, with_transactions, decided),
+            _Plain(
+                settings,
+                group,
+                producer,
+                plain,
+                [[Outgoing(moved[each.topic], each.message) for each in batch] for batch in decided],
+            ),
+        )
+    finally:
+        close_producer(producer)
+        group.close()
+        log.close()
+
+
+def _topics(name: str, side: str) -> TopicNames:
+    return TopicNames(
+        input=f"{name}-samples",
+        group=f"{name}-{side}",
+        unique=f"{name}-{side}-unique",
+        changelog=f"{name}-{side}-changelog",
+        dead_letter=f"{name}-{side}-dead-letter",
+        decisions=f"{name}-{side}-decisions",
+    )
+
+
+def _prepared(settings: KafkaSettings, topics: TopicNames) -> KafkaLog:
+    log = KafkaLog(settings, topics, _MAX_MESSAGE_BYTES, _MAX_RECORD_BYTES)
+    log.prepare()
+    return log
+
+
+def _require_same_messages(settings: KafkaSettings, one: TopicNames, other: TopicNames) -> None:
+    reader = KafkaReader(settings)
+    try:
+        for topic, counterpart in zip(one.outputs, other.outputs, strict=True):
+            here, there = ([
+                (each.key, each.value, each.headers)
+                for each in reader.read(name, follow=False, stop=lambda: False)
+            ] for name in (topic, counterpart))  # fmt: skip
+            assert here == there, f"{topic} holds {len(here)} messages, {counterpart} others or {len(there)}"
+            assert here or topic == one.dead_letter, f"{topic} is empty"
+    finally:
+        reader.close()
+
+
+# -- what they are given -----------------------------------------------------------------------------------
+
+
+def _sent(
+    settings: KafkaSettings, name: str, messages: Sequence[Message], batches: int
+) -> list[tuple[Sample, ...]]:
+    """The messages in turns onto the input; the batches as they will be polled."""
+    topic = f"{name}-samples"
+    polled: list[tuple[Sample, ...]] = []
+    writer = KafkaWriter(settings)
+    for start in range(0, batches * _BATCH, _BATCH):
+        batch = [(offset, messages[offset % len(messages)]) for offset in range(start, start + _BATCH)]
+        for _, message in batch:
+            writer.send(topic, message)
+        polled.append(
+            tuple(Sample(topic, 0, offset, each.key, each.value, each.headers) for offset, each in batch)
+        )
+    writer.close()
+    return polled
+
+
+def _decided(batches: Sequence[Sequence[Sample]], topics: TopicNames) -> list[tuple[Outgoing, ...]]:
+    """What the daemon would write for each batch, every 32nd record being a unique."""
+    generator = np.random.default_rng(SEED)
+    outputs = Outputs(
+        topics,
+        "reference",
+        _MAX_MESSAGE_BYTES,
+        ModelIdentity("alexnet", "sha256:5f2c"),
+        Deployment(topics.group, "sha256:5f2c", _THRESHOLD, 0.0),
+    )
+    standing = Standing(BEGINNING, {0: 0}, "input-topic-id")
+    outgoing = []
+    for samples in batches:
+        judgements = tuple(_judged(samples, standing.changelog.uniques, generator))
+        nothing = Projection(np.empty((0, _DIMENSION), np.float32), np.empty(0), None)
+        polled = Polled(tuple(samples), {0: samples[-1].offset + 1})
+        batch = decide_batch(polled, Judged(judgements, nothing, ()), standing, outputs)
+        outgoing.append(batch.outgoing)
+        reached = ReplayStart(batch.trailer.uniques, batch.trailer.checksum, ChangelogPosition(0))
+        standing = Standing(reached, batch.trailer.next_offsets, standing.input_topic_id)
+    return outgoing
+
+
+def _judged(samples: Sequence[Sample], uniques: int, generator: np.random.Generator) -> Iterator[Judgement]:
+    for place, sample in enumerate(samples):
+        is_unique = place % (_BATCH // _UNIQUES_A_BATCH) == 0
+        vector = generator.standard_normal(_DIMENSION, dtype=np.float32)
+        decision = Decision(
+            Verdict.UNIQUE if is_unique else Verdict.DUPLICATE,
+            similarity=float(
+                generator.uniform(-1, _THRESHOLD) if is_unique else generator.uniform(_THRESHOLD, 1)
+            ),
+            nearest=SequenceNumber(0),
+            sequence=SequenceNumber(uniques) if is_unique else None,
+            gradient_norm=float(generator.uniform(0.1, 10)),
+        )
+        uniques += is_unique
+        yield Judgement(
+            sample,
+            decision,
+            time_ms=1_795_515_300_123,
+            threshold=_THRESHOLD,
+            label=7,
+            label_source=LabelSource.GIVEN,
+            nearest_id=f"{sample.topic}/0/0",
+            vector=vector / np.linalg.norm(vector) if is_unique else None,
+        )
+
+
+def _projecting(stream: Stream) -> Compute:
+    """Projects the records of batch number n, decoded beforehand."""
+    with tempfile.TemporaryDirectory(prefix="dugs-benchmark-") as folder:
+        settings = Settings.model_validate(
+            {
+                "input": {"codec": {"type": "image", "mode": "L"}},
+                "model": stream.model,
+                "gradient": {"device": "cpu", "seed": SEED, "dimension": _DIMENSION},
+                "state": {"dir": Path(folder)},
+            }
+        )
+        deduplicator = build_engine(settings).judge.deduplicator
+
+    def project(number: int) -> object:
+        some = slice(number * _BATCH, (number + 1) * _BATCH)
+        return deduplicator.project(stream.inputs[some], stream.labels[some])
+
+    return project
+
+
+if __name__ == "__main__":
+    as_command([measure], "The transaction's price on a real Kafka broker.")()
