@@ -38,8 +38,9 @@ format: $(WORKSHOP) ## let ruff format and sort
 bench: $(WORKSHOP) ## the benchmark table, as ratios measured in this run
 	$(BIN)/python -m benchmarks
 
-bench-daemon: $(WORKSHOP) ## the daemon on a real Kafka broker against the bare projection loop
+bench-daemon: $(WORKSHOP) ## on a real Kafka broker: the daemon against bare projecting, and what a transaction costs
 	$(BIN)/python -m benchmarks.daemon_on_kafka
+	$(BIN)/python -m benchmarks.transaction_price
 
 faults: $(WORKSHOP) ## ROUNDS=n rounds of kill -9 on each engine, every other fault once, and a table of them
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +29,11 @@ from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app import build_engine, daemon_beside, open_log, open_writer
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Deduplicator
-from dugs_stream.daemon import Step
 from dugs_stream.log.port import Message
 from dugs_stream.ops.logs import configure_logs
 from dugs_stream.ops.metrics import Stage
 from dugs_stream.records import Verdict
+from dugs_stream.steps import RecoveryStep, Step
 from dugs_stream.tasks import events
 from tests.support.broker import running_broker
 
@@ -143,7 +144,7 @@ def _uniques_of_a_plain_loop(engine: Deduplicator, stream: Stream, batch: int) -
 def _live(settings: Settings, messages: Sequence[Message]) -> _Round:
     """Put the records onto fresh topics, then let a daemon decide them all."""
     _send(settings, messages)
-    began: dict[Step, list[float]] = {step: [] for step in Step}
+    began: defaultdict[Step | RecoveryStep, list[float]] = defaultdict(list)
     with daemon_beside(settings, on_step=lambda step: began[step].append(time.perf_counter())) as daemon:
         daemon.run(drain=True)
         stages = {stage.value: _seconds_in(daemon.metrics.registry, stage) for stage in Stage}

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import daemon_on_kafka, peers, projection, projection_quality
+from benchmarks import daemon_on_kafka, peers, projection, projection_quality, restart, transaction_price
 from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
 from benchmarks.report import Report, Target
 
 
-@pytest.mark.parametrize("measure", [projection.measure, projection_quality.measure, peers.measure])
+@pytest.mark.parametrize(
+    "measure", [projection.measure, projection_quality.measure, peers.measure, restart.measure]
+)
 def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Report], tmp_path: Path) -> None:
     """Its own checks of correctness hold, the table names every case, and the JSON says what it was measured on."""
     done = CliRunner().invoke(as_command([measure], "help"), ["--quick", "--out", str(tmp_path)])
@@ -35,6 +37,16 @@ def test_daemon_benchmark_at_toy_size_decides_every_record(kafka_address: str) -
     report = daemon_on_kafka.measure_at(kafka_address, is_quick=True)
 
     assert report.measurements[0].facts["uniques"] > 0
+
+
+@pytest.mark.broker
+def test_transaction_benchmark_at_toy_size_writes_the_same_on_both_sides(kafka_address: str) -> None:
+    """Its own checks hold on a real broker: the same messages in every topic, the same offsets in both groups."""
+    report = transaction_price.measure_at(kafka_address, is_quick=True)
+
+    assert (
+        report.measurements[0].facts["messages_a_batch"] == 256 + 8 + 8 + 1
+    )  # events, uniques, rows, trailer
 
 
 def test_ratio_of_pairs_is_their_median_pair_by_pair() -> None:
