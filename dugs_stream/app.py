@@ -22,7 +22,7 @@ from dugs_stream.config import Settings, effective, warnings
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.core.hashing import MAP_VERSION
 from dugs_stream.core.losses import LossFunction
-from dugs_stream.daemon import Daemon, Step
+from dugs_stream.daemon import Daemon
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.importing import import_string
 from dugs_stream.inputs.classes import read_classes
@@ -44,6 +44,7 @@ from dugs_stream.ops.status import Status
 from dugs_stream.records import ModelIdentity
 from dugs_stream.resume import Deployment
 from dugs_stream.state.live import LiveState
+from dugs_stream.steps import OnStep
 from dugs_stream.stopping import Stopping, signals_as_flags
 
 __all__ = [
@@ -239,7 +240,7 @@ def daemon_beside(
     settings: Settings,
     *,
     stopping: Stopping | None = None,
-    on_step: Callable[[Step], None] = lambda _step: None,
+    on_step: OnStep = lambda _step: None,
 ) -> Iterator[Daemon]:
     """A daemon with its HTTP server running, not yet living.
 

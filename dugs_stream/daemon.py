@@ -5,14 +5,14 @@
     shutdown  snapshot, give the input back
 
 It sees ports and never an engine. Whoever does not own the input stands by: it follows the changelog with an
-index of its own, and has little left to replay when its turn comes. The commit protocol has seven steps, named by `Step`; whatever goes
-wrong inside them leads back through the same recovery as a fresh start, and where an outcome is not known
-the process leaves.
+index of its own, and has little left to replay when its turn comes. The commit protocol's seven steps and those of
+recovery have names (steps.py); whatever goes wrong inside them leads back through the same recovery as a fresh
+start, and where an outcome is not known the process leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from time import monotonic
@@ -44,9 +44,10 @@ from dugs_stream.pacing import Pacing
 from dugs_stream.replica import Replica
 from dugs_stream.resume import InputTopic, Resumption, check_trailer, resume
 from dugs_stream.state.live import LiveState
+from dugs_stream.steps import OnStep, RecoveryStep, Step
 from dugs_stream.stopping import Stopping
 
-__all__ = ["Daemon", "RecoveryReason", "Step"]
+__all__ = ["Daemon", "RecoveryReason"]
 
 _log = structlog.get_logger("dugs")
 
@@ -61,18 +62,6 @@ _SNAPSHOT_SECONDS = 30.0
 _LONGEST_BATCH_SECONDS, _SHARE_OF_PAUSE = 30.0, 0.1
 # The lag costs a question to the broker; a dashboard asks every few seconds at most.
 _LAG_SECONDS = 1.0
-
-
-class Step(StrEnum):
-    """The commit protocol. A process may die at any of them; recovery comes back to the same state."""
-
-    POLL = "poll"
-    JUDGE = "judge"
-    BEGIN = "begin"
-    PUBLISH = "publish"
-    OFFSETS = "offsets"
-    COMMIT = "commit"
-    APPLY = "apply"
 
 
 class RecoveryReason(StrEnum):
@@ -100,7 +89,7 @@ class Daemon:
     metrics: Metrics
     status: Status
     stopping: Stopping
-    on_step: Callable[[Step], None] = lambda _step: None
+    on_step: OnStep = lambda _step: None
     _replica: Replica = field(init=False)
     _pacing: Pacing = field(init=False)
     _is_prepared: bool = field(default=False, init=False)
@@ -111,7 +100,7 @@ class Daemon:
     _last_look_at_lag: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self._replica = Replica(self.log, self.judge, self.state, self.outputs, self.metrics)
+        self._replica = Replica(self.log, self.judge, self.state, self.outputs, self.metrics, self._enter)
         self._pacing = Pacing(
             self.limits.records,
             tile=self.judge.deduplicator.tile,
@@ -173,6 +162,7 @@ class Daemon:
             self._is_prepared = True
             self.status.has("log")
         self._play(Role.STANDBY)
+        self._enter(RecoveryStep.ACQUIRE)
         return self.log.acquire(lambda: self.stopping.requested, self._stand_by)
 
     def _stand_by(self) -> None:
@@ -221,11 +211,13 @@ class Daemon:
         if not self._replica.is_warm:
             self.status.lacks("state", "being recovered from the changelog")
         self._replica.catch_up(ownership.changelog_start, ownership.changelog_end)
+        self._enter(RecoveryStep.RESUME)
         resumption = self._resume(ownership, adopt_offsets=adopt_offsets)
         self._count_lost(resumption)
         self._next_offsets = dict(resumption.next_offsets)
         self._input_topic_id = ownership.input_topic_id
         self._owes_trailer = adopt_offsets or self.state.trailer is None
+        self._enter(RecoveryStep.SEEK)
         self.log.seek(self._next_offsets)
         self._now_owner(reason, monotonic() - started)
 
@@ -368,8 +360,8 @@ class Daemon:
         records, unique = len(batch.polled.samples), len(batch.rows)
         _log.info("batch.committed", records=records, unique=unique, uniques=self.state.total)
 
-    def _enter(self, step: Step) -> None:
-        _log.debug("batch.step", step=step)
+    def _enter(self, step: Step | RecoveryStep) -> None:
+        _log.debug("daemon.step", step=step)
         self.on_step(step)
 
     def _show_index(self) -> None:

@@ -27,6 +27,7 @@ from dugs_stream.resume import check_names, require_covered
 from dugs_stream.state.disk import MissingRows
 from dugs_stream.state.live import LiveState
 from dugs_stream.state.recovery import Replayed, replay
+from dugs_stream.steps import OnStep, RecoveryStep
 
 __all__ = ["Replica"]
 
@@ -42,13 +43,16 @@ _SLICE_SECONDS = 0.5
 class Replica:
     """The uniques as this process knows them: the judge's index, and the state beside it. One thread."""
 
-    def __init__(self, log: Log, judge: Judge, state: LiveState, outputs: Outputs, metrics: Metrics) -> None:
+    def __init__(
+        self, log: Log, judge: Judge, state: LiveState, outputs: Outputs, metrics: Metrics, on_step: OnStep
+    ) -> None:
         self.is_warm = False
         self._log = log
         self._judge = judge
         self._state = state
         self._outputs = outputs
         self._metrics = metrics
+        self._on_step = on_step
         self._missing: tuple[MissingRows, ...] = ()
         self._parts: Iterator[Replayed] | None = None
         self._looked_at = 0.0
@@ -58,6 +62,7 @@ class Replica:
 
     def load(self) -> None:
         """Take up what the state folder holds: its newest valid snapshot, and a graph beside it."""
+        self._on_step(RecoveryStep.LOAD)
         self._parts = None
         self._state.close()
         loaded = self._state.open()
@@ -121,7 +126,9 @@ class Replica:
     ) -> Iterator[Replayed]:
         """Refill what the disk lost, then read whatever was committed after what is known."""
         if self._missing:
+            self._on_step(RecoveryStep.REFILL)
             self._refill(changelog_start, changelog_end)
+        self._on_step(RecoveryStep.REPLAY)
         start = self._state.replay_start
         require_covered(start.position, changelog_start, changelog_end)
         entries = self._entries(start.position, changelog_end)
@@ -153,6 +160,7 @@ class Replica:
             yield position, wire.decode_changelog(message)
 
     def _apply(self, part: Replayed) -> None:
+        self._on_step(RecoveryStep.REPLAYED)
         if part.trailer is not None:
             check_names(part.trailer, self._outputs.deployment, self._outputs.topics.input)
         if part.rows:

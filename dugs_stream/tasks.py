@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from dugs_stream.app import build_engine, daemon_beside, open_log, open_reader, open_writer, topic_names
 from dugs_stream.config import Settings
-from dugs_stream.daemon import Step
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.files import list_files
 from dugs_stream.lab import demo
@@ -21,6 +20,7 @@ from dugs_stream.log import wire
 from dugs_stream.log.port import Message, Stop
 from dugs_stream.ops.logs import configure_logs
 from dugs_stream.records import Sample
+from dugs_stream.steps import RecoveryStep, Step
 from dugs_stream.stopping import Stopping, signals_as_flags
 
 __all__ = ["StreamAnnouncer", "events", "run_demo", "scan", "send"]
@@ -151,7 +151,7 @@ def _run_demo_stream(
 
     entered: list[float] = []
 
-    def on_step(step: Step) -> None:
+    def on_step(step: Step | RecoveryStep) -> None:
         if step is Step.POLL:
             entered.append(time.perf_counter())
             on_progress(sum(daemon.next_offsets.values()), len(request.messages))

@@ -38,43 +38,43 @@ def _damaged(number: int, name: str) -> Callable[[Damage], Damage]:
 @_damaged(6, "vectors truncated")
 def vectors_truncated(bench: Bench) -> None:
     """In the middle of a row."""
-    _truncate(bench, _newest(bench, "vectors-*.f32"))
+    _truncate(bench, newest_of(bench, "vectors-*.f32"))
 
 
 @_damaged(6, "vectors bit-flipped")
 def vectors_flipped(bench: Bench) -> None:
     """One bit of one row."""
-    _flip(bench, _newest(bench, "vectors-*.f32"))
+    _flip(bench, newest_of(bench, "vectors-*.f32"))
 
 
 @_damaged(6, "vectors deleted")
 def vectors_deleted(bench: Bench) -> None:
     """The file of the rows is gone."""
-    _newest(bench, "vectors-*.f32").unlink()
+    newest_of(bench, "vectors-*.f32").unlink()
 
 
 @_damaged(6, "manifest truncated")
 def manifest_truncated(bench: Bench) -> None:
     """The one before it counts."""
-    _truncate(bench, _newest(bench, "snapshot-*.json"))
+    _truncate(bench, newest_of(bench, "snapshot-*.json"))
 
 
 @_damaged(6, "manifest bit-flipped")
 def manifest_flipped(bench: Bench) -> None:
     """The one before it counts."""
-    _flip(bench, _newest(bench, "snapshot-*.json"))
+    _flip(bench, newest_of(bench, "snapshot-*.json"))
 
 
 @_damaged(6, "manifest deleted")
 def manifest_deleted(bench: Bench) -> None:
     """The one before it counts, though the files hold more."""
-    _newest(bench, "snapshot-*.json").unlink()
+    newest_of(bench, "snapshot-*.json").unlink()
 
 
 @_damaged(6, "manifest half written")
 def manifest_half_written(bench: Bench) -> None:
     """A draft of a later one was left behind, and the file it should have become is torn as well."""
-    newest = _newest(bench, "snapshot-*.json")
+    newest = newest_of(bench, "snapshot-*.json")
     number = int(newest.stem.removeprefix("snapshot-")) + 1
     torn = newest.read_bytes()[: newest.stat().st_size // 2]
     (bench.state / f"snapshot-{number:012d}.json.part").write_bytes(torn)
@@ -124,7 +124,7 @@ def metadata_deleted(bench: Bench) -> None:
 @_damaged(7, "vectors shorter than the manifest")
 def vectors_short(bench: Bench) -> None:
     """By whole rows, so that nothing looks torn."""
-    path = _newest(bench, "vectors-*.f32")
+    path = newest_of(bench, "vectors-*.f32")
     row_bytes = bench.deployment.settings.gradient.dimension * 4
     rows = path.stat().st_size // row_bytes
     with path.open("r+b") as file:
@@ -164,7 +164,8 @@ def disk_full(bench: Bench) -> None:
     bench.check()
 
 
-def _newest(bench: Bench, pattern: str) -> Path:
+def newest_of(bench: Bench, pattern: str) -> Path:
+    """The last written of the state folder's files of this kind."""
     return max(bench.state.glob(pattern))
 
 

@@ -1,20 +1,25 @@
-"""kill -9 of the daemon: at every step of the commit, and at any moment from its first breath on."""
+"""kill -9 of the daemon: at every step of commit and recovery, and at any moment from its first breath on."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
 from typing import Any
 
-from dugs_stream.daemon import Step
+from dugs_stream.steps import RecoveryStep, Step
+from tests.faults.disk import newest_of
 from tests.faults.table import fault
 from tests.support.fault_bench import DRAINED_SECONDS, Bench
 from tests.support.fork_server import LivingDaemon
+from tests.support.instances import Instance
 
 # From the fork to the third batch; on Kafka a killed owner's session has to run out in between.
 _LIFE_SECONDS = {"embedded": 0.5, "kafka": 3.0}
 # So long that each engine's recovery has something to replay, so short that a check costs a fraction of a round.
 _KILLS_BETWEEN_CHECKS = 25
+# Each costs seconds of imports; from the interpreter's first line to a daemon that decides.
+_REAL_STARTS, _REAL_START_SECONDS = 10, 8.0
 
 
 @fault(1, "kill -9 at each step", is_repeated=True)
@@ -29,6 +34,49 @@ def at_each_step(bench: Bench) -> None:
         assert status == -signal.SIGKILL, f"{step} {nth}: ended with {status}\n{daemon.output[-3000:]}"
         bench.count(step)
         _look_now_and_then(bench, number)
+    bench.drain()
+    bench.check()
+
+
+@fault(1, "kill -9 inside recovery", is_repeated=True)
+def inside_recovery(bench: Bench) -> None:
+    """From the lock on the folder to the last seek, with batches to replay and, for `refill`, rows lost by the disk."""
+    bench.feed(24)
+    bench.drain(snapshot_seconds=0.0)
+    steps = [step.value for step in RecoveryStep]
+    for number in range(max(bench.rounds, len(steps))):
+        step = steps[number % len(steps)]
+        _leave_something_to_replay(bench)
+        if step == RecoveryStep.REFILL:
+            newest_of(bench, "vectors-*.f32").unlink()
+        daemon = bench.start(die_at=(step, 1))
+        status = daemon.wait(DRAINED_SECONDS)
+        assert status == -signal.SIGKILL, f"{step}: ended with {status}\n{daemon.output[-3000:]}"
+        bench.count(step)
+        _look_now_and_then(bench, number)
+    bench.drain()
+    bench.check()
+
+
+def _leave_something_to_replay(bench: Bench) -> None:
+    """One committed batch that no snapshot holds: the life ends before the next begins."""
+    bench.feed(8)
+    status = bench.start(die_at=("poll", 3)).wait(DRAINED_SECONDS)
+    assert status == -signal.SIGKILL, status
+
+
+@fault(1, "kill -9 of a real start", is_long=True)
+def of_a_real_start(bench: Bench) -> None:
+    """`dugs run` as a user starts it: while Python and PyTorch are imported, the model built, the log reached."""
+    for number in range(_REAL_STARTS):
+        bench.feed(8)
+        instance = Instance(bench.deployment, f"real-{number}", f"state.dir={bench.state}")
+        instance.start()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = instance.process.wait(bench.random.uniform(0.0, _REAL_START_SECONDS))
+            raise AssertionError(f"ended by itself with {status}:\n{instance.log[-3000:]}")
+        instance.kill()
+        bench.count("real start")
     bench.drain()
     bench.check()
 

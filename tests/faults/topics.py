@@ -23,6 +23,19 @@ def partitions_added(bench: Bench) -> None:
     bench.check()
 
 
+@fault(12, "partitions added under a daemon that lives", (KAFKA,), _FIXED)
+def partitions_added_live(bench: Bench) -> None:
+    """It notices by itself, owns the new ones too, and reads them from their beginning."""
+    bench.feed(20)
+    daemon = bench.start(metadata_ms=500)
+    bench.wait_until_decided(20)
+    bench.kafka.add_partitions(bench.names.input, 3)
+    bench.feed(40)
+    bench.finish(daemon, ends_with=(0,))
+    assert "is new: read from its beginning" in daemon.output, daemon.output[-3000:]
+    bench.check()
+
+
 @fault(
     12, "topic deleted and made again", (KAFKA,), "an embedded topic cannot be deleted; see the log file gone"
 )

@@ -47,6 +47,7 @@ class Life:
     snapshot_seconds  between snapshots, for lives too short for the daemon's own pace
     clock_offset_ms   added to the time that events carry
     file_bytes        RLIMIT_FSIZE: no file grows beyond, as on a full disk
+    metadata_ms       after which the client asks the cluster anew what partitions there are
     """
 
     config: str
@@ -59,6 +60,7 @@ class Life:
     snapshot_seconds: float | None = None
     clock_offset_ms: int = 0
     file_bytes: int | None = None
+    metadata_ms: int | None = None
 
 
 class LivingDaemon:
@@ -246,12 +248,16 @@ def _live(life: Life) -> int:
     from dugs_stream.app import daemon_beside  # noqa: PLC0415
     from dugs_stream.config import load_settings  # noqa: PLC0415
     from dugs_stream.errors import DugsError  # noqa: PLC0415
+    from dugs_stream.log import kafka_client  # noqa: PLC0415
     from dugs_stream.ops.logs import configure_logs  # noqa: PLC0415
     from dugs_stream.stopping import Stopping, signals_as_flags  # noqa: PLC0415
 
     if life.snapshot_seconds is not None:
         assert hasattr(dugs_stream.daemon, "_SNAPSHOT_SECONDS")
         dugs_stream.daemon._SNAPSHOT_SECONDS = life.snapshot_seconds
+    if life.metadata_ms is not None:
+        assert hasattr(kafka_client, "METADATA_MAX_AGE_MS")
+        kafka_client.METADATA_MAX_AGE_MS = life.metadata_ms
     if life.file_bytes is not None:
         _limit_files(life.file_bytes)
     settings = load_settings(Path(life.config), environ={})

@@ -1,0 +1,47 @@
+"""At which named points may the process die? Whoever watches the daemon is told each as it begins.
+
+Recovery comes back to the same state from every one of them; the fault suite kills at each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+__all__ = ["OnStep", "RecoveryStep", "Step"]
+
+
+class Step(StrEnum):
+    """The commit protocol, once a micro-batch."""
+
+    POLL = "poll"
+    JUDGE = "judge"
+    BEGIN = "begin"
+    PUBLISH = "publish"
+    OFFSETS = "offsets"
+    COMMIT = "commit"
+    APPLY = "apply"
+
+
+class RecoveryStep(StrEnum):
+    """The way from a fresh process, or from whatever voided ownership, to the first poll.
+
+    load    the state folder is taken up
+    acquire the input is asked for; what ends it is the fence
+    refill  rows that the disk lost are read from the changelog; only where some are missing
+    replay  the changelog is read from where the state stands, owner or standby
+    replayed  one committed batch of it is about to be taken in; as often as there are any
+    resume  the last trailer is held against the configuration and the group
+    seek    every position of the input is set
+    """
+
+    LOAD = "load"
+    ACQUIRE = "acquire"
+    REFILL = "refill"
+    REPLAY = "replay"
+    REPLAYED = "replayed"
+    RESUME = "resume"
+    SEEK = "seek"
+
+
+OnStep = Callable[[Step | RecoveryStep], None]
