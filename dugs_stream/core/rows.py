@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from dugs_stream.core.stripes import in_stripes
+
 __all__ = ["SEGMENT_ROWS", "Rows"]
 
 # One segment is also one file of the state folder: at k = 2048 it holds 512 MiB, few enough files for tens of
@@ -42,7 +44,7 @@ class Rows:
             used = self._count % SEGMENT_ROWS
             room = min(SEGMENT_ROWS - used, len(vectors) - taken)
             segment = self._segment_with_room(used, used + room)
-            segment[used : used + room] = vectors[taken : taken + room]
+            _copy(vectors[taken : taken + room], segment[used : used + room])
             self._count += room
             taken += room
 
@@ -89,6 +91,15 @@ class Rows:
         joined = np.concatenate(views) if views else np.empty((0, self.dimension), dtype=np.float32)
         joined.flags.writeable = False
         return joined
+
+
+def _copy(rows: NDArray[np.float32], place: NDArray[np.float32]) -> None:
+    """On several cores: what costs is memory touched for the first time, and rows that come from a file."""
+
+    def copy(stripe: slice) -> None:
+        place[stripe] = rows[stripe]
+
+    in_stripes(len(rows), copy)
 
 
 def _capacity_for(rows: int) -> int:

@@ -15,6 +15,8 @@ each, also where subnormals are flushed to zero. Together |p − s| ≤ `error_b
 import numpy as np
 from numpy.typing import NDArray
 
+from dugs_stream.core.stripes import in_stripes
+
 __all__ = ["NORM_TOLERANCE", "error_bound", "require_unit_rows", "similarities"]
 
 # Rounding a normalised row to float32 moves its norm by less than 1e-6, also after a float32 normalisation of
@@ -64,7 +66,7 @@ def require_unit_rows(vectors: NDArray[np.float32], dimension: int, name: str) -
     if vectors.ndim != 2 or vectors.shape[1] != dimension:  # noqa: PLR2004 - rows × dimensions
         raise ValueError(f"{name} have the shape {vectors.shape}, expected (n, {dimension})")
     vectors = np.ascontiguousarray(vectors)
-    norms = np.sqrt(np.einsum("nk,nk->n", vectors, vectors, dtype=np.float64))
+    norms = _norms(vectors)
     wrong = np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))  # a NaN or infinite norm is wrong too
     if wrong.size:
         raise ValueError(
@@ -72,3 +74,14 @@ def require_unit_rows(vectors: NDArray[np.float32], dimension: int, name: str) -
             f"finite rows of norm 1 ± {NORM_TOLERANCE:g}; divide each row by its norm and leave zero rows out"
         )
     return vectors
+
+
+def _norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    norms = np.empty(len(vectors), dtype=np.float64)
+
+    def measure(stripe: slice) -> None:
+        rows = vectors[stripe]
+        np.sqrt(np.einsum("nk,nk->n", rows, rows, dtype=np.float64), out=norms[stripe])
+
+    in_stripes(len(vectors), measure)
+    return norms

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +44,15 @@ class MissingRows:
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """What opening the folder found: a snapshot or none, files set aside as damaged, rows to refill first."""
+    """What opening the folder found: a snapshot or none, files set aside as damaged, rows to refill first.
+
+    ids  the record ids of the snapshot's rows, in order; none where the events are among what is missing
+    """
 
     snapshot: Snapshot | None
     set_aside: tuple[Path, ...] = ()
     missing: tuple[MissingRows, ...] = ()
+    ids: list[str] = field(default_factory=list, repr=False)
 
 
 class DiskState:
@@ -92,7 +97,7 @@ class DiskState:
             if found.snapshot is None:
                 self._start_over()
                 return LoadedState(None, set_aside)
-            return LoadedState(found.snapshot, set_aside, self._open_files(found.snapshot))
+            return self._open_files(found.snapshot, set_aside)
         except (OSError, sqlite3.Error) as error:
             self.close()
             raise StateError(
@@ -113,19 +118,23 @@ class DiskState:
                 "output.changelog_topic and state.dir, and a new input.group to judge old records again"
             )
 
-    def _open_files(self, snapshot: Snapshot) -> tuple[MissingRows, ...]:
+    def _open_files(self, snapshot: Snapshot, set_aside: tuple[Path, ...]) -> LoadedState:
+        """Vectors are checked beside the events: hashing leaves the interpreter to who reads SQLite."""
         end = snapshot.changelog_position
-        self._damaged = self._vectors.open(snapshot.segments)
+        with ThreadPoolExecutor(1) as beside:
+            checking = beside.submit(self._vectors.open, snapshot.segments)
+            ids = self._events.open(snapshot.rows, snapshot.events_checksum)
+            self._damaged = checking.result()
         self._vectors.cut()
         missing = [MissingRows(s.file, s.start, s.stop, s.changelog_start, end) for s in self._damaged]
-        self._lost_events = not self._events.open(snapshot.rows, snapshot.events_checksum)
+        self._lost_events = ids is None
         if self._lost_events:
             self._events.start_over(DAMAGED_SUFFIX)
         if self._lost_events and snapshot.segments:
             missing.append(
                 MissingRows(self._events.file, 0, snapshot.rows, snapshot.segments[0].changelog_start, end)
             )
-        return tuple(missing)
+        return LoadedState(snapshot, set_aside, tuple(missing), ids or [])
 
     def _start_over(self) -> None:
         self._vectors.open(())

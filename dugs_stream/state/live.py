@@ -100,15 +100,15 @@ class LiveState:
             self._hold_nothing()
         loaded = self._disk.open()
         if not loaded.missing:
-            self._hold_snapshot()
+            self._hold_snapshot(loaded.ids)
         return loaded
 
-    def _hold_snapshot(self) -> None:
+    def _hold_snapshot(self, ids: Iterable[str]) -> None:
         snapshot = self._disk.snapshot
         with self._lock:
             self._hold_nothing()
             if snapshot is not None:
-                self._ids = self._disk.ids()
+                self._ids = list(ids)
                 self._trailer, self._position = snapshot.trailer, snapshot.changelog_position
 
     def refill(self, rows: Iterable[ChangelogRow]) -> None:
@@ -118,7 +118,7 @@ class LiveState:
         was lost; then only `forget` and a replay from the beginning help.
         """
         self._disk.refill(rows)
-        self._hold_snapshot()
+        self._hold_snapshot(self._disk.ids())
 
     def forget(self) -> None:
         """Empty memory and folder; the changelog rebuilds both."""

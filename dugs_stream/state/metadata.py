@@ -7,11 +7,11 @@ another thread.
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from threading import Lock
 
@@ -32,8 +32,10 @@ _SCHEMA = (
 # Only a reader of our own process, or `dugs index info` beside it, ever holds the file, for milliseconds.
 _BUSY_SECONDS = 5.0
 
-# 4 096 events (about 2 MB) are written at once when a lost table is filled again.
+# 4 096 events (about 2 MB) are read at once, and written at once when a lost table is filled again.
 _ENTRIES_AT_ONCE = 4_096
+
+_LENGTHS = struct.Struct("<QQ")
 
 
 class EventTable:
@@ -53,8 +55,8 @@ class EventTable:
         """Hex SHA-256 over all ids and events, in order."""
         return self._digest.copy().hexdigest()
 
-    def open(self, rows: int, checksum: str) -> bool:
-        """Take up the first `rows` rows and cut off the rest; False where they are not those of `checksum`.
+    def open(self, rows: int, checksum: str) -> list[str] | None:
+        """Take up the first `rows` rows and cut off the rest: their ids, or None where `checksum` is not theirs.
 
         Raises StateError where the file cannot be used for another reason than damage.
         """
@@ -63,19 +65,28 @@ class EventTable:
             self._connect()
             with self._transaction() as connection:
                 connection.execute("DELETE FROM events WHERE sequence >= ?", (rows,))
-            for entry in self._entries():
-                self._digest.update(_framed(entry))
-                self.rows += 1
+            ids = self._read_and_digest()
         except sqlite3.Error as error:
             if _is_damage(error):
-                return False
+                return None
             raise StateError(
                 f"{self._path} cannot be used ({error}); expected a readable and writable SQLite file: correct "
                 "its mode, make room on the disk, or end the program that holds it"
             ) from error
         except (TypeError, AttributeError):  # a changed byte made a number or nothing of a text
-            return False
-        return self.rows == rows and self.checksum == checksum
+            return None
+        return ids if (self.rows, self.checksum) == (rows, checksum) else None
+
+    def _read_and_digest(self) -> list[str]:
+        """All ids; what is digested and what is believed is one reading."""
+        ids: list[str] = []
+        with self._lock:
+            found = self._opened().execute("SELECT id, event FROM events ORDER BY sequence")
+            while entries := found.fetchmany(_ENTRIES_AT_ONCE):
+                self._digest.update(_framed(entries))
+                ids += [name for name, _ in entries]
+        self.rows = len(ids)
+        return ids
 
     def start_over(self, set_aside: str | None = None) -> None:
         """Begin with an empty table; the old files are removed, or renamed with the suffix `set_aside`."""
@@ -128,8 +139,7 @@ class EventTable:
         if not entries:
             return
         digest = self._digest.copy()
-        for entry in entries:
-            digest.update(_framed(entry))
+        digest.update(_framed(entries))
         numbered = [(self.rows + place, *entry) for place, entry in enumerate(entries)]
         with self._transaction() as connection:
             connection.executemany("INSERT INTO events VALUES (?, ?, ?)", numbered)
@@ -148,10 +158,6 @@ class EventTable:
         """All record ids in sequence order."""
         with self._lock:
             return [name for (name,) in self._opened().execute("SELECT id FROM events ORDER BY sequence")]
-
-    def _entries(self) -> Iterable[Entry]:
-        with self._lock:
-            yield from self._opened().execute("SELECT id, event FROM events ORDER BY sequence")
 
     def refill(self, rows: int, checksum: str) -> EventRefill:
         """A way to fill a table that was started over with the changelog's first `rows` rows."""
@@ -206,9 +212,13 @@ def entry_of(row: ChangelogRow) -> Entry:
     return str(row.event["id"]), canonical_json(row.event).decode()
 
 
-def _framed(entry: Entry) -> bytes:
-    name, event = json.dumps(entry[0]).encode("ascii"), entry[1].encode()
-    return struct.pack("<QQ", len(name), len(event)) + name + event
+def _framed(entries: Sequence[Entry]) -> bytes:
+    """The entries one after the other, each part behind its length."""
+    parts: list[bytes] = []
+    for name, event in entries:
+        quoted, encoded = encode_basestring_ascii(name).encode("ascii"), event.encode()
+        parts += (_LENGTHS.pack(len(quoted), len(encoded)), quoted, encoded)
+    return b"".join(parts)
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

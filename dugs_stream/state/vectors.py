@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ __all__ = ["Segment", "SegmentRefill", "VectorFiles"]
 
 # 8 MiB pieces: reading a file of vectors to check it must not fill the memory that the index needs.
 _PIECE_BYTES = 2**23
+# Files checked side by side. A core hashes about 1.5 GB/s, so that four ask as much as a fast disk gives.
+_CHECKED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +83,11 @@ class VectorFiles:
         Costs one reading of all rows.
         """
         self._segments = list(segments)
-        damaged = []
-        for segment in segments:
-            digest = self._digest_of(segment)
-            if digest is None:
-                damaged.append(segment)
-            else:
-                self._digest = digest
-        return tuple(damaged)
+        with ThreadPoolExecutor(_CHECKED_AT_ONCE) as threads:
+            digests = list(threads.map(self._digest_of, segments))
+        if digests and digests[-1] is not None:
+            self._digest = digests[-1]
+        return tuple(segment for segment, digest in zip(segments, digests, strict=True) if digest is None)
 
     def _digest_of(self, segment: Segment) -> hashlib._Hash | None:
         digest, left = hashlib.sha256(), segment.rows * self._row_bytes
