@@ -20,14 +20,22 @@ from dugs_stream.log import kafka_membership
 from dugs_stream.log.kafka_changelog import (
     bounds,
     committed_records,
+    hidden,
     open_reading_consumer,
     require_settled,
 )
+from dugs_stream.log.kafka_errors import translating
 from dugs_stream.log.kafka_group import committed_offsets
+from dugs_stream.log.kafka_markers import MarkerWatch, end_alike, last_outcome, places_of
 from dugs_stream.log.kafka_membership import GroupMembership, Membership
 from dugs_stream.log.kafka_reader import KafkaReader
 from dugs_stream.log.kafka_topics import TopicFacts, describe_topics, prepare_topics
-from dugs_stream.log.kafka_transaction import KafkaTransaction, close_producer, open_fencing_producer
+from dugs_stream.log.kafka_transaction import (
+    KafkaTransaction,
+    close_producer,
+    open_fencing_producer,
+    transactional_id,
+)
 from dugs_stream.log.kafka_writer import KafkaWriter
 from dugs_stream.log.port import Message, Ownership, do_nothing
 from dugs_stream.records import ChangelogPosition
@@ -61,6 +69,7 @@ class KafkaLog:
         self._group = GroupMembership(settings, topics.input, topics.group)
         self._input: TopicFacts | None = None
         self._producer: Any = None
+        self._markers: MarkerWatch | None = None
         self._transaction: KafkaTransaction | None = None
         self._reading: Any = None
         self._changelog_end = ChangelogPosition(0)
@@ -107,6 +116,8 @@ class KafkaLog:
 
     def poll(self, limits: BatchLimits) -> Polled:
         """See port.Log."""
+        if self._markers is not None:
+            self._markers.require_undisturbed()
         return self._group.poll(limits)
 
     def positions(self) -> Mapping[int, int]:
@@ -117,13 +128,13 @@ class KafkaLog:
     def transaction(self, polled: Polled) -> Iterator[Transaction]:
         """See port.Log. After an error inside, ownership is given up and `acquire` is the way on."""
         membership = polled.membership
-        if not isinstance(membership, Membership) or self._producer is None:
+        if not isinstance(membership, Membership) or self._producer is None or self._markers is None:
             raise OwnershipLostError(
                 "The batch was polled under an ownership that is over; it is decided again."
             )
         self._group.assert_owner(membership)
         transaction = KafkaTransaction(
-            self._producer, self._group, membership, self._topics, self._changelog_end
+            self._producer, self._group, membership, self._topics, self._changelog_end, self._markers
         )
         self._transaction = transaction
         try:
@@ -166,9 +177,7 @@ class KafkaLog:
         An open transaction of a predecessor hides what was committed after it began, and it may still commit
         until it is fenced; after `init_transactions` neither is possible.
         """
-        self._producer = open_fencing_producer(self._settings, self._topics, self._max_message_bytes)
-        with self._reading_together() as consumer:
-            require_settled(self._settings, consumer, self._topics.changelog, _CHANGELOG_PARTITION)
+        self._fence()
         self._input = self._described_input()
         if set(self._input.partitions) != owned.partitions:
             raise OwnershipLostError(
@@ -187,6 +196,22 @@ class KafkaLog:
         self._group.assert_owner(owned)
         self._changelog_end = ownership.changelog_end
         return ownership
+
+    def _fence(self) -> None:
+        """Make every earlier writer harmless, and see that nothing is hidden behind what one of them left."""
+        with self._reading_together() as patient, self._reading_everything() as hasty:
+            with translating("looking up the partitions of the output topics"):
+                outputs = places_of(patient.partitions_for_topic, self._topics.outputs)
+            outcome = None
+            if hidden(patient, hasty, outputs) is not None:
+                outcome = last_outcome(self._settings, transactional_id(self._topics))
+            self._producer = open_fencing_producer(self._settings, self._topics, self._max_message_bytes)
+            self._markers = MarkerWatch(self._producer)
+            if outcome is not None:
+                with translating("supplying the markers of the last transaction"):
+                    self._producer.begin_transaction()
+                    end_alike(self._producer, outputs, self._topics.group, is_commit=outcome)
+            require_settled(patient, hasty, outputs)
 
     def _bounds_of(self, topic: str, partitions: tuple[int, ...]) -> tuple[dict[int, int], dict[int, int]]:
         with self._reading_together() as consumer:
@@ -230,6 +255,15 @@ class KafkaLog:
         except Exception:
             self._drop_reader()
             raise
+
+    @contextmanager
+    def _reading_everything(self) -> Iterator[Any]:
+        """A consumer that sees what is not committed, too."""
+        consumer = open_reading_consumer(self._settings, isolation_level="read_uncommitted")
+        try:
+            yield consumer
+        finally:
+            consumer.close(autocommit=False)
 
     def _drop_reader(self) -> None:
         consumer, self._reading = self._reading, None

@@ -6,6 +6,7 @@ Nothing here moves a position that anybody else sees.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kafka import TopicPartition
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["bounds", "committed_records", "open_reading_consumer", "require_settled"]
+__all__ = ["Hidden", "bounds", "committed_records", "hidden", "open_reading_consumer", "require_settled"]
 
 # No progress for this long means nobody answers: three requests' worth. A long changelog has no deadline of
 # its own, only each step of it has.
@@ -33,9 +34,9 @@ _POLL_MS = 100
 _RECORDS_A_POLL = 500
 
 
-def open_reading_consumer(settings: KafkaSettings) -> Any:
+def open_reading_consumer(settings: KafkaSettings, **own: Any) -> Any:
     """A consumer for `bounds` and `committed_records`: of no group, so that it can disturb none."""
-    return open_consumer(settings, group_id=None)
+    return open_consumer(settings, group_id=None, **own)
 
 
 def bounds(consumer: Any, topic: str, partitions: Sequence[int]) -> tuple[dict[int, int], dict[int, int]]:
@@ -51,29 +52,41 @@ def bounds(consumer: Any, topic: str, partitions: Sequence[int]) -> tuple[dict[i
     return _by_number(beginnings), _by_number(ends)
 
 
-def require_settled(settings: KafkaSettings, patient: Any, topic: str, partition: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What an open transaction keeps from readers of committed records: offsets from `stable` to `written`."""
+
+    place: TopicPartition
+    stable: int
+    written: int
+
+
+def hidden(patient: Any, hasty: Any, places: Sequence[TopicPartition]) -> Hidden | None:
+    """The first place where an open transaction hides something; `patient` reads committed records, `hasty` all."""
+    deadline_ms = int(REQUEST_SECONDS * 1000)
+    with translating("asking for the ends of the output topics"):
+        stable = patient.end_offsets(places, timeout_ms=deadline_ms)
+        written = hasty.end_offsets(places, timeout_ms=deadline_ms)
+    found = (Hidden(place, stable[place], written[place]) for place in places)
+    return next((each for each in found if each.stable < each.written), None)
+
+
+def require_settled(patient: Any, hasty: Any, places: Sequence[TopicPartition]) -> None:
     """Raise LogUnavailableError while an open transaction hides committed records behind it.
 
     Asked behind the fence, so it is another program's: its transaction keeps the last stable offset back, and
     whatever our predecessors committed beyond it cannot be seen yet. Going on without it would lose it.
-    patient is a consumer of `open_reading_consumer`.
     """
-    hasty = open_consumer(settings, group_id=None, isolation_level="read_uncommitted")
     ends_at = time.monotonic() + SETTLING_SECONDS
-    try:
-        while True:
-            stable, written = (bounds(each, topic, (partition,))[1][partition] for each in (patient, hasty))
-            if stable >= written:
-                return
-            if time.monotonic() >= ends_at:
-                raise LogUnavailableError(
-                    f"An open transaction of another producer hides {topic}/{partition} from position {stable} to "
-                    f"{written}. It ends by its own timeout, and trying again is right; find out who writes to this "
-                    "topic (kafka-transactions.sh find-hanging), nobody but this deployment should."
-                )
-            time.sleep(_LOOK_AGAIN_SECONDS)
-    finally:
-        hasty.close(autocommit=False)
+    while (found := hidden(patient, hasty, places)) is not None:
+        if time.monotonic() >= ends_at:
+            raise LogUnavailableError(
+                f"An open transaction of another producer hides {found.place.topic}/{found.place.partition} from "
+                f"position {found.stable} to {found.written}. It ends by its own timeout, and trying again is right; "
+                "find out who writes to this topic (kafka-transactions.sh find-hanging), nobody but this deployment "
+                "should."
+            )
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def committed_records(consumer: Any, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:

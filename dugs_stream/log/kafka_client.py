@@ -13,11 +13,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.errors import KafkaError
-from kafka.net.compat import KafkaNetClient
 
 from dugs_stream.errors import ConfigurationError, LogUnavailableError, Problem
 from dugs_stream.log.kafka_errors import translating
+from dugs_stream.log.kafka_network import PatientNetClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,23 +66,6 @@ _KEYS_AS_THEY_ARE = (
 )
 _PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile")
 _ADMIN_LACKS = frozenset({"ssl_ciphers"})
-
-
-class PatientNetClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is untyped
-    """kafka-python's network client without the wait that never ends.
-
-    The trap (kafka-python 3.0.12): the sender calls `await_ready` for the coordinator of a transaction; when
-    the connection is down at that moment, the error it raises loses the request, and `commit_transaction`
-    waits for ever, even after the broker is back. Returning False makes the sender look the coordinator up
-    again and retry.
-    """
-
-    def await_ready(self, node_id: Any, timeout_ms: float = REQUEST_SECONDS * 1000) -> bool:
-        try:
-            return bool(super().await_ready(node_id, timeout_ms=timeout_ms))
-        except KafkaError:
-            time.sleep(RETRY_BACKOFF_MS / 1000)
-            return False
 
 
 def open_consumer(settings: KafkaSettings, **own: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -23,16 +24,17 @@ from dugs_stream.log.kafka_assignor import SingleOwnerAssignor
 from dugs_stream.log.kafka_client import REQUEST_SECONDS, open_consumer, reach_a_broker
 from dugs_stream.log.kafka_errors import translated, translating
 from dugs_stream.log.kafka_group import committed_by
+from dugs_stream.log.kafka_samples import sample_of, size_of
 from dugs_stream.log.port import Polled
-from dugs_stream.records import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dugs_stream.log.port import BatchLimits, Stop, WhileWaiting
     from dugs_stream.log.settings import KafkaSettings
+    from dugs_stream.records import Sample
 
-__all__ = ["GroupMembership", "Membership", "sample_of"]
+__all__ = ["GroupMembership", "Membership"]
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ HEARTBEATS_A_SESSION = 3
 # … and one a second at least: by its next heartbeat a standby learns that the owner's session is over, and it
 # has promised to take over within two seconds of that.
 SLOWEST_HEARTBEAT_MS = 1_000
+# A join that succeeds ends both signs of it at once, so a second of the one without the other is no coincidence.
+_LOST_JOIN_SECONDS = 1.0
 # `acquire` asks `stop` between polls of this length; the port promises at least twice a second.
 _LOOK_EVERY_MS = 200
 # Leaving the group is one request; the broker would notice the silence anyway after the session.
@@ -99,6 +103,7 @@ class GroupMembership:
         self._expected: dict[int, int] = {}
         self._pending: deque[Sample] = deque()
         self._largest_bytes = 0
+        self._lost_join_at = math.inf
 
     # -- owning ------------------------------------------------------------------------------------------
 
@@ -118,6 +123,7 @@ class GroupMembership:
                 with translating(f"taking part in group {self._group!r}"):
                     self._join()
                     owned = self._look()
+                    self._require_a_join_under_way()
                 # A client whose brokers are gone polls on in silence; whoever waits should know.
                 if time.monotonic() - asked_at > REQUEST_SECONDS:
                     reach_a_broker(self._settings)
@@ -188,6 +194,22 @@ class GroupMembership:
         if not (is_new and assigned and _is_valid(metadata)):
             return None
         return Membership(metadata, number, assigned)
+
+    def _require_a_join_under_way(self) -> None:
+        """Leave and join as a new member where the client has lost its own join.
+
+        The trap (kafka-python 3.0.12): after a broker's restart it was seen to stand between two generations with no
+        request under way and none due. It sends no heartbeat then, the broker forgets it, and it waits for ever.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001 (what it waits for is shown nowhere else)
+        if not coordinator.rebalance_in_progress() or coordinator.rejoin_needed:
+            self._lost_join_at = math.inf
+        elif self._lost_join_at == math.inf:
+            self._lost_join_at = time.monotonic()
+        elif time.monotonic() - self._lost_join_at > _LOST_JOIN_SECONDS:
+            _logger.warning("the client lost its join of group %r; joining as a new member", self._group)
+            self._lost_join_at = math.inf
+            self.rejoin()
 
     def _assigned(self) -> frozenset[int]:
         places = self._consumer.assignment() or ()
@@ -284,7 +306,7 @@ class GroupMembership:
     def _fill(self, batch: list[Sample], size: int, limits: BatchLimits) -> tuple[int, bool]:
         """Move pending samples into the batch up to its limits: the bytes in it, and whether it is full."""
         while self._pending and len(batch) < limits.records:
-            next_size = size + _size(self._pending[0])
+            next_size = size + size_of(self._pending[0])
             if batch and next_size > limits.bytes:
                 return size, True
             batch.append(self._pending.popleft())
@@ -317,7 +339,7 @@ class GroupMembership:
                     )
                 self._expected[place.partition] = record.offset + 1
                 self._pending.append(sample_of(record))
-                largest = max(largest, _size(self._pending[-1]))
+                largest = max(largest, size_of(self._pending[-1]))
         if largest:  # large ones are remembered for a while: they come again among small ones
             self._largest_bytes = max(largest, self._largest_bytes // 2)
 
@@ -360,28 +382,9 @@ class _RejoinOnError:
             raise translated(error, self._doing) from error
 
 
-def sample_of(record: Any) -> Sample:
-    """A record of kafka-python as it lies on the topic."""
-    return Sample(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key,
-        value=record.value,
-        headers=tuple((name, value) for name, value in record.headers or ()),
-        timestamp_ms=record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None,
-    )
-
-
 def _polled(batch: Sequence[Sample], owned: Membership) -> Polled:
     ordered = tuple(sorted(batch, key=lambda sample: (sample.partition, sample.offset)))
     return Polled(ordered, {sample.partition: sample.offset + 1 for sample in ordered}, owned)
-
-
-def _size(sample: Sample) -> int:
-    """What a sample weighs against the batch's bytes: its value, key and headers."""
-    headers = sum(len(name) + len(value or b"") for name, value in sample.headers)
-    return len(sample.value or b"") + len(sample.key or b"") + headers
 
 
 def _is_valid(metadata: Any) -> bool:

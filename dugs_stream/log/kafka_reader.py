@@ -9,7 +9,7 @@ from kafka import TopicPartition
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.log.kafka_changelog import bounds, committed_records, open_reading_consumer
 from dugs_stream.log.kafka_errors import translating
-from dugs_stream.log.kafka_membership import sample_of
+from dugs_stream.log.kafka_samples import sample_of
 from dugs_stream.log.kafka_topics import describe_topics
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from kafka.structs import OffsetAndMetadata
 
 from dugs_stream.errors import (
     ConfigurationError,
+    LogUnavailableError,
     OutcomeUnknownError,
     OwnershipLostError,
     TransactionAbortedError,
@@ -27,12 +28,13 @@ from dugs_stream.errors import (
 from dugs_stream.log.kafka_client import open_producer
 from dugs_stream.log.kafka_deadlines import call_within
 from dugs_stream.log.kafka_errors import translated, translating
+from dugs_stream.log.kafka_markers import MarkerWatch, end_alike, enrol, places_of
 from dugs_stream.log.port import Committed, Flushed, Staged
 from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dugs_stream.log.kafka_membership import GroupMembership, Membership
     from dugs_stream.log.port import Message, Outgoing, TopicNames
@@ -137,8 +139,10 @@ class KafkaTransaction:
         polled_under: Membership,
         topics: TopicNames,
         changelog_end: ChangelogPosition,
+        markers: MarkerWatch,
     ) -> None:
         self._producer = producer
+        self._markers = markers
         self._group = group
         self._polled_under = polled_under
         self._topics = topics
@@ -165,6 +169,7 @@ class KafkaTransaction:
         """
         ends_at = time.monotonic() + FLUSH_SECONDS
         try:
+            self._take_up({message.topic for message in outgoing})
             futures = [self._send(message) for message in outgoing]
             self._producer.flush(timeout=FLUSH_SECONDS)
             stored = [future.get(timeout=max(0.0, ends_at - time.monotonic())) for future in futures]
@@ -222,6 +227,7 @@ class KafkaTransaction:
             )
         self._is_open = False  # from here on nobody but the broker knows
         try:
+            self._markers.asked()
             with process_ends_unless_done_within(COMMIT_WATCHDOG_SECONDS, "the commit"):
                 self._producer.commit_transaction()
         except Exception as error:
@@ -230,6 +236,7 @@ class KafkaTransaction:
                 f"The commit ended with {str(error) or type(error).__name__}; whether it happened is unknown. Start "
                 "again: recovery finds out."
             ) from error
+        self._markers.answered()
         return Committed(staged.next_offsets, self.changelog_end)
 
     def abort_if_open(self) -> None:
@@ -259,6 +266,26 @@ class KafkaTransaction:
             self._group.assert_owner(self._polled_under)
         except OwnershipLostError:
             self.has_failed = True
+            raise
+
+    def _take_up(self, topics: Iterable[str]) -> None:
+        """Before anything of this batch is sent: is the commit before it wholly there?
+
+        Behind the coordinator's agreement it either is, or its markers went with a lost connection. Then this
+        transaction, still empty, supplies them and is not the batch's any more.
+        """
+        enrol(self._producer, places_of(self._producer.partitions_for, sorted(topics)))
+        try:
+            self._markers.require_undisturbed()
+        except LogUnavailableError:
+            self.has_failed = True
+            self._is_open = False
+            end_alike(
+                self._producer,
+                places_of(self._producer.partitions_for, self._topics.outputs),
+                self._topics.group,
+                is_commit=True,
+            )
             raise
 
     def _lost(self, message: str) -> OwnershipLostError:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from kafka.structs import MemberState
 
 from dugs_stream.errors import LogError, OutcomeUnknownError, OwnershipLostError, TransactionAbortedError
 from dugs_stream.log import kafka_membership
@@ -254,3 +255,25 @@ def test_ownership_comes_back_after_an_abandoned_wait(kafka: KafkaEngine) -> Non
     assert log.acquire(lambda: True) is None
 
     assert log.acquire(stop_after(20)) is not None
+
+
+def test_member_whose_client_lost_its_join_joins_anew(kafka: KafkaEngine) -> None:
+    """Between two generations with nothing under way the client would wait for ever."""
+    log = kafka.make_log()
+    log.prepare()
+    coordinator_of_stuck: list[Any] = []
+
+    def lose_the_join() -> None:
+        if not coordinator_of_stuck and log._group._consumer is not None:
+            coordinator = log._group._consumer._coordinator
+            coordinator_of_stuck.append(coordinator)
+            coordinator._disable_heartbeat()
+            coordinator.rejoin_needed, coordinator.state = False, MemberState.REBALANCING
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kafka_membership, "_is_valid", lambda _metadata: bool(lose_the_join()))
+        assert log.acquire(stop_after(1)) is None
+    assert coordinator_of_stuck[0].rebalance_in_progress(), "the trap did not hold"
+
+    assert log.acquire(stop_after(20)) is not None
+    assert log._group._consumer._coordinator is not coordinator_of_stuck[0]

@@ -13,7 +13,7 @@ from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
 
 from dugs_stream.errors import ConfigurationError, LogUnavailableError
-from dugs_stream.log import kafka_client
+from dugs_stream.log import kafka_client, kafka_network
 from dugs_stream.log.kafka import KafkaLog
 from dugs_stream.log.kafka_deadlines import call_within
 from dugs_stream.log.kafka_transaction import headers_to_send, transactional_id, value_to_send
@@ -96,7 +96,7 @@ def test_await_ready_turns_a_lost_connection_into_try_again(monkeypatch: pytest.
         raise KafkaConnectionError("node 1 not ready")
 
     monkeypatch.setattr(KafkaNetClient, "await_ready", is_down)
-    client = kafka_client.PatientNetClient.__new__(kafka_client.PatientNetClient)
+    client = kafka_network.PatientNetClient.__new__(kafka_network.PatientNetClient)
 
     assert client.await_ready(1, timeout_ms=10) is False
 

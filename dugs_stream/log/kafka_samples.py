@@ -1,0 +1,28 @@
+"""A record of kafka-python as a sample, and what it weighs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dugs_stream.records import Sample
+
+__all__ = ["sample_of", "size_of"]
+
+
+def sample_of(record: Any) -> Sample:
+    """A record of kafka-python as it lies on the topic."""
+    return Sample(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        headers=tuple((name, value) for name, value in record.headers or ()),
+        timestamp_ms=record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None,
+    )
+
+
+def size_of(sample: Sample) -> int:
+    """What a sample weighs against the batch's bytes: its value, key and headers."""
+    headers = sum(len(name) + len(value or b"") for name, value in sample.headers)
+    return len(sample.value or b"") + len(sample.key or b"") + headers
