@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.broker import BrokerError, running_broker
@@ -17,6 +18,10 @@ REUSED = "DUGS_TEST_KAFKA"
 # kafka-python 3.0.12 drops the socket of a connection that was refused, or was not up yet when its client was
 # closed, without closing it. The collector does; where warnings are errors, some test has to answer for it.
 UNCLOSED_SOCKET = "ignore:unclosed <socket:ResourceWarning"
+
+# A machine that does other things as well is no counterexample: what examples cost is measured in benchmarks/.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _modules_with_a_broker: set[Path] = set()
 

@@ -20,7 +20,7 @@ def by_spectrum(parameter: ParameterSketch, g: torch.Tensor, a: torch.Tensor) ->
     return vectors
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     dimension=st.integers(1, 70),
@@ -48,7 +48,7 @@ def test_both_routes_and_the_formed_gradient_give_the_same_vector(
     assert float((single - formed).norm()) <= 1e-6 * float(formed.norm()) + 2e-6 * scale
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), factor=st.floats(-8, 8), dimension=st.integers(1, 40))
 def test_the_map_is_linear(seed: int, factor: float, dimension: int) -> None:
     """The sketch of x + c·y is that of x plus c times that of y."""

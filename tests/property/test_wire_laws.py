@@ -43,7 +43,7 @@ from tests.support.judgements import MODEL, any_headers, any_judgement, judgemen
 
 payloads: st.SearchStrategy[Payload] = st.sampled_from(["reference", "original"])
 SCHEMA = jsonschema.Draft202012Validator(event_schema())
-LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAWS = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 # Parts far beyond what the limit takes, as cheap to make as small ones.
 huge = st.one_of(
