@@ -41,6 +41,7 @@ from dugs_stream.ops.logs import configure_logs
 from dugs_stream.ops.metrics import BuildFacts, Metrics
 from dugs_stream.ops.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
+from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.records import ModelIdentity
 from dugs_stream.resume import Deployment
 from dugs_stream.state.live import LiveState
@@ -285,6 +286,7 @@ def daemon_beside(
             status=status,
             stopping=stopping or Stopping(),
             on_step=on_step,
+            notices=ServiceNotices(os.environ),
         )
         metrics.snapshot_age_seconds.set_function(daemon.snapshot_age_seconds)
         yield daemon

@@ -40,6 +40,7 @@ from dugs_stream.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryE
 from dugs_stream.log.port import BatchLimits, Committed, Log, Ownership, Polled
 from dugs_stream.ops.metrics import Metrics, Role, Stage
 from dugs_stream.ops.status import Status
+from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pacing import Pacing
 from dugs_stream.replica import Replica
 from dugs_stream.resume import InputTopic, Resumption, check_trailer, resume
@@ -101,6 +102,7 @@ class Daemon:
     status: Status
     stopping: Stopping
     on_step: Callable[[Step], None] = lambda _step: None
+    notices: ServiceNotices = field(default_factory=lambda: ServiceNotices({}))
     _replica: Replica = field(init=False)
     _pacing: Pacing = field(init=False)
     _is_prepared: bool = field(default=False, init=False)
@@ -111,7 +113,9 @@ class Daemon:
     _last_look_at_lag: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self._replica = Replica(self.log, self.judge, self.state, self.outputs, self.metrics)
+        self._replica = Replica(
+            self.log, self.judge, self.state, self.outputs, self.metrics, self._show_sign_of_life
+        )
         self._pacing = Pacing(
             self.limits.records,
             tile=self.judge.deduplicator.tile,
@@ -173,7 +177,12 @@ class Daemon:
             self._is_prepared = True
             self.status.has("log")
         self._play(Role.STANDBY)
-        return self.log.acquire(lambda: self.stopping.requested, self._stand_by)
+        return self.log.acquire(self._is_to_stop, self._stand_by)
+
+    def _is_to_stop(self) -> bool:
+        """Asked twice a second by whatever waits without limit."""
+        self._show_sign_of_life()
+        return self.stopping.requested
 
     def _stand_by(self) -> None:
         """Keep the index warm while another process owns the input; ready as soon as it is for the first time."""
@@ -186,6 +195,7 @@ class Daemon:
         error = attempt.outcome.exception() if attempt.outcome is not None else None
         self._is_prepared = False
         self.status.lacks("log", str(error))
+        self._show_sign_of_life()
         if attempt.attempt_number == 1:
             _log.error("log.unavailable", error=str(error), then="trying again until it answers")
 
@@ -203,6 +213,7 @@ class Daemon:
 
     def _shut_down(self) -> None:
         self.status.lacks("state", "shutting down")
+        self.notices.stopping("shutting down: last snapshot")
         self._replica.snapshot(with_graph=True)
         self.log.close()
         self.state.close()
@@ -313,6 +324,7 @@ class Daemon:
         outlives_at = began_at + self.log.longest_pause_seconds
 
         def should_abandon() -> bool:
+            self._show_sign_of_life()
             return self.stopping.is_impatient or monotonic() > outlives_at
 
         try:
@@ -368,7 +380,11 @@ class Daemon:
         records, unique = len(batch.polled.samples), len(batch.rows)
         _log.info("batch.committed", records=records, unique=unique, uniques=self.state.total)
 
+    def _show_sign_of_life(self) -> None:
+        self.notices.alive(self.status)
+
     def _enter(self, step: Step) -> None:
+        self._show_sign_of_life()
         _log.debug("batch.step", step=step)
         self.on_step(step)
 

@@ -8,7 +8,7 @@ a replay that broke off between two trailers costs a reload of the last snapshot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
@@ -42,13 +42,22 @@ _SLICE_SECONDS = 0.5
 class Replica:
     """The uniques as this process knows them: the judge's index, and the state beside it. One thread."""
 
-    def __init__(self, log: Log, judge: Judge, state: LiveState, outputs: Outputs, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        log: Log,
+        judge: Judge,
+        state: LiveState,
+        outputs: Outputs,
+        metrics: Metrics,
+        show_sign_of_life: Callable[[], None] = lambda: None,
+    ) -> None:
         self.is_warm = False
         self._log = log
         self._judge = judge
         self._state = state
         self._outputs = outputs
         self._metrics = metrics
+        self._show_sign_of_life = show_sign_of_life
         self._missing: tuple[MissingRows, ...] = ()
         self._parts: Iterator[Replayed] | None = None
         self._looked_at = 0.0
@@ -153,6 +162,7 @@ class Replica:
             yield position, wire.decode_changelog(message)
 
     def _apply(self, part: Replayed) -> None:
+        self._show_sign_of_life()
         if part.trailer is not None:
             check_names(part.trailer, self._outputs.deployment, self._outputs.topics.input)
         if part.rows:
