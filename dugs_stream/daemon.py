@@ -29,6 +29,7 @@ from tenacity import (
 )
 
 from dugs_stream.batch import DecidedBatch, Outputs, Standing, decide_batch
+from dugs_stream.batch_lines import BatchLines
 from dugs_stream.errors import (
     ChangelogError,
     LogUnavailableError,
@@ -38,7 +39,8 @@ from dugs_stream.errors import (
 )
 from dugs_stream.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
 from dugs_stream.log.port import BatchLimits, Committed, Log, Ownership, Polled
-from dugs_stream.ops.metrics import Metrics, Role, Stage
+from dugs_stream.lookout import Lookout
+from dugs_stream.ops.metrics import Metrics, RecoveryReason, Role, Stage
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pacing import Pacing
@@ -47,7 +49,7 @@ from dugs_stream.resume import InputTopic, Resumption, check_trailer, resume
 from dugs_stream.state.live import LiveState
 from dugs_stream.stopping import Stopping
 
-__all__ = ["Daemon", "RecoveryReason", "Step"]
+__all__ = ["Daemon", "Step"]
 
 _log = structlog.get_logger("dugs")
 
@@ -60,8 +62,6 @@ _SNAPSHOT_SECONDS = 30.0
 # A micro-batch ends within this, so that stopping and standing by stay a matter of seconds; and within a tenth of
 # what the log lets an owner pause, so that even one that takes ten times as long as those before does no harm.
 _LONGEST_BATCH_SECONDS, _SHARE_OF_PAUSE = 30.0, 0.1
-# The lag costs a question to the broker; a dashboard asks every few seconds at most.
-_LAG_SECONDS = 1.0
 
 
 class Step(StrEnum):
@@ -76,20 +76,12 @@ class Step(StrEnum):
     APPLY = "apply"
 
 
-class RecoveryReason(StrEnum):
-    """Why the state had to be brought to the changelog's end."""
-
-    START = "start"
-    OWNERSHIP_LOST = "ownership_lost"
-    ABORTED = "aborted"
-    LOG_UNAVAILABLE = "log_unavailable"
-
-
 @dataclass
 class Daemon:
     """One process's life beside a log. Build it with `app.build_daemon`; call `run` once, from the main thread.
 
     on_step is told each step as it begins, for logs and for tests that kill there.
+    on_committed is told each micro-batch once it is state; what it raises is logged once and changes nothing.
     """
 
     log: Log
@@ -102,19 +94,24 @@ class Daemon:
     status: Status
     stopping: Stopping
     on_step: Callable[[Step], None] = lambda _step: None
+    on_committed: Callable[[DecidedBatch], None] = lambda _batch: None
     notices: ServiceNotices = field(default_factory=lambda: ServiceNotices({}))
     _replica: Replica = field(init=False)
+    _lookout: Lookout = field(init=False)
     _pacing: Pacing = field(init=False)
+    _lines: BatchLines = field(default_factory=BatchLines, init=False)
     _is_prepared: bool = field(default=False, init=False)
     _owes_trailer: bool = field(default=True, init=False)
     _next_offsets: dict[int, int] = field(default_factory=dict, init=False)
     _lost_up_to: dict[int, int] = field(default_factory=dict, init=False)
     _input_topic_id: str = field(default="", init=False)
-    _last_look_at_lag: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._replica = Replica(
             self.log, self.judge, self.state, self.outputs, self.metrics, self._show_sign_of_life
+        )
+        self._lookout = Lookout(
+            self.log, self.outputs.topics.input, self.limits.records, self.metrics, self.status
         )
         self._pacing = Pacing(
             self.limits.records,
@@ -190,6 +187,9 @@ class Daemon:
             self.status.has("state")
             self._show_index()
             self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
+            self._lookout.look_as_standby(
+                {} if self.state.trailer is None else self.state.trailer.next_offsets
+            )
 
     def _say_unavailable_once(self, attempt: RetryCallState) -> None:
         error = attempt.outcome.exception() if attempt.outcome is not None else None
@@ -280,17 +280,20 @@ class Daemon:
             if polled.is_empty and not self._owes_trailer:
                 if drain_to is not None and self._has_reached(drain_to):
                     return
+                self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
                 continue
-            judged = self._judge(polled)
-            if judged is not None:
-                self._commit_and_apply(polled, judged)
+            with self._lines.of(polled):
+                judged = self._judge(polled)
+                if judged is not None:
+                    self._commit_and_apply(polled, judged)
             self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
 
     def _commit_no_records(self) -> None:
         """A transaction of its trailer alone."""
         self._enter(Step.POLL)
         polled = self.log.poll(replace(self.limits, records=0, wait_ms=0))
-        self._commit_and_apply(polled, self.judge.judge((), self.state.id_of))
+        with self._lines.of(polled):
+            self._commit_and_apply(polled, self.judge.judge((), self.state.id_of))
 
     def _commit_and_apply(self, polled: Polled, judged: Judged) -> None:
         standing = Standing(self.state.replay_start, self._next_offsets, self._input_topic_id)
@@ -301,17 +304,8 @@ class Daemon:
         self._enter(Step.POLL)
         with self.metrics.stage(Stage.POLL):
             polled = self.log.poll(replace(self.limits, records=self._pacing.records))
-        if monotonic() - self._last_look_at_lag >= _LAG_SECONDS:
-            self._look_at_lag()
+        self._lookout.look(self._next_offsets)
         return polled
-
-    def _look_at_lag(self) -> None:
-        self._last_look_at_lag = monotonic()
-        _, ends = self.log.input_bounds()
-        positions = self.log.positions()
-        lag = {partition: max(0, end - positions.get(partition, end)) for partition, end in ends.items()}
-        self.metrics.lag_changed(self.outputs.topics.input, lag, self.limits.records)
-        self.status.learned(lag=sum(lag.values()))
 
     def _has_reached(self, ends: Mapping[int, int]) -> bool:
         positions = self.log.positions()
@@ -377,8 +371,7 @@ class Daemon:
         self._next_offsets = dict(batch.trailer.next_offsets)
         self.metrics.batch_committed(batch.judged)
         self._show_index()
-        records, unique = len(batch.polled.samples), len(batch.rows)
-        _log.info("batch.committed", records=records, unique=unique, uniques=self.state.total)
+        self._lines.committed(batch, committed, self.state.total)
 
     def _show_sign_of_life(self) -> None:
         self.notices.alive(self.status)
