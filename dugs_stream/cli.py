@@ -137,11 +137,21 @@ def print_json(document: Any) -> None:
 @click.option(
     "--drain", is_flag=True, help="Stop once the input's end, as of the start, is decided and committed."
 )
-def run(settings: Settings, *, drain: bool) -> None:
+@click.option("--quiet", is_flag=True, help="No live summary on a terminal: the log alone.")
+def run(settings: Settings, *, drain: bool, quiet: bool) -> None:
     """Run the daemon until SIGTERM: read samples, judge them, publish the unique ones."""
-    from dugs_stream import app
+    from dugs_stream import app, live_summary
 
-    app.run_daemon(settings, drain=drain)
+    is_json = settings.logging.format == "json"
+    is_live = not (quiet or is_json) and live_summary.suits(sys.stderr, os.environ)
+    try:
+        app.run_daemon(
+            settings, drain=drain, summary=live_summary.LiveSummary(sys.stderr) if is_live else None
+        )
+    except Exception as error:
+        if not is_json:
+            raise
+        sys.exit(getattr(error, "exit_code", 1))  # its last line said why; another would be no JSON
 
 
 @dugs.command(epilog="dugs check -c config/kafka.yaml --deep")

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from dugs_stream.errors import DugsError
 from dugs_stream.ops.log_lines import ConsoleLines, JsonLines
 from dugs_stream.ops.log_repeats import Repeats
 
@@ -152,18 +153,30 @@ def _show_held_back(_logger: WrappedLogger, _method: str, fields: EventDict) -> 
 
 
 @contextmanager
-def crashes_logged() -> Iterator[None]:
-    """What ends a thread inside is an event too, with its traceback as a field."""
-    before = threading.excepthook
+def crashes_logged(style: Literal["console", "json"]) -> Iterator[None]:
+    """What a thread inside dies of is an event, with its traceback as a field.
+
+    In JSON so is what ends the block: `daemon.failed` for an error raised on purpose, `daemon.crashed` for any other.
+    The error goes on in either case; on a console whoever catches it says the same in words for people.
+    """
     log = structlog.get_logger("dugs")
 
     def told(died: threading.ExceptHookArgs) -> None:
-        if died.exc_value is not None and not isinstance(died.exc_value, SystemExit):
-            name = None if died.thread is None else died.thread.name
-            log.error("thread.crashed", kind=name, exc_info=died.exc_value)
+        name = None if died.thread is None else died.thread.name
+        log.error("thread.crashed", kind=name, exc_info=died.exc_value)
 
-    threading.excepthook = told
+    before, threading.excepthook = threading.excepthook, told
     try:
         yield
+    except DugsError as error:
+        if style == "json":
+            log.critical(
+                "daemon.failed", kind=type(error).__name__, error=str(error), exit_code=error.exit_code
+            )
+        raise
+    except Exception as error:
+        if style == "json":
+            log.critical("daemon.crashed", kind=type(error).__name__, exc_info=True)
+        raise
     finally:
         threading.excepthook = before
