@@ -20,6 +20,7 @@ from kafka.structs import OffsetAndMetadata
 
 from dugs_stream.errors import (
     ConfigurationError,
+    LogRefusedError,
     OutcomeUnknownError,
     OwnershipLostError,
     TransactionAbortedError,
@@ -259,10 +260,12 @@ class KafkaTransaction:
 
     def _failure(
         self, error: KafkaError, doing: str
-    ) -> TransactionAbortedError | OwnershipLostError | ConfigurationError:
+    ) -> TransactionAbortedError | OwnershipLostError | ConfigurationError | LogRefusedError:
         """What a failed step means before a commit was asked for: nothing of it will be visible."""
         self.has_failed = True
         ours = translated(error, doing)
-        if isinstance(ours, TransactionAbortedError | OwnershipLostError | ConfigurationError):
+        if isinstance(
+            ours, TransactionAbortedError | OwnershipLostError | ConfigurationError | LogRefusedError
+        ):
             return ours
         return TransactionAbortedError(f"{ours} The batch is aborted and decided again.")
