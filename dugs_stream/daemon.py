@@ -22,7 +22,7 @@ import structlog
 from tenacity import (
     RetryCallState,
     Retrying,
-    retry_if_exception_type,
+    retry_if_exception,
     sleep_using_event,
     stop_when_event_set,
     wait_random_exponential,
@@ -32,6 +32,7 @@ from dugs_stream.batch import DecidedBatch, Outputs, Standing, decide_batch
 from dugs_stream.batch_lines import BatchLines
 from dugs_stream.errors import (
     ChangelogError,
+    LogRefusedError,
     LogUnavailableError,
     ModelError,
     OwnershipLostError,
@@ -101,6 +102,9 @@ class Daemon:
     _pacing: Pacing = field(init=False)
     _lines: BatchLines = field(default_factory=BatchLines, init=False)
     _is_prepared: bool = field(default=False, init=False)
+    _is_errand: bool = field(default=False, init=False)
+    _said_unavailable: str = field(default="", init=False)
+    _onlooker_failed: bool = field(default=False, init=False)
     _owes_trailer: bool = field(default=True, init=False)
     _next_offsets: dict[int, int] = field(default_factory=dict, init=False)
     _lost_up_to: dict[int, int] = field(default_factory=dict, init=False)
@@ -132,6 +136,7 @@ class Daemon:
         With `adopt_offsets` the life is one commit of no record, whose trailer takes the group's offsets as they are.
         """
         reason = RecoveryReason.START
+        self._is_errand = drain or adopt_offsets
         drain_to: Mapping[int, int] | None = None
         try:
             self._replica.load()
@@ -150,6 +155,8 @@ class Daemon:
                 except JudgingAbandonedError:
                     _log.warning("batch.abandoned", why="told to stop; nothing of it was committed")
                 except (OwnershipLostError, TransactionAbortedError, LogUnavailableError) as error:
+                    if self._gives_up_on(error):
+                        raise
                     reason = self._ownership_is_void(error)
                     continue
                 break
@@ -159,19 +166,26 @@ class Daemon:
     def _own(self) -> Ownership | None:
         """Reach the log with patience, then wait until the input is ours. None when told to stop."""
         patience = Retrying(
-            retry=retry_if_exception_type(LogUnavailableError),
+            retry=retry_if_exception(
+                lambda error: isinstance(error, LogUnavailableError) and not self._gives_up_on(error)
+            ),
             wait=wait_random_exponential(_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS),
             stop=stop_when_event_set(self.stopping.event),
             sleep=sleep_using_event(self.stopping.event),
-            before_sleep=self._say_unavailable_once,
+            before_sleep=self._say_unavailable,
             retry_error_callback=lambda _state: None,
         )
         return patience(self._prepare_and_acquire)
+
+    def _gives_up_on(self, error: BaseException) -> bool:
+        """A daemon waits for a password or a permission to be put right; an errand that is refused has failed."""
+        return self._is_errand and isinstance(error, LogRefusedError)
 
     def _prepare_and_acquire(self) -> Ownership | None:
         if not self._is_prepared:
             self.log.prepare()
             self._is_prepared = True
+            self._said_unavailable = ""
             self.status.has("log")
         self._play(Role.STANDBY)
         return self.log.acquire(self._is_to_stop, self._stand_by)
@@ -191,13 +205,20 @@ class Daemon:
                 {} if self.state.trailer is None else self.state.trailer.next_offsets
             )
 
-    def _say_unavailable_once(self, attempt: RetryCallState) -> None:
+    def _say_unavailable(self, attempt: RetryCallState) -> None:
+        """Once a cause: the same one again is no news, and /readyz holds it all the time."""
         error = attempt.outcome.exception() if attempt.outcome is not None else None
         self._is_prepared = False
-        self.status.lacks("log", str(error))
         self._show_sign_of_life()
-        if attempt.attempt_number == 1:
-            _log.error("log.unavailable", error=str(error), then="trying again until it answers")
+        if isinstance(error, LogUnavailableError):
+            self._lacks_log(error)
+            if self._said_unavailable != str(error):
+                self._said_unavailable = str(error)
+                then = "trying again until it answers"
+                _log.error("log.unavailable", cause=error.cause, error=str(error), then=then)
+
+    def _lacks_log(self, error: LogUnavailableError) -> None:
+        self.status.lacks("log", f"{error.cause}: {error}")
 
     def _ownership_is_void(self, error: Exception) -> RecoveryReason:
         """Whatever was polled or half written is void; what this process knows stands at a trailer and stays."""
@@ -208,6 +229,11 @@ class Daemon:
         if isinstance(error, TransactionAbortedError):
             self.metrics.batch_aborted()
         _log.warning("ownership.void", error=str(error), kind=type(error).__name__)
+        if isinstance(error, LogUnavailableError):
+            self._lacks_log(error)
+        if isinstance(error, LogRefusedError):
+            # The look before owning finds what is missing. Should it ever not, the same batch fails again and again.
+            self.stopping.event.wait(_LONGEST_RETRY_SECONDS)
         is_aborted = isinstance(error, TransactionAbortedError)
         return RecoveryReason.ABORTED if is_aborted else RecoveryReason.LOG_UNAVAILABLE
 
@@ -372,6 +398,15 @@ class Daemon:
         self.metrics.batch_committed(batch.judged)
         self._show_index()
         self._lines.committed(batch, committed, self.state.total)
+        self._tell(batch)
+
+    def _tell(self, batch: DecidedBatch) -> None:
+        try:
+            self.on_committed(batch)
+        except Exception as error:  # noqa: BLE001 (whoever looks on has no say in what was decided)
+            if not self._onlooker_failed:
+                _log.exception("onlooker.failed", error=str(error), then="deciding goes on")
+            self._onlooker_failed = True
 
     def _show_sign_of_life(self) -> None:
         self.notices.alive(self.status)

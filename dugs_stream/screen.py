@@ -23,8 +23,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from dugs_stream.checking import Finding
 from dugs_stream.core import jl
+from dugs_stream.findings import Finding
 from dugs_stream.lab.demo import DemoResult
 from dugs_stream.lab.summary import render
 from dugs_stream.lab.training import Step
@@ -148,7 +148,8 @@ def show_findings(findings: Sequence[Finding]) -> None:
     for column in ("", "tried", "found"):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        table.add_row("ok" if finding.passed else "FAILED", Text(finding.tried), Text(finding.found))
+        outcome = "note" if finding.is_note else "ok" if finding.passed else "FAILED"
+        table.add_row(outcome, Text(finding.tried), Text(finding.found))
     Console().print(table)
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "daemon_permissions",
     "find_missing",
     "require_permissions",
+    "settings_permissions",
 ]
 
 # A cluster makes its internal topic at the first question for a coordinator: under a second where it is idle.
@@ -93,6 +94,12 @@ def daemon_permissions(topics: TopicNames) -> tuple[Permission, ...]:
         Permission(Resource.GROUP, topics.group, "READ"),
         Permission(Resource.TRANSACTIONAL_ID, transactional_id(topics), "WRITE"),
     )
+
+
+def settings_permissions(topics: TopicNames) -> tuple[Permission, ...]:
+    """What it takes to see whether a topic's settings keep what is promised; without it they are not checked."""
+    names = [topics.input, topics.unique, topics.dead_letter, topics.decisions, topics.changelog]
+    return tuple(Permission(Resource.TOPIC, name, "DESCRIBE_CONFIGS") for name in names if name)
 
 
 def require_permissions(settings: KafkaSettings, topics: TopicNames) -> None:

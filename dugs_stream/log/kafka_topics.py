@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dugs_stream.log.port import TopicNames
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["TopicFacts", "describe_topics", "prepare_topics"]
+__all__ = ["TopicFacts", "describe_topics", "prepare_input_topic", "prepare_topics"]
 
 _logger = logging.getLogger(__name__)
 
@@ -68,6 +68,20 @@ def prepare_topics(
     Raises ConfigurationError with every problem, LogUnavailableError while the cluster does not answer.
     """
     plans = _plans(settings, topics, max_message_bytes, max_record_bytes)
+    found = _prepare(settings, plans)
+    if topics.input not in found:
+        raise LogUnavailableError(
+            f"Topic {topics.input!r} was made but is not visible yet; trying again is right."
+        )
+    return found[topics.input]
+
+
+def prepare_input_topic(settings: KafkaSettings, topics: TopicNames, max_record_bytes: int) -> None:
+    """Make the input topic where it is missing and may be made: for whoever writes to it and may see no other."""
+    _prepare(settings, _plans(settings, topics, 0, max_record_bytes)[:1])
+
+
+def _prepare(settings: KafkaSettings, plans: Sequence[_Plan]) -> dict[str, TopicFacts]:
     admin = open_admin(settings)
     try:
         with translating("looking at the topics"):
@@ -81,11 +95,7 @@ def prepare_topics(
             _refuse_wrong_ones(admin, plans, found)
     finally:
         admin.close()
-    if topics.input not in found:
-        raise LogUnavailableError(
-            f"Topic {topics.input!r} was made but is not visible yet; trying again is right."
-        )
-    return found[topics.input]
+    return found
 
 
 def describe_topics(settings: KafkaSettings, names: Sequence[str]) -> dict[str, TopicFacts]:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from dugs_stream import screen
-from dugs_stream.checking import Finding
+from dugs_stream.findings import Finding
 from dugs_stream.core import jl
 
 
