@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -128,7 +129,12 @@ _CHANCE_RECORDS = 10**6
 
 def warnings(settings: Settings) -> list[str]:
     """What is allowed and may surprise, a sentence or two each."""
-    return [*_untrained(settings), *_threshold_in_the_noise(settings), *_originals_too_large(settings)]
+    return [
+        *_untrained(settings),
+        *_threshold_in_the_noise(settings),
+        *_originals_too_large(settings),
+        *_open_to_the_network(settings),
+    ]
 
 
 def _untrained(settings: Settings) -> Iterator[str]:
@@ -159,3 +165,18 @@ def _originals_too_large(settings: Settings) -> Iterator[str]:
             f"output.payload is original: uniques larger than output.max_message_bytes ({limit}) go by reference, "
             f"since input.max_record_bytes ({largest}) lets them in."
         )
+
+
+def _open_to_the_network(settings: Settings) -> Iterator[str]:
+    if settings.http.auth.type == "none" and not _is_loopback(settings.http.host):
+        yield (
+            f"http.host {settings.http.host} can be reached from other machines and http.auth.type is none: whoever "
+            "reaches it sees records' pictures, keys and labels. Set http.auth, or listen on 127.0.0.1."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name; what it resolves to is not looked up here
+        return host == "localhost"
