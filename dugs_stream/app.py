@@ -36,6 +36,7 @@ from dugs_stream.log.embedded_reader import EmbeddedReader
 from dugs_stream.log.embedded_writer import EmbeddedWriter
 from dugs_stream.log.kafka import KafkaLog
 from dugs_stream.log.kafka_reader import KafkaReader
+from dugs_stream.log.kafka_topics import prepare_input_topic
 from dugs_stream.log.kafka_writer import KafkaWriter
 from dugs_stream.log.port import BatchLimits, Log, LogReader, LogWriter, TopicNames
 from dugs_stream.models.fingerprint import fingerprint
@@ -65,6 +66,7 @@ __all__ = [
     "open_reader",
     "open_writer",
     "page_folder",
+    "prepare_input",
     "run_daemon",
     "topic_names",
 ]
@@ -97,6 +99,16 @@ def open_log(settings: Settings) -> Log:
             settings.input.max_record_bytes,
         )
     return EmbeddedLog(settings.log.embedded, topic_names(settings))
+
+
+def prepare_input(settings: Settings) -> None:
+    """Make the input topic where it is missing and may be made; a writer's user need see no other on a cluster."""
+    if settings.log.engine == "kafka":
+        prepare_input_topic(settings.log.kafka, topic_names(settings), settings.input.max_record_bytes)
+    else:
+        log = EmbeddedLog(settings.log.embedded, topic_names(settings))
+        log.prepare()
+        log.close()
 
 
 def open_writer(settings: Settings) -> LogWriter:
