@@ -30,21 +30,25 @@ from dugs_stream.importing import import_string
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.image import FORMATS
+from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings
 from dugs_stream.judge import Judge
+from dugs_stream.live_summary import LiveSummary
 from dugs_stream.log.embedded import EmbeddedLog
 from dugs_stream.log.embedded_reader import EmbeddedReader
+from dugs_stream.log.embedded_redelivery import EmbeddedRedelivery
 from dugs_stream.log.embedded_writer import EmbeddedWriter
 from dugs_stream.log.kafka import KafkaLog
 from dugs_stream.log.kafka_reader import KafkaReader
+from dugs_stream.log.kafka_redelivery import KafkaRedelivery
 from dugs_stream.log.kafka_topics import prepare_input_topic
 from dugs_stream.log.kafka_writer import KafkaWriter
-from dugs_stream.log.port import BatchLimits, Log, LogReader, LogWriter, TopicNames
+from dugs_stream.log.port import BatchLimits, Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
 from dugs_stream.ops.access import authorization
 from dugs_stream.ops.album import Album
 from dugs_stream.ops.gallery import Gallery
-from dugs_stream.ops.logs import configure_logs
+from dugs_stream.ops.logs import configure_logs, crashes_logged
 from dugs_stream.ops.machine import Disk, GpuMemory, show_machine
 from dugs_stream.ops.metrics import BuildFacts, Metrics
 from dugs_stream.ops.server import HttpServer, build_http
@@ -64,6 +68,7 @@ __all__ = [
     "daemon_beside",
     "open_log",
     "open_reader",
+    "open_redelivery",
     "open_writer",
     "page_folder",
     "prepare_input",
@@ -125,6 +130,15 @@ def open_reader(settings: Settings) -> LogReader:
         if settings.log.engine == "kafka"
         else EmbeddedReader(settings.log.embedded)
     )
+
+
+def open_redelivery(settings: Settings) -> LogRedelivery:
+    """Puts dead letters back on the input; it remembers under the group's name with `-retry` behind it."""
+    names = topic_names(settings)
+    places = (names.dead_letter, names.input, f"{names.group}-retry")
+    if settings.log.engine == "kafka":
+        return KafkaRedelivery(settings.log.kafka, *places)
+    return EmbeddedRedelivery(settings.log.embedded, *places)
 
 
 # -- the engine --------------------------------------------------------------------------------------------
@@ -245,14 +259,25 @@ class UniquesSource:
 # -- the daemon --------------------------------------------------------------------------------------------
 
 
-def run_daemon(settings: Settings, *, drain: bool = False, adopt_offsets: bool = False) -> None:
-    """`dugs run`: logs, signals and HTTP around the daemon's life."""
-    configure_logs(settings.logging.level, settings.logging.format)
-    for warning in warnings(settings):
-        _log.warning("settings.warning", warning=warning)
-    _log.info("settings.effective", **effective(settings))
+def run_daemon(
+    settings: Settings,
+    *,
+    drain: bool = False,
+    adopt_offsets: bool = False,
+    summary: LiveSummary | None = None,
+) -> None:
+    """`dugs run`: logs, signals and HTTP around the daemon's life, and a summary of it where one is given."""
+    configure_logs(settings.logging.level, settings.logging.format, summary)
     stopping = Stopping()
-    with signals_as_flags(stopping), daemon_beside(settings, stopping=stopping) as daemon:
+    with ExitStack() as held:
+        held.enter_context(crashes_logged(settings.logging.format))
+        for warning in warnings(settings):
+            _log.warning("settings.warning", warning=warning)
+        _log.info("settings.effective", **effective(settings))
+        held.enter_context(signals_as_flags(stopping, summary.leave if summary else lambda: None))
+        daemon = held.enter_context(daemon_beside(settings, stopping=stopping))
+        if summary is not None:
+            held.enter_context(summary.watching(daemon.metrics.registry, daemon.status))
         try:
             daemon.run(drain=drain, adopt_offsets=adopt_offsets)
         except ChangelogError as error:
@@ -351,7 +376,8 @@ def _gpu_memory(device: torch.device) -> GpuMemory | None:
 
 def _open_gallery(settings: Settings) -> Gallery:
     """What the page shows beside the uniques; a custom codec's records may well be pictures."""
-    return Gallery(formats=FORMATS if settings.input.codec.type in {"image", "custom"} else ())
+    is_pictures = isinstance(settings.input.codec, ImageCodecSettings | CustomCodecSettings)
+    return Gallery(FORMATS if is_pictures else ())
 
 
 def _album(settings: Settings, identity: ModelIdentity) -> Album | None:
