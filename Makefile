@@ -10,8 +10,10 @@ RUNTIME := $(VENV)/.ready-demo
 WORKSHOP := $(VENV)/.ready-workshop
 ROUNDS ?= 20
 OUT ?= demo-out
+# In an environment of its own: its twenty dependencies are no part of what it audits.
+PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo test test-fast lint format bench bench-daemon faults broker picture clean
+.PHONY: help demo test test-fast lint audit format bench bench-daemon faults broker picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
@@ -25,11 +27,17 @@ test: $(WORKSHOP) ## every test, the real Kafka broker included (JDK 17+ and Mav
 test-fast: $(WORKSHOP) ## every test that needs no broker
 	$(BIN)/python -m pytest -m "not broker"
 
-lint: $(WORKSHOP) ## style, format, types, spelling
+lint: $(WORKSHOP) ## style, format, types, security, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell dugs_stream tests benchmarks config docs README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dugs_stream
+	$(BIN)/codespell dugs_stream tests benchmarks config deploy docs README.md CHANGELOG.md CONTRIBUTING.md
+
+audit: $(BIN)/python ## known vulnerabilities of what constraints.txt names; needs a registry that tells them
+	$(BIN)/python -m venv .cache/audit
+	.cache/audit/bin/python -m pip --disable-pip-version-check --quiet install $(PIP_AUDIT)
+	.cache/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 format: $(WORKSHOP) ## let ruff format and sort
 	$(BIN)/ruff format .
