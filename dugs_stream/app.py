@@ -270,6 +270,7 @@ def run_daemon(
     configure_logs(settings.logging.level, settings.logging.format, summary)
     stopping = Stopping()
     with ExitStack() as held:
+        held.enter_context(_files_for_us_alone())
         held.enter_context(crashes_logged(settings.logging.format))
         for warning in warnings(settings):
             _log.warning("settings.warning", warning=warning)
@@ -285,6 +286,16 @@ def run_daemon(
             if not (drain or adopt_offsets or sys.stderr.isatty()):
                 stay_to_be_seen(daemon, error)
             raise
+
+
+@contextmanager
+def _files_for_us_alone() -> Iterator[None]:
+    """Whatever the daemon writes holds records, or tells of them: its files get mode 0600, its folders 0700."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager
