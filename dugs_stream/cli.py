@@ -117,8 +117,11 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
 
     def load(config: Path | None, overrides: Sequence[str], **rest: Any) -> None:
         from dugs_stream.config import load_settings
+        from dugs_stream.ops.logs import configure_logs
 
-        command(load_settings(config, overrides), **rest)
+        settings = load_settings(config, overrides)
+        configure_logs("warning", settings.logging.format)  # `dugs run` says more
+        command(settings, **rest)
 
     load.__name__, load.__doc__ = command.__name__, command.__doc__
     load.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own way

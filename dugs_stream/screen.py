@@ -166,12 +166,14 @@ def show_explanation(found: Explanation) -> None:
         Text(f"{printable(event['id'])} is {_VERDICTS.get(event['type'], event['type'])}", style="bold")
     )
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in (
         ("similarity", _similarity(event, threshold)),
         ("nearest", _nearest(event, found.nearest)),
         ("gradient norm", _number(event.get("gradient_norm"))),
         ("label", _label(event)),
-        ("reason", " ".join(str(event[part]) for part in ("reason", "error") if part in event)),
+        ("reason", ": ".join(str(event[part]) for part in ("reason", "error") if part in event)),
         ("sequence", "" if event.get("sequence") is None else f"#{event['sequence']}"),
         ("key", str(event["source"].get("key") or "")),
         ("model", f"{event['model']['name']} {event['model']['fingerprint']}"),
@@ -234,7 +236,7 @@ def _number(number: float | None) -> str:
 def lines_on_letters(found: DeadLetters, topic: str) -> list[str]:
     """What a retry would put back, and what it would not."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in found.chosen.most_common())
-    lines = [f"{found.total} dead letters to put back: {reasons}" if found.total else "nothing to retry"]
+    lines = [f"to put back: {found.total} ({reasons})" if found.total else "nothing to retry"]
     if found.left:
         lines.append(f"{found.left} more wait for the next retry (--limit)")
     if found.cut:

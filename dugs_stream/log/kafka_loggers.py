@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 
 __all__ = ["calm_kafka_loggers"]
 
@@ -22,6 +23,7 @@ class _Relay(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._last_said: dict[tuple[str, str], float] = {}
+        self._held_back: Counter[tuple[str, str]] = Counter()
         self._guard = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -29,8 +31,12 @@ class _Relay(logging.Handler):
         now = time.monotonic()
         with self._guard:
             if now - self._last_said.get(sentence, -self.QUIET_SECONDS) < self.QUIET_SECONDS:
+                self._held_back[sentence] += 1
                 return
             self._last_said[sentence] = now
+            held_back = self._held_back.pop(sentence, 0)
+        if held_back:
+            record.held_back = held_back  # `ops.logs` shows it with the line
         relayed = logging.getLogger("dugs_stream.log.kafka_client")
         if relayed.isEnabledFor(record.levelno):
             relayed.handle(record)

@@ -1,8 +1,7 @@
 """How the daemon speaks: one event a line on stderr, for people or as JSON. docs/logging.md lists the events.
 
 Loggers of libraries, Python's warnings and what a thread dies of go through the same formatter. kafka-python writes
-the SASL password at DEBUG, so its own loggers stay silent here; what matters of them is relayed by `log.kafka_client`,
-or arrives as an error of ours with a way out.
+the SASL password at DEBUG, so nothing below WARNING is heard of it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from dugs_stream.ops.log_repeats import Repeats
 __all__ = ["LEVELS", "LineSink", "configure_logs", "crashes_logged"]
 
 LEVELS = ("debug", "info", "warning", "error")
-_QUIET_LIBRARIES = {"kafka": logging.CRITICAL, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
+_QUIET_LIBRARIES = {"kafka": logging.WARNING, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
 _TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
