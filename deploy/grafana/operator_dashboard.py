@@ -180,7 +180,7 @@ def _time(board: Dashboard) -> None:
     )  # fmt: skip
     board.with_panel(
         lines("Limit of a micro-batch", "What measured time and memory allow, and the mean of what came.",
-              [query(f"min by (instance) (dugs_batch_limit_records{{{_I}}})", "limit {{instance}}"),
+              [query(f"min by (instance) (dugs_batch_limit_records{{{_I}}} > 0)", "limit {{instance}}"),
                query(f"sum(rate(dugs_batch_records_sum{{{_I}}}{_RATE}))"
                      f" / (sum(rate(dugs_batch_records_count{{{_I}}}{_RATE})) > 0)", "mean")],
               "locale", width=12, least=0)
