@@ -379,7 +379,7 @@ const keys = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const field = event.target.closest("input, select, button, a");
+  const field = event.target.closest("input, select");
   if (event.key === "Escape" && field) {
     if (field === $("search")) change({ id: "" });
     field.blur();
@@ -387,6 +387,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (field || !Object.hasOwn(keys, event.key)) return;
+  if (event.key === "Enter" && event.target.closest("button, a")) return; // it presses them
   const isArrow = event.key.startsWith("Arrow");
   if (isArrow && event.target === document.body) return; // arrows scroll until a unique has the focus
   event.preventDefault();
