@@ -13,7 +13,7 @@ OUT ?= demo-out
 # In an environment of its own: its twenty dependencies are no part of what it audits.
 PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo test test-fast lint audit format bench bench-daemon faults broker picture clean
+.PHONY: help demo test test-fast lint audit manifests format bench bench-daemon faults dashboards broker picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
@@ -34,6 +34,9 @@ lint: $(WORKSHOP) ## style, format, types, security, spelling
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dugs_stream
 	$(BIN)/codespell dugs_stream tests benchmarks config deploy docs README.md CHANGELOG.md CONTRIBUTING.md
 
+manifests: $(WORKSHOP) ## the alerts again as the Prometheus operator wants them, in deploy/kubernetes
+	$(BIN)/python -m deploy.kubernetes.prometheus_rule
+
 audit: $(BIN)/python ## known vulnerabilities of what constraints.txt names; needs a registry that tells them
 	$(BIN)/python -m venv .cache/audit
 	.cache/audit/bin/python -m pip --disable-pip-version-check --quiet install $(PIP_AUDIT)
@@ -51,6 +54,9 @@ bench-daemon: $(WORKSHOP) ## the daemon on a real Kafka broker against the bare 
 
 faults: $(WORKSHOP) ## ROUNDS=n rounds of kill -9 on each engine, every other fault once, and a table of them
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
+
+dashboards: $(WORKSHOP) ## write the JSON of the Grafana dashboards from their source in deploy/grafana
+	$(BIN)/python -m deploy.grafana.build
 
 broker: $(WORKSHOP) ## a throwaway Kafka broker on localhost:9092, in the foreground, for trying config/kafka.yaml
 	$(BIN)/python -m tests.support.broker 9092

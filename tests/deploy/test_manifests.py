@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from deploy.kubernetes.prometheus_rule import RULES, TARGET, prometheus_rule
 from dugs_stream.config import load_settings
 from dugs_stream.ops.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
@@ -284,6 +285,19 @@ def test_prometheus_operator_scrapes_with_the_token_of_the_secret() -> None:
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert endpoint["port"] in {each["name"] for each in service["spec"]["ports"]}
     assert endpoint["authorization"]["credentials"] == {"name": "dugs-stream", "key": "http-token"}
+
+
+def test_alerts_of_the_operator_are_those_of_prometheus() -> None:
+    """The file is what `make manifests` makes of the rules, and kustomize carries it into the cluster whole."""
+    assert TARGET.read_text() == prometheus_rule(), "make manifests"
+    build = run(tool("kubectl", LINTERS), "kustomize", DEPLOY / "kubernetes/overlays/monitoring")
+    groups = only(list(yaml.safe_load_all(build.stdout)), "PrometheusRule")["spec"]["groups"]
+    given = [
+        group for path in sorted(RULES.glob("*.yml")) for group in yaml.safe_load(path.read_text())["groups"]
+    ]
+
+    assert groups == given
+    assert {"alert", "record"} <= {key for group in groups for rule in group["rules"] for key in rule}
 
 
 # -- all of it ---------------------------------------------------------------------------------------------------
