@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import daemon_on_kafka, peers, projection, projection_quality
+from benchmarks import daemon_on_kafka, observability, peers, projection, projection_quality
 from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
 from benchmarks.report import Report, Target
 
 
-@pytest.mark.parametrize("measure", [projection.measure, projection_quality.measure, peers.measure])
+@pytest.mark.parametrize(
+    "measure", [projection.measure, projection_quality.measure, peers.measure, observability.measure]
+)
 def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Report], tmp_path: Path) -> None:
     """Its own checks of correctness hold, the table names every case, and the JSON says what it was measured on."""
     done = CliRunner().invoke(as_command([measure], "help"), ["--quick", "--out", str(tmp_path)])
