@@ -104,6 +104,7 @@ class Daemon:
     _is_prepared: bool = field(default=False, init=False)
     _is_errand: bool = field(default=False, init=False)
     _said_unavailable: str = field(default="", init=False)
+    _refused_at: float = field(default=-_LONGEST_RETRY_SECONDS, init=False)
     _onlooker_failed: bool = field(default=False, init=False)
     _owes_trailer: bool = field(default=True, init=False)
     _next_offsets: dict[int, int] = field(default_factory=dict, init=False)
@@ -232,8 +233,10 @@ class Daemon:
         if isinstance(error, LogUnavailableError):
             self._lacks_log(error)
         if isinstance(error, LogRefusedError):
-            # The look before owning finds what is missing. Should it ever not, the same batch fails again and again.
-            self.stopping.event.wait(_LONGEST_RETRY_SECONDS)
+            # The look before owning finds what is missing and waits. Should it ever not, this batch fails without end.
+            if monotonic() - self._refused_at < _LONGEST_RETRY_SECONDS:
+                self.stopping.event.wait(_LONGEST_RETRY_SECONDS)
+            self._refused_at = monotonic()
         is_aborted = isinstance(error, TransactionAbortedError)
         return RecoveryReason.ABORTED if is_aborted else RecoveryReason.LOG_UNAVAILABLE
 
