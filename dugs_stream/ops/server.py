@@ -50,6 +50,9 @@ def build_http(
         return Response(encode(registry), headers={"content-type": content_type})
 
     def alive(_request: Request) -> Response:
+        hung = status.hung_seconds
+        if hung is not None:
+            return JSONResponse({"alive": False, "silent_seconds": round(hung)}, status_code=503)
         return JSONResponse({"alive": True})
 
     def ready(_request: Request) -> Response:

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Mapping
 from time import monotonic
 
-from dugs_stream.ops.status import Status
+from dugs_stream.ops.status import LONGEST_SILENCE_SECONDS, Status
 
 __all__ = ["ServiceNotices"]
 
@@ -23,8 +23,6 @@ __all__ = ["ServiceNotices"]
 _SECONDS_BETWEEN = 5.0
 # Three messages may be lost before the service manager calls the process hung.
 _SHARE_OF_WATCHDOG = 0.25
-# Where no watchdog says how long a silence may last: deploy/systemd/dugs-stream.service argues for the number.
-_SILENCE_SECONDS = 360.0
 # systemd drops a datagram of more than 4096 bytes whole, READY=1 with it; a character may take four of them.
 _LONGEST_STATUS = 900
 # Not while a datagram to a stuck service manager would block.
@@ -37,13 +35,14 @@ class ServiceNotices:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = _address_in(environ.get("NOTIFY_SOCKET", ""))
         watchdog = _watchdog_seconds(environ)
-        self._silence_seconds = watchdog or _SILENCE_SECONDS
+        self._silence_seconds = watchdog or LONGEST_SILENCE_SECONDS
         self._seconds_between = min(_SECONDS_BETWEEN, _SHARE_OF_WATCHDOG * self._silence_seconds)
         self._has_said_ready = False
         self._last_sent_at = float("-inf")
 
     def alive(self, status: Status) -> None:
-        """A sign of life; READY=1 with the first one at which nothing is missing. Cheap enough for every step."""
+        """A sign of life, for /livez too; READY=1 with the first one at which nothing is missing. Cheap."""
+        status.stirred()
         if self._address is None:
             return
         is_news = not self._has_said_ready and not status.missing

@@ -74,8 +74,11 @@ def test_start_without_a_broker_is_extended_and_not_ready(tmp_path: Path, manage
     assert not any("READY" in notice for notice in manager.heard)
 
 
-def test_loop_that_hangs_falls_silent_although_http_answers(tmp_path: Path, manager: ServiceManager) -> None:
-    """A thread of its own would report a hung loop as alive; the loop itself cannot."""
+def test_loop_that_hangs_falls_silent_and_livez_says_so_until_it_moves(
+    tmp_path: Path, manager: ServiceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread of its own would report a hung loop as alive, to systemd and to a cluster's probe; the loop cannot."""
+    monkeypatch.setattr("dugs_stream.ops.status.LONGEST_SILENCE_SECONDS", 0.9)
     deployment = Deployment(tmp_path, model={"factory": "tests.support.models:gated"})
     deployment.write(http={"port": free_port()})
     deployment.send(npy_messages(20))
@@ -91,10 +94,11 @@ def test_loop_that_hangs_falls_silent_although_http_answers(tmp_path: Path, mana
             with pytest.raises(TimeoutError):
                 manager.next(1.0)
             url = f"http://127.0.0.1:{deployment.settings.http.port}/livez"
-            assert httpx.get(url, trust_env=False).status_code == 200
+            assert httpx.get(url, trust_env=False).status_code == 503
         finally:
             Gated.is_open.set()
         manager.wait_for("WATCHDOG", "1", 5)
+        wait_until(lambda: httpx.get(url, trust_env=False).status_code == 200, 5)
 
 
 def test_long_micro_batch_shows_life_between_its_tiles(tmp_path: Path, manager: ServiceManager) -> None:

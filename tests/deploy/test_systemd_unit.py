@@ -11,6 +11,7 @@ import pytest
 
 from dugs_stream.log.kafka_membership import MAX_POLL_INTERVAL_MS
 from dugs_stream.log.kafka_transaction import COMMIT_WATCHDOG_SECONDS, FLUSH_SECONDS
+from dugs_stream.ops.status import LONGEST_SILENCE_SECONDS
 from dugs_stream.stopping import GRACE_SECONDS
 from tests.deploy.tools import tool
 
@@ -66,3 +67,4 @@ def test_times_of_the_unit_outlast_those_of_the_daemon() -> None:
     """No legal batch, commit or pause is taken for a hang, neither while running nor while stopping."""
     assert seconds("TimeoutStopSec") > GRACE_SECONDS + FLUSH_SECONDS + COMMIT_WATCHDOG_SECONDS
     assert seconds("WatchdogSec") > MAX_POLL_INTERVAL_MS / 1000
+    assert seconds("WatchdogSec") == LONGEST_SILENCE_SECONDS
