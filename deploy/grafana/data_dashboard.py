@@ -192,22 +192,27 @@ def _gradients(board: Dashboard) -> None:
     )  # fmt: skip
 
 
+def _by_model(verdicts: str) -> str:
+    """Records of the last hour, whichever instance decided them, by the model that it judges by now."""
+    decided = f'sum by (instance) (increase(dugs_records_total{{verdict=~"{verdicts}", {_I}}}[1h]))'
+    named = f"on (instance) group_left (model, fingerprint) dugs_build_info{{{_I}}}"
+    return f"sum by (model, fingerprint) ({decided} * {named})"
+
+
 def _drift(board: Dashboard) -> None:
     board.with_row(row("Does the model still see the stream as it did?"))
-    of_instance = (
-        f'sum by (instance) (increase(dugs_records_total{{verdict="unique", {_I}}}[1h]))'
-        f' / (sum by (instance) (increase(dugs_records_total{{verdict=~"unique|duplicate", {_I}}}[1h])) > 0)'
-    )
+    unique, judged = (_by_model(verdicts) for verdicts in ("unique", "unique|duplicate"))
     board.with_panel(
         lines(
             "Share of uniques by model",
             "Over the last hour, a line for each fingerprint. A new model begins a new list, so its share starts high and "
             "falls; one that stays high sees differences the old one did not.",
-            [query(f"max by (model, fingerprint) (({of_instance}) * on(instance) group_left(model, fingerprint)"
-                   f" dugs_build_info{{{_I}}})", "{{model}} {{fingerprint}}")],
-            "percentunit", width=12, least=0,
+            [query(f"{unique} / ({judged} > 0)", "{{model}} {{fingerprint}}")],
+            "percentunit",
+            width=12,
+            least=0,
         )
-    )  # fmt: skip
+    )
     share = _unique_share("1h")
     board.with_panel(
         lines(

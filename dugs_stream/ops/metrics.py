@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from math import nan
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -220,6 +221,7 @@ class Metrics:
             ["version", "model", "fingerprint", "k", "threshold", "device"],
             registry=registry,
         )
+        self._threshold.set(nan)  # zero would be a threshold; this is none until the model is there
         self._show_closed_sets()
 
     def _show_closed_sets(self) -> None:

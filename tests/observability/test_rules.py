@@ -73,8 +73,19 @@ def test_stories_of_the_alerts_hold(prometheus_tools: None, path: Path) -> None:
 
 def test_story_that_does_not_hold_is_found_out(prometheus_tools: None, tmp_path: Path) -> None:
     """The check above can fail."""
-    story = STORIES[0].read_text().replace("../rules", str(RULES)).replace("DugsStalled", "DugsNoSuch")
-    (tmp_path / "story.yml").write_text(story)
+    story = {
+        "rule_files": [str(RULES / "alerts.yml")],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": 'dugs_role{role="owner"}', "values": "1x10"}],
+                "promql_expr_test": [
+                    {"expr": "ALERTS", "eval_time": "10m", "exp_samples": [{"labels": "ALERTS", "value": 1}]}
+                ],
+            }
+        ],
+    }
+    (tmp_path / "story.yml").write_text(yaml.safe_dump(story))
 
     assert promtool("test", "rules", str(tmp_path / "story.yml")).returncode != 0
 

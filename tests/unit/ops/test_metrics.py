@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -158,3 +160,14 @@ def test_duplicate_is_no_unique_of_its_class(registry: CollectorRegistry) -> Non
     )
 
     assert set(uniques(registry).values()) == {0}
+
+
+def test_threshold_is_no_number_before_the_model_is_there(registry: CollectorRegistry) -> None:
+    """Drawn as zero, a start would look like a change of the setting."""
+    metrics = Metrics(registry)
+    before = registry.get_sample_value("dugs_threshold")
+    metrics.built(BuildFacts("1", "alexnet", "sha256:ab", 2048, 0.3, "cpu"))
+
+    assert before is not None
+    assert isnan(before)
+    assert registry.get_sample_value("dugs_threshold") == 0.3
