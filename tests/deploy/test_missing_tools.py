@@ -11,7 +11,7 @@ def test_missing_tool_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyPatc
     """On a developer's machine the test is put aside and says what to install."""
     monkeypatch.delenv("CI", raising=False)
 
-    with pytest.raises(pytest.skip.Exception, match="no-such-tool.*apt-get install nothing"):
+    with pytest.raises(pytest.skip.Exception, match=r"no-such-tool.*apt-get install nothing"):
         tool("no-such-tool", "apt-get install nothing")
 
 
