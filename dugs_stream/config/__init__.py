@@ -17,7 +17,7 @@ from dugs_stream.config import checks
 from dugs_stream.config.checks import conflicts
 from dugs_stream.config.fields import KeyPath, blocks_at, is_secret
 from dugs_stream.config.problems import problem_of, tree_path
-from dugs_stream.config.secret_files import exposed_files, exposed_folder
+from dugs_stream.config.secret_files import exposed_files
 from dugs_stream.config.settings import Settings
 from dugs_stream.config.sources import Gathered, gather
 from dugs_stream.errors import ConfigurationError, Problem
@@ -128,9 +128,8 @@ def _first_written(paths: Sequence[KeyPath], gathered: Gathered) -> str:
 
 
 def warnings(settings: Settings) -> list[str]:
-    """What is allowed and may surprise or expose, a sentence or two each. Looks at the modes of files and folders."""
-    folder = exposed_folder("state.dir", settings.state.dir)
-    return [*checks.warnings(settings), *exposed_files(settings), *folder]
+    """What is allowed and may surprise or expose, a sentence or two each. Looks at the modes of secrets' files."""
+    return [*checks.warnings(settings), *exposed_files(settings)]
 
 
 def config_schema() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Can others on this machine read a file that holds a secret, or the state? Looks at modes, and opens nothing."""
+"""Can others on this machine read a file that holds a secret? Looks at modes, and opens nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from dugs_stream.config.fields import KeyPath, dotted
 
-__all__ = ["exposed_files", "exposed_folder", "secret_files"]
+__all__ = ["exposed_files", "secret_files"]
 
 _SUFFIX = "_file"
 # Named otherwise, and as secret: whoever has the key is the client.
@@ -29,19 +29,6 @@ def exposed_files(settings: BaseModel) -> Iterator[str]:
                 f"{dotted(path)}: '{file}' can be read by every user of this machine (mode "
                 f"{stat.S_IMODE(mode):04o}). Take that away: chmod o= '{file}'"
             )
-
-
-def exposed_folder(key: str, folder: Path) -> Iterator[str]:
-    """A sentence where any user of this machine may look into a folder; one made by the daemon is its user's alone."""
-    try:
-        mode = folder.stat().st_mode
-    except OSError:
-        return
-    if mode & (stat.S_IROTH | stat.S_IXOTH):
-        yield (
-            f"{key}: '{folder}' can be entered by every user of this machine (mode {stat.S_IMODE(mode):04o}), and "
-            f"holds what is known of the records. Take that away: chmod o= '{folder}'"
-        )
 
 
 def secret_files(settings: BaseModel, above: KeyPath = ()) -> Iterator[tuple[KeyPath, Path]]:

@@ -61,6 +61,11 @@ class SecuredDeployment:
         log.prepare()
         log.close()
 
+    @property
+    def said(self) -> Path:
+        """Where a test may put what the user's daemon says."""
+        return self.user.folder / "said.txt"
+
     def configure(self, **kafka: Any) -> None:
         """Change keys of the user's `log.kafka`."""
         keys = yaml.safe_load(self.user.config.read_text())["log"]["kafka"]

@@ -20,7 +20,10 @@ from dugs_stream.log.event import EVENT_BYTES_LIMIT
 from dugs_stream.log.message_size import message_bytes
 from dugs_stream.records import ChangelogRow, Sequence
 
-EXAMPLES = sorted((Path(__file__).parents[3] / "config").glob("*.yaml"))
+# Those that show every key; config/kafka-secured.yaml shows what differs.
+EXAMPLES = sorted(
+    path for path in (Path(__file__).parents[3] / "config").glob("*.yaml") if "secured" not in path.stem
+)
 
 
 def test_settings_cannot_be_changed() -> None:
