@@ -13,7 +13,7 @@ OUT ?= demo-out
 # In an environment of its own: its twenty dependencies are no part of what it audits.
 PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo test test-fast lint audit manifests format bench bench-daemon faults dashboards broker picture clean
+.PHONY: help demo test test-fast lint audit manifests format bench bench-page bench-daemon faults dashboards broker picture page-picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
@@ -49,6 +49,9 @@ format: $(WORKSHOP) ## let ruff format and sort
 bench: $(WORKSHOP) ## the benchmark table, as ratios measured in this run
 	$(BIN)/python -m benchmarks
 
+bench-page: $(WORKSHOP) ## the page at 100,000 uniques, fetched and opened in Chromium
+	$(BIN)/python -m benchmarks.page
+
 bench-daemon: $(WORKSHOP) ## the daemon on a real Kafka broker against the bare projection loop
 	$(BIN)/python -m benchmarks.daemon_on_kafka
 
@@ -64,6 +67,10 @@ broker: $(WORKSHOP) ## a throwaway Kafka broker on localhost:9092, in the foregr
 picture: $(RUNTIME) ## rebuild the picture of the README from a fresh demo
 	$(BIN)/dugs demo --out $(OUT)
 	cp $(OUT)/uniques.png docs/uniques.png
+
+page-picture: $(WORKSHOP) ## rebuild the README's picture of the page, with the weights of a demo (Chromium)
+	test -e $(OUT)/alexnet.safetensors || $(BIN)/dugs demo --out $(OUT)
+	$(BIN)/python -m tests.support.page_picture $(OUT)/alexnet.safetensors docs
 
 clean: ## forget environment, caches and demo output
 	rm -rf $(VENV) .cache demo-out dugs-data .pytest_cache .mypy_cache .ruff_cache .hypothesis

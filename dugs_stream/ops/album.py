@@ -114,13 +114,15 @@ class Album:
         self, pictures: Sequence[Picture], examples: Sequence[Example], counts: Mapping[int, int]
     ) -> None:
         connection = self._opened_to_write()
-        try:
-            _insert(connection, pictures, examples, counts)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                raise
-            _forget_oldest(connection)
-            _insert(connection, pictures, examples, counts)
+        for attempt in range(_SHARE_FORGOTTEN):
+            try:
+                _insert(connection, pictures, examples, counts)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or attempt == _SHARE_FORGOTTEN - 1:
+                    raise
+                _forget_oldest(connection)
+            else:
+                return
 
     def _opened_to_write(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -22,9 +22,9 @@ ATTACK = '<img src=x onerror="window.attacked=1"><script>window.attacked=2</scri
 CLASSES = (f"bar {ATTACK}", "disc", "square")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium; without it the tests say what to install, and fail where CI is true."""
+    """Chromium; without it the tests say what to install, and fail where CI is true. One Playwright a thread, so no longer."""
     require("Chromium", missing_chromium())
     with chromium() as opened:
         yield opened

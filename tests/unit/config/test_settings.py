@@ -65,6 +65,19 @@ def test_originals_larger_than_the_output_takes_are_warned_of() -> None:
     assert "larger than output.max_message_bytes (1048576) go by reference" in line
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "dugs.example"])
+def test_port_that_others_reach_without_a_secret_is_warned_of(host: str) -> None:
+    """It shows records' pictures, keys and labels; on this machine alone, or with a secret, nothing is said."""
+    trained = ["model.weights=a.pt"]
+    secret = {"DUGS_HTTP__AUTH__TYPE": "bearer", "DUGS_HTTP__AUTH__TOKEN": "x"}
+
+    (line,) = warnings(load_settings(None, [*trained, f"http.host={host}"], {}))
+    assert line.startswith(f"http.host {host} can be reached from other machines and http.auth.type is none")
+    assert warnings(load_settings(None, [*trained, f"http.host={host}"], secret)) == []
+    for own in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
+        assert warnings(load_settings(None, [*trained, f"http.host={own}"], {})) == []
+
+
 def test_room_for_a_row_holds_the_longest_event() -> None:
     """The check of the dimension reckons with at least what a changelog row takes."""
     row = ChangelogRow(Sequence(10**18), {"sequence": 10**18, "x": "y" * (EVENT_BYTES_LIMIT - 40)}, [0.0] * 8)  # type: ignore[arg-type]  # a list is enough of a vector here

@@ -67,6 +67,30 @@ def test_limit_holds_and_the_oldest_go_first(tmp_path: Path) -> None:
     album.close()
 
 
+def test_much_at_once_makes_room_for_itself(tmp_path: Path) -> None:
+    """However little an earlier sixteenth was."""
+    album = album_at(tmp_path, MEBI)
+    for sequence in range(60):
+        album.keep([picture(sequence)], [], {})
+    album.keep([picture(sequence) for sequence in range(60, 140)], [], {})
+
+    assert album.pictured(range(60, 140)) == set(range(60, 140))
+    assert bytes_in(tmp_path) <= MEBI
+    album.close()
+
+
+def test_more_than_the_limit_is_refused(tmp_path: Path) -> None:
+    """For its caller to shrug off; what comes later is kept."""
+    album = album_at(tmp_path, MEBI)
+
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        album.keep([picture(0, size=2 * MEBI)], [], {0: 1})
+    album.keep([picture(1)], [], {})
+    assert album.absorbed([0]) == {}
+    assert album.pictured([0, 1]) == {1}
+    album.close()
+
+
 def test_lower_limit_holds_after_a_restart(tmp_path: Path) -> None:
     """What was kept under the larger one is given up."""
     album = album_at(tmp_path, 4 * MEBI)
