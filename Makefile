@@ -10,8 +10,10 @@ RUNTIME := $(VENV)/.ready-demo
 WORKSHOP := $(VENV)/.ready-workshop
 ROUNDS ?= 20
 OUT ?= demo-out
+# In an environment of its own: its twenty dependencies are no part of what it audits.
+PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo test test-fast lint format bench bench-daemon faults broker picture clean
+.PHONY: help demo test test-fast lint audit manifests format bench bench-page bench-daemon faults dashboards broker picture page-picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
@@ -25,11 +27,20 @@ test: $(WORKSHOP) ## every test, the real Kafka broker included (JDK 17+ and Mav
 test-fast: $(WORKSHOP) ## every test that needs no broker
 	$(BIN)/python -m pytest -m "not broker"
 
-lint: $(WORKSHOP) ## style, format, types, spelling
+lint: $(WORKSHOP) ## style, format, types, security, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell dugs_stream tests benchmarks config docs README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dugs_stream
+	$(BIN)/codespell dugs_stream tests benchmarks config deploy docs README.md CHANGELOG.md CONTRIBUTING.md
+
+manifests: $(WORKSHOP) ## the alerts again as the Prometheus operator wants them, in deploy/kubernetes
+	$(BIN)/python -m deploy.kubernetes.prometheus_rule
+
+audit: $(BIN)/python ## known vulnerabilities of what constraints.txt names; needs a registry that tells them
+	$(BIN)/python -m venv .cache/audit
+	.cache/audit/bin/python -m pip --disable-pip-version-check --quiet install $(PIP_AUDIT)
+	.cache/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 format: $(WORKSHOP) ## let ruff format and sort
 	$(BIN)/ruff format .
@@ -38,6 +49,9 @@ format: $(WORKSHOP) ## let ruff format and sort
 bench: $(WORKSHOP) ## the benchmark table, as ratios measured in this run
 	$(BIN)/python -m benchmarks
 
+bench-page: $(WORKSHOP) ## the page at 100,000 uniques, fetched and opened in Chromium
+	$(BIN)/python -m benchmarks.page
+
 bench-daemon: $(WORKSHOP) ## on a real Kafka broker: the daemon against bare projecting, and what a transaction costs
 	$(BIN)/python -m benchmarks.daemon_on_kafka
 	$(BIN)/python -m benchmarks.transaction_price
@@ -45,12 +59,19 @@ bench-daemon: $(WORKSHOP) ## on a real Kafka broker: the daemon against bare pro
 faults: $(WORKSHOP) ## ROUNDS=n rounds of kill -9 on each engine, every other fault once, and a table of them
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
 
+dashboards: $(WORKSHOP) ## write the JSON of the Grafana dashboards from their source in deploy/grafana
+	$(BIN)/python -m deploy.grafana.build
+
 broker: $(WORKSHOP) ## a throwaway Kafka broker on localhost:9092, in the foreground, for trying config/kafka.yaml
 	$(BIN)/python -m tests.support.broker 9092
 
 picture: $(RUNTIME) ## rebuild the picture of the README from a fresh demo
 	$(BIN)/dugs demo --out $(OUT)
 	cp $(OUT)/uniques.png docs/uniques.png
+
+page-picture: $(WORKSHOP) ## rebuild the README's picture of the page, with the weights of a demo (Chromium)
+	test -e $(OUT)/alexnet.safetensors || $(BIN)/dugs demo --out $(OUT)
+	$(BIN)/python -m tests.support.page_picture $(OUT)/alexnet.safetensors docs
 
 clean: ## forget environment, caches and demo output
 	rm -rf $(VENV) .cache demo-out dugs-data .pytest_cache .mypy_cache .ruff_cache .hypothesis

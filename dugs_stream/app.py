@@ -6,11 +6,13 @@ Everything below takes values and ports; everything above takes what is made her
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,25 +25,37 @@ from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.core.hashing import MAP_VERSION
 from dugs_stream.core.losses import LossFunction
 from dugs_stream.daemon import Daemon
-from dugs_stream.errors import ConfigurationError, Problem
+from dugs_stream.errors import ChangelogError, ConfigurationError, Problem
 from dugs_stream.importing import import_string
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.decoder import build_decoder
+from dugs_stream.inputs.image import FORMATS
+from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings
 from dugs_stream.judge import Judge
+from dugs_stream.live_summary import LiveSummary
 from dugs_stream.log.embedded import EmbeddedLog
 from dugs_stream.log.embedded_reader import EmbeddedReader
+from dugs_stream.log.embedded_redelivery import EmbeddedRedelivery
 from dugs_stream.log.embedded_writer import EmbeddedWriter
 from dugs_stream.log.kafka import KafkaLog
 from dugs_stream.log.kafka_reader import KafkaReader
+from dugs_stream.log.kafka_redelivery import KafkaRedelivery
+from dugs_stream.log.kafka_topics import prepare_input_topic
 from dugs_stream.log.kafka_writer import KafkaWriter
-from dugs_stream.log.port import BatchLimits, Log, LogReader, LogWriter, TopicNames
+from dugs_stream.log.port import BatchLimits, Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
-from dugs_stream.ops.logs import configure_logs
+from dugs_stream.ops.access import authorization
+from dugs_stream.ops.album import Album
+from dugs_stream.ops.gallery import Gallery
+from dugs_stream.ops.logs import configure_logs, crashes_logged
+from dugs_stream.ops.machine import Disk, GpuMemory, show_machine
 from dugs_stream.ops.metrics import BuildFacts, Metrics
 from dugs_stream.ops.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
+from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.records import ModelIdentity
+from dugs_stream.refusing import stay_to_be_seen
 from dugs_stream.resume import Deployment
 from dugs_stream.state.live import LiveState
 from dugs_stream.steps import OnStep
@@ -55,7 +69,10 @@ __all__ = [
     "daemon_beside",
     "open_log",
     "open_reader",
+    "open_redelivery",
     "open_writer",
+    "page_folder",
+    "prepare_input",
     "run_daemon",
     "topic_names",
 ]
@@ -90,6 +107,16 @@ def open_log(settings: Settings) -> Log:
     return EmbeddedLog(settings.log.embedded, topic_names(settings))
 
 
+def prepare_input(settings: Settings) -> None:
+    """Make the input topic where it is missing and may be made; a writer's user need see no other on a cluster."""
+    if settings.log.engine == "kafka":
+        prepare_input_topic(settings.log.kafka, topic_names(settings), settings.input.max_record_bytes)
+    else:
+        log = EmbeddedLog(settings.log.embedded, topic_names(settings))
+        log.prepare()
+        log.close()
+
+
 def open_writer(settings: Settings) -> LogWriter:
     """Puts records onto the input topic."""
     if settings.log.engine == "kafka":
@@ -104,6 +131,15 @@ def open_reader(settings: Settings) -> LogReader:
         if settings.log.engine == "kafka"
         else EmbeddedReader(settings.log.embedded)
     )
+
+
+def open_redelivery(settings: Settings) -> LogRedelivery:
+    """Puts dead letters back on the input; it remembers under the group's name with `-retry` behind it."""
+    names = topic_names(settings)
+    places = (names.dead_letter, names.input, f"{names.group}-retry")
+    if settings.log.engine == "kafka":
+        return KafkaRedelivery(settings.log.kafka, *places)
+    return EmbeddedRedelivery(settings.log.embedded, *places)
 
 
 # -- the engine --------------------------------------------------------------------------------------------
@@ -224,15 +260,43 @@ class UniquesSource:
 # -- the daemon --------------------------------------------------------------------------------------------
 
 
-def run_daemon(settings: Settings, *, drain: bool = False, adopt_offsets: bool = False) -> None:
-    """`dugs run`: logs, signals and HTTP around the daemon's life."""
-    configure_logs(settings.logging.level, settings.logging.format)
-    for warning in warnings(settings):
-        _log.warning("settings.warning", warning=warning)
-    _log.info("settings.effective", **effective(settings))
+def run_daemon(
+    settings: Settings,
+    *,
+    drain: bool = False,
+    adopt_offsets: bool = False,
+    summary: LiveSummary | None = None,
+) -> None:
+    """`dugs run`: logs, signals and HTTP around the daemon's life, and a summary of it where one is given."""
+    configure_logs(settings.logging.level, settings.logging.format, summary)
     stopping = Stopping()
-    with signals_as_flags(stopping), daemon_beside(settings, stopping=stopping) as daemon:
-        daemon.run(drain=drain, adopt_offsets=adopt_offsets)
+    with ExitStack() as held:
+        held.enter_context(_files_for_us_alone())
+        held.enter_context(crashes_logged(settings.logging.format))
+        for warning in warnings(settings):
+            _log.warning("settings.warning", warning=warning)
+        _log.info("settings.effective", **effective(settings))
+        held.enter_context(signals_as_flags(stopping, summary.leave if summary else lambda: None))
+        daemon = held.enter_context(daemon_beside(settings, stopping=stopping))
+        if summary is not None:
+            held.enter_context(summary.watching(daemon.metrics.registry, daemon.status))
+        try:
+            daemon.run(drain=drain, adopt_offsets=adopt_offsets)
+        except ChangelogError as error:
+            # A person at a terminal, and a job that ends by itself, have the reason already.
+            if not (drain or adopt_offsets or sys.stderr.isatty()):
+                stay_to_be_seen(daemon, error)
+            raise
+
+
+@contextmanager
+def _files_for_us_alone() -> Iterator[None]:
+    """Whatever the daemon writes holds records, or tells of them: its files get mode 0600, its folders 0700."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager
@@ -250,13 +314,15 @@ def daemon_beside(
     metrics, status = Metrics(registry), Status()
     with ExitStack() as held:
         uniques = UniquesSource()
-        app = build_http(registry, status, uniques)
+        gallery = held.enter_context(_open_gallery(settings))
+        app = build_http(registry, status, uniques, gallery, authorization(settings.http.auth))
         server = held.enter_context(HttpServer(app, settings.http.host, settings.http.port))
         engine = build_engine(settings, metrics.stage)
         state = LiveState(
             settings.state.dir, fingerprint=engine.identity.fingerprint, dimension=settings.gradient.dimension
         )
         uniques.state = state
+        gallery.album = _album(settings, engine.identity)
         deduplicator = engine.judge.deduplicator
         facts = BuildFacts(
             version("dugs-stream"),
@@ -267,10 +333,13 @@ def daemon_beside(
             str(deduplicator.device),
         )
         metrics.built(facts)
+        metrics.classes_known(_class_names(settings, deduplicator.classes))
+        show_machine(registry, _disks(settings), _gpu_memory(deduplicator.device))
         status.learned(model=facts.model, fingerprint=facts.fingerprint, k=facts.k, threshold=facts.threshold)
         status.learned(
             http_port=server.port,
             pid=os.getpid(),
+            codec=settings.input.codec.type,
             layers=[layer.name for layer in deduplicator.chosen_layers],
         )
         daemon = Daemon(
@@ -286,9 +355,56 @@ def daemon_beside(
             status=status,
             stopping=stopping or Stopping(),
             on_step=on_step,
+            on_committed=lambda batch: gallery.saw(batch.judged),
+            notices=ServiceNotices(os.environ),
         )
         metrics.snapshot_age_seconds.set_function(daemon.snapshot_age_seconds)
         yield daemon
+
+
+def _class_names(settings: Settings, outputs: int | None) -> Sequence[str | None]:
+    """The names, or as many blanks as the model has outputs."""
+    return read_classes(settings.input.classes) or [None] * (outputs or 0)
+
+
+def _disks(settings: Settings) -> dict[Disk, Path]:
+    disks = {Disk.STATE: settings.state.dir}
+    if settings.log.engine == "embedded":
+        disks[Disk.LOG] = settings.log.embedded.path.parent
+    return disks
+
+
+def _gpu_memory(device: torch.device) -> GpuMemory | None:
+    if device.type != "cuda":
+        return None
+
+    def held() -> dict[str, int]:
+        free, total = torch.cuda.mem_get_info(device)
+        allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+        return {"allocated": allocated, "reserved": reserved, "free": free, "total": total}
+
+    return held
+
+
+def _open_gallery(settings: Settings) -> Gallery:
+    """What the page shows beside the uniques; a custom codec's records may well be pictures."""
+    is_pictures = isinstance(settings.input.codec, ImageCodecSettings | CustomCodecSettings)
+    return Gallery(FORMATS if is_pictures else ())
+
+
+def _album(settings: Settings, identity: ModelIdentity) -> Album | None:
+    if settings.http.pictures is None:
+        return None
+    return Album(
+        page_folder(settings),
+        limit_bytes=settings.http.pictures,
+        list_name=f"{identity.fingerprint} {settings.output.changelog_topic}",
+    )
+
+
+def page_folder(settings: Settings) -> Path:
+    """Where the page keeps its pictures: within the state folder, so that one lock and one owner hold for both."""
+    return settings.state.dir / "page"
 
 
 def _outputs(settings: Settings, identity: ModelIdentity) -> Outputs:

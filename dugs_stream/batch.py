@@ -17,7 +17,7 @@ from dugs_stream.records import ChangelogRow, Judgement, ModelIdentity, Trailer,
 from dugs_stream.resume import Deployment
 from dugs_stream.state.recovery import ReplayStart
 
-__all__ = ["DecidedBatch", "Outputs", "Standing", "decide_batch"]
+__all__ = ["DecidedBatch", "Outputs", "Standing", "decide_batch", "ranges_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _trailer(polled: Polled, rows: Sequence[ChangelogRow], standing: Standing, o
         uniques=standing.changelog.uniques + len(rows),
         checksum=checksum,
         next_offsets={**standing.next_offsets, **polled.next_offsets},
-        batch_ranges=_ranges(polled),
+        batch_ranges=ranges_of(polled),
         fingerprint=outputs.deployment.fingerprint,
         threshold=outputs.deployment.threshold,
         min_gradient_norm=outputs.deployment.min_gradient_norm,
@@ -101,7 +101,7 @@ def _trailer(polled: Polled, rows: Sequence[ChangelogRow], standing: Standing, o
     )
 
 
-def _ranges(polled: Polled) -> dict[int, tuple[int, int]]:
+def ranges_of(polled: Polled) -> dict[int, tuple[int, int]]:
     """First and last offset decided, per partition; samples come ordered by (partition, offset)."""
     ranges: dict[int, tuple[int, int]] = {}
     for sample in polled.samples:

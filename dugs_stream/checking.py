@@ -5,44 +5,30 @@ It changes nothing but what `dugs run` would at its start anyway: missing topics
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from dugs_stream.app import build_engine, open_log
+from dugs_stream.app import build_engine, open_log, topic_names
 from dugs_stream.config import Settings
 from dugs_stream.core.layers import ChosenLayer
-from dugs_stream.errors import DugsError
+from dugs_stream.findings import Finding, attempts
+from dugs_stream.kafka_checking import check_kafka
 from dugs_stream.state.live import LiveState
 
-__all__ = ["Finding", "check_deep"]
+__all__ = ["check_deep"]
 
 _FINGERPRINT = "fingerprint"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was tried and what came of it."""
-
-    tried: str
-    passed: bool
-    found: str
-
-
 def check_deep(settings: Settings) -> list[Finding]:
     """Try everything that can be tried without deciding a record; a failure does not stop the rest."""
-    found = list(_attempts("model", lambda: _try_model(settings)))
+    found = list(attempts("model", lambda: _try_model(settings)))
     fingerprint = next((each.found for each in found if each.tried == _FINGERPRINT), None)
     log = f"log ({settings.log.engine})"
-    found += _attempts(log, lambda: _try_log(settings, log))
-    found += _attempts("state folder", lambda: _try_state(settings, fingerprint))
+    found += attempts(
+        log, lambda: _try_kafka(settings) if settings.log.engine == "kafka" else _try_log(settings, log)
+    )
+    found += attempts("state folder", lambda: _try_state(settings, fingerprint))
     return found
-
-
-def _attempts(tried: str, attempt: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    try:
-        yield from attempt()
-    except DugsError as error:
-        yield Finding(tried, passed=False, found=str(error))
 
 
 def _try_model(settings: Settings) -> Iterator[Finding]:
@@ -68,6 +54,11 @@ def _try_model(settings: Settings) -> Iterator[Finding]:
 def _describe(layer: ChosenLayer) -> str:
     pace = "fast" if layer.is_fast else "slow: re-run per sample, since this kind has no fast path"
     return f"{layer.kind}, {layer.parameters} parameters, {pace}"
+
+
+def _try_kafka(settings: Settings) -> Iterator[Finding]:
+    limits = settings.output.max_message_bytes, settings.input.max_record_bytes
+    return check_kafka(settings.log.kafka, topic_names(settings), *limits)
 
 
 def _try_log(settings: Settings, tried: str) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import click
 
+from dugs_stream.arguments import REASONS, Moment
 from dugs_stream.errors import ConfigurationError, DugsError
 
 if TYPE_CHECKING:
@@ -116,8 +117,11 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
 
     def load(config: Path | None, overrides: Sequence[str], **rest: Any) -> None:
         from dugs_stream.config import load_settings
+        from dugs_stream.ops.logs import configure_logs
 
-        command(load_settings(config, overrides), **rest)
+        settings = load_settings(config, overrides)
+        configure_logs("warning", settings.logging.format)  # `dugs run` says more
+        command(settings, **rest)
 
     load.__name__, load.__doc__ = command.__name__, command.__doc__
     load.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own way
@@ -137,11 +141,21 @@ def print_json(document: Any) -> None:
 @click.option(
     "--drain", is_flag=True, help="Stop once the input's end, as of the start, is decided and committed."
 )
-def run(settings: Settings, *, drain: bool) -> None:
+@click.option("--quiet", is_flag=True, help="No live summary on a terminal: the log alone.")
+def run(settings: Settings, *, drain: bool, quiet: bool) -> None:
     """Run the daemon until SIGTERM: read samples, judge them, publish the unique ones."""
-    from dugs_stream import app
+    from dugs_stream import app, live_summary
 
-    app.run_daemon(settings, drain=drain)
+    is_json = settings.logging.format == "json"
+    is_live = not (quiet or is_json) and live_summary.suits(sys.stderr, os.environ)
+    try:
+        app.run_daemon(
+            settings, drain=drain, summary=live_summary.LiveSummary(sys.stderr) if is_live else None
+        )
+    except Exception as error:
+        if not is_json:
+            raise
+        sys.exit(getattr(error, "exit_code", 1))  # its last line said why; another would be no JSON
 
 
 @dugs.command(epilog="dugs check -c config/kafka.yaml --deep")
@@ -237,6 +251,98 @@ def demo(out: Path) -> None:
     with screen.demo_progress() as announcer:
         result = tasks.run_demo(out, announcer)
     screen.show_demo(result)
+
+
+# -- single records ----------------------------------------------------------------------------------------
+
+
+@dugs.command(epilog="dugs explain dugs.samples/2/1041 -c config/kafka.yaml\ndugs explain 2/1041 --json")
+@configured
+@click.argument("record", metavar="ID")
+@click.option(
+    "--json", "as_json", is_flag=True, help="The event and its nearest unique's as one JSON document."
+)
+def explain(settings: Settings, *, record: str, as_json: bool) -> None:
+    """One decision with its nearest unique. ID is a record's topic/partition/offset, as events name it."""
+    from dugs_stream import explaining, screen
+
+    named = explaining.RecordId.parse(record, settings.input.topic)
+    if named is None:
+        raise click.UsageError(
+            f"{record!r} is no id: write topic/partition/offset, as in dugs.samples/2/1041."
+        )
+    with screen.counting("looking") as progress:
+        found = explaining.explain(settings, named, on_progress=progress)
+    if isinstance(found, explaining.Absence):
+        click.echo(f"dugs: no event of {named} on {', '.join(found.searched)}. {found.why}", err=True)
+        sys.exit(1)
+    if as_json:
+        print_json({"event": found.event, "found_at": found.found_at, "nearest": found.nearest})
+    else:
+        screen.show_explanation(found)
+
+
+@dugs.command(
+    epilog="dugs retry -c config/kafka.yaml --dry-run\ndugs retry --reason label_unknown --since 2h --yes"
+)
+@configured
+@click.option(
+    "--reason", "reasons", multiple=True, type=click.Choice(REASONS),
+    help="Only those rejected for this reason; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="At most so many; the rest waits for the next retry."
+)
+@click.option(
+    "--since",
+    type=Moment(),
+    help="Only those rejected since: 90m, 2h, 7d ago, or a time as 2026-11-24T10:15Z.",
+)
+@click.option(
+    "--from-offset", type=click.IntRange(min=0),
+    help="From this offset of the dead-letter topic on, whatever was retried before.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would go back, and send nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def retry(
+    settings: Settings,
+    *,
+    reasons: tuple[str, ...],
+    limit: int | None,
+    since: int | None,
+    from_offset: int | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Put dead letters back on the input topic as they were, each once, after the cause is mended."""
+    from dugs_stream import retrying, screen
+
+    selection = retrying.Selection(frozenset(reasons), limit, since, from_offset)
+    with screen.counting("looking") as progress:
+        seen = retrying.look(settings, selection, on_progress=progress)
+    for line in screen.lines_on_letters(seen, settings.output.dead_letter_topic):
+        click.echo(line, err=True)
+    if dry_run or not seen.total:
+        return
+    if not yes:
+        click.confirm(f"Put {seen.total} records back on {settings.input.topic}?", abort=True, err=True)
+    with screen.counting("putting back") as progress:
+        done = retrying.retry(settings, selection, seen, on_progress=progress)
+    click.echo(f"put {done.total} records back on {settings.input.topic}", err=True)
+
+
+# -- the shell ---------------------------------------------------------------------------------------------
+
+
+@dugs.command(epilog="dugs completion bash > ~/.local/share/bash-completion/completions/dugs")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """The script that lets a shell complete commands, options and their values."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None  # noqa: S101  click has the three that are offered
+    click.echo(found(dugs, {}, "dugs", "_DUGS_COMPLETE").source())
 
 
 # -- the lemma ---------------------------------------------------------------------------------------------

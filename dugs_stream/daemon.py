@@ -12,9 +12,8 @@ start, and where an outcome is not known the process leaves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from time import monotonic
 from typing import Literal
 
@@ -22,15 +21,17 @@ import structlog
 from tenacity import (
     RetryCallState,
     Retrying,
-    retry_if_exception_type,
+    retry_if_exception,
     sleep_using_event,
     stop_when_event_set,
     wait_random_exponential,
 )
 
 from dugs_stream.batch import DecidedBatch, Outputs, Standing, decide_batch
+from dugs_stream.batch_lines import BatchLines
 from dugs_stream.errors import (
     ChangelogError,
+    LogRefusedError,
     LogUnavailableError,
     ModelError,
     OwnershipLostError,
@@ -38,8 +39,10 @@ from dugs_stream.errors import (
 )
 from dugs_stream.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
 from dugs_stream.log.port import BatchLimits, Committed, Log, Ownership, Polled
-from dugs_stream.ops.metrics import Metrics, Role, Stage
+from dugs_stream.lookout import Lookout
+from dugs_stream.ops.metrics import Metrics, RecoveryReason, Role, Stage
 from dugs_stream.ops.status import Status
+from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pacing import Pacing
 from dugs_stream.replica import Replica
 from dugs_stream.resume import InputTopic, Resumption, check_trailer, resume
@@ -47,7 +50,7 @@ from dugs_stream.state.live import LiveState
 from dugs_stream.steps import OnStep, RecoveryStep, Step
 from dugs_stream.stopping import Stopping
 
-__all__ = ["Daemon", "RecoveryReason"]
+__all__ = ["Daemon"]
 
 _log = structlog.get_logger("dugs")
 
@@ -60,17 +63,6 @@ _SNAPSHOT_SECONDS = 30.0
 # A micro-batch ends within this, so that stopping and standing by stay a matter of seconds; and within a tenth of
 # what the log lets an owner pause, so that even one that takes ten times as long as those before does no harm.
 _LONGEST_BATCH_SECONDS, _SHARE_OF_PAUSE = 30.0, 0.1
-# The lag costs a question to the broker; a dashboard asks every few seconds at most.
-_LAG_SECONDS = 1.0
-
-
-class RecoveryReason(StrEnum):
-    """Why the state had to be brought to the changelog's end."""
-
-    START = "start"
-    OWNERSHIP_LOST = "ownership_lost"
-    ABORTED = "aborted"
-    LOG_UNAVAILABLE = "log_unavailable"
 
 
 @dataclass
@@ -78,6 +70,7 @@ class Daemon:
     """One process's life beside a log. Build it with `app.build_daemon`; call `run` once, from the main thread.
 
     on_step is told each step as it begins, for logs and for tests that kill there.
+    on_committed is told each micro-batch once it is state; what it raises is logged once and changes nothing.
     """
 
     log: Log
@@ -90,17 +83,27 @@ class Daemon:
     status: Status
     stopping: Stopping
     on_step: OnStep = lambda _step: None
+    on_committed: Callable[[DecidedBatch], None] = lambda _batch: None
+    notices: ServiceNotices = field(default_factory=lambda: ServiceNotices({}))
     _replica: Replica = field(init=False)
+    _lookout: Lookout = field(init=False)
     _pacing: Pacing = field(init=False)
+    _lines: BatchLines = field(default_factory=BatchLines, init=False)
     _is_prepared: bool = field(default=False, init=False)
+    _is_errand: bool = field(default=False, init=False)
+    _said_unavailable: str = field(default="", init=False)
+    _refused_at: float = field(default=-_LONGEST_RETRY_SECONDS, init=False)
+    _onlooker_failed: bool = field(default=False, init=False)
     _owes_trailer: bool = field(default=True, init=False)
     _next_offsets: dict[int, int] = field(default_factory=dict, init=False)
     _lost_up_to: dict[int, int] = field(default_factory=dict, init=False)
     _input_topic_id: str = field(default="", init=False)
-    _last_look_at_lag: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._replica = Replica(self.log, self.judge, self.state, self.outputs, self.metrics, self._enter)
+        self._lookout = Lookout(
+            self.log, self.outputs.topics.input, self.limits.records, self.metrics, self.status
+        )
         self._pacing = Pacing(
             self.limits.records,
             tile=self.judge.deduplicator.tile,
@@ -120,6 +123,7 @@ class Daemon:
         With `adopt_offsets` the life is one commit of no record, whose trailer takes the group's offsets as they are.
         """
         reason = RecoveryReason.START
+        self._is_errand = drain or adopt_offsets
         drain_to: Mapping[int, int] | None = None
         try:
             self._replica.load()
@@ -138,6 +142,8 @@ class Daemon:
                 except JudgingAbandonedError:
                     _log.warning("batch.abandoned", why="told to stop; nothing of it was committed")
                 except (OwnershipLostError, TransactionAbortedError, LogUnavailableError) as error:
+                    if self._gives_up_on(error):
+                        raise
                     reason = self._ownership_is_void(error)
                     continue
                 break
@@ -147,23 +153,35 @@ class Daemon:
     def _own(self) -> Ownership | None:
         """Reach the log with patience, then wait until the input is ours. None when told to stop."""
         patience = Retrying(
-            retry=retry_if_exception_type(LogUnavailableError),
+            retry=retry_if_exception(
+                lambda error: isinstance(error, LogUnavailableError) and not self._gives_up_on(error)
+            ),
             wait=wait_random_exponential(_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS),
             stop=stop_when_event_set(self.stopping.event),
             sleep=sleep_using_event(self.stopping.event),
-            before_sleep=self._say_unavailable_once,
+            before_sleep=self._say_unavailable,
             retry_error_callback=lambda _state: None,
         )
         return patience(self._prepare_and_acquire)
+
+    def _gives_up_on(self, error: BaseException) -> bool:
+        """A daemon waits for a password or a permission to be put right; an errand that is refused has failed."""
+        return self._is_errand and isinstance(error, LogRefusedError)
 
     def _prepare_and_acquire(self) -> Ownership | None:
         if not self._is_prepared:
             self.log.prepare()
             self._is_prepared = True
+            self._said_unavailable = ""
             self.status.has("log")
         self._play(Role.STANDBY)
         self._enter(RecoveryStep.ACQUIRE)
-        return self.log.acquire(lambda: self.stopping.requested, self._stand_by)
+        return self.log.acquire(self._is_to_stop, self._stand_by)
+
+    def _is_to_stop(self) -> bool:
+        """Asked twice a second by whatever waits without limit."""
+        self._show_sign_of_life()
+        return self.stopping.requested
 
     def _stand_by(self) -> None:
         """Keep the index warm while another process owns the input; ready as soon as it is for the first time."""
@@ -171,13 +189,24 @@ class Daemon:
             self.status.has("state")
             self._show_index()
             self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
+            self._lookout.look_as_standby(
+                {} if self.state.trailer is None else self.state.trailer.next_offsets
+            )
 
-    def _say_unavailable_once(self, attempt: RetryCallState) -> None:
+    def _say_unavailable(self, attempt: RetryCallState) -> None:
+        """Once a cause: the same one again is no news, and /readyz holds it all the time."""
         error = attempt.outcome.exception() if attempt.outcome is not None else None
         self._is_prepared = False
-        self.status.lacks("log", str(error))
-        if attempt.attempt_number == 1:
-            _log.error("log.unavailable", error=str(error), then="trying again until it answers")
+        self._show_sign_of_life()
+        if isinstance(error, LogUnavailableError):
+            self._lacks_log(error)
+            if self._said_unavailable != str(error):
+                self._said_unavailable = str(error)
+                then = "trying again until it answers"
+                _log.error("log.unavailable", cause=error.cause, error=str(error), then=then)
+
+    def _lacks_log(self, error: LogUnavailableError) -> None:
+        self.status.lacks("log", f"{error.cause}: {error}")
 
     def _ownership_is_void(self, error: Exception) -> RecoveryReason:
         """Whatever was polled or half written is void; what this process knows stands at a trailer and stays."""
@@ -188,11 +217,19 @@ class Daemon:
         if isinstance(error, TransactionAbortedError):
             self.metrics.batch_aborted()
         _log.warning("ownership.void", error=str(error), kind=type(error).__name__)
+        if isinstance(error, LogUnavailableError):
+            self._lacks_log(error)
+        if isinstance(error, LogRefusedError):
+            # The look before owning finds what is missing and waits. Should it ever not, this batch fails without end.
+            if monotonic() - self._refused_at < _LONGEST_RETRY_SECONDS:
+                self.stopping.event.wait(_LONGEST_RETRY_SECONDS)
+            self._refused_at = monotonic()
         is_aborted = isinstance(error, TransactionAbortedError)
         return RecoveryReason.ABORTED if is_aborted else RecoveryReason.LOG_UNAVAILABLE
 
     def _shut_down(self) -> None:
         self.status.lacks("state", "shutting down")
+        self.notices.stopping("shutting down: last snapshot")
         self._replica.snapshot(with_graph=True)
         self.log.close()
         self.state.close()
@@ -261,17 +298,20 @@ class Daemon:
             if polled.is_empty and not self._owes_trailer:
                 if drain_to is not None and self._has_reached(drain_to):
                     return
+                self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
                 continue
-            judged = self._judge(polled)
-            if judged is not None:
-                self._commit_and_apply(polled, judged)
+            with self._lines.of(polled):
+                judged = self._judge(polled)
+                if judged is not None:
+                    self._commit_and_apply(polled, judged)
             self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
 
     def _commit_no_records(self) -> None:
         """A transaction of its trailer alone."""
         self._enter(Step.POLL)
         polled = self.log.poll(replace(self.limits, records=0, wait_ms=0))
-        self._commit_and_apply(polled, self.judge.judge((), self.state.id_of))
+        with self._lines.of(polled):
+            self._commit_and_apply(polled, self.judge.judge((), self.state.id_of))
 
     def _commit_and_apply(self, polled: Polled, judged: Judged) -> None:
         standing = Standing(self.state.replay_start, self._next_offsets, self._input_topic_id)
@@ -282,17 +322,8 @@ class Daemon:
         self._enter(Step.POLL)
         with self.metrics.stage(Stage.POLL):
             polled = self.log.poll(replace(self.limits, records=self._pacing.records))
-        if monotonic() - self._last_look_at_lag >= _LAG_SECONDS:
-            self._look_at_lag()
+        self._lookout.look(self._next_offsets)
         return polled
-
-    def _look_at_lag(self) -> None:
-        self._last_look_at_lag = monotonic()
-        _, ends = self.log.input_bounds()
-        positions = self.log.positions()
-        lag = {partition: max(0, end - positions.get(partition, end)) for partition, end in ends.items()}
-        self.metrics.lag_changed(self.outputs.topics.input, lag, self.limits.records)
-        self.status.learned(lag=sum(lag.values()))
 
     def _has_reached(self, ends: Mapping[int, int]) -> bool:
         positions = self.log.positions()
@@ -305,6 +336,7 @@ class Daemon:
         outlives_at = began_at + self.log.longest_pause_seconds
 
         def should_abandon() -> bool:
+            self._show_sign_of_life()
             return self.stopping.is_impatient or monotonic() > outlives_at
 
         try:
@@ -357,10 +389,22 @@ class Daemon:
         self._next_offsets = dict(batch.trailer.next_offsets)
         self.metrics.batch_committed(batch.judged)
         self._show_index()
-        records, unique = len(batch.polled.samples), len(batch.rows)
-        _log.info("batch.committed", records=records, unique=unique, uniques=self.state.total)
+        self._lines.committed(batch, committed, self.state.total)
+        self._tell(batch)
+
+    def _tell(self, batch: DecidedBatch) -> None:
+        try:
+            self.on_committed(batch)
+        except Exception as error:  # noqa: BLE001 (whoever looks on has no say in what was decided)
+            if not self._onlooker_failed:
+                _log.exception("onlooker.failed", error=str(error), then="deciding goes on")
+            self._onlooker_failed = True
+
+    def _show_sign_of_life(self) -> None:
+        self.notices.alive(self.status)
 
     def _enter(self, step: Step | RecoveryStep) -> None:
+        self._show_sign_of_life()
         _log.debug("daemon.step", step=step)
         self.on_step(step)
 

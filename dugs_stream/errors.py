@@ -4,9 +4,11 @@ DugsError                 exit 1   failed while running, or refused
 ├── ConfigurationError    exit 2   the settings, or what they name, are wrong; carries every problem at once
 ├── ModelError            exit 1   the model cannot be loaded, probed or judged by
 ├── StateError            exit 1   the state folder is locked, damaged or of another model
-├── ChangelogError        exit 1   the changelog contradicts itself, the offsets or the configuration
+├── ChangelogError        exit 1   the changelog contradicts itself or the configuration
+│   └── OffsetsDisagreeError       the group's offsets are not the changelog's; put back, or adopt
 └── LogError              exit 1   the log (broker or file) failed
     ├── LogUnavailableError        not reachable now; trying again is right
+    │   └── LogRefusedError        reached, but this client is not let in; `cause` says at which door
     ├── OwnershipLostError         another member owns the input; come back through recovery
     ├── TransactionAbortedError    nothing of the batch was written; come back through recovery
     └── OutcomeUnknownError exit 70  a commit may or may not have happened; leave, and let recovery find out
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 __all__ = [
@@ -26,11 +29,14 @@ __all__ = [
     "ConfigurationError",
     "DugsError",
     "LogError",
+    "LogRefusedError",
     "LogUnavailableError",
     "ModelError",
+    "OffsetsDisagreeError",
     "OutcomeUnknownError",
     "OwnershipLostError",
     "Problem",
+    "Refusal",
     "StateError",
     "TransactionAbortedError",
 ]
@@ -79,12 +85,39 @@ class ChangelogError(DugsError):
     """The changelog contradicts itself, the group's offsets, or the configuration."""
 
 
+class OffsetsDisagreeError(ChangelogError):
+    """Somebody moved the group's offsets; whoever did must say which of the two holds."""
+
+
 class LogError(DugsError):
     """The log failed in a way that ends this run."""
 
 
+class Refusal(StrEnum):
+    """Why a log cannot be used now: nobody there, or a door that stays shut; /readyz and the log say it by name."""
+
+    UNREACHABLE = "unreachable"
+    TLS = "TLS"
+    AUTHENTICATION = "authentication"
+    AUTHORIZATION = "authorization"
+
+
 class LogUnavailableError(LogError):
     """The log does not answer now; trying again later is right."""
+
+    cause: Refusal = Refusal.UNREACHABLE
+
+
+class LogRefusedError(LogUnavailableError):
+    """The log answers and does not let this client in. A person has to act, here or on the cluster.
+
+    Whoever lives on tries again, since a permission may be given and a password changed meanwhile; whoever was
+    asked for one thing gives up.
+    """
+
+    def __init__(self, cause: Refusal, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class OwnershipLostError(LogError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from dugs_stream.app import open_log, open_reader
+from dugs_stream.app import open_log, open_reader, page_folder
 from dugs_stream.asking import LiveDaemon, ask_daemon
 from dugs_stream.chain import NO_ROWS, chain
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
 from dugs_stream.log.port import Log, Message
 from dugs_stream.log.wire import decode_changelog
+from dugs_stream.ops.access import authorization
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
 from dugs_stream.state.folder import StateFolder, holder_of
 from dugs_stream.state.live import LiveState
@@ -123,7 +125,12 @@ def verify(settings: Settings) -> Verification:
         with StateFolder(folder):
             damaged = find_newest(folder).damaged  # asked before `open`, which sets them aside
     except StateError as error:
-        daemon = ask_daemon(settings.http.host, settings.http.port, holder_of(folder))
+        daemon = ask_daemon(
+            settings.http.host,
+            settings.http.port,
+            holder_of(folder),
+            authorization(settings.http.auth),
+        )
         if daemon is None:
             raise StateError(
                 f"{error}. It did not answer on http.port {settings.http.port} either"
@@ -243,6 +250,7 @@ def reset(settings: Settings) -> None:
     state.open()
     try:
         state.forget()
+        shutil.rmtree(page_folder(settings), ignore_errors=True)
     except OSError as error:
         raise StateError(f"the state folder {settings.state.dir} cannot be emptied ({error})") from error
     finally:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dugs_stream.errors import ChangelogError
+from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from dugs_stream.records import ChangelogPosition, Trailer
 
 __all__ = [
@@ -163,8 +163,8 @@ def resume(
     return Resumption(offsets, tuple(remarks), lost)
 
 
-def _disagreement(place: str, decided: int, committed: int) -> ChangelogError:
-    return ChangelogError(
+def _disagreement(place: str, decided: int, committed: int) -> OffsetsDisagreeError:
+    return OffsetsDisagreeError(
         f"The changelog says that {place} is decided up to {decided}, the group's offset says {committed}: somebody "
         "moved it. Going on could lose records or decide them twice. Stop every instance and put the group's "
         "offset back, or accept it as it is with `dugs index adopt-offsets`."

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import select
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -23,11 +23,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from dugs_stream.checking import Finding
 from dugs_stream.core import jl
+from dugs_stream.explaining import Explanation
+from dugs_stream.findings import Finding
 from dugs_stream.lab.demo import DemoResult
 from dugs_stream.lab.summary import render
 from dugs_stream.lab.training import Step
+from dugs_stream.ops.log_lines import printable
+from dugs_stream.retrying import DeadLetters
 
 __all__ = [
     "DemoProgress",
@@ -35,9 +38,11 @@ __all__ = [
     "demo_progress",
     "lemma_for_dimension",
     "lemma_for_epsilon",
+    "lines_on_letters",
     "lines_to",
     "reader_has_left",
     "show_demo",
+    "show_explanation",
     "show_findings",
 ]
 
@@ -148,8 +153,104 @@ def show_findings(findings: Sequence[Finding]) -> None:
     for column in ("", "tried", "found"):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        table.add_row("ok" if finding.passed else "FAILED", Text(finding.tried), Text(finding.found))
+        outcome = "note" if finding.is_note else "ok" if finding.passed else "FAILED"
+        table.add_row(outcome, Text(finding.tried), Text(finding.found))
     Console().print(table)
+
+
+def show_explanation(found: Explanation) -> None:
+    """A decision for people, on stdout; nothing that a record holds can do more than be read."""
+    console = Console()
+    event, threshold = found.event, float(found.event["threshold"])
+    console.print(
+        Text(f"{printable(event['id'])} is {_VERDICTS.get(event['type'], event['type'])}", style="bold")
+    )
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in (
+        ("similarity", _similarity(event, threshold)),
+        ("nearest", _nearest(event, found.nearest)),
+        ("gradient norm", _number(event.get("gradient_norm"))),
+        ("label", _label(event)),
+        ("reason", ": ".join(str(event[part]) for part in ("reason", "error") if part in event)),
+        ("sequence", "" if event.get("sequence") is None else f"#{event['sequence']}"),
+        ("key", str(event["source"].get("key") or "")),
+        ("model", f"{event['model']['name']} {event['model']['fingerprint']}"),
+        ("decided", str(event["time"])),
+        ("found at", found.found_at),
+    ):
+        if value:
+            table.add_row(Text(name, style="dim"), Text(printable(value)))
+    console.print(table)
+
+
+_VERDICTS = {
+    "unique": "unique",
+    "duplicate": "a duplicate",
+    "no_gradient": "no_gradient: it has nothing to teach the model",
+    "rejected": "rejected",
+}
+
+
+def _similarity(event: Mapping[str, Any], threshold: float) -> str:
+    similarity, bound = event.get("similarity"), event.get("similarity_bound")
+    if similarity is None and bound is not None:
+        return f"at most {bound:.4f} to any earlier unique, below τ = {threshold:g}"
+    if similarity is None:
+        return "none: the first unique" if event["type"] == "unique" else ""
+    distance = similarity - threshold
+    side = "below" if distance < 0 else "above"
+    return f"{similarity:.4f} to the nearest unique, {abs(distance):.4f} {side} τ = {threshold:g}"
+
+
+def _nearest(event: Mapping[str, Any], nearest: Mapping[str, Any] | None) -> str:
+    named = event.get("nearest")
+    if named is None:
+        return ""
+    place = f"#{named['sequence']} {named['id']}"
+    if nearest is None:
+        return f"{place} (its own event is not on the topic any more)"
+    key = nearest["source"].get("key")
+    parts = (
+        place,
+        f"label {_label(nearest)}" if nearest.get("label") is not None else "",
+        f"norm {_number(nearest.get('gradient_norm'))}",
+        f"key {key}" if key is not None else "",
+        f"decided {nearest['time']}",
+    )
+    return " · ".join(part for part in parts if part)
+
+
+def _label(event: Mapping[str, Any]) -> str:
+    if event.get("label") is None:
+        return ""
+    named = f"{event['label_name']} ({event['label']})" if "label_name" in event else str(event["label"])
+    return f"{named}, {event['label_source']}"
+
+
+def _number(number: float | None) -> str:
+    return "" if number is None else f"{number:.4g}"
+
+
+def lines_on_letters(found: DeadLetters, topic: str) -> list[str]:
+    """What a retry would put back, and what it would not."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in found.chosen.most_common())
+    lines = [f"to put back: {found.total} ({reasons})" if found.total else "nothing to retry"]
+    if found.left:
+        lines.append(f"{found.left} more wait for the next retry (--limit)")
+    if found.cut:
+        lines.append(
+            f"{found.cut} cannot go back: too large for {topic}, so only their first bytes are there (dugs_sha256 names "
+            "the whole); send them again from where they came from"
+        )
+    if found.superseded:
+        lines.append(
+            f"{found.superseded} are left out: retried before and rejected again, the newest of each goes"
+        )
+    if found.older:
+        lines.append(f"{found.older} older ones are left out (--since); --from-offset brings them back")
+    return lines
 
 
 def lemma_for_epsilon(samples: int, epsilon: float) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
 from time import monotonic
@@ -47,14 +47,18 @@ class Stopping:
 
 
 @contextmanager
-def signals_as_flags(stopping: Stopping) -> Iterator[None]:
+def signals_as_flags(
+    stopping: Stopping, before_leaving: Callable[[], object] = lambda: None
+) -> Iterator[None]:
     """Turn SIGTERM and SIGINT into `stopping.request()`, a second one into leaving at once (exit 1).
 
-    Only the main thread may call it. The handlers before are put back.
+    Only the main thread may call it. The handlers before are put back. `before_leaving` is called by the second
+    signal, in the middle of whatever the main thread does: it may take no lock.
     """
 
     def note(_number: int, _frame: FrameType | None) -> None:
         if stopping.requested:
+            before_leaving()
             os._exit(1)  # no clean-up: whatever is half done is undone by the next recovery
         stopping.request()
 

@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dugs_stream.app import build_engine, daemon_beside, open_log, open_reader, open_writer, topic_names
+from dugs_stream.app import (
+    build_engine,
+    daemon_beside,
+    open_log,
+    open_reader,
+    open_writer,
+    prepare_input,
+    topic_names,
+)
 from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.files import list_files
@@ -38,9 +46,7 @@ def send(
     listing = list_files(paths, settings.input.codec.type)
     total = min(len(listing) * repeat, limit or len(listing) * repeat)
     samples = itertools.chain.from_iterable(listing.samples() for _ in range(repeat))
-    log = open_log(settings)
-    log.prepare()
-    log.close()
+    prepare_input(settings)
     writer = open_writer(settings)
     try:
         for done, sample in enumerate(itertools.islice(samples, total), start=1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -34,14 +34,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings(UNCLOSED_SOCKET))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def dropped_sockets_end_with_their_module(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Collect them here, so that no test elsewhere meets them."""
-    yield
-    if request.path in _modules_with_a_broker:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Collect them with the last test of their module, so that no test elsewhere meets them.
+
+    Behind its teardown: until then the log records that pytest keeps of it hold on to errors, and they to sockets.
+    """
+    outcome = yield
+    is_last = nextitem is None or nextitem.path != item.path
+    if is_last and item.path in _modules_with_a_broker:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
+    return outcome
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dugs_stream.config.checks import conflicts, warnings
+from dugs_stream.config import checks
+from dugs_stream.config.checks import conflicts
 from dugs_stream.config.fields import KeyPath, blocks_at, is_secret
 from dugs_stream.config.problems import problem_of, tree_path
+from dugs_stream.config.secret_files import exposed_files
 from dugs_stream.config.settings import Settings
 from dugs_stream.config.sources import Gathered, gather
 from dugs_stream.errors import ConfigurationError, Problem
@@ -123,6 +125,11 @@ def _first_written(paths: Sequence[KeyPath], gathered: Gathered) -> str:
     written = next((gathered.place(path) for path in paths if path in gathered.places), None)
     here = gathered.place(paths[0])
     return here if written is None else f"{written} with {here}"
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is allowed and may surprise or expose, a sentence or two each. Looks at the modes of secrets' files."""
+    return [*checks.warnings(settings), *exposed_files(settings)]
 
 
 def config_schema() -> dict[str, Any]:

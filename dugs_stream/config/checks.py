@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -128,7 +129,14 @@ _CHANCE_RECORDS = 10**6
 
 def warnings(settings: Settings) -> list[str]:
     """What is allowed and may surprise, a sentence or two each."""
-    return [*_untrained(settings), *_threshold_in_the_noise(settings), *_originals_too_large(settings)]
+    return [
+        *_untrained(settings),
+        *_threshold_in_the_noise(settings),
+        *_originals_too_large(settings),
+        *_open_to_the_network(settings),
+        *_password_in_the_clear(settings),
+        *_any_host_will_do(settings),
+    ]
 
 
 def _untrained(settings: Settings) -> Iterator[str]:
@@ -159,3 +167,40 @@ def _originals_too_large(settings: Settings) -> Iterator[str]:
             f"output.payload is original: uniques larger than output.max_message_bytes ({limit}) go by reference, "
             f"since input.max_record_bytes ({largest}) lets them in."
         )
+
+
+def _open_to_the_network(settings: Settings) -> Iterator[str]:
+    if settings.http.auth.type == "none" and not _is_loopback(settings.http.host):
+        yield (
+            f"http.host {settings.http.host} can be reached from other machines and http.auth.type is none: whoever "
+            "reaches it sees records' pictures, keys and labels. Set http.auth, or listen on 127.0.0.1."
+        )
+
+
+def _password_in_the_clear(settings: Settings) -> Iterator[str]:
+    kafka = settings.log.kafka
+    if kafka.security_protocol != "SASL_PLAINTEXT" or settings.log.engine != "kafka":
+        return
+    far = [each for each in kafka.bootstrap_servers if not _is_loopback(each.rpartition(":")[0].strip("[]"))]
+    if far:
+        sent = "the password itself" if kafka.sasl_mechanism == "PLAIN" else "every record"
+        yield (
+            f"log.kafka.security_protocol is SASL_PLAINTEXT: {sent} goes unencrypted over the network to {far[0]}. "
+            "Use SASL_SSL."
+        )
+
+
+def _any_host_will_do(settings: Settings) -> Iterator[str]:
+    kafka = settings.log.kafka
+    if kafka.security_protocol in {"SSL", "SASL_SSL"} and not kafka.ssl_check_hostname:
+        yield (
+            "log.kafka.ssl_check_hostname is false: whoever has any certificate of a trusted authority can pass for "
+            "the broker. Have certificates issued for the names that the brokers advertise."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name; what it resolves to is not looked up here
+        return host == "localhost"

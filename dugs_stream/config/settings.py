@@ -26,6 +26,7 @@ from dugs_stream.blocks import (
 from dugs_stream.inputs.settings import CodecSettings, ImageCodecSettings, parse_label_place
 from dugs_stream.log.settings import EmbeddedSettings, KafkaSettings
 from dugs_stream.models.settings import ModelSettings
+from dugs_stream.ops.settings import AuthSettings
 
 __all__ = [
     "BatchSettings",
@@ -208,9 +209,13 @@ class HttpSettings(Block):
     """Metrics, health and the gallery."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 is every interface, and there is no password."""
+    """The address to listen on; 0.0.0.0 is every interface, and there is no password unless `auth` asks for one."""
     port: Annotated[Whole, Field(ge=0, le=65535)] = 9464
     """The port; 0 takes any free one."""
+    auth: AuthSettings = AuthSettings()
+    """Who may ask for anything but /livez and /readyz."""
+    pictures: ByteSize | None = 256 * 2**20
+    """Bytes of disk for the page's small pictures and counts, in the folder `page` of state.dir; null: none are kept."""
 
 
 class LoggingSettings(Block):

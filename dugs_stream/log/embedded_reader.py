@@ -6,7 +6,7 @@ A reader takes no lock that a writer waits for: each portion is one short read t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.log.embedded_errors import translated
@@ -31,19 +31,31 @@ class EmbeddedReader:
         self._path = settings.path
         self._connection: sqlite3.Connection | None = None
 
-    def read(self, topic: str, *, follow: bool, stop: Stop) -> Iterator[Sample]:
+    def read(
+        self, topic: str, *, follow: bool, stop: Stop, start: Mapping[int, int] | None = None
+    ) -> Iterator[Sample]:
         """Every committed record, partition after partition; with `follow` what comes later in turn.
 
         The end is that of the call, not of the first `next`. Records pruned meanwhile are passed over.
         Raises ConfigurationError where there is no such topic, or no file.
         """
         connection = self._open()
+        found, _beginnings, ends = self._look(connection, topic)
+        first = [(start or {}).get(partition, 0) for partition in range(len(ends))]
+        return self._records(connection, found, first, ends, follow=follow, stop=stop)
+
+    def bounds(self, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
+        """See port.LogReader."""
+        _found, beginnings, ends = self._look(self._open(), topic)
+        return dict(enumerate(beginnings)), dict(enumerate(ends))
+
+    def _look(self, connection: sqlite3.Connection, topic: str) -> tuple[Topic, list[int], list[int]]:
         with translated(self._path, "reading"):
             found = find_topic(connection, topic)
             if found is None:
                 raise unknown_topic(connection, topic)
-            ends = [bounds(connection, lane)[1] for lane in found.lanes]
-        return self._records(connection, found, ends, follow=follow, stop=stop)
+            both = [bounds(connection, lane) for lane in found.lanes]
+        return found, [beginning for beginning, _ in both], [end for _, end in both]
 
     def close(self) -> None:
         """Close the file; an iterator still in use then raises LogError."""
@@ -63,9 +75,15 @@ class EmbeddedReader:
         return self._connection
 
     def _records(
-        self, connection: sqlite3.Connection, topic: Topic, ends: list[int], *, follow: bool, stop: Stop
+        self,
+        connection: sqlite3.Connection,
+        topic: Topic,
+        positions: list[int],
+        ends: list[int],
+        *,
+        follow: bool,
+        stop: Stop,
     ) -> Iterator[Sample]:
-        positions = [0] * len(ends)
         while True:
             for partition, lane in enumerate(topic.lanes):
                 while positions[partition] < ends[partition] and not (follow and stop()):

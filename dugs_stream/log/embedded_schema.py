@@ -9,9 +9,11 @@ WAL needs shared memory between the processes: the file must lie on a local disk
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -72,12 +74,16 @@ _SCHEMA = (
 def open_file(path: Path, *, create: bool) -> sqlite3.Connection:
     """A connection in autocommit mode, for the calling thread alone; the schema is there when it returns.
 
-    With `create` a missing file is made, its folder too (mode 0700); several processes may do so at once.
+    With `create` a missing file is made (mode 0600), its folder too (0700); several processes may do so at once.
     Raises LogError for a file that is not ours, LogUnavailableError where it stays locked.
     """
     with translated(path, "opening the log"):
         if create:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(
+                FileExistsError
+            ):  # empty, it is a new database; what SQLite puts beside it has its mode
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         mode = "rwc" if create else "rw"
         uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)

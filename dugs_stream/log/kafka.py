@@ -28,6 +28,7 @@ from dugs_stream.log.kafka_errors import translating
 from dugs_stream.log.kafka_group import committed_offsets
 from dugs_stream.log.kafka_markers import MarkerWatch, end_alike, last_outcome, places_of
 from dugs_stream.log.kafka_membership import GroupMembership, Membership
+from dugs_stream.log.kafka_permissions import require_permissions
 from dugs_stream.log.kafka_reader import KafkaReader
 from dugs_stream.log.kafka_topics import TopicFacts, describe_topics, prepare_topics
 from dugs_stream.log.kafka_transaction import (
@@ -75,7 +76,8 @@ class KafkaLog:
         self._changelog_end = ChangelogPosition(0)
 
     def prepare(self) -> None:
-        """See port.Log. One look at the topics where all is in order."""
+        """See port.Log. One look at the topics, and at what the cluster allows this client to do with them."""
+        require_permissions(self._settings, self._topics)
         self._input = prepare_topics(
             self._settings, self._topics, self._max_message_bytes, self._max_record_bytes
         )

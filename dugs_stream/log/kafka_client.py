@@ -1,22 +1,22 @@
 """How is kafka-python set up so that nothing waits for ever and no secret is printed?
 
 Builds consumers, producers and admin clients from `KafkaSettings` with the deadlines of one table, a network
-client whose one endless wait is cured, and a calm logger. Knows nothing of groups, topics or transactions.
+client whose one endless wait is cured, and a visit to a broker first, which tells why it lets nobody in. Knows
+nothing of groups, topics or transactions.
 """
 
 from __future__ import annotations
 
-import logging
-import socket
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-from dugs_stream.errors import ConfigurationError, LogUnavailableError, Problem
 from dugs_stream.log.kafka_errors import translating
+from dugs_stream.log.kafka_loggers import calm_kafka_loggers
 from dugs_stream.log.kafka_network import PatientNetClient
+from dugs_stream.log.kafka_secrets import secret
+from dugs_stream.log.kafka_tls import tls_context, uses_tls
+from dugs_stream.log.kafka_visit import visit_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +27,6 @@ __all__ = [
     "BOOTSTRAP_SECONDS",
     "LARGEST_REQUEST_BYTES",
     "REQUEST_SECONDS",
-    "calm_kafka_loggers",
     "open_admin",
     "open_consumer",
     "open_producer",
@@ -40,8 +39,6 @@ __all__ = [
 REQUEST_SECONDS = 10.0
 # 10 s to find the cluster: a broker that restarts takes about 5 s, and the daemon asks again with backoff.
 BOOTSTRAP_SECONDS = 10.0
-# One look whether anybody listens; a SYN to a host in the same country is answered in 0.1 s.
-PROBE_SECONDS = 3.0
 
 # kafka-python waits this long between tries of a request; its 100 ms make init_transactions four times slower.
 RETRY_BACKOFF_MS = 20
@@ -61,11 +58,7 @@ _KEYS_AS_THEY_ARE = (
     "sasl_plain_username",
     "sasl_kerberos_service_name",
     "sasl_kerberos_domain_name",
-    "ssl_ciphers",
-    "ssl_check_hostname",
 )
-_PATH_KEYS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile")
-_ADMIN_LACKS = frozenset({"ssl_ciphers"})
 
 
 def open_consumer(settings: KafkaSettings, **own: Any) -> Any:
@@ -112,21 +105,14 @@ def open_producer(settings: KafkaSettings, **own: Any) -> Any:
 
 def open_admin(settings: KafkaSettings) -> Any:
     """An admin client; close it soon, it is for looking and for making topics only."""
-    return _open(
-        KafkaAdminClient, settings, {"request_timeout_ms": int(REQUEST_SECONDS * 1000)}, _ADMIN_LACKS
-    )
+    return _open(KafkaAdminClient, settings, {"request_timeout_ms": int(REQUEST_SECONDS * 1000)})
 
 
-def _open(
-    client_class: Callable[..., Any],
-    settings: KafkaSettings,
-    own: Mapping[str, Any],
-    without: frozenset[str] = frozenset(),
-) -> Any:
+def _open(client_class: Callable[..., Any], settings: KafkaSettings, own: Mapping[str, Any]) -> Any:
     """Build a client, or raise LogUnavailableError naming the servers; leaves no thread behind on failure."""
     calm_kafka_loggers()
     reach_a_broker(settings)
-    shared = {key: value for key, value in _shared_settings(settings).items() if key not in without}
+    shared = _shared_settings(settings)
     networks: list[PatientNetClient] = []
 
     def make_network(**configs: Any) -> PatientNetClient:
@@ -157,90 +143,20 @@ def _shared_settings(settings: KafkaSettings) -> dict[str, Any]:
     for name in _KEYS_AS_THEY_ARE:
         if (value := getattr(settings, name)) is not None:
             keys[name] = value
-    for name in _PATH_KEYS:
-        if (path := getattr(settings, name)) is not None:
-            keys[name] = str(path)
-    for name in ("sasl_plain_password", "ssl_password"):
-        if (secret := _secret(settings, name)) is not None:
-            keys[name] = secret
+    if uses_tls(settings):
+        keys["ssl_context"] = tls_context(settings)
+    if (password := secret(settings, "sasl_plain_password")) is not None:
+        keys["sasl_plain_password"] = password
     return keys
 
 
-def _secret(settings: KafkaSettings, name: str) -> str | None:
-    """A password, from the setting itself or from the first line of its file."""
-    given = getattr(settings, name)
-    if given is not None:
-        return str(given.get_secret_value())
-    file = getattr(settings, f"{name}_file")
-    if file is None:
-        return None
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        problem = Problem(f"log.kafka.{name}_file", f"cannot be read: {error}", "Name a file that holds it.")
-        raise ConfigurationError([problem]) from error
-    if not lines or not lines[0]:
-        problem = Problem(
-            f"log.kafka.{name}_file", f"{str(file)!r} is empty", "Put the secret on its first line."
-        )
-        raise ConfigurationError([problem])
-    return str(lines[0])
-
-
 def reach_a_broker(settings: KafkaSettings) -> None:
-    """Raise at once where no server takes a connection, with what the operating system says of each.
+    """Raise at once where no server lets this client in, with the step at which each of them stops it.
 
     kafka-python would try for the whole bootstrap time, log every attempt, and tell no cause.
     """
-    refusals = []
-    for server in settings.bootstrap_servers:
-        host, _, port = server.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
-        except OSError as error:
-            refusals.append(f"{server}: {error.strerror or error}")
-        else:
-            return
-    raise LogUnavailableError(
-        f"No Kafka broker can be reached ({'; '.join(refusals)}). Check log.kafka.bootstrap_servers, and that the "
-        "broker runs; trying again is right."
-    )
+    visit_any(settings).close()
 
 
 def _named(settings: KafkaSettings) -> str:
     return f"{', '.join(settings.bootstrap_servers)} ({settings.security_protocol})"
-
-
-class _Relay(logging.Handler):
-    """Passes on what the kafka loggers say, the same sentence at most once a minute, nothing below WARNING."""
-
-    # A minute: an operator still sees that it goes on, a night without a broker is 500 lines and not 100 000.
-    QUIET_SECONDS = 60.0
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._last_said: dict[tuple[str, str], float] = {}
-        self._guard = threading.Lock()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        sentence = (record.name, str(record.msg))
-        now = time.monotonic()
-        with self._guard:
-            if now - self._last_said.get(sentence, -self.QUIET_SECONDS) < self.QUIET_SECONDS:
-                return
-            self._last_said[sentence] = now
-        relayed = logging.getLogger("dugs_stream.log.kafka_client")
-        if relayed.isEnabledFor(record.levelno):
-            relayed.handle(record)
-
-
-def calm_kafka_loggers() -> None:
-    """Take kafka-python's loggers in hand, once a process: no flood, and no DEBUG, which prints passwords."""
-    logger = logging.getLogger("kafka")
-    if any(isinstance(handler, _Relay) for handler in logger.handlers):
-        return
-    logger.setLevel(logging.WARNING)
-    # It warns of each task that took 0.1 s, which says that the machine is busy and nothing of the log.
-    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
-    logger.propagate = False
-    logger.addHandler(_Relay())

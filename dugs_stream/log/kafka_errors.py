@@ -14,9 +14,11 @@ from kafka import errors as kafka_errors
 from dugs_stream.errors import (
     ConfigurationError,
     LogError,
+    LogRefusedError,
     LogUnavailableError,
     OwnershipLostError,
     Problem,
+    Refusal,
     TransactionAbortedError,
 )
 
@@ -63,18 +65,20 @@ _ABORTED = (
     "OutOfOrderSequenceNumberError",
     "DuplicateSequenceNumberError",
 )
-_CONFIGURATION = (
+_REFUSED = (
     "AuthorizationError",  # and all its kind: topic, group, cluster, transactional id, delegation token
+    "UnsupportedSaslMechanismError",
+    "IllegalSaslStateError",
+    "SaslAuthenticationFailedError",
+)
+_CONFIGURATION = (
     "KafkaConfigurationError",
     "UnsupportedVersionError",
     "UnsupportedCodecError",
     "UnsupportedCompressionTypeError",
     "UnsupportedForMessageFormatError",
-    "UnsupportedSaslMechanismError",
     "UnsupportedAssignorError",
     "UnrecognizedBrokerVersion",
-    "IllegalSaslStateError",
-    "SaslAuthenticationFailedError",
     "SecurityDisabledError",
     "UnacceptableCredentialError",
     "InvalidTopicError",
@@ -154,6 +158,7 @@ def _by_class() -> dict[type[Exception], type[DugsError]]:
         (LogUnavailableError, _UNAVAILABLE),
         (OwnershipLostError, _OWNERSHIP_LOST),
         (TransactionAbortedError, _ABORTED),
+        (LogRefusedError, _REFUSED),
         (ConfigurationError, _CONFIGURATION),
         (LogError, _FATAL),
     )
@@ -194,7 +199,21 @@ def translated(error: Exception, doing: str) -> DugsError:
         return ConfigurationError(
             [Problem("log.kafka", f"while {doing}, Kafka refused: {said}", _hint(cause))]
         )
+    if ours is LogRefusedError:
+        return _refused(cause, f"While {doing}: {said}.")
     return ours(f"While {doing}: {said}. {_WAY_OUT[ours]}")
+
+
+def _refused(error: Exception, found: str) -> LogRefusedError:
+    if isinstance(error, kafka_errors.AuthorizationError):
+        return LogRefusedError(
+            Refusal.AUTHORIZATION,
+            f"{found} `dugs check --deep` names each permission that is missing, and the command that grants it.",
+        )
+    return LogRefusedError(
+        Refusal.AUTHENTICATION,
+        f"{found} Check log.kafka.sasl_mechanism, sasl_plain_username and its password.",
+    )
 
 
 def _innermost(error: Exception) -> Exception:
@@ -209,11 +228,6 @@ def _hint(error: Exception) -> str:
     if isinstance(error, kafka_errors.MessageSizeTooLargeError):
         return (
             "Raise max.message.bytes of the topic, or lower output.max_message_bytes or gradient.dimension."
-        )
-    if isinstance(error, kafka_errors.AuthorizationError):
-        return (
-            "The user needs READ on the input and the changelog, WRITE on the outputs and the changelog, READ on "
-            "the group, WRITE and DESCRIBE on the transactional id."
         )
     if isinstance(error, kafka_errors.InvalidSessionTimeoutError):
         return "Bring log.kafka.session_timeout_ms between the broker's group.min and group.max.session.timeout.ms."

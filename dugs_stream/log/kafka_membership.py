@@ -8,13 +8,13 @@ metadata. Positions come from `seek` alone. Nothing here commits an offset or to
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import MemberState
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupMembership", "Membership"]
 
-_logger = logging.getLogger(__name__)
+_log = structlog.get_logger("dugs")
 
 # Computing one micro-batch, or replaying a changelog, must end before the group gives the input to somebody
 # else. Five minutes are ten times what the daemon lets a micro-batch take (pacing), and end a stuck reign.
@@ -207,7 +207,7 @@ class GroupMembership:
         elif self._lost_join_at == math.inf:
             self._lost_join_at = time.monotonic()
         elif time.monotonic() - self._lost_join_at > _LOST_JOIN_SECONDS:
-            _logger.warning("the client lost its join of group %r; joining as a new member", self._group)
+            _log.warning("group.join_lost", group=self._group, then="joining as a new member")
             self._lost_join_at = math.inf
             self.rejoin()
 
@@ -396,4 +396,4 @@ def _close(consumer: Any) -> None:
     try:
         consumer.close(autocommit=False, timeout_ms=_LEAVE_MS)
     except Exception as error:  # noqa: BLE001 (letting go must not fail)
-        _logger.warning("leaving the group did not end well: %s", error)
+        _log.warning("group.leave_failed", error=str(error))

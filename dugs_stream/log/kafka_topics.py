@@ -7,10 +7,10 @@ never altered: where it would break a promise it is refused by name, all of them
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from dugs_stream.log.port import TopicNames
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["TopicFacts", "describe_topics", "prepare_topics"]
+__all__ = ["TopicFacts", "describe_topics", "prepare_input_topic", "prepare_topics"]
 
-_logger = logging.getLogger(__name__)
+_log = structlog.get_logger("dugs")
 
 # Metadata of a new topic reaches every broker within milliseconds; ten seconds are for a cluster under load.
 _VISIBLE_WITHIN_MS = 10_000
@@ -86,6 +86,20 @@ def prepare_topics(
             f"Topic {topics.input!r} was made but is not visible yet; trying again is right."
         )
     return found[topics.input]
+
+
+def prepare_input_topic(settings: KafkaSettings, topics: TopicNames, max_record_bytes: int) -> None:
+    """Make the input topic where it is missing and may be made: for whoever writes to it and may see no other."""
+    if not settings.create_topics:
+        return  # whether it is there the writer asks
+    (plan, *_rest) = _plans(settings, topics, 0, max_record_bytes)
+    admin = open_admin(settings)
+    try:
+        with translating(f"looking at the topic {plan.name}"):
+            if plan.name not in _described(admin, [plan.name]):
+                _create(admin, [plan], settings.replication_factor)
+    finally:
+        admin.close()
 
 
 def describe_topics(settings: KafkaSettings, names: Sequence[str]) -> dict[str, TopicFacts]:
@@ -167,7 +181,7 @@ def _create(admin: Any, plans: Sequence[_Plan], replication_factor: int) -> None
             admin.create_topics(wanted)
         except TopicAlreadyExistsError:
             continue  # another member was quicker; what it made is checked like any other
-        _logger.info("made topic %s with %s partition(s): %s", plan.name, plan.partitions, dict(plan.configs))
+        _log.info("topic.made", topic=plan.name, partitions=plan.partitions, configs=dict(plan.configs))
     admin.wait_for_topics([plan.name for plan in plans], timeout_ms=_VISIBLE_WITHIN_MS)
 
 
@@ -189,7 +203,7 @@ def _refuse_wrong_ones(admin: Any, plans: Sequence[_Plan], found: Mapping[str, T
         configs = {key: str(config["value"]) for key, config in described.get(plan.name, {}).items()}
         if not configs:
             # Without DESCRIBE_CONFIGS Kafka answers with nothing; a guess would refuse a good topic.
-            _logger.warning("the settings of topic %s cannot be seen and are not checked", plan.name)
+            _log.warning("topic.unseen", topic=plan.name, then="its settings are not checked")
         problems.extend(_broken_promises(plan, found[plan.name], configs))
     if problems:
         raise ConfigurationError(problems)

@@ -9,17 +9,18 @@ nobody knows (a commit was asked for).
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from dugs_stream.errors import (
     ConfigurationError,
+    LogRefusedError,
     LogUnavailableError,
     OutcomeUnknownError,
     OwnershipLostError,
@@ -50,7 +51,7 @@ __all__ = [
     "value_to_send",
 ]
 
-_logger = logging.getLogger(__name__)
+_log = structlog.get_logger("dugs")
 
 # The ladder continues from kafka_client: request 10 < delivery 20 < flush 25 < transaction 30 < watchdog 45.
 DELIVERY_SECONDS = 20.0
@@ -115,7 +116,7 @@ def close_producer(producer: Any) -> None:
         producer.close(timeout=CLOSE_SECONDS)
     except Exception as error:  # noqa: BLE001 (letting go must not fail)
         # close() gives up when its flush does, and leaves the sender's thread running.
-        _logger.debug("closing a producer by force: %s", error)
+        _log.debug("producer.forced", error=str(error))
         producer._sender.force_close()  # noqa: SLF001 (there is no public way to end that thread)
 
 
@@ -248,7 +249,7 @@ class KafkaTransaction:
             call_within(ABORT_SECONDS, "aborting", self._producer.abort_transaction)
         except KafkaError as error:
             self.has_failed = True
-            _logger.debug("abort: %s", error)
+            _log.debug("transaction.abort_failed", error=str(error))
 
     def _send(self, outgoing: Outgoing) -> Any:
         message = outgoing.message
@@ -294,10 +295,12 @@ class KafkaTransaction:
 
     def _failure(
         self, error: KafkaError, doing: str
-    ) -> TransactionAbortedError | OwnershipLostError | ConfigurationError:
+    ) -> TransactionAbortedError | OwnershipLostError | ConfigurationError | LogRefusedError:
         """What a failed step means before a commit was asked for: nothing of it will be visible."""
         self.has_failed = True
         ours = translated(error, doing)
-        if isinstance(ours, TransactionAbortedError | OwnershipLostError | ConfigurationError):
+        if isinstance(
+            ours, TransactionAbortedError | OwnershipLostError | ConfigurationError | LogRefusedError
+        ):
             return ours
         return TransactionAbortedError(f"{ours} The batch is aborted and decided again.")

@@ -25,7 +25,9 @@ __all__ = [
     "Flushed",
     "Log",
     "LogReader",
+    "LogRedelivery",
     "LogWriter",
+    "Marks",
     "Message",
     "Outgoing",
     "Ownership",
@@ -260,11 +262,47 @@ class LogWriter(Protocol):
 class LogReader(Protocol):
     """Reads committed records of a topic without a group and without side effects."""
 
-    def read(self, topic: str, *, follow: bool, stop: Stop) -> Iterator[Sample]:
+    def read(
+        self, topic: str, *, follow: bool, stop: Stop, start: Mapping[int, int] | None = None
+    ) -> Iterator[Sample]:
         """Every committed record from the beginning, each partition in order.
 
+        With `start`, partitions that it names begin at that offset, or at their beginning where that is later.
         Ends at the end as of the call, or with `follow` goes on until `stop` says so.
         Raises ConfigurationError where there is no such topic.
+        """
+
+    def bounds(self, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
+        """Per partition, the first offset still there and the end of what is committed now; raises as `read` does."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+Marks = Mapping[int, Mapping[str, int]]
+"""Per partition of a topic and per kind of record, the offset up to which records of that kind were delivered again.
+
+The kind "" is all those that are not named."""
+
+
+class LogRedelivery(Protocol):
+    """Puts records of one topic onto another again, and remembers how far it came: both, or neither.
+
+    Made for one source, one target and one name under which it remembers. One thread.
+    """
+
+    def marks(self) -> Marks:
+        """How far it came; nothing is changed. Raises ConfigurationError where a topic is missing."""
+
+    def claim(self) -> Marks:
+        """The same, and from here on no other redelivery of this name can commit what it began before."""
+
+    def deliver(self, messages: Sequence[Message], marks: Marks) -> None:
+        """Put messages onto the target and remember the marks, in one transaction. After `claim`.
+
+        Raises OwnershipLostError where another redelivery claimed meanwhile, TransactionAbortedError or
+        LogUnavailableError where nothing happened, OutcomeUnknownError where that is not known; whatever it raises,
+        the way on is a new redelivery, whose marks say what happened.
         """
 
     def close(self) -> None:

@@ -8,9 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
+
 from dugs_stream.errors import OutcomeUnknownError
 
 __all__ = ["process_ends_unless_done_within"]
+
+_log = structlog.get_logger("dugs")
 
 
 @contextmanager
@@ -23,11 +27,15 @@ def process_ends_unless_done_within(
     """
 
     def give_up() -> None:
-        sys.stderr.write(
-            f"dugs: {doing} did not return within {seconds:g} s, so whether it happened is unknown. Leaving with "
-            f"exit code {OutcomeUnknownError.exit_code}; start again: recovery finds out.\n"
+        why = (
+            f"{doing} did not return within {seconds:g} s, so whether it happened is unknown. Leaving with exit code "
+            f"{OutcomeUnknownError.exit_code}; start again: recovery finds out."
         )
-        sys.stderr.flush()
+        if structlog.is_configured():
+            _log.critical("commit.unanswered", error=why, exit_code=OutcomeUnknownError.exit_code)
+        else:
+            sys.stderr.write(f"dugs: {why}\n")
+            sys.stderr.flush()
         end(OutcomeUnknownError.exit_code)
 
     timer = threading.Timer(seconds, give_up)

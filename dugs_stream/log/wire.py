@@ -35,6 +35,9 @@ __all__ = [
     "event_schema",
     "message_bytes",
     "read_event",
+    "reason_of",
+    "retried_from",
+    "retried_message",
     "row_message",
     "trailer_message",
     "unique_message",
@@ -114,6 +117,39 @@ def read_event(sample: Sample) -> dict[str, Any]:
     if not isinstance(decoded, dict):
         raise _no_event(sample, encoded)
     return decoded
+
+
+RETRIED_HEADER = "dugs_retried_from"
+# What `message_size.shorten` and `name_long_key` leave behind: the record is not whole.
+_CUT_HEADERS = frozenset({"dugs_sha256", "dugs_key_sha256", "dugs_dropped_headers"})
+
+
+def reason_of(letter: Sample) -> str | None:
+    """Why a record on the dead-letter topic is there; None for one that this project did not put there."""
+    found = [value for name, value in letter.headers if name == "dugs_reason"]
+    return found[-1].decode("utf-8", "replace") if found and found[-1] is not None else None
+
+
+def retried_from(letter: Sample) -> str | None:
+    """The id of the record that this one was before a retry; None where it came to the input by itself."""
+    found = [value for name, value in letter.headers if name == RETRIED_HEADER]
+    return found[-1].decode("utf-8", "replace") if found and found[-1] is not None else None
+
+
+def retried_message(letter: Sample) -> Message | None:
+    """The record as it was before it was rejected, with `dugs_retried_from`, its id then, as last header. None where cut.
+
+    The inverse of `dead_letter_message`. It gets a new timestamp: under the old one a broker's retention could delete
+    it before it is decided.
+    """
+    last = max(place for place, (name, _) in enumerate(letter.headers) if name == "dugs_reason")
+    own, added = letter.headers[:last], dict(letter.headers[last:])
+    parts = [added.get(f"dugs_{name}") for name in ("topic", "partition", "offset")]
+    if None in parts or not added.keys().isdisjoint(_CUT_HEADERS):
+        return None
+    origin: Headers = ((RETRIED_HEADER, b"/".join(part or b"" for part in parts)),)
+    kept = tuple(header for header in own if header[0] != RETRIED_HEADER)
+    return Message(letter.key, None if "dugs_null_value" in added else letter.value, kept + origin)
 
 
 def _whole(sample: Sample, added: Headers) -> Message:

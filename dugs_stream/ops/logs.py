@@ -1,32 +1,104 @@
-"""How the daemon speaks: one event a line on stderr, for people or as JSON.
+"""How the daemon speaks: one event a line on stderr, for people or as JSON. docs/logging.md lists the events.
 
-Loggers of libraries go through the same formatter. kafka-python writes the SASL password at DEBUG and a
-line a second while a broker is away, so its loggers stay silent here; what matters of it arrives
-as an error of ours with a way out.
+Loggers of libraries, Python's warnings and what a thread dies of go through the same formatter. kafka-python writes
+the SASL password at DEBUG, so nothing below WARNING is heard of it.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from typing import Literal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, Protocol
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["LEVELS", "configure_logs"]
+from dugs_stream.errors import DugsError
+from dugs_stream.ops.log_lines import ConsoleLines, JsonLines
+from dugs_stream.ops.log_repeats import Repeats
+
+__all__ = ["LEVELS", "LineSink", "configure_logs", "crashes_logged"]
 
 LEVELS = ("debug", "info", "warning", "error")
-_QUIET_LIBRARIES = {"kafka": logging.CRITICAL, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
+_QUIET_LIBRARIES = {"kafka": logging.WARNING, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
+_TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
-def configure_logs(level: str, style: Literal["console", "json"]) -> None:
-    """Set up structlog and the standard library's logging for the whole process, on stderr."""
+class LineSink(Protocol):
+    """Where finished lines go."""
+
+    def write(self, text: str, /) -> object:
+        """Take whole lines, newline included."""
+
+    def flush(self) -> object:
+        """Return when they are out: asked after a line that may be the last."""
+
+
+class _Stderr:
+    """Whatever stderr is at that moment; tests and terminals exchange it."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
+class _Lines(logging.Handler):
+    """The one handler of the root logger."""
+
+    def __init__(self, sink: LineSink) -> None:
+        super().__init__()
+        self._sink = sink
+        self._repeats = Repeats()
+        self.addFilter(self._repeats)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001  a library's wrong arguments are its own fault, and worth a line
+            line = self.format(_record("log.unwritable", error=repr(error), of=str(record.msg)))
+        try:
+            self._sink.write(line + "\n")
+            if record.levelno >= logging.CRITICAL:
+                self._sink.flush()
+        except (OSError, ValueError):  # nobody reads stderr any more: no reason to stop
+            return
+
+    def close(self) -> None:
+        """Say what was held back and never said again."""
+        for event, held_back in self._repeats.unsaid():
+            self.emit(_record("log.repeated", of=event, held_back=held_back))
+        super().close()
+
+
+def _record(event: str, **fields: object) -> logging.LogRecord:
+    """A line of this module's own, as structlog would hand it to the handler."""
+    return logging.makeLogRecord(
+        {
+            "name": "dugs",
+            "levelno": logging.WARNING,
+            "levelname": "WARNING",
+            "msg": _TIMESTAMP(None, "", {"event": event, "level": "warning", "logger": "dugs", **fields}),
+            "_logger": None,
+            "_name": "warning",
+        }
+    )
+
+
+def configure_logs(level: str, style: Literal["console", "json"], sink: LineSink | None = None) -> None:
+    """Set up structlog and the standard library's logging for the whole process, on stderr or on `sink`."""
     numeric = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.add_logger_name,
+        _TIMESTAMP,
         structlog.processors.StackInfoRenderer(),
     ]
     structlog.configure(
@@ -39,21 +111,71 @@ def configure_logs(level: str, style: Literal["console", "json"]) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Lines(_Stderr() if sink is None else sink)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(style)],
+            foreign_pre_chain=[*shared, _name_foreign],
+            processors=[
+                _show_held_back,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # Text, and never the variables of each frame: they may hold a secret, and do hold records.
+                structlog.processors.format_exc_info,
+                JsonLines() if style == "json" else ConsoleLines(colors=_wants_colors()),
+            ],
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    for before in [each for each in root.handlers if isinstance(each, _Lines)]:
+        root.removeHandler(before)
+        before.close()
+    root.addHandler(handler)
     root.setLevel(numeric)
     for name, floor in _QUIET_LIBRARIES.items():
         logging.getLogger(name).setLevel(max(numeric, floor))
+    logging.captureWarnings(True)
 
 
-def _rendering(style: Literal["console", "json"]) -> list[Processor]:
-    if style == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+def _wants_colors() -> bool:
+    """A terminal that can, and a person who did not decline (https://no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _name_foreign(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """A library's sentence is no name: it becomes a field of one of two events."""
+    event = "python.warning" if fields.get("logger") == "py.warnings" else "library.message"
+    return {**fields, "event": event, "message": str(fields.get("event")).strip()}
+
+
+def _show_held_back(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    held_back = getattr(fields.get("_record"), "held_back", None)
+    return fields if held_back is None else {**fields, "held_back": held_back}
+
+
+@contextmanager
+def crashes_logged(style: Literal["console", "json"]) -> Iterator[None]:
+    """What a thread inside dies of is an event, with its traceback as a field.
+
+    In JSON so is what ends the block: `daemon.failed` for an error raised on purpose, `daemon.crashed` for any other.
+    The error goes on in either case; on a console whoever catches it says the same in words for people.
+    """
+    log = structlog.get_logger("dugs")
+
+    def told(died: threading.ExceptHookArgs) -> None:
+        name = None if died.thread is None else died.thread.name
+        log.error("thread.crashed", kind=name, exc_info=died.exc_value)
+
+    before, threading.excepthook = threading.excepthook, told
+    try:
+        yield
+    except DugsError as error:
+        if style == "json":
+            log.critical(
+                "daemon.failed", kind=type(error).__name__, error=str(error), exit_code=error.exit_code
+            )
+        raise
+    except Exception as error:
+        if style == "json":
+            log.critical("daemon.crashed", kind=type(error).__name__, exc_info=True)
+        raise
+    finally:
+        threading.excepthook = before

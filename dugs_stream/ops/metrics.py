@@ -1,15 +1,17 @@
 """Every metric of the daemon, on the registry that is handed in.
 
 Names carry one prefix and base units; label values come from closed sets (verdicts, stages, outcomes,
-reasons, roles) or from the configuration (topic, partition, model), never from a record.
+reasons, roles), from the configuration (topic, partition, model) or from the first hundred classes, never from a
+record's id, key or error. What the process takes of its machine is `ops.machine`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from math import nan
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -21,6 +23,8 @@ __all__ = [
     "CommitOutcome",
     "DamagedKind",
     "Metrics",
+    "RecoveryReason",
+    "RefusalReason",
     "Role",
     "SnapshotOutcome",
     "Stage",
@@ -59,6 +63,22 @@ class DamagedKind(StrEnum):
     EVENTS = "events"
 
 
+class RecoveryReason(StrEnum):
+    """Why the state had to be brought to the changelog's end."""
+
+    START = "start"
+    OWNERSHIP_LOST = "ownership_lost"
+    ABORTED = "aborted"
+    LOG_UNAVAILABLE = "log_unavailable"
+
+
+class RefusalReason(StrEnum):
+    """Why the daemon will not go on and is about to leave; each has its own way out."""
+
+    OFFSETS_DISAGREE = "offsets_disagree"
+    CHANGELOG = "changelog"
+
+
 class Role(StrEnum):
     """What this process is to the group right now."""
 
@@ -86,6 +106,9 @@ _COSINES = tuple(round(-0.2 + step / 20, 2) for step in range(25))
 # Digit streams were seen to run from 3e-9 to 1e2 within one hour: two buckets a decade around that.
 _NORMS = tuple(base * 10.0**power for power in range(-10, 4) for base in (1, 3))
 _RECORDS = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 4096)
+# A series a class and instance: a hundred cost Prometheus nothing and cover most label sets; the others share one.
+_NAMED_CLASSES = 100
+_OTHER_CLASSES, _NO_LABEL = "other", "none"
 
 
 class Metrics:
@@ -102,6 +125,12 @@ class Metrics:
             "Time one micro-batch spent in a stage.",
             ["stage"],
             buckets=_SECONDS,
+            registry=registry,
+        )
+        self._uniques_by_label = Counter(
+            "dugs_uniques",
+            f"Uniques found, by class; those from number {_NAMED_CLASSES} on share one series.",
+            ["label"],
             registry=registry,
         )
         self._similarity = Histogram(
@@ -126,6 +155,22 @@ class Metrics:
         )
         self._commits = Counter(
             "dugs_commits", "Transactions, by how they ended.", ["outcome"], registry=registry
+        )
+        self._last_commit = Gauge(
+            "dugs_last_commit_timestamp_seconds",
+            "When this process last committed; 0 before its first.",
+            registry=registry,
+        )
+        self._refused = Gauge(
+            "dugs_refused",
+            "1 while the process refuses to go on for this reason and is about to leave.",
+            ["reason"],
+            registry=registry,
+        )
+        self._offsets_disagreement = Gauge(
+            "dugs_offsets_disagreement_records",
+            "Records between the group's committed offsets and those the changelog says, either way.",
+            registry=registry,
         )
         self._recoveries = Counter(
             "dugs_recoveries",
@@ -164,6 +209,11 @@ class Metrics:
         self._up_to_date = Gauge(
             "dugs_up_to_date", "1 when the lag is within one micro-batch.", registry=registry
         )
+        self._threshold = Gauge(
+            "dugs_threshold",
+            "The similarity from which on a record is a duplicate.",
+            registry=registry,
+        )
         self._role = Gauge("dugs_role", "1 for the role this process has.", ["role"], registry=registry)
         self._build = Gauge(
             "dugs_build_info",
@@ -171,6 +221,7 @@ class Metrics:
             ["version", "model", "fingerprint", "k", "threshold", "device"],
             registry=registry,
         )
+        self._threshold.set(nan)  # zero would be a threshold; this is none until the model is there
         self._show_closed_sets()
 
     def _show_closed_sets(self) -> None:
@@ -187,6 +238,12 @@ class Metrics:
             self._snapshots.labels(outcome=ended)
         for kind in DamagedKind:
             self._state_damaged.labels(kind=kind)
+        for recovery in RecoveryReason:
+            self._recoveries.labels(reason=recovery)
+        for refusal in RefusalReason:
+            self._refused.labels(reason=refusal)
+        for label in (_OTHER_CLASSES, _NO_LABEL):
+            self._uniques_by_label.labels(label=label)
         self.role_changed(Role.STANDBY)
 
     @contextmanager
@@ -203,15 +260,24 @@ class Metrics:
         batch = list(judgements)
         self._batch_records.observe(len(batch))
         self._commits.labels(outcome=CommitOutcome.COMMITTED).inc()
+        self._last_commit.set_to_current_time()
         for judgement in batch:
             decision = judgement.decision
             self._records.labels(verdict=decision.verdict).inc()
+            if decision.verdict is Verdict.UNIQUE:
+                name = _label_value(judgement.label, judgement.label_name)
+                self._uniques_by_label.labels(label=name).inc()
             if decision.rejection is not None:
                 self._rejected.labels(reason=decision.rejection.reason).inc()
             if decision.similarity is not None:
                 self._similarity.observe(decision.similarity)
             if decision.gradient_norm is not None:
                 self._gradient_norm.observe(decision.gradient_norm)
+
+    def classes_known(self, names: Sequence[str | None]) -> None:
+        """Let the classes start at zero as the closed sets do; a class without a name goes by its number."""
+        for number, name in enumerate(names[:_NAMED_CLASSES]):
+            self._uniques_by_label.labels(label=_label_value(number, name))
 
     def batch_aborted(self) -> None:
         """Count a transaction that was given up."""
@@ -248,8 +314,16 @@ class Metrics:
             self._lag.labels(topic=topic, partition=partition).set(records)
         self._up_to_date.set(1 if sum(lag.values()) <= batch_records else 0)
 
-    def recovered(self, reason: str, seconds: float) -> None:
-        """Count a recovery and its time; the reason is one of `daemon.RecoveryReason`."""
+    def offsets_compared(self, records: int) -> None:
+        """Show how many records lie between the group's offsets and the changelog's; 0 is as it should be."""
+        self._offsets_disagreement.set(records)
+
+    def refused(self, reason: RefusalReason) -> None:
+        """Show that this process will not go on; it stays so until the process ends."""
+        self._refused.labels(reason=reason).set(1)
+
+    def recovered(self, reason: RecoveryReason, seconds: float) -> None:
+        """Count a recovery and its time."""
         self._recoveries.labels(reason=reason).inc()
         self._recovery_seconds.observe(seconds)
 
@@ -260,6 +334,7 @@ class Metrics:
 
     def built(self, facts: BuildFacts) -> None:
         """Show what is running."""
+        self._threshold.set(facts.threshold)
         self._build.labels(
             version=facts.version,
             model=facts.model,
@@ -268,3 +343,12 @@ class Metrics:
             threshold=str(facts.threshold),
             device=facts.device,
         ).set(1)
+
+
+def _label_value(number: int | None, name: str | None) -> str:
+    """A class as a label value, the same in every life and instance: which classes share a series is no matter of luck."""
+    if number is None:
+        return _NO_LABEL
+    if not 0 <= number < _NAMED_CLASSES:
+        return _OTHER_CLASSES
+    return str(number) if name is None else name

@@ -1,4 +1,4 @@
-"""The daemon's HTTP face: metrics, health and the list of uniques, from a thread of its own.
+"""The daemon's HTTP face: metrics, health and the page of uniques, from a thread of its own.
 
 It reads; nothing it serves changes a decision. It binds before the model is loaded, so that a taken port
 is refused at once and probes can watch the start.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Self
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -18,29 +17,42 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from dugs_stream.errors import ConfigurationError, Problem
+from dugs_stream.ops.access import Gate
+from dugs_stream.ops.catalogue import UniquesPage
+from dugs_stream.ops.gallery import Gallery
+from dugs_stream.ops.page import page_routes
 from dugs_stream.ops.status import Status
 
 __all__ = ["HttpServer", "UniquesPage", "build_http"]
 
-UniquesPage = Callable[[int, int], tuple[int, Sequence[Any]]]
-"""(offset, limit) → total and that page's events, in sequence order."""
-
-# A page of events with 2 KB each stays below a few megabytes.
-_LARGEST_PAGE = 1000
 # uvicorn notices `should_exit` within a tenth of a second and waits for open answers; none here is slow.
 _STOP_SECONDS = 5.0
 
 
-def build_http(registry: CollectorRegistry, status: Status, uniques: UniquesPage) -> Starlette:
-    """The routes, on handed-in sources; used with a real server by the daemon and without one in tests."""
+def build_http(
+    registry: CollectorRegistry,
+    status: Status,
+    uniques: UniquesPage,
+    gallery: Gallery | None = None,
+    expected: str | None = None,
+) -> ASGIApp:
+    """The routes, on handed-in sources; used with a real server by the daemon and without one in tests.
+
+    gallery   what is known beside the uniques; None: nothing
+    expected  the Authorization header that all but the probes must bring; None: none, see `access.authorization`
+    """
 
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
 
     def alive(_request: Request) -> Response:
+        hung = status.hung_seconds
+        if hung is not None:
+            return JSONResponse({"alive": False, "silent_seconds": round(hung)}, status_code=503)
         return JSONResponse({"alive": True})
 
     def ready(_request: Request) -> Response:
@@ -50,37 +62,27 @@ def build_http(registry: CollectorRegistry, status: Status, uniques: UniquesPage
     def facts(_request: Request) -> Response:
         return JSONResponse(status.as_facts())
 
-    def page(request: Request) -> Response:
-        try:
-            offset = int(request.query_params.get("offset", "0"))
-            limit = int(request.query_params.get("limit", "100"))
-        except ValueError:
-            return JSONResponse({"error": "offset and limit are whole numbers"}, status_code=400)
-        if offset < 0 or not 1 <= limit <= _LARGEST_PAGE:
-            return JSONResponse(
-                {"error": f"offset is at least 0, limit between 1 and {_LARGEST_PAGE}"}, status_code=400
-            )
-        total, items = uniques(offset, limit)
-        return JSONResponse({"total": total, "items": list(items)})
-
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/metrics", metrics),
             Route("/livez", alive),
             Route("/readyz", ready),
             Route("/api/status", facts),
-            Route("/api/uniques", page),
+            *page_routes(uniques, gallery or Gallery()),
         ]
     )
+    return Gate(app, expected)
 
 
 class HttpServer:
     """A uvicorn server in a daemon thread; `with HttpServer(...)` serves until the block ends."""
 
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
-        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+        )
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="http", daemon=True
         )

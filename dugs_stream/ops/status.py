@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from dugs_stream.ops.metrics import Role
 
-__all__ = ["Status"]
+__all__ = ["LONGEST_SILENCE_SECONDS", "Status"]
+
+# After this long without a sign of life the deciding loop hangs: deploy/systemd/dugs-stream.service, whose WatchdogSec
+# it is, argues for the number.
+LONGEST_SILENCE_SECONDS = 360.0
 
 
 class Status:
@@ -22,6 +27,19 @@ class Status:
         self._facts: dict[str, Any] = dict(facts or {})
         self._missing: dict[str, str] = {"log": "not reached yet", "state": "not recovered yet"}
         self._role = Role.STANDBY
+        self._stirred_at: float | None = None
+
+    def stirred(self) -> None:
+        """The deciding loop has come to its next step."""
+        self._stirred_at = monotonic()
+
+    @property
+    def hung_seconds(self) -> float | None:
+        """How long the deciding loop has been silent, where that is longer than any legal step; None else."""
+        if self._stirred_at is None:  # it does not run yet: the model is being loaded
+            return None
+        silent = monotonic() - self._stirred_at
+        return silent if silent > LONGEST_SILENCE_SECONDS else None
 
     def lacks(self, name: str, why: str) -> None:
         """Something needed to be ready is missing."""

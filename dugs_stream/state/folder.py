@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -41,11 +42,14 @@ class StateFolder:
     def lock(self) -> Self:
         """Make the folder (mode 0700) where it is missing and take its lock, without waiting.
 
+        A state folder of ours that is open to others, as an earlier umask or a restored backup left it, is closed.
+
         Raises StateError where another process holds it, or where it cannot be made or written.
         The operating system gives the lock back when the process ends, however it ends.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._close_to_others()
             # Not bound to a thread: whoever shuts the daemon down may close it. Never a mere marker file
             # either, which would outlive a kill.
             lock = FileLock(self.path / _LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
@@ -61,6 +65,13 @@ class StateFolder:
         with suppress(OSError):  # a courtesy to whoever is refused; a full disk must not forbid to start
             (self.path / _HOLDER).write_text(json.dumps({"pid": os.getpid()}), encoding="ascii")
         return self
+
+    def _close_to_others(self) -> None:
+        """Not a folder with other things in it: who may see those is not ours to say."""
+        is_ours = (self.path / _LOCK).exists() or not any(self.path.iterdir())
+        with suppress(PermissionError):  # somebody else's; then it is enough that we may write there
+            if is_ours and stat.S_IMODE(self.path.stat().st_mode) & 0o077:
+                self.path.chmod(0o700)
 
     def _in_use(self) -> str:
         pid = holder_of(self.path)

@@ -9,14 +9,26 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import daemon_on_kafka, peers, projection, projection_quality, restart, transaction_price
+from benchmarks import (
+    daemon_on_kafka,
+    observability,
+    page,
+    peers,
+    projection,
+    projection_quality,
+    restart,
+    transaction_price,
+)
 from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
 from benchmarks.report import Report, Target
+from tests.deploy.tools import require
+from tests.support.browser import missing_chromium
 
 
 @pytest.mark.parametrize(
-    "measure", [projection.measure, projection_quality.measure, peers.measure, restart.measure]
+    "measure",
+    [projection.measure, projection_quality.measure, peers.measure, observability.measure, restart.measure],
 )
 def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Report], tmp_path: Path) -> None:
     """Its own checks of correctness hold, the table names every case, and the JSON says what it was measured on."""
@@ -29,6 +41,15 @@ def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Rep
     assert all(measurement["value"] > 0 for measurement in document["measurements"])
     assert {"cpu", "threads", "versions", "commit"} <= document["environment"].keys()
     assert document["name"] in done.output
+
+
+def test_page_benchmark_at_toy_size_fetches_and_paints() -> None:
+    """Its own checks hold in the browser: every unique counted, every page there."""
+    require("Chromium", missing_chromium())
+
+    report = page.measure(is_quick=True)
+
+    assert all(measurement.value > 0 for measurement in report.measurements)
 
 
 @pytest.mark.broker

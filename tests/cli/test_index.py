@@ -19,7 +19,11 @@ from tests.support.deployment import Deployment
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """Every file and its content, the lock apart."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith("lock")}
+    return {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.startswith("lock")
+    }
 
 
 def test_info_tells_what_the_newest_snapshot_holds(decided: Deployment) -> None:

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, Message, Producer
 from kafka import KafkaAdminClient
 from kafka.admin import NewPartitions
 
+from dugs_stream.log.port import Message as Record
 from tests.cli.conftest import BLOCKS
 from tests.support.commands import dugs, start_dugs
 from tests.support.deployment import Deployment
@@ -142,3 +143,34 @@ def produce(address: str, topic: str, *, partition: int, first: int) -> None:
         headers: list[Any] = [("label", str(number % 3).encode()), ("trace", None)]
         producer.produce(topic, value=value, partition=partition, headers=headers)
     assert producer.flush(60) == 0
+
+
+def test_dead_letters_go_back_once_and_are_decided_after_the_mend(on_kafka: Deployment) -> None:
+    """Poison, mend, retry, decided; explained from either topic; and a second retry finds nothing to do."""
+    config, topic = on_kafka.config, on_kafka.settings.input.topic
+    elsewhere = [Record(b"k", png(draw(name, 3)), (("class", name.encode()),)) for name in CLASSES]
+    on_kafka.send(elsewhere)
+    run_drained(on_kafka)
+    rejected = dugs("explain", f"{topic}/0/1", "-c", config, "--json")
+    on_kafka.write(input={"label": "header:class"})
+
+    first = dugs("retry", "-c", config, "--yes")
+    second = dugs("retry", "-c", config, "--yes")
+    run_drained(on_kafka)
+
+    assert rejected.lines[0]["event"]["reason"] == "label_missing"
+    assert first.err.splitlines()[-1] == f"put {len(CLASSES)} records back on {topic}"
+    assert second.err == "nothing to retry\n"
+    back = on_kafka.inputs()[len(CLASSES) :]
+    assert [(each.key, each.value) for each in back] == [(each.key, each.value) for each in elsewhere]
+    assert [each.headers for each in back] == [
+        (*each.headers, ("dugs_retried_from", f"{topic}/0/{offset}".encode()))
+        for offset, each in enumerate(elsewhere)
+    ]
+    verdicts = {event["id"]: event["type"] for event in on_kafka.events()}
+    assert {verdicts[each.id] for each in back} <= {"unique", "duplicate"}
+    decided = dugs("explain", back[-1].id, "-c", config)
+    assert (decided.code, decided.out.splitlines()[0].split(" is ")[0]) == (0, back[-1].id)
+    waiting = dugs("explain", f"{topic}/0/99", "-c", config)
+    assert (waiting.code, "There is no such record yet" in waiting.err) == (1, True)
+    assert dugs("index", "verify", "-c", config).code == 0

@@ -79,6 +79,18 @@ def test_sigterm_ends_a_running_daemon_with_zero(deployment: Deployment, port: i
     deployment.check()
 
 
+def test_files_of_a_daemon_are_for_its_user_alone(deployment: Deployment, port: int) -> None:
+    """Vectors, events, pictures, the log: each holds records or tells of them. Folders 0700, files 0600."""
+    before = set(deployment.folder.rglob("*"))
+    deployment.send(npy_messages(20))
+    deployment.run_drained()
+
+    made = set(deployment.folder.rglob("*")) - before
+    modes = {str(path.relative_to(deployment.folder)): path.stat().st_mode & 0o777 for path in made}
+    assert "state/lock" in modes
+    assert not {name: oct(mode) for name, mode in modes.items() if mode & 0o077}
+
+
 def test_sigterm_during_the_start_ends_with_zero(deployment: Deployment, port: int) -> None:
     """An orchestrator that changes its mind is obeyed as soon as the model is loaded."""
     deployment.prepare()

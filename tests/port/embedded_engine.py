@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from dugs_stream.log.embedded import EmbeddedLog, EmbeddedReader, EmbeddedWriter
 from dugs_stream.log.embedded_owner import lock_path
-from dugs_stream.log.port import Log, LogReader, LogWriter, TopicNames
+from dugs_stream.log.embedded_redelivery import EmbeddedRedelivery
+from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.log.settings import EmbeddedSettings
 from tests.port.topics import fresh_topics
 
@@ -33,7 +34,7 @@ class EmbeddedEngine:
     takeover_seconds: float = 10.0
     null_header_value: bytes | None = None
     keep_decided_hours: float = 168.0
-    _made: list[Log | LogWriter | LogReader] = field(default_factory=list)
+    _made: list[Log | LogWriter | LogReader | LogRedelivery] = field(default_factory=list)
 
     @property
     def settings(self) -> EmbeddedSettings:
@@ -53,6 +54,13 @@ class EmbeddedEngine:
         reader = EmbeddedReader(self.settings)
         self._made.append(reader)
         return reader
+
+    def redelivery(self) -> EmbeddedRedelivery:
+        redelivery = EmbeddedRedelivery(
+            self.settings, self.topics.dead_letter, self.topics.input, f"{self.topics.group}-retry"
+        )
+        self._made.append(redelivery)
+        return redelivery
 
     def depose(self, log: Log) -> None:
         """Remove the lock file, as somebody might by hand: the next one locks a new file, the old one is not told."""

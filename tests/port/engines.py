@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import pytest
 
-    from dugs_stream.log.port import Log, LogReader, LogWriter, TopicNames
+    from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
 
 __all__ = ["Engine", "engine_from", "open_engine"]
 
@@ -53,6 +53,9 @@ class Engine(Protocol):
 
     def reader(self) -> LogReader:
         """A reader of committed records."""
+
+    def redelivery(self) -> LogRedelivery:
+        """One that puts records of the dead-letter topic back on the input; each call is another process's."""
 
     def depose(self, log: Log) -> None:
         """Take ownership from `log` behind its back while its process lives, as after a stall.

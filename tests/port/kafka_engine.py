@@ -13,7 +13,8 @@ from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 
 from dugs_stream.log.kafka import KafkaLog, KafkaReader, KafkaWriter
-from dugs_stream.log.port import Log, LogReader, LogWriter, TopicNames
+from dugs_stream.log.kafka_redelivery import KafkaRedelivery
+from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from tests.port.topics import fresh_topics
 
@@ -40,7 +41,7 @@ class KafkaEngine:
     # A session, the broker's check of it, a rebalance, and a machine that does other things as well.
     takeover_seconds: float = 30.0
     null_header_value: bytes | None = b""
-    _made: list[Log | LogWriter | LogReader] = field(default_factory=list)
+    _made: list[Log | LogWriter | LogReader | LogRedelivery] = field(default_factory=list)
 
     @property
     def settings(self) -> KafkaSettings:
@@ -62,6 +63,13 @@ class KafkaEngine:
         reader = KafkaReader(self.settings)
         self._made.append(reader)
         return reader
+
+    def redelivery(self) -> KafkaRedelivery:
+        redelivery = KafkaRedelivery(
+            self.settings, self.topics.dead_letter, self.topics.input, f"{self.topics.group}-retry"
+        )
+        self._made.append(redelivery)
+        return redelivery
 
     def depose(self, log: Log) -> None:
         """Put every member out of the group, as the broker does with one that was silent for too long."""

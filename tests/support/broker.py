@@ -27,9 +27,9 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["Broker", "BrokerError", "free_port", "running_broker"]
+__all__ = ["Broker", "BrokerError", "format_storage", "free_port", "running_broker"]
 
 KAFKA_VERSION = "4.4.0"
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -149,8 +149,17 @@ class Broker:
         if self._properties.exists():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(_formatted_data(libraries), self.folder / "data")
+        shutil.copytree(self._formatted(libraries), self.folder / "data")
         self._properties.write_text(self._settings(self.folder / "data"))
+
+    @property
+    def _admin_address(self) -> str:
+        """Where a client gets in that may do everything."""
+        return self.address
+
+    def _formatted(self, libraries: Path) -> Path:
+        """The data folder to begin with."""
+        return _formatted_data(libraries)
 
     def _settings(self, data: Path) -> str:
         return PROPERTIES.format(port=self.port, controller_port=self._controller_port, data=data)
@@ -164,7 +173,7 @@ class Broker:
                 raise BrokerError(f"the broker ended with {self._process.returncode}:\n{self._last_lines()}")
             with contextlib.suppress(OSError, KafkaError):
                 socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
-                _initialise_a_transaction(self.address)
+                _initialise_a_transaction(self._admin_address)
                 return
             time.sleep(0.05)
         self.kill()
@@ -256,24 +265,19 @@ def _formatted_data(libraries: Path) -> Path:
     formatted = CACHE / "formatted"
     with filelock.FileLock(CACHE / "format.lock"):
         if not formatted.is_dir():
-            with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-                data = Path(scratch) / "data"
-                settings = Path(scratch) / "server.properties"
-                settings.write_text(PROPERTIES.format(port=9092, controller_port=9093, data=data))
-                _run(
-                    [
-                        *_java(libraries),
-                        "kafka.tools.StorageTool",
-                        "format",
-                        "-t",
-                        CLUSTER_ID,
-                        "-c",
-                        str(settings),
-                    ],
-                    START_SECONDS,
-                )
-                data.rename(formatted)
+            format_storage(libraries, formatted)
     return formatted
+
+
+def format_storage(libraries: Path, formatted: Path, options: Sequence[str] = ()) -> None:
+    """Make a data folder that a first start takes; `options` are StorageTool's own."""
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        data = Path(scratch) / "data"
+        settings = Path(scratch) / "server.properties"
+        settings.write_text(PROPERTIES.format(port=9092, controller_port=9093, data=data))
+        tool = [*_java(libraries), "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(settings)]
+        _run([*tool, *options], START_SECONDS)
+        data.rename(formatted)
 
 
 def _run(command: list[str], deadline_seconds: float) -> None:

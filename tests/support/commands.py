@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+import structlog
 
 from dugs_stream import cli
 from tests.support.deployment import ROOT, one_thread
@@ -48,6 +50,7 @@ def dugs(*arguments: str | Path, answer: str = "", environ: Mapping[str, str] | 
         redirect_stdout(out),
         redirect_stderr(err),
         one_thread(),
+        logging_of_its_own(),
     ):
         here.setattr(sys, "argv", ["dugs", *map(str, arguments)])
         here.setattr(sys, "path", list(sys.path))
@@ -58,6 +61,22 @@ def dugs(*arguments: str | Path, answer: str = "", environ: Mapping[str, str] | 
             cli.main()
     assert isinstance(left.value.code, int)
     return Ended(left.value.code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def logging_of_its_own() -> Iterator[None]:
+    """A command sets up logging for its process; here it ends with the command, as the process would."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        for handler in set(root.handlers) - set(handlers):
+            handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        logging.captureWarnings(False)
+        structlog.reset_defaults()
 
 
 def parse(words: Sequence[str]) -> None:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import time
+from threading import Event
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WIDTH", "BreaksOn", "MixesSamples", "Slow", "breaks_on_large", "mixes_samples", "slow", "tiny"]
+__all__ = [
+    "WIDTH",
+    "BreaksOn",
+    "Gated",
+    "MixesSamples",
+    "Slow",
+    "breaks_on_large",
+    "gated",
+    "mixes_samples",
+    "slow",
+    "tiny",
+]
 
 WIDTH = 16
 """Numbers in one input of these models."""
@@ -73,5 +85,31 @@ class Slow(nn.Module):
 def slow(seconds: float = 0.5) -> nn.Module:
     """A model that knows its shape and takes `seconds` a tile."""
     model = Slow(seconds)
+    model.input_shape = (WIDTH,)  # type: ignore[assignment]
+    return model
+
+
+class Gated(nn.Module):
+    """Waits at a gate as long as it is shut, as a call into a device that hangs does."""
+
+    is_open = Event()
+    is_waiting = Event()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = tiny()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits, once the gate is open."""
+        if not self.is_open.is_set():
+            self.is_waiting.set()
+            self.is_open.wait()
+        logits: Tensor = self.inner(inputs)
+        return logits
+
+
+def gated() -> nn.Module:
+    """A model that knows its shape and passes only while `Gated.is_open` is set."""
+    model = Gated()
     model.input_shape = (WIDTH,)  # type: ignore[assignment]
     return model

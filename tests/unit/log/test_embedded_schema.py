@@ -28,8 +28,22 @@ def test_missing_file_is_made_with_a_private_folder(tmp_path: Path) -> None:
 
     open_file(path, create=True).close()
 
-    assert path.exists()
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_mode_of_a_log_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    """Who lets a group of senders write to it goes on doing so, and what SQLite puts beside it is theirs too."""
+    path = tmp_path / "log.db"
+    open_file(path, create=True).close()
+    path.chmod(0o660)
+    connection = open_file(path, create=True)
+    connection.execute("CREATE TABLE more (number INTEGER)")
+
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    connection.close()
+
+    assert modes == {"log.db": 0o660, "log.db-wal": 0o660, "log.db-shm": 0o660}
 
 
 def test_constructors_touch_nothing(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
 
 from dugs_stream.errors import ConfigurationError, LogUnavailableError
-from dugs_stream.log import kafka_client, kafka_network
+from dugs_stream.log import kafka_client, kafka_network, kafka_visit
 from dugs_stream.log.kafka import KafkaLog
 from dugs_stream.log.kafka_deadlines import call_within
+from dugs_stream.log.kafka_loggers import calm_kafka_loggers
 from dugs_stream.log.kafka_transaction import headers_to_send, transactional_id, value_to_send
 from dugs_stream.log.port import Message, TopicNames
 from dugs_stream.log.settings import KafkaSettings
@@ -79,7 +80,7 @@ def test_broker_that_takes_connections_and_says_nothing_is_given_up_without_a_tr
     mute_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wait is bounded, and the threads that kafka-python's constructors start do not pile up."""
-    monkeypatch.setattr(kafka_client, "BOOTSTRAP_SECONDS", 0.3)
+    monkeypatch.setattr(kafka_visit, "STEPS_SECONDS", 0.3)
     before = threading.active_count()
 
     for open_client in (kafka_client.open_consumer, kafka_client.open_producer, kafka_client.open_admin):
@@ -106,7 +107,7 @@ def test_debug_of_kafka_python_is_never_printed_since_it_holds_the_password(
 ) -> None:
     """Also where the root logger is at DEBUG, what kafka-python says below WARNING goes nowhere."""
     caplog.set_level(logging.DEBUG)
-    kafka_client.calm_kafka_loggers()
+    calm_kafka_loggers()
 
     logging.getLogger("kafka.admin.client").debug("Starting with configuration: %s", {"password": "hunter2"})
     logging.getLogger("kafka.admin.client").info("and once more: hunter2")
@@ -118,8 +119,8 @@ def test_same_complaint_is_passed_on_once_a_minute(
     kafka_logger: logging.Logger, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A broker that is gone is one line and not a flood; another complaint is heard all the same."""
-    kafka_client.calm_kafka_loggers()
-    kafka_client.calm_kafka_loggers()
+    calm_kafka_loggers()
+    calm_kafka_loggers()
 
     for attempt in range(100):
         logging.getLogger("kafka.net.manager").warning("connection failed (attempt %s)", attempt)

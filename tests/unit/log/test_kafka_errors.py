@@ -11,8 +11,10 @@ from dugs_stream.errors import (
     ConfigurationError,
     DugsError,
     LogError,
+    LogRefusedError,
     LogUnavailableError,
     OwnershipLostError,
+    Refusal,
     TransactionAbortedError,
 )
 from dugs_stream.log.kafka_errors import COUNTERPARTS, counterpart, translated, translating
@@ -53,7 +55,8 @@ def test_the_walk_sees_the_whole_tree() -> None:
         (foreign.ProducerFencedError(), OwnershipLostError),
         (foreign.InvalidProducerEpochError(), OwnershipLostError),
         (foreign.TransactionAbortableError(), TransactionAbortedError),
-        (foreign.TopicAuthorizationFailedError({"dugs.samples"}), ConfigurationError),
+        (foreign.TopicAuthorizationFailedError({"dugs.samples"}), LogRefusedError),
+        (foreign.SaslAuthenticationFailedError("invalid credentials"), LogRefusedError),
         (foreign.MessageSizeTooLargeError(), ConfigurationError),
         (foreign.UnsupportedCodecError("zstd"), ConfigurationError),
         (foreign.OffsetOutOfRangeError(), LogError),
@@ -78,12 +81,24 @@ def test_error_that_a_failed_producer_wraps_is_looked_into() -> None:
     assert "max_message_bytes" in str(ours)
 
 
-def test_permission_error_names_the_permissions_that_are_needed() -> None:
-    """An operator reads in the message which ACLs to give."""
-    ours = translated(foreign.GroupAuthorizationFailedError("dugs"), "taking part in group 'dugs'")
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (foreign.GroupAuthorizationFailedError("dugs"), Refusal.AUTHORIZATION),
+        (foreign.TransactionalIdAuthorizationFailedError(), Refusal.AUTHORIZATION),
+        (foreign.SaslAuthenticationFailedError("invalid credentials"), Refusal.AUTHENTICATION),
+        (foreign.UnsupportedSaslMechanismError(), Refusal.AUTHENTICATION),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_refusal_says_at_which_door_and_where_to_look(error: Exception, cause: Refusal) -> None:
+    """An operator reads what was tried, whether it is the password or a permission, and where to go on."""
+    ours = translated(error, "taking part in group 'dugs'")
 
+    assert isinstance(ours, LogRefusedError)
+    assert ours.cause is cause
     assert "taking part in group 'dugs'" in str(ours)
-    assert "READ on the group" in str(ours)
+    assert ("dugs check --deep" in str(ours)) == (cause is Refusal.AUTHORIZATION)
 
 
 def test_translating_keeps_the_cause_and_lets_others_pass() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from dugs_stream.ops.metrics import BuildFacts, Metrics, Role, Stage
+from dugs_stream.ops.metrics import BuildFacts, Metrics, RecoveryReason, RefusalReason, Role, Stage
 from dugs_stream.records import Decision, Judgement, Reason, Rejection, Sample, Sequence, Verdict
 
 PROMISED = [
@@ -32,6 +34,12 @@ PROMISED = [
     "dugs_batch_limit_records",
     'dugs_role{role="owner"}',
     "dugs_build_info{",
+    'dugs_uniques_total{label="none"}',
+    "dugs_threshold",
+    "dugs_last_commit_timestamp_seconds",
+    "dugs_offsets_disagreement_records",
+    'dugs_refused{reason="offsets_disagree"}',
+    'dugs_refused{reason="changelog"}',
 ]
 
 
@@ -50,7 +58,7 @@ def test_every_promised_name_is_exposed(registry: CollectorRegistry) -> None:
     """After one batch, one recovery and one look at the lag, all names of the contract are on the page."""
     metrics = Metrics(registry)
     metrics.batch_committed([judged(0, Decision(Verdict.UNIQUE, sequence=Sequence(0), gradient_norm=1.0))])
-    metrics.recovered("start", 0.1)
+    metrics.recovered(RecoveryReason.START, 0.1)
     metrics.lag_changed("in", {0: 3}, 256)
     metrics.built(BuildFacts("1", "alexnet", "sha256:ab", 2048, 0.3, "cpu"))
 
@@ -67,6 +75,10 @@ def test_closed_sets_start_at_zero(registry: CollectorRegistry) -> None:
         assert registry.get_sample_value("dugs_rejected_total", {"reason": reason.value}) == 0
     for stage in Stage:
         assert registry.get_sample_value("dugs_stage_duration_seconds_count", {"stage": stage.value}) == 0
+    for recovery in RecoveryReason:
+        assert registry.get_sample_value("dugs_recoveries_total", {"reason": recovery.value}) == 0
+    for refusal in RefusalReason:
+        assert registry.get_sample_value("dugs_refused", {"reason": refusal.value}) == 0
 
 
 def test_rejected_record_is_counted_by_reason_and_not_by_similarity(registry: CollectorRegistry) -> None:
@@ -106,3 +118,56 @@ def test_stage_that_fails_is_timed_too(registry: CollectorRegistry) -> None:
         raise RuntimeError
 
     assert registry.get_sample_value("dugs_stage_duration_seconds_count", {"stage": "commit"}) == 1
+
+
+def unique_of(label: int | None, name: str | None = None) -> Judgement:
+    """A unique of this class."""
+    decision = Decision(Verdict.UNIQUE, sequence=Sequence(0), gradient_norm=1.0)
+    return Judgement(Sample("in", 0, 0, None, b"x"), decision, 0, 0.3, label=label, label_name=name)
+
+
+def uniques(registry: CollectorRegistry) -> dict[str, float]:
+    """How many uniques each series counts."""
+    (family,) = [family for family in registry.collect() if family.name == "dugs_uniques"]
+    return {s.labels["label"]: s.value for s in family.samples if s.name == "dugs_uniques_total"}
+
+
+def test_classes_beyond_the_hundredth_share_one_series(registry: CollectorRegistry) -> None:
+    """Whatever labels a stream brings, the number of series has a limit, and the same one in every life."""
+    metrics = Metrics(registry)
+    metrics.batch_committed([unique_of(label) for label in (*range(5000), -1, None)])
+
+    counted = uniques(registry)
+
+    assert len(counted) == 102
+    assert (counted["7"], counted["other"], counted["none"]) == (1, 4901, 1)
+
+
+def test_known_classes_start_at_zero_under_their_names(registry: CollectorRegistry) -> None:
+    """The first unique of a class is a step from zero, which a rate sees; a class without a name goes by its number."""
+    metrics = Metrics(registry)
+    metrics.classes_known(["cat", None, *["many"] * 1000])
+
+    assert uniques(registry) == {"cat": 0, "1": 0, "many": 0, "other": 0, "none": 0}
+    metrics.batch_committed([unique_of(0, "cat"), unique_of(1)])
+    assert uniques(registry) == {"cat": 1, "1": 1, "many": 0, "other": 0, "none": 0}
+
+
+def test_duplicate_is_no_unique_of_its_class(registry: CollectorRegistry) -> None:
+    """Only what joins the list is counted by label."""
+    Metrics(registry).batch_committed(
+        [judged(0, Decision(Verdict.DUPLICATE, similarity=0.9, gradient_norm=1.0))]
+    )
+
+    assert set(uniques(registry).values()) == {0}
+
+
+def test_threshold_is_no_number_before_the_model_is_there(registry: CollectorRegistry) -> None:
+    """Drawn as zero, a start would look like a change of the setting."""
+    metrics = Metrics(registry)
+    before = registry.get_sample_value("dugs_threshold")
+    metrics.built(BuildFacts("1", "alexnet", "sha256:ab", 2048, 0.3, "cpu"))
+
+    assert before is not None
+    assert isnan(before)
+    assert registry.get_sample_value("dugs_threshold") == 0.3

@@ -19,6 +19,24 @@ def test_folder_is_made_for_its_owner_alone(tmp_path):
         assert folder.path.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("already_there", [None, "lock"])
+def test_folder_that_is_open_to_others_is_closed(tmp_path, already_there):
+    """Made by hand, or restored from a backup without its mode: the list is for its owner alone all the same."""
+    tmp_path.chmod(0o755)
+    if already_there:
+        (tmp_path / already_there).touch()
+    with StateFolder(tmp_path):
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_mode_of_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
+    """A state.dir that is somebody's data folder: whoever reads there goes on doing so."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "photos").mkdir()
+    with StateFolder(tmp_path):
+        assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
 def test_second_process_is_refused_by_name_and_may_come_later(tmp_path):
     """While one process holds the folder another is told who holds it and what to do; afterwards it gets it."""
     script = f"from dugs_stream.state.folder import StateFolder; StateFolder({str(tmp_path)!r}).lock()"

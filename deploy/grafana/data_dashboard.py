@@ -1,0 +1,230 @@
+"""The data owner's dashboard: what is new, how new is it, and does the model still see the stream as it did?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from deploy.grafana.panels import (
+    bars,
+    dashboard_of,
+    heat,
+    lines,
+    number,
+    query,
+    row,
+    start_of,
+    table_of,
+)
+
+__all__ = ["SIMILARITY_EDGES", "data_dashboard", "similarity_histogram"]
+
+_I = 'instance=~"$instance"'
+_RATE = "[$__rate_interval]"
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SIMILARITY_EDGES = tuple(round(step / 20, 2) for step in range(21))
+"""Upper edges of the bars: those of dugs_similarity from 0 on; all negative cosines are one bar."""
+
+BELOW, ABOVE = "below τ: unique", "τ and above: duplicate"
+
+
+def data_dashboard() -> Dashboard:
+    """The panels, from what is new now to whether that changed with the model."""
+    board = dashboard_of(
+        "dugs-data",
+        "dugs-stream: data",
+        "What is new in the stream, how new is it, and does the model still see the stream as it did?",
+        refresh="30s",
+        since="24h",
+    )
+    board.annotation(
+        start_of(
+            "Another model",
+            f"count by (model, fingerprint) (dugs_build_info{{{_I}}})"
+            f" unless count by (model, fingerprint) (dugs_build_info{{{_I}}} offset 5m)",
+            "purple",
+        )
+    )
+    for part in (_new, _similarity, _gradients, _drift):
+        part(board)
+    return board
+
+
+def _judged(verdicts: str, window: str) -> str:
+    return f'sum(increase(dugs_records_total{{verdict=~"{verdicts}", {_I}}}[{window}]))'
+
+
+def _unique_share(window: str) -> str:
+    """Of the records with a direction to compare; empty where there were none."""
+    return f"{_judged('unique', window)} / ({_judged('unique|duplicate', window)} > 0)"
+
+
+def _new(board: Dashboard) -> None:
+    board.with_row(row("What is new?"))
+    board.with_panel(number("Uniques", "Length of the list.", f"max(dugs_index_uniques{{{_I}}})", "locale"))
+    board.with_panel(
+        number("New in this range", "Uniques found in the time range chosen above.", _judged("unique", "$__range"),
+               "locale", decimals=0)
+    )  # fmt: skip
+    board.with_panel(
+        number("Share of uniques", "Of all records in this range that have a direction to compare.",
+               _unique_share("$__range"), "percentunit", decimals=2)
+    )  # fmt: skip
+    board.with_panel(
+        number("Records", "Decided in this range, all verdicts.",
+               f"sum(increase(dugs_records_total{{{_I}}}[$__range]))", "locale", decimals=0)
+    )  # fmt: skip
+    board.with_panel(
+        number(
+            "τ",
+            "The similarity from which on a record is a duplicate.",
+            f"max(dugs_threshold{{{_I}}})",
+            decimals=2,
+        )
+    )
+    board.with_panel(
+        number("No gradient", "Share of records from which the model would learn nothing at all, in this range.",
+               f'{_judged("no_gradient", "$__range")} / (sum(increase(dugs_records_total{{{_I}}}[$__range])) > 0)',
+               "percentunit", bad_above=(0.2, 0.5), decimals=2)
+    )  # fmt: skip
+    board.with_panel(
+        lines("Uniques found", "An hour. Falls as the list comes to hold what the stream has; a rise is something new.",
+              [query(f'3600 * sum(rate(dugs_records_total{{verdict="unique", {_I}}}{_RATE}))', "uniques an hour")],
+              "short", least=0)
+    )  # fmt: skip
+    board.with_panel(
+        lines("Share of uniques over time", "Of the records that have a direction to compare.",
+              [query(_unique_share("$__rate_interval"), "share")],
+              "percentunit", least=0)
+    )  # fmt: skip
+    board.with_panel(
+        lines("Growth of the list", "Uniques known, by instance; a standby follows its owner.",
+              [query(f"dugs_index_uniques{{{_I}}}", "{{instance}}")], "locale", least=0)
+    )  # fmt: skip
+    board.with_panel(
+        bars("Uniques by label", "Found in this range. Classes from number 100 on share `other`; `none` has no label.",
+             f"sum by (label) (increase(dugs_uniques_total{{{_I}}}[$__range])) > 0", along="label")
+    )  # fmt: skip
+    board.with_panel(
+        lines("Uniques by label over time", "An hour, stacked: which class is it that brings new things?",
+              [query(f"3600 * sum by (label) (rate(dugs_uniques_total{{{_I}}}{_RATE}))", "{{label}}")],
+              "short", width=12, stacked=True, least=0).height(9)
+    )  # fmt: skip
+
+
+def similarity_histogram() -> str:
+    """The records of each bar, and on which side of τ it lies: one vector with labels `similarity` and `side`.
+
+    PromQL cannot compare a bucket's edge with τ, nor take the bucket below off by itself; the edges are known here.
+    """
+    bars_of_histogram = []
+    for below, edge in zip((None, *SIMILARITY_EDGES), SIMILARITY_EDGES, strict=False):
+        count = _up_to(edge) if below is None else f"{_up_to(edge)} - {_up_to(below)}"
+        side = f'label_replace({count}, "side", "{BELOW}", "", "") and on() (max(dugs_threshold{{{_I}}}) >= {edge})'
+        other = f'label_replace({count}, "side", "{ABOVE}", "", "") unless on() (max(dugs_threshold{{{_I}}}) >= {edge})'
+        bars_of_histogram.append(f'label_replace(({side}) or ({other}), "similarity", "{edge:.2f}", "", "")')
+    return " or ".join(bars_of_histogram)
+
+
+def _up_to(edge: float) -> str:
+    return f'sum(increase(dugs_similarity_bucket{{le="{float(edge)}", {_I}}}[$__range]))'
+
+
+def _similarity(board: Dashboard) -> None:
+    board.with_row(row("How like what is known?"))
+    board.with_panel(
+        bars(
+            "Similarity to the nearest unique",
+            "Records of this range by their similarity, each bar named by its upper edge. The colour changes at τ: what lies "
+            "below it is unique. A heap just above τ means that a slightly larger τ would let many more through.",
+            similarity_histogram(), along="similarity", by="side", colours={BELOW: "orange", ABOVE: "blue"},
+        )
+    )  # fmt: skip
+    quantiles = [
+        query(
+            f"histogram_quantile({share}, sum by (le) (rate(dugs_similarity_bucket{{{_I}}}{_RATE})))",
+            f"{share:.0%}",
+        )
+        for share in _QUANTILES
+    ]
+    board.with_panel(
+        lines(
+            "Similarity and τ over time",
+            "Below the lowest line lie 5 % of the records, below the highest 95 %. Where a line falls under τ, at least that "
+            "share of the stream is new.",
+            [*quantiles, query(f"max(dugs_threshold{{{_I}}})", "τ")], "short", width=12, least=0, dashed="τ",
+        ).height(9)
+    )  # fmt: skip
+    board.with_panel(
+        heat("Similarity over time", "Where the stream lies between nothing like it (0) and the same again (1).",
+             f"sum by (le) (increase(dugs_similarity_bucket{{{_I}}}{_RATE}))", "short", width=24)
+    )  # fmt: skip
+
+
+def _gradients(board: Dashboard) -> None:
+    board.with_row(row("How much would the model learn?"))
+    board.with_panel(
+        heat("Gradient norms", "The larger, the more wrong the model is. A band near zero is what it knows by heart.",
+             f"sum by (le) (increase(dugs_gradient_norm_bucket{{{_I}}}{_RATE}))", "short", width=12)
+    )  # fmt: skip
+    quantiles = [
+        query(
+            f"histogram_quantile({share}, sum by (le) (rate(dugs_gradient_norm_bucket{{{_I}}}{_RATE})))",
+            f"{share:.0%}",
+        )
+        for share in _QUANTILES
+    ]
+    board.with_panel(
+        lines(
+            "Gradient norm",
+            "Quantiles, on a logarithmic scale.",
+            quantiles,
+            "short",
+            width=6,
+            logarithmic=True,
+        ).height(7)
+    )
+    board.with_panel(
+        lines("Share without gradient",
+              "Of all records. Near all of them: saturated or dead layers, or a model that knows this stream by heart.",
+              [query(f'sum(rate(dugs_records_total{{verdict="no_gradient", {_I}}}{_RATE}))'
+                     f" / (sum(rate(dugs_records_total{{{_I}}}{_RATE})) > 0)", "no_gradient")],
+              "percentunit", width=6, least=0).height(7)
+    )  # fmt: skip
+
+
+def _by_model(verdicts: str) -> str:
+    """Records of the last hour, whichever instance decided them, by the model that it judges by now."""
+    decided = f'sum by (instance) (increase(dugs_records_total{{verdict=~"{verdicts}", {_I}}}[1h]))'
+    named = f"on (instance) group_left (model, fingerprint) dugs_build_info{{{_I}}}"
+    return f"sum by (model, fingerprint) ({decided} * {named})"
+
+
+def _drift(board: Dashboard) -> None:
+    board.with_row(row("Does the model still see the stream as it did?"))
+    unique, judged = (_by_model(verdicts) for verdicts in ("unique", "unique|duplicate"))
+    board.with_panel(
+        lines(
+            "Share of uniques by model",
+            "Over the last hour, a line for each fingerprint. A new model begins a new list, so its share starts high and "
+            "falls; one that stays high sees differences the old one did not.",
+            [query(f"{unique} / ({judged} > 0)", "{{model}} {{fingerprint}}")],
+            "percentunit",
+            width=12,
+            least=0,
+        )
+    )
+    share = _unique_share("1h")
+    board.with_panel(
+        lines(
+            "Share of uniques against its own week",
+            "The last hour, and the mean of the week before. Far above: the stream brings something new, or the input "
+            "changed. Far below: it repeats itself.",
+            [query(share, "last hour"), query(_unique_share("1w"), "its week")],
+            "percentunit", width=12, least=0,
+        )
+    )  # fmt: skip
+    board.with_panel(
+        table_of("Models", "By which each instance judges. The instance links to its page of uniques.",
+                 f"dugs_build_info{{{_I}}}",
+                 {"instance": "instance", "model": "model", "fingerprint": "fingerprint", "k": "k", "threshold": "τ"})
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""What was decided of one record, and against which unique? `dugs explain`, from what lies on the output topics.
+
+Looks from outside and changes nothing, but that missing topics are made as at any start. The topics are read from their
+beginning, the short ones first, up to the first event of the record: a record that was decided twice (after
+`dugs index adopt-offsets`) is told by the first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dugs_stream.app import open_log, open_reader, topic_names
+from dugs_stream.config import Settings
+from dugs_stream.errors import LogError
+from dugs_stream.log import wire
+from dugs_stream.log.port import LogReader
+from dugs_stream.records import Sample
+
+__all__ = ["Absence", "Explanation", "RecordId", "explain"]
+
+Event = Mapping[str, Any]
+Progress = Callable[[int, int], None]
+
+_ID = re.compile(r"(?:(?P<topic>[^/]+)/)?(?P<partition>[0-9]+)/(?P<offset>[0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordId:
+    """A record's name in every event; of an id without a topic the input is meant."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    @classmethod
+    def parse(cls, text: str, input_topic: str) -> RecordId | None:
+        """From topic/partition/offset or partition/offset; None for anything else."""
+        match = _ID.fullmatch(text)
+        if match is None:
+            return None
+        return cls(match["topic"] or input_topic, int(match["partition"]), int(match["offset"]))
+
+    def __str__(self) -> str:
+        """As events write it."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A record's event, where it was found (topic/partition/offset), and the event of its nearest unique."""
+
+    event: Event
+    found_at: str
+    nearest: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """No event of the record: where was looked, what that means, and what to do about it."""
+
+    searched: Sequence[str]
+    why: str
+
+
+def explain(
+    settings: Settings, record: RecordId, on_progress: Progress = lambda _done, _total: None
+) -> Explanation | Absence:
+    """The decision on one record. Raises ConfigurationError where a topic is missing."""
+    names = topic_names(settings)
+    topics = [topic for topic in (names.unique, names.dead_letter, names.decisions) if topic is not None]
+    reader = open_reader(settings)
+    try:
+        search = _Search(reader, topics, on_progress)
+        for topic in topics:
+            found = search.event_of(topic, record)
+            if found is not None:
+                event, place = found
+                return Explanation(event, place, search.unique(names.unique, event.get("nearest")))
+        return Absence(topics, _why_absent(settings, reader, record))
+    finally:
+        reader.close()
+
+
+class _Search:
+    """Reads topics from their beginning, with one progress over all of them."""
+
+    def __init__(self, reader: LogReader, topics: Sequence[str], on_progress: Progress) -> None:
+        self._reader = reader
+        self._on_progress = on_progress
+        self._done = 0
+        self._total = 0
+        for topic in topics:
+            beginnings, ends = reader.bounds(topic)
+            self._total += sum(ends[partition] - beginnings[partition] for partition in ends)
+
+    def event_of(self, topic: str, record: RecordId) -> tuple[Event, str] | None:
+        """The event of a record and its place."""
+        named = f'"{record}"'.encode()
+        for sample in self._reader.read(topic, follow=False, stop=lambda: False):
+            self._done += 1
+            self._on_progress(self._done, max(self._done, self._total))
+            # Parsing costs far more than looking for the name, and almost every event is another record's.
+            if not any(named in part for part in _parts(sample)):
+                continue
+            event = _event_in(sample)
+            if event is not None and event.get("id") == str(record):
+                return event, sample.id
+        return None
+
+    def unique(self, topic: str, nearest: object) -> Event | None:
+        """The event of the unique that another event names."""
+        if not isinstance(nearest, Mapping) or nearest.get("id") is None:
+            return None
+        place = RecordId.parse(str(nearest["id"]), "")
+        found = None if place is None else self.event_of(topic, place)
+        return None if found is None else found[0]
+
+
+def _parts(sample: Sample) -> list[bytes]:
+    """The places an event may stand in."""
+    inner = [value or b"" for name, value in sample.headers if name == wire.EVENT_HEADER]
+    return inner or [sample.value or b""]
+
+
+def _event_in(sample: Sample) -> Event | None:
+    """The record's event; None for one that somebody else put there."""
+    try:
+        return wire.read_event(sample)
+    except LogError:
+        return None
+
+
+def _why_absent(settings: Settings, reader: LogReader, record: RecordId) -> str:
+    """Not there yet, not decided yet, or decided and not kept."""
+    topic = settings.input.topic
+    if record.topic != topic:
+        return f"{record.topic!r} is not the input of this deployment, which is {topic!r}."
+    beginnings, ends = reader.bounds(topic)
+    if record.partition not in ends:
+        return f"{topic!r} has the partitions 0 to {max(ends)}."
+    if record.offset >= ends[record.partition]:
+        return f"There is no such record yet: {topic}/{record.partition} ends at {ends[record.partition]}."
+    next_offset = _next_to_decide(settings, record.partition)
+    if next_offset is not None and record.offset < next_offset:
+        return _not_kept(settings)
+    return _not_decided(settings, record, beginnings[record.partition], next_offset)
+
+
+def _next_to_decide(settings: Settings, partition: int) -> int | None:
+    log = open_log(settings)
+    try:
+        log.prepare()
+        return log.committed_offsets().get(partition)
+    finally:
+        log.close()
+
+
+def _not_decided(settings: Settings, record: RecordId, beginning: int, next_offset: int | None) -> str:
+    place, group = f"{record.topic}/{record.partition}", f"group {settings.input.group!r}"
+    if record.offset < beginning:
+        return f"Gone before it was decided: {place} begins at {beginning} by now (retention)."
+    if next_offset is None:
+        return f"Not decided yet: {group} has committed nothing of {place}; is the daemon running?"
+    return f"Not decided yet: {group} stands at {next_offset} of {place}, {record.offset - next_offset} before it."
+
+
+def _not_kept(settings: Settings) -> str:
+    if settings.output.decisions_topic is None:
+        return (
+            "Decided, and neither unique nor rejected: duplicates and records without a gradient leave an event only "
+            "where output.decisions_topic names a topic for them. Set it, and the verdicts from then on are kept."
+        )
+    return (
+        f"Decided, and no event of it is left: it was before output.decisions_topic named "
+        f"{settings.output.decisions_topic!r}, or the retention of that topic took it."
+    )

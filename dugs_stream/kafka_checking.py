@@ -1,0 +1,130 @@
+"""Would a Kafka cluster let the daemon live on it? Every step by itself: TCP, TLS, SASL, cluster, permissions, topics.
+
+The order is that of a client's way in, and what cannot be tried without an earlier step is left out. It makes missing
+topics where that is allowed, as a start would, and changes nothing else: no transaction is begun, no group joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dugs_stream.errors import ConfigurationError, LogUnavailableError
+from dugs_stream.findings import Finding, attempts
+from dugs_stream.log.kafka_changelog import bounds, open_reading_consumer
+from dugs_stream.log.kafka_permissions import (
+    Permission,
+    daemon_permissions,
+    find_missing,
+    settings_permissions,
+)
+from dugs_stream.log.kafka_topics import TopicFacts, prepare_topics
+from dugs_stream.log.kafka_visit import Visit
+from dugs_stream.log.port import TopicNames
+from dugs_stream.log.settings import KafkaSettings
+
+__all__ = ["check_kafka"]
+
+_LOG = "log (kafka)"
+# A large cluster's brokers are much alike; past so many the way to each is not tried.
+_MOST_BROKERS = 30
+
+
+def check_kafka(
+    settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
+) -> Iterator[Finding]:
+    """One finding a step; the first step that fails at every server is the last."""
+    doors = [_Door(settings, server) for server in settings.bootstrap_servers]
+    is_open = any(door.is_open for door in doors)
+    for door in doors:
+        yield from door.findings(is_note=is_open)
+    if not is_open:
+        return
+    known = set(settings.bootstrap_servers)
+    brokers = {broker for door in doors for broker in door.brokers if broker not in known}
+    for broker in sorted(brokers)[:_MOST_BROKERS]:
+        yield from _Door(settings, broker).as_one_finding()
+    missing: list[Permission] = []
+    yield from attempts(
+        f"{_LOG} permissions", lambda: _try_permissions(settings, daemon_permissions(topics), missing)
+    )
+    if not missing:
+        yield from attempts(
+            f"{_LOG} topics", lambda: _try_topics(settings, topics, max_message_bytes, max_record_bytes)
+        )
+
+
+class _Door:
+    """One server's steps, tried at once."""
+
+    def __init__(self, settings: KafkaSettings, server: str) -> None:
+        self.server = server
+        self.brokers: tuple[str, ...] = ()
+        self.is_open = False
+        self._passed: list[Finding] = []
+        self._failed: list[Finding] = []
+        tried = _LOG
+        with Visit(settings, server) as visit:
+            try:
+                for name, step in visit.steps:
+                    tried = f"{_LOG} {name}"
+                    self._passed.append(Finding(tried, passed=True, found=step()))
+                self.brokers, self.is_open = visit.brokers, True
+            except LogUnavailableError as error:
+                self._failed = [Finding(tried, passed=False, found=str(error))]
+            except ConfigurationError as error:
+                self._failed = [Finding(tried, passed=False, found=str(each)) for each in error.problems]
+
+    def findings(self, *, is_note: bool) -> Iterator[Finding]:
+        """A row a step. Where another server lets this client in, a failure hinders no start and is a note."""
+        yield from self._passed
+        for finding in self._failed:
+            if is_note:
+                found = f"{finding.found.rstrip('.')}. Another server lets this client in."
+                yield Finding(finding.tried, passed=True, found=found, is_note=True)
+            else:
+                yield finding
+
+    def as_one_finding(self) -> Iterator[Finding]:
+        """One row for a broker that a client is sent to after its first: it must be reached under that name too."""
+        tried = f"{_LOG} broker {self.server}"
+        if self.is_open:
+            yield Finding(tried, passed=True, found="reached under the name that it advertises")
+        for finding in self._failed:
+            step = finding.tried.removeprefix(_LOG).strip()
+            found = f"advertised by the cluster, and not reached there ({step}): {finding.found}"
+            yield Finding(tried, passed=False, found=found)
+
+
+def _try_permissions(
+    settings: KafkaSettings, permissions: tuple[Permission, ...], missing: list[Permission]
+) -> Iterator[Finding]:
+    missing += find_missing(settings, permissions)
+    for permission in permissions:
+        if permission in missing:
+            found = f"not allowed: {permission.granting(settings)}"
+            yield Finding(f"{_LOG} {permission}", passed=False, found=found)
+        else:
+            yield Finding(f"{_LOG} {permission}", passed=True, found="allowed")
+
+
+def _try_topics(
+    settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
+) -> Iterator[Finding]:
+    facts = prepare_topics(settings, topics, max_message_bytes, max_record_bytes)
+    unseen = find_missing(settings, settings_permissions(topics))
+    if unseen:
+        found = f"not checked, since these are not allowed: {', '.join(map(str, unseen))}"
+        yield Finding(f"{_LOG} settings of topics", passed=True, found=found, is_note=True)
+    else:
+        yield Finding(f"{_LOG} settings of topics", passed=True, found="keep what is promised")
+    found = f"{facts.name}: {len(facts.partitions)} partition(s), about {_records(settings, facts)} records"
+    yield Finding(f"{_LOG} topics", passed=True, found=found)
+
+
+def _records(settings: KafkaSettings, facts: TopicFacts) -> int:
+    consumer = open_reading_consumer(settings)
+    try:
+        beginnings, ends = bounds(consumer, facts.name, facts.partitions)
+    finally:
+        consumer.close(autocommit=False)
+    return sum(ends[partition] - beginnings[partition] for partition in ends)

@@ -1,0 +1,133 @@
+"""Puts records of a topic of the embedded log onto another again, and remembers up to where, in one transaction.
+
+The memory lies among the consumer groups' offsets, a group for each kind of record: `name/kind`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Sequence
+
+from dugs_stream.errors import ConfigurationError, OutcomeUnknownError, OwnershipLostError
+from dugs_stream.log.embedded_errors import is_disk_failure, translated
+from dugs_stream.log.embedded_schema import open_file
+from dugs_stream.log.embedded_topics import Topic, append, find_topic, unknown_topic
+from dugs_stream.log.port import Marks, Message
+from dugs_stream.log.settings import EmbeddedSettings
+
+__all__ = ["EmbeddedRedelivery"]
+
+
+class EmbeddedRedelivery:
+    """See `port.LogRedelivery`. Nothing is locked between two deliveries: each one looks whether it is still alone."""
+
+    def __init__(self, settings: EmbeddedSettings, source: str, target: str, name: str) -> None:
+        self._path = settings.path
+        self._source = source
+        self._target = target
+        self._name = name
+        self._connection: sqlite3.Connection | None = None
+        self._known: Marks = {}
+        self._turn = 0
+
+    def marks(self) -> Marks:
+        """See port.LogRedelivery."""
+        connection = self._open()
+        with translated(self._path, "looking at what was retried on"):
+            self._find(connection, self._target)
+            return self._remembered(connection, self._find(connection, self._source))
+
+    def claim(self) -> Marks:
+        """See port.LogRedelivery."""
+        self._known = self.marks()
+        return self._known
+
+    def deliver(self, messages: Sequence[Message], marks: Marks) -> None:
+        """See port.LogRedelivery."""
+        connection = self._open()
+        with translated(self._path, "retrying on"):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                source = self._find(connection, self._source)
+                if self._remembered(connection, source) != self._known:
+                    raise OwnershipLostError(
+                        "Another `dugs retry` went on meanwhile; this one stops before it sends anything twice."
+                    )
+                self._write(connection, messages)
+                self._remember(connection, source, marks)
+                self._commit(connection)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        self._known = {partition: dict(kinds) for partition, kinds in marks.items()}
+
+    def close(self) -> None:
+        """See port.LogRedelivery."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with translated(self._path, "closing"):
+                connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            if not self._path.exists():
+                raise ConfigurationError(
+                    f"there is no embedded log at {str(self._path)!r}, so there is nothing to retry. Check "
+                    "log.embedded.path, which is relative to the folder the command runs in."
+                )
+            self._connection = open_file(self._path, create=False)
+        return self._connection
+
+    def _find(self, connection: sqlite3.Connection, name: str) -> Topic:
+        found = find_topic(connection, name)
+        if found is None:
+            raise unknown_topic(connection, name)
+        return found
+
+    def _remembered(self, connection: sqlite3.Connection, source: Topic) -> dict[int, dict[str, int]]:
+        marks: dict[int, dict[str, int]] = {}
+        prefix = f"{self._name}/"
+        for partition, lane in enumerate(source.lanes):
+            rows = connection.execute(
+                "SELECT consumer_group, next_offset FROM offsets WHERE lane = ? AND substr(consumer_group, 1, ?) = ?",
+                (lane, len(prefix), prefix),
+            )
+            kinds = {group[len(prefix) :]: int(offset) for group, offset in rows}
+            if kinds:
+                marks[partition] = kinds
+        return marks
+
+    def _remember(self, connection: sqlite3.Connection, source: Topic, marks: Marks) -> None:
+        rows = [
+            (f"{self._name}/{kind}", source.lanes[partition], offset)
+            for partition, kinds in marks.items()
+            for kind, offset in kinds.items()
+        ]
+        connection.executemany(
+            "INSERT INTO offsets (consumer_group, lane, next_offset) VALUES (?, ?, ?) "
+            "ON CONFLICT (consumer_group, lane) DO UPDATE SET next_offset = excluded.next_offset",
+            rows,
+        )
+
+    def _write(self, connection: sqlite3.Connection, messages: Sequence[Message]) -> None:
+        """A key goes where the writer would put it; records without one take turns."""
+        lanes: dict[int, list[Message]] = {}
+        target = self._find(connection, self._target)
+        for message in messages:
+            self._turn += message.key is None
+            number = self._turn if message.key is None else zlib.crc32(message.key)
+            lanes.setdefault(target.lanes[number % len(target.lanes)], []).append(message)
+        for lane, sent in lanes.items():
+            append(connection, lane, sent)
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if is_disk_failure(error):
+                raise OutcomeUnknownError(
+                    f"The disk failed while {str(self._path)!r} was being committed to ({error}): whether these records "
+                    "went back is not known. `dugs retry --dry-run` says what is left."
+                ) from error
+            raise

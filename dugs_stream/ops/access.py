@@ -1,0 +1,121 @@
+"""Who may ask the HTTP server, and what does every answer of it forbid the browser?
+
+`Gate` wraps the application: probes pass without a word, everybody else shows the one secret where one is
+configured, and each answer carries the headers that keep a page from being framed, sniffed or traced.
+What is compared is compared in constant time, and nothing here is ever logged.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import SecretStr
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dugs_stream.errors import ConfigurationError, Problem
+from dugs_stream.ops.settings import AuthSettings
+
+__all__ = ["OPEN_PATHS", "Gate", "authorization"]
+
+OPEN_PATHS = frozenset({"/livez", "/readyz"})
+"""Answered without a secret: whoever probes has none, and they say nothing of a record."""
+
+_REALM = "dugs-stream"
+# What an answer allows unless its route says otherwise: data may be read by whoever asked, and never runs.
+_NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_HEADERS: Mapping[str, str] = {
+    "content-security-policy": _NOTHING,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+def authorization(settings: AuthSettings) -> str | None:
+    """The Authorization header that is asked for; None where everybody may ask.
+
+    Raises ConfigurationError where a file that should hold the secret does not.
+    """
+    if settings.type == "bearer":
+        return f"Bearer {_secret(settings.token, settings.token_file, 'http.auth.token')}"
+    if settings.type == "basic":
+        password = _secret(settings.password, settings.password_file, "http.auth.password")
+        return "Basic " + base64.b64encode(f"{settings.username}:{password}".encode()).decode("ascii")
+    return None
+
+
+def _secret(given: SecretStr | None, file: Path | None, key: str) -> str:
+    """The value, or the first line of the file that holds it."""
+    if given is not None:
+        secret = given.get_secret_value()
+        if not secret.isascii() and key.endswith("token"):
+            _refuse(key, "holds characters that no header carries.", "Use letters, digits and -._~+/= only.")
+        return secret
+    if file is None:
+        _refuse(key, "is not given.", "Set it in the environment, or name a file that holds it.")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        _refuse(
+            f"{key}_file", f"{str(file)!r} cannot be read: {error.strerror}.", "Name a file that holds it."
+        )
+    except UnicodeDecodeError:  # whose text would quote a part of the secret
+        _refuse(f"{key}_file", f"{str(file)!r} is not UTF-8.", "Put the secret on its first line, as text.")
+    if not lines or not lines[0]:
+        _refuse(f"{key}_file", f"{str(file)!r} is empty.", "Put the secret on its first line.")
+    return _secret(SecretStr(lines[0]), None, key)
+
+
+def _refuse(place: str, message: str, hint: str) -> NoReturn:
+    raise ConfigurationError([Problem(place, message, hint)]) from None
+
+
+class Gate:
+    """Asks for `expected`, the whole Authorization header, and adds the headers of every answer."""
+
+    def __init__(self, app: ASGIApp, expected: str | None = None) -> None:
+        self._app = app
+        self._scheme, _, secret = (expected or "").partition(" ")
+        self._secret = secret.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 401."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        admitted = scope["path"] in OPEN_PATHS or self._admits(Headers(scope=scope).get("authorization", ""))
+        answer = self._app if admitted else self._refusal()
+        await answer(scope, receive, send_with_headers)
+
+    def _admits(self, given: str) -> bool:
+        if not self._scheme:
+            return True
+        scheme, _, secret = given.partition(" ")
+        # Compared whatever the scheme, so that time tells neither.
+        is_secret = hmac.compare_digest(secret.strip().encode(), self._secret)
+        return is_secret and scheme.lower() == self._scheme.lower()
+
+    def _refusal(self) -> JSONResponse:
+        encoding = ', charset="UTF-8"' if self._scheme == "Basic" else ""
+        challenge = f'{self._scheme} realm="{_REALM}"{encoding}'
+        return JSONResponse(
+            {"error": f"http.auth asks for {self._scheme.lower()} credentials"},
+            status_code=401,
+            headers={"www-authenticate": challenge, "cache-control": "no-store"},
+        )

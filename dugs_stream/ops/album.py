@@ -1,0 +1,306 @@
+"""What is kept for the page beside the uniques themselves? Small pictures, and what each unique absorbed, on disk.
+
+Best effort and nothing more: one SQLite file that never grows beyond its limit, forgets its oldest pictures
+first, and is thrown away where it is damaged or belongs to another list of uniques. No decision depends on it.
+One writer; readers from any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from dugs_stream.ops.thumbnails import Thumbnail
+
+__all__ = ["PLACE_OF_UNIQUE", "Absorbed", "Album", "Example", "Picture"]
+
+PLACE_OF_UNIQUE = 0
+"""The place of a unique's own picture; its examples have the places from 1 on."""
+
+_FILE = "album.db"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pictures (
+    id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, place INTEGER NOT NULL, media_type TEXT NOT NULL,
+    encoded BLOB NOT NULL, UNIQUE (sequence, place));
+CREATE TABLE IF NOT EXISTS examples (
+    id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, place INTEGER NOT NULL, record TEXT NOT NULL,
+    similarity REAL, label INTEGER, label_name TEXT, UNIQUE (sequence, place));
+CREATE TABLE IF NOT EXISTS absorbed (sequence INTEGER PRIMARY KEY, count INTEGER NOT NULL);
+"""
+# The database may fill this share of the limit; what it writes aside during a transaction fits the rest.
+_SHARE_FOR_DATABASE = 7 / 8
+_PAGE_BYTES = 4096
+# A database without room for its own tables could never keep a thing.
+_FEWEST_PAGES = 32
+# Forgetting a sixteenth at a time makes room for many, and leaves nearly all that is worth seeing.
+_SHARE_FORGOTTEN = 16
+# Another process has this file only by mistake, and nobody waits long for a picture.
+_BUSY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A thumbnail and whose it is."""
+
+    sequence: int
+    place: int
+    thumbnail: Thumbnail
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One of the duplicates that a unique absorbed."""
+
+    sequence: int
+    place: int
+    record: str
+    similarity: float | None
+    label: int | None
+    label_name: str | None
+    has_picture: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """How many duplicates a unique absorbed, as far as is known, and the first few of them."""
+
+    count: int
+    examples: tuple[Example, ...]
+
+
+class Album:
+    """The file `album.db` in a folder of its own, which is made with the first thing to keep.
+
+    list_name says whose uniques these are: what was kept under another name is not shown, and thrown away by
+    the next `keep`.
+    """
+
+    def __init__(self, folder: Path, *, limit_bytes: int, list_name: str) -> None:
+        self._folder = folder
+        self._path = folder / _FILE
+        self._limit_bytes = limit_bytes
+        self._list_name = list_name
+        self._lock = Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+
+    # Writing
+
+    def keep(
+        self, pictures: Sequence[Picture], examples: Sequence[Example], counts: Mapping[int, int]
+    ) -> None:
+        """Add all of it, or nothing. Raises OSError or sqlite3.Error where the disk refuses.
+
+        counts  how many more duplicates each unique absorbed
+        """
+        with self._lock:
+            try:
+                self._keep(pictures, examples, counts)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                self._start_over()
+                self._keep(pictures, examples, counts)
+
+    def _keep(
+        self, pictures: Sequence[Picture], examples: Sequence[Example], counts: Mapping[int, int]
+    ) -> None:
+        connection = self._opened_to_write()
+        for attempt in range(_SHARE_FORGOTTEN):
+            try:
+                _insert(connection, pictures, examples, counts)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or attempt == _SHARE_FORGOTTEN - 1:
+                    raise
+                _forget_oldest(connection)
+            else:
+                return
+
+    def _opened_to_write(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._folder.mkdir(
+                mode=0o700, exist_ok=True
+            )  # the state folder above it is there, or there is no daemon
+            # What was kept under a larger limit would stay that large.
+            if self._path.exists() and self._path.stat().st_size > self._limit_bytes:
+                self._remove_files()
+            self._connection = self._connect()
+        if _list_name(self._connection) != self._list_name:
+            self._start_over()
+        return self._connection
+
+    def _start_over(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self._remove_files()
+        self._connection = self._connect()
+        facts = (("list", self._list_name), ("since", str(int(time.time() * 1000))))
+        with _transaction(self._connection) as connection:
+            connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
+
+    def _remove_files(self) -> None:
+        for suffix in ("", "-journal"):
+            self._path.with_name(_FILE + suffix).unlink(missing_ok=True)
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise sqlite3.ProgrammingError("the album is closed")
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            pages = max(_FEWEST_PAGES, int(self._limit_bytes * _SHARE_FOR_DATABASE) // _PAGE_BYTES)
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+            # Nothing here is worth waiting for a disk; a power cut may cost the album.
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.executescript(_SCHEMA)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    # Reading; whatever cannot be read is not there
+
+    def examples_kept(self, sequences: Iterable[int]) -> dict[int, int]:
+        """How many examples each of these uniques has."""
+        found = self._rows(
+            "SELECT sequence, MAX(place) FROM examples WHERE sequence IN (SELECT value FROM json_each(?)) "
+            "GROUP BY sequence",
+            _listed(sequences),
+        )
+        return dict(found)
+
+    def absorbed(self, sequences: Sequence[int]) -> dict[int, Absorbed]:
+        """What each of these uniques absorbed; those that nothing is known of are left out."""
+        examples: dict[int, list[Example]] = {}
+        for sequence, place, record, similarity, label, name, pictured in self._rows(
+            "SELECT e.sequence, e.place, e.record, e.similarity, e.label, e.label_name, p.id IS NOT NULL "
+            "FROM examples e LEFT JOIN pictures p ON p.sequence = e.sequence AND p.place = e.place "
+            "WHERE e.sequence IN (SELECT value FROM json_each(?)) ORDER BY e.sequence, e.place",
+            _listed(sequences),
+        ):
+            example = Example(sequence, place, record, similarity, label, name, bool(pictured))
+            examples.setdefault(sequence, []).append(example)
+        counts = self._rows(
+            "SELECT sequence, count FROM absorbed WHERE sequence IN (SELECT value FROM json_each(?))",
+            _listed(sequences),
+        )
+        return {sequence: Absorbed(count, tuple(examples.get(sequence, ()))) for sequence, count in counts}
+
+    def pictured(self, sequences: Iterable[int]) -> set[int]:
+        """Which of these uniques have a picture of their own."""
+        found = self._rows(
+            "SELECT sequence FROM pictures WHERE place = 0 AND sequence IN (SELECT value FROM json_each(?))",
+            _listed(sequences),
+        )
+        return {sequence for (sequence,) in found}
+
+    def picture(self, sequence: int, place: int) -> Thumbnail | None:
+        """The picture at a place; None where there is none any more."""
+        found = self._rows(
+            "SELECT media_type, encoded FROM pictures WHERE sequence = ? AND place = ?",
+            (sequence, place),
+        )
+        return Thumbnail(*found[0]) if found else None
+
+    @property
+    def since_ms(self) -> int | None:
+        """When the first thing was kept, in milliseconds since 1970; None where nothing is."""
+        found = self._rows("SELECT value FROM facts WHERE name = 'since'", ())
+        return int(found[0][0]) if found else None
+
+    def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                connection = self._opened_to_read()
+                if connection is None or _list_name(connection) != self._list_name:
+                    return []
+                return connection.execute(query, parameters).fetchall()
+            except (OSError, sqlite3.Error):
+                return []
+
+    def _opened_to_read(self) -> sqlite3.Connection | None:
+        """Never makes the file: until the daemon keeps something, the folder may be another process's."""
+        if self._connection is None and self._path.exists():
+            self._connection = self._connect()
+        return self._connection
+
+    def close(self) -> None:
+        """Let go of the file; nothing can be kept any more."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+def _listed(sequences: Iterable[int]) -> tuple[str]:
+    """As one parameter, for json_each: SQLite takes a limited number of them."""
+    return (json.dumps(list(sequences)),)
+
+
+def _list_name(connection: sqlite3.Connection) -> str | None:
+    found = connection.execute("SELECT value FROM facts WHERE name = 'list'").fetchone()
+    return None if found is None else str(found[0])
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk ends it by itself
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    pictures: Sequence[Picture],
+    examples: Sequence[Example],
+    counts: Mapping[int, int],
+) -> None:
+    with _transaction(connection):
+        connection.executemany(
+            "INSERT OR REPLACE INTO pictures (sequence, place, media_type, encoded) VALUES (?, ?, ?, ?)",
+            [(p.sequence, p.place, p.thumbnail.media_type, p.thumbnail.encoded) for p in pictures],
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO examples (sequence, place, record, similarity, label, label_name) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            [(e.sequence, e.place, e.record, e.similarity, e.label, e.label_name) for e in examples],
+        )
+        connection.executemany(
+            "INSERT INTO absorbed VALUES (?, ?) ON CONFLICT (sequence) DO UPDATE SET count = count + excluded.count",
+            list(counts.items()),
+        )
+
+
+def _forget_oldest(connection: sqlite3.Connection) -> None:
+    """Make room: the oldest pictures and examples go, the counts stay."""
+    with _transaction(connection):
+        for table in ("pictures", "examples"):
+            rows = connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]  # noqa: S608 (a fixed name)
+            share = -(-rows // _SHARE_FORGOTTEN)
+            connection.execute(
+                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY id LIMIT ?)",  # noqa: S608 (as above)
+                (share,),
+            )
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file's content is wrong, rather than the disk full or the file locked."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return (code & 0xFF) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}

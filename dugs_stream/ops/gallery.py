@@ -1,0 +1,206 @@
+"""What did the daemon see that is worth a look? Keeps pictures and counts for the page, off the deciding thread.
+
+`saw` is told of each committed micro-batch and costs a short loop; a thread of its own shrinks pictures and
+writes the album. It may skip pictures, or whole batches, where more comes than it can do within its share of a
+processor: best effort, outside the exactly-once promise. Nothing in here reaches the daemon as an error.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from time import monotonic, thread_time
+from typing import Self
+
+import structlog
+
+from dugs_stream.ops.album import PLACE_OF_UNIQUE, Album, Example, Picture
+from dugs_stream.ops.thumbnails import Thumbnail, shrink
+from dugs_stream.records import Judgement, Verdict
+
+__all__ = ["EXAMPLES_KEPT", "Gallery"]
+
+_log = structlog.get_logger("dugs")
+
+EXAMPLES_KEPT = 6
+"""How many of a unique's duplicates are kept to be looked at: the first, one row on the page."""
+
+# Pictures may take this share of one core in the long run, and a second at once after a quiet time. Deciding a
+# record costs milliseconds and shrinking a photograph about two: 3 % of the whole is promised, half of that is here.
+_SHARE_OF_A_CORE = 0.015
+_BURST_SECONDS = 1.0
+# Examples wait until the uniques' own pictures have this much left.
+_RESERVED_SECONDS = 0.3
+# Values that wait to be shrunk are memory of the daemon's; beyond this they go without.
+_MOST_WAITING_BYTES = 32 * 2**20
+_MOST_WAITING_BATCHES = 64
+# A stop does not wait longer for what is only best effort.
+_STOP_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is needed of a judged record; `value` None where it is to have no picture."""
+
+    unique: int
+    is_duplicate: bool
+    record: str
+    similarity: float | None
+    label: int | None
+    label_name: str | None
+    value: bytes | None
+
+
+class Gallery:
+    """Between the daemon and the page: `with gallery:` runs the thread that keeps what `saw` is told.
+
+    formats  Pillow's names of the formats that are read as pictures; none where records are no pictures
+    album    where it is kept; None until there is one, and where nothing is to be kept
+    """
+
+    def __init__(self, formats: Sequence[str] = (), album: Album | None = None) -> None:
+        self.album = album
+        self.boot = secrets.token_hex(4)
+        self.revision = 0
+        self._formats = tuple(formats)
+        self._waiting: queue.Queue[list[_Seen] | None] = queue.Queue(_MOST_WAITING_BATCHES)
+        self._waiting_bytes = 0
+        self._lock = threading.Lock()
+        self._allowance = _Allowance(_SHARE_OF_A_CORE, _BURST_SECONDS)
+        self._has_complained = False
+        self._thread = threading.Thread(target=self._work, name="gallery", daemon=True)
+
+    # The deciding thread
+
+    def saw(self, judgements: Iterable[Judgement]) -> None:
+        """A micro-batch was committed. Returns at once; where too much waits already, it is passed over."""
+        if self.album is None:
+            return
+        with_pictures = bool(self._formats) and self._waiting_bytes < _MOST_WAITING_BYTES
+        seen = [each for judgement in judgements if (each := _seen(judgement, with_pictures)) is not None]
+        if not seen:
+            return
+        try:
+            self._waiting.put_nowait(seen)
+        except queue.Full:
+            self._complain("more is decided than can be looked at")
+            return
+        self._count_waiting(seen, +1)
+
+    def _count_waiting(self, seen: Sequence[_Seen], sign: int) -> None:
+        size = sum(len(each.value) for each in seen if each.value is not None)
+        with self._lock:
+            self._waiting_bytes += sign * size
+
+    # The gallery's own thread
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        ends_at = monotonic() + _STOP_SECONDS
+        try:
+            self._waiting.put(None, timeout=_STOP_SECONDS)
+            self._thread.join(max(0.0, ends_at - monotonic()))
+        except queue.Full:
+            pass  # it is busy with what nobody will miss
+        if self.album is not None:
+            self.album.close()
+
+    def _work(self) -> None:
+        while (seen := self._waiting.get()) is not None:
+            try:
+                self._keep(seen)
+            except Exception as error:  # noqa: BLE001 (a full disk, a damaged file: never the daemon's concern)
+                self._complain(str(error))
+            finally:
+                self._count_waiting(seen, -1)
+
+    def _keep(self, seen: Sequence[_Seen]) -> None:
+        album = self.album
+        if album is None:
+            return
+        counts = Counter(each.unique for each in seen if each.is_duplicate)
+        kept = album.examples_kept(counts)
+        pictures: list[Picture] = []
+        examples: list[Example] = []
+        for each in seen:
+            place = kept.get(each.unique, 0) + 1 if each.is_duplicate else PLACE_OF_UNIQUE
+            if place > EXAMPLES_KEPT:
+                continue
+            if each.is_duplicate:
+                kept[each.unique] = place
+                examples.append(_example(each, place))
+            thumbnail = self._shrink(each)
+            if thumbnail is not None:
+                pictures.append(Picture(each.unique, place, thumbnail))
+        album.keep(pictures, examples, counts)
+        self.revision += 1
+
+    def _shrink(self, seen: _Seen) -> Thumbnail | None:
+        reserved = _RESERVED_SECONDS if seen.is_duplicate else 0.0
+        if seen.value is None or not self._allowance.has(reserved):
+            return None
+        began_at = thread_time()
+        thumbnail = shrink(seen.value, self._formats)
+        self._allowance.spend(thread_time() - began_at)
+        return thumbnail
+
+    def _complain(self, error: str) -> None:
+        """Once: what is best effort shall not fill a log."""
+        if not self._has_complained:
+            self._has_complained = True
+            _log.warning(
+                "page.incomplete",
+                error=error,
+                then="pictures or counts are missing on the page, nothing else",
+            )
+
+
+class _Allowance:
+    """Processor time that grows with the clock up to a burst, and is spent."""
+
+    def __init__(self, share: float, burst_seconds: float) -> None:
+        self._share, self._most = share, burst_seconds
+        self._left, self._looked_at = burst_seconds, monotonic()
+
+    def has(self, reserved: float) -> bool:
+        """Whether more than what is reserved is left."""
+        now = monotonic()
+        self._left = min(self._most, self._left + self._share * (now - self._looked_at))
+        self._looked_at = now
+        return self._left > reserved
+
+    def spend(self, seconds: float) -> None:
+        """Take it off; what is overdrawn has to grow back first."""
+        self._left -= seconds
+
+
+def _seen(judgement: Judgement, with_pictures: bool) -> _Seen | None:
+    decision = judgement.decision
+    is_duplicate = decision.verdict is Verdict.DUPLICATE
+    unique = decision.nearest if is_duplicate else decision.sequence
+    if unique is None:
+        return None
+    value = judgement.sample.value if with_pictures else None
+    return _Seen(
+        int(unique),
+        is_duplicate,
+        judgement.sample.id,
+        decision.similarity,
+        judgement.label,
+        judgement.label_name,
+        value,
+    )
+
+
+def _example(seen: _Seen, place: int) -> Example:
+    # A record's topic and a class's name may hold half a surrogate pair, which SQLite refuses.
+    record = seen.record.encode("utf-8", "replace").decode()
+    name = None if seen.label_name is None else seen.label_name.encode("utf-8", "replace").decode()
+    return Example(seen.unique, place, record, seen.similarity, seen.label, name)

@@ -1,0 +1,57 @@
+"""What the HTTP server can be told about who may ask: the YAML block `http.auth`.
+
+Data only: a file that holds a secret is read by `ops.access`, when the server or its asker is made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import SecretStr, model_validator
+
+from dugs_stream.blocks import Block
+
+__all__ = ["AuthSettings"]
+
+_KEYS_OF = {"none": (), "bearer": ("token",), "basic": ("username", "password")}
+_EVERY_KEY = ("token", "token_file", "username", "password", "password_file")
+
+
+class AuthSettings(Block):
+    """Who may ask for anything but /livez and /readyz."""
+
+    type: Literal["none", "bearer", "basic"] = "none"
+    """none: everybody; bearer: whoever sends the token; basic: a user with a password, which browsers ask for."""
+    token: SecretStr | None = None
+    """The token of bearer; only from the environment."""
+    token_file: Path | None = None
+    """A file that holds the token, read at the start."""
+    username: str | None = None
+    """The user of basic."""
+    password: SecretStr | None = None
+    """The user's password; only from the environment."""
+    password_file: Path | None = None
+    """A file that holds the password, read at the start."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        for key in ("token", "password"):
+            if getattr(self, key) is not None and getattr(self, f"{key}_file") is not None:
+                raise ValueError(f"give {key} or {key}_file, not both")
+        needed = _KEYS_OF[self.type]
+        for key in _EVERY_KEY:
+            if getattr(self, key) is not None and key.removesuffix("_file") not in needed:
+                raise ValueError(f"{key} has no effect under type {self.type}; change one of the two")
+        for key in needed:
+            if getattr(self, key) is None and getattr(self, f"{key}_file", None) is None:
+                or_a_file = f" (or {key}_file)" if f"{key}_file" in _EVERY_KEY else ""
+                raise ValueError(f"type {self.type} needs {key}{or_a_file}")
+            given = getattr(self, key)
+            if given is not None and not (
+                given.get_secret_value() if isinstance(given, SecretStr) else given
+            ):
+                raise ValueError(f"{key} is empty")
+        if self.username is not None and ":" in self.username:
+            raise ValueError("username holds a colon, which ends the name where it is sent; leave it out")
+        return self

@@ -1,0 +1,210 @@
+"""How do dead letters get back onto the input topic? `dugs retry`, once the cause is mended.
+
+A record goes back as it was, as a new record of the input: it gets a new place and a verdict of its own, and is counted
+again (once rejected, once whatever it is now). The dead letter stays where it is. What went back is remembered with the
+record in one transaction, for each reason apart; so a second retry offers only what came later, and one that is killed
+neither loses a record nor sends it twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from dugs_stream.app import open_reader, open_redelivery
+from dugs_stream.config import Settings
+from dugs_stream.log import wire
+from dugs_stream.log.port import LogReader, Marks, Message
+from dugs_stream.records import Reason, Sample
+
+__all__ = ["DeadLetters", "Selection", "look", "retry"]
+
+# One transaction each: well within a transaction's age, and little to do again after a kill.
+_PORTION_RECORDS = 500
+_PORTION_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters are meant.
+
+    reasons      those alone; none named: every one
+    since_ms     those rejected at this time or later
+    from_offset  from this offset of the topic on, whatever went back before
+    """
+
+    reasons: frozenset[str] = frozenset()
+    limit: int | None = None
+    since_ms: int | None = None
+    from_offset: int | None = None
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The reasons that are looked at."""
+        return self.reasons or frozenset(reason.value for reason in Reason)
+
+
+@dataclass(slots=True)
+class DeadLetters:
+    """What was found on the topic, up to `ends`.
+
+    chosen      by reason, what goes back
+    cut         too large for the topic when they were rejected: only their first bytes are there
+    older       before `since`; they are not offered again but by `from_offset`
+    superseded  came back as a later dead letter, which goes in their stead
+    left        beyond the limit
+    came_back   the ids that later dead letters name as what they were before a retry
+    """
+
+    ends: Mapping[int, int]
+    chosen: Counter[str] = field(default_factory=Counter)
+    cut: int = 0
+    older: int = 0
+    superseded: int = 0
+    left: int = 0
+    came_back: frozenset[str] = frozenset()
+
+    @property
+    def total(self) -> int:
+        """How many records go back."""
+        return self.chosen.total()
+
+
+def look(
+    settings: Settings,
+    selection: Selection,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> DeadLetters:
+    """What `retry` would do now. Changes nothing."""
+    redelivery, reader = open_redelivery(settings), open_reader(settings)
+    try:
+        marks = redelivery.marks()
+        topic = _Topic(reader, settings.output.dead_letter_topic, marks, selection)
+        came_back = set()
+        for done, letter in enumerate(topic.letters(), start=1):
+            origin = wire.retried_from(letter)
+            if origin is not None and wire.reason_of(letter) is not None:
+                came_back.add(origin)
+            on_progress(done, topic.length)
+        found = DeadLetters(topic.ends, came_back=frozenset(came_back))
+        for _ in topic.walk(found):
+            pass
+        return found
+    finally:
+        reader.close()
+        redelivery.close()
+
+
+def retry(
+    settings: Settings,
+    selection: Selection,
+    seen: DeadLetters,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> DeadLetters:
+    """Put back what `look` has seen; returns what was done. Raises LogError where it stopped early.
+
+    Whoever retried since `look` keeps what they sent: it is not sent again.
+    """
+    redelivery, reader = open_redelivery(settings), open_reader(settings)
+    try:
+        claimed = redelivery.claim()
+        topic = _Topic(reader, settings.output.dead_letter_topic, claimed, selection, seen.ends)
+        found, marks = DeadLetters(seen.ends, came_back=seen.came_back), _Marks(claimed, selection)
+        portion: list[Message] = []
+        size = 0
+        for letter, message in topic.walk(found):
+            portion.append(message)
+            size += wire.message_bytes(message)
+            marks.reached(letter.partition, letter.offset + 1)
+            if len(portion) >= _PORTION_RECORDS or size >= _PORTION_BYTES:
+                redelivery.deliver(portion, marks.known)
+                on_progress(found.total, seen.total)
+                portion, size = [], 0
+        if not found.left:
+            for partition, end in seen.ends.items():
+                marks.reached(partition, end)
+        if portion or marks.have_moved:
+            redelivery.deliver(portion, marks.known)
+        on_progress(found.total, seen.total)
+        return found
+    finally:
+        reader.close()
+        redelivery.close()
+
+
+class _Marks:
+    """How far each reason came; a mark only moves on, and only that of a selected reason."""
+
+    def __init__(self, known: Marks, selection: Selection) -> None:
+        self.known: dict[int, dict[str, int]] = {partition: dict(kinds) for partition, kinds in known.items()}
+        self.have_moved = False
+        self._selected = selection.kinds
+
+    def reached(self, partition: int, offset: int) -> None:
+        """Everything selected below the offset is done."""
+        marks = self.known.setdefault(partition, {})
+        rest = marks.pop("", 0)
+        for kind in (reason.value for reason in Reason):
+            before = marks.get(kind, rest)
+            marks[kind] = max(before, offset) if kind in self._selected else before
+            self.have_moved |= marks[kind] != before
+
+
+class _Topic:
+    """The dead-letter topic from where the selection begins up to its ends."""
+
+    def __init__(
+        self,
+        reader: LogReader,
+        name: str,
+        marks: Marks,
+        selection: Selection,
+        ends: Mapping[int, int] | None = None,
+    ) -> None:
+        self._reader = reader
+        self._name = name
+        self._selection = selection
+        self._marks = {partition: dict(kinds) for partition, kinds in marks.items()}
+        beginnings, ends_now = reader.bounds(name)
+        self.ends = ends_now if ends is None else ends
+        self._start = {
+            partition: min(self._mark(partition, kind) for kind in selection.kinds) for partition in self.ends
+        }
+        firsts = {
+            partition: max(beginnings.get(partition, 0), self._start[partition]) for partition in self.ends
+        }
+        self.length = sum(max(0, end - firsts[partition]) for partition, end in self.ends.items())
+
+    def letters(self) -> Iterator[Sample]:
+        """Every record there."""
+        for letter in self._reader.read(self._name, follow=False, stop=lambda: False, start=self._start):
+            if letter.offset < self.ends.get(letter.partition, 0):
+                yield letter
+
+    def walk(self, found: DeadLetters) -> Iterator[tuple[Sample, Message]]:
+        """What goes back, in order, up to the limit; everything selected is counted in `found`."""
+        selection = self._selection
+        for letter in self.letters():
+            reason = wire.reason_of(letter)
+            if reason not in selection.kinds or letter.offset < self._mark(letter.partition, reason):
+                continue
+            message = wire.retried_message(letter)
+            if message is None:
+                found.cut += 1
+            elif (message.headers[-1][1] or b"").decode("utf-8", "replace") in found.came_back:
+                found.superseded += 1
+            elif selection.since_ms is not None and (letter.timestamp_ms or 0) < selection.since_ms:
+                found.older += 1
+            elif selection.limit is not None and found.total >= selection.limit:
+                found.left += 1
+            else:
+                found.chosen[reason] += 1
+                yield letter, message
+
+    def _mark(self, partition: int, kind: str) -> int:
+        """Where letters of this kind begin."""
+        if self._selection.from_offset is not None:
+            return self._selection.from_offset
+        kinds = self._marks.get(partition, {})
+        return kinds.get(kind, kinds.get("", 0))

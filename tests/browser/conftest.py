@@ -1,0 +1,70 @@
+"""What the tests of the page share: one browser, and one daemon whose records do their worst."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Browser
+
+from dugs_stream.app import open_writer
+from dugs_stream.daemon import Daemon
+from dugs_stream.log.port import Message
+from tests.deploy.tools import require
+from tests.support.browser import chromium, missing_chromium
+from tests.support.deployment import Deployment
+from tests.support.living import has_role, living
+from tests.support.pictures import draw, png
+from tests.support.waiting import wait_until
+
+ATTACK = '<img src=x onerror="window.attacked=1"><script>window.attacked=2</script>'
+CLASSES = (f"bar {ATTACK}", "disc", "square")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; without it the tests say what to install, and fail where CI is true. One Playwright a thread, so no longer."""
+    require("Chromium", missing_chromium())
+    with chromium() as opened:
+        yield opened
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A daemon that lives, its page, and a way to send it pictures."""
+
+    deployment: Deployment
+    daemon: Daemon
+
+    @property
+    def address(self) -> str:
+        """Where its page is."""
+        return f"http://127.0.0.1:{self.daemon.status.as_facts()['http_port']}/"
+
+    def send(self, count: int, first: int = 0) -> None:
+        """Pictures of all classes, whose keys and headers are scripts, and wait until they are decided."""
+        writer = open_writer(self.deployment.settings)
+        for place in range(first, first + count):
+            shape = ("bar", "disc", "square")[place % 3]
+            headers = (("label", CLASSES[place % 3].encode()), (ATTACK, ATTACK.encode()))
+            value = png(draw(shape, place))
+            writer.send(
+                self.deployment.settings.input.topic, Message(f"{place} {ATTACK}".encode(), value, headers)
+            )
+        writer.close()
+        wait_until(lambda: self.daemon.next_offsets.get(0, 0) >= first + count, 60.0)
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+    """A real daemon on the embedded log, which has decided nothing yet."""
+    deployment = Deployment(
+        tmp_path_factory.mktemp("page"),
+        input={"codec": {"type": "image", "mode": "L"}, "classes": list(CLASSES)},
+        model={"factory": "tests.support.image_models:small"},
+        selection={"threshold": 0.7},
+    )
+    with living(deployment.settings) as daemon:
+        wait_until(lambda: has_role(daemon, "owner"), 60.0)
+        yield Stream(deployment, daemon)

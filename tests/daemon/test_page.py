@@ -1,0 +1,187 @@
+"""What the page keeps of a daemon that decides, and that it is never in its way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from dugs_stream.app import page_folder
+from dugs_stream.batch import DecidedBatch
+from dugs_stream.config import load_settings
+from dugs_stream.daemon import Daemon
+from dugs_stream.errors import StateError
+from dugs_stream.inspection import info, reset, verify
+from dugs_stream.log.port import Message
+from dugs_stream.ops.access import authorization
+from tests.support.commands import dugs
+from tests.support.deployment import Deployment, npy_messages
+from tests.support.instances import free_port
+from tests.support.living import has_role, living
+from tests.support.pictures import CLASSES, draw, png
+from tests.support.waiting import wait_until
+
+SECONDS = 60.0
+TOKEN = "planted-0451"
+
+
+def pictures(count: int, first: int = 0) -> list[Message]:
+    """Records of all classes."""
+    return [
+        Message(
+            b"%d" % place, png(draw(CLASSES[place % 3], place)), (("label", CLASSES[place % 3].encode()),)
+        )
+        for place in range(first, first + count)
+    ]
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    """Grey pictures of three classes."""
+    return Deployment(
+        tmp_path,
+        input={"codec": {"type": "image", "mode": "L"}, "classes": list(CLASSES)},
+        model={"factory": "tests.support.image_models:small"},
+    )
+
+
+def asked(daemon: Daemon, path: str, **keywords: Any) -> httpx.Response:
+    """What its server answers."""
+    port = daemon.status.as_facts()["http_port"]
+    return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, **keywords)
+
+
+def cards(daemon: Daemon) -> list[dict[str, Any]]:
+    """Everything the page shows of its uniques."""
+    items: list[dict[str, Any]] = asked(daemon, "/api/gallery?limit=1000").json()["items"]
+    return items
+
+
+def test_pictures_and_counts_survive_a_restart(deployment: Deployment) -> None:
+    """Every unique has its picture, and every duplicate is counted, by this process or the one before."""
+    deployment.send(pictures(30))
+    deployment.drain()
+    deployment.send(pictures(30, first=30))
+    with living(deployment.settings) as daemon:
+        wait_until(lambda: daemon.next_offsets.get(0) == 60, SECONDS)
+        decisions = deployment.events()
+        duplicates = sum(event["type"] == "duplicate" for event in decisions)
+        wait_until(lambda: sum(card["absorbed"]["count"] for card in cards(daemon)) == duplicates, SECONDS)
+        shown = cards(daemon)
+
+        assert [card["event"] for card in shown] == deployment.events("unique")
+        assert all(card["picture"] for card in shown)
+        assert asked(daemon, "/api/thumbnails/0").content.startswith(b"\x89PNG")
+    deployment.check()
+
+
+def test_onlooker_that_fails_is_told_once_and_changes_nothing(deployment: Deployment) -> None:
+    """Whoever looks on has no say in what was decided."""
+    deployment.send(pictures(60))
+    seen: list[int] = []
+
+    def fail(batch: DecidedBatch) -> None:
+        seen.append(len(batch.rows))
+        raise RuntimeError("looked too hard")
+
+    with capture_logs() as lines, living(deployment.settings) as daemon:
+        daemon.on_committed = fail
+        wait_until(lambda: daemon.next_offsets.get(0) == 60, SECONDS)
+
+    assert len(seen) > 1
+    assert len([line for line in lines if line["event"] == "onlooker.failed"]) == 1
+    deployment.check()
+
+
+def test_folder_that_cannot_be_used_costs_the_pictures_and_nothing_else(deployment: Deployment) -> None:
+    """As on a full disk: decisions, snapshots and verify are what they are without a page."""
+    deployment.send(pictures(30))
+    (deployment.folder / "state").mkdir()
+    page_folder(deployment.settings).write_text("a file is in the way")
+
+    with capture_logs() as lines:
+        deployment.drain()
+
+    assert len([line for line in lines if line["event"] == "page.incomplete"]) == 1
+    deployment.check()
+
+
+def test_pictures_lie_within_the_state_folder_and_go_with_it(deployment: Deployment) -> None:
+    """They are no part of what is verified or measured, and a reset forgets them, since numbers begin anew."""
+    deployment.send(pictures(30))
+    deployment.drain()
+    folder = page_folder(deployment.settings)
+    assert folder.parent == deployment.folder / "state"
+    assert (folder / "album.db").stat().st_size > 0
+    assert info(deployment.settings)["damaged"] == []
+    assert verify(deployment.settings).is_equal
+
+    reset(deployment.settings)
+
+    assert not folder.exists()
+
+
+def test_no_pictures_are_kept_where_none_are_wanted(deployment: Deployment) -> None:
+    """http.pictures: null leaves the disk alone; the page has the uniques all the same."""
+    deployment.write(http={"pictures": None})
+    deployment.send(pictures(9))
+    deployment.drain()
+
+    assert not page_folder(deployment.settings).exists()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Deployment:
+    """A deployment whose port asks for a token, which lies in a file."""
+    (tmp_path / "token").write_text(TOKEN)
+    auth = {"type": "bearer", "token_file": str(tmp_path / "token")}
+    return Deployment(tmp_path / "guarded", http={"port": free_port(), "auth": auth})
+
+
+def test_verify_shows_its_secret_to_the_living_daemon(guarded: Deployment) -> None:
+    """And tells the lack of it from a daemon that does not answer."""
+    guarded.send(npy_messages(40))
+    with living(guarded.settings) as daemon:
+        wait_until(lambda: has_role(daemon, "owner") and daemon.next_offsets.get(0) == 40, SECONDS)
+        wait_until(lambda: daemon.status.as_facts()["uniques"] == daemon.state.total, SECONDS)
+
+        assert asked(daemon, "/api/status").status_code == 401
+        assert asked(daemon, "/livez").status_code == 200
+        assert verify(guarded.settings).live == daemon.state.total
+        guarded.write(http={"port": guarded.settings.http.port, "auth": {"type": "none"}})
+        with pytest.raises(StateError, match=r"takes other credentials than http\.auth names"):
+            verify(guarded.settings)
+
+
+def test_secret_of_the_port_is_printed_nowhere(guarded: Deployment) -> None:
+    """Neither by check nor in the log, the status, the metrics or the state folder; also where it comes by environment."""
+    checked = dugs("check", "-c", guarded.config, "--deep")
+    guarded.write(http={"port": guarded.settings.http.port, "auth": {"type": "bearer"}})
+    settings = load_settings(guarded.config, environ={"DUGS_HTTP__AUTH__TOKEN": TOKEN})
+    header = authorization(settings.http.auth)
+    assert header == f"Bearer {TOKEN}"
+    with capture_logs() as lines, living(settings) as daemon:
+        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
+        answers = [
+            asked(daemon, path, headers={"authorization": header}).text
+            for path in ("/api/status", "/metrics", "/")
+        ]
+
+    said = [checked.out, checked.err, repr(lines), repr(settings), *answers]
+    assert all(TOKEN not in text for text in said)
+    files = [path for path in guarded.folder.rglob("*") if path.is_file()]
+    assert files
+    assert all(TOKEN.encode() not in path.read_bytes() for path in files)
+
+
+def test_file_of_the_secret_that_is_not_there_is_refused_at_the_start(guarded: Deployment) -> None:
+    """Before the model is loaded, by its key: an open port would be the worse surprise."""
+    (guarded.folder.parent / "token").unlink()
+
+    ended = dugs("run", "-c", guarded.config)
+
+    assert ended.code == 2
+    assert "dugs: http.auth.token_file: " in ended.err

@@ -1,0 +1,83 @@
+"""Draw the README's pictures of the page: `python -m tests.support.page_picture WEIGHTS FOLDER`
+
+The demo's stream (4,000 digits past the AlexNet whose weights it left) through a real daemon, and its page in
+Chromium while the last of them are decided, once light and once dark.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import expect
+
+from dugs_stream.app import open_log, open_writer
+from dugs_stream.config import Settings
+from dugs_stream.lab.digits import as_messages, load_digits
+from dugs_stream.lab.training import MODEL_KWARGS
+from tests.support.browser import chromium, opened
+from tests.support.living import living
+from tests.support.waiting import wait_until
+
+__all__ = ["draw_page"]
+
+_SIZE = {"width": 1240, "height": 860}
+_SCALE = 1.5
+# Long enough for a machine that does other things as well.
+_SECONDS = 600.0
+
+
+def draw_page(weights: Path, folder: Path) -> None:
+    """Leave page.png and page-dark.png in the folder."""
+    with tempfile.TemporaryDirectory() as work:
+        settings = _settings(Path(work), weights)
+        records = _send_digits(settings)
+        with living(settings) as daemon, chromium() as browser:
+            address = f"http://127.0.0.1:{daemon.status.as_facts()['http_port']}/"
+            # While it still works on the last of them, so that the rate is one.
+            wait_until(lambda: daemon.next_offsets.get(0, 0) > 0.8 * records, _SECONDS)
+            for scheme, name in (("light", "page.png"), ("dark", "page-dark.png")):
+                with opened(
+                    browser, address, color_scheme=scheme, viewport=_SIZE, device_scale_factor=_SCALE
+                ) as page:
+                    expect(page.locator("#rate")).not_to_have_text("–")
+                    page.wait_for_function("[...document.images].every((image) => image.complete)")
+                    _save(page.screenshot(), folder / name)
+
+
+def _settings(work: Path, weights: Path) -> Settings:
+    return Settings.model_validate(
+        {
+            "log": {"embedded": {"path": work / "log.db"}},
+            "input": {"codec": {"type": "image", "mode": "L"}, "batch": {"records": 64}},
+            "model": {"kwargs": dict(MODEL_KWARGS), "weights": str(weights)},
+            "state": {"dir": work / "state"},
+            "http": {"port": 0},
+        }
+    )
+
+
+def _send_digits(settings: Settings) -> int:
+    log = open_log(settings)
+    log.prepare()
+    log.close()
+    writer = open_writer(settings)
+    messages = list(as_messages(load_digits().stream))
+    for message in messages:
+        writer.send(settings.input.topic, message)
+    writer.close()
+    return len(messages)
+
+
+def _save(screenshot: bytes, path: Path) -> None:
+    """With 256 colours, half of the bytes; chosen so that the one green dot keeps its own."""
+    picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
+    quantized = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    quantized.save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    draw_page(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,72 @@
+"""The HTTP server with a list of uniques that a test writes itself, for what a browser shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from dugs_stream.ops.gallery import Gallery
+from dugs_stream.ops.metrics import Role
+from dugs_stream.ops.server import HttpServer, build_http
+from dugs_stream.ops.status import Status
+
+__all__ = ["Shown", "event", "shown"]
+
+
+def event(sequence: int, **facts: Any) -> dict[str, Any]:
+    """A unique's event; every fact can be another."""
+    return {
+        "id": f"dugs.samples/0/{sequence}",
+        "type": "unique",
+        "time": "2026-11-24T10:15:00.123Z",
+        "source": {
+            "topic": "dugs.samples",
+            "partition": 0,
+            "offset": sequence,
+            "key": f"key-{sequence}",
+            "timestamp": 1,
+        },
+        "sequence": sequence,
+        "similarity": None if sequence == 0 else 0.25,
+        "threshold": 0.3,
+        "nearest": None if sequence == 0 else {"sequence": 0, "id": "dugs.samples/0/0"},
+        "gradient_norm": 1.73,
+        "label": sequence % 10,
+        "label_source": "given",
+        "model": {"name": "alexnet", "fingerprint": "sha256:" + "ab" * 32},
+        **facts,
+    }
+
+
+class Shown:
+    """What is served: append to `events`, tell `status`, ask at `address`."""
+
+    def __init__(self, events: Sequence[dict[str, Any]]) -> None:
+        self.events = list(events)
+        self.status = Status()
+        self.address = ""
+        self.status.has("log")
+        self.status.has("state")
+        self.status.role_changed(Role.OWNER)
+        self.status.learned(
+            codec="image", model="alexnet", threshold=0.3, lag=12, next_offsets={0: 100}, layers=["fc"]
+        )
+
+    def page_of(self, offset: int, limit: int) -> tuple[int, Sequence[Any]]:
+        """As the state gives it."""
+        return len(self.events), self.events[offset : offset + limit]
+
+
+@contextmanager
+def shown(
+    events: Sequence[dict[str, Any]], gallery: Gallery | None = None, expected: str | None = None
+) -> Iterator[Shown]:
+    """A server of these uniques on a port of its own."""
+    source = Shown(events)
+    app = build_http(CollectorRegistry(), source.status, source.page_of, gallery, expected)
+    with HttpServer(app, "127.0.0.1", 0) as server:
+        source.address = f"http://127.0.0.1:{server.port}/"
+        yield source

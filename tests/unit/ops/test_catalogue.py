@@ -1,0 +1,153 @@
+"""Finding uniques by label, name and number, against the plain way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dugs_stream.ops.catalogue import NO_LABEL, Catalogue, Query
+from tests.support.shown import event
+
+
+class Listed:
+    """A list of uniques that counts how often and how far it is read."""
+
+    def __init__(self, events: Sequence[dict[str, Any]]) -> None:
+        self.events = list(events)
+        self.read: list[tuple[int, int]] = []
+
+    def __call__(self, offset: int, limit: int) -> tuple[int, Sequence[Any]]:
+        self.read.append((offset, limit))
+        return len(self.events), self.events[offset : offset + limit]
+
+
+def plain(events: Sequence[dict[str, Any]], query: Query) -> list[dict[str, Any]]:
+    """What fits, the slow and obvious way."""
+
+    def fits(one: dict[str, Any]) -> bool:
+        label = one.get("label_name", NO_LABEL if one["label"] is None else str(one["label"]))
+        text = f"{one['id']}\n{one['source']['key'] or ''}".casefold()
+        return (
+            (query.label is None or query.label == label)
+            and (not query.text or query.text.casefold() in text)
+            and (query.below is None or one["sequence"] < query.below)
+        )
+
+    fitting = [one for one in events if fits(one)]
+    return fitting[::-1] if query.newest else fitting
+
+
+NAMES = {0: "cat", 1: "Straße", 2: "7"}
+LABELS = st.lists(st.sampled_from([0, 1, 2, 5, None]), max_size=40)
+
+
+@given(
+    LABELS,
+    st.integers(0, 45),
+    st.integers(1, 10),
+    st.sampled_from([None, "cat", "Straße", "7", "5", NO_LABEL, "dog", "-1"]),
+    st.sampled_from([None, "", "KEY-1", "/0/2", "\n", "nothing"]),
+    st.booleans(),
+    st.one_of(st.none(), st.integers(0, 45)),
+)
+def test_pages_are_those_of_the_plain_way(
+    labels: list[int | None],
+    offset: int,
+    limit: int,
+    label: str | None,
+    text: str | None,
+    newest: bool,
+    below: int | None,
+) -> None:
+    """Whatever is asked for, the page and the total are what a loop over all events finds."""
+    events = [
+        event(number, label=label, **({"label_name": NAMES[label]} if label in NAMES else {}))
+        for number, label in enumerate(labels)
+    ]
+    query = Query(offset, limit, label, text, newest, below)
+
+    found = Catalogue(Listed(events)).find(query)
+
+    expected = plain(events, query)
+    assert found.total == len(expected)
+    assert list(found.events) == expected[offset : offset + limit]
+
+
+@pytest.mark.parametrize("text", ["#0", "#41", "#059"])
+def test_sequence_number_finds_the_one(text: str) -> None:
+    """Without reading the list."""
+    source = Listed([event(number) for number in range(60)])
+
+    (found,) = Catalogue(source).find(Query(text=text)).events
+
+    assert found["sequence"] == int(text[1:])
+    assert max(limit for _, limit in source.read) == 1
+
+
+@pytest.mark.parametrize("text", ["#60", "#99999999999999999999999999", "#", "#x", "#-1", "#²"])
+def test_number_that_is_none_finds_nothing(text: str) -> None:
+    """And is no error."""
+    assert Catalogue(Listed([event(number) for number in range(60)])).find(Query(text=text)).total == 0
+
+
+def test_page_without_a_filter_reads_that_page_alone() -> None:
+    """However long the list is."""
+    source = Listed([event(number) for number in range(5_000)])
+
+    Catalogue(source).find(Query(offset=100, limit=48, newest=True))
+
+    assert sum(limit for _, limit in source.read) == 48
+
+
+def test_list_that_grows_is_read_on_and_not_again() -> None:
+    """Each event is read once for the filters, whenever it came."""
+    source = Listed([event(number) for number in range(2_500)])
+    catalogue = Catalogue(source)
+    catalogue.labels()
+    source.events += [event(number) for number in range(2_500, 2_600)]
+    source.read.clear()
+
+    assert catalogue.find(Query(label="3")).total == 260
+    assert min(offset for offset, limit in source.read if limit > 1) == 2_500
+
+
+def test_list_that_was_loaded_anew_is_read_anew() -> None:
+    """After the state went back to a snapshot, nothing of what came after it is shown."""
+    source = Listed([event(number) for number in range(50)])
+    catalogue = Catalogue(source)
+    catalogue.labels()
+    source.events = [event(number, label=77) for number in range(20)]
+
+    assert catalogue.find(Query(label="77")).total == 20
+    assert [(count.label, count.uniques) for count in catalogue.labels()] == [(77, 20)]
+
+
+def test_first_look_at_a_long_list_is_answered_in_time() -> None:
+    """With what was read until then, and how much that is; asking again completes it."""
+    catalogue = Catalogue(Listed([event(number) for number in range(3_000)]))
+
+    first = catalogue.find(Query(label="1"), within_seconds=0.0)
+
+    assert (first.total, first.read, first.uniques) == (0, 0, 3_000)
+    assert catalogue.find(Query(label="1")).total == 300
+
+
+def test_labels_are_counted_the_most_frequent_first() -> None:
+    """With their names, and those without a label among them."""
+    labels = [0, 0, 0, 5, 5, None]
+    events = [
+        event(number, label=label, **({"label_name": "cat"} if label == 0 else {}))
+        for number, label in enumerate(labels)
+    ]
+
+    counts = Catalogue(Listed(events)).labels()
+
+    assert [(each.label, each.name, each.uniques) for each in counts] == [
+        (0, "cat", 3),
+        (5, None, 2),
+        (None, None, 1),
+    ]

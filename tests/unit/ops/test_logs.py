@@ -1,0 +1,372 @@
+"""One event a line, in both formats, whatever is said by whom."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from dugs_stream.errors import StateError
+from dugs_stream.ops.log_repeats import QUIET_SECONDS, Repeats
+from dugs_stream.ops.logs import configure_logs, crashes_logged
+
+HOSTILE = "k\n2026-01-01T00:00:00Z [error    ] daemon.failed\r\x1b[2J\x9b31m\u2028\u202e\x00"
+
+
+class Sink:
+    """Keeps what is written, and when it was to be out at once."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.flushed = 0
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        self.flushed += 1
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.removesuffix("\n").split("\n") if line]
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """Where the lines go; the logging of this process is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield Sink()
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+def configure(level: str, style: Any, sink: Sink) -> None:
+    """As the daemon does, and without pytest's handlers: they cannot take what is wrong on purpose."""
+    configure_logs(level, style, sink)
+    root = logging.getLogger()
+    root.handlers[:] = [each for each in root.handlers if type(each).__module__ == configure_logs.__module__]
+
+
+def log() -> Any:
+    return structlog.get_logger("dugs")
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def circular() -> list[Any]:
+    inner: list[Any] = []
+    inner.append(inner)
+    return inner
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        HOSTILE,
+        float("nan"),
+        float("-inf"),
+        "\ud800",
+        b"\x00\xff",
+        circular(),
+        {("a", 1): {2: HOSTILE}},
+        object(),
+        None,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_json_line_parses_whatever_it_is_given(sink: Sink, value: object) -> None:
+    """One line, one object, with the event under its name."""
+    configure("info", "json", sink)
+
+    log().info("batch.committed", key=value, **{HOSTILE: 1})
+
+    (event,) = sink.events
+    assert len(sink.lines) == 1
+    assert (event["event"], event["level"], event["logger"]) == ("batch.committed", "info", "dugs")
+    assert "key" in event
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_value_that_cannot_be_written_is_named_in_its_stead(sink: Sink, style: Any) -> None:
+    """A log line does not end what it tells of."""
+    configure("info", style, sink)
+
+    log().info("batch.committed", key=Unprintable())
+
+    assert len(sink.lines) == 1
+    assert "log.unwritable" in sink.text
+
+
+def test_console_line_is_one_line_of_visible_characters(sink: Sink) -> None:
+    """A key with line breaks, terminal controls or text directions can neither fake a line nor move the cursor."""
+    configure("info", "console", sink)
+
+    log().info(HOSTILE, key=HOSTILE, nested={"a": [HOSTILE]}, **{HOSTILE: HOSTILE})
+
+    assert sink.text.endswith("\n")
+    assert sink.text[:-1].isprintable()
+    assert r"\n2026-01-01" in sink.text
+    assert r"\x1b[2J" in sink.text
+
+
+def test_console_value_of_several_words_is_quoted(sink: Sink) -> None:
+    """So that a value cannot pass for further fields."""
+    configure("info", "console", sink)
+
+    log().info("tail.read", key='a exit_code=0 "b')
+
+    assert 'key="a exit_code=0 \\"b"' in sink.text
+
+
+def boom(secret: str) -> None:
+    raise ValueError(f"went wrong\n{HOSTILE} after {len(secret)}")
+
+
+def test_json_traceback_is_a_field_without_the_variables(sink: Sink) -> None:
+    """Where it happened and why, on the one line; what the frames held stays out."""
+    configure("info", "json", sink)
+
+    try:
+        boom("hunter" + "2")
+    except ValueError:
+        log().error("batch.failed", exc_info=True)
+
+    (event,) = sink.events
+    assert "in boom" in event["exception"]
+    assert "ValueError: went wrong" in event["exception"]
+    assert "hunter2" not in sink.text
+
+
+def test_console_traceback_stands_under_its_line_with_a_margin(sink: Sink) -> None:
+    """Every line of it is told from a line of the log, whatever the error says."""
+    configure("info", "console", sink)
+
+    try:
+        boom("")
+    except ValueError:
+        log().error("batch.failed", exc_info=True)
+
+    first, *below = sink.text[:-1].split("\n")
+    assert "batch.failed" in first
+    assert len(below) > 3
+    assert all(line.startswith("    | ") and line.isprintable() for line in below)
+
+
+@pytest.mark.parametrize("name", ["kafka.conn", "uvicorn.error", "some.library"])
+def test_library_speaks_in_the_same_format_under_one_name(sink: Sink, name: str) -> None:
+    """Its sentence is a field, its logger another."""
+    configure("info", "json", sink)
+
+    logging.getLogger(name).warning("lost %s\nof %d", "node", 3)
+
+    (event,) = sink.events
+    assert (event["event"], event["logger"], event["message"]) == ("library.message", name, "lost node\nof 3")
+
+
+def test_librarys_wrong_arguments_are_a_line_too(sink: Sink) -> None:
+    """No traceback of the logging machinery between the lines."""
+    configure("info", "json", sink)
+
+    logging.getLogger("some.library").warning("%d records", "many")
+
+    (event,) = sink.events
+    assert (event["event"], event["of"]) == ("log.unwritable", "%d records")
+
+
+def test_python_warning_is_a_line(sink: Sink) -> None:
+    """PyTorch's advice does not stand between lines of JSON."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        configure("info", "json", sink)
+        warnings.warn("the operator is slow", UserWarning, stacklevel=1)
+        logging.captureWarnings(False)
+
+    (event,) = sink.events
+    assert event["event"] == "python.warning"
+    assert "UserWarning: the operator is slow" in event["message"]
+
+
+@pytest.mark.parametrize(("level", "said"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_level_is_the_least_severe_that_is_written(sink: Sink, level: str, said: int) -> None:
+    """The rest is not even rendered."""
+    configure(level, "json", sink)
+
+    for name in ("debug", "info", "warning", "error"):
+        getattr(log(), name)(f"a.{name}")
+
+    assert len(sink.events) == said
+
+
+def test_kafkas_debug_is_not_heard_since_it_holds_the_password(sink: Sink) -> None:
+    """At no level of ours."""
+    configure("debug", "json", sink)
+
+    logging.getLogger("kafka.admin").debug("Starting with %s", {"sasl_plain_password": "hunter2"})
+
+    assert sink.text == ""
+
+
+def test_sink_that_is_gone_is_no_reason_to_stop(sink: Sink) -> None:
+    """A closed stderr: the daemon decides on."""
+
+    class Gone(Sink):
+        def write(self, text: str) -> None:
+            raise BrokenPipeError
+
+    configure("info", "json", Gone())
+
+    log().info("batch.committed")
+
+
+# -- repeats -----------------------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def said(level: int, **fields: object) -> logging.LogRecord:
+    return logging.makeLogRecord({"name": "dugs", "levelno": level, "msg": fields})
+
+
+def test_same_warning_is_said_once_a_minute_with_a_count() -> None:
+    """What was held back is counted, and the count stands on the next line that is said."""
+    clock = Clock()
+    repeats = Repeats(clock)
+
+    heard = [
+        repeats.filter(said(logging.WARNING, event="ownership.void", kind="x", at=n)) for n in range(100)
+    ]
+    clock.now = QUIET_SECONDS + 1
+    next_one = said(logging.WARNING, event="ownership.void", kind="x")
+
+    assert heard == [True] + [False] * 99
+    assert repeats.filter(next_one)
+    assert next_one.held_back == 99  # type: ignore[attr-defined]
+    assert list(repeats.unsaid()) == []
+
+
+def test_other_kind_of_the_same_event_is_news() -> None:
+    """Two damaged files, two reasons, two remarks are each said."""
+    repeats = Repeats(Clock())
+    records = [
+        {"event": "state.damaged", "file": "a"},
+        {"event": "state.damaged", "file": "b"},
+        {"event": "records.rejected", "reason": "empty"},
+        {"event": "records.rejected", "reason": "wrong_shape"},
+        {"event": "recovery.remark", "remark": "one"},
+        {"event": "recovery.remark", "remark": "two"},
+    ]
+
+    assert all(repeats.filter(said(logging.WARNING, **fields)) for fields in records)
+    assert not any(repeats.filter(said(logging.WARNING, **fields)) for fields in records)
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG, logging.CRITICAL])
+def test_news_and_last_words_are_never_held_back(level: int) -> None:
+    """A micro-batch's summary has its own pace; what ends the process is said whatever was said before."""
+    repeats = Repeats(Clock())
+
+    assert all(repeats.filter(said(level, event="daemon.failed")) for _ in range(5))
+
+
+def test_librarys_sentence_counts_whatever_is_filled_in() -> None:
+    """Attempt 1, 2, 3 … of the same complaint are one complaint."""
+    repeats = Repeats(Clock())
+    records = [
+        logging.makeLogRecord({"name": "kafka", "levelno": logging.ERROR, "msg": "attempt %s", "args": (n,)})
+        for n in range(3)
+    ]
+
+    assert [repeats.filter(record) for record in records] == [True, False, False]
+
+
+def test_memory_of_what_was_said_is_bounded() -> None:
+    """A library that says something new each time cannot fill it."""
+    repeats = Repeats(Clock())
+    for number in range(5000):
+        repeats.filter(said(logging.WARNING, event=f"event.{number}"))
+
+    assert len(repeats._said) <= 1000
+
+
+def test_what_was_held_back_to_the_end_is_told_at_the_end(sink: Sink) -> None:
+    """No line disappears without a number."""
+    configure("info", "json", sink)
+    for _ in range(8):
+        log().warning("snapshot.failed")
+
+    for handler in logging.getLogger().handlers:
+        handler.close()
+
+    assert [event["event"] for event in sink.events] == ["snapshot.failed", "log.repeated"]
+    assert (sink.events[1]["of"], sink.events[1]["held_back"]) == ("snapshot.failed", 7)
+
+
+# -- last words --------------------------------------------------------------------------------------------
+
+
+def test_error_that_ends_the_daemon_is_an_event_in_json(sink: Sink) -> None:
+    """With the exit code, never held back, and out before the process is."""
+    configure("error", "json", sink)
+    for _ in range(2):
+        with pytest.raises(StateError), crashes_logged("json"):
+            raise StateError("the folder is in use")
+
+    assert [event["event"] for event in sink.events] == ["daemon.failed"] * 2
+    assert (sink.events[0]["error"], sink.events[0]["exit_code"]) == ("the folder is in use", 1)
+    assert sink.flushed == 2
+
+
+def test_crash_is_an_event_with_its_traceback_in_json(sink: Sink) -> None:
+    """A bug of ours is one line as well."""
+    configure("info", "json", sink)
+    with pytest.raises(ZeroDivisionError), crashes_logged("json"):
+        _ = 1 / 0
+
+    (event,) = sink.events
+    assert (event["event"], event["level"]) == ("daemon.crashed", "critical")
+    assert "ZeroDivisionError" in event["exception"]
+
+
+def test_console_leaves_last_words_to_the_command(sink: Sink) -> None:
+    """It says the same in one line for people; twice would be noise."""
+    configure("info", "console", sink)
+    with pytest.raises(StateError), crashes_logged("console"):
+        raise StateError("the folder is in use")
+
+    assert sink.text == ""
+
+
+def test_thread_that_dies_is_an_event(sink: Sink) -> None:
+    """The HTTP server's thread, say: its traceback is a field and not a page of stderr."""
+    configure("info", "json", sink)
+    with crashes_logged("json"):
+        thread = threading.Thread(target=lambda: 1 / 0, name="http")
+        thread.start()
+        thread.join()
+
+    (event,) = sink.events
+    assert (event["event"], event["kind"]) == ("thread.crashed", "http")
+    assert "ZeroDivisionError" in event["exception"]

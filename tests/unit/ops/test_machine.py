@@ -1,0 +1,72 @@
+"""What the process takes of its machine, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from dugs_stream.ops.machine import Disk, MachineMetrics, show_machine
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """A registry of this test alone."""
+    return CollectorRegistry()
+
+
+def test_folder_that_is_not_there_yet_is_measured_where_it_will_be(
+    registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    """A fresh deployment has no state folder before its first run, and its disk can be full already."""
+    registry.register(MachineMetrics({Disk.STATE: tmp_path / "not" / "yet"}))
+
+    size = registry.get_sample_value("dugs_disk_size_bytes", {"disk": "state"})
+    free = registry.get_sample_value("dugs_disk_free_bytes", {"disk": "state"})
+
+    assert size is not None
+    assert free is not None
+    assert 0 <= free <= size
+
+
+def test_disk_that_cannot_be_asked_is_left_out_and_the_page_still_comes(
+    registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    """A folder that cannot be looked at must not take every other metric with it, nor look like a full disk."""
+    unreadable = tmp_path / ("x" * 300)
+    registry.register(MachineMetrics({Disk.STATE: unreadable, Disk.LOG: tmp_path}))
+
+    assert registry.get_sample_value("dugs_disk_free_bytes", {"disk": "state"}) is None
+    assert registry.get_sample_value("dugs_disk_free_bytes", {"disk": "log"}) is not None
+
+
+def test_without_a_gpu_there_is_no_memory_of_one(registry: CollectorRegistry) -> None:
+    """A zero would look like a GPU that nobody uses."""
+    show_machine(registry, {})
+
+    assert "dugs_gpu_memory_bytes" not in generate_latest(registry).decode()
+
+
+def test_gpu_memory_is_asked_at_each_scrape(registry: CollectorRegistry) -> None:
+    """By kind, and as it is now."""
+    held = {"allocated": 1, "total": 10}
+    registry.register(MachineMetrics({}, lambda: held))
+    held["allocated"] = 7
+
+    assert registry.get_sample_value("dugs_gpu_memory_bytes", {"kind": "allocated"}) == 7
+    assert registry.get_sample_value("dugs_gpu_memory_bytes", {"kind": "total"}) == 10
+
+
+def test_process_goes_by_the_names_that_every_exporter_uses(registry: CollectorRegistry) -> None:
+    """Dashboards that people have already know them."""
+    show_machine(registry, {})
+    page = generate_latest(registry).decode()
+
+    for name in (
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+        "process_start_time_seconds",
+        "python_info",
+    ):
+        assert f"\n{name}" in page, name
