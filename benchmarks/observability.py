@@ -14,6 +14,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from dugs_stream.config import Settings
 from dugs_stream.lab.digits import load_digits
 from dugs_stream.log.port import Message
 from dugs_stream.ops.logs import configure_logs
-from dugs_stream.steps import Step
+from dugs_stream.steps import RecoveryStep, Step
 from dugs_stream.tasks import events
 
 __all__ = ["measure"]
@@ -134,7 +135,7 @@ def _live(
     """One daemon over all records, from nothing."""
     settings = _settings(stream, is_watched=is_watched)
     _send(settings, stream.messages)
-    cpu: dict[Step, list[float]] = {step: [] for step in Step}
+    cpu: defaultdict[Step | RecoveryStep, list[float]] = defaultdict(list)
     with daemon_beside(settings, on_step=lambda step: cpu[step].append(time.process_time())) as daemon:
         port = daemon.status.as_facts()["http_port"]
         with visited(port, every_seconds, paths) if is_watched else nullcontext() as visitor:
