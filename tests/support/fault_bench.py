@@ -39,7 +39,7 @@ from tests.support.fault_oracle import Expected, Names, check_deployment, check_
 from tests.support.fork_server import ForkServer, Life, LivingDaemon
 from tests.support.models import WIDTH
 from tests.support.proxy import Proxy
-from tests.support.seen import Record, Seen, look_at_embedded, look_at_kafka
+from tests.support.seen import Record, Seen, is_read_to_its_end, look_at_embedded, look_at_kafka
 from tests.support.waiting import wait_until
 
 __all__ = ["Bench", "Grounds", "mixed_records"]
@@ -48,6 +48,9 @@ __all__ = ["Bench", "Grounds", "mixed_records"]
 DRAINED_SECONDS = 150.0
 # The test broker takes one this short, and a killed owner holds the group up for no longer.
 SESSION_MS = 1_500
+
+# A look reads topics and costs as much as a daemon's whole commit; what is waited for takes seconds.
+_LOOK_EVERY_SECONDS = 0.25
 
 POISON_SHARE = 0.12
 
@@ -238,7 +241,12 @@ class Bench:
         self, daemon: LivingDaemon, *, ends_with: Sequence[int] = (0, 70), then_drain: bool = True
     ) -> None:
         """Let a daemon decide what there is and stop it; one that left by itself (70) has a successor."""
-        wait_until(lambda: not daemon.is_alive or self._is_all_decided(), DRAINED_SECONDS, daemon.life.log)
+        wait_until(
+            lambda: not daemon.is_alive or self._is_all_decided(),
+            DRAINED_SECONDS,
+            daemon.life.log,
+            _LOOK_EVERY_SECONDS,
+        )
         daemon.signal(signal.SIGTERM)
         status = daemon.wait(DRAINED_SECONDS)
         assert status in ends_with, f"ended with {status}:\n{daemon.output[-3000:]}"
@@ -246,6 +254,8 @@ class Bench:
             self.drain()
 
     def _is_all_decided(self) -> bool:
+        if self.engine == "kafka":
+            return is_read_to_its_end(self.broker.address, self.group, self.names.input)
         seen = self.look()
         return dict(seen.committed) == dict(seen.ends)
 
@@ -291,7 +301,12 @@ class Bench:
 
     def wait_until_decided(self, count: int, seconds: float = DRAINED_SECONDS) -> None:
         """Until so many decisions are committed."""
-        wait_until(lambda: len(self.look().records[self.names.decisions]) >= count, seconds)
+        wait_until(
+            lambda: len(self.look().records[self.names.decisions]) >= count,
+            seconds,
+            f"{count} decisions",
+            _LOOK_EVERY_SECONDS,
+        )
 
     # -- what came out ---------------------------------------------------------------------------------
 

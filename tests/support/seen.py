@@ -16,7 +16,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-__all__ = ["Record", "Seen", "look_at_embedded", "look_at_kafka"]
+__all__ = ["Record", "Seen", "is_read_to_its_end", "look_at_embedded", "look_at_kafka"]
 
 # No topic of a test takes longer to read; a reader that hangs is a failure with a name.
 READ_SECONDS = 60.0
@@ -90,9 +90,8 @@ def _headers(packed: bytes) -> tuple[tuple[str, bytes | None], ...]:
     )
 
 
-def look_at_kafka(address: str, group: str, topics: Sequence[str], input_topic: str) -> Seen:
-    """Read every topic to its last stable offset; the input's committed offsets of the group."""
-    consumer = Consumer(
+def _reader(address: str, group: str) -> Consumer:
+    return Consumer(
         {
             "bootstrap.servers": address,
             "group.id": group,  # named, but never joined: partitions are assigned by hand
@@ -104,6 +103,22 @@ def look_at_kafka(address: str, group: str, topics: Sequence[str], input_topic: 
             "fetch.wait.max.ms": 10,
         }
     )
+
+
+def is_read_to_its_end(address: str, group: str, topic: str) -> bool:
+    """Whether the group has committed every partition of a topic up to its end, by a look that reads no record."""
+    with closing(_reader(address, group)) as consumer:
+        found = consumer.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions
+        places = [TopicPartition(topic, partition) for partition in found]
+        return all(
+            place.offset == consumer.get_watermark_offsets(place, timeout=READ_SECONDS)[1]
+            for place in consumer.committed(places, timeout=READ_SECONDS)
+        )
+
+
+def look_at_kafka(address: str, group: str, topics: Sequence[str], input_topic: str) -> Seen:
+    """Read every topic to its last stable offset; the input's committed offsets of the group."""
+    consumer = _reader(address, group)
     with closing(consumer):
         found = consumer.list_topics(timeout=READ_SECONDS).topics
         places = [

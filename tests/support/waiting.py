@@ -14,7 +14,12 @@ Value = TypeVar("Value")
 _LOOK_EVERY_SECONDS = 0.01
 
 
-def wait_until(condition: Callable[[], Value], deadline_seconds: float, expected: str = "") -> Value:
+def wait_until(
+    condition: Callable[[], Value],
+    deadline_seconds: float,
+    expected: str = "",
+    look_every_seconds: float = _LOOK_EVERY_SECONDS,
+) -> Value:
     """Ask `condition` until its answer is true and return that answer.
 
     Raises TimeoutError after `deadline_seconds`, naming `expected` (or the condition) and the last answer.
@@ -27,4 +32,4 @@ def wait_until(condition: Callable[[], Value], deadline_seconds: float, expected
         if time.monotonic() >= ends_at:
             named = expected or getattr(condition, "__name__", repr(condition))
             raise TimeoutError(f"waited {deadline_seconds} s for {named}; the last answer was {answer!r}")
-        time.sleep(_LOOK_EVERY_SECONDS)
+        time.sleep(look_every_seconds)
