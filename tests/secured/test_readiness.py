@@ -101,7 +101,7 @@ def test_refused_daemon_says_why_once_and_becomes_ready_when_the_cause_is_gone(
     with living(allowed.user.settings) as daemon:
         wait_until(lacks_log(daemon, cause), NOTICED_SECONDS, "/readyz to say why")
         status, reason = readiness(daemon)
-        tried_until = time.monotonic() + 2
+        tried_until = time.monotonic() + 1
         wait_until(lambda: time.monotonic() > tried_until, 5, "some more tries")
         mend()
         wait_until(lambda: has_role(daemon, "owner"), MENDED_SECONDS, "the daemon to be ready")
@@ -154,9 +154,7 @@ def test_owner_whose_broker_dies_says_so_within_its_bound_and_recovers(allowed: 
         wait_until(lambda: has_role(daemon, "owner"), MENDED_SECONDS, "the daemon to own the input")
         allowed.broker.kill()
         try:
-            died_at = time.monotonic()
             wait_until(lacks_log(daemon, "unreachable"), NOTICED_SECONDS, "/readyz to notice")
-            print(f"noticed after {time.monotonic() - died_at:.1f} s")
             assert readiness(daemon)[0] == 503
         finally:
             allowed.broker.start()
