@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from dugs_stream import screen
-from dugs_stream.findings import Finding
 from dugs_stream.core import jl
+from dugs_stream.findings import Finding
 
 
 class Terminal(io.StringIO):
