@@ -69,6 +69,18 @@ def test_event_in_a_header_is_found(tmp_path: Path) -> None:
     assert found["nearest"]["id"] == event["nearest"]["id"]
 
 
+def test_key_that_is_another_records_id_does_not_stand_in_for_it(tmp_path: Path) -> None:
+    """An event that merely names the id is passed over."""
+    deployment = Deployment(tmp_path, selection={"threshold": 1.0})
+    first, *rest = npy_messages(5)
+    deployment.send([Message(b"dugs.samples/0/3", first.value, first.headers), *rest])
+    deployment.drain()
+
+    (found,) = dugs("explain", "0/3", "-c", deployment.config, "--json").lines
+
+    assert found["event"]["id"] == "dugs.samples/0/3"
+
+
 def test_key_of_a_record_cannot_write_on_the_terminal(tmp_path: Path) -> None:
     """Neither a colour, nor a line, nor a title."""
     deployment = Deployment(tmp_path)

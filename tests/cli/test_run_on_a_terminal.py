@@ -41,7 +41,7 @@ def test_second_sigterm_leaves_a_usable_terminal(tmp_path: Path) -> None:
     )
     deployment.send(npy_messages(200))
     with on_a_terminal("run", "-c", deployment.config) as (process, terminal):
-        wait_until(lambda: "decode 100%" in terminal.text or "gradient" in terminal.text, _START_SECONDS)
+        wait_until(lambda: "owner, ready" in terminal.text and "· gradient" in terminal.text, _START_SECONDS)
         wait_until(lambda: process.send_signal(signal.SIGTERM) or process.poll() is not None, 10)
 
         assert process.returncode == 1

@@ -143,7 +143,7 @@ def test_held_terminal_holds_nobody_but_the_drawing_thread(metrics: Metrics) -> 
     """Ctrl-S, or a slow line: a terminal that takes nothing does not make whoever writes a log line wait."""
     ours, theirs = pty.openpty()
     freed = threading.Event()
-    reader = threading.Thread(target=lambda: freed.wait(60) and _read_all(ours), daemon=True)
+    reader = threading.Thread(target=lambda: (freed.wait(15), _read_all(ours)), daemon=True)
     reader.start()
     with os.fdopen(theirs, "w") as stream:
         summary = LiveSummary(stream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +131,20 @@ def test_same_complaint_is_passed_on_once_a_minute(
         "connection failed (attempt 0)",
         "something else",
     ]
+
+
+def test_complaint_that_is_heard_again_says_how_often_it_was_not(
+    kafka_logger: logging.Logger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a minute, with the number of those in between; the log's formatter shows it."""
+    calm_kafka_loggers()
+    now = time.monotonic()
+    for later in (0, 1, 2, 61):
+        monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
+        logging.getLogger("kafka.net.manager").warning("connection failed")
+    monkeypatch.undo()
+
+    assert [getattr(record, "held_back", 0) for record in caplog.records] == [0, 2]
 
 
 def test_password_comes_from_its_file_and_is_in_no_representation(tmp_path: Path) -> None:

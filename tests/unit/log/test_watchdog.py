@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -24,6 +25,18 @@ def test_block_that_does_not_return_ends_the_process_with_70() -> None:
     assert ended.returncode == 70
     assert "the commit did not return within 0.05 s" in ended.stderr
     assert "start again" in ended.stderr
+
+
+def test_last_word_of_the_watchdog_is_a_line_of_the_log() -> None:
+    """Where logging is set up it is an event in its format, out before the process is."""
+    configure = "from dugs_stream.ops.logs import configure_logs\nconfigure_logs('error', 'json')\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", configure + HANGS], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    (line,) = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout) == (70, "")
+    assert (json.loads(line)["event"], json.loads(line)["exit_code"]) == ("commit.unanswered", 70)
 
 
 def test_block_that_returns_in_time_is_left_alone() -> None:
