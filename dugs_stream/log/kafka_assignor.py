@@ -26,12 +26,16 @@ _GENERATION_BYTES = 4
 
 
 class SingleOwnerAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # kafka-python is untyped
-    """Gives all partitions of the subscribed topics to one member. One instance a consumer."""
+    """Gives all partitions of the subscribed topics to one member. One instance a consumer.
+
+    gave_nothing  whether its last assignment, as the group's leader, was of a topic without known partitions
+    """
 
     name = "dugs-single-owner"
 
     def __init__(self) -> None:
         self._owned_in_generation = _NEVER
+        self.gave_nothing = False
 
     def metadata(self, topics: Iterable[str]) -> Any:
         """What this member tells when it joins: its topics, and the generation in which it last owned them."""
@@ -45,6 +49,9 @@ class SingleOwnerAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # k
             (topic, sorted(cluster.partitions_for_topic(topic) or ()))
             for topic in sorted(owner.metadata.topics)
         ]
+        # The client may not know the topic's partitions yet; and where it learns of them while its group is still at
+        # it, it forgets to ask for another round.
+        self.gave_nothing = not any(partitions for _, partitions in everything)
         return {
             member.member_id: ConsumerProtocolAssignment(
                 _VERSION, everything if member.member_id == owner.member_id else [], b""

@@ -47,7 +47,7 @@ HEARTBEATS_A_SESSION = 3
 # has promised to take over within two seconds of that.
 SLOWEST_HEARTBEAT_MS = 1_000
 # A join that succeeds ends both signs of it at once, so a second of the one without the other is no coincidence.
-_LOST_JOIN_SECONDS = 1.0
+_LOST_SECONDS = 1.0
 # `acquire` asks `stop` between polls of this length; the port promises at least twice a second.
 _LOOK_EVERY_MS = 200
 # Leaving the group is one request; the broker would notice the silence anyway after the session.
@@ -97,13 +97,14 @@ class GroupMembership:
         self._topic = topic
         self._group = group
         self._consumer: Any = None
+        self._assignor = SingleOwnerAssignor()
         self._flags = _Flags()
         self._void_assignment = 0
         self._owned: Membership | None = None
         self._expected: dict[int, int] = {}
         self._pending: deque[Sample] = deque()
         self._largest_bytes = 0
-        self._lost_join_at = math.inf
+        self._lost_at = math.inf
 
     # -- owning ------------------------------------------------------------------------------------------
 
@@ -123,7 +124,7 @@ class GroupMembership:
                 with translating(f"taking part in group {self._group!r}"):
                     self._join()
                     owned = self._look()
-                    self._require_a_join_under_way()
+                    self._leave_if_lost()
                 # A client whose brokers are gone polls on in silence; whoever waits should know.
                 if time.monotonic() - asked_at > REQUEST_SECONDS:
                     reach_a_broker(self._settings)
@@ -168,12 +169,13 @@ class GroupMembership:
         if self._consumer is not None:
             return
         session_ms = self._settings.session_timeout_ms
+        self._assignor = SingleOwnerAssignor()
         self._consumer = open_consumer(
             self._settings,
             group_id=self._group,
             # Dynamic membership: a static member never leaves on close, and a takeover would wait a session.
             group_instance_id=None,
-            partition_assignment_strategy=[SingleOwnerAssignor()],
+            partition_assignment_strategy=[self._assignor],
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=min(session_ms // HEARTBEATS_A_SESSION, SLOWEST_HEARTBEAT_MS),
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
@@ -195,20 +197,24 @@ class GroupMembership:
             return None
         return Membership(metadata, number, assigned)
 
-    def _require_a_join_under_way(self) -> None:
-        """Leave and join as a new member where the client has lost its own join.
+    def _leave_if_lost(self) -> None:
+        """Leave and join as a new member where the client waits for what will never come.
 
-        The trap (kafka-python 3.0.12): after a broker's restart it was seen to stand between two generations with no
-        request under way and none due. It sends no heartbeat then, the broker forgets it, and it waits for ever.
+        The traps (kafka-python 3.0.12): it was seen to stand between two generations with no request under way and
+        none due, unheard of by the broker; and to settle, as the leader, for an assignment of no partition, made
+        before it knew the topic's and never made again.
         """
         coordinator = self._consumer._coordinator  # noqa: SLF001 (what it waits for is shown nowhere else)
-        if not coordinator.rebalance_in_progress() or coordinator.rejoin_needed:
-            self._lost_join_at = math.inf
-        elif self._lost_join_at == math.inf:
-            self._lost_join_at = time.monotonic()
-        elif time.monotonic() - self._lost_join_at > _LOST_JOIN_SECONDS:
+        is_lost = not coordinator.rejoin_needed and (
+            coordinator.rebalance_in_progress() or self._assignor.gave_nothing
+        )
+        if not is_lost:
+            self._lost_at = math.inf
+        elif self._lost_at == math.inf:
+            self._lost_at = time.monotonic()
+        elif time.monotonic() - self._lost_at > _LOST_SECONDS:
             _log.warning("group.join_lost", group=self._group, then="joining as a new member")
-            self._lost_join_at = math.inf
+            self._lost_at = math.inf
             self.rejoin()
 
     def _assigned(self) -> frozenset[int]:

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from kafka.cluster import ClusterMetadata
 from kafka.structs import MemberState
 
 from dugs_stream.errors import LogError, OutcomeUnknownError, OwnershipLostError, TransactionAbortedError
 from dugs_stream.log import kafka_membership
 from dugs_stream.log.kafka import KafkaLog
+from dugs_stream.log.kafka_assignor import SingleOwnerAssignor
 from dugs_stream.log.kafka_transaction import close_producer, open_fencing_producer
 from dugs_stream.log.port import BatchLimits, Message, Outgoing, Ownership
 from tests.port.kafka_engine import MAX_MESSAGE_BYTES, KafkaEngine
@@ -277,3 +279,22 @@ def test_member_whose_client_lost_its_join_joins_anew(kafka: KafkaEngine) -> Non
 
     assert log.acquire(stop_after(20)) is not None
     assert log._group._consumer._coordinator is not coordinator_of_stuck[0]
+
+
+def test_leader_that_gave_nothing_away_joins_anew(
+    kafka: KafkaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An assignment made before the topic's partitions were known is not the last word."""
+    log = kafka.make_log()
+    log.prepare()
+    assign = SingleOwnerAssignor.assign
+    made: list[int] = []
+
+    def know_nothing_at_first(assignor: SingleOwnerAssignor, cluster: Any, members: Any) -> Any:
+        made.append(len(made))
+        return assign(assignor, cluster if len(made) > 1 else ClusterMetadata(), members)
+
+    monkeypatch.setattr(SingleOwnerAssignor, "assign", know_nothing_at_first)
+
+    assert log.acquire(stop_after(20)) is not None
+    assert len(made) > 1
