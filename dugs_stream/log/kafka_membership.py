@@ -379,6 +379,11 @@ class _RejoinOnError:
         if error is None or not isinstance(error, Exception):
             return
         self._membership.rejoin()
+        if isinstance(error, NoOffsetForPartitionError):
+            raise OwnershipLostError(
+                f"While {self._doing}: the group has just given out partitions that were not there before; they get a "
+                "position by recovery."
+            ) from error
         if isinstance(error, OffsetOutOfRangeError):
             raise OwnershipLostError(
                 f"While {self._doing}: {error}. The records at that offset are gone from the input, by its "

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
 from kafka.cluster import ClusterMetadata
+from kafka.errors import NoOffsetForPartitionError
 from kafka.structs import MemberState
 
 from dugs_stream.errors import LogError, OutcomeUnknownError, OwnershipLostError, TransactionAbortedError
@@ -298,3 +300,22 @@ def test_leader_that_gave_nothing_away_joins_anew(
 
     assert log.acquire(stop_after(20)) is not None
     assert len(made) > 1
+
+
+def test_partition_that_is_new_to_an_owner_is_no_error_of_its_poll(
+    kafka: KafkaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client takes it up in the middle of a poll and knows no position for it: recovery does."""
+    log = kafka.make_log()
+    log.prepare()
+    resume(log)
+
+    def has_no_position(*_arguments: object, **_keywords: object) -> None:
+        raise NoOffsetForPartitionError(TopicPartition(kafka.topics.input, 1))
+
+    monkeypatch.setattr(log._group._consumer, "poll", has_no_position)
+
+    with pytest.raises(OwnershipLostError, match="not there before"):
+        log.poll(LIMITS)
+
+    assert resume(log).committed == {}
