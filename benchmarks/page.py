@@ -36,7 +36,7 @@ from dugs_stream.ops.status import Status
 from dugs_stream.ops.thumbnails import shrink
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
 from dugs_stream.state.live import LiveState
-from tests.support.browser import chromium, missing_chromium, opened
+from tests.support.browser import chromium, missing_chromium, opened, wait_for
 from tests.support.pictures import draw, png
 from tests.support.shown import event
 
@@ -164,9 +164,9 @@ def _first_looks(address: str, uniques: int, looks: int) -> tuple[list[float], l
     with chromium() as browser:
         for _ in range(looks):
             with opened(browser, address, viewport={"width": 1280, "height": 900}) as page:
-                page.wait_for_function("document.querySelectorAll('article.card').length === 48")
+                wait_for(page, "document.querySelectorAll('article.card').length === 48")
                 cards.append(float(page.evaluate("performance.now()")))
-                page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+                wait_for(page, "performance.getEntriesByName('first-contentful-paint').length > 0")
                 paints.append(
                     float(
                         page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")

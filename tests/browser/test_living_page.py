@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import ATTACK, Stream
-from tests.support.browser import opened
+from tests.support.browser import opened, wait_for
 
 CARD = "article.card"
 
@@ -30,8 +30,8 @@ def test_page_fills_while_the_daemon_decides(browser: Browser, stream: Stream) -
         uniques = len(stream.deployment.events("unique"))
         expect(page.locator("#count")).to_have_text(str(uniques))
         expect(page.locator(CARD)).to_have_count(min(uniques, 48))
-        page.wait_for_function("document.querySelectorAll('img.picture').length > 0")
-        page.wait_for_function("[...document.querySelectorAll('img.picture')].every((i) => i.complete)")
+        wait_for(page, "document.querySelectorAll('img.picture').length > 0")
+        wait_for(page, "[...document.querySelectorAll('img.picture')].every((i) => i.complete)")
         expect(page.locator(".strip img").first).to_be_visible()
 
         assert pictures_loaded(page) == min(uniques, 48)
@@ -65,7 +65,7 @@ def test_script_in_a_record_stays_text(browser: Browser, stream: Stream, view: s
     with opened(browser, f"{stream.address}?order=oldest&view={view}") as page:
         attacked = page.locator("[data-sequence]", has_text=ATTACK).first
         expect(attacked).to_be_visible()
-        page.wait_for_function(f"document.querySelector('#label').textContent.includes({ATTACK!r})")
+        wait_for(page, f"document.querySelector('#label').textContent.includes({ATTACK!r})")
         attacked.locator("bdi").last.click()
         expect(page.locator("#detail pre")).to_contain_text("<img src=x onerror=")
 

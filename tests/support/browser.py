@@ -14,7 +14,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-__all__ = ["PHONE", "chromium", "missing_chromium", "opened"]
+from tests.support.waiting import wait_until
+
+__all__ = ["PHONE", "chromium", "missing_chromium", "opened", "wait_for"]
 
 PHONE = {"width": 390, "height": 844}
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -62,3 +64,11 @@ def opened(browser: Browser, address: str, *, faults: int = 0, **context: Any) -
         page.goto(address)
         yield page
         assert len(said) <= faults, said
+
+
+def wait_for(page: Page, condition: str, seconds: float = 30.0) -> None:
+    """Until a JavaScript expression is true on the page.
+
+    Playwright's own wait evaluates it again from inside the page, which the page's policy rightly forbids.
+    """
+    wait_until(lambda: page.evaluate(condition), seconds, condition)

@@ -18,7 +18,7 @@ from dugs_stream.app import open_log, open_writer
 from dugs_stream.config import Settings
 from dugs_stream.lab.digits import as_messages, load_digits
 from dugs_stream.lab.training import MODEL_KWARGS
-from tests.support.browser import chromium, opened
+from tests.support.browser import chromium, opened, wait_for
 from tests.support.living import living
 from tests.support.waiting import wait_until
 
@@ -44,7 +44,7 @@ def draw_page(weights: Path, folder: Path) -> None:
                     browser, address, color_scheme=scheme, viewport=_SIZE, device_scale_factor=_SCALE
                 ) as page:
                     expect(page.locator("#rate")).not_to_have_text("–")
-                    page.wait_for_function("[...document.images].every((image) => image.complete)")
+                    wait_for(page, "[...document.images].every((image) => image.complete)")
                     _save(page.screenshot(), folder / name)
 
 
