@@ -48,12 +48,8 @@ from dugs_stream.log.kafka import KafkaLog, KafkaReader, KafkaWriter
 from dugs_stream.log.kafka_client import open_producer
 from dugs_stream.log.kafka_group import committed_offsets
 from dugs_stream.log.kafka_membership import GroupMembership
-from dugs_stream.log.kafka_transaction import (
-    close_producer,
-    delivery_settings,
-    headers_to_send,
-    value_to_send,
-)
+from dugs_stream.log.kafka_sending import send
+from dugs_stream.log.kafka_transaction import close_producer, delivery_settings
 from dugs_stream.log.port import BatchLimits, Message, Outgoing, Polled, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from dugs_stream.ops.logs import configure_logs
@@ -268,14 +264,8 @@ class _Plain:
                 self._commit(polled.next_offsets)
 
     def _send(self, outgoing: Outgoing) -> Any:
-        message = outgoing.message
-        return self.producer.send(
-            outgoing.topic,
-            key=message.key,
-            value=value_to_send(message),
-            headers=headers_to_send(message),
-            partition=0 if outgoing.topic == self.topics.changelog else None,
-        )
+        partition = 0 if outgoing.topic == self.topics.changelog else None
+        return send(self.producer, outgoing.topic, outgoing.message, partition)
 
     def _commit(self, next_offsets: Mapping[int, int]) -> None:
         offsets = {

@@ -8,9 +8,7 @@ do (`offsets.retention.minutes`, a week by default). A transactional id of its o
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +27,7 @@ from dugs_stream.errors import (
 from dugs_stream.log.kafka_client import REQUEST_SECONDS, open_consumer, open_producer
 from dugs_stream.log.kafka_deadlines import call_within
 from dugs_stream.log.kafka_errors import translating
+from dugs_stream.log.kafka_sending import readable_id, send
 from dugs_stream.log.kafka_topics import describe_topics
 from dugs_stream.log.kafka_transaction import (
     ABORT_SECONDS,
@@ -38,8 +37,6 @@ from dugs_stream.log.kafka_transaction import (
     STAGE_SECONDS,
     TRANSACTION_SECONDS,
     close_producer,
-    headers_to_send,
-    value_to_send,
 )
 
 if TYPE_CHECKING:
@@ -89,11 +86,9 @@ class KafkaRedelivery:
 
     def claim(self) -> Marks:
         """See port.LogRedelivery. Behind the fence, so that no open transaction hides a mark."""
-        digest = hashlib.sha256(f"{self._name}\0{self._source}".encode()).hexdigest()[:16]
-        readable = re.sub(r"[^A-Za-z0-9._-]", "_", self._name)[:64]
         self._producer = open_producer(
             self._settings,
-            transactional_id=f"dugs-{readable}-{digest}",
+            transactional_id=readable_id(self._name, self._source),
             transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
             delivery_timeout_ms=int(DELIVERY_SECONDS * 1000),
             max_block_ms=int(DELIVERY_SECONDS * 1000),
@@ -142,16 +137,7 @@ class KafkaRedelivery:
     def _publish(self, messages: Sequence[Message]) -> None:
         ends_at = time.monotonic() + FLUSH_SECONDS
         with translating(f"putting {len(messages)} records onto {self._target}"):
-            futures = [
-                self._producer.send(
-                    self._target,
-                    key=message.key,
-                    value=value_to_send(message),
-                    headers=headers_to_send(message),
-                    timestamp_ms=message.timestamp_ms,
-                )
-                for message in messages
-            ]
+            futures = [send(self._producer, self._target, message) for message in messages]
             self._producer.flush(timeout=FLUSH_SECONDS)
             for future in futures:
                 future.get(timeout=max(0.0, ends_at - time.monotonic()))

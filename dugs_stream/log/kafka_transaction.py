@@ -8,8 +8,6 @@ nobody knows (a commit was asked for).
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +28,7 @@ from dugs_stream.log.kafka_client import open_producer
 from dugs_stream.log.kafka_deadlines import call_within
 from dugs_stream.log.kafka_errors import translated, translating
 from dugs_stream.log.kafka_markers import MarkerWatch, end_alike, enrol, places_of
+from dugs_stream.log.kafka_sending import readable_id, send
 from dugs_stream.log.port import Committed, Flushed, Staged
 from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition
@@ -38,17 +37,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from dugs_stream.log.kafka_membership import GroupMembership, Membership
-    from dugs_stream.log.port import Message, Outgoing, TopicNames
+    from dugs_stream.log.port import Outgoing, TopicNames
     from dugs_stream.log.settings import KafkaSettings
 
 __all__ = [
     "KafkaTransaction",
     "close_producer",
     "delivery_settings",
-    "headers_to_send",
     "open_fencing_producer",
     "transactional_id",
-    "value_to_send",
 ]
 
 _log = structlog.get_logger("dugs")
@@ -74,9 +71,7 @@ _LARGEST_BATCH_BYTES = 256 * 1024
 
 def transactional_id(topics: TopicNames) -> str:
     """Readable, and different for any two deployments: another group or another changelog is another id."""
-    digest = hashlib.sha256(f"{topics.group}\0{topics.changelog}".encode()).hexdigest()[:16]
-    readable = re.sub(r"[^A-Za-z0-9._-]", "_", topics.group)[:64]
-    return f"dugs-{readable}-{digest}"
+    return readable_id(topics.group, topics.changelog)
 
 
 def delivery_settings(max_message_bytes: int) -> dict[str, int]:
@@ -118,16 +113,6 @@ def close_producer(producer: Any) -> None:
         # close() gives up when its flush does, and leaves the sender's thread running.
         _log.debug("producer.forced", error=str(error))
         producer._sender.force_close()  # noqa: SLF001 (there is no public way to end that thread)
-
-
-def headers_to_send(message: Message) -> list[tuple[str, bytes]]:
-    """A fresh list a send: None, which may be received but not sent, becomes empty bytes."""
-    return [(name, b"" if value is None else value) for name, value in message.headers]
-
-
-def value_to_send(message: Message) -> bytes | None:
-    """The value; of a message without key and value, empty bytes, since the client refuses to send nothing."""
-    return b"" if message.key is None and message.value is None else message.value
 
 
 class KafkaTransaction:
@@ -252,15 +237,8 @@ class KafkaTransaction:
             _log.debug("transaction.abort_failed", error=str(error))
 
     def _send(self, outgoing: Outgoing) -> Any:
-        message = outgoing.message
-        return self._producer.send(
-            outgoing.topic,
-            key=message.key,
-            value=value_to_send(message),
-            headers=headers_to_send(message),
-            timestamp_ms=message.timestamp_ms,
-            partition=0 if outgoing.topic == self._topics.changelog else None,
-        )
+        partition = 0 if outgoing.topic == self._topics.changelog else None
+        return send(self._producer, outgoing.topic, outgoing.message, partition)
 
     def _assert_owner(self) -> None:
         try:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from dugs_stream.errors import ConfigurationError, LogError, Problem
 from dugs_stream.log.kafka_client import open_producer
 from dugs_stream.log.kafka_errors import translating
+from dugs_stream.log.kafka_sending import send
 from dugs_stream.log.kafka_topics import describe_topics
-from dugs_stream.log.kafka_transaction import close_producer, headers_to_send, value_to_send
+from dugs_stream.log.kafka_transaction import close_producer
 
 if TYPE_CHECKING:
     from dugs_stream.log.port import Message
@@ -41,18 +42,9 @@ class KafkaWriter:
     def send(self, topic: str, message: Message) -> None:
         """See port.LogWriter. Raises ConfigurationError for a topic that is not there."""
         self._find(topic)
-        value = value_to_send(message)
         with translating(f"sending to {topic}"):
-            self._futures.append(
-                self._open().send(
-                    topic,
-                    key=message.key,
-                    value=value,
-                    headers=headers_to_send(message),
-                    timestamp_ms=message.timestamp_ms,
-                )
-            )
-        self._queued_bytes += len(value or b"")
+            self._futures.append(send(self._open(), topic, message))
+        self._queued_bytes += len(message.value or b"")
         if self._queued_bytes >= _MOST_QUEUED_BYTES or len(self._futures) >= _MOST_QUEUED_MESSAGES:
             self.flush()
 

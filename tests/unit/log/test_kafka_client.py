@@ -18,7 +18,8 @@ from dugs_stream.log import kafka_client, kafka_network, kafka_visit
 from dugs_stream.log.kafka import KafkaLog
 from dugs_stream.log.kafka_deadlines import call_within
 from dugs_stream.log.kafka_loggers import calm_kafka_loggers
-from dugs_stream.log.kafka_transaction import headers_to_send, transactional_id, value_to_send
+from dugs_stream.log.kafka_sending import headers_to_send, value_to_send
+from dugs_stream.log.kafka_transaction import transactional_id
 from dugs_stream.log.port import Message, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from tests.support.waiting import wait_until
