@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.ops.settings import AuthSettings
+from dugs_stream.secret_text import first_line
 
 __all__ = ["OPEN_PATHS", "Gate", "authorization"]
 
@@ -61,17 +62,7 @@ def _secret(given: SecretStr | None, file: Path | None, key: str) -> str:
         return secret
     if file is None:
         _refuse(key, "is not given.", "Set it in the environment, or name a file that holds it.")
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        _refuse(
-            f"{key}_file", f"{str(file)!r} cannot be read: {error.strerror}.", "Name a file that holds it."
-        )
-    except UnicodeDecodeError:  # whose text would quote a part of the secret
-        _refuse(f"{key}_file", f"{str(file)!r} is not UTF-8.", "Put the secret on its first line, as text.")
-    if not lines or not lines[0]:
-        _refuse(f"{key}_file", f"{str(file)!r} is empty.", "Put the secret on its first line.")
-    return _secret(SecretStr(lines[0]), None, key)
+    return _secret(SecretStr(first_line(file, f"{key}_file")), None, key)
 
 
 def _refuse(place: str, message: str, hint: str) -> NoReturn:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "dugs_stream"
-FACTS = {"records", "errors", "chain", "canonical", "blocks", "importing"}
+FACTS = {"records", "errors", "chain", "canonical", "blocks", "importing", "secret_text"}
 ROOMS = ("log", "state", "inputs", "models", "ops")
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 # What a number never needs: files, clocks, logs, settings, the network.
