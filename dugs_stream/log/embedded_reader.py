@@ -8,10 +8,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 
-from dugs_stream.errors import ConfigurationError
 from dugs_stream.log.embedded_errors import translated
 from dugs_stream.log.embedded_gathering import file_version, wait_for_change
-from dugs_stream.log.embedded_schema import open_file
+from dugs_stream.log.embedded_schema import open_existing
 from dugs_stream.log.embedded_topics import Stored, Topic, bounds, find_topic, stored_from, unknown_topic
 from dugs_stream.log.port import Stop
 from dugs_stream.log.settings import EmbeddedSettings
@@ -66,12 +65,7 @@ class EmbeddedReader:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            if not self._path.exists():
-                raise ConfigurationError(
-                    f"there is no embedded log at {str(self._path)!r}; `dugs run` and `dugs send` make it. Check "
-                    "log.embedded.path, which is relative to the folder the command runs in."
-                )
-            self._connection = open_file(self._path, create=False)
+            self._connection = open_existing(self._path, "; `dugs run` and `dugs send` make it")
         return self._connection
 
     def _records(

@@ -9,9 +9,9 @@ import sqlite3
 import zlib
 from collections.abc import Sequence
 
-from dugs_stream.errors import ConfigurationError, OutcomeUnknownError, OwnershipLostError
+from dugs_stream.errors import OutcomeUnknownError, OwnershipLostError
 from dugs_stream.log.embedded_errors import is_disk_failure, translated
-from dugs_stream.log.embedded_schema import open_file
+from dugs_stream.log.embedded_schema import open_existing
 from dugs_stream.log.embedded_topics import Topic, append, find_topic, unknown_topic
 from dugs_stream.log.port import Marks, Message
 from dugs_stream.log.settings import EmbeddedSettings
@@ -71,12 +71,7 @@ class EmbeddedRedelivery:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            if not self._path.exists():
-                raise ConfigurationError(
-                    f"there is no embedded log at {str(self._path)!r}, so there is nothing to retry. Check "
-                    "log.embedded.path, which is relative to the folder the command runs in."
-                )
-            self._connection = open_file(self._path, create=False)
+            self._connection = open_existing(self._path, ", so there is nothing to retry")
         return self._connection
 
     def _find(self, connection: sqlite3.Connection, name: str) -> Topic:

@@ -17,10 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from dugs_stream.errors import LogError
+from dugs_stream.errors import ConfigurationError, LogError
 from dugs_stream.log.embedded_errors import is_busy, translated
 
-__all__ = ["BUSY_SECONDS", "OFFSET_BITS", "SCHEMA_VERSION", "begin_write", "open_file"]
+__all__ = ["BUSY_SECONDS", "OFFSET_BITS", "SCHEMA_VERSION", "begin_write", "open_existing", "open_file"]
 
 APPLICATION_ID = 0x44554753  # "DUGS", at byte 68 of the file, where file(1) finds it
 SCHEMA_VERSION = 1
@@ -142,6 +142,16 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.005)
         else:
             return
+
+
+def open_existing(path: Path, remark: str) -> sqlite3.Connection:
+    """Open a log that must be there already; `remark` goes on the sentence that says it is not."""
+    if not path.exists():
+        raise ConfigurationError(
+            f"there is no embedded log at {str(path)!r}{remark}. Check log.embedded.path, which is relative to the "
+            "folder the command runs in."
+        )
+    return open_file(path, create=False)
 
 
 def begin_write(
