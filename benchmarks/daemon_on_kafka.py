@@ -26,7 +26,7 @@ from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
 from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
 from benchmarks.report import Measurement, Report, Target
-from dugs_stream.app import build_engine, daemon_beside, open_log, open_writer
+from dugs_stream.app import build_engine, daemon_beside
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.log.port import Message
@@ -34,7 +34,7 @@ from dugs_stream.ops.logs import configure_logs
 from dugs_stream.ops.metrics import Stage
 from dugs_stream.records import Verdict
 from dugs_stream.steps import RecoveryStep, Step
-from dugs_stream.tasks import events
+from dugs_stream.tasks import events, put_on_input
 from tests.support.broker import running_broker
 
 __all__ = ["measure", "measure_at"]
@@ -143,7 +143,7 @@ def _uniques_of_a_plain_loop(engine: Deduplicator, stream: Stream, batch: int) -
 
 def _live(settings: Settings, messages: Sequence[Message]) -> _Round:
     """Put the records onto fresh topics, then let a daemon decide them all."""
-    _send(settings, messages)
+    put_on_input(settings, messages)
     began: defaultdict[Step | RecoveryStep, list[float]] = defaultdict(list)
     with daemon_beside(settings, on_step=lambda step: began[step].append(time.perf_counter())) as daemon:
         daemon.run(drain=True)
@@ -158,16 +158,6 @@ def _live(settings: Settings, messages: Sequence[Message]) -> _Round:
 def _seconds_in(registry: Any, stage: Stage) -> float:
     total: float = registry.get_sample_value("dugs_stage_duration_seconds_sum", {"stage": stage.value})
     return total
-
-
-def _send(settings: Settings, messages: Sequence[Message]) -> None:
-    log = open_log(settings)
-    log.prepare()
-    log.close()
-    writer = open_writer(settings)
-    for message in messages:
-        writer.send(settings.input.topic, message)
-    writer.close()
 
 
 def _batches(total: int, batch: int) -> Iterator[slice]:

@@ -32,13 +32,13 @@ from benchmarks.command import as_command
 from benchmarks.report import Measurement, Report, Target
 from benchmarks.visitor import visited
 from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
-from dugs_stream.app import daemon_beside, open_log, open_writer
+from dugs_stream.app import daemon_beside
 from dugs_stream.config import Settings
 from dugs_stream.lab.digits import load_digits
 from dugs_stream.log.port import Message
 from dugs_stream.ops.logs import configure_logs
 from dugs_stream.steps import RecoveryStep, Step
-from dugs_stream.tasks import events
+from dugs_stream.tasks import events, put_on_input
 
 __all__ = ["measure"]
 
@@ -134,7 +134,8 @@ def _live(
 ) -> _Life:
     """One daemon over all records, from nothing."""
     settings = _settings(stream, is_watched=is_watched)
-    _send(settings, stream.messages)
+    settings.log.embedded.path.parent.mkdir(parents=True)
+    put_on_input(settings, stream.messages)
     cpu: defaultdict[Step | RecoveryStep, list[float]] = defaultdict(list)
     with daemon_beside(settings, on_step=lambda step: cpu[step].append(time.process_time())) as daemon:
         port = daemon.status.as_facts()["http_port"]
@@ -161,17 +162,6 @@ def _settings(stream: _Stream, *, is_watched: bool) -> Settings:
             "http": http,
         }
     )
-
-
-def _send(settings: Settings, messages: Sequence[Message]) -> None:
-    settings.log.embedded.path.parent.mkdir(parents=True)
-    log = open_log(settings)
-    log.prepare()
-    log.close()
-    writer = open_writer(settings)
-    for message in messages:
-        writer.send(settings.input.topic, message)
-    writer.close()
 
 
 # -- what they are given -----------------------------------------------------------------------------------

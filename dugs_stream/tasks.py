@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ from dugs_stream.records import Sample
 from dugs_stream.steps import RecoveryStep, Step
 from dugs_stream.stopping import Stopping, signals_as_flags
 
-__all__ = ["StreamAnnouncer", "events", "run_demo", "scan", "send"]
+__all__ = ["StreamAnnouncer", "events", "put_on_input", "run_demo", "scan", "send"]
 
 
 def send(
@@ -143,18 +143,22 @@ def _demo_settings(out: Path, request: demo.StreamRequest) -> Settings:
     )
 
 
-def _run_demo_stream(
-    out: Path, request: demo.StreamRequest, on_progress: Callable[[int, int], None]
-) -> demo.StreamResult:
-    settings = _demo_settings(out, request)
+def put_on_input(settings: Settings, messages: Iterable[Message]) -> None:
+    """Make the topics where they are missing, and store these records on the input."""
     log = open_log(settings)
     log.prepare()
     log.close()
     writer = open_writer(settings)
-    for message in request.messages:
+    for message in messages:
         writer.send(settings.input.topic, message)
     writer.close()
 
+
+def _run_demo_stream(
+    out: Path, request: demo.StreamRequest, on_progress: Callable[[int, int], None]
+) -> demo.StreamResult:
+    settings = _demo_settings(out, request)
+    put_on_input(settings, request.messages)
     entered: list[float] = []
 
     def on_step(step: Step | RecoveryStep) -> None:

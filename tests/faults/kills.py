@@ -29,9 +29,7 @@ def at_each_step(bench: Bench) -> None:
     for number in range(max(bench.rounds, len(steps))):
         step, nth = steps[number % len(steps)], bench.random.randint(1, 3)
         bench.feed(8 * nth)
-        daemon = bench.start(die_at=(step, nth), **_pace(bench))
-        status = daemon.wait(DRAINED_SECONDS)
-        assert status == -signal.SIGKILL, f"{step} {nth}: ended with {status}\n{daemon.output[-3000:]}"
+        _live_until(bench, step, nth, **_pace(bench))
         bench.count(step)
         _look_now_and_then(bench, number)
     bench.drain()
@@ -49,9 +47,7 @@ def inside_recovery(bench: Bench) -> None:
         _leave_something_to_replay(bench)
         if step == RecoveryStep.REFILL:
             newest_of(bench, "vectors-*.f32").unlink()
-        daemon = bench.start(die_at=(step, 1))
-        status = daemon.wait(DRAINED_SECONDS)
-        assert status == -signal.SIGKILL, f"{step}: ended with {status}\n{daemon.output[-3000:]}"
+        _live_until(bench, step, 1)
         bench.count(step)
         _look_now_and_then(bench, number)
     bench.drain()
@@ -61,8 +57,7 @@ def inside_recovery(bench: Bench) -> None:
 def _leave_something_to_replay(bench: Bench) -> None:
     """One committed batch that no snapshot holds: the life ends before the next begins."""
     bench.feed(8)
-    status = bench.start(die_at=("poll", 3)).wait(DRAINED_SECONDS)
-    assert status == -signal.SIGKILL, status
+    _live_until(bench, "poll", 3)
 
 
 @fault(1, "kill -9 of a real start", is_long=True)
@@ -95,6 +90,13 @@ def at_random(bench: Bench) -> None:
         _look_now_and_then(bench, number)
     bench.drain()
     bench.check()
+
+
+def _live_until(bench: Bench, step: str, nth: int, **life: Any) -> None:
+    """A life that is killed at a step, and does not end before."""
+    daemon = bench.start(die_at=(step, nth), **life)
+    status = daemon.wait(DRAINED_SECONDS)
+    assert status == -signal.SIGKILL, f"{step} {nth}: ended with {status}\n{daemon.output[-3000:]}"
 
 
 def _pace(bench: Bench) -> dict[str, Any]:

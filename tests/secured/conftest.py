@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import pytest
 import yaml
 
 from dugs_stream.app import open_log
-from dugs_stream.log.port import TopicNames
 from dugs_stream.log.settings import KafkaSettings
+from tests.port.topics import fresh_topics
 from tests.support.broker import BrokerError
 from tests.support.deployment import Deployment
 from tests.support.secured_broker import PASSWORD, SecuredBroker, secured_broker
@@ -36,16 +35,8 @@ class SecuredDeployment:
     """One deployment seen twice: as its user `dugs` sees it, and as the administrator does."""
 
     def __init__(self, folder: Path, broker: SecuredBroker) -> None:
-        unique = uuid.uuid4().hex[:8]
         self.broker = broker
-        self.topics = TopicNames(
-            input=f"samples-{unique}",
-            group=f"group-{unique}",
-            unique=f"unique-{unique}",
-            changelog=f"changelog-{unique}",
-            dead_letter=f"dead-letter-{unique}",
-            decisions=f"decisions-{unique}",
-        )
+        self.topics = fresh_topics()
         self.password_file = folder / "password"
         self.password_file.parent.mkdir(parents=True, exist_ok=True)
         self.password_file.write_text(PASSWORD + "\n")
