@@ -26,7 +26,6 @@ from dugs_stream.core.hashing import MAP_VERSION
 from dugs_stream.core.losses import LossFunction
 from dugs_stream.daemon import Daemon
 from dugs_stream.errors import ChangelogError, ConfigurationError, Problem
-from dugs_stream.importing import import_string
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.image import FORMATS
@@ -55,6 +54,7 @@ from dugs_stream.ops.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.records import ModelIdentity
+from dugs_stream.references import import_string
 from dugs_stream.refusing import stay_to_be_seen
 from dugs_stream.resume import Deployment
 from dugs_stream.state.live import LiveState

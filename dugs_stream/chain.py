@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 
-from dugs_stream.canonical import canonical_json
+from dugs_stream.canonical_json import canonical_json
 from dugs_stream.records import ChangelogRow
 
 __all__ = ["NO_ROWS", "chain"]

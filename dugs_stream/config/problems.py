@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from dugs_stream.blocks import ExpectedError
 from dugs_stream.config.fields import KeyPath, blocks_at, dotted, every_key, is_secret
 from dugs_stream.config.sources import Gathered
 from dugs_stream.errors import Problem
 from dugs_stream.inputs.settings import CODEC_NAMES
 from dugs_stream.log.settings import KEYS_OWNED_BY_EXACTLY_ONCE
+from dugs_stream.setting_types import ExpectedError
 
 __all__ = ["problem_of", "tree_path"]
 

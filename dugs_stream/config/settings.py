@@ -14,7 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from dugs_stream.blocks import (
+from dugs_stream.inputs.settings import CodecSettings, ImageCodecSettings, parse_label_place
+from dugs_stream.log.settings import EmbeddedSettings, KafkaSettings
+from dugs_stream.models.settings import ModelSettings
+from dugs_stream.ops.settings import AuthSettings
+from dugs_stream.setting_types import (
     Block,
     ByteSize,
     ExpectedError,
@@ -23,10 +27,6 @@ from dugs_stream.blocks import (
     Whole,
     check_import_string,
 )
-from dugs_stream.inputs.settings import CodecSettings, ImageCodecSettings, parse_label_place
-from dugs_stream.log.settings import EmbeddedSettings, KafkaSettings
-from dugs_stream.models.settings import ModelSettings
-from dugs_stream.ops.settings import AuthSettings
 
 __all__ = [
     "BatchSettings",

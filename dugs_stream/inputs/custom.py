@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from dugs_stream.core.memory import is_out_of_memory
-from dugs_stream.importing import import_string
 from dugs_stream.inputs.codec import Shape, undecodable
 from dugs_stream.inputs.settings import CustomCodecSettings
 from dugs_stream.records import Rejection
+from dugs_stream.references import import_string
 
 __all__ = ["CustomCodec"]
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler, Tag, model_validator
 from pydantic_core import CoreSchema
 
-from dugs_stream.blocks import Block, ExpectedError, ImportString, Number, Whole, check_import_string
+from dugs_stream.setting_types import Block, ExpectedError, ImportString, Number, Whole, check_import_string
 
 __all__ = [
     "CODEC_NAMES",

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from dugs_stream.canonical import canonical_json
+from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import ChangelogError
 from dugs_stream.log.port import Message
 from dugs_stream.records import ChangelogRow, Sequence, Trailer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from dugs_stream.blocks import Block
+from dugs_stream.setting_types import Block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

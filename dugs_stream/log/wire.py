@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
-from dugs_stream.canonical import canonical_json
+from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import LogError
 from dugs_stream.log.changelog_wire import EVENT_HEADER, decode_changelog, row_message, trailer_message
 from dugs_stream.log.event import EVENT_BYTES_LIMIT, KEY_BYTES_LIMIT, event, event_schema

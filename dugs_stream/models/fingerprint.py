@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dugs_stream.canonical import canonical_json
+from dugs_stream.canonical_json import canonical_json
 
 __all__ = ["fingerprint"]
 

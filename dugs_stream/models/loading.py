@@ -22,8 +22,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from dugs_stream.errors import ConfigurationError, ModelError, Problem
-from dugs_stream.importing import import_string
 from dugs_stream.models.settings import WEIGHT_SUFFIXES
+from dugs_stream.references import import_string
 
 __all__ = ["LoadedModel", "digest", "load_model"]
 

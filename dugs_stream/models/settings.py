@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from dugs_stream.blocks import Block, ExpectedError, ImportString, Whole
+from dugs_stream.setting_types import Block, ExpectedError, ImportString, Whole
 
 __all__ = ["WEIGHT_SUFFIXES", "ModelSettings"]
 

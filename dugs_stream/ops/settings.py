@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import SecretStr, model_validator
 
-from dugs_stream.blocks import Block
+from dugs_stream.setting_types import Block
 
 __all__ = ["AuthSettings"]
 

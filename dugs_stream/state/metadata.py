@@ -15,7 +15,7 @@ from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from threading import Lock
 
-from dugs_stream.canonical import canonical_json
+from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogRow
 

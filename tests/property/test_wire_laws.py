@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dugs_stream.canonical import canonical_json
+from dugs_stream.canonical_json import canonical_json
 from dugs_stream.chain import NO_ROWS, chain
 from dugs_stream.log.embedded_headers import pack_headers, unpack_headers
 from dugs_stream.log.wire import (

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from dugs_stream.blocks import Block, parse_byte_size
 from dugs_stream.config import Settings, config_schema, effective, load_settings, warnings
 from dugs_stream.config.checks import ROW_BYTES
 from dugs_stream.config.fields import blocks_at, dotted, every_key, is_block, is_secret
@@ -19,6 +18,7 @@ from dugs_stream.log.changelog_wire import row_message
 from dugs_stream.log.event import EVENT_BYTES_LIMIT
 from dugs_stream.log.message_size import message_bytes
 from dugs_stream.records import ChangelogRow, Sequence
+from dugs_stream.setting_types import Block, parse_byte_size
 
 # Those that show every key; config/kafka-secured.yaml shows what differs.
 EXAMPLES = sorted(

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from dugs_stream.canonical import canonical_json
+from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import LogError
 from dugs_stream.log.port import Message
 from dugs_stream.log.wire import (

@@ -11,8 +11,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from dugs_stream.blocks import check_import_string
 from dugs_stream.errors import ConfigurationError, Problem
+from dugs_stream.setting_types import check_import_string
 
 __all__ = ["import_string"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.importing import import_string
+from dugs_stream.references import import_string
 
 
 def refusal(text: str) -> str:
