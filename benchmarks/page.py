@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from benchmarks.command import as_command
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app import UniquesSource
-from dugs_stream.core.index import UniqueIndex
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.album import Album, Example, Picture
 from dugs_stream.ops.gallery import EXAMPLES_KEPT, Gallery

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dugs_stream.core.deduplicator import Deduplicator, Projection
-    from dugs_stream.core.index import UniqueIndex
+    from dugs_stream.core.index.unique_index import UniqueIndex
     from dugs_stream.errors import (
         ChangelogError,
         ConfigurationError,
@@ -56,7 +56,7 @@ _HOMES = {
     "Decision": "dugs_stream.records",
     "Deduplicator": "dugs_stream.core.deduplicator",
     "Projection": "dugs_stream.core.deduplicator",
-    "UniqueIndex": "dugs_stream.core.index",
+    "UniqueIndex": "dugs_stream.core.index.unique_index",
     "Verdict": "dugs_stream.records",
 }
 

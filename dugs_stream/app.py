@@ -22,8 +22,8 @@ from prometheus_client import CollectorRegistry
 from dugs_stream.batch import Outputs
 from dugs_stream.config import Settings, effective, warnings
 from dugs_stream.core.deduplicator import Deduplicator
-from dugs_stream.core.hashing import MAP_VERSION
-from dugs_stream.core.losses import LossFunction
+from dugs_stream.core.gradients.losses import LossFunction
+from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.daemon import Daemon
 from dugs_stream.errors import ChangelogError, ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes

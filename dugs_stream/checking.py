@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from dugs_stream.app import build_engine, open_log, topic_names
 from dugs_stream.config import Settings
-from dugs_stream.core.layers import ChosenLayer
+from dugs_stream.core.gradients.layers import ChosenLayer
 from dugs_stream.findings import Finding, attempts
 from dugs_stream.kafka_checking import check_kafka
 from dugs_stream.state.live import LiveState

@@ -357,7 +357,7 @@ def completion(shell: str) -> None:
 def jl(samples: int, epsilon: float | None, dimension: int | None) -> None:
     """The Johnson-Lindenstrauss lemma both ways: k from N and ε, or ε from N and k."""
     from dugs_stream import screen
-    from dugs_stream.core import jl as lemma
+    from dugs_stream.core.sketch import jl as lemma
 
     if (epsilon is None) == (dimension is None):
         raise click.UsageError("give either -e (to learn k) or -k (to learn ε)")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dugs_stream.core.deduplicator import Deduplicator, Projection
-from dugs_stream.core.memory import is_out_of_memory
+from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.codec import check_shape
 from dugs_stream.inputs.decoder import Decoded, Decoder

@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 
 from dugs_stream.batch import DecidedBatch, Outputs
-from dugs_stream.core.index import UniqueIndex
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import LogError, StateError
 from dugs_stream.judge import Judge
 from dugs_stream.log import wire

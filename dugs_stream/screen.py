@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from dugs_stream.core import jl
+from dugs_stream.core.sketch import jl
 from dugs_stream.explaining import Explanation
 from dugs_stream.findings import Finding
 from dugs_stream.lab.demo import DemoResult

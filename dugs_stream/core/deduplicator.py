@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dugs_stream.core.index import UniqueIndex
-from dugs_stream.core.layers import ChosenLayer, TiedParameter
-from dugs_stream.core.losses import LossFunction, resolve_loss
+from dugs_stream.core.gradients.layers import ChosenLayer, TiedParameter
+from dugs_stream.core.gradients.losses import LossFunction, resolve_loss
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.probe import Probe, probe_model
 from dugs_stream.core.projector import Projection, Projector, model_precision
 from dugs_stream.core.selection import Explain, select
-from dugs_stream.core.sketch import Sketch
+from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.records import Decision, Verdict
 
 __all__ = ["Deduplicator", "Projection"]

@@ -18,12 +18,19 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.company import copies, strangers
-from dugs_stream.core.gradients import Caught, Use, catch, inference
-from dugs_stream.core.layers import ChosenLayer, Layer, TiedParameter, choose_layers, parameter_layers, tied
-from dugs_stream.core.local_gradients import CallAxes
-from dugs_stream.core.losses import Loss
+from dugs_stream.core.gradients.capture import Caught, Use, catch, inference
+from dugs_stream.core.gradients.layers import (
+    ChosenLayer,
+    Layer,
+    TiedParameter,
+    choose_layers,
+    parameter_layers,
+    tied,
+)
+from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.gradients.vjp import CallAxes
 from dugs_stream.core.projector import Projector, model_errors
-from dugs_stream.core.sketch import Sketch
+from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.errors import ModelError
 
 __all__ = ["Probe", "probe_model"]

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients import Caught, Use, catch, inference
-from dugs_stream.core.layers import Layer
-from dugs_stream.core.local_gradients import CallAxes, local_gradients, scaled_output_gradients
-from dugs_stream.core.losses import Loss
-from dugs_stream.core.memory import is_out_of_memory
-from dugs_stream.core.scaling import ScaledSum, magnitude_exponents, normalised, times_power_of_two
-from dugs_stream.core.sketch import Sketch, pairwise_sum
+from dugs_stream.core.gradients.capture import Caught, Use, catch, inference
+from dugs_stream.core.gradients.layers import Layer
+from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.core.gradients.vjp import CallAxes, local_gradients, scaled_output_gradients
+from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.scaling import ScaledSum, magnitude_exponents, normalised, times_power_of_two
 from dugs_stream.errors import ModelError
 
 __all__ = ["LEAST_NORM", "Projection", "Projector", "model_errors", "model_precision"]

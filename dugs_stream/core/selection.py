@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.index import UniqueIndex
-from dugs_stream.core.similarity import error_bound, similarities
+from dugs_stream.core.index.similarity import error_bound, similarities
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.records import Decision, Reason, Rejection, Sequence, Verdict
 
 __all__ = ["Explain", "select"]

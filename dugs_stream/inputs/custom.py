@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dugs_stream.core.memory import is_out_of_memory
+from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.inputs.codec import Shape, undecodable
 from dugs_stream.inputs.settings import CustomCodecSettings
 from dugs_stream.records import Rejection

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dugs_stream.core.files import seal, sync_folder, unseal, write_file
+from dugs_stream.core.index.files import seal, sync_folder, unseal, write_file
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, Trailer
 from dugs_stream.state.vectors import Segment

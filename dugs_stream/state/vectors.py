@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.files import ROW_DTYPE, map_rows, replace_file, sync_folder
-from dugs_stream.core.rows import SEGMENT_ROWS
+from dugs_stream.core.index.files import ROW_DTYPE, map_rows, replace_file, sync_folder
+from dugs_stream.core.index.rows import SEGMENT_ROWS
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow
 

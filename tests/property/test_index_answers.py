@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dugs_stream.core.index import UniqueIndex
+from dugs_stream.core.index.unique_index import UniqueIndex
 from tests.support.unit_rows import at_cosine, naive_nearest, unit_rows
 
 THRESHOLD = 0.3

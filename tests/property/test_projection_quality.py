@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dugs_stream.core.sketch import Sketch
+from dugs_stream.core.sketch.count_sketch import Sketch
 
 SEEDS = 64
 SAMPLES = 40

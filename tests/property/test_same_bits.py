@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dugs_stream import Deduplicator
-from dugs_stream.core.sketch import Sketch
+from dugs_stream.core.sketch.count_sketch import Sketch
 
 SAMPLES = 256
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dugs_stream.core.index import UniqueIndex
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import select
 from dugs_stream.records import Verdict
 from tests.support.unit_rows import at_cosine, naive_selection, naive_similarity, unit_rows

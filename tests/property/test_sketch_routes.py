@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dugs_stream.core.sketch import ParameterSketch, Sketch
+from dugs_stream.core.sketch.count_sketch import ParameterSketch, Sketch
 
 CPU = torch.device("cpu")
 

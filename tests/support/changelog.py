@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from dugs_stream.chain import NO_ROWS, chain
-from dugs_stream.core.index import UniqueIndex
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
 from dugs_stream.state.live import LiveState
 from dugs_stream.state.recovery import replay

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dugs_stream.core.hashing import hash_axis
+from dugs_stream.core.sketch.hashing import hash_axis
 
 __all__ = ["per_sample_gradients", "sketched"]
 

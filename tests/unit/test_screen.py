@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from dugs_stream import screen
-from dugs_stream.core import jl
+from dugs_stream.core.sketch import jl
 from dugs_stream.findings import Finding
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dugs_stream.core.index import UniqueIndex
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import select
 from dugs_stream.records import Decision, Reason, Verdict
 from tests.support.unit_rows import at_cosine, naive_nearest, naive_similarity, unit_rows

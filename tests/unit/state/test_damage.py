@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from dugs_stream.core.files import seal, unseal
+from dugs_stream.core.index.files import seal, unseal
 from dugs_stream.errors import StateError
 from dugs_stream.state.live import LiveState
 from tests.support.changelog import FINGERPRINT, Changelog, recover

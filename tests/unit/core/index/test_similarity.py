@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dugs_stream.core.similarity import error_bound, require_unit_rows, similarities
+from dugs_stream.core.index.similarity import error_bound, require_unit_rows, similarities
 from tests.support.unit_rows import naive_similarity, unit_rows
 
 

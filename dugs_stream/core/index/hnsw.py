@@ -12,7 +12,7 @@ import hnswlib
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.files import file_sha256, replace_file, seal, unseal
+from dugs_stream.core.index.files import file_sha256, replace_file, seal, unseal
 
 __all__ = ["ProposalGraph"]
 

@@ -15,7 +15,7 @@ each, also where subnormals are flushed to zero. Together |p − s| ≤ `error_b
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.stripes import in_stripes
+from dugs_stream.core.index.parallel import in_stripes
 
 __all__ = ["NORM_TOLERANCE", "error_bound", "require_unit_rows", "similarities"]
 

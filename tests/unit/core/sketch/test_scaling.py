@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dugs_stream.core.scaling import NOTHING, ScaledSum, normalised, times_power_of_two
+from dugs_stream.core.sketch.scaling import NOTHING, ScaledSum, normalised, times_power_of_two
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dugs_stream.core import jl
+from dugs_stream.core.sketch import jl
 
 
 def test_bound_of_the_published_example_is_the_published_number() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.files import (
+from dugs_stream.core.index.files import (
     ROW_DTYPE,
     file_sha256,
     map_rows,
@@ -22,10 +22,10 @@ from dugs_stream.core.files import (
     unseal,
     write_file,
 )
-from dugs_stream.core.hnsw import ProposalGraph
-from dugs_stream.core.rows import SEGMENT_ROWS, Rows
-from dugs_stream.core.scan import Nearest, block_rows_for, scan
-from dugs_stream.core.similarity import error_bound, require_unit_rows, similarities
+from dugs_stream.core.index.hnsw import ProposalGraph
+from dugs_stream.core.index.rows import SEGMENT_ROWS, Rows
+from dugs_stream.core.index.scan import Nearest, block_rows_for, scan
+from dugs_stream.core.index.similarity import error_bound, require_unit_rows, similarities
 from dugs_stream.errors import StateError
 
 __all__ = ["UniqueIndex"]

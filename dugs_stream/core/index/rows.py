@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.stripes import in_stripes
+from dugs_stream.core.index.parallel import in_stripes
 
 __all__ = ["SEGMENT_ROWS", "Rows"]
 

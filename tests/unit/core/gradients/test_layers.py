@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from dugs_stream.core.layers import choose_layers, parameter_layers, tied
+from dugs_stream.core.gradients.layers import choose_layers, parameter_layers, tied
 from dugs_stream.errors import ModelError
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dugs_stream.core.memory import is_out_of_memory
+from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.errors import ModelError
 
 

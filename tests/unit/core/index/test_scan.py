@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dugs_stream.core.scan import Nearest, round_down, scan
+from dugs_stream.core.index.scan import Nearest, round_down, scan
 from tests.support.unit_rows import at_cosine, naive_nearest, unit_rows
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dugs_stream.core.index import UniqueIndex
-from dugs_stream.core.stripes import in_stripes
+from dugs_stream.core.index.parallel import in_stripes
+from dugs_stream.core.index.unique_index import UniqueIndex
 from tests.support.unit_rows import unit_rows
 
 # More than two stripes, the last of them short.

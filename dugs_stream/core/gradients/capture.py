@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from dugs_stream.core.layers import Layer
-from dugs_stream.core.losses import Loss
+from dugs_stream.core.gradients.layers import Layer
+from dugs_stream.core.gradients.losses import Loss
 
 __all__ = ["Caught", "Use", "catch", "inference"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dugs_stream.core.hashing import MAP_VERSION, hash_axis
+from dugs_stream.core.sketch.hashing import MAP_VERSION, hash_axis
 
 PINNED_BUCKETS = [0, 1, 1, 0, 3, 0, 3, 2, 2, 1]
 PINNED_SIGNS = [1, -1, -1, -1, -1, -1, 1, -1, 1, -1]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dugs_stream.core import sketch as sketch_module
-from dugs_stream.core.sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch import count_sketch as sketch_module
+from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
 from tests.support.gradient_oracle import sketched
 
 CPU = torch.device("cpu")

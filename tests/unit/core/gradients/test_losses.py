@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dugs_stream.core.losses import cross_entropy, predicted_labels, resolve_loss
+from dugs_stream.core.gradients.losses import cross_entropy, predicted_labels, resolve_loss
 from dugs_stream.errors import ModelError
 
 

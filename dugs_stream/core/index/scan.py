@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.similarity import error_bound, similarities
+from dugs_stream.core.index.similarity import error_bound, similarities
 
 __all__ = ["Nearest", "block_rows_for", "round_down", "scan"]
 

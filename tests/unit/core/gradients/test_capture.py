@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients import Caught, catch, inference
-from dugs_stream.core.layers import parameter_layers
-from dugs_stream.core.losses import Loss, resolve_loss
+from dugs_stream.core.gradients.capture import Caught, catch, inference
+from dugs_stream.core.gradients.layers import parameter_layers
+from dugs_stream.core.gradients.losses import Loss, resolve_loss
 
 
 def caught(model: nn.Module, names: list[str], inputs: Tensor, copying: set[str] | None = None) -> Caught:

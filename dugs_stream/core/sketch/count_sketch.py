@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dugs_stream.core.hashing import hash_axis
+from dugs_stream.core.sketch.hashing import hash_axis
 
 __all__ = ["ParameterSketch", "Sketch", "pairwise_sum"]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from dugs_stream.core.gradients import Use
-from dugs_stream.core.scaling import magnitude_exponents, times_power_of_two
+from dugs_stream.core.gradients.capture import Use
+from dugs_stream.core.sketch.scaling import magnitude_exponents, times_power_of_two
 
 __all__ = ["CallAxes", "OutputGradients", "local_gradients", "scaled_output_gradients"]
 

@@ -1,0 +1,1 @@
+"""Exact nearest neighbour by cosine among the uniques."""

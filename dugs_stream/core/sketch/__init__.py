@@ -1,0 +1,1 @@
+"""Johnson-Lindenstrauss projections: balanced CountSketch and TensorSketch, their hashes and scales."""
