@@ -44,12 +44,12 @@ from dugs_stream.batch import Outputs, Standing, decide_batch
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Projection
 from dugs_stream.judge import Judged
-from dugs_stream.log.kafka import KafkaLog, KafkaReader, KafkaWriter
-from dugs_stream.log.kafka_client import open_producer
-from dugs_stream.log.kafka_group import committed_offsets
-from dugs_stream.log.kafka_membership import GroupMembership
-from dugs_stream.log.kafka_sending import send
-from dugs_stream.log.kafka_transaction import close_producer, delivery_settings
+from dugs_stream.log.kafka.client import open_producer
+from dugs_stream.log.kafka.group import committed_offsets
+from dugs_stream.log.kafka.log import KafkaLog, KafkaReader, KafkaWriter
+from dugs_stream.log.kafka.membership import GroupMembership
+from dugs_stream.log.kafka.sending import send
+from dugs_stream.log.kafka.transaction import close_producer, delivery_settings
 from dugs_stream.log.port import BatchLimits, Message, Outgoing, Polled, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from dugs_stream.ops.logs import configure_logs

@@ -36,11 +36,11 @@ from dugs_stream.log.embedded import EmbeddedLog
 from dugs_stream.log.embedded_reader import EmbeddedReader
 from dugs_stream.log.embedded_redelivery import EmbeddedRedelivery
 from dugs_stream.log.embedded_writer import EmbeddedWriter
-from dugs_stream.log.kafka import KafkaLog
-from dugs_stream.log.kafka_reader import KafkaReader
-from dugs_stream.log.kafka_redelivery import KafkaRedelivery
-from dugs_stream.log.kafka_topics import prepare_input_topic
-from dugs_stream.log.kafka_writer import KafkaWriter
+from dugs_stream.log.kafka.log import KafkaLog
+from dugs_stream.log.kafka.reader import KafkaReader
+from dugs_stream.log.kafka.redelivery import KafkaRedelivery
+from dugs_stream.log.kafka.topics import prepare_input_topic
+from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import BatchLimits, Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model

@@ -11,7 +11,7 @@ from dugs_stream.app import build_engine, open_log, topic_names
 from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer
 from dugs_stream.findings import Finding, attempts
-from dugs_stream.kafka_checking import check_kafka
+from dugs_stream.log.kafka.check import check_kafka
 from dugs_stream.state.live import LiveState
 
 __all__ = ["check_deep"]

@@ -16,10 +16,10 @@ from kafka import TopicPartition
 from kafka.producer.transaction_manager import TransactionState
 
 from dugs_stream.errors import LogUnavailableError
-from dugs_stream.log.kafka import KafkaLog
-from dugs_stream.log.kafka_changelog import hidden
-from dugs_stream.log.kafka_markers import MARKERS_SECONDS, MarkerWatch, last_outcome
-from dugs_stream.log.kafka_transaction import transactional_id
+from dugs_stream.log.kafka.changelog import hidden
+from dugs_stream.log.kafka.log import KafkaLog
+from dugs_stream.log.kafka.markers import MARKERS_SECONDS, MarkerWatch, last_outcome
+from dugs_stream.log.kafka.transaction import transactional_id
 from dugs_stream.log.port import Message, Outgoing
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics

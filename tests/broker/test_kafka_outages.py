@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 from dugs_stream.errors import LogError, LogUnavailableError, OutcomeUnknownError
-from dugs_stream.log import kafka_client, kafka_transaction
-from dugs_stream.log.kafka import KafkaLog
+from dugs_stream.log.kafka import client as kafka_client
+from dugs_stream.log.kafka import transaction as kafka_transaction
+from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.port import Message, Outgoing, Polled
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics

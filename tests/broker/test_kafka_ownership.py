@@ -14,10 +14,10 @@ from kafka.errors import NoOffsetForPartitionError
 from kafka.structs import MemberState
 
 from dugs_stream.errors import LogError, OutcomeUnknownError, OwnershipLostError, TransactionAbortedError
-from dugs_stream.log import kafka_membership
-from dugs_stream.log.kafka import KafkaLog
-from dugs_stream.log.kafka_assignor import SingleOwnerAssignor
-from dugs_stream.log.kafka_transaction import close_producer, open_fencing_producer
+from dugs_stream.log.kafka import membership as kafka_membership
+from dugs_stream.log.kafka.assignor import SingleOwnerAssignor
+from dugs_stream.log.kafka.log import KafkaLog
+from dugs_stream.log.kafka.transaction import close_producer, open_fencing_producer
 from dugs_stream.log.port import BatchLimits, Message, Outgoing, Ownership
 from tests.port.kafka_engine import MAX_MESSAGE_BYTES, KafkaEngine
 from tests.support.driving import (

@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.log.kafka import KafkaLog
+from dugs_stream.log.kafka.log import KafkaLog
 from tests.port.kafka_engine import MAX_MESSAGE_BYTES, MAX_RECORD_BYTES, KafkaEngine
 
 pytestmark = pytest.mark.broker

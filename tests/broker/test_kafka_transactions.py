@@ -13,8 +13,8 @@ from dugs_stream.errors import (
     OwnershipLostError,
     TransactionAbortedError,
 )
-from dugs_stream.log import kafka_transaction
-from dugs_stream.log.kafka import KafkaLog
+from dugs_stream.log.kafka import transaction as kafka_transaction
+from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.port import Message, Outgoing, Polled
 from tests.port.kafka_engine import MAX_MESSAGE_BYTES, KafkaEngine
 from tests.support.driving import LIMITS, commit, poll_until, read_values, replayed_values, resume

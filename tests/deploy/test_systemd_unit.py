@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.log.kafka_membership import MAX_POLL_INTERVAL_MS
-from dugs_stream.log.kafka_transaction import COMMIT_WATCHDOG_SECONDS, FLUSH_SECONDS
+from dugs_stream.log.kafka.membership import MAX_POLL_INTERVAL_MS
+from dugs_stream.log.kafka.transaction import COMMIT_WATCHDOG_SECONDS, FLUSH_SECONDS
 from dugs_stream.ops.status import LONGEST_SILENCE_SECONDS
 from dugs_stream.stopping import GRACE_SECONDS
 from tests.deploy.tools import tool

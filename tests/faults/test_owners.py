@@ -16,7 +16,7 @@ import pytest
 
 from dugs_stream.app import open_log
 from dugs_stream.daemon import Daemon
-from dugs_stream.log import kafka_membership
+from dugs_stream.log.kafka import membership as kafka_membership
 from dugs_stream.log.port import Log
 from tests.support.deployment import Deployment, npy_messages
 from tests.support.instances import Instance, running

@@ -109,6 +109,6 @@ def test_print_and_exit_belong_to_the_command_line() -> None:
 
 def test_layer_check_can_fail() -> None:
     """The check sees an import wherever it hides: in a function, under TYPE_CHECKING, as an attribute."""
-    source = "def f():\n    from dugs_stream import config\n    import dugs_stream.log.kafka\n"
+    source = "def f():\n    from dugs_stream import config\n    import dugs_stream.log.kafka.log\n"
 
     assert {room_of(name) for name in imports_of(source)} == {"config", "log"}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 
-from dugs_stream.log.kafka import KafkaLog, KafkaReader, KafkaWriter
-from dugs_stream.log.kafka_redelivery import KafkaRedelivery
+from dugs_stream.log.kafka.log import KafkaLog, KafkaReader, KafkaWriter
+from dugs_stream.log.kafka.redelivery import KafkaRedelivery
 from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from tests.port.topics import fresh_topics

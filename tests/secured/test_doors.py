@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dugs_stream.errors import ConfigurationError, LogRefusedError, LogUnavailableError, Refusal
-from dugs_stream.log import kafka_client
+from dugs_stream.log.kafka import client as kafka_client
 from tests.secured.conftest import settings_of
 from tests.support.authority import Authority
 from tests.support.secured_broker import PASSWORD, SecuredBroker

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.errors import LogRefusedError, Refusal
-from dugs_stream.log.kafka_permissions import (
+from dugs_stream.log.kafka.permissions import (
     Permission,
     daemon_permissions,
     find_missing,
     settings_permissions,
 )
-from dugs_stream.log.kafka_transaction import transactional_id
+from dugs_stream.log.kafka.transaction import transactional_id
 from dugs_stream.log.port import TopicNames
 from tests.secured.conftest import SecuredDeployment
 from tests.support.commands import dugs

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from dugs_stream.daemon import Daemon
-from dugs_stream.log.kafka_permissions import daemon_permissions
+from dugs_stream.log.kafka.permissions import daemon_permissions
 from tests.secured.conftest import SecuredDeployment
 from tests.support.authority import Authority
 from tests.support.deployment import npy_messages

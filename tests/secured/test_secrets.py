@@ -13,7 +13,7 @@ import httpx
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from dugs_stream.log.kafka_permissions import daemon_permissions
+from dugs_stream.log.kafka.permissions import daemon_permissions
 from tests.secured.conftest import SecuredDeployment
 from tests.support.commands import dugs, start_dugs
 from tests.support.deployment import npy_messages

@@ -15,8 +15,8 @@ from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, ModelError
 from dugs_stream.log.embedded import EmbeddedLog
 from dugs_stream.log.embedded_reader import EmbeddedReader
-from dugs_stream.log.kafka import KafkaLog
-from dugs_stream.log.kafka_reader import KafkaReader
+from dugs_stream.log.kafka.log import KafkaLog
+from dugs_stream.log.kafka.reader import KafkaReader
 from tests.support.deployment import Deployment
 
 

@@ -22,9 +22,9 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from dugs_stream.errors import LogUnavailableError
-from dugs_stream.log.kafka_client import open_admin
-from dugs_stream.log.kafka_deadlines import call_within
-from dugs_stream.log.kafka_network import lost_connection_at
+from dugs_stream.log.kafka.client import open_admin
+from dugs_stream.log.kafka.deadlines import call_within
+from dugs_stream.log.kafka.network import lost_connection_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

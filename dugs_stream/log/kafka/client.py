@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-from dugs_stream.log.kafka_errors import translating
-from dugs_stream.log.kafka_loggers import calm_kafka_loggers
-from dugs_stream.log.kafka_network import PatientNetClient
-from dugs_stream.log.kafka_secrets import secret
-from dugs_stream.log.kafka_tls import tls_context, uses_tls
-from dugs_stream.log.kafka_visit import visit_any
+from dugs_stream.log.kafka.errors import translating
+from dugs_stream.log.kafka.handshake import visit_any
+from dugs_stream.log.kafka.loggers import calm_kafka_loggers
+from dugs_stream.log.kafka.network import PatientNetClient
+from dugs_stream.log.kafka.secrets import secret
+from dugs_stream.log.kafka.security import tls_context, uses_tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -7,7 +7,7 @@ from typing import Any
 
 from kafka.coordinator.assignors.abstract import ConsumerProtocolSubscription
 
-from dugs_stream.log.kafka_assignor import SingleOwnerAssignor
+from dugs_stream.log.kafka.assignor import SingleOwnerAssignor
 
 TOPIC = "samples"
 

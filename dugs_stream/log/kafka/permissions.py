@@ -26,8 +26,8 @@ from kafka.protocol.metadata import FindCoordinatorRequest, MetadataRequest
 from kafka.protocol.producer import EndTxnRequest
 
 from dugs_stream.errors import LogRefusedError, Refusal
-from dugs_stream.log.kafka_transaction import transactional_id
-from dugs_stream.log.kafka_visit import Visit, described_user, visit_any
+from dugs_stream.log.kafka.handshake import Visit, described_user, visit_any
+from dugs_stream.log.kafka.transaction import transactional_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,12 +14,14 @@ from kafka.errors import KafkaConnectionError
 from kafka.net.compat import KafkaNetClient
 
 from dugs_stream.errors import ConfigurationError, LogUnavailableError
-from dugs_stream.log import kafka_client, kafka_network, kafka_visit
-from dugs_stream.log.kafka import KafkaLog
-from dugs_stream.log.kafka_deadlines import call_within
-from dugs_stream.log.kafka_loggers import calm_kafka_loggers
-from dugs_stream.log.kafka_sending import headers_to_send, value_to_send
-from dugs_stream.log.kafka_transaction import transactional_id
+from dugs_stream.log.kafka import client as kafka_client
+from dugs_stream.log.kafka import handshake as kafka_visit
+from dugs_stream.log.kafka import network as kafka_network
+from dugs_stream.log.kafka.deadlines import call_within
+from dugs_stream.log.kafka.log import KafkaLog
+from dugs_stream.log.kafka.loggers import calm_kafka_loggers
+from dugs_stream.log.kafka.sending import headers_to_send, value_to_send
+from dugs_stream.log.kafka.transaction import transactional_id
 from dugs_stream.log.port import Message, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from tests.support.waiting import wait_until

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from dugs_stream.errors import LogRefusedError, LogUnavailableError
-from dugs_stream.log import kafka_visit
-from dugs_stream.log.kafka_visit import Visit, host_and_port, visit_any
+from dugs_stream.log.kafka import handshake as kafka_visit
+from dugs_stream.log.kafka.handshake import Visit, host_and_port, visit_any
 from dugs_stream.log.settings import KafkaSettings
 
 

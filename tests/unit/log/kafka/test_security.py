@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.log import kafka_client
-from dugs_stream.log.kafka_tls import tls_context
+from dugs_stream.log.kafka import client as kafka_client
+from dugs_stream.log.kafka.security import tls_context
 from dugs_stream.log.settings import KafkaSettings
 from tests.support.authority import Authority
 

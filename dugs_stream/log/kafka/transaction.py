@@ -24,11 +24,11 @@ from dugs_stream.errors import (
     OwnershipLostError,
     TransactionAbortedError,
 )
-from dugs_stream.log.kafka_client import open_producer
-from dugs_stream.log.kafka_deadlines import call_within
-from dugs_stream.log.kafka_errors import translated, translating
-from dugs_stream.log.kafka_markers import MarkerWatch, end_alike, enrol, places_of
-from dugs_stream.log.kafka_sending import readable_id, send
+from dugs_stream.log.kafka.client import open_producer
+from dugs_stream.log.kafka.deadlines import call_within
+from dugs_stream.log.kafka.errors import translated, translating
+from dugs_stream.log.kafka.markers import MarkerWatch, end_alike, enrol, places_of
+from dugs_stream.log.kafka.sending import readable_id, send
 from dugs_stream.log.port import Committed, Flushed, Staged
 from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition
@@ -36,7 +36,7 @@ from dugs_stream.records import ChangelogPosition
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from dugs_stream.log.kafka_membership import GroupMembership, Membership
+    from dugs_stream.log.kafka.membership import GroupMembership, Membership
     from dugs_stream.log.port import Outgoing, TopicNames
     from dugs_stream.log.settings import KafkaSettings
 

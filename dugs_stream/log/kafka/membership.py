@@ -20,11 +20,11 @@ from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRange
 from kafka.structs import MemberState
 
 from dugs_stream.errors import OwnershipLostError
-from dugs_stream.log.kafka_assignor import SingleOwnerAssignor
-from dugs_stream.log.kafka_client import REQUEST_SECONDS, open_consumer, reach_a_broker
-from dugs_stream.log.kafka_errors import translated, translating
-from dugs_stream.log.kafka_group import committed_by
-from dugs_stream.log.kafka_samples import sample_of, size_of
+from dugs_stream.log.kafka.assignor import SingleOwnerAssignor
+from dugs_stream.log.kafka.client import REQUEST_SECONDS, open_consumer, reach_a_broker
+from dugs_stream.log.kafka.errors import translated, translating
+from dugs_stream.log.kafka.group import committed_by
+from dugs_stream.log.kafka.messages import sample_of, size_of
 from dugs_stream.log.port import Polled
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ class _Relay(logging.Handler):
             held_back = self._held_back.pop(sentence, 0)
         if held_back:
             record.held_back = held_back  # `ops.logs` shows it with the line
-        relayed = logging.getLogger("dugs_stream.log.kafka_client")
+        relayed = logging.getLogger("dugs_stream.log.kafka.client")
         if relayed.isEnabledFor(record.levelno):
             relayed.handle(record)
 

@@ -21,9 +21,9 @@ from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
 from dugs_stream.errors import LogRefusedError, LogUnavailableError, Refusal
-from dugs_stream.log.kafka_loggers import calm_kafka_loggers
-from dugs_stream.log.kafka_secrets import secret
-from dugs_stream.log.kafka_tls import tls_context, uses_tls
+from dugs_stream.log.kafka.loggers import calm_kafka_loggers
+from dugs_stream.log.kafka.secrets import secret
+from dugs_stream.log.kafka.security import tls_context, uses_tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

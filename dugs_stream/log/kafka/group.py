@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from kafka import TopicPartition
 
-from dugs_stream.log.kafka_client import REQUEST_SECONDS, open_consumer
-from dugs_stream.log.kafka_errors import translating
+from dugs_stream.log.kafka.client import REQUEST_SECONDS, open_consumer
+from dugs_stream.log.kafka.errors import translating
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dugs_stream.errors import ConfigurationError, LogError, Problem
-from dugs_stream.log.kafka_client import open_producer
-from dugs_stream.log.kafka_errors import translating
-from dugs_stream.log.kafka_sending import send
-from dugs_stream.log.kafka_topics import describe_topics
-from dugs_stream.log.kafka_transaction import close_producer
+from dugs_stream.log.kafka.client import open_producer
+from dugs_stream.log.kafka.errors import translating
+from dugs_stream.log.kafka.sending import send
+from dugs_stream.log.kafka.topics import describe_topics
+from dugs_stream.log.kafka.transaction import close_producer
 
 if TYPE_CHECKING:
     from dugs_stream.log.port import Message

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 from dugs_stream.errors import ConfigurationError, LogUnavailableError
 from dugs_stream.findings import Finding, attempts
-from dugs_stream.log.kafka_changelog import bounds, open_reading_consumer
-from dugs_stream.log.kafka_permissions import (
+from dugs_stream.log.kafka.changelog import bounds, open_reading_consumer
+from dugs_stream.log.kafka.handshake import Visit
+from dugs_stream.log.kafka.permissions import (
     Permission,
     daemon_permissions,
     find_missing,
     settings_permissions,
 )
-from dugs_stream.log.kafka_topics import TopicFacts, prepare_topics
-from dugs_stream.log.kafka_visit import Visit
+from dugs_stream.log.kafka.topics import TopicFacts, prepare_topics
 from dugs_stream.log.port import TopicNames
 from dugs_stream.log.settings import KafkaSettings
 

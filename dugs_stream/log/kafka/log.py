@@ -16,28 +16,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dugs_stream.errors import ConfigurationError, OwnershipLostError, Problem
-from dugs_stream.log import kafka_membership
-from dugs_stream.log.kafka_changelog import (
+from dugs_stream.log.kafka import membership as kafka_membership
+from dugs_stream.log.kafka.changelog import (
     bounds,
     committed_records,
     hidden,
     open_reading_consumer,
     require_settled,
 )
-from dugs_stream.log.kafka_errors import translating
-from dugs_stream.log.kafka_group import committed_offsets
-from dugs_stream.log.kafka_markers import MarkerWatch, end_alike, last_outcome, places_of
-from dugs_stream.log.kafka_membership import GroupMembership, Membership
-from dugs_stream.log.kafka_permissions import require_permissions
-from dugs_stream.log.kafka_reader import KafkaReader
-from dugs_stream.log.kafka_topics import TopicFacts, describe_topics, prepare_topics
-from dugs_stream.log.kafka_transaction import (
+from dugs_stream.log.kafka.errors import translating
+from dugs_stream.log.kafka.group import committed_offsets
+from dugs_stream.log.kafka.markers import MarkerWatch, end_alike, last_outcome, places_of
+from dugs_stream.log.kafka.membership import GroupMembership, Membership
+from dugs_stream.log.kafka.permissions import require_permissions
+from dugs_stream.log.kafka.reader import KafkaReader
+from dugs_stream.log.kafka.topics import TopicFacts, describe_topics, prepare_topics
+from dugs_stream.log.kafka.transaction import (
     KafkaTransaction,
     close_producer,
     open_fencing_producer,
     transactional_id,
 )
-from dugs_stream.log.kafka_writer import KafkaWriter
+from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import Message, Ownership, do_nothing
 from dugs_stream.records import ChangelogPosition
 

@@ -15,8 +15,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from dugs_stream.errors import ConfigurationError, LogUnavailableError, Problem
-from dugs_stream.log.kafka_client import open_admin
-from dugs_stream.log.kafka_errors import translating
+from dugs_stream.log.kafka.client import open_admin
+from dugs_stream.log.kafka.errors import translating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

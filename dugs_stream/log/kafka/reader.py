@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from kafka import TopicPartition
 
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.log.kafka_changelog import bounds, committed_records, open_reading_consumer
-from dugs_stream.log.kafka_errors import translating
-from dugs_stream.log.kafka_samples import sample_of
-from dugs_stream.log.kafka_topics import describe_topics
+from dugs_stream.log.kafka.changelog import bounds, committed_records, open_reading_consumer
+from dugs_stream.log.kafka.errors import translating
+from dugs_stream.log.kafka.messages import sample_of
+from dugs_stream.log.kafka.topics import describe_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dugs_stream.log.kafka_topics import TopicFacts
+    from dugs_stream.log.kafka.topics import TopicFacts
     from dugs_stream.log.port import Stop
     from dugs_stream.log.settings import KafkaSettings
     from dugs_stream.records import Sample

@@ -24,12 +24,12 @@ from dugs_stream.errors import (
     Problem,
     TransactionAbortedError,
 )
-from dugs_stream.log.kafka_client import REQUEST_SECONDS, open_consumer, open_producer
-from dugs_stream.log.kafka_deadlines import call_within
-from dugs_stream.log.kafka_errors import translating
-from dugs_stream.log.kafka_sending import readable_id, send
-from dugs_stream.log.kafka_topics import describe_topics
-from dugs_stream.log.kafka_transaction import (
+from dugs_stream.log.kafka.client import REQUEST_SECONDS, open_consumer, open_producer
+from dugs_stream.log.kafka.deadlines import call_within
+from dugs_stream.log.kafka.errors import translating
+from dugs_stream.log.kafka.sending import readable_id, send
+from dugs_stream.log.kafka.topics import describe_topics
+from dugs_stream.log.kafka.transaction import (
     ABORT_SECONDS,
     COMMIT_WATCHDOG_SECONDS,
     DELIVERY_SECONDS,

@@ -10,7 +10,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.log.kafka_secrets import secret
+from dugs_stream.log.kafka.secrets import secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from dugs_stream.errors import (
     Refusal,
     TransactionAbortedError,
 )
-from dugs_stream.log.kafka_errors import COUNTERPARTS, counterpart, translated, translating
+from dugs_stream.log.kafka.errors import COUNTERPARTS, counterpart, translated, translating
 
 # The roots of their tree: raised bare they say nothing, and nothing is what we assume.
 ROOTS = {foreign.KafkaError, foreign.BrokerResponseError}

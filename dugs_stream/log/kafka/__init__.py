@@ -1,0 +1,1 @@
+"""The log on an Apache Kafka cluster."""
