@@ -32,10 +32,10 @@ from dugs_stream.inputs.image import FORMATS
 from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings
 from dugs_stream.judge import Judge
 from dugs_stream.live_summary import LiveSummary
-from dugs_stream.log.embedded import EmbeddedLog
-from dugs_stream.log.embedded_reader import EmbeddedReader
-from dugs_stream.log.embedded_redelivery import EmbeddedRedelivery
-from dugs_stream.log.embedded_writer import EmbeddedWriter
+from dugs_stream.log.embedded.log import EmbeddedLog
+from dugs_stream.log.embedded.reader import EmbeddedReader
+from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
+from dugs_stream.log.embedded.writer import EmbeddedWriter
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.reader import KafkaReader
 from dugs_stream.log.kafka.redelivery import KafkaRedelivery

@@ -10,7 +10,7 @@ import pytest
 
 from dugs_stream import app, retrying
 from dugs_stream.errors import OwnershipLostError
-from dugs_stream.log.embedded_redelivery import EmbeddedRedelivery
+from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
 from dugs_stream.log.port import Marks, Message
 from dugs_stream.records import Sample
 from tests.support.commands import dugs

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.errors import StateError
-from dugs_stream.log.embedded_topics import bounds, delete_below, find_topic
+from dugs_stream.log.embedded.topics import bounds, delete_below, find_topic
 from tests.support.deployment import Deployment, npy_messages
 from tests.support.living import sample_of
 

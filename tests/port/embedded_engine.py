@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dugs_stream.log.embedded import EmbeddedLog, EmbeddedReader, EmbeddedWriter
-from dugs_stream.log.embedded_owner import lock_path
-from dugs_stream.log.embedded_redelivery import EmbeddedRedelivery
+from dugs_stream.log.embedded.log import EmbeddedLog, EmbeddedReader, EmbeddedWriter
+from dugs_stream.log.embedded.owner import lock_path
+from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
 from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.log.settings import EmbeddedSettings
 from tests.port.topics import fresh_topics

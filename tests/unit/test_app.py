@@ -13,8 +13,8 @@ from torch import nn
 from dugs_stream import app
 from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, ModelError
-from dugs_stream.log.embedded import EmbeddedLog
-from dugs_stream.log.embedded_reader import EmbeddedReader
+from dugs_stream.log.embedded.log import EmbeddedLog
+from dugs_stream.log.embedded.reader import EmbeddedReader
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.reader import KafkaReader
 from tests.support.deployment import Deployment

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.log.embedded_retention import Retention
-from dugs_stream.log.embedded_schema import open_file
-from dugs_stream.log.embedded_topics import append, bounds, create_topics, find_topic, stored_from
+from dugs_stream.log.embedded.database import open_file
+from dugs_stream.log.embedded.retention import Retention
+from dugs_stream.log.embedded.topics import append, bounds, create_topics, find_topic, stored_from
 from dugs_stream.log.port import Message, Outgoing
 from tests.port.embedded_engine import EmbeddedEngine
 from tests.port.owning import commit, messages, own, poll, read_all, send

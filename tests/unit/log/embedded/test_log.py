@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.errors import ConfigurationError, LogError, OwnershipLostError, TransactionAbortedError
-from dugs_stream.log import embedded_transaction
-from dugs_stream.log.embedded import EmbeddedLog, EmbeddedReader, EmbeddedWriter
-from dugs_stream.log.embedded_schema import begin_write, open_file
+from dugs_stream.log.embedded import transaction as embedded_transaction
+from dugs_stream.log.embedded.database import begin_write, open_file
+from dugs_stream.log.embedded.log import EmbeddedLog, EmbeddedReader, EmbeddedWriter
 from dugs_stream.log.port import BatchLimits, Message, Outgoing, TopicNames
 from dugs_stream.log.settings import EmbeddedSettings
 from tests.port.embedded_engine import EmbeddedEngine

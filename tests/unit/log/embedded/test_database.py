@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.errors import LogError, LogUnavailableError
-from dugs_stream.log import embedded_schema
-from dugs_stream.log.embedded import EmbeddedLog, EmbeddedWriter
-from dugs_stream.log.embedded_schema import SCHEMA_VERSION, begin_write, open_file
-from dugs_stream.log.embedded_topics import find_topic
+from dugs_stream.log.embedded import database as embedded_schema
+from dugs_stream.log.embedded.database import SCHEMA_VERSION, begin_write, open_file
+from dugs_stream.log.embedded.log import EmbeddedLog, EmbeddedWriter
+from dugs_stream.log.embedded.topics import find_topic
 from dugs_stream.log.port import Message, TopicNames
 from dugs_stream.log.settings import EmbeddedSettings
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dugs_stream.errors import ConfigurationError, LogError
-from dugs_stream.log.embedded_errors import is_busy, translated
+from dugs_stream.log.embedded.errors import is_busy, translated
 
 __all__ = ["BUSY_SECONDS", "OFFSET_BITS", "SCHEMA_VERSION", "begin_write", "open_existing", "open_file"]
 

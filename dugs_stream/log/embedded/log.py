@@ -16,15 +16,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from dugs_stream.errors import ConfigurationError, LogError
-from dugs_stream.log.embedded_errors import translated
-from dugs_stream.log.embedded_gathering import Gathering
-from dugs_stream.log.embedded_owner import Owner, check_epoch
-from dugs_stream.log.embedded_reader import EmbeddedReader
-from dugs_stream.log.embedded_retention import Retention
-from dugs_stream.log.embedded_schema import begin_write, open_file
-from dugs_stream.log.embedded_topics import Topic, bounds, create_topics, find_topic, stored_from
-from dugs_stream.log.embedded_transaction import EmbeddedTransaction, Scope
-from dugs_stream.log.embedded_writer import EmbeddedWriter
+from dugs_stream.log.embedded.database import begin_write, open_file
+from dugs_stream.log.embedded.errors import translated
+from dugs_stream.log.embedded.owner import Owner, check_epoch
+from dugs_stream.log.embedded.polling import Gathering
+from dugs_stream.log.embedded.reader import EmbeddedReader
+from dugs_stream.log.embedded.retention import Retention
+from dugs_stream.log.embedded.topics import Topic, bounds, create_topics, find_topic, stored_from
+from dugs_stream.log.embedded.transaction import EmbeddedTransaction, Scope
+from dugs_stream.log.embedded.writer import EmbeddedWriter
 from dugs_stream.log.port import (
     BatchLimits,
     Message,

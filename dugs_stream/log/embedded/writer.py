@@ -9,9 +9,9 @@ from __future__ import annotations
 import sqlite3
 import zlib
 
-from dugs_stream.log.embedded_errors import translated
-from dugs_stream.log.embedded_schema import open_file
-from dugs_stream.log.embedded_topics import Topic, append, create_topics, find_topic
+from dugs_stream.log.embedded.database import open_file
+from dugs_stream.log.embedded.errors import translated
+from dugs_stream.log.embedded.topics import Topic, append, create_topics, find_topic
 from dugs_stream.log.port import Message
 from dugs_stream.log.settings import EmbeddedSettings
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dugs_stream.errors import OwnershipLostError
-from dugs_stream.log.embedded_errors import translated
-from dugs_stream.log.embedded_schema import begin_write
+from dugs_stream.log.embedded.database import begin_write
+from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.port import Stop, WhileWaiting
 
 __all__ = ["Owner", "check_epoch", "lock_path"]

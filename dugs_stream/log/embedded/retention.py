@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dugs_stream.log.embedded_topics import bounds, delete_below, now_ms
+from dugs_stream.log.embedded.topics import bounds, delete_below, now_ms
 
 __all__ = ["Retention"]
 

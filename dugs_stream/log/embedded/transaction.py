@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dugs_stream.errors import LogError, OutcomeUnknownError, TransactionAbortedError
-from dugs_stream.log.embedded_errors import is_disk_failure, translated
-from dugs_stream.log.embedded_owner import check_epoch
-from dugs_stream.log.embedded_retention import Retention
-from dugs_stream.log.embedded_schema import begin_write
-from dugs_stream.log.embedded_topics import Topic, append, bounds, find_topic, unknown_topic
+from dugs_stream.log.embedded.database import begin_write
+from dugs_stream.log.embedded.errors import is_disk_failure, translated
+from dugs_stream.log.embedded.owner import check_epoch
+from dugs_stream.log.embedded.retention import Retention
+from dugs_stream.log.embedded.topics import Topic, append, bounds, find_topic, unknown_topic
 from dugs_stream.log.port import Committed, Flushed, Message, Outgoing, Polled, Staged
 from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 
-from dugs_stream.log.embedded_errors import translated
-from dugs_stream.log.embedded_gathering import file_version, wait_for_change
-from dugs_stream.log.embedded_schema import open_existing
-from dugs_stream.log.embedded_topics import Stored, Topic, bounds, find_topic, stored_from, unknown_topic
+from dugs_stream.log.embedded.database import open_existing
+from dugs_stream.log.embedded.errors import translated
+from dugs_stream.log.embedded.polling import file_version, wait_for_change
+from dugs_stream.log.embedded.topics import Stored, Topic, bounds, find_topic, stored_from, unknown_topic
 from dugs_stream.log.port import Stop
 from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Sample

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 
-from dugs_stream.log.embedded_topics import Stored, Topic, stored_from
+from dugs_stream.log.embedded.topics import Stored, Topic, stored_from
 from dugs_stream.log.port import BatchLimits
 from dugs_stream.records import Sample
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.log.embedded_headers import pack_headers, unpack_headers
-from dugs_stream.log.embedded_schema import OFFSET_BITS
+from dugs_stream.log.embedded.database import OFFSET_BITS
+from dugs_stream.log.embedded.headers import pack_headers, unpack_headers
 from dugs_stream.log.port import Message
 from dugs_stream.records import Sample
 
