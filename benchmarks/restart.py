@@ -36,8 +36,8 @@ from dugs_stream.app import build_engine, open_log, open_writer, topic_names
 from dugs_stream.chain import NO_ROWS, chain
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.log import wire
 from dugs_stream.log.port import BatchLimits, Log, Message, Outgoing
+from dugs_stream.outputs import messages as wire
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.records import Sequence as SequenceNumber
 from dugs_stream.state.live import LiveState

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from dugs_stream.chain import chain
 from dugs_stream.judge import Judged
-from dugs_stream.log import wire
 from dugs_stream.log.port import Outgoing, Polled, TopicNames
+from dugs_stream.outputs import messages as wire
 from dugs_stream.records import ChangelogRow, Judgement, ModelIdentity, Trailer, Verdict
 from dugs_stream.resume import Deployment
 from dugs_stream.state.recovery import ReplayStart

@@ -188,7 +188,7 @@ def schema(subject: str) -> None:
 
         document = config_schema()
     else:
-        from dugs_stream.log.wire import event_schema
+        from dugs_stream.outputs.messages import event_schema
 
         document = event_schema()
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -15,8 +15,8 @@ from typing import Any
 from dugs_stream.app import open_log, open_reader, topic_names
 from dugs_stream.config import Settings
 from dugs_stream.errors import LogError
-from dugs_stream.log import wire
 from dugs_stream.log.port import LogReader
+from dugs_stream.outputs import messages as wire
 from dugs_stream.records import Sample
 
 __all__ = ["Absence", "Explanation", "RecordId", "explain"]

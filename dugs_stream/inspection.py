@@ -21,8 +21,8 @@ from dugs_stream.chain import NO_ROWS, chain
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
 from dugs_stream.log.port import Log, Message
-from dugs_stream.log.wire import decode_changelog
 from dugs_stream.ops.access import authorization
+from dugs_stream.outputs.messages import decode_changelog
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
 from dugs_stream.state.folder import StateFolder, holder_of
 from dugs_stream.state.live import LiveState

@@ -19,9 +19,9 @@ from dugs_stream.batch import DecidedBatch, Outputs
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import LogError, StateError
 from dugs_stream.judge import Judge
-from dugs_stream.log import wire
 from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import DamagedKind, Metrics, SnapshotOutcome
+from dugs_stream.outputs import messages as wire
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.resume import check_names, require_covered
 from dugs_stream.state.disk import MissingRows

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from dugs_stream.app import open_reader, open_redelivery
 from dugs_stream.config import Settings
-from dugs_stream.log import wire
 from dugs_stream.log.port import LogReader, Marks, Message
+from dugs_stream.outputs import messages as wire
 from dugs_stream.records import Reason, Sample
 
 __all__ = ["DeadLetters", "Selection", "look", "retry"]

@@ -24,9 +24,9 @@ from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.files import list_files
 from dugs_stream.lab import demo
-from dugs_stream.log import wire
 from dugs_stream.log.port import Message, Stop
 from dugs_stream.ops.logs import configure_logs
+from dugs_stream.outputs import messages as wire
 from dugs_stream.records import Sample
 from dugs_stream.steps import RecoveryStep, Step
 from dugs_stream.stopping import Stopping, signals_as_flags

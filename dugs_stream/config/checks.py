@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from dugs_stream.config.fields import KeyPath
 from dugs_stream.config.settings import Settings
 from dugs_stream.inputs.settings import ImageCodecSettings, LabelKind, NpyCodecSettings, parse_label_place
-from dugs_stream.log.event import EVENT_BYTES_LIMIT
-from dugs_stream.log.message_size import SMALLEST_LIMIT_BYTES
+from dugs_stream.outputs.event import EVENT_BYTES_LIMIT
+from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES
 
 __all__ = ["ROW_BYTES", "Conflict", "conflicts", "warnings"]
 

@@ -12,8 +12,8 @@ from dugs_stream.batch import DecidedBatch, Outputs, Standing, decide_batch
 from dugs_stream.chain import chain
 from dugs_stream.core.deduplicator import Projection
 from dugs_stream.judge import Judged
-from dugs_stream.log import wire
 from dugs_stream.log.port import Polled, TopicNames
+from dugs_stream.outputs import messages as wire
 from dugs_stream.records import (
     ChangelogPosition,
     ChangelogRow,

@@ -15,8 +15,8 @@ from dugs_stream.config import Settings, config_schema, effective, load_settings
 from dugs_stream.config.checks import ROW_BYTES
 from dugs_stream.config.fields import blocks_at, dotted, every_key, is_block, is_secret
 from dugs_stream.log.changelog_wire import row_message
-from dugs_stream.log.event import EVENT_BYTES_LIMIT
-from dugs_stream.log.message_size import message_bytes
+from dugs_stream.outputs.event import EVENT_BYTES_LIMIT
+from dugs_stream.outputs.size import message_bytes
 from dugs_stream.records import ChangelogRow, Sequence
 from dugs_stream.setting_types import Block, parse_byte_size
 

@@ -16,7 +16,7 @@ from dugs_stream.errors import LogUnavailableError, ModelError
 from dugs_stream.lab.demo import DemoResult, StreamRequest, StreamResult, run_demo, summarise
 from dugs_stream.lab.digits import Digits, Split
 from dugs_stream.lab.training import Plan, Step
-from dugs_stream.log import wire
+from dugs_stream.outputs import messages as wire
 from dugs_stream.records import Sample, Verdict
 from tests.support.drawn import duplicate_event, unique_event
 

@@ -10,7 +10,7 @@ import pytest
 
 from dugs_stream.errors import ChangelogError
 from dugs_stream.log.port import Message
-from dugs_stream.log.wire import decode_changelog, event, row_message, trailer_message
+from dugs_stream.outputs.messages import decode_changelog, event, row_message, trailer_message
 from dugs_stream.records import ChangelogRow, Sample, Sequence, Trailer
 from tests.support.judgements import MODEL, judgement_of
 

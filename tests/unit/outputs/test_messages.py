@@ -11,7 +11,7 @@ import pytest
 from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import LogError
 from dugs_stream.log.port import Message
-from dugs_stream.log.wire import (
+from dugs_stream.outputs.messages import (
     EVENT_HEADER,
     SMALLEST_LIMIT_BYTES,
     Payload,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
-from dugs_stream.log.wire import KEY_BYTES_LIMIT, event, event_schema
+from dugs_stream.outputs.messages import KEY_BYTES_LIMIT, event, event_schema
 from dugs_stream.records import Decision, Reason, Rejection, Sample, Sequence, Verdict
 from tests.support.judgements import MODEL, judgement_of, rejected
 

@@ -1,0 +1,1 @@
+"""What the daemon publishes: events, and the messages that carry them."""
