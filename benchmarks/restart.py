@@ -33,7 +33,7 @@ from benchmarks.command import as_command
 from benchmarks.environment import ROOT
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app import build_engine, open_log, open_writer, topic_names
-from dugs_stream.chain import NO_ROWS, chain
+from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.log.port import BatchLimits, Log, Message, Outgoing

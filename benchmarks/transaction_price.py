@@ -41,6 +41,8 @@ from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_str
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app import build_engine
 from dugs_stream.batch import Outputs, Standing, decide_batch
+from dugs_stream.changelog.replay import BEGINNING, ReplayStart
+from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Projection
 from dugs_stream.judge import Judged
@@ -63,8 +65,6 @@ from dugs_stream.records import (
     Verdict,
 )
 from dugs_stream.records import Sequence as SequenceNumber
-from dugs_stream.resume import Deployment
-from dugs_stream.state.recovery import BEGINNING, ReplayStart
 from tests.support.broker import running_broker
 
 __all__ = ["measure", "measure_at"]

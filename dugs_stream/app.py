@@ -20,6 +20,7 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from dugs_stream.batch import Outputs
+from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings, effective, warnings
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.core.gradients.losses import LossFunction
@@ -56,7 +57,6 @@ from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
 from dugs_stream.refusing import stay_to_be_seen
-from dugs_stream.resume import Deployment
 from dugs_stream.state.live import LiveState
 from dugs_stream.steps import OnStep
 from dugs_stream.stopping import Stopping, signals_as_flags

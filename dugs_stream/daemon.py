@@ -29,6 +29,7 @@ from tenacity import (
 
 from dugs_stream.batch import DecidedBatch, Outputs, Standing, decide_batch
 from dugs_stream.batch_lines import BatchLines
+from dugs_stream.changelog.resume import InputTopic, Resumption, check_trailer, resume
 from dugs_stream.errors import (
     ChangelogError,
     LogRefusedError,
@@ -45,7 +46,6 @@ from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pacing import Pacing
 from dugs_stream.replica import Replica
-from dugs_stream.resume import InputTopic, Resumption, check_trailer, resume
 from dugs_stream.state.live import LiveState
 from dugs_stream.steps import OnStep, RecoveryStep, Step
 from dugs_stream.stopping import Stopping

@@ -17,7 +17,8 @@ import numpy as np
 
 from dugs_stream.app import open_log, open_reader, page_folder
 from dugs_stream.asking import LiveDaemon, ask_daemon
-from dugs_stream.chain import NO_ROWS, chain
+from dugs_stream.changelog.checksum import NO_ROWS, chain
+from dugs_stream.changelog.replay import BEGINNING, Recovered, rebuild
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
 from dugs_stream.log.port import Log, Message
@@ -26,7 +27,6 @@ from dugs_stream.outputs.messages import decode_changelog
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
 from dugs_stream.state.folder import StateFolder, holder_of
 from dugs_stream.state.live import LiveState
-from dugs_stream.state.recovery import BEGINNING, Recovered, rebuild
 from dugs_stream.state.snapshot import Snapshot, find_newest
 from dugs_stream.state.vectors import VectorFiles
 

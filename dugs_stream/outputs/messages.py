@@ -15,8 +15,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from dugs_stream.canonical_json import canonical_json
+from dugs_stream.changelog.wire import EVENT_HEADER, decode_changelog, row_message, trailer_message
 from dugs_stream.errors import LogError
-from dugs_stream.log.changelog_wire import EVENT_HEADER, decode_changelog, row_message, trailer_message
 from dugs_stream.log.port import Message
 from dugs_stream.outputs.event import EVENT_BYTES_LIMIT, KEY_BYTES_LIMIT, event, event_schema
 from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES, message_bytes, name_long_key, shorten

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dugs_stream.changelog.replay import BEGINNING, ReplayStart
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.disk import DiskState, LoadedState
 from dugs_stream.state.metadata import Entry, entry_of
-from dugs_stream.state.recovery import BEGINNING, ReplayStart
 
 __all__ = ["LiveState", "SnapshotResult"]
 

@@ -91,7 +91,7 @@ def test_takeover_in_the_middle_of_a_batch_that_is_being_read_finishes_it(
     deployment.drain()
     uniques = len(deployment.events("unique"))
     monkeypatch.setattr("dugs_stream.replica._SLICE_SECONDS", 0.0)
-    monkeypatch.setattr("dugs_stream.state.recovery._ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("dugs_stream.changelog.replay._ROWS_AT_ONCE", 1)
     with living(deployment.settings) as owner:
         wait_until(lambda: has_role(owner, "owner"), SECONDS)
         with living(beside(deployment, gradient=one_batch).settings) as standby:

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest import MonkeyPatch  # noqa: PT013 - the class itself, outside a fixture
 
-from dugs_stream.state import recovery, vectors
+from dugs_stream.changelog import replay as recovery
+from dugs_stream.changelog.replay import BEGINNING, rebuild
+from dugs_stream.state import vectors
 from dugs_stream.state.live import LiveState
-from dugs_stream.state.recovery import BEGINNING, rebuild
 from tests.support.changelog import FINGERPRINT, Changelog, recover
 from tests.support.memory_folder import folder_in_memory
 

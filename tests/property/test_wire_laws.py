@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dugs_stream.canonical_json import canonical_json
-from dugs_stream.chain import NO_ROWS, chain
+from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.log.embedded.headers import pack_headers, unpack_headers
 from dugs_stream.outputs.messages import (
     EVENT_BYTES_LIMIT,

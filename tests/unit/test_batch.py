@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from dugs_stream.batch import DecidedBatch, Outputs, Standing, decide_batch
-from dugs_stream.chain import chain
+from dugs_stream.changelog.checksum import chain
+from dugs_stream.changelog.replay import BEGINNING, ReplayStart
+from dugs_stream.changelog.resume import Deployment
 from dugs_stream.core.deduplicator import Projection
 from dugs_stream.judge import Judged
 from dugs_stream.log.port import Polled, TopicNames
@@ -26,8 +28,6 @@ from dugs_stream.records import (
     Verdict,
 )
 from dugs_stream.records import Sequence as SequenceNumber
-from dugs_stream.resume import Deployment
-from dugs_stream.state.recovery import BEGINNING, ReplayStart
 
 IDENTITY = ModelIdentity("tiny", "sha256:" + "0" * 64)
 TOPICS = TopicNames("samples", "group", "unique", "changelog", "dead", "decisions")

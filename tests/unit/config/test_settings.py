@@ -11,10 +11,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from dugs_stream.changelog.wire import row_message
 from dugs_stream.config import Settings, config_schema, effective, load_settings, warnings
 from dugs_stream.config.checks import ROW_BYTES
 from dugs_stream.config.fields import blocks_at, dotted, every_key, is_block, is_secret
-from dugs_stream.log.changelog_wire import row_message
 from dugs_stream.outputs.event import EVENT_BYTES_LIMIT
 from dugs_stream.outputs.size import message_bytes
 from dugs_stream.records import ChangelogRow, Sequence

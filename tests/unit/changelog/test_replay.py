@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dugs_stream.changelog import replay as recovery
+from dugs_stream.changelog.replay import BEGINNING, ReplayStart, rebuild, replay
 from dugs_stream.errors import ChangelogError
 from dugs_stream.records import Trailer
-from dugs_stream.state import recovery
-from dugs_stream.state.recovery import BEGINNING, ReplayStart, rebuild, replay
 from tests.support.changelog import FINGERPRINT, Changelog
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from dugs_stream.changelog.resume import Deployment, InputTopic, check_trailer, resume
 from dugs_stream.errors import ChangelogError
 from dugs_stream.records import Trailer
-from dugs_stream.resume import Deployment, InputTopic, check_trailer, resume
 
 TOPIC = InputTopic("in", "id-1", {0: 0, 1: 0}, {0: 100, 1: 100})
 DEPLOYMENT = Deployment("group", "sha256:a", 0.3, 0.0)

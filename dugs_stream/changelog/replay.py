@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.chain import NO_ROWS, chain
+from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.errors import ChangelogError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 

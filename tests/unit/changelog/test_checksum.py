@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dugs_stream.chain import NO_ROWS, chain
+from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.records import ChangelogRow, Sequence
 
 ROW = ChangelogRow(Sequence(3), {"id": "a", "label": 1}, np.array([0.6, 0.8], dtype=np.float32))
