@@ -35,7 +35,7 @@ from dugs_stream.ops.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.thumbnails import shrink
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
-from dugs_stream.state.live import LiveState
+from dugs_stream.state.store import LiveState
 from tests.support.browser import chromium, missing_chromium, opened, wait_for
 from tests.support.pictures import draw, png
 from tests.support.shown import event

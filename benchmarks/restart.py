@@ -40,7 +40,7 @@ from dugs_stream.log.port import BatchLimits, Log, Message, Outgoing
 from dugs_stream.outputs import messages as wire
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.records import Sequence as SequenceNumber
-from dugs_stream.state.live import LiveState
+from dugs_stream.state.store import LiveState
 
 _DIMENSION = 512
 _WIDTH = 16

@@ -57,7 +57,7 @@ from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
 from dugs_stream.refusing import stay_to_be_seen
-from dugs_stream.state.live import LiveState
+from dugs_stream.state.store import LiveState
 from dugs_stream.steps import OnStep
 from dugs_stream.stopping import Stopping, signals_as_flags
 

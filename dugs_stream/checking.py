@@ -12,7 +12,7 @@ from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer
 from dugs_stream.findings import Finding, attempts
 from dugs_stream.log.kafka.check import check_kafka
-from dugs_stream.state.live import LiveState
+from dugs_stream.state.store import LiveState
 
 __all__ = ["check_deep"]
 

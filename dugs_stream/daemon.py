@@ -46,7 +46,7 @@ from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pacing import Pacing
 from dugs_stream.replica import Replica
-from dugs_stream.state.live import LiveState
+from dugs_stream.state.store import LiveState
 from dugs_stream.steps import OnStep, RecoveryStep, Step
 from dugs_stream.stopping import Stopping
 

@@ -25,9 +25,9 @@ from dugs_stream.log.port import Log, Message
 from dugs_stream.ops.access import authorization
 from dugs_stream.outputs.messages import decode_changelog
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
-from dugs_stream.state.folder import StateFolder, holder_of
-from dugs_stream.state.live import LiveState
+from dugs_stream.state.lock import StateFolder, holder_of
 from dugs_stream.state.snapshot import Snapshot, find_newest
+from dugs_stream.state.store import LiveState
 from dugs_stream.state.vectors import VectorFiles
 
 __all__ = [

@@ -25,8 +25,8 @@ from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import DamagedKind, Metrics, SnapshotOutcome
 from dugs_stream.outputs import messages as wire
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
-from dugs_stream.state.disk import MissingRows
-from dugs_stream.state.live import LiveState
+from dugs_stream.state.files import MissingRows
+from dugs_stream.state.store import LiveState
 from dugs_stream.steps import OnStep, RecoveryStep
 
 __all__ = ["Replica"]

@@ -12,7 +12,7 @@ import pytest
 from dugs_stream.errors import ChangelogError
 from dugs_stream.inspection import replayed
 from dugs_stream.log.port import Message
-from dugs_stream.state.folder import StateFolder
+from dugs_stream.state.lock import StateFolder
 from tests.support.commands import dugs, start_dugs
 from tests.support.deployment import Deployment
 

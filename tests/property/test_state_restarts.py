@@ -10,7 +10,7 @@ from pytest import MonkeyPatch  # noqa: PT013 - the class itself, outside a fixt
 from dugs_stream.changelog import replay as recovery
 from dugs_stream.changelog.replay import BEGINNING, rebuild
 from dugs_stream.state import vectors
-from dugs_stream.state.live import LiveState
+from dugs_stream.state.store import LiveState
 from tests.support.changelog import FINGERPRINT, Changelog, recover
 from tests.support.memory_folder import folder_in_memory
 

@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import pytest
 
-from dugs_stream.state.live import LiveState
+from dugs_stream.state.store import LiveState
 from tests.support.changelog import FINGERPRINT, Changelog, recover
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_segments")]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dugs_stream.errors import StateError
-from dugs_stream.state.live import LiveState
+from dugs_stream.state.store import LiveState
 from tests.support.changelog import FINGERPRINT, Changelog, recover
 
 pytestmark = pytest.mark.usefixtures("short_segments")

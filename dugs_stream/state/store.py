@@ -24,8 +24,8 @@ from dugs_stream.changelog.replay import BEGINNING, ReplayStart
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
-from dugs_stream.state.disk import DiskState, LoadedState
-from dugs_stream.state.metadata import Entry, entry_of
+from dugs_stream.state.events import Entry, entry_of
+from dugs_stream.state.files import DiskState, LoadedState
 
 __all__ = ["LiveState", "SnapshotResult"]
 

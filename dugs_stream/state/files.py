@@ -20,8 +20,8 @@ from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state import snapshot as snapshots
-from dugs_stream.state.folder import StateFolder
-from dugs_stream.state.metadata import Entry, EventRefill, EventTable
+from dugs_stream.state.events import Entry, EventRefill, EventTable
+from dugs_stream.state.lock import StateFolder
 from dugs_stream.state.snapshot import DAMAGED_SUFFIX, Snapshot
 from dugs_stream.state.vectors import Segment, SegmentRefill, VectorFiles
 

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from dugs_stream.errors import StateError
-from dugs_stream.state.folder import StateFolder
+from dugs_stream.state.lock import StateFolder
 
 
 def test_folder_is_made_for_its_owner_alone(tmp_path):
@@ -39,7 +39,7 @@ def test_mode_of_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
 
 def test_second_process_is_refused_by_name_and_may_come_later(tmp_path):
     """While one process holds the folder another is told who holds it and what to do; afterwards it gets it."""
-    script = f"from dugs_stream.state.folder import StateFolder; StateFolder({str(tmp_path)!r}).lock()"
+    script = f"from dugs_stream.state.lock import StateFolder; StateFolder({str(tmp_path)!r}).lock()"
     with StateFolder(tmp_path):
         refused = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     allowed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -55,7 +55,7 @@ def test_second_process_is_refused_by_name_and_may_come_later(tmp_path):
 def test_lock_of_a_killed_process_is_gone(tmp_path):
     """Kill -9 leaves nothing that keeps the next process out, although its number is still written there."""
     script = (
-        f"import os; from dugs_stream.state.folder import StateFolder; folder = StateFolder({str(tmp_path)!r}).lock();"
+        f"import os; from dugs_stream.state.lock import StateFolder; folder = StateFolder({str(tmp_path)!r}).lock();"
         "os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script], check=False)
