@@ -40,12 +40,10 @@ from benchmarks.command import as_command
 from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app import build_engine
-from dugs_stream.batch import Outputs, Standing, decide_batch
 from dugs_stream.changelog.replay import BEGINNING, ReplayStart
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Projection
-from dugs_stream.judge import Judged
 from dugs_stream.log.kafka.client import open_producer
 from dugs_stream.log.kafka.group import committed_offsets
 from dugs_stream.log.kafka.log import KafkaLog, KafkaReader, KafkaWriter
@@ -55,6 +53,8 @@ from dugs_stream.log.kafka.transaction import close_producer, delivery_settings
 from dugs_stream.log.port import BatchLimits, Message, Outgoing, Polled, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from dugs_stream.ops.logs import configure_logs
+from dugs_stream.pipeline.encode import Outputs, Standing, decide_batch
+from dugs_stream.pipeline.judge import Judged
 from dugs_stream.records import (
     ChangelogPosition,
     Decision,

@@ -19,7 +19,6 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry
 
-from dugs_stream.batch import Outputs
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings, effective, warnings
 from dugs_stream.core.deduplicator import Deduplicator
@@ -31,7 +30,6 @@ from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings
-from dugs_stream.judge import Judge
 from dugs_stream.live_summary import LiveSummary
 from dugs_stream.log.embedded.log import EmbeddedLog
 from dugs_stream.log.embedded.reader import EmbeddedReader
@@ -54,6 +52,8 @@ from dugs_stream.ops.metrics import BuildFacts, Metrics
 from dugs_stream.ops.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
+from dugs_stream.pipeline.encode import Outputs
+from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
 from dugs_stream.refusing import stay_to_be_seen

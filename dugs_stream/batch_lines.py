@@ -15,8 +15,8 @@ from time import monotonic
 import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars, unbind_contextvars
 
-from dugs_stream.batch import DecidedBatch, ranges_of
 from dugs_stream.log.port import Committed, Polled
+from dugs_stream.pipeline.encode import DecidedBatch, ranges_of
 from dugs_stream.records import Rejection, Verdict
 
 __all__ = ["BatchLines"]

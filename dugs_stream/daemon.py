@@ -27,7 +27,6 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from dugs_stream.batch import DecidedBatch, Outputs, Standing, decide_batch
 from dugs_stream.batch_lines import BatchLines
 from dugs_stream.changelog.resume import InputTopic, Resumption, check_trailer, resume
 from dugs_stream.errors import (
@@ -38,13 +37,14 @@ from dugs_stream.errors import (
     OwnershipLostError,
     TransactionAbortedError,
 )
-from dugs_stream.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
 from dugs_stream.log.port import BatchLimits, Committed, Log, Ownership, Polled
 from dugs_stream.lookout import Lookout
 from dugs_stream.ops.metrics import Metrics, RecoveryReason, Role, Stage
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pacing import Pacing
+from dugs_stream.pipeline.encode import DecidedBatch, Outputs, Standing, decide_batch
+from dugs_stream.pipeline.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
 from dugs_stream.replica import Replica
 from dugs_stream.state.store import LiveState
 from dugs_stream.steps import OnStep, RecoveryStep, Step

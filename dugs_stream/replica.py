@@ -15,15 +15,15 @@ from time import monotonic
 import numpy as np
 import structlog
 
-from dugs_stream.batch import DecidedBatch, Outputs
 from dugs_stream.changelog.replay import Replayed, replay
 from dugs_stream.changelog.resume import check_names, require_covered
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import LogError, StateError
-from dugs_stream.judge import Judge
 from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import DamagedKind, Metrics, SnapshotOutcome
 from dugs_stream.outputs import messages as wire
+from dugs_stream.pipeline.encode import DecidedBatch, Outputs
+from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.files import MissingRows
 from dugs_stream.state.store import LiveState

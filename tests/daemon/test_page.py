@@ -10,13 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from dugs_stream.app import page_folder
-from dugs_stream.batch import DecidedBatch
 from dugs_stream.config import load_settings
 from dugs_stream.daemon import Daemon
 from dugs_stream.errors import StateError
 from dugs_stream.inspection import info, reset, verify
 from dugs_stream.log.port import Message
 from dugs_stream.ops.access import authorization
+from dugs_stream.pipeline.encode import DecidedBatch
 from tests.support.commands import dugs
 from tests.support.deployment import Deployment, npy_messages
 from tests.support.instances import free_port

@@ -26,8 +26,8 @@ from dugs_stream.app import build_engine, daemon_beside, open_log, open_reader, 
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.daemon import Daemon
 from dugs_stream.inspection import replayed, verify
-from dugs_stream.judge import Judge
 from dugs_stream.log.port import Message
+from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import Sample, Verdict
 from dugs_stream.tasks import events
 from tests.support.models import WIDTH

@@ -16,7 +16,7 @@ from dugs_stream import Deduplicator
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.settings import NpyCodecSettings
-from dugs_stream.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
+from dugs_stream.pipeline.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
 from dugs_stream.records import LabelSource, Reason, Sample, Verdict
 from tests.support.models import WIDTH, breaks_on_large, mixes_samples, tiny
 from tests.support.oracle import check_decisions

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from dugs_stream.changelog.checksum import chain
 from dugs_stream.changelog.replay import ReplayStart
 from dugs_stream.changelog.resume import Deployment
-from dugs_stream.judge import Judged
 from dugs_stream.log.port import Outgoing, Polled, TopicNames
 from dugs_stream.outputs import messages as wire
+from dugs_stream.pipeline.judge import Judged
 from dugs_stream.records import ChangelogRow, Judgement, ModelIdentity, Trailer, Verdict
 
 __all__ = ["DecidedBatch", "Outputs", "Standing", "decide_batch", "ranges_of"]

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from dugs_stream.batch import DecidedBatch, Outputs, Standing, decide_batch
 from dugs_stream.changelog.checksum import chain
 from dugs_stream.changelog.replay import BEGINNING, ReplayStart
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.core.deduplicator import Projection
-from dugs_stream.judge import Judged
 from dugs_stream.log.port import Polled, TopicNames
 from dugs_stream.outputs import messages as wire
+from dugs_stream.pipeline.encode import DecidedBatch, Outputs, Standing, decide_batch
+from dugs_stream.pipeline.judge import Judged
 from dugs_stream.records import (
     ChangelogPosition,
     ChangelogRow,

@@ -1,0 +1,1 @@
+"""From polled records to messages ready to commit."""
