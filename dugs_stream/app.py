@@ -24,7 +24,10 @@ from dugs_stream.config import Settings, effective, warnings
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.sketch.hashing import MAP_VERSION
-from dugs_stream.daemon import Daemon
+from dugs_stream.daemon.daemon import Daemon
+from dugs_stream.daemon.refusal import stay_to_be_seen
+from dugs_stream.daemon.signals import Stopping, signals_as_flags
+from dugs_stream.daemon.steps import OnStep
 from dugs_stream.errors import ChangelogError, ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.decoder import build_decoder
@@ -56,10 +59,7 @@ from dugs_stream.pipeline.encode import Outputs
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
-from dugs_stream.refusing import stay_to_be_seen
 from dugs_stream.state.store import LiveState
-from dugs_stream.steps import OnStep
-from dugs_stream.stopping import Stopping, signals_as_flags
 
 __all__ = [
     "Engine",

@@ -21,6 +21,8 @@ from dugs_stream.app import (
     topic_names,
 )
 from dugs_stream.config import Settings
+from dugs_stream.daemon.signals import Stopping, signals_as_flags
+from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.files import list_files
 from dugs_stream.lab import demo
@@ -28,8 +30,6 @@ from dugs_stream.log.port import Message, Stop
 from dugs_stream.ops.logs import configure_logs
 from dugs_stream.outputs import messages as wire
 from dugs_stream.records import Sample
-from dugs_stream.steps import RecoveryStep, Step
-from dugs_stream.stopping import Stopping, signals_as_flags
 
 __all__ = ["StreamAnnouncer", "events", "put_on_input", "run_demo", "scan", "send"]
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from dugs_stream.app import open_writer
-from dugs_stream.daemon import Daemon
+from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.log.port import Message
 from tests.deploy.tools import require
 from tests.support.browser import chromium, missing_chromium

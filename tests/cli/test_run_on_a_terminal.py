@@ -6,8 +6,8 @@ import json
 import signal
 from pathlib import Path
 
+from dugs_stream.daemon.steps import Step
 from dugs_stream.log.port import Message
-from dugs_stream.steps import Step
 from tests.support.commands import start_dugs
 from tests.support.deployment import Deployment, npy_messages
 from tests.support.terminal import on_a_terminal

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dugs_stream.daemon.steps import Step
 from dugs_stream.errors import ChangelogError, ModelError, StateError
 from dugs_stream.log.port import Message
-from dugs_stream.steps import Step
 from tests.support.deployment import Deployment, as_npy, npy_message, npy_messages
 from tests.support.models import WIDTH
 

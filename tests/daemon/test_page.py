@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from dugs_stream.app import page_folder
 from dugs_stream.config import load_settings
-from dugs_stream.daemon import Daemon
+from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import StateError
 from dugs_stream.inspection import info, reset, verify
 from dugs_stream.log.port import Message

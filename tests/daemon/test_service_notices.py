@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dugs_stream.steps import Step
+from dugs_stream.daemon.steps import Step
 from tests.support.deployment import Deployment, npy_messages
 from tests.support.instances import START_SECONDS, free_port, running
 from tests.support.living import living

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dugs_stream.daemon import Daemon
+from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import ChangelogError
 from tests.support.deployment import Deployment, npy_messages
 from tests.support.living import has_role, living, sample_of
@@ -67,7 +67,7 @@ def test_takeover_reads_only_what_the_standby_has_not_read(deployment: Deploymen
 
 def test_standby_writes_snapshots_of_its_own(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has read it need not read again after a restart, although it never owned anything."""
-    monkeypatch.setattr("dugs_stream.daemon._SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr("dugs_stream.daemon.daemon._SNAPSHOT_SECONDS", 0.0)
     deployment.send(npy_messages(40))
     other = beside(deployment)
     with living(deployment.settings) as owner, living(other.settings) as standby:
@@ -90,7 +90,7 @@ def test_takeover_in_the_middle_of_a_batch_that_is_being_read_finishes_it(
     deployment.send(npy_messages(60))
     deployment.drain()
     uniques = len(deployment.events("unique"))
-    monkeypatch.setattr("dugs_stream.replica._SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("dugs_stream.daemon.replica._SLICE_SECONDS", 0.0)
     monkeypatch.setattr("dugs_stream.changelog.replay._ROWS_AT_ONCE", 1)
     with living(deployment.settings) as owner:
         wait_until(lambda: has_role(owner, "owner"), SECONDS)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dugs_stream.daemon.signals import GRACE_SECONDS
 from dugs_stream.log.kafka.membership import MAX_POLL_INTERVAL_MS
 from dugs_stream.log.kafka.transaction import COMMIT_WATCHDOG_SECONDS, FLUSH_SECONDS
 from dugs_stream.ops.status import LONGEST_SILENCE_SECONDS
-from dugs_stream.stopping import GRACE_SECONDS
 from tests.deploy.tools import tool
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from typing import Any
 
-from dugs_stream.steps import RecoveryStep, Step
+from dugs_stream.daemon.steps import RecoveryStep, Step
 from tests.faults.disk import newest_of
 from tests.faults.table import fault
 from tests.support.fault_bench import DRAINED_SECONDS, Bench

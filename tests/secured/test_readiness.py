@@ -10,7 +10,7 @@ import httpx
 import pytest
 import structlog
 
-from dugs_stream.daemon import Daemon
+from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.log.kafka.permissions import daemon_permissions
 from tests.secured.conftest import SecuredDeployment
 from tests.support.authority import Authority

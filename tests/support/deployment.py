@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from dugs_stream.app import build_engine, daemon_beside, open_log, open_reader, open_writer
 from dugs_stream.config import Settings, load_settings
-from dugs_stream.daemon import Daemon
+from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.inspection import replayed, verify
 from dugs_stream.log.port import Message
 from dugs_stream.pipeline.judge import Judge

@@ -244,17 +244,17 @@ def _redirect(path: str) -> None:
 
 
 def _live(life: Life) -> int:
-    import dugs_stream.daemon  # noqa: PLC0415
+    import dugs_stream.daemon.daemon  # noqa: PLC0415
     from dugs_stream.app import daemon_beside  # noqa: PLC0415
     from dugs_stream.config import load_settings  # noqa: PLC0415
+    from dugs_stream.daemon.signals import Stopping, signals_as_flags  # noqa: PLC0415
     from dugs_stream.errors import DugsError  # noqa: PLC0415
     from dugs_stream.log import kafka_client  # noqa: PLC0415
     from dugs_stream.ops.logs import configure_logs  # noqa: PLC0415
-    from dugs_stream.stopping import Stopping, signals_as_flags  # noqa: PLC0415
 
     if life.snapshot_seconds is not None:
-        assert hasattr(dugs_stream.daemon, "_SNAPSHOT_SECONDS")
-        dugs_stream.daemon._SNAPSHOT_SECONDS = life.snapshot_seconds
+        assert hasattr(dugs_stream.daemon.daemon, "_SNAPSHOT_SECONDS")
+        dugs_stream.daemon.daemon._SNAPSHOT_SECONDS = life.snapshot_seconds
     if life.metadata_ms is not None:
         assert hasattr(kafka_client, "METADATA_MAX_AGE_MS")
         kafka_client.METADATA_MAX_AGE_MS = life.metadata_ms

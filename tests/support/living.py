@@ -9,8 +9,8 @@ from typing import Any
 
 from dugs_stream.app import daemon_beside
 from dugs_stream.config import Settings
-from dugs_stream.daemon import Daemon
-from dugs_stream.stopping import Stopping
+from dugs_stream.daemon.daemon import Daemon
+from dugs_stream.daemon.signals import Stopping
 from tests.support.deployment import one_thread
 
 __all__ = ["has_role", "living", "sample_of"]

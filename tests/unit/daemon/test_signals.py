@@ -10,7 +10,7 @@ from types import FrameType
 
 import pytest
 
-from dugs_stream.stopping import Stopping, signals_as_flags
+from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from tests.support.waiting import wait_until
 
 
@@ -79,7 +79,7 @@ def test_second_signal_leaves_at_once_with_one(second: str) -> None:
     """Even out of code that never looks up, and without any clean-up."""
     script = (
         "import os, signal\n"
-        "from dugs_stream.stopping import Stopping, signals_as_flags\n"
+        "from dugs_stream.daemon.signals import Stopping, signals_as_flags\n"
         "try:\n"
         "    with signals_as_flags(Stopping()):\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"

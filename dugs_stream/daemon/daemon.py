@@ -27,8 +27,13 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from dugs_stream.batch_lines import BatchLines
 from dugs_stream.changelog.resume import InputTopic, Resumption, check_trailer, resume
+from dugs_stream.daemon.batch_log import BatchLines
+from dugs_stream.daemon.lag import Lookout
+from dugs_stream.daemon.pacing import Pacing
+from dugs_stream.daemon.replica import Replica
+from dugs_stream.daemon.signals import Stopping
+from dugs_stream.daemon.steps import OnStep, RecoveryStep, Step
 from dugs_stream.errors import (
     ChangelogError,
     LogRefusedError,
@@ -38,17 +43,12 @@ from dugs_stream.errors import (
     TransactionAbortedError,
 )
 from dugs_stream.log.port import BatchLimits, Committed, Log, Ownership, Polled
-from dugs_stream.lookout import Lookout
 from dugs_stream.ops.metrics import Metrics, RecoveryReason, Role, Stage
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
-from dugs_stream.pacing import Pacing
 from dugs_stream.pipeline.encode import DecidedBatch, Outputs, Standing, decide_batch
 from dugs_stream.pipeline.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
-from dugs_stream.replica import Replica
 from dugs_stream.state.store import LiveState
-from dugs_stream.steps import OnStep, RecoveryStep, Step
-from dugs_stream.stopping import Stopping
 
 __all__ = ["Daemon"]
 

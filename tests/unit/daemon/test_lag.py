@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dugs_stream import lookout
 from dugs_stream.app import open_log
+from dugs_stream.daemon import lag as lookout
+from dugs_stream.daemon.lag import Lookout
 from dugs_stream.errors import LogUnavailableError
 from dugs_stream.log.port import Log
-from dugs_stream.lookout import Lookout
 from dugs_stream.ops.metrics import Metrics
 from dugs_stream.ops.status import Status
 from tests.daemon.test_ways_out import move_group

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import structlog
 
-from dugs_stream.daemon import Daemon
+from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from dugs_stream.ops.metrics import RefusalReason
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dugs_stream.pacing import Pacing
+from dugs_stream.daemon.pacing import Pacing
 
 TILE = 32
 

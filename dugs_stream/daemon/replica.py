@@ -18,6 +18,7 @@ import structlog
 from dugs_stream.changelog.replay import Replayed, replay
 from dugs_stream.changelog.resume import check_names, require_covered
 from dugs_stream.core.index.unique_index import UniqueIndex
+from dugs_stream.daemon.steps import OnStep, RecoveryStep
 from dugs_stream.errors import LogError, StateError
 from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import DamagedKind, Metrics, SnapshotOutcome
@@ -27,7 +28,6 @@ from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.files import MissingRows
 from dugs_stream.state.store import LiveState
-from dugs_stream.steps import OnStep, RecoveryStep
 
 __all__ = ["Replica"]
 

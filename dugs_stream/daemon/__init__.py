@@ -1,0 +1,1 @@
+"""The daemon's life, its loop, and what they need."""
