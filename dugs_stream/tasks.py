@@ -24,7 +24,7 @@ from dugs_stream.config import Settings
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.files import list_files
+from dugs_stream.inputs.files import list_files
 from dugs_stream.lab import demo
 from dugs_stream.log.port import Message, Stop
 from dugs_stream.ops.logs import configure_logs

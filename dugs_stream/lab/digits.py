@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.files import LABEL_HEADER
+from dugs_stream.inputs.files import LABEL_HEADER
 from dugs_stream.log.port import Message
 
 __all__ = [

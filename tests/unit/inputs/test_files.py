@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.files import iter_samples, list_files
+from dugs_stream.inputs.files import iter_samples, list_files
 
 
 @pytest.fixture
