@@ -31,7 +31,7 @@ from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.log.port import Message
-from dugs_stream.ops.logs import configure_logs
+from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.ops.metrics import Stage
 from dugs_stream.records import Verdict
 from dugs_stream.tasks import events, put_on_input

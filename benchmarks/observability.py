@@ -37,7 +37,7 @@ from dugs_stream.config import Settings
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.lab.digits import load_digits
 from dugs_stream.log.port import Message
-from dugs_stream.ops.logs import configure_logs
+from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.tasks import events, put_on_input
 
 __all__ = ["measure"]

@@ -28,12 +28,12 @@ from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app import UniquesSource
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.album import Album, Example, Picture
-from dugs_stream.ops.gallery import EXAMPLES_KEPT, Gallery
+from dugs_stream.ops.gallery.album import Album, Example, Picture
+from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, Gallery
+from dugs_stream.ops.gallery.thumbnails import shrink
+from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.metrics import Role
-from dugs_stream.ops.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
-from dugs_stream.ops.thumbnails import shrink
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
 from dugs_stream.state.store import LiveState
 from tests.support.browser import chromium, missing_chromium, opened, wait_for

@@ -52,7 +52,7 @@ from dugs_stream.log.kafka.sending import send
 from dugs_stream.log.kafka.transaction import close_producer, delivery_settings
 from dugs_stream.log.port import BatchLimits, Message, Outgoing, Polled, TopicNames
 from dugs_stream.log.settings import KafkaSettings
-from dugs_stream.ops.logs import configure_logs
+from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.pipeline.encode import Outputs, Standing, decide_batch
 from dugs_stream.pipeline.judge import Judged
 from dugs_stream.records import (

@@ -33,7 +33,6 @@ from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings
-from dugs_stream.live_summary import LiveSummary
 from dugs_stream.log.embedded.log import EmbeddedLog
 from dugs_stream.log.embedded.reader import EmbeddedReader
 from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
@@ -46,13 +45,14 @@ from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import BatchLimits, Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
-from dugs_stream.ops.access import authorization
-from dugs_stream.ops.album import Album
-from dugs_stream.ops.gallery import Gallery
-from dugs_stream.ops.logs import configure_logs, crashes_logged
+from dugs_stream.ops.gallery.album import Album
+from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.http.access import authorization
+from dugs_stream.ops.http.server import HttpServer, build_http
+from dugs_stream.ops.live_summary import LiveSummary
+from dugs_stream.ops.logging.configure import configure_logs, crashes_logged
 from dugs_stream.ops.machine import Disk, GpuMemory, show_machine
 from dugs_stream.ops.metrics import BuildFacts, Metrics
-from dugs_stream.ops.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pipeline.encode import Outputs

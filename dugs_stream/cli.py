@@ -117,7 +117,7 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
 
     def load(config: Path | None, overrides: Sequence[str], **rest: Any) -> None:
         from dugs_stream.config import load_settings
-        from dugs_stream.ops.logs import configure_logs
+        from dugs_stream.ops.logging.configure import configure_logs
 
         settings = load_settings(config, overrides)
         configure_logs("warning", settings.logging.format)  # `dugs run` says more
@@ -144,7 +144,8 @@ def print_json(document: Any) -> None:
 @click.option("--quiet", is_flag=True, help="No live summary on a terminal: the log alone.")
 def run(settings: Settings, *, drain: bool, quiet: bool) -> None:
     """Run the daemon until SIGTERM: read samples, judge them, publish the unique ones."""
-    from dugs_stream import app, live_summary
+    from dugs_stream import app
+    from dugs_stream.ops import live_summary
 
     is_json = settings.logging.format == "json"
     is_live = not (quiet or is_json) and live_summary.suits(sys.stderr, os.environ)

@@ -22,7 +22,7 @@ from dugs_stream.changelog.replay import BEGINNING, Recovered, rebuild
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
 from dugs_stream.log.port import Log, Message
-from dugs_stream.ops.access import authorization
+from dugs_stream.ops.http.access import authorization
 from dugs_stream.outputs.messages import decode_changelog
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
 from dugs_stream.state.lock import StateFolder, holder_of

@@ -29,7 +29,7 @@ from dugs_stream.findings import Finding
 from dugs_stream.lab.demo import DemoResult
 from dugs_stream.lab.summary import render
 from dugs_stream.lab.training import Step
-from dugs_stream.ops.log_lines import printable
+from dugs_stream.ops.logging.lines import printable
 from dugs_stream.retrying import DeadLetters
 
 __all__ = [

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from dugs_stream.inputs.settings import CodecSettings, ImageCodecSettings, parse_label_place
 from dugs_stream.log.settings import EmbeddedSettings, KafkaSettings
 from dugs_stream.models.settings import ModelSettings
-from dugs_stream.ops.settings import AuthSettings
+from dugs_stream.ops.http.settings import AuthSettings
 from dugs_stream.setting_types import (
     Block,
     ByteSize,

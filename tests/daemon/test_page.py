@@ -15,7 +15,7 @@ from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import StateError
 from dugs_stream.inspection import info, reset, verify
 from dugs_stream.log.port import Message
-from dugs_stream.ops.access import authorization
+from dugs_stream.ops.http.access import authorization
 from dugs_stream.pipeline.encode import DecidedBatch
 from tests.support.commands import dugs
 from tests.support.deployment import Deployment, npy_messages

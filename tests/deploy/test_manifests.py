@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy.kubernetes.prometheus_rule import RULES, TARGET, prometheus_rule
 from dugs_stream.config import load_settings
-from dugs_stream.ops.server import HttpServer, build_http
+from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
 from tests.deploy.tools import tool
 

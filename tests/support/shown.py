@@ -8,9 +8,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from dugs_stream.ops.gallery import Gallery
+from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.metrics import Role
-from dugs_stream.ops.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
 
 __all__ = ["Shown", "event", "shown"]

@@ -29,7 +29,9 @@ def test_block_that_does_not_return_ends_the_process_with_70() -> None:
 
 def test_last_word_of_the_watchdog_is_a_line_of_the_log() -> None:
     """Where logging is set up it is an event in its format, out before the process is."""
-    configure = "from dugs_stream.ops.logs import configure_logs\nconfigure_logs('error', 'json')\n"
+    configure = (
+        "from dugs_stream.ops.logging.configure import configure_logs\nconfigure_logs('error', 'json')\n"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", configure + HANGS], capture_output=True, text=True, timeout=30, check=False
     )

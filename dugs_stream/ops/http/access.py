@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.ops.settings import AuthSettings
+from dugs_stream.ops.http.settings import AuthSettings
 from dugs_stream.secret_text import first_line
 
 __all__ = ["OPEN_PATHS", "Gate", "authorization"]

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops import gallery as module
-from dugs_stream.ops.album import Album, Example, Picture
-from dugs_stream.ops.gallery import EXAMPLES_KEPT, Gallery
+from dugs_stream.ops.gallery import recorder as module
+from dugs_stream.ops.gallery.album import Album, Example, Picture
+from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, Gallery
 from dugs_stream.records import Decision, Judgement, Reason, Rejection, Sample, Verdict
 from dugs_stream.records import Sequence as Number
 from tests.support.pictures import draw, png

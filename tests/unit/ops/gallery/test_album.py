@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.ops.album import PLACE_OF_UNIQUE, Absorbed, Album, Example, Picture
-from dugs_stream.ops.thumbnails import Thumbnail
+from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Absorbed, Album, Example, Picture
+from dugs_stream.ops.gallery.thumbnails import Thumbnail
 
 MEBI = 2**20
 

@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dugs_stream.errors import DugsError
-from dugs_stream.ops.album import PLACE_OF_UNIQUE, Absorbed
-from dugs_stream.ops.catalogue import Catalogue, Query, UniquesPage
-from dugs_stream.ops.gallery import Gallery
+from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Absorbed
+from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.search import Catalogue, Query, UniquesPage
 
 __all__ = ["page_routes"]
 
@@ -63,7 +63,7 @@ Answer = Callable[[Request], Response]
 
 
 def _static(name: str, media_type: str) -> Answer:
-    content = resources.files("dugs_stream.ops").joinpath("page", name).read_bytes()
+    content = resources.files("dugs_stream.ops.gallery").joinpath("static", name).read_bytes()
     headers = {
         "content-type": media_type,
         "content-security-policy": _POLICY,

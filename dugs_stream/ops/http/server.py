@@ -20,10 +20,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.ops.access import Gate
-from dugs_stream.ops.catalogue import UniquesPage
-from dugs_stream.ops.gallery import Gallery
-from dugs_stream.ops.page import page_routes
+from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.routes import page_routes
+from dugs_stream.ops.gallery.search import UniquesPage
+from dugs_stream.ops.http.access import Gate
 from dugs_stream.ops.status import Status
 
 __all__ = ["HttpServer", "UniquesPage", "build_http"]

@@ -18,8 +18,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from dugs_stream.errors import DugsError
-from dugs_stream.ops.log_lines import ConsoleLines, JsonLines
-from dugs_stream.ops.log_repeats import Repeats
+from dugs_stream.ops.logging.lines import ConsoleLines, JsonLines
+from dugs_stream.ops.logging.repeats import Repeats
 
 __all__ = ["LEVELS", "LineSink", "configure_logs", "crashes_logged"]
 

@@ -13,8 +13,8 @@ import pytest
 import structlog
 
 from dugs_stream.errors import StateError
-from dugs_stream.ops.log_repeats import QUIET_SECONDS, Repeats
-from dugs_stream.ops.logs import configure_logs, crashes_logged
+from dugs_stream.ops.logging.configure import configure_logs, crashes_logged
+from dugs_stream.ops.logging.repeats import QUIET_SECONDS, Repeats
 
 HOSTILE = "k\n2026-01-01T00:00:00Z [error    ] daemon.failed\r\x1b[2J\x9b31m\u2028\u202e\x00"
 

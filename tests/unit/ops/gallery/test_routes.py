@@ -13,14 +13,14 @@ from prometheus_client import CollectorRegistry
 
 from dugs_stream.errors import StateError
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.album import Album, Example, Picture
-from dugs_stream.ops.gallery import Gallery
-from dugs_stream.ops.server import HttpServer, build_http
+from dugs_stream.ops.gallery.album import Album, Example, Picture
+from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.thumbnails import Thumbnail
+from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
-from dugs_stream.ops.thumbnails import Thumbnail
 from tests.support.shown import Shown, event, shown
 
-FILES = resources.files("dugs_stream.ops").joinpath("page")
+FILES = resources.files("dugs_stream.ops.gallery").joinpath("static")
 UNIQUES = [event(number, label_name=f"class-{number % 10}") for number in range(250)]
 PNG = Thumbnail("image/png", b"\x89PNG, so to speak")
 

@@ -16,7 +16,7 @@ from typing import TextIO
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dugs_stream.live_summary import LiveSummary, suits
+from dugs_stream.ops.live_summary import LiveSummary, suits
 from dugs_stream.ops.metrics import Metrics, Role
 from dugs_stream.ops.status import Status
 from dugs_stream.records import Decision, Judgement, Sample, Sequence, Verdict

@@ -23,7 +23,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dugs_stream.ops.log_lines import printable
+from dugs_stream.ops.logging.lines import printable
 from dugs_stream.ops.metrics import CommitOutcome, Stage
 from dugs_stream.ops.status import Status
 from dugs_stream.records import Verdict

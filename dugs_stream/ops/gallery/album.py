@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from dugs_stream.ops.thumbnails import Thumbnail
+from dugs_stream.ops.gallery.thumbnails import Thumbnail
 
 __all__ = ["PLACE_OF_UNIQUE", "Absorbed", "Album", "Example", "Picture"]
 

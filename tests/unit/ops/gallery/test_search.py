@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dugs_stream.ops.catalogue import NO_LABEL, Catalogue, Query
+from dugs_stream.ops.gallery.search import NO_LABEL, Catalogue, Query
 from tests.support.shown import event
 
 

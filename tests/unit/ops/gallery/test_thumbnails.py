@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.thumbnails import shrink
+from dugs_stream.ops.gallery.thumbnails import shrink
 from tests.support.pictures import draw, png
 
 

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.ops.access import OPEN_PATHS, authorization
-from dugs_stream.ops.settings import AuthSettings
+from dugs_stream.ops.http.access import OPEN_PATHS, authorization
+from dugs_stream.ops.http.settings import AuthSettings
 from tests.support.shown import event, shown
 
 TOKEN = "f3a1-token"

@@ -18,8 +18,8 @@ from typing import Self
 
 import structlog
 
-from dugs_stream.ops.album import PLACE_OF_UNIQUE, Album, Example, Picture
-from dugs_stream.ops.thumbnails import Thumbnail, shrink
+from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Album, Example, Picture
+from dugs_stream.ops.gallery.thumbnails import Thumbnail, shrink
 from dugs_stream.records import Judgement, Verdict
 
 __all__ = ["EXAMPLES_KEPT", "Gallery"]

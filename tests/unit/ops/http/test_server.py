@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from dugs_stream.errors import ConfigurationError
+from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.metrics import Role
-from dugs_stream.ops.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
 
 EVENTS = [{"sequence": number} for number in range(250)]

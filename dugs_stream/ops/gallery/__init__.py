@@ -1,0 +1,1 @@
+"""The page of uniques: what it keeps, searches and serves."""
