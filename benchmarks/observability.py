@@ -35,7 +35,7 @@ from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
 from dugs_stream.app import daemon_beside
 from dugs_stream.config import Settings
 from dugs_stream.daemon.steps import RecoveryStep, Step
-from dugs_stream.lab.digits import load_digits
+from dugs_stream.lab.demo.digits import load_digits
 from dugs_stream.log.port import Message
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.tasks import events, put_on_input

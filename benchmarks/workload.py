@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmarks.environment import ROOT
-from dugs_stream.lab import training
-from dugs_stream.lab.digits import load_digits
-from dugs_stream.lab.training import MODEL_KWARGS, as_inputs, train
+from dugs_stream.lab.demo import training
+from dugs_stream.lab.demo.digits import load_digits
+from dugs_stream.lab.demo.training import MODEL_KWARGS, as_inputs, train
 from dugs_stream.models import alexnet
 
 __all__ = [

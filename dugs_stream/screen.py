@@ -26,9 +26,9 @@ from rich.text import Text
 from dugs_stream.core.sketch import jl
 from dugs_stream.explaining import Explanation
 from dugs_stream.findings import Finding
-from dugs_stream.lab.demo import DemoResult
-from dugs_stream.lab.summary import render
-from dugs_stream.lab.training import Step
+from dugs_stream.lab.demo.demo import DemoResult
+from dugs_stream.lab.demo.summary import render
+from dugs_stream.lab.demo.training import Step
 from dugs_stream.ops.logging.lines import printable
 from dugs_stream.retrying import DeadLetters
 

@@ -25,7 +25,7 @@ from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.files import list_files
-from dugs_stream.lab import demo
+from dugs_stream.lab.demo import demo
 from dugs_stream.log.port import Message, Stop
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.outputs import messages as wire

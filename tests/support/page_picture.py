@@ -16,8 +16,8 @@ from playwright.sync_api import expect
 
 from dugs_stream.app import open_log, open_writer
 from dugs_stream.config import Settings
-from dugs_stream.lab.digits import as_messages, load_digits
-from dugs_stream.lab.training import MODEL_KWARGS
+from dugs_stream.lab.demo.digits import as_messages, load_digits
+from dugs_stream.lab.demo.training import MODEL_KWARGS
 from tests.support.browser import chromium, opened, wait_for
 from tests.support.living import living
 from tests.support.waiting import wait_until

@@ -202,7 +202,7 @@ def test_page_has_nothing_inline_and_asks_nobody_else() -> None:
 
 def test_page_and_gallery_of_the_demo_are_one_family() -> None:
     """The same colours under the same names, in light and in dark."""
-    demo = resources.files("dugs_stream.lab").joinpath("gallery.html.jinja").read_text()
+    demo = resources.files("dugs_stream.lab.demo").joinpath("gallery.html.jinja").read_text()
     colours = re.compile(r"--(page|card|edge|strong|muted|well|accent): (#\w+);")
 
     assert colours.findall(FILES.joinpath("page.css").read_text()) == colours.findall(demo)

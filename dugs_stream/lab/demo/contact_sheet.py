@@ -16,8 +16,8 @@ from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dugs_stream.lab.events import JudgedRecord, Run
-from dugs_stream.lab.pictures import PictureOf, fit, read_picture
+from dugs_stream.lab.demo.events import JudgedRecord, Run
+from dugs_stream.lab.demo.pictures import PictureOf, fit, read_picture
 from dugs_stream.records import Verdict
 
 __all__ = ["DARK", "LIGHT", "MOST_SHOWN", "Theme", "draw_contact_sheet", "write_contact_sheet"]

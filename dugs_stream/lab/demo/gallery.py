@@ -14,8 +14,8 @@ from pathlib import Path
 
 import jinja2
 
-from dugs_stream.lab.events import JudgedRecord, Run, duplicates_by_unique, uniques_of
-from dugs_stream.lab.pictures import PictureOf, data_uri, read_picture
+from dugs_stream.lab.demo.events import JudgedRecord, Run, duplicates_by_unique, uniques_of
+from dugs_stream.lab.demo.pictures import PictureOf, data_uri, read_picture
 from dugs_stream.records import Verdict
 
 __all__ = ["MOST_DUPLICATES", "MOST_THUMBNAILS", "MOST_UNIQUES", "render_gallery", "write_gallery"]
@@ -128,5 +128,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    source = resources.files("dugs_stream.lab").joinpath("gallery.html.jinja").read_text(encoding="utf-8")
+    source = (
+        resources.files("dugs_stream.lab.demo").joinpath("gallery.html.jinja").read_text(encoding="utf-8")
+    )
     return environment.from_string(source)

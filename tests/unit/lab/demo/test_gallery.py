@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dugs_stream.lab import gallery
-from dugs_stream.lab.events import JudgedRecord, Run, count_verdicts, read_event
-from dugs_stream.lab.gallery import (
+from dugs_stream.lab.demo import gallery
+from dugs_stream.lab.demo.events import JudgedRecord, Run, count_verdicts, read_event
+from dugs_stream.lab.demo.gallery import (
     MOST_DUPLICATES,
     MOST_THUMBNAILS,
     MOST_UNIQUES,

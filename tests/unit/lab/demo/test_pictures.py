@@ -8,7 +8,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from dugs_stream.lab.pictures import data_uri, fit, read_picture
+from dugs_stream.lab.demo.pictures import data_uri, fit, read_picture
 from tests.support.drawn import drawn
 
 

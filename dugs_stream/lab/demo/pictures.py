@@ -13,7 +13,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from dugs_stream.lab.events import JudgedRecord
+from dugs_stream.lab.demo.events import JudgedRecord
 
 __all__ = ["PictureOf", "data_uri", "fit", "read_picture"]
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dugs_stream.errors import ModelError
-from dugs_stream.lab.digits import CLASSES, SIDE, Digits
+from dugs_stream.lab.demo.digits import CLASSES, SIDE, Digits
 from dugs_stream.models import alexnet
 
 __all__ = ["MODEL_KWARGS", "Plan", "Step", "Training", "as_inputs", "train"]

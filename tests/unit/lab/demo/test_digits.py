@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.lab.digits import Split, as_messages, encode_png, load_digits
+from dugs_stream.lab.demo.digits import Split, as_messages, encode_png, load_digits
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dugs_stream.lab.controls import RandomPicks
-from dugs_stream.lab.events import Run
+from dugs_stream.lab.demo.controls import RandomPicks
+from dugs_stream.lab.demo.events import Run
 from dugs_stream.records import Verdict
 
 __all__ = ["PseudoRun", "Summary", "render"]

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dugs_stream.lab import contact_sheet
-from dugs_stream.lab.contact_sheet import DARK, LIGHT, MOST_SHOWN, draw_contact_sheet, write_contact_sheet
-from dugs_stream.lab.events import JudgedRecord, Run, count_verdicts, read_event
+from dugs_stream.lab.demo import contact_sheet
+from dugs_stream.lab.demo.contact_sheet import (
+    DARK,
+    LIGHT,
+    MOST_SHOWN,
+    draw_contact_sheet,
+    write_contact_sheet,
+)
+from dugs_stream.lab.demo.events import JudgedRecord, Run, count_verdicts, read_event
 from tests.support.drawn import drawn, unique_event
 
 WHITE = drawn(7, 7)

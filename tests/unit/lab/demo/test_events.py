@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dugs_stream.lab.events import Run, count_verdicts, duplicates_by_unique, read_event, uniques_of
+from dugs_stream.lab.demo.events import Run, count_verdicts, duplicates_by_unique, read_event, uniques_of
 from dugs_stream.records import Verdict
 from tests.support.drawn import duplicate_event, event, unique_event
 

@@ -14,7 +14,7 @@ from dugs_stream.config import load_settings
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.inputs.decoder import Decoded, build_decoder
 from dugs_stream.inputs.files import iter_samples
-from dugs_stream.lab.imagenette import CLASSES, imagenette_command, write_imagenette_config
+from dugs_stream.lab.demo.imagenette import CLASSES, imagenette_command, write_imagenette_config
 from dugs_stream.models import alexnet
 
 

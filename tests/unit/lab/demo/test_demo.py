@@ -13,9 +13,9 @@ from PIL import Image
 from dugs_stream import app
 from dugs_stream.config import load_settings
 from dugs_stream.errors import LogUnavailableError, ModelError
-from dugs_stream.lab.demo import DemoResult, StreamRequest, StreamResult, run_demo, summarise
-from dugs_stream.lab.digits import Digits, Split
-from dugs_stream.lab.training import Plan, Step
+from dugs_stream.lab.demo.demo import DemoResult, StreamRequest, StreamResult, run_demo, summarise
+from dugs_stream.lab.demo.digits import Digits, Split
+from dugs_stream.lab.demo.training import Plan, Step
 from dugs_stream.outputs import messages as wire
 from dugs_stream.records import Sample, Verdict
 from tests.support.drawn import duplicate_event, unique_event

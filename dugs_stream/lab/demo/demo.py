@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from dugs_stream.lab.contact_sheet import DARK, LIGHT, write_contact_sheet
-from dugs_stream.lab.controls import classes_among, picks_until_all, random_picks
-from dugs_stream.lab.digits import Digits, Split, as_messages, digit_key, load_digits
-from dugs_stream.lab.events import JudgedRecord, Run, count_verdicts, read_event, uniques_of
-from dugs_stream.lab.gallery import write_gallery
-from dugs_stream.lab.imagenette import write_imagenette_config
-from dugs_stream.lab.summary import PseudoRun, Summary
-from dugs_stream.lab.training import MODEL_KWARGS, Plan, Step, Training, train
+from dugs_stream.lab.demo.contact_sheet import DARK, LIGHT, write_contact_sheet
+from dugs_stream.lab.demo.controls import classes_among, picks_until_all, random_picks
+from dugs_stream.lab.demo.digits import Digits, Split, as_messages, digit_key, load_digits
+from dugs_stream.lab.demo.events import JudgedRecord, Run, count_verdicts, read_event, uniques_of
+from dugs_stream.lab.demo.gallery import write_gallery
+from dugs_stream.lab.demo.imagenette import write_imagenette_config
+from dugs_stream.lab.demo.summary import PseudoRun, Summary
+from dugs_stream.lab.demo.training import MODEL_KWARGS, Plan, Step, Training, train
 from dugs_stream.log.port import Message
 from dugs_stream.records import Verdict
 

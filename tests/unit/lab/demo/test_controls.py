@@ -6,8 +6,8 @@ from math import comb
 
 import pytest
 
-from dugs_stream.lab.controls import classes_among, picks_until_all, random_picks
-from dugs_stream.lab.events import read_event
+from dugs_stream.lab.demo.controls import classes_among, picks_until_all, random_picks
+from dugs_stream.lab.demo.events import read_event
 from tests.support.drawn import event, unique_event
 
 STREAM = ["a"] * 50 + ["b"] * 30 + ["c"] * 18 + ["d"] * 2

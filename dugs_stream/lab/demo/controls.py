@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.lab.events import JudgedRecord
+from dugs_stream.lab.demo.events import JudgedRecord
 
 __all__ = ["RandomPicks", "classes_among", "picks_until_all", "random_picks"]
 

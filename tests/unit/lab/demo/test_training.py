@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dugs_stream.errors import ModelError
-from dugs_stream.lab.digits import Digits
-from dugs_stream.lab.training import Plan, Step, as_inputs, train
+from dugs_stream.lab.demo.digits import Digits
+from dugs_stream.lab.demo.training import Plan, Step, as_inputs, train
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from dugs_stream.lab.controls import RandomPicks
-from dugs_stream.lab.events import Run
-from dugs_stream.lab.summary import PseudoRun, Summary, render
+from dugs_stream.lab.demo.controls import RandomPicks
+from dugs_stream.lab.demo.events import Run
+from dugs_stream.lab.demo.summary import PseudoRun, Summary, render
 from dugs_stream.records import Verdict
 
 RUN = Run(

@@ -1,0 +1,1 @@
+"""The demo: real digits through the daemon, its pictures and its table."""
