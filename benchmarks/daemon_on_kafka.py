@@ -27,6 +27,7 @@ from benchmarks.command import as_command
 from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app import build_engine, daemon_beside
+from dugs_stream.commands.send import events, put_on_input
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.daemon.steps import RecoveryStep, Step
@@ -34,7 +35,6 @@ from dugs_stream.log.port import Message
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.ops.metrics import Stage
 from dugs_stream.records import Verdict
-from dugs_stream.tasks import events, put_on_input
 from tests.support.broker import running_broker
 
 __all__ = ["measure", "measure_at"]

@@ -33,12 +33,12 @@ from benchmarks.report import Measurement, Report, Target
 from benchmarks.visitor import visited
 from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
 from dugs_stream.app import daemon_beside
+from dugs_stream.commands.send import events, put_on_input
 from dugs_stream.config import Settings
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.lab.demo.digits import load_digits
 from dugs_stream.log.port import Message
 from dugs_stream.ops.logging.configure import configure_logs
-from dugs_stream.tasks import events, put_on_input
 
 __all__ = ["measure"]
 

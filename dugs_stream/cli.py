@@ -172,7 +172,8 @@ def check(settings: Settings, *, deep: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
     click.echo("The configuration is valid.", err=True)
     if deep:
-        from dugs_stream import checking, screen
+        from dugs_stream import screen
+        from dugs_stream.commands import check as checking
 
         findings = checking.check_deep(settings)
         screen.show_findings(findings)
@@ -204,7 +205,8 @@ def schema(subject: str) -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="Send at most so many records.")
 def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int | None) -> None:
     """Put files or folders onto the input topic; a file's folder is its class, in the header `label`."""
-    from dugs_stream import screen, tasks
+    from dugs_stream import screen
+    from dugs_stream.commands import send as tasks
 
     with screen.counting("sending") as progress:
         sent = tasks.send(settings, paths, repeat=repeat, limit=limit, on_progress=progress)
@@ -220,7 +222,8 @@ def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int
 @click.option("--follow", is_flag=True, help="Go on with what comes, until interrupted.")
 def tail(settings: Settings, *, topic: str, follow: bool) -> None:
     """Events as JSON lines, from the beginning of the topic."""
-    from dugs_stream import screen, tasks
+    from dugs_stream import screen
+    from dugs_stream.commands import send as tasks
 
     for event in tasks.events(settings, topic, follow=follow, stop=screen.reader_has_left):
         print_json(event)
@@ -234,7 +237,8 @@ def tail(settings: Settings, *, topic: str, follow: bool) -> None:
 )
 def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) -> None:
     """The same engine over files, in memory: one decision a line, no log, no state."""
-    from dugs_stream import screen, tasks
+    from dugs_stream import screen
+    from dugs_stream.commands import send as tasks
 
     with screen.counting("judging") as progress, screen.lines_to(output) as write:
         verdicts = tasks.scan(settings, paths, write, on_progress=progress)
@@ -247,7 +251,8 @@ def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) ->
 )
 def demo(out: Path) -> None:
     """The main job with nothing to install or start: real digits through AlexNet on the embedded log."""
-    from dugs_stream import screen, tasks
+    from dugs_stream import screen
+    from dugs_stream.commands import send as tasks
 
     with screen.demo_progress() as announcer:
         result = tasks.run_demo(out, announcer)
@@ -265,7 +270,8 @@ def demo(out: Path) -> None:
 )
 def explain(settings: Settings, *, record: str, as_json: bool) -> None:
     """One decision with its nearest unique. ID is a record's topic/partition/offset, as events name it."""
-    from dugs_stream import explaining, screen
+    from dugs_stream import screen
+    from dugs_stream.commands import explain as explaining
 
     named = explaining.RecordId.parse(record, settings.input.topic)
     if named is None:
@@ -316,7 +322,8 @@ def retry(
     yes: bool,
 ) -> None:
     """Put dead letters back on the input topic as they were, each once, after the cause is mended."""
-    from dugs_stream import retrying, screen
+    from dugs_stream import screen
+    from dugs_stream.commands import retry as retrying
 
     selection = retrying.Selection(frozenset(reasons), limit, since, from_offset)
     with screen.counting("looking") as progress:
@@ -387,7 +394,7 @@ def index() -> None:
 @configured
 def info(settings: Settings) -> None:
     """What the state folder holds, as one JSON document."""
-    from dugs_stream import inspection
+    from dugs_stream.commands import index as inspection
 
     print_json(inspection.info(settings))
 
@@ -396,7 +403,7 @@ def info(settings: Settings) -> None:
 @configured
 def verify(settings: Settings) -> None:
     """Whether the state folder equals the replay of the changelog, up to where the folder stands."""
-    from dugs_stream import inspection
+    from dugs_stream.commands import index as inspection
 
     verification = inspection.verify(settings)
     click.echo(str(verification))
@@ -408,7 +415,7 @@ def verify(settings: Settings) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True)
 def export(settings: Settings, *, output: Path) -> None:
     """Every committed unique: DIR/vectors.npy (uniques, k) and DIR/uniques.jsonl, in sequence order."""
-    from dugs_stream import inspection
+    from dugs_stream.commands import index as inspection
 
     uniques = inspection.export(settings, output)
     click.echo(f"exported {uniques} uniques to {output}", err=True)
@@ -419,7 +426,7 @@ def export(settings: Settings, *, output: Path) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def reset(settings: Settings, *, yes: bool) -> None:
     """Forget the state folder; the next start rebuilds it from the changelog. No decision is lost."""
-    from dugs_stream import inspection
+    from dugs_stream.commands import index as inspection
 
     click.echo(inspection.what_reset_does(settings), err=True)
     if not yes:
@@ -433,7 +440,8 @@ def reset(settings: Settings, *, yes: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def adopt_offsets(settings: Settings, *, yes: bool) -> None:
     """Accept the group's offsets over the changelog's. Records in between are skipped, or decided again."""
-    from dugs_stream import app, inspection
+    from dugs_stream import app
+    from dugs_stream.commands import index as inspection
 
     adoptions = inspection.adoptions(settings)
     if not adoptions:

@@ -23,14 +23,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from dugs_stream.commands.explain import Explanation
+from dugs_stream.commands.retry import DeadLetters
 from dugs_stream.core.sketch import jl
-from dugs_stream.explaining import Explanation
 from dugs_stream.findings import Finding
 from dugs_stream.lab.demo.demo import DemoResult
 from dugs_stream.lab.demo.summary import render
 from dugs_stream.lab.demo.training import Step
 from dugs_stream.ops.logging.lines import printable
-from dugs_stream.retrying import DeadLetters
 
 __all__ = [
     "DemoProgress",

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dugs_stream.commands.index import replayed
 from dugs_stream.errors import ChangelogError
-from dugs_stream.inspection import replayed
 from dugs_stream.log.port import Message
 from dugs_stream.state.lock import StateFolder
 from tests.support.commands import dugs, start_dugs

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dugs_stream import app, retrying
+from dugs_stream import app
+from dugs_stream.commands import retry as retrying
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
 from dugs_stream.log.port import Marks, Message

@@ -10,10 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from dugs_stream.app import page_folder
+from dugs_stream.commands.index import info, reset, verify
 from dugs_stream.config import load_settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import StateError
-from dugs_stream.inspection import info, reset, verify
 from dugs_stream.log.port import Message
 from dugs_stream.ops.http.access import authorization
 from dugs_stream.pipeline.encode import DecidedBatch

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dugs_stream.cli import dugs
+from dugs_stream.commands.index import verify
 from dugs_stream.errors import ChangelogError, StateError
-from dugs_stream.inspection import verify
 from tests.support.deployment import Deployment, npy_messages, one_thread
 from tests.support.instances import free_port
 from tests.support.living import has_role, living

@@ -23,13 +23,13 @@ import yaml
 from numpy.typing import NDArray
 
 from dugs_stream.app import build_engine, daemon_beside, open_log, open_reader, open_writer
+from dugs_stream.commands.index import replayed, verify
+from dugs_stream.commands.send import events
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.daemon.daemon import Daemon
-from dugs_stream.inspection import replayed, verify
 from dugs_stream.log.port import Message
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import Sample, Verdict
-from dugs_stream.tasks import events
 from tests.support.models import WIDTH
 from tests.support.oracle import check_decisions
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx
 
+from dugs_stream.commands.index import verify
 from dugs_stream.config import Settings, load_settings
-from dugs_stream.inspection import verify
 from tests.support.deployment import ROOT, Deployment
 from tests.support.waiting import wait_until
 

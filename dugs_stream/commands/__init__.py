@@ -1,0 +1,1 @@
+"""What each command of `dugs` does: settings in, a record out."""
