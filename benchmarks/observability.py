@@ -32,7 +32,7 @@ from benchmarks.command import as_command
 from benchmarks.report import Measurement, Report, Target
 from benchmarks.visitor import visited
 from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
-from dugs_stream.app import daemon_beside
+from dugs_stream.app.daemon import daemon_beside
 from dugs_stream.commands.send import events, put_on_input
 from dugs_stream.config import Settings
 from dugs_stream.daemon.steps import RecoveryStep, Step

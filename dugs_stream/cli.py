@@ -144,7 +144,7 @@ def print_json(document: Any) -> None:
 @click.option("--quiet", is_flag=True, help="No live summary on a terminal: the log alone.")
 def run(settings: Settings, *, drain: bool, quiet: bool) -> None:
     """Run the daemon until SIGTERM: read samples, judge them, publish the unique ones."""
-    from dugs_stream import app
+    from dugs_stream.app import daemon as app
     from dugs_stream.ops import live_summary
 
     is_json = settings.logging.format == "json"
@@ -440,7 +440,7 @@ def reset(settings: Settings, *, yes: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def adopt_offsets(settings: Settings, *, yes: bool) -> None:
     """Accept the group's offsets over the changelog's. Records in between are skipped, or decided again."""
-    from dugs_stream import app
+    from dugs_stream.app import daemon as app
     from dugs_stream.commands import index as inspection
 
     adoptions = inspection.adoptions(settings)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dugs_stream.app import open_log, open_reader, page_folder
+from dugs_stream.app.daemon import open_log, open_reader, page_folder
 from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.changelog.replay import BEGINNING, Recovered, rebuild
 from dugs_stream.commands.running_daemon import LiveDaemon, ask_daemon

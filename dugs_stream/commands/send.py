@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dugs_stream.app import (
+from dugs_stream.app.daemon import (
     build_engine,
     daemon_beside,
     open_log,

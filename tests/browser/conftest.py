@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Browser
 
-from dugs_stream.app import open_writer
+from dugs_stream.app.daemon import open_writer
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.log.port import Message
 from tests.deploy.tools import require

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dugs_stream import app
+from dugs_stream.app import daemon as app
 from dugs_stream.commands import retry as retrying
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery

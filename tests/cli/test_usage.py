@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from dugs_stream import app, errors
+from dugs_stream import errors
+from dugs_stream.app import daemon as app
 from tests.support.commands import dugs, every_command, parse, start_dugs
 from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.app import daemon_beside
+from dugs_stream.app.daemon import daemon_beside
 from dugs_stream.daemon import refusal as refusing
 from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from tests.daemon.test_ways_out import move_group

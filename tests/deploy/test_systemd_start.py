@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from dugs_stream.app import open_writer
+from dugs_stream.app.daemon import open_writer
 from dugs_stream.config import load_settings
 from dugs_stream.log.port import Message
 from tests.deploy.tools import require

@@ -34,7 +34,7 @@ def imports_of(source: str) -> set[str]:
 
 
 def room_of(module: str) -> str:
-    """`dugs_stream.core.index.unique_index` → core; `dugs_stream.app` → app; the package's own door → its name."""
+    """`dugs_stream.core.index.unique_index` → core; `dugs_stream.app.daemon` → app; the package's own door → its name."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else parts[0]
 

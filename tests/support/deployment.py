@@ -22,7 +22,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from dugs_stream.app import build_engine, daemon_beside, open_log, open_reader, open_writer
+from dugs_stream.app.daemon import build_engine, daemon_beside, open_log, open_reader, open_writer
 from dugs_stream.commands.index import replayed, verify
 from dugs_stream.commands.send import events
 from dugs_stream.config import Settings, load_settings

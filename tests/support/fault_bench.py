@@ -29,7 +29,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 from numpy.typing import NDArray
 
-from dugs_stream.app import build_engine
+from dugs_stream.app.daemon import build_engine
 from dugs_stream.log.port import Message
 from dugs_stream.records import Sample, Verdict
 from tests.support.deployment import Deployment, as_npy, npy_message, one_thread

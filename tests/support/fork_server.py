@@ -195,7 +195,7 @@ def serve() -> None:
 
 
 def _import_everything() -> None:
-    for name in ("dugs_stream.app", "tests.support.models"):
+    for name in ("dugs_stream.app.daemon", "tests.support.models"):
         importlib.import_module(name)
 
     threads = len(list(Path("/proc/self/task").iterdir()))
@@ -245,7 +245,7 @@ def _redirect(path: str) -> None:
 
 def _live(life: Life) -> int:
     import dugs_stream.daemon.daemon  # noqa: PLC0415
-    from dugs_stream.app import daemon_beside  # noqa: PLC0415
+    from dugs_stream.app.daemon import daemon_beside  # noqa: PLC0415
     from dugs_stream.config import load_settings  # noqa: PLC0415
     from dugs_stream.daemon.signals import Stopping, signals_as_flags  # noqa: PLC0415
     from dugs_stream.errors import DugsError  # noqa: PLC0415

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dugs_stream.app import daemon_beside
+from dugs_stream.app.daemon import daemon_beside
 from dugs_stream.config import Settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.daemon.signals import Stopping

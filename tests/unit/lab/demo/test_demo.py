@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dugs_stream import app
+from dugs_stream.app import daemon as app
 from dugs_stream.config import load_settings
 from dugs_stream.errors import LogUnavailableError, ModelError
 from dugs_stream.lab.demo.demo import DemoResult, StreamRequest, StreamResult, run_demo, summarise

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from dugs_stream import app
+from dugs_stream.app import daemon as app
 from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, ModelError
 from dugs_stream.log.embedded.log import EmbeddedLog
