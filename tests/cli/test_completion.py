@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.arguments import REASONS
+from dugs_stream.cli.options import REASONS
 from dugs_stream.records import Reason
 from tests.support.commands import dugs
 

@@ -166,7 +166,9 @@ def test_secrets_are_never_printed(fresh: Deployment) -> None:
 
 def test_help_does_not_wait_for_pytorch() -> None:
     """The command line imports what a command needs when it is called."""
-    script = "import sys, dugs_stream.cli; print(sorted({'torch', 'pydantic', 'kafka'} & set(sys.modules)))"
+    script = (
+        "import sys, dugs_stream.cli.main; print(sorted({'torch', 'pydantic', 'kafka'} & set(sys.modules)))"
+    )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert found.stdout == "[]\n"

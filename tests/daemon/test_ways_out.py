@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dugs_stream.cli import dugs
+from dugs_stream.cli.main import dugs
 from dugs_stream.commands.index import verify
 from dugs_stream.errors import ChangelogError, StateError
 from tests.support.deployment import Deployment, npy_messages, one_thread

@@ -22,7 +22,7 @@ import click
 import pytest
 import structlog
 
-from dugs_stream import cli
+from dugs_stream.cli import main as cli
 from tests.support.deployment import ROOT, one_thread
 
 __all__ = ["Ended", "dugs", "every_command", "parse", "start_dugs"]

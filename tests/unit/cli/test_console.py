@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dugs_stream import screen
+from dugs_stream.cli import console as screen
 from dugs_stream.core.sketch import jl
 from dugs_stream.findings import Finding
 

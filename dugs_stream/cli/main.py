@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import click
 
-from dugs_stream.arguments import REASONS, Moment
+from dugs_stream.cli.options import REASONS, Moment
 from dugs_stream.errors import ConfigurationError, DugsError
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def check(settings: Settings, *, deep: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
     click.echo("The configuration is valid.", err=True)
     if deep:
-        from dugs_stream import screen
+        from dugs_stream.cli import console as screen
         from dugs_stream.commands import check as checking
 
         findings = checking.check_deep(settings)
@@ -205,7 +205,7 @@ def schema(subject: str) -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="Send at most so many records.")
 def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int | None) -> None:
     """Put files or folders onto the input topic; a file's folder is its class, in the header `label`."""
-    from dugs_stream import screen
+    from dugs_stream.cli import console as screen
     from dugs_stream.commands import send as tasks
 
     with screen.counting("sending") as progress:
@@ -222,7 +222,7 @@ def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int
 @click.option("--follow", is_flag=True, help="Go on with what comes, until interrupted.")
 def tail(settings: Settings, *, topic: str, follow: bool) -> None:
     """Events as JSON lines, from the beginning of the topic."""
-    from dugs_stream import screen
+    from dugs_stream.cli import console as screen
     from dugs_stream.commands import send as tasks
 
     for event in tasks.events(settings, topic, follow=follow, stop=screen.reader_has_left):
@@ -237,7 +237,7 @@ def tail(settings: Settings, *, topic: str, follow: bool) -> None:
 )
 def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) -> None:
     """The same engine over files, in memory: one decision a line, no log, no state."""
-    from dugs_stream import screen
+    from dugs_stream.cli import console as screen
     from dugs_stream.commands import send as tasks
 
     with screen.counting("judging") as progress, screen.lines_to(output) as write:
@@ -251,7 +251,7 @@ def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) ->
 )
 def demo(out: Path) -> None:
     """The main job with nothing to install or start: real digits through AlexNet on the embedded log."""
-    from dugs_stream import screen
+    from dugs_stream.cli import console as screen
     from dugs_stream.commands import send as tasks
 
     with screen.demo_progress() as announcer:
@@ -270,7 +270,7 @@ def demo(out: Path) -> None:
 )
 def explain(settings: Settings, *, record: str, as_json: bool) -> None:
     """One decision with its nearest unique. ID is a record's topic/partition/offset, as events name it."""
-    from dugs_stream import screen
+    from dugs_stream.cli import console as screen
     from dugs_stream.commands import explain as explaining
 
     named = explaining.RecordId.parse(record, settings.input.topic)
@@ -322,7 +322,7 @@ def retry(
     yes: bool,
 ) -> None:
     """Put dead letters back on the input topic as they were, each once, after the cause is mended."""
-    from dugs_stream import screen
+    from dugs_stream.cli import console as screen
     from dugs_stream.commands import retry as retrying
 
     selection = retrying.Selection(frozenset(reasons), limit, since, from_offset)
@@ -364,7 +364,7 @@ def completion(shell: str) -> None:
 @click.option("-k", "--dimension", type=click.IntRange(min=1), help="Dimensions of the projection.")
 def jl(samples: int, epsilon: float | None, dimension: int | None) -> None:
     """The Johnson-Lindenstrauss lemma both ways: k from N and ε, or ε from N and k."""
-    from dugs_stream import screen
+    from dugs_stream.cli import console as screen
     from dugs_stream.core.sketch import jl as lemma
 
     if (epsilon is None) == (dimension is None):
