@@ -1,0 +1,147 @@
+"""What this run is configured to be: defaults, a file, the environment and --set → settings, or every problem.
+
+`load_settings` is the only reader of the environment. The settings it returns are frozen data: nothing is opened,
+created or imported by them; `app` turns them into objects. Each later source wins over the earlier ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dugs_stream.config import checks
+from dugs_stream.config.checks import conflicts
+from dugs_stream.config.fields import KeyPath, blocks_at, is_secret
+from dugs_stream.config.problems import problem_of, tree_path
+from dugs_stream.config.secret_files import exposed_files
+from dugs_stream.config.settings import Settings
+from dugs_stream.config.sources import Gathered, gather
+from dugs_stream.errors import ConfigurationError, Problem
+
+__all__ = ["Settings", "config_schema", "effective", "load_settings", "warnings"]
+
+
+def load_settings(
+    path: Path | str | None = None, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings of defaults < file < environment < overrides ("section.key=value").
+
+    `environ` None is this process's environment. Raises ConfigurationError with every problem at once, in the
+    order: what could not be read, what does not fit its key, what does not go together.
+    """
+    gathered = gather(
+        Settings, None if path is None else Path(path), overrides, os.environ if environ is None else environ
+    )
+    problems = gathered.problems + _refused_secrets(gathered)
+    settings, faults, dropped = _validate(gathered)
+    problems += faults + _conflicts(settings, gathered, dropped)
+    if problems or settings is None:
+        raise ConfigurationError(list(dict.fromkeys(problems)))
+    return settings
+
+
+def _refused_secrets(gathered: Gathered) -> list[Problem]:
+    """Secrets that stand where others can read them: in the file, or on the command line."""
+    return [
+        _refused_secret(path, gathered.place(path))
+        for path, place in gathered.places.items()
+        if is_secret(gathered.root, path)
+        and not place.startswith("environment")
+        and _value_at(gathered.tree, path) is not None
+    ]
+
+
+def _refused_secret(path: KeyPath, place: str) -> Problem:
+    variable = "DUGS_" + "__".join(map(str, path)).upper()
+    file_key = f"{path[-1]}_file"
+    is_there = any(file_key in block.model_fields for block in blocks_at(Settings, path[:-1]))
+    other = f", or name a file that holds it under {file_key}" if is_there else ""
+    message = "a secret may stand neither in the configuration nor on the command line, where others read it."
+    return Problem(place, message, f"Set it in the environment as {variable}{other}.")
+
+
+def _validate(gathered: Gathered) -> tuple[Settings | None, list[Problem], list[KeyPath]]:
+    """The settings, or what is wrong; what is wrong is dropped for its default, so that the rest is judged too."""
+    problems: list[Problem] = []
+    dropped: list[KeyPath] = []
+    while True:
+        try:
+            return Settings.model_validate(gathered.tree), problems, dropped
+        except ValidationError as exc:
+            errors = exc.errors(include_url=False)
+        # A block that misses the very value that was dropped from it is no problem of its own.
+        problems += [
+            problem_of(error, gathered)
+            for error in errors
+            if not any(path[: len(tree_path(error))] == tree_path(error) for path in dropped)
+        ]
+        # Each round takes something out of a finite tree, so the rounds end.
+        gone = [(error["type"], path) for error in errors if (path := _drop(gathered.tree, tree_path(error)))]
+        if not gone:
+            return None, problems, dropped
+        dropped += [path for kind, path in gone if kind != "extra_forbidden"]  # nobody misses an unknown key
+
+
+def _drop(tree: dict[str, Any], path: KeyPath) -> KeyPath:
+    """Take out the value at `path`, or the nearest above it that is there; returns its path, () for none."""
+    for length in range(len(path), 0, -1):
+        block = _value_at(tree, path[: length - 1])
+        if isinstance(block, dict) and path[length - 1] in block:
+            del block[str(path[length - 1])]
+            return path[:length]
+    return ()
+
+
+def _value_at(tree: Any, path: KeyPath) -> Any:
+    """The value at `path`; None where there is none."""
+    for part in path:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def _conflicts(settings: Settings | None, gathered: Gathered, dropped: Sequence[KeyPath]) -> list[Problem]:
+    """Conflicts between settings that are each right: none is judged by a default that replaced a wrong value."""
+    if settings is None:
+        return []
+    return [
+        Problem(_first_written(conflict.paths, gathered), conflict.message, conflict.hint)
+        for conflict in conflicts(settings)
+        if not any(
+            path[: len(gone)] == gone or gone[: len(path)] == path
+            for path in conflict.paths
+            for gone in dropped
+        )
+    ]
+
+
+def _first_written(paths: Sequence[KeyPath], gathered: Gathered) -> str:
+    """The place of the first of the paths; where only another one was written, that is named beside it."""
+    if paths[0] in gathered.places:
+        return gathered.place(paths[0])
+    written = next((gathered.place(path) for path in paths if path in gathered.places), None)
+    here = gathered.place(paths[0])
+    return here if written is None else f"{written} with {here}"
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is allowed and may surprise or expose, a sentence or two each. Looks at the modes of secrets' files."""
+    return [*checks.warnings(settings), *exposed_files(settings)]
+
+
+def config_schema() -> dict[str, Any]:
+    """The configuration as JSON Schema 2020-12, every key with its description and default."""
+    schema = Settings.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "dugs-stream configuration",
+    }
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """All settings in force as plain JSON values, defaults included, secrets masked: for the log."""
+    return settings.model_dump(mode="json")
