@@ -36,9 +36,9 @@ from dugs_stream.ops.metrics import Role
 from dugs_stream.ops.status import Status
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
 from dugs_stream.state.store import LiveState
-from tests.support.browser import chromium, missing_chromium, opened, wait_for
-from tests.support.pictures import draw, png
-from tests.support.shown import event
+from tests.support.pages.browser import chromium, missing_chromium, opened, wait_for
+from tests.support.pages.server import event
+from tests.support.records.pictures import draw, png
 
 _SEED = 0
 _DIMENSION = 8  # the page never looks at a vector

@@ -25,7 +25,7 @@ from benchmarks.command import as_command
 from benchmarks.report import Measurement, Report, Target
 from benchmarks.workload import CHOSEN_LAYERS, Workload, alexnet_on_digits, toy
 from dugs_stream import Deduplicator
-from tests.support.gradient_oracle import per_sample_gradients, sketched
+from tests.support.oracles.gradients import per_sample_gradients, sketched
 
 __all__ = ["measure"]
 

@@ -100,7 +100,7 @@ def _deployment(folder: Path) -> Settings:
     blocks = {
         "log": {"embedded": {"path": str(folder / "log.db")}},
         "input": {"codec": "npy", "batch": {"records": 1, "wait_ms": 10}},
-        "model": {"factory": "tests.support.models:tiny"},
+        "model": {"factory": "tests.support.models.small:tiny"},
         "gradient": {"dimension": _DIMENSION, "tile": 1},
         "selection": {"threshold": 0.9},
         "state": {"dir": str(folder / "state")},

@@ -17,8 +17,8 @@ import uuid
 from pathlib import Path
 
 from tests.support.broker import running_broker
-from tests.support.deployment import Deployment, npy_messages
-from tests.support.instances import Instance
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.instances import Instance
 from tests.support.waiting import wait_until
 
 PROMISED_SECONDS = 2.0
@@ -56,7 +56,7 @@ def deployment_on(address: str, folder: Path, session_ms: int) -> Deployment:
             "codec": "npy",
             "batch": {"records": 16, "wait_ms": 50},
         },
-        model={"factory": "tests.support.models:slow", "kwargs": {"seconds": 0.05}},
+        model={"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.05}},
     )
 
 

@@ -23,7 +23,7 @@ from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
 from benchmarks.report import Report, Target
 from tests.deploy.tools import require
-from tests.support.browser import missing_chromium
+from tests.support.pages.browser import missing_chromium
 
 
 @pytest.mark.parametrize(

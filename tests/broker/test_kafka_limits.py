@@ -9,7 +9,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from dugs_stream.errors import LogUnavailableError, OwnershipLostError
 from dugs_stream.log.port import BatchLimits
 from tests.port.kafka_engine import KafkaEngine
-from tests.support.driving import acquired, commit, poll_until, resume, stop_after
+from tests.support.daemons.port_steps import acquired, commit, poll_until, resume, stop_after
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.broker

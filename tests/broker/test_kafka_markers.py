@@ -24,7 +24,7 @@ from dugs_stream.log.port import Message, Outgoing
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics
 from tests.support.broker import Broker
-from tests.support.driving import LIMITS, commit, poll_until, read_values, replayed_values, resume
+from tests.support.daemons.port_steps import LIMITS, commit, poll_until, read_values, replayed_values, resume
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.broker

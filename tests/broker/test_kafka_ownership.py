@@ -20,7 +20,7 @@ from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.transaction import close_producer, open_fencing_producer
 from dugs_stream.log.port import BatchLimits, Message, Outgoing, Ownership
 from tests.port.kafka_engine import MAX_MESSAGE_BYTES, KafkaEngine
-from tests.support.driving import (
+from tests.support.daemons.port_steps import (
     LIMITS,
     acquired,
     commit,

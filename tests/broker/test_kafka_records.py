@@ -13,7 +13,7 @@ from kafka import KafkaAdminClient
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.log.port import BatchLimits, Message, Outgoing
 from tests.port.kafka_engine import KafkaEngine
-from tests.support.driving import acquired, commit, poll_until, resume
+from tests.support.daemons.port_steps import acquired, commit, poll_until, resume
 
 pytestmark = pytest.mark.broker
 

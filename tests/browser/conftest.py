@@ -12,10 +12,10 @@ from dugs_stream.app.daemon import open_writer
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.log.port import Message
 from tests.deploy.tools import require
-from tests.support.browser import chromium, missing_chromium
-from tests.support.deployment import Deployment
-from tests.support.living import has_role, living
-from tests.support.pictures import draw, png
+from tests.support.daemons.deployment import Deployment
+from tests.support.daemons.in_thread import has_role, living
+from tests.support.pages.browser import chromium, missing_chromium
+from tests.support.records.pictures import draw, png
 from tests.support.waiting import wait_until
 
 ATTACK = '<img src=x onerror="window.attacked=1"><script>window.attacked=2</script>'
@@ -62,7 +62,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
     deployment = Deployment(
         tmp_path_factory.mktemp("page"),
         input={"codec": {"type": "image", "mode": "L"}, "classes": list(CLASSES)},
-        model={"factory": "tests.support.image_models:small"},
+        model={"factory": "tests.support.models.images:small"},
         selection={"threshold": 0.7},
     )
     with living(deployment.settings) as daemon:

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import ATTACK, Stream
-from tests.support.browser import opened, wait_for
+from tests.support.pages.browser import opened, wait_for
 
 CARD = "article.card"
 

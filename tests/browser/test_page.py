@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
 from dugs_stream.ops.metrics import Role
-from tests.support.browser import PHONE, opened
-from tests.support.shown import event, shown
+from tests.support.pages.browser import PHONE, opened
+from tests.support.pages.server import event, shown
 
 CARD = "article.card"
 LONG = "W" * 300

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import dugs
-from tests.support.deployment import Deployment
-from tests.support.pictures import CLASSES, folder_of_pictures
+from tests.support.daemons.deployment import Deployment
+from tests.support.records.pictures import CLASSES, folder_of_pictures
+from tests.support.terminals.commands import dugs
 
 BLOCKS: dict[str, Mapping[str, Any]] = {
     "input": {"codec": {"type": "image", "mode": "L"}, "classes": list(CLASSES)},
-    "model": {"factory": "tests.support.image_models:small"},
+    "model": {"factory": "tests.support.models.images:small"},
 }
 
 

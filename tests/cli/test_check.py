@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.commands import dugs
-from tests.support.deployment import Deployment
+from tests.support.daemons.deployment import Deployment
+from tests.support.terminals.commands import dugs
 
 BAD = """\
 input:
@@ -84,11 +84,11 @@ def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> No
     ("override", "found"),
     [
         ("model.weights=none.safetensors", "none.safetensors"),
-        ("model.factory=tests.support.image_models:none", "none"),
-        ("model.factory=tests.support.odd_models:breaks", "vocabulary.txt"),
+        ("model.factory=tests.support.models.images:none", "none"),
+        ("model.factory=tests.support.models.odd:breaks", "vocabulary.txt"),
         ("model.input_shape=[1, 9, 10]", "1, 9, 10"),
         ("gradient.layers={names: ['nosuch.*']}", "nosuch"),
-        ("gradient.loss=tests.support.image_models:none", "none"),
+        ("gradient.loss=tests.support.models.images:none", "none"),
         ("gradient.dimension=128", "64"),
         ("gradient.seed=9", "was built by the model"),
         ("model.kwargs={classes: 5}", "was built by the model"),
@@ -111,7 +111,8 @@ def test_deep_check_tells_what_would_fail_and_goes_on(decided: Deployment, overr
 def test_deep_check_names_a_model_that_mixes_samples_and_its_layer(fresh: Deployment) -> None:
     """Its verdicts would depend on company."""
     fresh.write(
-        model={"factory": "tests.support.models:mixes_samples", "input_shape": [16]}, input={"codec": "npy"}
+        model={"factory": "tests.support.models.small:mixes_samples", "input_shape": [16]},
+        input={"codec": "npy"},
     )
 
     ended = dugs("check", "-c", fresh.config, "--deep", environ={"COLUMNS": "1000"})
@@ -125,7 +126,7 @@ def test_deep_check_names_a_model_that_mixes_samples_and_its_layer(fresh: Deploy
 def test_deep_check_takes_batch_norm_left_in_train_mode(fresh: Deployment) -> None:
     """The model is judged by in eval mode, whatever its owner left it in; slow layers are named."""
     fresh.write(
-        model={"factory": "tests.support.image_models:with_batch_norm"}, gradient={"layers": {"last": 3}}
+        model={"factory": "tests.support.models.images:with_batch_norm"}, gradient={"layers": {"last": 3}}
     )
 
     ended = dugs("check", "-c", fresh.config, "--deep", environ={"COLUMNS": "200"})
@@ -137,7 +138,7 @@ def test_deep_check_takes_batch_norm_left_in_train_mode(fresh: Deployment) -> No
 def test_deep_check_names_a_chosen_layer_that_never_runs(fresh: Deployment) -> None:
     """It has no gradient to compare."""
     fresh.write(
-        model={"factory": "tests.support.image_models:one_idle"}, gradient={"layers": {"names": ["spare"]}}
+        model={"factory": "tests.support.models.images:one_idle"}, gradient={"layers": {"names": ["spare"]}}
     )
 
     ended = dugs("check", "-c", fresh.config, "--deep", environ={"COLUMNS": "1000"})

@@ -11,7 +11,7 @@ import pytest
 
 from dugs_stream.cli.options import REASONS
 from dugs_stream.records import Reason
-from tests.support.commands import dugs
+from tests.support.terminals.commands import dugs
 
 COMPLETE = """
 eval "$(dugs completion bash)"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.log.port import Message
-from tests.support.commands import dugs
-from tests.support.deployment import Deployment, npy_messages
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.terminals.commands import dugs
 
 
 @pytest.mark.parametrize("verdict", ["unique", "duplicate", "rejected"])

@@ -6,8 +6,8 @@ import resource
 import subprocess
 from pathlib import Path
 
-from tests.support.commands import start_dugs
-from tests.support.deployment import Deployment, npy_messages
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.terminals.commands import start_dugs
 
 
 def start_limited(most_bytes: int, *arguments: str | Path) -> subprocess.Popen[str]:

@@ -13,8 +13,8 @@ from dugs_stream.commands.index import replayed
 from dugs_stream.errors import ChangelogError
 from dugs_stream.log.port import Message
 from dugs_stream.state.lock import StateFolder
-from tests.support.commands import dugs, start_dugs
-from tests.support.deployment import Deployment
+from tests.support.daemons.deployment import Deployment
+from tests.support.terminals.commands import dugs, start_dugs
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -16,9 +16,9 @@ from kafka.admin import NewPartitions
 
 from dugs_stream.log.port import Message as Record
 from tests.cli.conftest import BLOCKS
-from tests.support.commands import dugs, start_dugs
-from tests.support.deployment import Deployment
-from tests.support.pictures import CLASSES, draw, png
+from tests.support.daemons.deployment import Deployment
+from tests.support.records.pictures import CLASSES, draw, png
+from tests.support.terminals.commands import dugs, start_dugs
 
 pytestmark = pytest.mark.broker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.commands import dugs
+from tests.support.terminals.commands import dugs
 
 
 def test_epsilon_gives_the_bound_the_smallest_k_and_the_powers_of_two() -> None:

@@ -14,8 +14,8 @@ from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
 from dugs_stream.log.port import Marks, Message
 from dugs_stream.records import Sample
-from tests.support.commands import dugs
-from tests.support.deployment import Deployment, npy_messages
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.terminals.commands import dugs
 
 OWN = (("trace", b"\x00\xff"), ("trace", b"again"), ("dugs_note", b"a sender's own"))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dugs_stream.daemon.steps import Step
 from dugs_stream.log.port import Message
-from tests.support.commands import start_dugs
-from tests.support.deployment import Deployment, npy_messages
-from tests.support.terminal import on_a_terminal
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.terminals.commands import start_dugs
+from tests.support.terminals.terminal import on_a_terminal
 from tests.support.waiting import wait_until
 
 _START_SECONDS = 60.0
@@ -36,7 +36,7 @@ def test_second_sigterm_leaves_a_usable_terminal(tmp_path: Path) -> None:
     """At once, in the middle of a micro-batch and of a drawing."""
     deployment = Deployment(
         tmp_path,
-        model={"factory": "tests.support.models:slow", "kwargs": {"seconds": 0.5}},
+        model={"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.5}},
         input={"codec": "npy", "batch": {"records": 256, "wait_ms": 50}},
     )
     deployment.send(npy_messages(200))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import dugs
-from tests.support.deployment import Deployment
+from tests.support.daemons.deployment import Deployment
+from tests.support.terminals.commands import dugs
 
 
 def without_names(event: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def test_output_that_cannot_be_opened_is_a_line_and_no_traceback(
 
 def test_model_that_fails_on_every_file_is_a_failure(fresh: Deployment, pictures: Path) -> None:
     """That is no fault of the files."""
-    fresh.write(model={"factory": "tests.support.models:breaks_on_large", "kwargs": {"limit": 0.0}})
+    fresh.write(model={"factory": "tests.support.models.small:breaks_on_large", "kwargs": {"limit": 0.0}})
 
     ended = dugs("scan", "-c", fresh.config, pictures)
 

@@ -10,8 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dugs_stream.config import effective, load_settings
-from tests.support.commands import dugs
-from tests.support.deployment import Deployment
+from tests.support.daemons.deployment import Deployment
+from tests.support.terminals.commands import dugs
 
 
 def schema(subject: str) -> Draft202012Validator:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import dugs, start_dugs
-from tests.support.deployment import Deployment
-from tests.support.pictures import CLASSES
+from tests.support.daemons.deployment import Deployment
+from tests.support.records.pictures import CLASSES
+from tests.support.terminals.commands import dugs, start_dugs
 from tests.support.waiting import wait_until
 
 

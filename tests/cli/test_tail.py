@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import dugs, start_dugs
-from tests.support.deployment import Deployment
+from tests.support.daemons.deployment import Deployment
+from tests.support.terminals.commands import dugs, start_dugs
 from tests.support.waiting import wait_until
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from dugs_stream import errors
 from dugs_stream.app import daemon as app
-from tests.support.commands import dugs, every_command, parse, start_dugs
-from tests.support.deployment import Deployment
+from tests.support.daemons.deployment import Deployment
+from tests.support.terminals.commands import dugs, every_command, parse, start_dugs
 from tests.support.waiting import wait_until
 
 COMMANDS = dict(every_command())

@@ -10,8 +10,8 @@ import pytest
 from dugs_stream.daemon.steps import Step
 from dugs_stream.errors import ChangelogError, ModelError, StateError
 from dugs_stream.log.port import Message
-from tests.support.deployment import Deployment, as_npy, npy_message, npy_messages
-from tests.support.models import WIDTH
+from tests.support.daemons.deployment import Deployment, as_npy, npy_message, npy_messages
+from tests.support.models.small import WIDTH
 
 
 def test_stream_is_decided_as_by_the_sequential_algorithm(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_two_daemons_on_one_state_folder_are_refused(tmp_path: Path) -> None:
 
 def test_model_that_mixes_samples_stops_the_daemon_and_commits_nothing(tmp_path: Path) -> None:
     """Its verdicts would depend on company; the records stay where they are."""
-    deployment = Deployment(tmp_path, model={"factory": "tests.support.models:mixes_samples"})
+    deployment = Deployment(tmp_path, model={"factory": "tests.support.models.small:mixes_samples"})
     deployment.send(npy_messages(5))
 
     with pytest.raises(ModelError, match="mixes"):
@@ -182,7 +182,7 @@ def test_model_that_mixes_samples_stops_the_daemon_and_commits_nothing(tmp_path:
 
 def test_record_that_breaks_the_model_alone_is_a_dead_letter(tmp_path: Path) -> None:
     """The batch is split until it stands alone; its neighbours are judged."""
-    deployment = Deployment(tmp_path, model={"factory": "tests.support.models:breaks_on_large"})
+    deployment = Deployment(tmp_path, model={"factory": "tests.support.models.small:breaks_on_large"})
     messages = npy_messages(20)
     messages[7] = npy_message(np.full(WIDTH, 5000.0, np.float32))
     deployment.send(messages)

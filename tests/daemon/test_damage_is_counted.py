@@ -9,8 +9,8 @@ import pytest
 
 from dugs_stream.errors import StateError
 from dugs_stream.log.embedded.topics import bounds, delete_below, find_topic
-from tests.support.deployment import Deployment, npy_messages
-from tests.support.living import sample_of
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.in_thread import sample_of
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.errors import ModelError
-from tests.support.deployment import Deployment, npy_messages
-from tests.support.hungry import APPETITE, Appetite
-from tests.support.living import sample_of
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.in_thread import sample_of
+from tests.support.models.out_of_memory import APPETITE, Appetite
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def deployment(tmp_path: Path) -> Deployment:
     """Of the hungry model."""
     return Deployment(
         tmp_path,
-        model={"factory": "tests.support.hungry:hungry"},
+        model={"factory": "tests.support.models.out_of_memory:hungry"},
         input={"codec": "npy", "batch": {"records": 32, "wait_ms": 50}},
     )
 

@@ -17,11 +17,11 @@ from dugs_stream.errors import StateError
 from dugs_stream.log.port import Message
 from dugs_stream.ops.http.access import authorization
 from dugs_stream.pipeline.encode import DecidedBatch
-from tests.support.commands import dugs
-from tests.support.deployment import Deployment, npy_messages
-from tests.support.instances import free_port
-from tests.support.living import has_role, living
-from tests.support.pictures import CLASSES, draw, png
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.in_thread import has_role, living
+from tests.support.daemons.instances import free_port
+from tests.support.records.pictures import CLASSES, draw, png
+from tests.support.terminals.commands import dugs
 from tests.support.waiting import wait_until
 
 SECONDS = 60.0
@@ -44,7 +44,7 @@ def deployment(tmp_path: Path) -> Deployment:
     return Deployment(
         tmp_path,
         input={"codec": {"type": "image", "mode": "L"}, "classes": list(CLASSES)},
-        model={"factory": "tests.support.image_models:small"},
+        model={"factory": "tests.support.models.images:small"},
     )
 
 

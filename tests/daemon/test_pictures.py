@@ -12,8 +12,8 @@ from dugs_stream.app.daemon import open_reader
 from dugs_stream.errors import ModelError
 from dugs_stream.log.port import Message
 from dugs_stream.records import Sample
-from tests.support.deployment import Deployment
-from tests.support.pictures import CLASSES, draw, png
+from tests.support.daemons.deployment import Deployment
+from tests.support.records.pictures import CLASSES, draw, png
 
 MEBI = 2**20
 
@@ -23,7 +23,7 @@ def deployment_of_pictures(folder: Path, model: str = "small", **blocks: object)
     deployment = Deployment(
         folder,
         input={"codec": {"type": "image", "mode": "L"}, "classes": list(CLASSES)},
-        model={"factory": f"tests.support.image_models:{model}"},
+        model={"factory": f"tests.support.models.images:{model}"},
     )
     deployment.write(**blocks)  # type: ignore[arg-type]  # blocks are mappings
     return deployment

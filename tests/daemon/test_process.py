@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.deployment import Deployment, npy_messages
+from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.waiting import wait_until
 
 _START_SECONDS = 60.0
@@ -107,7 +107,7 @@ def test_second_sigterm_leaves_at_once_and_loses_nothing(tmp_path: Path, port: i
     deployment = Deployment(
         tmp_path,
         http={"port": port},
-        model={"factory": "tests.support.models:slow", "kwargs": {"seconds": 0.5}},
+        model={"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.5}},
         input={"codec": "npy", "batch": {"records": 256, "wait_ms": 50}},
     )
     deployment.send(npy_messages(200))

@@ -11,8 +11,8 @@ from dugs_stream.app.daemon import daemon_beside
 from dugs_stream.daemon import refusal as refusing
 from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from tests.daemon.test_ways_out import move_group
-from tests.support.deployment import Deployment, npy_messages
-from tests.support.instances import running
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.instances import running
 from tests.support.waiting import wait_until
 
 SECONDS = 90.0

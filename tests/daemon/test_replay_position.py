@@ -9,7 +9,7 @@ import pytest
 
 from dugs_stream.app.daemon import open_log
 from dugs_stream.state.snapshot import find_newest
-from tests.support.deployment import Deployment, npy_messages
+from tests.support.daemons.deployment import Deployment, npy_messages
 
 
 @pytest.mark.broker

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from dugs_stream.daemon.steps import Step
-from tests.support.deployment import Deployment, npy_messages
-from tests.support.instances import START_SECONDS, free_port, running
-from tests.support.living import living
-from tests.support.models import Gated
-from tests.support.service_manager import ServiceManager, listening
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.in_thread import living
+from tests.support.daemons.instances import START_SECONDS, free_port, running
+from tests.support.daemons.service_manager import ServiceManager, listening
+from tests.support.models.small import Gated
 from tests.support.waiting import wait_until
 
 
@@ -79,7 +79,7 @@ def test_loop_that_hangs_falls_silent_and_livez_says_so_until_it_moves(
 ) -> None:
     """A thread of its own would report a hung loop as alive, to systemd and to a cluster's probe; the loop cannot."""
     monkeypatch.setattr("dugs_stream.ops.status.LONGEST_SILENCE_SECONDS", 0.9)
-    deployment = Deployment(tmp_path, model={"factory": "tests.support.models:gated"})
+    deployment = Deployment(tmp_path, model={"factory": "tests.support.models.small:gated"})
     deployment.write(http={"port": free_port()})
     deployment.send(npy_messages(20))
     Gated.is_open.set()
@@ -106,7 +106,7 @@ def test_long_micro_batch_shows_life_between_its_tiles(tmp_path: Path, manager: 
     deployment = Deployment(
         tmp_path,
         input={"codec": "npy", "batch": {"records": 64, "wait_ms": 50}},
-        model={"factory": "tests.support.models:slow", "kwargs": {"seconds": 0.25}},
+        model={"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.25}},
     )
     deployment.send(npy_messages(48))
     steps: list[Step] = []

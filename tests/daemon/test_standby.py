@@ -9,8 +9,8 @@ import pytest
 
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import ChangelogError
-from tests.support.deployment import Deployment, npy_messages
-from tests.support.living import has_role, living, sample_of
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.in_thread import has_role, living, sample_of
 from tests.support.waiting import wait_until
 
 SECONDS = 30.0

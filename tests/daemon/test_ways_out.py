@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 from dugs_stream.cli.main import dugs
 from dugs_stream.commands.index import verify
 from dugs_stream.errors import ChangelogError, StateError
-from tests.support.deployment import Deployment, npy_messages, one_thread
-from tests.support.instances import free_port
-from tests.support.living import has_role, living
+from tests.support.daemons.deployment import Deployment, npy_messages, one_thread
+from tests.support.daemons.in_thread import has_role, living
+from tests.support.daemons.instances import free_port
 from tests.support.waiting import wait_until
 
 SECONDS = 30.0

@@ -16,9 +16,9 @@ from dugs_stream.app.daemon import open_writer
 from dugs_stream.config import load_settings
 from dugs_stream.log.port import Message
 from tests.deploy.tools import require
-from tests.support.instances import START_SECONDS, free_port
-from tests.support.pictures import draw, png
-from tests.support.private_systemd import ROOT, PrivateSystemd, running_systemd, what_is_missing
+from tests.support.daemons.instances import START_SECONDS, free_port
+from tests.support.daemons.private_systemd import ROOT, PrivateSystemd, running_systemd, what_is_missing
+from tests.support.records.pictures import draw, png
 from tests.support.waiting import wait_until
 
 UNIT = "dugs-stream.service"
@@ -29,7 +29,7 @@ def configuration(**blocks: object) -> dict[str, object]:
     """Pictures through convolutions: kernels that oneDNN compiles, FFTs, files and sockets."""
     return {
         "input": {"codec": {"type": "image", "mode": "L"}, "label": "none"},
-        "model": {"factory": "tests.support.image_models:small"},
+        "model": {"factory": "tests.support.models.images:small"},
         "gradient": {"loss": "pseudo", "dimension": 64, "device": "cpu"},
         "state": {"dir": "/var/lib/dugs-stream/state"},
         "http": {"port": free_port()},

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from tests.faults.rounds import LANES, open_grounds, play
 from tests.faults.table import ENGINES, Fault, all_faults
-from tests.support.fault_bench import Grounds
+from tests.support.daemons.fault_bench import Grounds
 
 # One deployment's share of the rounds: its changelog grows, and with it what every recovery replays.
 _ROUNDS_A_BENCH = 25

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.faults.table import KAFKA, fault
-from tests.support.fault_bench import DRAINED_SECONDS, Bench
+from tests.support.daemons.fault_bench import DRAINED_SECONDS, Bench
 from tests.support.waiting import wait_until
 
 _NO_BROKER = "the embedded log has no broker: its file is there or the process is not"

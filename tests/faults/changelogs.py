@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from tests.faults.table import KAFKA, fault
-from tests.support.fault_bench import DRAINED_SECONDS, Bench
+from tests.support.daemons.fault_bench import DRAINED_SECONDS, Bench
 from tests.support.waiting import wait_until
 
 _NOTHING_ABORTED = "an aborted transaction leaves nothing in a SQLite file"

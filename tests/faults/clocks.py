@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.table import fault
-from tests.support.fault_bench import Bench
+from tests.support.daemons.fault_bench import Bench
 
 _A_DAY_MS = 86_400_000
 

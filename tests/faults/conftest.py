@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.deployment import Deployment
+from tests.support.daemons.deployment import Deployment
 
 MakeDeployment = Callable[..., Deployment]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.table import fault
-from tests.support.fault_bench import DRAINED_SECONDS, Bench
+from tests.support.daemons.fault_bench import DRAINED_SECONDS, Bench
 from tests.support.waiting import wait_until
 
 # SQLite's shared memory alone takes 32 KiB; ten more pages are soon full.

@@ -10,9 +10,9 @@ from typing import Any
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from tests.faults.disk import newest_of
 from tests.faults.table import fault
-from tests.support.fault_bench import DRAINED_SECONDS, Bench
-from tests.support.fork_server import LivingDaemon
-from tests.support.instances import Instance
+from tests.support.daemons.fault_bench import DRAINED_SECONDS, Bench
+from tests.support.daemons.fork_server import LivingDaemon
+from tests.support.daemons.instances import Instance
 
 # From the fork to the third batch; on Kafka a killed owner's session has to run out in between.
 _LIFE_SECONDS = {"embedded": 0.5, "kafka": 3.0}

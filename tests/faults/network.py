@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.faults.table import KAFKA, fault
-from tests.support.fault_bench import SESSION_MS, Bench
+from tests.support.daemons.fault_bench import SESSION_MS, Bench
 
 _NO_WIRE = "the embedded log has no wire"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.table import fault
-from tests.support.fault_bench import Bench
+from tests.support.daemons.fault_bench import Bench
 
 
 @fault(10, "offsets expired")

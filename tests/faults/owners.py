@@ -9,8 +9,8 @@ import signal
 import time
 
 from tests.faults.table import KAFKA, fault
-from tests.support.fault_bench import Bench
-from tests.support.fork_server import LivingDaemon
+from tests.support.daemons.fault_bench import Bench
+from tests.support.daemons.fork_server import LivingDaemon
 from tests.support.waiting import wait_until
 
 _TAKEOVER_SECONDS = 60.0

@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.faults.table import KAFKA, Fault
-from tests.support.fault_bench import Bench, Grounds
-from tests.support.fault_broker import FaultBroker
-from tests.support.fork_server import ForkServer
-from tests.support.proxy import Proxy
+from tests.support.brokers.fault_broker import FaultBroker
+from tests.support.brokers.proxy import Proxy
+from tests.support.daemons.fault_bench import Bench, Grounds
+from tests.support.daemons.fork_server import ForkServer
 
 __all__ = ["LANES", "open_grounds", "play", "repeat_line"]
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.support.fault_bench import Bench
+from tests.support.daemons.fault_bench import Bench
 
 __all__ = ["BOTH", "EMBEDDED", "ENGINES", "KAFKA", "Fault", "all_faults", "fault"]
 

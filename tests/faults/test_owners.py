@@ -18,9 +18,9 @@ from dugs_stream.app.daemon import open_log
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.log.kafka import membership as kafka_membership
 from dugs_stream.log.port import Log
-from tests.support.deployment import Deployment, npy_messages
-from tests.support.instances import Instance, running
-from tests.support.living import has_role, living, sample_of
+from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.in_thread import has_role, living, sample_of
+from tests.support.daemons.instances import Instance, running
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]
@@ -31,7 +31,7 @@ MakeDeployment = Callable[..., Deployment]
 SESSION_SECONDS = 3.0
 PROMISED_SECONDS = 2.0
 BUSY_MACHINE_SECONDS = 10.0
-SLOW = {"model": {"factory": "tests.support.models:slow", "kwargs": {"seconds": 0.2}}}
+SLOW = {"model": {"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.2}}}
 
 
 kafka_only = pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_batch_that_outlives_its_membership_is_given_up_and_decided_in_smaller_o
     """Two seconds without a poll lose the input; 120 records that take five are taken fewer at a time."""
     monkeypatch.setattr(kafka_membership, "MAX_POLL_INTERVAL_MS", 2_000)
     deployment = make_deployment(
-        model={"factory": "tests.support.models:slow", "kwargs": {"seconds": 0.3}},
+        model={"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.3}},
         input={"codec": "npy", "batch": {"records": 256, "wait_ms": 50}},
     )
     deployment.send(npy_messages(120))

@@ -16,7 +16,7 @@ import pytest
 
 from tests.faults.rounds import LANES, open_grounds, play
 from tests.faults.table import ENGINES, KAFKA, Fault, all_faults
-from tests.support.fault_bench import Grounds
+from tests.support.daemons.fault_bench import Grounds
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 

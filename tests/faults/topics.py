@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.table import EMBEDDED, KAFKA, fault
-from tests.support.fault_bench import DRAINED_SECONDS, Bench
+from tests.support.daemons.fault_bench import DRAINED_SECONDS, Bench
 
 _FIXED = "the embedded log's partitions are fixed when a topic is made"
 _KEPT = "the embedded log prunes what is decided and nothing else"

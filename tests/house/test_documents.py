@@ -14,7 +14,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from dugs_stream.config import config_schema, load_settings
-from tests.support.commands import parse
+from tests.support.terminals.commands import parse
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md")])

@@ -12,9 +12,9 @@ import pytest
 
 from deploy.grafana.asking import Prometheus
 from dugs_stream.log.port import Message
-from tests.support.deployment import Deployment, npy_message, npy_messages
-from tests.support.instances import Instance, running
-from tests.support.models import WIDTH
+from tests.support.daemons.deployment import Deployment, npy_message, npy_messages
+from tests.support.daemons.instances import Instance, running
+from tests.support.models.small import WIDTH
 from tests.support.prometheus import MissingToolError, found, running_prometheus
 from tests.support.waiting import wait_until
 
@@ -56,7 +56,7 @@ def watched(prometheus_tools: None, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("watched")
     deployment = Deployment(
         folder,
-        model={"factory": "tests.support.models:slow", "kwargs": {"seconds": 0.05}},
+        model={"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.05}},
         selection={"threshold": 0.5, "min_gradient_norm": 1.0},
     )
     with (

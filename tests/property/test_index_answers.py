@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dugs_stream.core.index.unique_index import UniqueIndex
-from tests.support.unit_rows import at_cosine, naive_nearest, unit_rows
+from tests.support.oracles.unit_rows import at_cosine, naive_nearest, unit_rows
 
 THRESHOLD = 0.3
 OFFSETS = (0.0, 1e-9, -1e-9, 1e-6, -1e-6, 1e-3)

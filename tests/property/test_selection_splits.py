@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import select
 from dugs_stream.records import Verdict
-from tests.support.unit_rows import at_cosine, naive_selection, naive_similarity, unit_rows
+from tests.support.oracles.unit_rows import at_cosine, naive_selection, naive_similarity, unit_rows
 
 OFFSETS = (0.0, 1e-9, -1e-9, 1e-6, -1e-6, 0.2, -0.2)
 

@@ -11,8 +11,8 @@ from dugs_stream.changelog import replay as recovery
 from dugs_stream.changelog.replay import BEGINNING, rebuild
 from dugs_stream.state import vectors
 from dugs_stream.state.store import LiveState
-from tests.support.changelog import FINGERPRINT, Changelog, recover
 from tests.support.memory_folder import folder_in_memory
+from tests.support.records.changelog import FINGERPRINT, Changelog, recover
 
 STEPS = st.lists(
     st.one_of(st.integers(0, 9), st.sampled_from(["snapshot", "restart", "compact"])), max_size=14

@@ -39,7 +39,7 @@ from dugs_stream.records import (
     Trailer,
     Verdict,
 )
-from tests.support.judgements import MODEL, any_headers, any_judgement, judgement_of
+from tests.support.records.judgements import MODEL, any_headers, any_judgement, judgement_of
 
 payloads: st.SearchStrategy[Payload] = st.sampled_from(["reference", "original"])
 SCHEMA = jsonschema.Draft202012Validator(event_schema())

@@ -13,8 +13,8 @@ from dugs_stream.app.daemon import open_log
 from dugs_stream.log.settings import KafkaSettings
 from tests.port.topics import fresh_topics
 from tests.support.broker import BrokerError
-from tests.support.deployment import Deployment
-from tests.support.secured_broker import PASSWORD, SecuredBroker, secured_broker
+from tests.support.brokers.secured import PASSWORD, SecuredBroker, secured_broker
+from tests.support.daemons.deployment import Deployment
 
 
 @pytest.fixture(scope="session")

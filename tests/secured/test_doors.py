@@ -11,8 +11,8 @@ import pytest
 from dugs_stream.errors import ConfigurationError, LogRefusedError, LogUnavailableError, Refusal
 from dugs_stream.log.kafka import client as kafka_client
 from tests.secured.conftest import settings_of
-from tests.support.authority import Authority
-from tests.support.secured_broker import PASSWORD, SecuredBroker
+from tests.support.brokers.authority import Authority
+from tests.support.brokers.secured import PASSWORD, SecuredBroker
 
 pytestmark = pytest.mark.broker
 

@@ -18,11 +18,11 @@ from dugs_stream.log.kafka.permissions import (
 from dugs_stream.log.kafka.transaction import transactional_id
 from dugs_stream.log.port import TopicNames
 from tests.secured.conftest import SecuredDeployment
-from tests.support.commands import dugs
-from tests.support.deployment import ROOT, npy_messages
-from tests.support.instances import Instance
-from tests.support.living import has_role, living
-from tests.support.secured_broker import Grant, SecuredBroker
+from tests.support.brokers.secured import Grant, SecuredBroker
+from tests.support.daemons.deployment import ROOT, npy_messages
+from tests.support.daemons.in_thread import has_role, living
+from tests.support.daemons.instances import Instance
+from tests.support.terminals.commands import dugs
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.broker

@@ -13,11 +13,11 @@ import structlog
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.log.kafka.permissions import daemon_permissions
 from tests.secured.conftest import SecuredDeployment
-from tests.support.authority import Authority
-from tests.support.deployment import npy_messages
-from tests.support.instances import free_port
-from tests.support.living import has_role, living
-from tests.support.secured_broker import PASSWORD, Grant
+from tests.support.brokers.authority import Authority
+from tests.support.brokers.secured import PASSWORD, Grant
+from tests.support.daemons.deployment import npy_messages
+from tests.support.daemons.in_thread import has_role, living
+from tests.support.daemons.instances import free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.broker

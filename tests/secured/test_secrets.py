@@ -15,10 +15,10 @@ from kafka import KafkaConsumer, TopicPartition
 
 from dugs_stream.log.kafka.permissions import daemon_permissions
 from tests.secured.conftest import SecuredDeployment
-from tests.support.commands import dugs, start_dugs
-from tests.support.deployment import npy_messages
-from tests.support.instances import free_port
-from tests.support.secured_broker import PASSWORD, Grant
+from tests.support.brokers.secured import PASSWORD, Grant
+from tests.support.daemons.deployment import npy_messages
+from tests.support.daemons.instances import free_port
+from tests.support.terminals.commands import dugs, start_dugs
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.broker

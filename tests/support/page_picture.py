@@ -18,8 +18,8 @@ from dugs_stream.app.daemon import open_log, open_writer
 from dugs_stream.config import Settings
 from dugs_stream.lab.demo.digits import as_messages, load_digits
 from dugs_stream.lab.demo.training import MODEL_KWARGS
-from tests.support.browser import chromium, opened, wait_for
-from tests.support.living import living
+from tests.support.daemons.in_thread import living
+from tests.support.pages.browser import chromium, opened, wait_for
 from tests.support.waiting import wait_until
 
 __all__ = ["draw_page"]

@@ -17,7 +17,7 @@ import httpx
 import yaml
 
 from deploy.grafana.asking import Prometheus
-from tests.support.instances import free_port
+from tests.support.daemons.instances import free_port
 from tests.support.waiting import wait_until
 
 __all__ = ["RULES", "MissingToolError", "promtool", "running_prometheus"]

@@ -17,7 +17,7 @@ from dugs_stream.log.embedded.log import EmbeddedLog
 from dugs_stream.log.embedded.reader import EmbeddedReader
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.reader import KafkaReader
-from tests.support.deployment import Deployment
+from tests.support.daemons.deployment import Deployment
 
 
 def settings_of(folder: Path, **blocks: dict[str, Any]) -> Settings:
@@ -98,7 +98,7 @@ def test_loss_that_is_not_there_is_a_configuration_error(tmp_path: Path, loss: s
 
 def test_model_of_unknown_shape_waits_for_its_first_record(tmp_path: Path) -> None:
     """With model.input_shape it is looked at before anything is read."""
-    blocks: dict[str, Any] = {"model": {"factory": "tests.support.models:breaks_on_large"}}
+    blocks: dict[str, Any] = {"model": {"factory": "tests.support.models.small:breaks_on_large"}}
 
     later = app.build_engine(settings_of(tmp_path / "later", **blocks))
     blocks["model"]["input_shape"] = [16]
@@ -173,7 +173,7 @@ def test_port_that_is_taken_is_refused_before_the_model_is_loaded(tmp_path: Path
         other.listen()
         port = other.getsockname()[1]
         settings = settings_of(
-            tmp_path, http={"port": port}, model={"factory": "tests.support.odd_models:breaks"}
+            tmp_path, http={"port": port}, model={"factory": "tests.support.models.odd:breaks"}
         )
 
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}"), app.daemon_beside(settings):

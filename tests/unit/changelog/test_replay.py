@@ -9,7 +9,7 @@ from dugs_stream.changelog import replay as recovery
 from dugs_stream.changelog.replay import BEGINNING, ReplayStart, rebuild, replay
 from dugs_stream.errors import ChangelogError
 from dugs_stream.records import Trailer
-from tests.support.changelog import FINGERPRINT, Changelog
+from tests.support.records.changelog import FINGERPRINT, Changelog
 
 
 def test_replay_gives_rows_in_order_and_the_last_trailer():

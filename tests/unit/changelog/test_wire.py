@@ -12,7 +12,7 @@ from dugs_stream.errors import ChangelogError
 from dugs_stream.log.port import Message
 from dugs_stream.outputs.messages import decode_changelog, event, row_message, trailer_message
 from dugs_stream.records import ChangelogRow, Sample, Sequence, Trailer
-from tests.support.judgements import MODEL, judgement_of
+from tests.support.records.judgements import MODEL, judgement_of
 
 ROW = ChangelogRow(
     Sequence(17),

@@ -8,7 +8,7 @@ import pytest
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import select
 from dugs_stream.records import Decision, Reason, Verdict
-from tests.support.unit_rows import at_cosine, naive_nearest, naive_similarity, unit_rows
+from tests.support.oracles.unit_rows import at_cosine, naive_nearest, naive_similarity, unit_rows
 
 ROWS = unit_rows(40, 6, 32)
 

@@ -17,7 +17,7 @@ from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import Metrics
 from dugs_stream.ops.status import Status
 from tests.daemon.test_ways_out import move_group
-from tests.support.deployment import Deployment, npy_messages
+from tests.support.daemons.deployment import Deployment, npy_messages
 
 
 @pytest.fixture(autouse=True)

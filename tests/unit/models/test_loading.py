@@ -14,13 +14,13 @@ from torch import nn
 
 from dugs_stream.errors import ConfigurationError, DugsError, ModelError
 from dugs_stream.models.loading import LoadedModel, digest, load_model
-from tests.support import odd_models
+from tests.support.models import odd as odd_models
 
-HERE = "tests.support.odd_models"
+HERE = "tests.support.models.odd"
 
 
 def load(function: str, weights: Path | None = None, seed: int = 0, **kwargs: Any) -> LoadedModel:
-    """The model of one of the factories of tests/support/odd_models.py."""
+    """The model of one of the factories of tests/support/models/odd.py."""
     return load_model(f"{HERE}:{function}", kwargs, weights, seed)
 
 

@@ -20,7 +20,7 @@ from dugs_stream.ops.live_summary import LiveSummary, suits
 from dugs_stream.ops.metrics import Metrics, Role
 from dugs_stream.ops.status import Status
 from dugs_stream.records import Decision, Judgement, Sample, Sequence, Verdict
-from tests.support.terminal import Terminal
+from tests.support.terminals.terminal import Terminal
 from tests.support.waiting import wait_until
 
 

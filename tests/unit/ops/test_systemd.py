@@ -13,7 +13,7 @@ import pytest
 from dugs_stream.ops.metrics import Role
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
-from tests.support.service_manager import ServiceManager, listening
+from tests.support.daemons.service_manager import ServiceManager, listening
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from dugs_stream.outputs.messages import KEY_BYTES_LIMIT, event, event_schema
 from dugs_stream.records import Decision, Reason, Rejection, Sample, Sequence, Verdict
-from tests.support.judgements import MODEL, judgement_of, rejected
+from tests.support.records.judgements import MODEL, judgement_of, rejected
 
 LONG_KEY = b"k" * (KEY_BYTES_LIMIT + 1)
 SAMPLE = Sample("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (), 1_795_515_300_123)

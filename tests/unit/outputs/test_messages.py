@@ -23,7 +23,7 @@ from dugs_stream.outputs.messages import (
     unique_message,
 )
 from dugs_stream.records import Sample
-from tests.support.judgements import MODEL, judgement_of, rejected
+from tests.support.records.judgements import MODEL, judgement_of, rejected
 
 MEGABYTE = 1024 * 1024
 SAMPLE = Sample("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (("label", b"7"), ("label", None)), 123)

@@ -18,8 +18,8 @@ from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.settings import NpyCodecSettings
 from dugs_stream.pipeline.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
 from dugs_stream.records import LabelSource, Reason, Sample, Verdict
-from tests.support.models import WIDTH, breaks_on_large, mixes_samples, tiny
-from tests.support.oracle import check_decisions
+from tests.support.models.small import WIDTH, breaks_on_large, mixes_samples, tiny
+from tests.support.oracles.sequential import check_decisions
 
 
 def record(offset: int, values: np.ndarray, label: str | None = "1") -> Sample:

@@ -12,7 +12,7 @@ import pytest
 from dugs_stream.core.index.files import seal, unseal
 from dugs_stream.errors import StateError
 from dugs_stream.state.store import LiveState
-from tests.support.changelog import FINGERPRINT, Changelog, recover
+from tests.support.records.changelog import FINGERPRINT, Changelog, recover
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_segments")]
 

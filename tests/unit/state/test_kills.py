@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dugs_stream.state.store import LiveState
-from tests.support.changelog import FINGERPRINT, Changelog, recover
+from tests.support.records.changelog import FINGERPRINT, Changelog, recover
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_segments")]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from dugs_stream import Deduplicator
-from tests.support.gradient_oracle import per_sample_gradients, sketched
+from tests.support.oracles.gradients import per_sample_gradients, sketched
 
 DIMENSION = 48
 

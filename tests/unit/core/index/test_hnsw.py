@@ -9,7 +9,7 @@ import pytest
 
 from dugs_stream.core.index.hnsw import ProposalGraph
 from dugs_stream.core.index.unique_index import _LINKED_ROWS_PER_CALL, UniqueIndex
-from tests.support.unit_rows import unit_rows
+from tests.support.oracles.unit_rows import unit_rows
 
 ROWS = unit_rows(30, 200, 16)
 

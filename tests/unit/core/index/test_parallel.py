@@ -7,7 +7,7 @@ import pytest
 
 from dugs_stream.core.index.parallel import in_stripes
 from dugs_stream.core.index.unique_index import UniqueIndex
-from tests.support.unit_rows import unit_rows
+from tests.support.oracles.unit_rows import unit_rows
 
 # More than two stripes, the last of them short.
 ROWS = 10_000

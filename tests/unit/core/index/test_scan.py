@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dugs_stream.core.index.scan import Nearest, round_down, scan
-from tests.support.unit_rows import at_cosine, naive_nearest, unit_rows
+from tests.support.oracles.unit_rows import at_cosine, naive_nearest, unit_rows
 
 
 def test_maximum_among_near_equals_is_decided_in_float64():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dugs_stream.core.index.similarity import error_bound, require_unit_rows, similarities
-from tests.support.unit_rows import naive_similarity, unit_rows
+from tests.support.oracles.unit_rows import naive_similarity, unit_rows
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 7, 8, 129, 512, 2048, 10_000])

@@ -11,7 +11,7 @@ from dugs_stream.core.index import unique_index as index_module
 from dugs_stream.core.index.rows import SEGMENT_ROWS
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import StateError
-from tests.support.unit_rows import at_cosine, naive_nearest, naive_similarity, unit_rows
+from tests.support.oracles.unit_rows import at_cosine, naive_nearest, naive_similarity, unit_rows
 
 
 def filled(rows, **keywords):

@@ -8,7 +8,7 @@ import torch
 
 from dugs_stream.core.sketch import count_sketch as sketch_module
 from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
-from tests.support.gradient_oracle import sketched
+from tests.support.oracles.gradients import sketched
 
 CPU = torch.device("cpu")
 

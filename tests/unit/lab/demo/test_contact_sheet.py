@@ -17,7 +17,7 @@ from dugs_stream.lab.demo.contact_sheet import (
     write_contact_sheet,
 )
 from dugs_stream.lab.demo.events import JudgedRecord, Run, count_verdicts, read_event
-from tests.support.drawn import drawn, unique_event
+from tests.support.pages.events import drawn, unique_event
 
 WHITE = drawn(7, 7)
 

@@ -8,7 +8,7 @@ import pytest
 
 from dugs_stream.lab.demo.controls import classes_among, picks_until_all, random_picks
 from dugs_stream.lab.demo.events import read_event
-from tests.support.drawn import event, unique_event
+from tests.support.pages.events import event, unique_event
 
 STREAM = ["a"] * 50 + ["b"] * 30 + ["c"] * 18 + ["d"] * 2
 

@@ -18,7 +18,7 @@ from dugs_stream.lab.demo.digits import Digits, Split
 from dugs_stream.lab.demo.training import Plan, Step
 from dugs_stream.outputs import messages as wire
 from dugs_stream.records import Sample, Verdict
-from tests.support.drawn import duplicate_event, unique_event
+from tests.support.pages.events import duplicate_event, unique_event
 
 QUICK = Plan(held_out=4, batch=8, epochs=1, minimum=0.0)
 

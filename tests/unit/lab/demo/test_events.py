@@ -6,7 +6,7 @@ import pytest
 
 from dugs_stream.lab.demo.events import Run, count_verdicts, duplicates_by_unique, read_event, uniques_of
 from dugs_stream.records import Verdict
-from tests.support.drawn import duplicate_event, event, unique_event
+from tests.support.pages.events import duplicate_event, event, unique_event
 
 
 def test_event_of_a_rejected_record_reads_as_nothing_but_its_verdict() -> None:

@@ -19,7 +19,7 @@ from dugs_stream.lab.demo.gallery import (
     render_gallery,
     write_gallery,
 )
-from tests.support.drawn import drawn, duplicate_event, event, unique_event
+from tests.support.pages.events import drawn, duplicate_event, event, unique_event
 
 WHITE = drawn()
 SCRIPT = "</title></style></dd><script>alert(1)</script><img src=x onerror=alert(1)>\"'"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dugs_stream.lab.demo.pictures import data_uri, fit, read_picture
-from tests.support.drawn import drawn
+from tests.support.pages.events import drawn
 
 
 @pytest.mark.parametrize("encoded", [None, b"", b"not an image", drawn(20, 20)[:40], drawn(kind="GIF")[:8]])

@@ -15,7 +15,7 @@ from dugs_stream.ops.gallery.album import Album, Example, Picture
 from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, Gallery
 from dugs_stream.records import Decision, Judgement, Reason, Rejection, Sample, Verdict
 from dugs_stream.records import Sequence as Number
-from tests.support.pictures import draw, png
+from tests.support.records.pictures import draw, png
 from tests.support.waiting import wait_until
 
 PICTURE = png(draw("disc", 1))

@@ -18,7 +18,7 @@ from dugs_stream.ops.gallery.recorder import Gallery
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
-from tests.support.shown import Shown, event, shown
+from tests.support.pages.server import Shown, event, shown
 
 FILES = resources.files("dugs_stream.ops.gallery").joinpath("static")
 UNIQUES = [event(number, label_name=f"class-{number % 10}") for number in range(250)]

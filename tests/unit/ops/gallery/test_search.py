@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dugs_stream.ops.gallery.search import NO_LABEL, Catalogue, Query
-from tests.support.shown import event
+from tests.support.pages.server import event
 
 
 class Listed:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery.thumbnails import shrink
-from tests.support.pictures import draw, png
+from tests.support.records.pictures import draw, png
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:

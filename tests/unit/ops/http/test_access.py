@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.ops.http.access import OPEN_PATHS, authorization
 from dugs_stream.ops.http.settings import AuthSettings
-from tests.support.shown import event, shown
+from tests.support.pages.server import event, shown
 
 TOKEN = "f3a1-token"
 EVERY_PATH = [

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support.deployment import ROOT
+from tests.support.daemons.deployment import ROOT
 from tests.support.waiting import wait_until
 
 __all__ = ["ROOT", "PrivateSystemd", "running_systemd", "what_is_missing"]

@@ -30,12 +30,12 @@ from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.log.port import Message
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import Sample, Verdict
-from tests.support.models import WIDTH
-from tests.support.oracle import check_decisions
+from tests.support.models.small import WIDTH
+from tests.support.oracles.sequential import check_decisions
 
 __all__ = ["Deployment", "as_npy", "npy_message", "npy_messages", "one_thread"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def as_npy(values: NDArray[Any]) -> bytes:
@@ -85,7 +85,7 @@ class Deployment:
             log={"engine": "embedded", "embedded": {"path": str(folder / "log.db")}},
             input={"codec": "npy", "batch": {"records": 16, "wait_ms": 50}},
             output={"decisions_topic": "dugs.decisions"},
-            model={"factory": "tests.support.models:tiny"},
+            model={"factory": "tests.support.models.small:tiny"},
             gradient={"dimension": 64, "tile": 8},
             selection={"threshold": 0.5},
             state={"dir": str(folder / "state")},

@@ -1,4 +1,4 @@
-"""Small models of pictures that tests name in configurations, and odd ones: `tests.support.image_models:small`."""
+"""Small models of pictures that tests name in configurations, and odd ones: `tests.support.models.images:small`."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""A model that runs out of memory as often as it is told to: `tests.support.hungry:hungry`."""
+"""A model that runs out of memory as often as it is told to: `tests.support.models.out_of_memory:hungry`."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from tests.support.models import WIDTH, tiny
+from tests.support.models.small import WIDTH, tiny
 
 __all__ = ["APPETITE", "Appetite", "hungry"]
 

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.oracle import check_decisions
-from tests.support.seen import Record, Seen
+from tests.support.oracles.log_contents import Record, Seen
+from tests.support.oracles.sequential import check_decisions
 
 __all__ = ["Expected", "Names", "check_deployment", "check_state_folder"]
 

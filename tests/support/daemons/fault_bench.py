@@ -32,14 +32,20 @@ from numpy.typing import NDArray
 from dugs_stream.app.daemon import build_engine
 from dugs_stream.log.port import Message
 from dugs_stream.records import Sample, Verdict
-from tests.support.deployment import Deployment, as_npy, npy_message, one_thread
-from tests.support.fault_broker import FaultBroker
-from tests.support.fault_kafka import KafkaHands
-from tests.support.fault_oracle import Expected, Names, check_deployment, check_state_folder
-from tests.support.fork_server import ForkServer, Life, LivingDaemon
-from tests.support.models import WIDTH
-from tests.support.proxy import Proxy
-from tests.support.seen import Record, Seen, is_read_to_its_end, look_at_embedded, look_at_kafka
+from tests.support.brokers.fault_broker import FaultBroker
+from tests.support.brokers.kafka_admin import KafkaHands
+from tests.support.brokers.proxy import Proxy
+from tests.support.daemons.deployment import Deployment, as_npy, npy_message, one_thread
+from tests.support.daemons.fork_server import ForkServer, Life, LivingDaemon
+from tests.support.models.small import WIDTH
+from tests.support.oracles.faults import Expected, Names, check_deployment, check_state_folder
+from tests.support.oracles.log_contents import (
+    Record,
+    Seen,
+    is_read_to_its_end,
+    look_at_embedded,
+    look_at_kafka,
+)
 from tests.support.waiting import wait_until
 
 __all__ = ["Bench", "Grounds", "mixed_records"]

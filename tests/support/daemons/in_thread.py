@@ -11,7 +11,7 @@ from dugs_stream.app.daemon import daemon_beside
 from dugs_stream.config import Settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.daemon.signals import Stopping
-from tests.support.deployment import one_thread
+from tests.support.daemons.deployment import one_thread
 
 __all__ = ["has_role", "living", "sample_of"]
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.commands import start_dugs
+from tests.support.terminals.commands import start_dugs
 
 __all__ = ["Terminal", "on_a_terminal"]
 

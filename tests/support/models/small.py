@@ -1,4 +1,4 @@
-"""Small models that tests name in configurations: `tests.support.models:tiny`."""
+"""Small models that tests name in configurations: `tests.support.models.small:tiny`."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import httpx
 
 from dugs_stream.commands.index import verify
 from dugs_stream.config import Settings, load_settings
-from tests.support.deployment import ROOT, Deployment
+from tests.support.daemons.deployment import ROOT, Deployment
 from tests.support.waiting import wait_until
 
 __all__ = ["Instance", "free_port", "running"]

@@ -23,7 +23,7 @@ import pytest
 import structlog
 
 from dugs_stream.cli import main as cli
-from tests.support.deployment import ROOT, one_thread
+from tests.support.daemons.deployment import ROOT, one_thread
 
 __all__ = ["Ended", "dugs", "every_command", "parse", "start_dugs"]
 

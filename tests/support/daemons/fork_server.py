@@ -29,7 +29,7 @@ from typing import Any, Self
 
 __all__ = ["ForkServer", "Life", "LivingDaemon"]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # A fork answers at once; on a machine full of other tests not quite.
 START_SECONDS = 60.0
@@ -116,7 +116,7 @@ class ForkServer:
     def __enter__(self) -> Self:
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fork_server"],
+            [sys.executable, "-m", "tests.support.daemons.fork_server"],
             cwd=ROOT,
             env=environ,
             text=True,
@@ -195,7 +195,7 @@ def serve() -> None:
 
 
 def _import_everything() -> None:
-    for name in ("dugs_stream.app.daemon", "tests.support.models"):
+    for name in ("dugs_stream.app.daemon", "tests.support.models.small"):
         importlib.import_module(name)
 
     threads = len(list(Path("/proc/self/task").iterdir()))

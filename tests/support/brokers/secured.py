@@ -34,8 +34,8 @@ from kafka.admin import (
     ResourceType,
 )
 
-from tests.support.authority import Authority
 from tests.support.broker import CACHE, PROPERTIES, Broker, format_storage, free_port
+from tests.support.brokers.authority import Authority
 from tests.support.waiting import wait_until
 
 __all__ = ["PASSWORD", "USERS", "Grant", "SecuredBroker", "secured_broker"]

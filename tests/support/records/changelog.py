@@ -11,7 +11,7 @@ from dugs_stream.changelog.replay import replay
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
 from dugs_stream.state.store import LiveState
-from tests.support.unit_rows import unit_rows
+from tests.support.oracles.unit_rows import unit_rows
 
 __all__ = ["FINGERPRINT", "Changelog", "recover"]
 

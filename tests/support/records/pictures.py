@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tests.support.image_models import SIZE
+from tests.support.models.images import SIZE
 
 __all__ = ["CLASSES", "draw", "folder_of_pictures", "png"]
 
