@@ -32,10 +32,10 @@ lint: $(WORKSHOP) ## style, format, types, security, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dugs_stream
-	$(BIN)/codespell dugs_stream tests benchmarks config deploy docs README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell dugs_stream tests benchmarks tools config deploy docs README.md CHANGELOG.md CONTRIBUTING.md
 
 manifests: $(WORKSHOP) ## the alerts again as the Prometheus operator wants them, in deploy/kubernetes
-	$(BIN)/python -m deploy.kubernetes.prometheus_rule
+	$(BIN)/python -m tools.prometheus_rule
 
 audit: $(BIN)/python ## known vulnerabilities of what constraints.txt names; needs a registry that tells them
 	$(BIN)/python -m venv .cache/audit
@@ -59,11 +59,11 @@ bench-daemon: $(WORKSHOP) ## on a real Kafka broker: the daemon against bare pro
 faults: $(WORKSHOP) ## ROUNDS=n rounds of kill -9 on each engine, every other fault once, and a table of them
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
 
-dashboards: $(WORKSHOP) ## write the JSON of the Grafana dashboards from their source in deploy/grafana
-	$(BIN)/python -m deploy.grafana.build
+dashboards: $(WORKSHOP) ## write the JSON of the Grafana dashboards from their source in tools/grafana
+	$(BIN)/python -m tools.grafana.build
 
 broker: $(WORKSHOP) ## a throwaway Kafka broker on localhost:9092, in the foreground, for trying config/kafka.yaml
-	$(BIN)/python -m tests.support.broker 9092
+	$(BIN)/python -m tools.broker 9092
 
 picture: $(RUNTIME) ## rebuild the picture of the README from a fresh demo
 	$(BIN)/dugs demo --out $(OUT)
@@ -71,7 +71,7 @@ picture: $(RUNTIME) ## rebuild the picture of the README from a fresh demo
 
 page-picture: $(WORKSHOP) ## rebuild the README's picture of the page, with the weights of a demo (Chromium)
 	test -e $(OUT)/alexnet.safetensors || $(BIN)/dugs demo --out $(OUT)
-	$(BIN)/python -m tests.support.page_picture $(OUT)/alexnet.safetensors docs
+	$(BIN)/python -m tools.page_picture $(OUT)/alexnet.safetensors docs
 
 clean: ## forget environment, caches and demo output
 	rm -rf $(VENV) .cache demo-out dugs-data .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -35,7 +35,7 @@ from dugs_stream.log.port import Message
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.ops.metrics import Stage
 from dugs_stream.records import Verdict
-from tests.support.broker import running_broker
+from tools.broker import running_broker
 
 __all__ = ["measure", "measure_at"]
 

@@ -16,10 +16,10 @@ import time
 import uuid
 from pathlib import Path
 
-from tests.support.broker import running_broker
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.instances import Instance
 from tests.support.waiting import wait_until
+from tools.broker import running_broker
 
 PROMISED_SECONDS = 2.0
 # A takeover that takes longer than this is a failure to be looked at, not a number.

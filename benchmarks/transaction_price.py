@@ -65,7 +65,7 @@ from dugs_stream.records import (
     Verdict,
 )
 from dugs_stream.records import Sequence as SequenceNumber
-from tests.support.broker import running_broker
+from tools.broker import running_broker
 
 __all__ = ["measure", "measure_at"]
 

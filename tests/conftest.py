@@ -11,7 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.support.broker import BrokerError, running_broker
+from tools.broker import BrokerError, running_broker
 
 REUSED = "DUGS_TEST_KAFKA"
 

@@ -23,9 +23,9 @@ from dugs_stream.log.kafka.transaction import transactional_id
 from dugs_stream.log.port import Message, Outgoing
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics
-from tests.support.broker import Broker
 from tests.support.daemons.port_steps import LIMITS, commit, poll_until, read_values, replayed_values, resume
 from tests.support.waiting import wait_until
+from tools.broker import Broker
 
 pytestmark = pytest.mark.broker
 

@@ -19,8 +19,8 @@ from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.port import Message, Outgoing, Polled
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics
-from tests.support.broker import Broker, running_broker
 from tests.support.daemons.port_steps import commit, poll_until, read_values, replayed_values, resume
+from tools.broker import Broker, running_broker
 
 pytestmark = pytest.mark.broker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.broker import BrokerError, running_broker
+from tools.broker import BrokerError, running_broker
 
 
 def test_broker_without_java_says_what_to_install_and_what_runs_without(

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from deploy.kubernetes.prometheus_rule import RULES, TARGET, prometheus_rule
 from dugs_stream.config import load_settings
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
 from tests.deploy.tools import tool
+from tools.prometheus_rule import RULES, TARGET, prometheus_rule
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.grafana.asking import Prometheus
 from dugs_stream.log.port import Message
 from tests.support.daemons.deployment import Deployment, npy_message, npy_messages
 from tests.support.daemons.instances import Instance, running
 from tests.support.models.small import WIDTH
 from tests.support.prometheus import MissingToolError, found, running_prometheus
 from tests.support.waiting import wait_until
+from tools.grafana.asking import Prometheus
 
 # Enough scrapes for every rate, and few enough seconds for a test.
 ROUNDS, ROUND_RECORDS = 6, 40

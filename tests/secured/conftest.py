@@ -12,9 +12,9 @@ import yaml
 from dugs_stream.app.daemon import open_log
 from dugs_stream.log.settings import KafkaSettings
 from tests.port.topics import fresh_topics
-from tests.support.broker import BrokerError
 from tests.support.brokers.secured import PASSWORD, SecuredBroker, secured_broker
 from tests.support.daemons.deployment import Deployment
+from tools.broker import BrokerError
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 import yaml
 
-from deploy.grafana.asking import Prometheus
 from tests.support.daemons.instances import free_port
 from tests.support.waiting import wait_until
+from tools.grafana.asking import Prometheus
 
 __all__ = ["RULES", "MissingToolError", "promtool", "running_prometheus"]
 

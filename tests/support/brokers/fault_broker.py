@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.broker import Broker, free_port
+from tools.broker import Broker, free_port
 
 __all__ = ["FaultBroker"]
 

@@ -34,9 +34,9 @@ from kafka.admin import (
     ResourceType,
 )
 
-from tests.support.broker import CACHE, PROPERTIES, Broker, format_storage, free_port
 from tests.support.brokers.authority import Authority
 from tests.support.waiting import wait_until
+from tools.broker import CACHE, PROPERTIES, Broker, format_storage, free_port
 
 __all__ = ["PASSWORD", "USERS", "Grant", "SecuredBroker", "secured_broker"]
 

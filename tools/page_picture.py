@@ -1,4 +1,4 @@
-"""Draw the README's pictures of the page: `python -m tests.support.page_picture WEIGHTS FOLDER`
+"""Draw the README's pictures of the page: `python -m tools.page_picture WEIGHTS FOLDER`
 
 The demo's stream (4,000 digits past the AlexNet whose weights it left) through a real daemon, and its page in
 Chromium while the last of them are decided, once light and once dark.

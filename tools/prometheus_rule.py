@@ -11,8 +11,8 @@ import yaml
 
 __all__ = ["RULES", "TARGET", "prometheus_rule"]
 
-RULES = Path(__file__).parents[1] / "prometheus/rules"
-TARGET = Path(__file__).parent / "overlays/monitoring/prometheusrule.yaml"
+RULES = Path(__file__).parents[1] / "deploy/prometheus/rules"
+TARGET = Path(__file__).parents[1] / "deploy/kubernetes/overlays/monitoring/prometheusrule.yaml"
 _OPENING = "# Made by `make manifests` from deploy/prometheus/rules: change it there.\n"
 # Never broken, so that an expression stays one line whose differences can be read.
 _WIDTH = 1_000_000

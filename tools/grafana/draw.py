@@ -1,6 +1,6 @@
 """What would Grafana show? The panels of both dashboards drawn from a real Prometheus, one picture each.
 
-    python -m deploy.grafana.draw --prometheus http://localhost:9090 --minutes 15 --out pictures/
+    python -m tools.grafana.draw --prometheus http://localhost:9090 --minutes 15 --out pictures/
 
 A stand-in for looking where no Grafana runs: the layout and the queries are those of the JSON, the style is not. It reads
 panels of the kinds that `panels.py` makes, and no others.
@@ -20,8 +20,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deploy.grafana.asking import Prometheus, Series, filled_in
-from deploy.grafana.build import FOLDER
+from tools.grafana.asking import Prometheus, Series, filled_in
+from tools.grafana.build import FOLDER
 
 __all__ = ["draw"]
 

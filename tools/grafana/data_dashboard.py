@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.panels import (
+from tools.grafana.panels import (
     bars,
     dashboard_of,
     heat,

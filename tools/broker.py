@@ -1,7 +1,7 @@
 """A real single-node Kafka broker for tests and for trying things out.
 
-    python -m tests.support.broker            runs one in the foreground and prints its address
-    python -m tests.support.broker 9092       the same on a port of one's choice
+    python -m tools.broker            runs one in the foreground and prints its address
+    python -m tools.broker 9092       the same on a port of one's choice
 
 Apache Kafka comes from Maven Central once and stays under .cache/ of the checkout. Each broker has its own
 folder and free loopback ports, and is ended by its process id. Settings are those of a test: one copy of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Broker", "BrokerError", "format_storage", "free_port", "running_broker"]
 
 KAFKA_VERSION = "4.4.0"
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[1]
 POM = Path(__file__).resolve().parent / "kafka" / "pom.xml"
 # Named after the pom's content too: another pom is another set of jars.
 CACHE = CHECKOUT / ".cache" / f"kafka-{KAFKA_VERSION}-{hashlib.sha256(POM.read_bytes()).hexdigest()[:8]}"

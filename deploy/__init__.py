@@ -1,1 +1,0 @@
-"""What runs beside the daemon: dashboards, rules, service files. Nothing in here is part of the package."""

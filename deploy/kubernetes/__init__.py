@@ -1,1 +1,0 @@
-"""Manifests for Kubernetes, and what makes one of them."""
