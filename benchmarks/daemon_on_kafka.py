@@ -26,15 +26,14 @@ from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
 from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
 from benchmarks.report import Measurement, Report, Target
-from dugs_stream.app.daemon import build_engine, daemon_beside
+from dugs_stream.app.daemon import build_engine, open_daemon
 from dugs_stream.commands.send import events, put_on_input
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.daemon.steps import RecoveryStep, Step
-from dugs_stream.log.port import Message
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.ops.metrics import Stage
-from dugs_stream.records import Verdict
+from dugs_stream.records import Message, Verdict
 from tools.broker import running_broker
 
 __all__ = ["measure", "measure_at"]
@@ -145,7 +144,7 @@ def _live(settings: Settings, messages: Sequence[Message]) -> _Round:
     """Put the records onto fresh topics, then let a daemon decide them all."""
     put_on_input(settings, messages)
     began: defaultdict[Step | RecoveryStep, list[float]] = defaultdict(list)
-    with daemon_beside(settings, on_step=lambda step: began[step].append(time.perf_counter())) as daemon:
+    with open_daemon(settings, on_step=lambda step: began[step].append(time.perf_counter())) as daemon:
         daemon.run(drain=True)
         stages = {stage.value: _seconds_in(daemon.metrics.registry, stage) for stage in Stage}
     decided = sum(daemon.next_offsets.values())

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
 from dugs_stream.lab.demo.digits import load_digits
-from dugs_stream.log.port import Message
+from dugs_stream.records import Message
 
 __all__ = ["RECORD_BYTES", "Stream", "digit_stream", "toy_stream"]
 

@@ -32,13 +32,13 @@ from benchmarks.command import as_command
 from benchmarks.report import Measurement, Report, Target
 from benchmarks.visitor import visited
 from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
-from dugs_stream.app.daemon import daemon_beside
+from dugs_stream.app.daemon import open_daemon
 from dugs_stream.commands.send import events, put_on_input
 from dugs_stream.config import Settings
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.lab.demo.digits import load_digits
-from dugs_stream.log.port import Message
 from dugs_stream.ops.logging.configure import configure_logs
+from dugs_stream.records import Message
 
 __all__ = ["measure"]
 
@@ -137,7 +137,7 @@ def _live(
     settings.log.embedded.path.parent.mkdir(parents=True)
     put_on_input(settings, stream.messages)
     cpu: defaultdict[Step | RecoveryStep, list[float]] = defaultdict(list)
-    with daemon_beside(settings, on_step=lambda step: cpu[step].append(time.process_time())) as daemon:
+    with open_daemon(settings, on_step=lambda step: cpu[step].append(time.process_time())) as daemon:
         port = daemon.status.as_facts()["http_port"]
         with visited(port, every_seconds, paths) if is_watched else nullcontext() as visitor:
             daemon.run(drain=True)

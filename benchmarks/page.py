@@ -28,14 +28,14 @@ from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app.daemon import UniquesSource
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.gallery.album import Album, Example, Picture
+from dugs_stream.ops.gallery.album import Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, Gallery
 from dugs_stream.ops.gallery.thumbnails import shrink
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.metrics import Role
 from dugs_stream.ops.status import Status
-from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
-from dugs_stream.state.store import LiveState
+from dugs_stream.records import ChangelogPosition, ChangelogRow, SequenceNumber, Trailer
+from dugs_stream.state.store import StateStore
 from tests.support.pages.browser import chromium, missing_chromium, opened, wait_for
 from tests.support.pages.server import event
 from tests.support.records.pictures import draw, png
@@ -109,7 +109,7 @@ def _row(number: int) -> ChangelogRow:
         label=number % _LABELS,
         nearest={"sequence": number // 2, "id": f"dugs.samples/0/{number // 2}"},
     )
-    return ChangelogRow(Sequence(number), facts, vector / np.linalg.norm(vector))
+    return ChangelogRow(SequenceNumber(number), facts, vector / np.linalg.norm(vector))
 
 
 def _trailer(uniques: int) -> Trailer:
@@ -118,14 +118,14 @@ def _trailer(uniques: int) -> Trailer:
     )
 
 
-def _open_state(folder: Path) -> LiveState:
-    state = LiveState(folder, fingerprint="sha256:benchmark", dimension=_DIMENSION)
+def _open_state(folder: Path) -> StateStore:
+    state = StateStore(folder, fingerprint="sha256:benchmark", dimension=_DIMENSION)
     state.open()
     return state
 
 
-def _open_album(folder: Path) -> Album:
-    return Album(folder / "page", limit_bytes=_ALBUM_BYTES, list_name="benchmark")
+def _open_album(folder: Path) -> ThumbnailStore:
+    return ThumbnailStore(folder / "page", limit_bytes=_ALBUM_BYTES, list_name="benchmark")
 
 
 def _serve(folder: Path, told: Connection) -> None:

@@ -6,7 +6,7 @@ changelog alone, which also leaves the snapshot), then from the snapshot, with a
 cache. Clock: from the start of the process, Python and PyTorch included, to the commit of the first decision.
 
 Last, a hundred snapshots in a row, each of 10,000 more uniques. The daemon writes them between two micro-batches, in
-the one thread that decides (`Daemon._decide_until_stopped` → `Replica.snapshot_if_due` → `LiveState.snapshot`), so
+the one thread that decides (`Daemon._decide_until_stopped` → `Replica.snapshot_if_due` → `StateStore.snapshot`), so
 how long a snapshot takes is how long deciding pauses. Making, indexing and applying the rows is off the clock.
 """
 
@@ -36,11 +36,11 @@ from dugs_stream.app.daemon import build_engine, open_log, open_writer, topic_na
 from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.log.port import BatchLimits, Log, Message, Outgoing
+from dugs_stream.log.port import BatchLimits, Log, Outgoing
 from dugs_stream.outputs import messages as wire
-from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
+from dugs_stream.records import ChangelogPosition, ChangelogRow, Message, Trailer
 from dugs_stream.records import Sequence as SequenceNumber
-from dugs_stream.state.store import LiveState
+from dugs_stream.state.store import StateStore
 
 _DIMENSION = 512
 _WIDTH = 16
@@ -215,7 +215,7 @@ def _drop_from_page_cache(folder: Path) -> None:
 
 def _snapshots_on_top(settings: Settings, new: int, snapshots: int) -> list[float]:
     """Seconds that each `snapshot` takes for `new` rows on top of what the folder holds."""
-    state = LiveState(settings.state.dir, fingerprint=None, dimension=_DIMENSION)
+    state = StateStore(settings.state.dir, fingerprint=None, dimension=_DIMENSION)
     state.open()
     index = UniqueIndex(_DIMENSION, graph_from=None)
     for block in state.vector_blocks():
@@ -231,7 +231,7 @@ def _snapshots_on_top(settings: Settings, new: int, snapshots: int) -> list[floa
     return seconds
 
 
-def _grow(state: LiveState, index: UniqueIndex, settings: Settings, new: int) -> None:
+def _grow(state: StateStore, index: UniqueIndex, settings: Settings, new: int) -> None:
     """`new` more uniques, as a commit would bring them."""
     last = state.trailer
     if last is None:

@@ -50,18 +50,19 @@ from dugs_stream.log.kafka.log import KafkaLog, KafkaReader, KafkaWriter
 from dugs_stream.log.kafka.membership import GroupMembership
 from dugs_stream.log.kafka.sending import send
 from dugs_stream.log.kafka.transaction import close_producer, delivery_settings
-from dugs_stream.log.port import BatchLimits, Message, Outgoing, Polled, TopicNames
+from dugs_stream.log.port import BatchLimits, Outgoing, Polled, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from dugs_stream.ops.logging.configure import configure_logs
-from dugs_stream.pipeline.encode import Outputs, Standing, decide_batch
-from dugs_stream.pipeline.judge import Judged
+from dugs_stream.pipeline.encode import Outputs, Standing, encode_batch
+from dugs_stream.pipeline.judge import JudgedBatch
 from dugs_stream.records import (
     ChangelogPosition,
     Decision,
-    Judgement,
+    JudgedRecord,
     LabelSource,
+    Message,
     ModelIdentity,
-    Sample,
+    Record,
     Verdict,
 )
 from dugs_stream.records import Sequence as SequenceNumber
@@ -279,7 +280,7 @@ class _Plain:
 
 
 def _whole(polled: Polled) -> Polled:
-    assert len(polled.samples) == _BATCH, f"{len(polled.samples)} records came instead of {_BATCH}"
+    assert len(polled.records) == _BATCH, f"{len(polled.samples)} records came instead of {_BATCH}"
     return polled
 
 
@@ -350,23 +351,23 @@ def _require_same_messages(settings: KafkaSettings, one: TopicNames, other: Topi
 
 def _sent(
     settings: KafkaSettings, name: str, messages: Sequence[Message], batches: int
-) -> list[tuple[Sample, ...]]:
+) -> list[tuple[Record, ...]]:
     """The messages in turns onto the input; the batches as they will be polled."""
     topic = f"{name}-samples"
-    polled: list[tuple[Sample, ...]] = []
+    polled: list[tuple[Record, ...]] = []
     writer = KafkaWriter(settings)
     for start in range(0, batches * _BATCH, _BATCH):
         batch = [(offset, messages[offset % len(messages)]) for offset in range(start, start + _BATCH)]
         for _, message in batch:
             writer.send(topic, message)
         polled.append(
-            tuple(Sample(topic, 0, offset, each.key, each.value, each.headers) for offset, each in batch)
+            tuple(Record(topic, 0, offset, each.key, each.value, each.headers) for offset, each in batch)
         )
     writer.close()
     return polled
 
 
-def _decided(batches: Sequence[Sequence[Sample]], topics: TopicNames) -> list[tuple[Outgoing, ...]]:
+def _decided(batches: Sequence[Sequence[Record]], topics: TopicNames) -> list[tuple[Outgoing, ...]]:
     """What the daemon would write for each batch, every 32nd record being a unique."""
     generator = np.random.default_rng(SEED)
     outputs = Outputs(
@@ -382,14 +383,16 @@ def _decided(batches: Sequence[Sequence[Sample]], topics: TopicNames) -> list[tu
         judgements = tuple(_judged(samples, standing.changelog.uniques, generator))
         nothing = Projection(np.empty((0, _DIMENSION), np.float32), np.empty(0), None)
         polled = Polled(tuple(samples), {0: samples[-1].offset + 1})
-        batch = decide_batch(polled, Judged(judgements, nothing, ()), standing, outputs)
+        batch = encode_batch(polled, JudgedBatch(judgements, nothing, ()), standing, outputs)
         outgoing.append(batch.outgoing)
         reached = ReplayStart(batch.trailer.uniques, batch.trailer.checksum, ChangelogPosition(0))
         standing = Standing(reached, batch.trailer.next_offsets, standing.input_topic_id)
     return outgoing
 
 
-def _judged(samples: Sequence[Sample], uniques: int, generator: np.random.Generator) -> Iterator[Judgement]:
+def _judged(
+    samples: Sequence[Record], uniques: int, generator: np.random.Generator
+) -> Iterator[JudgedRecord]:
     for place, sample in enumerate(samples):
         is_unique = place % (_BATCH // _UNIQUES_A_BATCH) == 0
         vector = generator.standard_normal(_DIMENSION, dtype=np.float32)
@@ -403,7 +406,7 @@ def _judged(samples: Sequence[Sample], uniques: int, generator: np.random.Genera
             gradient_norm=float(generator.uniform(0.1, 10)),
         )
         uniques += is_unique
-        yield Judgement(
+        yield JudgedRecord(
             sample,
             decision,
             time_ms=1_795_515_300_123,

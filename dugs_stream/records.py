@@ -18,18 +18,19 @@ __all__ = [
     "ChangelogRow",
     "Decision",
     "Headers",
-    "Judgement",
+    "JudgedRecord",
     "LabelSource",
+    "Message",
     "ModelIdentity",
     "Reason",
+    "Record",
     "Rejection",
-    "Sample",
-    "Sequence",
+    "SequenceNumber",
     "Trailer",
     "Verdict",
 ]
 
-Sequence = NewType("Sequence", int)
+SequenceNumber = NewType("SequenceNumber", int)
 """The number of a unique: counts accepted uniques from 0, without a hole."""
 
 ChangelogPosition = NewType("ChangelogPosition", int)
@@ -70,7 +71,17 @@ class LabelSource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Message:
+    """What a record on a topic holds, wherever it lies: to be written, or read back."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
     """One record as it lies on the input topic, undecoded."""
 
     topic: str
@@ -108,22 +119,22 @@ class Decision:
 
     verdict: Verdict
     similarity: float | None = None
-    nearest: Sequence | None = None
-    sequence: Sequence | None = None
+    nearest: SequenceNumber | None = None
+    sequence: SequenceNumber | None = None
     gradient_norm: float | None = None
     similarity_bound: float | None = None
     rejection: Rejection | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class JudgedRecord:
     """A sample with its decision and all that an event says of the two.
 
     vector is the projected unit gradient, (k,) float32, kept where the verdict is unique.
     nearest_id is the record id of the nearest unique.
     """
 
-    sample: Sample
+    record: Record
     decision: Decision
     time_ms: int
     threshold: float
@@ -138,7 +149,7 @@ class Judgement:
 class ChangelogRow:
     """One accepted unique as the changelog keeps it: its number, its whole event, its vector (k,) float32."""
 
-    sequence: Sequence
+    sequence: SequenceNumber
     event: Mapping[str, Any]
     vector: NDArray[np.float32] = field(repr=False, compare=False)
 

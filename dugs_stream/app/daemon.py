@@ -25,7 +25,7 @@ from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.daemon.daemon import Daemon
-from dugs_stream.daemon.refusal import stay_to_be_seen
+from dugs_stream.daemon.refusal import linger_after_refusal
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import OnStep
 from dugs_stream.errors import ChangelogError, ConfigurationError, Problem
@@ -45,7 +45,7 @@ from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import BatchLimits, Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
-from dugs_stream.ops.gallery.album import Album
+from dugs_stream.ops.gallery.album import ThumbnailStore
 from dugs_stream.ops.gallery.recorder import Gallery
 from dugs_stream.ops.http.access import authorization
 from dugs_stream.ops.http.server import HttpServer, build_http
@@ -59,14 +59,14 @@ from dugs_stream.pipeline.encode import Outputs
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
-from dugs_stream.state.store import LiveState
+from dugs_stream.state.store import StateStore
 
 __all__ = [
     "Engine",
     "UniquesSource",
     "adopt_offsets",
     "build_engine",
-    "daemon_beside",
+    "open_daemon",
     "open_log",
     "open_reader",
     "open_redelivery",
@@ -250,7 +250,7 @@ class UniquesSource:
     """The page of uniques that HTTP shows: empty until there is a state to ask."""
 
     def __init__(self) -> None:
-        self.state: LiveState | None = None
+        self.state: StateStore | None = None
 
     def __call__(self, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
         """Total, and the events from `offset` on."""
@@ -277,7 +277,7 @@ def run_daemon(
             _log.warning("settings.warning", warning=warning)
         _log.info("settings.effective", **effective(settings))
         held.enter_context(signals_as_flags(stopping, summary.leave if summary else lambda: None))
-        daemon = held.enter_context(daemon_beside(settings, stopping=stopping))
+        daemon = held.enter_context(open_daemon(settings, stopping=stopping))
         if summary is not None:
             held.enter_context(summary.watching(daemon.metrics.registry, daemon.status))
         try:
@@ -285,7 +285,7 @@ def run_daemon(
         except ChangelogError as error:
             # A person at a terminal, and a job that ends by itself, have the reason already.
             if not (drain or adopt_offsets or sys.stderr.isatty()):
-                stay_to_be_seen(daemon, error)
+                linger_after_refusal(daemon, error)
             raise
 
 
@@ -300,7 +300,7 @@ def _files_for_us_alone() -> Iterator[None]:
 
 
 @contextmanager
-def daemon_beside(
+def open_daemon(
     settings: Settings,
     *,
     stopping: Stopping | None = None,
@@ -318,7 +318,7 @@ def daemon_beside(
         app = build_http(registry, status, uniques, gallery, authorization(settings.http.auth))
         server = held.enter_context(HttpServer(app, settings.http.host, settings.http.port))
         engine = build_engine(settings, metrics.stage)
-        state = LiveState(
+        state = StateStore(
             settings.state.dir, fingerprint=engine.identity.fingerprint, dimension=settings.gradient.dimension
         )
         uniques.state = state
@@ -392,10 +392,10 @@ def _open_gallery(settings: Settings) -> Gallery:
     return Gallery(FORMATS if is_pictures else ())
 
 
-def _album(settings: Settings, identity: ModelIdentity) -> Album | None:
+def _album(settings: Settings, identity: ModelIdentity) -> ThumbnailStore | None:
     if settings.http.pictures is None:
         return None
-    return Album(
+    return ThumbnailStore(
         page_folder(settings),
         limit_bytes=settings.http.pictures,
         list_name=f"{identity.fingerprint} {settings.output.changelog_topic}",

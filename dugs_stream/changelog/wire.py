@@ -18,8 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import ChangelogError
-from dugs_stream.log.port import Message
-from dugs_stream.records import ChangelogRow, Sequence, Trailer
+from dugs_stream.records import ChangelogRow, Message, SequenceNumber, Trailer
 
 __all__ = ["EVENT_HEADER", "decode_changelog", "row_message", "trailer_message"]
 
@@ -61,10 +60,10 @@ def decode_changelog(message: Message) -> ChangelogRow | Trailer:
         _refuse(
             f"a message has the key {message.key!r}; expected {_TRAILER_KEY!r} or b'unique/' and 20 digits"
         )
-    return _row(Sequence(int(found[1])), message)
+    return _row(SequenceNumber(int(found[1])), message)
 
 
-def _row(sequence: Sequence, message: Message) -> ChangelogRow:
+def _row(sequence: SequenceNumber, message: Message) -> ChangelogRow:
     where = f"the row of unique {sequence}"
     events = [value for name, value in message.headers if name == EVENT_HEADER]
     if len(events) != 1:

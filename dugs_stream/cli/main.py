@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import click
 
-from dugs_stream.cli.options import REASONS, Moment
+from dugs_stream.cli.options import REASONS, Since
 from dugs_stream.errors import ConfigurationError, DugsError
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ def explain(settings: Settings, *, record: str, as_json: bool) -> None:
 )
 @click.option(
     "--since",
-    type=Moment(),
+    type=Since(),
     help="Only those rejected since: 90m, 2h, 7d ago, or a time as 2026-11-24T10:15Z.",
 )
 @click.option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-__all__ = ["REASONS", "Moment"]
+__all__ = ["REASONS", "Since"]
 
 REASONS = (
     "empty",
@@ -37,7 +37,7 @@ else:
     _Whole = click.ParamType  # which older releases of click cannot be asked the kind of
 
 
-class Moment(_Whole):
+class Since(_Whole):
     """A time: so long ago (90m, 2h, 7d), or ISO 8601, in UTC where it names no zone. As milliseconds since 1970."""
 
     name = "moment"

@@ -12,7 +12,7 @@ from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer
 from dugs_stream.findings import Finding, attempts
 from dugs_stream.log.kafka.check import check_kafka
-from dugs_stream.state.store import LiveState
+from dugs_stream.state.store import StateStore
 
 __all__ = ["check_deep"]
 
@@ -75,7 +75,7 @@ def _try_log(settings: Settings, tried: str) -> Iterator[Finding]:
 
 def _try_state(settings: Settings, fingerprint: str | None) -> Iterator[Finding]:
     """Open it as a start would; where the model failed, any model's list is taken."""
-    state = LiveState(settings.state.dir, fingerprint=fingerprint, dimension=settings.gradient.dimension)
+    state = StateStore(settings.state.dir, fingerprint=fingerprint, dimension=settings.gradient.dimension)
     loaded = state.open()
     try:
         holds = f"{0 if loaded.snapshot is None else loaded.snapshot.rows} uniques"

@@ -17,7 +17,7 @@ from dugs_stream.config import Settings
 from dugs_stream.errors import LogError
 from dugs_stream.log.port import LogReader
 from dugs_stream.outputs import messages as wire
-from dugs_stream.records import Sample
+from dugs_stream.records import Record
 
 __all__ = ["Absence", "Explanation", "RecordId", "explain"]
 
@@ -119,13 +119,13 @@ class _Search:
         return None if found is None else found[0]
 
 
-def _parts(sample: Sample) -> list[bytes]:
+def _parts(sample: Record) -> list[bytes]:
     """The places an event may stand in."""
     inner = [value or b"" for name, value in sample.headers if name == wire.EVENT_HEADER]
     return inner or [sample.value or b""]
 
 
-def _event_in(sample: Sample) -> Event | None:
+def _event_in(sample: Record) -> Event | None:
     """The record's event; None for one that somebody else put there."""
     try:
         return wire.read_event(sample)

@@ -21,13 +21,13 @@ from dugs_stream.changelog.replay import BEGINNING, Recovered, rebuild
 from dugs_stream.commands.running_daemon import LiveDaemon, ask_daemon
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
-from dugs_stream.log.port import Log, Message
+from dugs_stream.log.port import Log
 from dugs_stream.ops.http.access import authorization
 from dugs_stream.outputs.messages import decode_changelog
-from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
-from dugs_stream.state.lock import StateFolder, holder_of
+from dugs_stream.records import ChangelogPosition, ChangelogRow, Message, SequenceNumber, Trailer
+from dugs_stream.state.lock import FolderLock, holder_of
 from dugs_stream.state.snapshot import Snapshot, find_newest
-from dugs_stream.state.store import LiveState
+from dugs_stream.state.store import StateStore
 from dugs_stream.state.vectors import VectorFiles
 
 __all__ = [
@@ -122,7 +122,7 @@ def verify(settings: Settings) -> Verification:
     if not folder.exists():
         return Verification(0, len(replayed(settings).events), None)
     try:
-        with StateFolder(folder):
+        with FolderLock(folder):
             damaged = find_newest(folder).damaged  # asked before `open`, which sets them aside
     except StateError as error:
         daemon = ask_daemon(
@@ -138,7 +138,7 @@ def verify(settings: Settings) -> Verification:
         return _verify_living(settings, daemon)
     if damaged:
         return _damaged([path.name for path in damaged])
-    state = LiveState(folder, fingerprint=None, dimension=settings.gradient.dimension)
+    state = StateStore(folder, fingerprint=None, dimension=settings.gradient.dimension)
     loaded = state.open()
     try:
         if loaded.missing:
@@ -153,7 +153,7 @@ def _damaged(files: list[str]) -> Verification:
     return Verification(0, 0, difference)
 
 
-def _compare(state: LiveState, truth: Recovered) -> Verification:
+def _compare(state: StateStore, truth: Recovered) -> Verification:
     on_disk, in_changelog = state.total, len(truth.events)
     if on_disk > in_changelog:
         return Verification(
@@ -213,7 +213,7 @@ def _first_difference_on_disk(settings: Settings, snapshot: Snapshot | None, tru
 def _checksum(truth: Recovered, rows: int) -> str:
     checksum = NO_ROWS
     for row in range(rows):
-        checksum = chain(checksum, ChangelogRow(Sequence(row), truth.events[row], truth.vectors[row]))
+        checksum = chain(checksum, ChangelogRow(SequenceNumber(row), truth.events[row], truth.vectors[row]))
     return checksum
 
 
@@ -246,7 +246,7 @@ def what_reset_does(settings: Settings) -> str:
 
 def reset(settings: Settings) -> None:
     """Empty the state folder. Raises StateError while a daemon has it."""
-    state = LiveState(settings.state.dir, fingerprint=None, dimension=settings.gradient.dimension)
+    state = StateStore(settings.state.dir, fingerprint=None, dimension=settings.gradient.dimension)
     state.open()
     try:
         state.forget()

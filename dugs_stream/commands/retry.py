@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from dugs_stream.app.daemon import open_reader, open_redelivery
 from dugs_stream.config import Settings
-from dugs_stream.log.port import LogReader, Marks, Message
+from dugs_stream.log.port import LogReader, Marks
 from dugs_stream.outputs import messages as wire
-from dugs_stream.records import Reason, Sample
+from dugs_stream.records import Message, Reason, Record
 
 __all__ = ["DeadLetters", "Selection", "look", "retry"]
 
@@ -176,13 +176,13 @@ class _Topic:
         }
         self.length = sum(max(0, end - firsts[partition]) for partition, end in self.ends.items())
 
-    def letters(self) -> Iterator[Sample]:
+    def letters(self) -> Iterator[Record]:
         """Every record there."""
         for letter in self._reader.read(self._name, follow=False, stop=lambda: False, start=self._start):
             if letter.offset < self.ends.get(letter.partition, 0):
                 yield letter
 
-    def walk(self, found: DeadLetters) -> Iterator[tuple[Sample, Message]]:
+    def walk(self, found: DeadLetters) -> Iterator[tuple[Record, Message]]:
         """What goes back, in order, up to the limit; everything selected is counted in `found`."""
         selection = self._selection
         for letter in self.letters():

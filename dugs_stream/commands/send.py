@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from dugs_stream.app.daemon import (
     build_engine,
-    daemon_beside,
+    open_daemon,
     open_log,
     open_reader,
     open_writer,
@@ -26,10 +26,10 @@ from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.files import list_files
 from dugs_stream.lab.demo import demo
-from dugs_stream.log.port import Message, Stop
+from dugs_stream.log.port import Stop
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.outputs import messages as wire
-from dugs_stream.records import Sample
+from dugs_stream.records import Message, Record
 
 __all__ = ["StreamAnnouncer", "events", "put_on_input", "run_demo", "scan", "send"]
 
@@ -95,7 +95,7 @@ def scan(
         engine.judge.deduplicator.accept(judged.projection, judged.decisions)
         for judgement in judged:
             if judgement.decision.sequence is not None:
-                ids.append(judgement.sample.id)
+                ids.append(judgement.record.id)
             verdicts[judgement.decision.verdict.value] += 1
             write(json.dumps(wire.event(judgement, engine.identity), ensure_ascii=False))
         done += len(samples)
@@ -103,7 +103,7 @@ def scan(
     return verdicts
 
 
-def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+def _batches(samples: Iterator[Record], size: int) -> Iterator[list[Record]]:
     while batch := list(itertools.islice(samples, size)):
         yield batch
 
@@ -167,7 +167,7 @@ def _run_demo_stream(
             on_progress(sum(daemon.next_offsets.values()), len(request.messages))
 
     stopping = Stopping()
-    with signals_as_flags(stopping), daemon_beside(settings, stopping=stopping, on_step=on_step) as daemon:
+    with signals_as_flags(stopping), open_daemon(settings, stopping=stopping, on_step=on_step) as daemon:
         daemon.run(drain=True)
         layers = tuple(layer.name for layer in daemon.judge.deduplicator.chosen_layers)
     if stopping.requested:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.company import copies, strangers
-from dugs_stream.core.gradients.capture import Caught, Use, catch, inference
+from dugs_stream.core.gradients.capture import Capture, LayerCall, catch, inference
 from dugs_stream.core.gradients.layers import (
     ChosenLayer,
     Layer,
@@ -232,7 +232,7 @@ def _differ(left: Tensor | None, right: Tensor | None) -> bool:
     return not bool(same.all())
 
 
-def _require_gradients(caught: Caught, chosen: Sequence[Layer]) -> None:
+def _require_gradients(caught: Capture, chosen: Sequence[Layer]) -> None:
     if all(gradient is None for use in caught.uses for gradient in use.gradients):
         raise ModelError(
             f"the loss does not depend on any chosen layer ({', '.join(layer.title for layer in chosen)}): there is "
@@ -240,7 +240,7 @@ def _require_gradients(caught: Caught, chosen: Sequence[Layer]) -> None:
         )
 
 
-def _call_axes(chosen: Sequence[Layer], caught: Caught, more: Caught) -> dict[str, list[CallAxes]]:
+def _call_axes(chosen: Sequence[Layer], caught: Capture, more: Capture) -> dict[str, list[CallAxes]]:
     m = caught.losses.shape[0]
     found: dict[str, list[CallAxes]] = {layer.name: [] for layer in chosen}
     for use, larger in zip(caught.uses, more.uses, strict=True):
@@ -259,7 +259,7 @@ def _axis_of(few: Any, more: Any, m: int) -> int | None:
     return _sample_axis(few.shape, more.shape, m)
 
 
-def _refuse_without_axis(use: Use, gradient: Tensor, m: int) -> None:
+def _refuse_without_axis(use: LayerCall, gradient: Tensor, m: int) -> None:
     raise ModelError(
         f"the output of {use.layer.title} has no axis of samples: its shape is {tuple(gradient.shape)} for {m} "
         "samples, so a sample's own gradient cannot be told from the others'; keep samples on an axis of their own "
@@ -267,7 +267,7 @@ def _refuse_without_axis(use: Use, gradient: Tensor, m: int) -> None:
     )
 
 
-def _refuse_mixing_loss(loss: Loss, alike: Caught, among: Caught, party: _Party) -> None:
+def _refuse_mixing_loss(loss: Loss, alike: Capture, among: Capture, party: _Party) -> None:
     """A sample's loss and its gradients at the chosen outputs must not depend on company."""
     pairs = [(alike.losses[0], among.losses[party.place])]
     for use, other in zip(alike.uses, among.uses, strict=True):

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.capture import Caught, Use, catch, inference
+from dugs_stream.core.gradients.capture import Capture, LayerCall, catch, inference
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
@@ -102,7 +102,7 @@ class Projector:
         is_class = used is not None and not used.is_floating_point()
         return rows, used[:m].cpu().to(torch.int64).numpy() if used is not None and is_class else None
 
-    def _sum_of_sketches(self, caught: Caught) -> ScaledSum:
+    def _sum_of_sketches(self, caught: Capture) -> ScaledSum:
         total = ScaledSum(self.tile, self._sketch.dimension, self._dtype, self._sketch.device)
         calls: dict[str, int] = {}
         with _full_precision():
@@ -116,7 +116,7 @@ class Projector:
                     self._add_local_gradients(total, use, axes)
         return total
 
-    def _axes_of_call(self, use: Use, call: int) -> CallAxes:
+    def _axes_of_call(self, use: LayerCall, call: int) -> CallAxes:
         known = self._axes[use.layer.name]
         axes = known[min(call, len(known) - 1)]  # a recurrent loop may run longer than the probe's did
         if len(axes.inputs) != len(use.inputs) or len(axes.outputs) != len(use.outputs):
@@ -126,7 +126,7 @@ class Projector:
             )
         return axes
 
-    def _add_factors(self, total: ScaledSum, use: Use, axes: CallAxes) -> None:
+    def _add_factors(self, total: ScaledSum, use: LayerCall, axes: CallAxes) -> None:
         """A Linear layer: never form the weight gradient unless that is the quicker route."""
         gradient, axis = use.gradients[0], axes.outputs[0]
         if gradient is None or axis is None:
@@ -143,7 +143,7 @@ class Projector:
             else:
                 total.add(sketch.outer(g, a), g_exponents + a_exponents)
 
-    def _add_local_gradients(self, total: ScaledSum, use: Use, axes: CallAxes) -> None:
+    def _add_local_gradients(self, total: ScaledSum, use: LayerCall, axes: CallAxes) -> None:
         gradients = scaled_output_gradients(use, axes)
         if gradients is None:
             return

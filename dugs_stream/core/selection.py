@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dugs_stream.core.index.similarity import error_bound, similarities
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.records import Decision, Reason, Rejection, Sequence, Verdict
+from dugs_stream.records import Decision, Reason, Rejection, SequenceNumber, Verdict
 
 __all__ = ["Explain", "select"]
 
@@ -89,8 +89,8 @@ class _Batch:
         if self._chosen:
             similarity, nearest = self._nearer_in_batch(sample, similarity, nearest)
         if nearest >= 0 and similarity >= self._threshold:
-            return Decision(Verdict.DUPLICATE, similarity, Sequence(nearest), gradient_norm=norm)
-        sequence = Sequence(self._known + len(self._chosen))
+            return Decision(Verdict.DUPLICATE, similarity, SequenceNumber(nearest), gradient_norm=norm)
+        sequence = SequenceNumber(self._known + len(self._chosen))
         self._chosen.append(sample)
         if sequence == 0:
             return Decision(Verdict.UNIQUE, sequence=sequence, gradient_norm=norm)
@@ -98,7 +98,7 @@ class _Batch:
             return Decision(
                 Verdict.UNIQUE, sequence=sequence, gradient_norm=norm, similarity_bound=similarity
             )
-        return Decision(Verdict.UNIQUE, similarity, Sequence(nearest), sequence, norm)
+        return Decision(Verdict.UNIQUE, similarity, SequenceNumber(nearest), sequence, norm)
 
     def _nearer_in_batch(self, sample: int, similarity: float, nearest: int) -> tuple[float, int]:
         """The better of what the index gave and the uniques of this batch; among equals the index's, the earlier.

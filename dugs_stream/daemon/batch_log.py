@@ -16,7 +16,7 @@ import structlog
 from structlog.contextvars import bind_contextvars, bound_contextvars, unbind_contextvars
 
 from dugs_stream.log.port import Committed, Polled
-from dugs_stream.pipeline.encode import DecidedBatch, ranges_of
+from dugs_stream.pipeline.encode import EncodedBatch, ranges_of
 from dugs_stream.records import Rejection, Verdict
 
 __all__ = ["BatchLines"]
@@ -45,13 +45,13 @@ class BatchLines:
             finally:
                 unbind_contextvars("commit")
 
-    def committed(self, batch: DecidedBatch, committed: Committed, uniques: int) -> None:
+    def committed(self, batch: EncodedBatch, committed: Committed, uniques: int) -> None:
         """The summary; and where records were rejected, one line a reason with the first of them."""
         bind_contextvars(commit=int(committed.changelog_end))
         verdicts = Counter(judgement.decision.verdict for judgement in batch.judged)
         _log.info(
             "batch.committed",
-            records=len(batch.polled.samples),
+            records=len(batch.polled.records),
             **{verdict.value: verdicts[verdict] for verdict in Verdict},
             uniques=uniques,
             seconds=round(monotonic() - self._began_at, 3),
@@ -60,14 +60,14 @@ class BatchLines:
             _say_why(batch)
 
 
-def _say_why(batch: DecidedBatch) -> None:
+def _say_why(batch: EncodedBatch) -> None:
     """A reason at a time, so that a flood of one does not hide the first of another."""
     firsts: dict[str, tuple[str, Rejection]] = {}
     reasons: Counter[str] = Counter()
     for judgement in batch.judged:
         rejection = judgement.decision.rejection
         if rejection is not None:
-            firsts.setdefault(rejection.reason.value, (judgement.sample.id, rejection))
+            firsts.setdefault(rejection.reason.value, (judgement.record.id, rejection))
             reasons[rejection.reason.value] += 1
     for reason, (record, rejection) in firsts.items():
         _log.warning(

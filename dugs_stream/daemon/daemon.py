@@ -29,7 +29,7 @@ from tenacity import (
 
 from dugs_stream.changelog.resume import InputTopic, Resumption, check_trailer, resume
 from dugs_stream.daemon.batch_log import BatchLines
-from dugs_stream.daemon.lag import Lookout
+from dugs_stream.daemon.lag import LagMonitor
 from dugs_stream.daemon.pacing import Pacing
 from dugs_stream.daemon.replica import Replica
 from dugs_stream.daemon.signals import Stopping
@@ -46,9 +46,9 @@ from dugs_stream.log.port import BatchLimits, Committed, Log, Ownership, Polled
 from dugs_stream.ops.metrics import Metrics, RecoveryReason, Role, Stage
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
-from dugs_stream.pipeline.encode import DecidedBatch, Outputs, Standing, decide_batch
-from dugs_stream.pipeline.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
-from dugs_stream.state.store import LiveState
+from dugs_stream.pipeline.encode import EncodedBatch, Outputs, Standing, encode_batch
+from dugs_stream.pipeline.judge import Judge, JudgedBatch, JudgingAbandonedError, OutOfMemoryError
+from dugs_stream.state.store import StateStore
 
 __all__ = ["Daemon"]
 
@@ -75,7 +75,7 @@ class Daemon:
 
     log: Log
     judge: Judge
-    state: LiveState
+    state: StateStore
     outputs: Outputs
     limits: BatchLimits
     start: Literal["earliest", "latest"]
@@ -83,17 +83,17 @@ class Daemon:
     status: Status
     stopping: Stopping
     on_step: OnStep = lambda _step: None
-    on_committed: Callable[[DecidedBatch], None] = lambda _batch: None
+    on_committed: Callable[[EncodedBatch], None] = lambda _batch: None
     notices: ServiceNotices = field(default_factory=lambda: ServiceNotices({}))
     _replica: Replica = field(init=False)
-    _lookout: Lookout = field(init=False)
+    _lookout: LagMonitor = field(init=False)
     _pacing: Pacing = field(init=False)
     _lines: BatchLines = field(default_factory=BatchLines, init=False)
     _is_prepared: bool = field(default=False, init=False)
-    _is_errand: bool = field(default=False, init=False)
+    _is_one_shot: bool = field(default=False, init=False)
     _said_unavailable: str = field(default="", init=False)
     _refused_at: float = field(default=-_LONGEST_RETRY_SECONDS, init=False)
-    _onlooker_failed: bool = field(default=False, init=False)
+    _observer_failed: bool = field(default=False, init=False)
     _owes_trailer: bool = field(default=True, init=False)
     _next_offsets: dict[int, int] = field(default_factory=dict, init=False)
     _lost_up_to: dict[int, int] = field(default_factory=dict, init=False)
@@ -101,7 +101,7 @@ class Daemon:
 
     def __post_init__(self) -> None:
         self._replica = Replica(self.log, self.judge, self.state, self.outputs, self.metrics, self._enter)
-        self._lookout = Lookout(
+        self._lookout = LagMonitor(
             self.log, self.outputs.topics.input, self.limits.records, self.metrics, self.status
         )
         self._pacing = Pacing(
@@ -123,7 +123,7 @@ class Daemon:
         With `adopt_offsets` the life is one commit of no record, whose trailer takes the group's offsets as they are.
         """
         reason = RecoveryReason.START
-        self._is_errand = drain or adopt_offsets
+        self._is_one_shot = drain or adopt_offsets
         drain_to: Mapping[int, int] | None = None
         try:
             self._replica.load()
@@ -166,7 +166,7 @@ class Daemon:
 
     def _gives_up_on(self, error: BaseException) -> bool:
         """A daemon waits for a password or a permission to be put right; an errand that is refused has failed."""
-        return self._is_errand and isinstance(error, LogRefusedError)
+        return self._is_one_shot and isinstance(error, LogRefusedError)
 
     def _prepare_and_acquire(self) -> Ownership | None:
         if not self._is_prepared:
@@ -313,9 +313,9 @@ class Daemon:
         with self._lines.of(polled):
             self._commit_and_apply(polled, self.judge.judge((), self.state.id_of))
 
-    def _commit_and_apply(self, polled: Polled, judged: Judged) -> None:
+    def _commit_and_apply(self, polled: Polled, judged: JudgedBatch) -> None:
         standing = Standing(self.state.replay_start, self._next_offsets, self._input_topic_id)
-        batch = decide_batch(polled, judged, standing, self.outputs)
+        batch = encode_batch(polled, judged, standing, self.outputs)
         self._apply(batch, self._commit(batch))
 
     def _poll(self) -> Polled:
@@ -329,10 +329,10 @@ class Daemon:
         positions = self.log.positions()
         return all(positions.get(partition, 0) >= end for partition, end in ends.items())
 
-    def _judge(self, polled: Polled) -> Judged | None:
+    def _judge(self, polled: Polled) -> JudgedBatch | None:
         """Step 2: verdicts; index and state are read and not changed. None where they did not fit into memory."""
         self._enter(Step.JUDGE)
-        began_at, records = monotonic(), len(polled.samples)
+        began_at, records = monotonic(), len(polled.records)
         outlives_at = began_at + self.log.longest_pause_seconds
 
         def should_abandon() -> bool:
@@ -340,7 +340,7 @@ class Daemon:
             return self.stopping.is_impatient or monotonic() > outlives_at
 
         try:
-            judged = self.judge.judge(polled.samples, self.state.id_of, should_abandon)
+            judged = self.judge.judge(polled.records, self.state.id_of, should_abandon)
         except OutOfMemoryError as error:
             self._take_fewer(records, error)
             return None
@@ -369,7 +369,7 @@ class Daemon:
         _log.warning("batch.halved", records=records, then=self._pacing.records, error=str(error))
         self.log.seek(self._next_offsets)
 
-    def _commit(self, batch: DecidedBatch) -> Committed:
+    def _commit(self, batch: EncodedBatch) -> Committed:
         """Steps 3 to 6. Leaving early aborts; a commit that raises has an outcome that only recovery knows."""
         with self.metrics.stage(Stage.COMMIT):
             self._enter(Step.BEGIN)
@@ -381,7 +381,7 @@ class Daemon:
                 self._enter(Step.COMMIT)
                 return transaction.commit(staged)
 
-    def _apply(self, batch: DecidedBatch, committed: Committed) -> None:
+    def _apply(self, batch: EncodedBatch, committed: Committed) -> None:
         """Step 7: what is committed becomes the state; nothing before this line changed it."""
         self._enter(Step.APPLY)
         self._replica.take(batch, committed.changelog_end)
@@ -392,13 +392,13 @@ class Daemon:
         self._lines.committed(batch, committed, self.state.total)
         self._tell(batch)
 
-    def _tell(self, batch: DecidedBatch) -> None:
+    def _tell(self, batch: EncodedBatch) -> None:
         try:
             self.on_committed(batch)
         except Exception as error:  # noqa: BLE001 (whoever looks on has no say in what was decided)
-            if not self._onlooker_failed:
+            if not self._observer_failed:
                 _log.exception("onlooker.failed", error=str(error), then="deciding goes on")
-            self._onlooker_failed = True
+            self._observer_failed = True
 
     def _show_sign_of_life(self) -> None:
         self.notices.alive(self.status)

@@ -16,7 +16,7 @@ from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import Metrics
 from dugs_stream.ops.status import Status
 
-__all__ = ["Lookout"]
+__all__ = ["LagMonitor"]
 
 _log = structlog.get_logger("dugs")
 
@@ -30,7 +30,7 @@ _OFFSETS_SECONDS = 60.0
 _ASK_AGAIN_SECONDS = 2.0
 
 
-class Lookout:
+class LagMonitor:
     """Looks at the log's ends and offsets at their own pace. One thread, the log's."""
 
     def __init__(self, log: Log, topic: str, batch_records: int, metrics: Metrics, status: Status) -> None:

@@ -13,7 +13,7 @@ from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from dugs_stream.ops.metrics import RefusalReason
 
-__all__ = ["stay_to_be_seen"]
+__all__ = ["linger_after_refusal"]
 
 _log = structlog.get_logger("dugs")
 
@@ -24,7 +24,7 @@ _SECONDS = 75.0
 _LOOK_SECONDS = 1.0
 
 
-def stay_to_be_seen(daemon: Daemon, error: ChangelogError, seconds: float = _SECONDS) -> None:
+def linger_after_refusal(daemon: Daemon, error: ChangelogError, seconds: float = _SECONDS) -> None:
     """Show the refusal until `seconds` are over or the process is told to stop. The daemon's life must have ended."""
     disagree = isinstance(error, OffsetsDisagreeError)
     daemon.metrics.refused(RefusalReason.OFFSETS_DISAGREE if disagree else RefusalReason.CHANGELOG)

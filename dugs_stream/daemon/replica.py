@@ -23,11 +23,11 @@ from dugs_stream.errors import LogError, StateError
 from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import DamagedKind, Metrics, SnapshotOutcome
 from dugs_stream.outputs import messages as wire
-from dugs_stream.pipeline.encode import DecidedBatch, Outputs
+from dugs_stream.pipeline.encode import EncodedBatch, Outputs
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.files import MissingRows
-from dugs_stream.state.store import LiveState
+from dugs_stream.state.store import StateStore
 
 __all__ = ["Replica"]
 
@@ -44,7 +44,7 @@ class Replica:
     """The uniques as this process knows them: the judge's index, and the state beside it. One thread."""
 
     def __init__(
-        self, log: Log, judge: Judge, state: LiveState, outputs: Outputs, metrics: Metrics, on_step: OnStep
+        self, log: Log, judge: Judge, state: StateStore, outputs: Outputs, metrics: Metrics, on_step: OnStep
     ) -> None:
         self.is_warm = False
         self._log = log
@@ -181,7 +181,7 @@ class Replica:
             self.is_warm = False  # what was replayed is not to be believed, nor to be written down
             raise
 
-    def take(self, batch: DecidedBatch, changelog_end: ChangelogPosition) -> None:
+    def take(self, batch: EncodedBatch, changelog_end: ChangelogPosition) -> None:
         """What this process has just committed becomes the state."""
         self._judge.deduplicator.accept(batch.judged.projection, batch.judged.decisions)
         self._state.apply(batch.rows, batch.trailer, changelog_end)

@@ -25,15 +25,15 @@ from dugs_stream.inputs.settings import (
     NpyCodecSettings,
     parse_label_place,
 )
-from dugs_stream.records import Reason, Rejection, Sample
+from dugs_stream.records import Reason, Record, Rejection
 
-__all__ = ["Decoded", "Decoder", "build_codec", "build_decoder"]
+__all__ = ["Decoder", "Sample", "build_codec", "build_decoder"]
 
 AnyCodecSettings = ImageCodecSettings | NpyCodecSettings | JsonCodecSettings | CustomCodecSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class Sample:
     """One sample ready for the model: a CPU tensor without a batch axis, and its class where it has one."""
 
     tensor: torch.Tensor
@@ -58,7 +58,7 @@ class Decoder:
         """What the class is called, None where it has no name."""
         return self.labels.name(label)
 
-    def decode(self, sample: Sample) -> Decoded | Rejection:
+    def decode(self, sample: Record) -> Sample | Rejection:
         """The sample's tensor and label, or a Rejection for whatever is wrong with the record.
 
         The one exception is the machine's lack of memory, which is no record's fault.
@@ -84,7 +84,7 @@ class Decoder:
         if isinstance(tensor, Rejection):
             return tensor
         refused = check_shape(tensor.shape, self.expected_shape) or _check_finite(tensor)
-        return refused or Decoded(tensor, label, self.labels.name(label))
+        return refused or Sample(tensor, label, self.labels.name(label))
 
     @property
     def _parses_json(self) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.records import Headers, Sample
+from dugs_stream.records import Headers, Record
 
 __all__ = ["LABEL_HEADER", "SUFFIXES", "TOPIC", "FoundFile", "Listing", "iter_samples", "list_files"]
 
@@ -68,13 +68,13 @@ class Listing:
         """How many samples there will be."""
         return len(self.files)
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[Record]:
         """One sample a file, read as it is asked for; offsets count from 0."""
         for offset, file in enumerate(self.files):
-            yield Sample(TOPIC, 0, offset, file.key, file.read(), _headers(file.label))
+            yield Record(TOPIC, 0, offset, file.key, file.read(), _headers(file.label))
 
 
-def iter_samples(paths: Sequence[Path], codec: str) -> Iterator[Sample]:
+def iter_samples(paths: Sequence[Path], codec: str) -> Iterator[Record]:
     """The samples of all files under `paths`; the listing is complete before the first file is read."""
     return list_files(paths, codec).samples()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dugs_stream.inputs.settings import LabelKind, LabelPlace
-from dugs_stream.records import Reason, Rejection, Sample
+from dugs_stream.records import Reason, Record, Rejection
 
 __all__ = ["Labels", "check_range"]
 
@@ -35,7 +35,7 @@ class Labels:
         """Whether the label stands inside the value."""
         return self.place.kind is LabelKind.JSON
 
-    def read(self, sample: Sample, document: Any = None) -> int | Rejection | None:
+    def read(self, sample: Record, document: Any = None) -> int | Rejection | None:
         """The class number, None where there is none and none is required, or the rejection.
 
         `document` is the sample's value as parsed JSON, needed only where `needs_document`.
@@ -54,7 +54,7 @@ class Labels:
             return None
         return self.classes[label]
 
-    def _found(self, sample: Sample, document: Any) -> Any:
+    def _found(self, sample: Record, document: Any) -> Any:
         if self.place.kind is LabelKind.KEY:
             return sample.key
         if self.place.kind is LabelKind.HEADER:

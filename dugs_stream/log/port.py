@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dugs_stream.records import ChangelogPosition, Headers, Sample
+from dugs_stream.records import ChangelogPosition, Record
 
 __all__ = [
     "BatchLimits",
@@ -28,7 +28,6 @@ __all__ = [
     "LogRedelivery",
     "LogWriter",
     "Marks",
-    "Message",
     "Outgoing",
     "Ownership",
     "Polled",
@@ -49,16 +48,6 @@ WhileWaiting = Callable[[], None]
 
 def do_nothing() -> None:
     """What there is to do while waiting, unless something is given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A record to write, or one read back from an output topic or the changelog."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
-    timestamp_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +109,19 @@ class Ownership:
 class Polled:
     """A micro-batch, and the membership it was polled under.
 
-    samples       in deciding order: by (partition, offset)
+    records       in deciding order: by (partition, offset)
     next_offsets  for the partitions of this batch only: the offset after its last record
     membership    the engine's own proof of ownership at that moment; opaque to others
     """
 
-    samples: tuple[Sample, ...]
+    records: tuple[Record, ...]
     next_offsets: Mapping[int, int]
     membership: object = field(default=None, repr=False, compare=False)
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to decide."""
-        return not self.samples
+        return not self.records
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +253,7 @@ class LogReader(Protocol):
 
     def read(
         self, topic: str, *, follow: bool, stop: Stop, start: Mapping[int, int] | None = None
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Record]:
         """Every committed record from the beginning, each partition in order.
 
         With `start`, partitions that it names begin at that offset, or at their beginning where that is later.

@@ -16,7 +16,7 @@ from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from dugs_stream.records import Judgement, Reason, Verdict
+from dugs_stream.records import JudgedRecord, Reason, Verdict
 
 __all__ = [
     "BuildFacts",
@@ -255,7 +255,7 @@ class Metrics:
         finally:
             self._stages.labels(stage=Stage(stage)).observe(perf_counter() - started)
 
-    def batch_committed(self, judgements: Iterable[Judgement]) -> None:
+    def batch_committed(self, judgements: Iterable[JudgedRecord]) -> None:
         """Count a committed micro-batch; nothing is counted before its commit."""
         batch = list(judgements)
         self._batch_records.observe(len(batch))

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from dugs_stream.records import Judgement, ModelIdentity, Rejection, Sample, Verdict
+from dugs_stream.records import JudgedRecord, ModelIdentity, Record, Rejection, Verdict
 
 __all__ = ["EVENT_BYTES_LIMIT", "KEY_BYTES_LIMIT", "event", "event_schema"]
 
@@ -82,14 +82,14 @@ class Event(TypedDict):
     error: NotRequired[Annotated[str, Field(description="the same as a sentence for people")]]
 
 
-def event(judgement: Judgement, model: ModelIdentity) -> dict[str, Any]:
+def event(judgement: JudgedRecord, model: ModelIdentity) -> dict[str, Any]:
     """The judgement as an event of the contract, ready for JSON."""
     decision = judgement.decision
     facts: dict[str, Any] = {
-        "id": _text(judgement.sample.id),
+        "id": _text(judgement.record.id),
         "type": decision.verdict.value,
         "time": _iso(judgement.time_ms),
-        "source": _source(judgement.sample),
+        "source": _source(judgement.record),
         "sequence": None if decision.sequence is None else int(decision.sequence),
         "similarity": _finite(decision.similarity),
         "threshold": float(judgement.threshold),
@@ -132,7 +132,7 @@ def _where(verdict: str, properties: dict[str, Any], *, required: list[str]) -> 
     }
 
 
-def _source(sample: Sample) -> dict[str, Any]:
+def _source(sample: Record) -> dict[str, Any]:
     return {
         "topic": _text(sample.topic),
         "partition": int(sample.partition),
@@ -153,7 +153,7 @@ def _key(key: bytes | None) -> dict[str, Any]:
         return {"key": None, "key_base64": base64.b64encode(key).decode()}
 
 
-def _nearest(judgement: Judgement) -> dict[str, Any] | None:
+def _nearest(judgement: JudgedRecord) -> dict[str, Any] | None:
     if judgement.decision.nearest is None:
         return None
     nearest_id = judgement.nearest_id

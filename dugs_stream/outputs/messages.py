@@ -17,10 +17,9 @@ from urllib.parse import quote
 from dugs_stream.canonical_json import canonical_json
 from dugs_stream.changelog.wire import EVENT_HEADER, decode_changelog, row_message, trailer_message
 from dugs_stream.errors import LogError
-from dugs_stream.log.port import Message
 from dugs_stream.outputs.event import EVENT_BYTES_LIMIT, KEY_BYTES_LIMIT, event, event_schema
 from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES, message_bytes, name_long_key, shorten
-from dugs_stream.records import Headers, Judgement, Sample
+from dugs_stream.records import Headers, JudgedRecord, Message, Record
 
 __all__ = [
     "EVENT_BYTES_LIMIT",
@@ -48,7 +47,7 @@ Payload = Literal["reference", "original"]
 
 
 def unique_message(
-    judgement: Judgement, event: Mapping[str, Any], payload: Payload, max_message_bytes: int
+    judgement: JudgedRecord, event: Mapping[str, Any], payload: Payload, max_message_bytes: int
 ) -> Message:
     """The message for the topic of uniques.
 
@@ -59,36 +58,36 @@ def unique_message(
     A key that alone is too large for the topic is named by `dugs_key_sha256` and `dugs_key_bytes`.
     """
     if payload == "reference":
-        return name_long_key(_by_reference(judgement.sample, event), max_message_bytes)
-    whole = _whole(judgement.sample, ((EVENT_HEADER, canonical_json(event)),))
+        return name_long_key(_by_reference(judgement.record, event), max_message_bytes)
+    whole = _whole(judgement.record, ((EVENT_HEADER, canonical_json(event)),))
     if message_bytes(whole) <= max_message_bytes:
         return whole
     return name_long_key(
         _by_reference(
-            judgement.sample,
+            judgement.record,
             event,
             ("dugs_payload", b"reference"),
-            ("dugs_original_bytes", str(len(judgement.sample.value or b"")).encode()),
+            ("dugs_original_bytes", str(len(judgement.record.value or b"")).encode()),
         ),
         max_message_bytes,
     )
 
 
 def decision_message(
-    judgement: Judgement, event: Mapping[str, Any], max_message_bytes: int = SMALLEST_LIMIT_BYTES
+    judgement: JudgedRecord, event: Mapping[str, Any], max_message_bytes: int = SMALLEST_LIMIT_BYTES
 ) -> Message:
     """The message for the topic of all decisions: the event by reference, whatever the verdict."""
-    return name_long_key(_by_reference(judgement.sample, event), max_message_bytes)
+    return name_long_key(_by_reference(judgement.record, event), max_message_bytes)
 
 
-def dead_letter_message(judgement: Judgement, event: Mapping[str, Any], max_message_bytes: int) -> Message:
+def dead_letter_message(judgement: JudgedRecord, event: Mapping[str, Any], max_message_bytes: int) -> Message:
     """The rejected record as it was, and in headers why, where from, and the event.
 
     One larger than the topic takes goes shortened, see `message_size.shorten`; none is lost, as long as
     `max_message_bytes` is at least SMALLEST_LIMIT_BYTES. A record with neither key nor value gets an empty
     value and the header `dugs_null_value`.
     """
-    sample = judgement.sample
+    sample = judgement.record
     added: Headers = (
         ("dugs_reason", str(event["reason"]).encode()),
         ("dugs_error", str(event["error"]).encode()),
@@ -103,7 +102,7 @@ def dead_letter_message(judgement: Judgement, event: Mapping[str, Any], max_mess
     return _sendable(shorten(sample.key, sample.value, sample.headers, added, max_message_bytes))
 
 
-def read_event(sample: Sample) -> dict[str, Any]:
+def read_event(sample: Record) -> dict[str, Any]:
     """The event of a record read back from an output topic, in whichever form it travels.
 
     Raises LogError for a record that holds none, naming it.
@@ -124,19 +123,19 @@ RETRIED_HEADER = "dugs_retried_from"
 _CUT_HEADERS = frozenset({"dugs_sha256", "dugs_key_sha256", "dugs_dropped_headers"})
 
 
-def reason_of(letter: Sample) -> str | None:
+def reason_of(letter: Record) -> str | None:
     """Why a record on the dead-letter topic is there; None for one that this project did not put there."""
     found = [value for name, value in letter.headers if name == "dugs_reason"]
     return found[-1].decode("utf-8", "replace") if found and found[-1] is not None else None
 
 
-def retried_from(letter: Sample) -> str | None:
+def retried_from(letter: Record) -> str | None:
     """The id of the record that this one was before a retry; None where it came to the input by itself."""
     found = [value for name, value in letter.headers if name == RETRIED_HEADER]
     return found[-1].decode("utf-8", "replace") if found and found[-1] is not None else None
 
 
-def retried_message(letter: Sample) -> Message | None:
+def retried_message(letter: Record) -> Message | None:
     """The record as it was before it was rejected, with `dugs_retried_from`, its id then, as last header. None where cut.
 
     The inverse of `dead_letter_message`. It gets a new timestamp: under the old one a broker's retention could delete
@@ -152,7 +151,7 @@ def retried_message(letter: Sample) -> Message | None:
     return Message(letter.key, None if "dugs_null_value" in added else letter.value, kept + origin)
 
 
-def _whole(sample: Sample, added: Headers) -> Message:
+def _whole(sample: Record, added: Headers) -> Message:
     return _sendable(Message(sample.key, sample.value, sample.headers + added))
 
 
@@ -163,7 +162,7 @@ def _sendable(message: Message) -> Message:
     return message
 
 
-def _by_reference(sample: Sample, event: Mapping[str, Any], *added: tuple[str, bytes | None]) -> Message:
+def _by_reference(sample: Record, event: Mapping[str, Any], *added: tuple[str, bytes | None]) -> Message:
     """CloudEvents in binary mode: ids are unique within the source, which is the input topic."""
     headers: Headers = (
         ("ce_id", str(event["id"]).encode()),
@@ -176,7 +175,7 @@ def _by_reference(sample: Sample, event: Mapping[str, Any], *added: tuple[str, b
     return Message(sample.key, canonical_json(event), headers)
 
 
-def _no_event(sample: Sample, encoded: bytes | None) -> LogError:
+def _no_event(sample: Record, encoded: bytes | None) -> LogError:
     return LogError(
         f"{sample.id} holds no event: {(encoded or b'')[:80]!r}. Events are JSON objects in the value or in the "
         f"header {EVENT_HEADER!r}; is this the topic you meant?"

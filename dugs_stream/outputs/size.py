@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from dugs_stream.log.port import Message
-from dugs_stream.records import Headers
+from dugs_stream.records import Headers, Message
 
 __all__ = ["SMALLEST_LIMIT_BYTES", "message_bytes", "name_long_key", "shorten"]
 

@@ -14,10 +14,10 @@ from dugs_stream.changelog.replay import ReplayStart
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.log.port import Outgoing, Polled, TopicNames
 from dugs_stream.outputs import messages as wire
-from dugs_stream.pipeline.judge import Judged
-from dugs_stream.records import ChangelogRow, Judgement, ModelIdentity, Trailer, Verdict
+from dugs_stream.pipeline.judge import JudgedBatch
+from dugs_stream.records import ChangelogRow, JudgedRecord, ModelIdentity, Trailer, Verdict
 
-__all__ = ["DecidedBatch", "Outputs", "Standing", "decide_batch", "ranges_of"]
+__all__ = ["EncodedBatch", "Outputs", "Standing", "encode_batch", "ranges_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,17 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class DecidedBatch:
+class EncodedBatch:
     """A micro-batch ready to commit: all that will be true once it is."""
 
     polled: Polled
-    judged: Judged
+    judged: JudgedBatch
     rows: tuple[ChangelogRow, ...]
     trailer: Trailer
     outgoing: tuple[Outgoing, ...]
 
 
-def decide_batch(polled: Polled, judged: Judged, standing: Standing, outputs: Outputs) -> DecidedBatch:
+def encode_batch(polled: Polled, judged: JudgedBatch, standing: Standing, outputs: Outputs) -> EncodedBatch:
     """Everything the batch puts on the log, in order: outputs, changelog rows, trailer."""
     events = [wire.event(judgement, outputs.identity) for judgement in judged]
     rows = tuple(_rows(judged.judgements, events))
@@ -61,17 +61,17 @@ def decide_batch(polled: Polled, judged: Judged, standing: Standing, outputs: Ou
         *(Outgoing(outputs.topics.changelog, wire.row_message(row)) for row in rows),
         Outgoing(outputs.topics.changelog, wire.trailer_message(trailer)),
     ]
-    return DecidedBatch(polled, judged, rows, trailer, tuple(outgoing))
+    return EncodedBatch(polled, judged, rows, trailer, tuple(outgoing))
 
 
-def _rows(judgements: Sequence[Judgement], events: Sequence[Mapping[str, Any]]) -> Iterator[ChangelogRow]:
+def _rows(judgements: Sequence[JudgedRecord], events: Sequence[Mapping[str, Any]]) -> Iterator[ChangelogRow]:
     for judgement, event in zip(judgements, events, strict=True):
         if judgement.decision.sequence is not None and judgement.vector is not None:
             yield ChangelogRow(judgement.decision.sequence, event, judgement.vector)
 
 
 def _verdicts(
-    judgements: Sequence[Judgement], events: Sequence[Mapping[str, Any]], outputs: Outputs
+    judgements: Sequence[JudgedRecord], events: Sequence[Mapping[str, Any]], outputs: Outputs
 ) -> Iterator[Outgoing]:
     topics, most = outputs.topics, outputs.max_message_bytes
     for judgement, event in zip(judgements, events, strict=True):
@@ -104,7 +104,7 @@ def _trailer(polled: Polled, rows: Sequence[ChangelogRow], standing: Standing, o
 def ranges_of(polled: Polled) -> dict[int, tuple[int, int]]:
     """First and last offset decided, per partition; samples come ordered by (partition, offset)."""
     ranges: dict[int, tuple[int, int]] = {}
-    for sample in polled.samples:
+    for sample in polled.records:
         first, _ = ranges.get(sample.partition, (sample.offset, sample.offset))
         ranges[sample.partition] = (first, sample.offset)
     return ranges

@@ -17,11 +17,11 @@ from dugs_stream.core.deduplicator import Deduplicator, Projection
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.codec import check_shape
-from dugs_stream.inputs.decoder import Decoded, Decoder
+from dugs_stream.inputs.decoder import Decoder, Sample
 from dugs_stream.inputs.labels import check_range
-from dugs_stream.records import Decision, Judgement, LabelSource, Reason, Rejection, Sample, Verdict
+from dugs_stream.records import Decision, JudgedRecord, LabelSource, Reason, Record, Rejection, Verdict
 
-__all__ = ["Judge", "Judged", "JudgingAbandonedError", "OutOfMemoryError"]
+__all__ = ["Judge", "JudgedBatch", "JudgingAbandonedError", "OutOfMemoryError"]
 
 IdOf = Callable[[int], str]
 """Sequence number of an earlier unique → the id of its record."""
@@ -39,14 +39,14 @@ class OutOfMemoryError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedBatch:
     """A judged micro-batch: what to publish, and what to add to the index once that is committed."""
 
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[JudgedRecord, ...]
     projection: Projection
     decisions: tuple[Decision, ...]
 
-    def __iter__(self) -> Iterator[Judgement]:
+    def __iter__(self) -> Iterator[JudgedRecord]:
         """The judgements, in the order of the samples."""
         return iter(self.judgements)
 
@@ -68,11 +68,11 @@ class Judge:
         self._clock_ms = clock_ms
         self._stage = stage
         self._predicts_labels = predicts_labels
-        self._canary: Decoded | None = None
+        self._canary: Sample | None = None
 
     def judge(
-        self, samples: Sequence[Sample], id_of: IdOf, should_abandon: Callable[[], bool] = lambda: False
-    ) -> Judged:
+        self, samples: Sequence[Record], id_of: IdOf, should_abandon: Callable[[], bool] = lambda: False
+    ) -> JudgedBatch:
         """Verdicts for the samples in their order, against the index as it stands.
 
         Raises JudgingAbandonedError when `should_abandon` says so between two tiles, OutOfMemoryError when
@@ -87,7 +87,9 @@ class Judge:
                 torch.cuda.empty_cache()  # what the failed batch held must not stand in the next one's way
             raise OutOfMemoryError(_of(error)) from error
 
-    def _judge(self, samples: Sequence[Sample], id_of: IdOf, should_abandon: Callable[[], bool]) -> Judged:
+    def _judge(
+        self, samples: Sequence[Record], id_of: IdOf, should_abandon: Callable[[], bool]
+    ) -> JudgedBatch:
         rejections: dict[int, Rejection] = {}
         with self._stage("decode"):
             decoded = self._decode(samples, rejections)
@@ -99,10 +101,10 @@ class Judge:
             decisions = self.deduplicator.decide(projection)
         judged = {row: (place, decisions[place]) for place, row in enumerate(rows)}
         judgements = self._explain(samples, decoded, rejections, projection, judged, id_of)
-        return Judged(judgements, projection, tuple(decisions))
+        return JudgedBatch(judgements, projection, tuple(decisions))
 
-    def _decode(self, samples: Sequence[Sample], rejections: dict[int, Rejection]) -> dict[int, Decoded]:
-        decoded: dict[int, Decoded] = {}
+    def _decode(self, samples: Sequence[Record], rejections: dict[int, Rejection]) -> dict[int, Sample]:
+        decoded: dict[int, Sample] = {}
         for row, sample in enumerate(samples):
             outcome = self._decoder.decode(sample)
             if isinstance(outcome, Rejection):
@@ -111,7 +113,7 @@ class Judge:
                 decoded[row] = outcome
         return decoded
 
-    def _probe_with_first(self, decoded: dict[int, Decoded], rejections: dict[int, Rejection]) -> None:
+    def _probe_with_first(self, decoded: dict[int, Sample], rejections: dict[int, Rejection]) -> None:
         """Where no input shape is known, the first record that the model can take is the probe and sets it."""
         if self.deduplicator.is_probed:
             return
@@ -140,7 +142,7 @@ class Judge:
                 del decoded[row]
 
     def _reject_labels_out_of_range(
-        self, decoded: dict[int, Decoded], rejections: dict[int, Rejection]
+        self, decoded: dict[int, Sample], rejections: dict[int, Rejection]
     ) -> None:
         """Before any device sees them: an index out of range kills a GPU's context for good."""
         classes = self.deduplicator.classes
@@ -154,7 +156,7 @@ class Judge:
 
     def _project(
         self,
-        decoded: dict[int, Decoded],
+        decoded: dict[int, Sample],
         rejections: dict[int, Rejection],
         should_abandon: Callable[[], bool],
     ) -> tuple[Projection, list[int]]:
@@ -169,7 +171,7 @@ class Judge:
         return self._join([piece for piece, _ in pieces]), [row for _, kept in pieces for row in kept]
 
     def _project_or_isolate(
-        self, rows: list[int], decoded: Mapping[int, Decoded], rejections: dict[int, Rejection]
+        self, rows: list[int], decoded: Mapping[int, Sample], rejections: dict[int, Rejection]
     ) -> list[tuple[Projection, list[int]]]:
         """Halve what fails until the guilty record stands alone; that one is rejected, the others go on."""
         try:
@@ -189,7 +191,7 @@ class Judge:
         self._canary = self._canary or decoded[rows[0]]
         return [(projection, rows)]
 
-    def _project_rows(self, rows: Sequence[Decoded]) -> Projection:
+    def _project_rows(self, rows: Sequence[Sample]) -> Projection:
         labels = [row.label for row in rows if row.label is not None]
         # Some without a label: only where the loss needs none, since the decoder rejects them otherwise.
         given = None if self._predicts_labels or len(labels) < len(rows) else labels
@@ -222,21 +224,21 @@ class Judge:
 
     def _explain(
         self,
-        samples: Sequence[Sample],
-        decoded: Mapping[int, Decoded],
+        samples: Sequence[Record],
+        decoded: Mapping[int, Sample],
         rejections: Mapping[int, Rejection],
         projection: Projection,
         judged: Mapping[int, tuple[int, Decision]],
         id_of: IdOf,
-    ) -> tuple[Judgement, ...]:
+    ) -> tuple[JudgedRecord, ...]:
         """Put names to numbers: ids of nearest uniques (also those of this very batch), labels, the time."""
         time_ms, threshold = self._clock_ms(), self.deduplicator.threshold
         fresh: dict[int, str] = {}
-        judgements: list[Judgement] = []
+        judgements: list[JudgedRecord] = []
         for row, sample in enumerate(samples):
             if row in rejections:
                 decision = Decision(Verdict.REJECTED, rejection=rejections[row])
-                judgements.append(Judgement(sample, decision, time_ms, threshold))
+                judgements.append(JudgedRecord(sample, decision, time_ms, threshold))
                 continue
             place, decision = judged[row]
             if decision.sequence is not None:
@@ -244,7 +246,7 @@ class Judge:
             nearest = decision.nearest
             label, source = self._label(decoded[row], projection, place)
             judgements.append(
-                Judgement(
+                JudgedRecord(
                     sample,
                     decision,
                     time_ms,
@@ -259,7 +261,7 @@ class Judge:
         return tuple(judgements)
 
     def _label(
-        self, row: Decoded, projection: Projection, place: int
+        self, row: Sample, projection: Projection, place: int
     ) -> tuple[int | None, LabelSource | None]:
         if self._predicts_labels and projection.labels is not None:
             return int(projection.labels[place]), LabelSource.PREDICTED

@@ -21,11 +21,11 @@ from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state import snapshot as snapshots
 from dugs_stream.state.events import Entry, EventRefill, EventTable
-from dugs_stream.state.lock import StateFolder
+from dugs_stream.state.lock import FolderLock
 from dugs_stream.state.snapshot import DAMAGED_SUFFIX, Snapshot
 from dugs_stream.state.vectors import Segment, SegmentRefill, VectorFiles
 
-__all__ = ["DiskState", "LoadedState", "MissingRows"]
+__all__ = ["LoadedState", "MissingRows", "StateFiles"]
 
 # Rows fetched from the index at once when they are written: 4 096 of k = 2048 are 32 MiB.
 _ROWS_AT_ONCE = 4_096
@@ -55,11 +55,11 @@ class LoadedState:
     ids: list[str] = field(default_factory=list, repr=False)
 
 
-class DiskState:
+class StateFiles:
     """The files of one state folder; one thread, but `read_events` from any."""
 
     def __init__(self, path: Path, *, fingerprint: str | None, dimension: int) -> None:
-        self._folder = StateFolder(path)
+        self._folder = FolderLock(path)
         self._fingerprint = fingerprint
         self._dimension = dimension
         self._vectors = VectorFiles(path, dimension)
@@ -82,7 +82,7 @@ class DiskState:
     # Opening
 
     def open(self) -> LoadedState:
-        """Lock the folder, believe its newest valid snapshot, cut off what that does not cover. See `LiveState.open`."""
+        """Lock the folder, believe its newest valid snapshot, cut off what that does not cover. See `StateStore.open`."""
         self._folder.lock()
         try:
             found = snapshots.find_newest(self.path)
@@ -142,7 +142,7 @@ class DiskState:
         self._events.start_over()
 
     def refill(self, rows: Iterable[ChangelogRow]) -> None:
-        """Restore what `open` found missing; see `LiveState.refill`."""
+        """Restore what `open` found missing; see `StateStore.refill`."""
         snapshot = self._snapshot
         if snapshot is None:
             return
@@ -171,7 +171,7 @@ class DiskState:
     # Reading
 
     def vector_blocks(self) -> Iterator[NDArray[np.float32]]:
-        """The snapshot's vectors in order, as memory maps; see `LiveState.vector_blocks`."""
+        """The snapshot's vectors in order, as memory maps; see `StateStore.vector_blocks`."""
         return self._vectors.blocks()
 
     def ids(self) -> list[str]:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from dugs_stream.errors import StateError
 
-__all__ = ["StateFolder", "holder_of"]
+__all__ = ["FolderLock", "holder_of"]
 
 _LOCK = "lock"
 # Beside the lock, since taking the lock empties the lock file itself.
@@ -32,8 +32,8 @@ def holder_of(path: Path) -> int | None:
         return None
 
 
-class StateFolder:
-    """A folder for one process: `with StateFolder(path) as folder`, or `lock` and `close`."""
+class FolderLock:
+    """A folder for one process: `with FolderLock(path) as folder`, or `lock` and `close`."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -1,6 +1,6 @@
 """What does the daemon know of its uniques now, and how does it survive the process?
 
-`LiveState` holds the record ids in memory and everything else in the state folder; events that no snapshot has
+`StateStore` holds the record ids in memory and everything else in the state folder; events that no snapshot has
 written yet stay in memory too. `apply` tells it of each commit and `snapshot` writes it, both from one thread;
 `total` and `events` may be asked from any other. The vectors to search in are the index's business.
 
@@ -25,9 +25,9 @@ from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.events import Entry, entry_of
-from dugs_stream.state.files import DiskState, LoadedState
+from dugs_stream.state.files import LoadedState, StateFiles
 
-__all__ = ["LiveState", "SnapshotResult"]
+__all__ = ["SnapshotResult", "StateStore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class SnapshotResult:
     seconds: float
 
 
-class LiveState:
+class StateStore:
     """The state of one daemon: in memory what each decision needs, on disk what a restart needs.
 
     Without a fingerprint it takes the folder of whatever model it finds, for commands that only look.
     """
 
     def __init__(self, path: str | Path, *, fingerprint: str | None, dimension: int) -> None:
-        self._disk = DiskState(Path(path), fingerprint=fingerprint, dimension=dimension)
+        self._disk = StateFiles(Path(path), fingerprint=fingerprint, dimension=dimension)
         self._lock = Lock()
         self._hold_nothing()
 

@@ -47,9 +47,9 @@ def test_backlog_of_large_records_never_holds_more_than_the_limit_and_one_record
     def enough() -> bool:
         nonlocal came, most
         polled = log.poll(limits)
-        in_hand = sum(len(sample.value or b"") for sample in (*polled.samples, *log._group._pending))
+        in_hand = sum(len(sample.value or b"") for sample in (*polled.records, *log._group._pending))
         most = max(most, in_hand)
-        came += len(polled.samples)
+        came += len(polled.records)
         return came >= records
 
     wait_until(enough, 60, f"{records} records")
@@ -68,7 +68,7 @@ def test_small_records_after_large_ones_fill_batches_again(kafka: KafkaEngine) -
     sizes: list[int] = []
 
     def enough() -> bool:
-        sizes.append(len(log.poll(BatchLimits(records=100, wait_ms=300, bytes=12 * MB)).samples))
+        sizes.append(len(log.poll(BatchLimits(records=100, wait_ms=300, bytes=12 * MB)).records))
         return sum(sizes) >= 603
 
     wait_until(enough, 60, "all records")

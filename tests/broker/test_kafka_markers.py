@@ -20,7 +20,8 @@ from dugs_stream.log.kafka.changelog import hidden
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.markers import MARKERS_SECONDS, MarkerWatch, last_outcome
 from dugs_stream.log.kafka.transaction import transactional_id
-from dugs_stream.log.port import Message, Outgoing
+from dugs_stream.log.port import Outgoing
+from dugs_stream.records import Message
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics
 from tests.support.daemons.port_steps import LIMITS, commit, poll_until, read_values, replayed_values, resume

@@ -16,7 +16,8 @@ from dugs_stream.errors import LogError, LogUnavailableError, OutcomeUnknownErro
 from dugs_stream.log.kafka import client as kafka_client
 from dugs_stream.log.kafka import transaction as kafka_transaction
 from dugs_stream.log.kafka.log import KafkaLog
-from dugs_stream.log.port import Message, Outgoing, Polled
+from dugs_stream.log.port import Outgoing, Polled
+from dugs_stream.records import Message
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics
 from tests.support.daemons.port_steps import commit, poll_until, read_values, replayed_values, resume

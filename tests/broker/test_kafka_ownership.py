@@ -18,7 +18,8 @@ from dugs_stream.log.kafka import membership as kafka_membership
 from dugs_stream.log.kafka.assignor import SingleOwnerAssignor
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.transaction import close_producer, open_fencing_producer
-from dugs_stream.log.port import BatchLimits, Message, Outgoing, Ownership
+from dugs_stream.log.port import BatchLimits, Outgoing, Ownership
+from dugs_stream.records import Message
 from tests.port.kafka_engine import MAX_MESSAGE_BYTES, KafkaEngine
 from tests.support.daemons.port_steps import (
     LIMITS,
@@ -46,7 +47,7 @@ def fill(kafka: KafkaEngine, records: int) -> None:
 
 def commit_values(kafka: KafkaEngine, log: KafkaLog, polled: Any) -> None:
     """Publish the values of a batch as they are."""
-    messages = [Message(sample.key, sample.value) for sample in polled.samples]
+    messages = [Message(sample.key, sample.value) for sample in polled.records]
     commit(log, polled, {kafka.topics.unique: messages}, kafka.topics.changelog)
 
 
@@ -136,7 +137,7 @@ def test_position_after_a_rebalance_is_the_committed_one_and_not_the_clients_own
     with pytest.raises(OwnershipLostError):
         fill_first.poll(FIRST)
     resume(fill_first)
-    while (polled := fill_first.poll(LIMITS)).samples:
+    while (polled := fill_first.poll(LIMITS)).records:
         commit_values(kafka, fill_first, polled)
 
     assert read_values(kafka.reader(), kafka.topics.unique) == [b"value-%d" % number for number in range(50)]

@@ -11,7 +11,8 @@ from confluent_kafka import Consumer, Producer
 from kafka import KafkaAdminClient
 
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.log.port import BatchLimits, Message, Outgoing
+from dugs_stream.log.port import BatchLimits, Outgoing
+from dugs_stream.records import Message
 from tests.port.kafka_engine import KafkaEngine
 from tests.support.daemons.port_steps import acquired, commit, poll_until, resume
 
@@ -69,13 +70,13 @@ def test_foreign_producers_records_arrive_and_a_foreign_consumer_reads_what_is_c
         aborted.publish([Outgoing(kafka.topics.unique, Message(b"never", b"never"))])
     resume(log)
     again = poll_until(log, 20, limits=BatchLimits(20, 5_000, MEGABYTE))
-    messages = [Message(sample.key, sample.value, sample.headers) for sample in again.samples]
+    messages = [Message(sample.key, sample.value, sample.headers) for sample in again.records]
     commit(log, again, {kafka.topics.unique: messages}, kafka.topics.changelog)
 
     found = read_by_a_foreign_client(kafka, kafka.topics.unique, 20)
 
-    assert again.samples == polled.samples
-    assert again.samples[0].headers == (("label", b"7"),)
+    assert again.records == polled.records
+    assert again.records[0].headers == (("label", b"7"),)
     assert found == [(b"k%d" % number, b"v%d" % number) for number in range(20)]
 
 
@@ -89,7 +90,7 @@ def test_compressed_records_are_read(kafka: KafkaEngine, codec: str) -> None:
     assert producer.flush(20) == 0
     resume(log)
 
-    assert poll_until(log, 1).samples[0].value == b"compressible " * 1000
+    assert poll_until(log, 1).records[0].value == b"compressible " * 1000
 
 
 def test_codec_without_its_library_is_an_error_and_not_an_endless_poll(
@@ -110,7 +111,7 @@ def test_codec_without_its_library_is_an_error_and_not_an_endless_poll(
     assert log._group._consumer is None
     monkeypatch.undo()
     resume(log)
-    assert len(poll_until(log, 1).samples) == 1
+    assert len(poll_until(log, 1).records) == 1
 
 
 def test_record_larger_than_every_limit_is_still_polled_alone(kafka: KafkaEngine) -> None:
@@ -137,7 +138,7 @@ def test_record_larger_than_every_limit_is_still_polled_alone(kafka: KafkaEngine
     resume(log)
     small = BatchLimits(records=10, wait_ms=3_000, bytes=MEGABYTE)
 
-    batches = [[sample.value for sample in poll_until(log, 1, limits=small).samples] for _ in range(3)]
+    batches = [[sample.value for sample in poll_until(log, 1, limits=small).records] for _ in range(3)]
 
     assert batches == [[b"before"], [large], [b"after"]]
 
@@ -154,16 +155,16 @@ def test_missing_keys_values_and_header_values_travel(kafka: KafkaEngine) -> Non
     resume(log)
     polled = poll_until(log, 3, limits=BatchLimits(3, 5_000, MEGABYTE))
 
-    messages = [Message(sample.key, sample.value, sample.headers) for sample in polled.samples]
+    messages = [Message(sample.key, sample.value, sample.headers) for sample in polled.records]
     commit(log, polled, {kafka.topics.dead_letter: messages}, kafka.topics.changelog)
     written = list(kafka.reader().read(kafka.topics.dead_letter, follow=False, stop=lambda: False))
 
-    assert [(sample.key, sample.value) for sample in polled.samples] == [
+    assert [(sample.key, sample.value) for sample in polled.records] == [
         (None, b"no key"),
         (b"tombstone", None),
         (None, None),
     ]
-    assert polled.samples[0].headers == (("a", None), ("a", b"2"))
+    assert polled.records[0].headers == (("a", None), ("a", b"2"))
     assert [(sample.key, sample.value) for sample in written] == [
         (None, b"no key"),
         (b"tombstone", None),

@@ -15,7 +15,8 @@ from dugs_stream.errors import (
 )
 from dugs_stream.log.kafka import transaction as kafka_transaction
 from dugs_stream.log.kafka.log import KafkaLog
-from dugs_stream.log.port import Message, Outgoing, Polled
+from dugs_stream.log.port import Outgoing, Polled
+from dugs_stream.records import Message
 from tests.port.kafka_engine import MAX_MESSAGE_BYTES, KafkaEngine
 from tests.support.daemons.port_steps import LIMITS, commit, poll_until, read_values, replayed_values, resume
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 
 from dugs_stream.app.daemon import open_writer
 from dugs_stream.daemon.daemon import Daemon
-from dugs_stream.log.port import Message
+from dugs_stream.records import Message
 from tests.deploy.tools import require
 from tests.support.daemons.deployment import Deployment
 from tests.support.daemons.in_thread import has_role, living

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.log.port import Message
+from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.terminals.commands import dugs
 

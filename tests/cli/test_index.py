@@ -11,8 +11,8 @@ import pytest
 
 from dugs_stream.commands.index import replayed
 from dugs_stream.errors import ChangelogError
-from dugs_stream.log.port import Message
-from dugs_stream.state.lock import StateFolder
+from dugs_stream.records import Message
+from dugs_stream.state.lock import FolderLock
 from tests.support.daemons.deployment import Deployment
 from tests.support.terminals.commands import dugs, start_dugs
 
@@ -29,7 +29,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_info_tells_what_the_newest_snapshot_holds(decided: Deployment) -> None:
     """One JSON document; looking changes nothing, and may be done while a daemon runs."""
     uniques = decided.events("unique")
-    with StateFolder(decided.folder / "state"):
+    with FolderLock(decided.folder / "state"):
         ended = dugs("index", "info", "-c", decided.config)
 
     (facts,) = ended.lines
@@ -153,7 +153,7 @@ def test_verify_tells_of_rows_that_no_changelog_has(deployment: Deployment, tmp_
 def test_state_of_a_running_daemon_is_left_alone(decided: Deployment, command: tuple[str, ...]) -> None:
     """Exit 1, and the process that has it is named."""
     before = files_of(decided.folder / "state")
-    with StateFolder(decided.folder / "state"):
+    with FolderLock(decided.folder / "state"):
         ended = dugs("index", *command, "-c", decided.config)
 
     assert (ended.code, ended.out) == (1, "")

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, Message, Producer
 from kafka import KafkaAdminClient
 from kafka.admin import NewPartitions
 
-from dugs_stream.log.port import Message as Record
+from dugs_stream.records import Message as Record
 from tests.cli.conftest import BLOCKS
 from tests.support.daemons.deployment import Deployment
 from tests.support.records.pictures import CLASSES, draw, png

@@ -12,8 +12,8 @@ from dugs_stream.app import daemon as app
 from dugs_stream.commands import retry as retrying
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
-from dugs_stream.log.port import Marks, Message
-from dugs_stream.records import Sample
+from dugs_stream.log.port import Marks
+from dugs_stream.records import Message, Record
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.terminals.commands import dugs
 
@@ -38,7 +38,7 @@ def poisoned(tmp_path: Path) -> Deployment:
     return deployment
 
 
-def retried(deployment: Deployment) -> list[Sample]:
+def retried(deployment: Deployment) -> list[Record]:
     """What came back to the input."""
     return [each for each in deployment.inputs() if "dugs_retried_from" in dict(each.headers)]
 

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from dugs_stream.daemon.steps import Step
-from dugs_stream.log.port import Message
+from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.terminals.commands import start_dugs
 from tests.support.terminals.terminal import on_a_terminal

@@ -9,7 +9,7 @@ import pytest
 
 from dugs_stream.daemon.steps import Step
 from dugs_stream.errors import ChangelogError, ModelError, StateError
-from dugs_stream.log.port import Message
+from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, as_npy, npy_message, npy_messages
 from tests.support.models.small import WIDTH
 

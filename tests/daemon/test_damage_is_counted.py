@@ -73,7 +73,7 @@ def test_snapshots_are_counted_by_how_they_ended(deployment: Deployment) -> None
         raise StateError("no room")
 
     with pytest.MonkeyPatch.context() as broken:
-        broken.setattr("dugs_stream.state.store.LiveState.snapshot", refuse)
+        broken.setattr("dugs_stream.state.store.StateStore.snapshot", refuse)
         failed = deployment.drain()
     written = deployment.drain()
 

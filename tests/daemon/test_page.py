@@ -14,9 +14,9 @@ from dugs_stream.commands.index import info, reset, verify
 from dugs_stream.config import load_settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import StateError
-from dugs_stream.log.port import Message
 from dugs_stream.ops.http.access import authorization
-from dugs_stream.pipeline.encode import DecidedBatch
+from dugs_stream.pipeline.encode import EncodedBatch
+from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import has_role, living
 from tests.support.daemons.instances import free_port
@@ -83,7 +83,7 @@ def test_onlooker_that_fails_is_told_once_and_changes_nothing(deployment: Deploy
     deployment.send(pictures(60))
     seen: list[int] = []
 
-    def fail(batch: DecidedBatch) -> None:
+    def fail(batch: EncodedBatch) -> None:
         seen.append(len(batch.rows))
         raise RuntimeError("looked too hard")
 

@@ -10,8 +10,7 @@ import pytest
 
 from dugs_stream.app.daemon import open_reader
 from dugs_stream.errors import ModelError
-from dugs_stream.log.port import Message
-from dugs_stream.records import Sample
+from dugs_stream.records import Message, Record
 from tests.support.daemons.deployment import Deployment
 from tests.support.records.pictures import CLASSES, draw, png
 
@@ -42,7 +41,7 @@ def good(count: int) -> list[Message]:
     ]
 
 
-def dead_letters(deployment: Deployment) -> list[Sample]:
+def dead_letters(deployment: Deployment) -> list[Record]:
     """The messages of the dead-letter topic as they lie there."""
     reader = open_reader(deployment.settings)
     letters = list(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.app.daemon import daemon_beside
+from dugs_stream.app.daemon import open_daemon
 from dugs_stream.daemon import refusal as refusing
 from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from tests.daemon.test_ways_out import move_group
@@ -73,8 +73,8 @@ def test_refusal_is_shown_by_its_reason(
     deployment: Deployment, error: ChangelogError, reason: str, other: str
 ) -> None:
     """The two have different ways out."""
-    with daemon_beside(deployment.settings) as daemon:
-        refusing.stay_to_be_seen(daemon, error, seconds=0)
+    with open_daemon(deployment.settings) as daemon:
+        refusing.linger_after_refusal(daemon, error, seconds=0)
         registry = daemon.metrics.registry
 
         assert registry.get_sample_value("dugs_refused", {"reason": reason}) == 1

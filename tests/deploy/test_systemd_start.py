@@ -14,7 +14,7 @@ import yaml
 
 from dugs_stream.app.daemon import open_writer
 from dugs_stream.config import load_settings
-from dugs_stream.log.port import Message
+from dugs_stream.records import Message
 from tests.deploy.tools import require
 from tests.support.daemons.instances import START_SECONDS, free_port
 from tests.support.daemons.private_systemd import ROOT, PrivateSystemd, running_systemd, what_is_missing

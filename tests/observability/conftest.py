@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dugs_stream.log.port import Message
+from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_message, npy_messages
 from tests.support.daemons.instances import Instance, running
 from tests.support.models.small import WIDTH

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from dugs_stream.log.port import Message, Outgoing
+from dugs_stream.log.port import Outgoing
+from dugs_stream.records import Message
 from tests.port.engines import Engine, engine_from
 from tests.port.owning import own, poll
 

@@ -8,17 +8,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from dugs_stream.log.port import (
-    BatchLimits,
-    Committed,
-    Log,
-    Message,
-    Outgoing,
-    Ownership,
-    Polled,
-    Stop,
-)
-from dugs_stream.records import Sample
+from dugs_stream.log.port import BatchLimits, Committed, Log, Outgoing, Ownership, Polled, Stop
+from dugs_stream.records import Message, Record
 from tests.port.engines import Engine
 from tests.support.waiting import wait_until
 
@@ -82,7 +73,7 @@ def messages(count: int, tag: str = "value") -> list[Message]:
 def poll(log: Log, count: int) -> Polled:
     """One batch of exactly `count` records that are there or on their way."""
     polled = log.poll(BatchLimits(records=count, wait_ms=int(PATIENT * 1000), bytes=GENEROUS.bytes))
-    assert len(polled.samples) == count
+    assert len(polled.records) == count
     return polled
 
 
@@ -91,7 +82,7 @@ def drain(log: Log, count: int, limits: BatchLimits) -> list[Polled]:
     batches: list[Polled] = []
 
     def came() -> int:
-        return sum(len(batch.samples) for batch in batches)
+        return sum(len(batch.records) for batch in batches)
 
     def enough() -> bool:
         batch = log.poll(limits)
@@ -112,7 +103,7 @@ def commit(log: Log, polled: Polled, outgoing: Sequence[Outgoing] = ()) -> Commi
         return transaction.commit(staged)
 
 
-def read_all(engine: Engine, topic: str) -> list[Sample]:
+def read_all(engine: Engine, topic: str) -> list[Record]:
     """Every record of a topic that is committed and visible now."""
     reader = engine.reader()
     try:
@@ -121,9 +112,9 @@ def read_all(engine: Engine, topic: str) -> list[Sample]:
         reader.close()
 
 
-def read_count(engine: Engine, topic: str, count: int) -> list[Sample]:
+def read_count(engine: Engine, topic: str, count: int) -> list[Record]:
     """The records of a topic once there are `count` of them: a commit may show some milliseconds late."""
-    found: list[Sample] = []
+    found: list[Record] = []
 
     def enough() -> bool:
         found[:] = read_all(engine, topic)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dugs_stream.log.port import Committed, Log, Message, Outgoing
-from dugs_stream.records import ChangelogPosition
+from dugs_stream.log.port import Committed, Log, Outgoing
+from dugs_stream.records import ChangelogPosition, Message
 from tests.port.engines import Engine
 from tests.port.owning import acquire, commit, messages, own, poll, send
 

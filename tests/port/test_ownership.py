@@ -7,7 +7,8 @@ import time
 import pytest
 
 from dugs_stream.errors import LogError, OwnershipLostError
-from dugs_stream.log.port import BatchLimits, Log, Message, Outgoing, Polled
+from dugs_stream.log.port import BatchLimits, Log, Outgoing, Polled
+from dugs_stream.records import Message
 from tests.port.engines import Engine
 from tests.port.owning import (
     PATIENT,

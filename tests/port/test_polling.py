@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from dugs_stream.log.port import BatchLimits, Message
-from dugs_stream.records import Headers
+from dugs_stream.log.port import BatchLimits
+from dugs_stream.records import Headers, Message
 from tests.port.engines import Engine
 from tests.port.owning import PATIENT, acquire, commit, drain, messages, own, poll, send
 
@@ -26,7 +26,7 @@ def test_poll_returns_each_batch_by_partition_and_offset(wide_engine: Engine) ->
     send(wide_engine, keyed(100))
 
     for batch in drain(log, 100, BatchLimits(records=40, wait_ms=500, bytes=MEGABYTE)):
-        places = [(sample.partition, sample.offset) for sample in batch.samples]
+        places = [(sample.partition, sample.offset) for sample in batch.records]
         assert places == sorted(places)
 
 
@@ -37,10 +37,10 @@ def test_poll_in_small_batches_loses_and_doubles_nothing(wide_engine: Engine) ->
 
     batches = drain(log, 100, BatchLimits(records=7, wait_ms=500, bytes=MEGABYTE))
 
-    assert all(len(batch.samples) <= 7 for batch in batches)
+    assert all(len(batch.records) <= 7 for batch in batches)
     offsets: dict[int, list[int]] = {}
     for batch in batches:
-        for sample in batch.samples:
+        for sample in batch.records:
             offsets.setdefault(sample.partition, []).append(sample.offset)
     assert len(offsets) == 3
     for found in offsets.values():
@@ -54,7 +54,7 @@ def test_poll_names_the_next_offset_of_the_partitions_of_its_batch_only(wide_eng
 
     polled = poll(log, 2)
 
-    (partition,) = {sample.partition for sample in polled.samples}
+    (partition,) = {sample.partition for sample in polled.records}
     assert polled.next_offsets == {partition: 2}
 
 
@@ -65,7 +65,7 @@ def test_poll_with_a_record_over_the_byte_limit_returns_it_alone(engine: Engine)
 
     batches = drain(log, 3, BatchLimits(records=100, wait_ms=500, bytes=20_000))
 
-    assert [[len(sample.value or b"") for sample in batch.samples] for batch in batches] == [
+    assert [[len(sample.value or b"") for sample in batch.records] for batch in batches] == [
         [6],
         [50_000],
         [5],
@@ -79,7 +79,7 @@ def test_poll_stops_before_the_byte_limit_is_passed(engine: Engine) -> None:
 
     batches = drain(log, 10, BatchLimits(records=100, wait_ms=500, bytes=10_000))
 
-    assert all(len(batch.samples) <= 2 for batch in batches)
+    assert all(len(batch.records) <= 2 for batch in batches)
 
 
 def test_poll_of_a_full_batch_does_not_wait(engine: Engine) -> None:
@@ -90,7 +90,7 @@ def test_poll_of_a_full_batch_does_not_wait(engine: Engine) -> None:
 
     polled = log.poll(BatchLimits(records=5, wait_ms=60_000, bytes=MEGABYTE))
 
-    assert len(polled.samples) == 5
+    assert len(polled.records) == 5
     assert time.monotonic() - began < PATIENT
 
 
@@ -119,7 +119,7 @@ def test_poll_sees_a_record_that_comes_while_it_waits(engine: Engine) -> None:
     finally:
         sender.join()
 
-    assert [sample.value for sample in polled.samples] == [b"late"]
+    assert [sample.value for sample in polled.records] == [b"late"]
 
 
 def test_seek_alone_says_where_poll_goes_on(engine: Engine) -> None:
@@ -133,7 +133,7 @@ def test_seek_alone_says_where_poll_goes_on(engine: Engine) -> None:
 
     log.seek({0: 1})
 
-    assert [sample.offset for sample in poll(log, 4).samples] == [1, 2, 3, 4]
+    assert [sample.offset for sample in poll(log, 4).records] == [1, 2, 3, 4]
 
 
 def test_seek_backwards_reads_again(engine: Engine) -> None:
@@ -144,7 +144,7 @@ def test_seek_backwards_reads_again(engine: Engine) -> None:
 
     log.seek({0: 0})
 
-    assert poll(log, 4).samples == before.samples
+    assert poll(log, 4).records == before.records
 
 
 def test_seek_to_the_end_passes_over_what_is_there(engine: Engine) -> None:
@@ -156,7 +156,7 @@ def test_seek_to_the_end_passes_over_what_is_there(engine: Engine) -> None:
 
     polled = poll(log, 1)
 
-    assert [(sample.offset, sample.value) for sample in polled.samples] == [(3, b"new-0")]
+    assert [(sample.offset, sample.value) for sample in polled.records] == [(3, b"new-0")]
 
 
 def test_positions_are_those_of_seek_until_poll_moves_them_on(engine: Engine) -> None:
@@ -202,7 +202,7 @@ def test_poll_names_the_topic_of_its_samples(engine: Engine) -> None:
     log = own(engine)
     send(engine, messages(1))
 
-    (sample,) = poll(log, 1).samples
+    (sample,) = poll(log, 1).records
 
     assert sample.id == f"{engine.topics.input}/0/0"
 
@@ -231,7 +231,7 @@ def test_poll_gives_back_what_was_sent_byte_for_byte(engine: Engine, name: str) 
     log = own(engine)
     send(engine, [sent])
 
-    (sample,) = poll(log, 1).samples
+    (sample,) = poll(log, 1).records
 
     assert (sample.key, sample.value, sample.headers, sample.timestamp_ms) == (
         sent.key,
@@ -246,7 +246,7 @@ def test_poll_gives_back_headers_without_a_value(engine: Engine) -> None:
     log = own(engine)
     send(engine, [Message(b"k", b"v", (("a", None), ("b", b"1")))])
 
-    (sample,) = poll(log, 1).samples
+    (sample,) = poll(log, 1).records
 
     assert sample.headers == (("a", engine.null_header_value), ("b", b"1"))
 
@@ -257,7 +257,7 @@ def test_poll_gives_a_message_without_timestamp_the_time_it_was_sent(engine: Eng
     before_ms = time.time_ns() // 1_000_000
     send(engine, messages(1))
 
-    (sample,) = poll(log, 1).samples
+    (sample,) = poll(log, 1).records
 
     assert sample.timestamp_ms is not None
     assert before_ms - 1000 <= sample.timestamp_ms <= time.time_ns() // 1_000_000 + 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dugs_stream.errors import ConfigurationError, LogError, OwnershipLostError
-from dugs_stream.log.port import Message
+from dugs_stream.records import Message
 from tests.port.engines import Engine
 from tests.port.owning import messages, own, poll, read_all, read_count, send
 
@@ -67,7 +67,7 @@ def test_owner_polls_what_was_delivered(engine: Engine) -> None:
     redelivery.claim()
     redelivery.deliver(messages(2, "back"), {0: {"empty": 1}})
 
-    assert [each.value for each in poll(log, 4).samples] == [b"value-0", b"value-1", b"back-0", b"back-1"]
+    assert [each.value for each in poll(log, 4).records] == [b"value-0", b"value-1", b"back-0", b"back-1"]
     assert log.committed_offsets() == {}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dugs_stream.errors import LogError
-from dugs_stream.log.port import Message, Outgoing
+from dugs_stream.log.port import Outgoing
+from dugs_stream.records import Message
 from tests.port.engines import Engine
 from tests.port.owning import acquire, commit, messages, own, poll, read_all, read_count, send
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from dugs_stream.errors import ChangelogError, OwnershipLostError
-from dugs_stream.log.port import Log, Message, Outgoing, Ownership, Polled
+from dugs_stream.log.port import Log, Outgoing, Ownership, Polled
+from dugs_stream.records import Message
 from tests.port.engines import Engine
 from tests.port.owning import PATIENT, acquire, commit, messages, own, poll, send, stop_after
 from tests.support.waiting import wait_until

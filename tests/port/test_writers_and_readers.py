@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.log.port import BatchLimits, Message
+from dugs_stream.log.port import BatchLimits
+from dugs_stream.records import Message
 from tests.port.engines import Engine
 from tests.port.owning import (
     PATIENT,
@@ -95,7 +96,7 @@ def test_processes_write_at_once_while_the_owner_reads(engine: Engine) -> None:
             with writer:
                 assert writer.wait(PATIENT) == 0
 
-    values = [(sample.value or b"").decode() for batch in batches for sample in batch.samples]
+    values = [(sample.value or b"").decode() for batch in batches for sample in batch.records]
     for tag in tags:
         assert [value for value in values if value.startswith(tag)] == [f"{tag}-{i}" for i in range(200)]
 
@@ -127,7 +128,7 @@ def test_read_again_gives_the_same(engine: Engine) -> None:
     first = read_count(engine, engine.topics.input, 3)
 
     assert read_all(engine, engine.topics.input) == first
-    assert len(poll(log, 3).samples) == 3
+    assert len(poll(log, 3).records) == 3
     log.close()
     assert acquire(engine, engine.make_log()).committed == {}
 

@@ -10,7 +10,7 @@ from pytest import MonkeyPatch  # noqa: PT013 - the class itself, outside a fixt
 from dugs_stream.changelog import replay as recovery
 from dugs_stream.changelog.replay import BEGINNING, rebuild
 from dugs_stream.state import vectors
-from dugs_stream.state.store import LiveState
+from dugs_stream.state.store import StateStore
 from tests.support.memory_folder import folder_in_memory
 from tests.support.records.changelog import FINGERPRINT, Changelog, recover
 
@@ -53,7 +53,7 @@ def test_any_order_of_commits_snapshots_and_restarts_gives_the_replay(steps):
 
 
 def restarted(folder, changelog):
-    live = LiveState(folder, fingerprint=FINGERPRINT, dimension=changelog.dimension)
+    live = StateStore(folder, fingerprint=FINGERPRINT, dimension=changelog.dimension)
     loaded = live.open()
     assert (loaded.missing, loaded.set_aside) == ((), ())
     index = recover(live, changelog)

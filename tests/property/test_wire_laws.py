@@ -31,11 +31,11 @@ from dugs_stream.records import (
     ChangelogRow,
     Decision,
     Headers,
-    Judgement,
+    JudgedRecord,
     Reason,
+    Record,
     Rejection,
-    Sample,
-    Sequence,
+    SequenceNumber,
     Trailer,
     Verdict,
 )
@@ -58,7 +58,7 @@ huge_headers: st.SearchStrategy[Headers] = st.lists(
 
 @LAWS
 @given(any_judgement())
-def test_every_event_keeps_to_the_schema_and_its_size(judgement: Judgement) -> None:
+def test_every_event_keeps_to_the_schema_and_its_size(judgement: JudgedRecord) -> None:
     """Whatever was judged, the event validates, is bounded, and is the same after a trip through JSON."""
     made = event(judgement, MODEL)
 
@@ -74,25 +74,25 @@ def test_every_event_keeps_to_the_schema_and_its_size(judgement: Judgement) -> N
 def test_event_of_the_worst_key_and_error_stays_within_its_size(key: bytes, character: str) -> None:
     """The bound holds where every character of key and error takes its longest escape."""
     decision = Decision(Verdict.REJECTED, rejection=Rejection(Reason.UNDECODABLE, character * 5000))
-    made = event(judgement_of(Sample("t" * 249, 0, 2**63 - 1, key, None), decision), MODEL)
+    made = event(judgement_of(Record("t" * 249, 0, 2**63 - 1, key, None), decision), MODEL)
 
     assert len(canonical_json(made)) <= EVENT_BYTES_LIMIT
 
 
 @LAWS
 @given(any_judgement((Verdict.UNIQUE,)), payloads)
-def test_unique_messages_give_their_event_back(judgement: Judgement, payload: Payload) -> None:
+def test_unique_messages_give_their_event_back(judgement: JudgedRecord, payload: Payload) -> None:
     """wire_round_trips: in either form the event read back is the event written, and the original is whole."""
     made = event(judgement, MODEL)
     message = unique_message(judgement, made, payload, 1 << 20)
 
-    assert read_event(Sample("out", 0, 0, message.key, message.value, message.headers)) == made
-    assert message.key == judgement.sample.key
+    assert read_event(Record("out", 0, 0, message.key, message.value, message.headers)) == made
+    assert message.key == judgement.record.key
     if payload == "original":
         assert message.value == (
-            judgement.sample.value if message.key is not None else judgement.sample.value or b""
+            judgement.record.value if message.key is not None else judgement.record.value or b""
         )
-        assert message.headers[: len(judgement.sample.headers)] == judgement.sample.headers
+        assert message.headers[: len(judgement.record.headers)] == judgement.record.headers
 
 
 @LAWS
@@ -101,7 +101,7 @@ def test_no_message_exceeds_its_limit(
     key: bytes | None, value: bytes | None, headers: Headers, limit: int
 ) -> None:
     """However large key, value and headers are, each message fits, and none is refused."""
-    sample = Sample("samples", 0, 0, key, value, headers)
+    sample = Record("samples", 0, 0, key, value, headers)
     unique = judgement_of(sample)
     decision = Decision(Verdict.REJECTED, rejection=Rejection(Reason.TOO_LARGE, "x" * 5000))
     rejected = judgement_of(sample, decision)
@@ -130,7 +130,9 @@ def test_no_message_exceeds_its_limit(
 )
 def test_changelog_rows_round_trip(sequence: int, numbers: list[float], facts: dict[str, object]) -> None:
     """wire_round_trips: number, vector bits and event come back, and with them the checksum."""
-    row = ChangelogRow(Sequence(sequence), {**facts, "sequence": sequence}, np.array(numbers, np.float32))
+    row = ChangelogRow(
+        SequenceNumber(sequence), {**facts, "sequence": sequence}, np.array(numbers, np.float32)
+    )
 
     decoded = decode_changelog(row_message(row))
 

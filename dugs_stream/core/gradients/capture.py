@@ -21,11 +21,11 @@ from torch.utils import _pytree as pytree
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.gradients.losses import Loss
 
-__all__ = ["Caught", "Use", "catch", "inference"]
+__all__ = ["Capture", "LayerCall", "catch", "inference"]
 
 
 @dataclass(eq=False)
-class Use:
+class LayerCall:
     """One call of a chosen layer.
 
     inputs     leaves of (args, kwargs) in order; tensors are detached
@@ -47,10 +47,10 @@ class Use:
 
 
 @dataclass(frozen=True, eq=False)
-class Caught:
+class Capture:
     """What one pass over m samples left: uses in calling order, losses (m,), the labels in force."""
 
-    uses: list[Use]
+    uses: list[LayerCall]
     losses: Tensor
     labels: Tensor | None
     outputs: Any
@@ -64,7 +64,7 @@ def catch(
     labels: Tensor | None,
     loss: Loss,
     copying: set[str],
-) -> Caught:
+) -> Capture:
     """Run `inputs` (m, …) forward and back; call it inside `inference(model)`.
 
     copying: names of layers whose inputs must be copied as they are caught, since something later writes into
@@ -103,8 +103,8 @@ def _forward(
     labels: Tensor | None,
     loss: Loss,
     copying: set[str],
-) -> Caught:
-    uses: list[Use] = []
+) -> Capture:
+    uses: list[LayerCall] = []
     with torch.no_grad(), contextlib.ExitStack() as hooks:
         for layer in layers:
             before, after = _hooks(layer, uses, copies=layer.name in copying)
@@ -118,16 +118,18 @@ def _forward(
             losses = loss.per_sample(outputs, in_force)
     loss.require_one_per_sample(losses, inputs.shape[0])
     finished = [use for use in uses if use.outputs]
-    return Caught(finished, losses, in_force, outputs, losses.requires_grad)
+    return Capture(finished, losses, in_force, outputs, losses.requires_grad)
 
 
-def _hooks(layer: Layer, uses: list[Use], *, copies: bool) -> tuple[Callable[..., None], Callable[..., Any]]:
-    open_calls: list[Use] = []  # a stack: a module may call itself
+def _hooks(
+    layer: Layer, uses: list[LayerCall], *, copies: bool
+) -> tuple[Callable[..., None], Callable[..., Any]]:
+    open_calls: list[LayerCall] = []  # a stack: a module may call itself
 
     def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
         leaves, structure = pytree.tree_flatten((args, kwargs))
         kept = [_kept(leaf, copies=copies) for leaf in leaves]
-        use = Use(layer, kept, structure, [_version(leaf) for leaf in kept])
+        use = LayerCall(layer, kept, structure, [_version(leaf) for leaf in kept])
         open_calls.append(use)
         uses.append(use)
 
@@ -160,7 +162,7 @@ def _version(leaf: Any) -> int | None:
     return leaf._version if isinstance(leaf, Tensor) else None  # noqa: SLF001 -- torch's own counter of writes
 
 
-def _backward(caught: Caught) -> None:
+def _backward(caught: Capture) -> None:
     wanted = [
         leaf for use in caught.uses for leaf in use.outputs if isinstance(leaf, Tensor) and leaf.requires_grad
     ]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from dugs_stream.core.gradients.capture import Use
+from dugs_stream.core.gradients.capture import LayerCall
 from dugs_stream.core.sketch.scaling import magnitude_exponents, times_power_of_two
 
 __all__ = ["CallAxes", "OutputGradients", "local_gradients", "scaled_output_gradients"]
@@ -34,7 +34,7 @@ class OutputGradients:
     exponents: Tensor
 
 
-def scaled_output_gradients(use: Use, axes: CallAxes) -> OutputGradients | None:
+def scaled_output_gradients(use: LayerCall, axes: CallAxes) -> OutputGradients | None:
     """All gradients of a use at one scale a sample; None where no output has a gradient."""
     moved = [
         gradient.movedim(axis, 0).to(_exact(gradient.dtype))
@@ -50,7 +50,7 @@ def scaled_output_gradients(use: Use, axes: CallAxes) -> OutputGradients | None:
     return OutputGradients(tuple(scaled), exponents)
 
 
-def local_gradients(use: Use, axes: CallAxes, gradients: OutputGradients, sample: int) -> list[Tensor]:
+def local_gradients(use: LayerCall, axes: CallAxes, gradients: OutputGradients, sample: int) -> list[Tensor]:
     """The gradient of this sample for each of the layer's own parameters, in their order and shapes."""
     layer = use.layer
     inputs = [_alone(leaf, axis, sample) for leaf, axis in zip(use.inputs, axes.inputs, strict=True)]

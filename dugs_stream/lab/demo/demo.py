@@ -21,8 +21,7 @@ from dugs_stream.lab.demo.gallery import write_gallery
 from dugs_stream.lab.demo.imagenette import write_imagenette_config
 from dugs_stream.lab.demo.summary import PseudoRun, Summary
 from dugs_stream.lab.demo.training import MODEL_KWARGS, Plan, Step, Training, train
-from dugs_stream.log.port import Message
-from dugs_stream.records import Verdict
+from dugs_stream.records import Message, Verdict
 
 __all__ = ["Announcer", "DemoFiles", "DemoResult", "StreamRequest", "StreamResult", "run_demo", "summarise"]
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.files import LABEL_HEADER
-from dugs_stream.log.port import Message
+from dugs_stream.records import Message
 
 __all__ = [
     "CLASSES",

@@ -25,18 +25,9 @@ from dugs_stream.log.embedded.retention import Retention
 from dugs_stream.log.embedded.topics import Topic, bounds, create_topics, find_topic, stored_from
 from dugs_stream.log.embedded.transaction import EmbeddedTransaction, Scope
 from dugs_stream.log.embedded.writer import EmbeddedWriter
-from dugs_stream.log.port import (
-    BatchLimits,
-    Message,
-    Ownership,
-    Polled,
-    Stop,
-    TopicNames,
-    WhileWaiting,
-    do_nothing,
-)
+from dugs_stream.log.port import BatchLimits, Ownership, Polled, Stop, TopicNames, WhileWaiting, do_nothing
 from dugs_stream.log.settings import EmbeddedSettings
-from dugs_stream.records import ChangelogPosition
+from dugs_stream.records import ChangelogPosition, Message
 
 __all__ = ["EmbeddedLog", "EmbeddedReader", "EmbeddedWriter"]
 

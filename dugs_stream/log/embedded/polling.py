@@ -13,7 +13,7 @@ from contextlib import closing
 
 from dugs_stream.log.embedded.topics import Stored, Topic, stored_from
 from dugs_stream.log.port import BatchLimits
-from dugs_stream.records import Sample
+from dugs_stream.records import Record
 
 __all__ = ["Gathering", "file_version", "wait_for_change"]
 
@@ -60,7 +60,7 @@ class Gathering:
             ):
                 return
 
-    def samples(self) -> tuple[Sample, ...]:
+    def samples(self) -> tuple[Record, ...]:
         """What was taken, by (partition, offset)."""
         return tuple(
             stored.sample(self._topic.name, partition)

@@ -14,7 +14,7 @@ from dugs_stream.log.embedded.polling import file_version, wait_for_change
 from dugs_stream.log.embedded.topics import Stored, Topic, bounds, find_topic, stored_from, unknown_topic
 from dugs_stream.log.port import Stop
 from dugs_stream.log.settings import EmbeddedSettings
-from dugs_stream.records import Sample
+from dugs_stream.records import Record
 
 __all__ = ["EmbeddedReader"]
 
@@ -32,7 +32,7 @@ class EmbeddedReader:
 
     def read(
         self, topic: str, *, follow: bool, stop: Stop, start: Mapping[int, int] | None = None
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Record]:
         """Every committed record, partition after partition; with `follow` what comes later in turn.
 
         The end is that of the call, not of the first `next`. Records pruned meanwhile are passed over.
@@ -77,7 +77,7 @@ class EmbeddedReader:
         *,
         follow: bool,
         stop: Stop,
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Record]:
         while True:
             for partition, lane in enumerate(topic.lanes):
                 while positions[partition] < ends[partition] and not (follow and stop()):

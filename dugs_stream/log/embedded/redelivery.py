@@ -13,8 +13,9 @@ from dugs_stream.errors import OutcomeUnknownError, OwnershipLostError
 from dugs_stream.log.embedded.database import open_existing
 from dugs_stream.log.embedded.errors import is_disk_failure, translated
 from dugs_stream.log.embedded.topics import Topic, append, find_topic, unknown_topic
-from dugs_stream.log.port import Marks, Message
+from dugs_stream.log.port import Marks
 from dugs_stream.log.settings import EmbeddedSettings
+from dugs_stream.records import Message
 
 __all__ = ["EmbeddedRedelivery"]
 

@@ -17,8 +17,7 @@ from typing import NamedTuple
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.log.embedded.database import OFFSET_BITS
 from dugs_stream.log.embedded.headers import pack_headers, unpack_headers
-from dugs_stream.log.port import Message
-from dugs_stream.records import Sample
+from dugs_stream.records import Message, Record
 
 __all__ = [
     "Stored",
@@ -57,9 +56,9 @@ class Stored(NamedTuple):
         """Bytes of key, value and packed headers."""
         return len(self.key or b"") + len(self.value or b"") + len(self.headers or b"")
 
-    def sample(self, topic: str, partition: int) -> Sample:
+    def sample(self, topic: str, partition: int) -> Record:
         """The record as the port hands it out."""
-        return Sample(
+        return Record(
             topic,
             partition,
             self.offset,

@@ -18,9 +18,9 @@ from dugs_stream.log.embedded.errors import is_disk_failure, translated
 from dugs_stream.log.embedded.owner import check_epoch
 from dugs_stream.log.embedded.retention import Retention
 from dugs_stream.log.embedded.topics import Topic, append, bounds, find_topic, unknown_topic
-from dugs_stream.log.port import Committed, Flushed, Message, Outgoing, Polled, Staged
+from dugs_stream.log.port import Committed, Flushed, Outgoing, Polled, Staged
 from dugs_stream.log.watchdog import process_ends_unless_done_within
-from dugs_stream.records import ChangelogPosition
+from dugs_stream.records import ChangelogPosition, Message
 
 __all__ = ["EmbeddedTransaction", "Scope"]
 
@@ -87,7 +87,7 @@ class EmbeddedTransaction:
         """Write the group's offsets, and prune what was decided long enough ago."""
         self._require_open()
         lanes = self._scope.input.lanes
-        portion = max(_PRUNED_AT_LEAST, 2 * len(self._polled.samples))
+        portion = max(_PRUNED_AT_LEAST, 2 * len(self._polled.records))
         with self._step("writing the offsets to"):
             for partition, offset in next_offsets.items():
                 if not 0 <= partition < len(lanes):

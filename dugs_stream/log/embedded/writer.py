@@ -12,8 +12,8 @@ import zlib
 from dugs_stream.log.embedded.database import open_file
 from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.embedded.topics import Topic, append, create_topics, find_topic
-from dugs_stream.log.port import Message
 from dugs_stream.log.settings import EmbeddedSettings
+from dugs_stream.records import Message
 
 __all__ = ["EmbeddedWriter"]
 

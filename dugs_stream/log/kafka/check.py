@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dugs_stream.errors import ConfigurationError, LogUnavailableError
 from dugs_stream.findings import Finding, attempts
 from dugs_stream.log.kafka.changelog import bounds, open_reading_consumer
-from dugs_stream.log.kafka.handshake import Visit
+from dugs_stream.log.kafka.handshake import Handshake
 from dugs_stream.log.kafka.permissions import (
     Permission,
     daemon_permissions,
@@ -63,7 +63,7 @@ class _Door:
         self._passed: list[Finding] = []
         self._failed: list[Finding] = []
         tried = _LOG
-        with Visit(settings, server) as visit:
+        with Handshake(settings, server) as visit:
             try:
                 for name, step in visit.steps:
                     tried = f"{_LOG} {name}"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["CONNECT_SECONDS", "STEPS_SECONDS", "Visit", "described_user", "host_and_port", "visit_any"]
+__all__ = ["CONNECT_SECONDS", "STEPS_SECONDS", "Handshake", "described_user", "host_and_port", "visit_any"]
 
 # A SYN to a host in the same country is answered in 0.1 s.
 CONNECT_SECONDS = 3.0
@@ -59,7 +59,7 @@ def described_user(settings: KafkaSettings) -> str:
     return "the client certificate's user" if settings.ssl_certfile else "the anonymous user"
 
 
-def visit_any(settings: KafkaSettings) -> Visit:
+def visit_any(settings: KafkaSettings) -> Handshake:
     """A visit that has arrived at the first server that lets this client in; close it.
 
     Raises LogRefusedError where a server answers and refuses, LogUnavailableError where nobody answers, each with
@@ -67,7 +67,7 @@ def visit_any(settings: KafkaSettings) -> Visit:
     """
     failures: list[LogUnavailableError] = []
     for server in settings.bootstrap_servers:
-        visit = Visit(settings, server)
+        visit = Handshake(settings, server)
         try:
             visit.arrive()
         except LogUnavailableError as error:
@@ -88,7 +88,7 @@ def visit_any(settings: KafkaSettings) -> Visit:
     )
 
 
-class Visit:
+class Handshake:
     """One connection to one broker. Call the steps in order; each says what it found, or raises why not.
 
     with Visit(settings, "broker:9093") as visit:

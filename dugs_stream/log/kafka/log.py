@@ -26,7 +26,7 @@ from dugs_stream.log.kafka.changelog import (
 )
 from dugs_stream.log.kafka.errors import translating
 from dugs_stream.log.kafka.group import committed_offsets
-from dugs_stream.log.kafka.markers import MarkerWatch, end_alike, last_outcome, places_of
+from dugs_stream.log.kafka.markers import MarkerWatch, last_outcome, partitions_of, repeat_outcome
 from dugs_stream.log.kafka.membership import GroupMembership, Membership
 from dugs_stream.log.kafka.permissions import require_permissions
 from dugs_stream.log.kafka.reader import KafkaReader
@@ -38,8 +38,8 @@ from dugs_stream.log.kafka.transaction import (
     transactional_id,
 )
 from dugs_stream.log.kafka.writer import KafkaWriter
-from dugs_stream.log.port import Message, Ownership, do_nothing
-from dugs_stream.records import ChangelogPosition
+from dugs_stream.log.port import Ownership, do_nothing
+from dugs_stream.records import ChangelogPosition, Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -203,7 +203,7 @@ class KafkaLog:
         """Make every earlier writer harmless, and see that nothing is hidden behind what one of them left."""
         with self._reading_together() as patient, self._reading_everything() as hasty:
             with translating("looking up the partitions of the output topics"):
-                outputs = places_of(patient.partitions_for_topic, self._topics.outputs)
+                outputs = partitions_of(patient.partitions_for_topic, self._topics.outputs)
             outcome = None
             if hidden(patient, hasty, outputs) is not None:
                 outcome = last_outcome(self._settings, transactional_id(self._topics))
@@ -212,7 +212,7 @@ class KafkaLog:
             if outcome is not None:
                 with translating("supplying the markers of the last transaction"):
                     self._producer.begin_transaction()
-                    end_alike(self._producer, outputs, self._topics.group, is_commit=outcome)
+                    repeat_outcome(self._producer, outputs, self._topics.group, is_commit=outcome)
             require_settled(patient, hasty, outputs)
 
     def _bounds_of(self, topic: str, partitions: tuple[int, ...]) -> tuple[dict[int, int], dict[int, int]]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["MarkerWatch", "end_alike", "enrol", "last_outcome", "places_of"]
+__all__ = ["MarkerWatch", "add_partitions", "last_outcome", "partitions_of", "repeat_outcome"]
 
 # Markers follow their commit within milliseconds; a broker that is still busy with them half a minute later has
 # long been given up by other deadlines.
@@ -65,7 +65,7 @@ class MarkerWatch:
             )
 
 
-def places_of(
+def partitions_of(
     partitions_of: Callable[[str], Iterable[int] | None], topics: Iterable[str]
 ) -> list[TopicPartition]:
     """Every partition of these topics, as a client of either kind knows them."""
@@ -91,7 +91,7 @@ def last_outcome(settings: KafkaSettings, transactional_id: str) -> bool | None:
     return {"CompleteCommit": True, "CompleteAbort": False}.get(state)
 
 
-def enrol(producer: Any, places: Iterable[TopicPartition]) -> None:
+def add_partitions(producer: Any, places: Iterable[TopicPartition]) -> None:
     """Make partitions part of the open transaction before anything is sent to them, in one request.
 
     The coordinator agrees only once it holds the transaction before for complete. KafkaError where it does not.
@@ -109,13 +109,13 @@ def enrol(producer: Any, places: Iterable[TopicPartition]) -> None:
         raise KafkaTimeoutError(f"the coordinator did not take up the transaction within {ENROL_SECONDS:g} s")
 
 
-def end_alike(producer: Any, places: Sequence[TopicPartition], group: str, *, is_commit: bool) -> None:
+def repeat_outcome(producer: Any, places: Sequence[TopicPartition], group: str, *, is_commit: bool) -> None:
     """End what an earlier transaction of this producer's id left without markers, in the open, empty transaction.
 
     The group's offsets are part of it; none are set, those of the earlier one become valid or void. KafkaError where
     the coordinator does not agree in time.
     """
-    enrol(producer, places)
+    add_partitions(producer, places)
     call_within(
         END_SECONDS,
         "taking the group's offsets into a transaction",

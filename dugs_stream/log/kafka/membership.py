@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.port import BatchLimits, Stop, WhileWaiting
     from dugs_stream.log.settings import KafkaSettings
-    from dugs_stream.records import Sample
+    from dugs_stream.records import Record
 
 __all__ = ["GroupMembership", "Membership"]
 
@@ -102,7 +102,7 @@ class GroupMembership:
         self._void_assignment = 0
         self._owned: Membership | None = None
         self._expected: dict[int, int] = {}
-        self._pending: deque[Sample] = deque()
+        self._pending: deque[Record] = deque()
         self._largest_bytes = 0
         self._lost_at = math.inf
 
@@ -293,7 +293,7 @@ class GroupMembership:
         """The next micro-batch, and the metadata of this moment with it."""
         owned = self._require()
         ends_at = time.monotonic() + limits.wait_ms / 1000
-        batch: list[Sample] = []
+        batch: list[Record] = []
         size = 0
         is_first_look = True
         while True:
@@ -309,7 +309,7 @@ class GroupMembership:
         self._assert_still_owner()
         return _polled(batch, owned)
 
-    def _fill(self, batch: list[Sample], size: int, limits: BatchLimits) -> tuple[int, bool]:
+    def _fill(self, batch: list[Record], size: int, limits: BatchLimits) -> tuple[int, bool]:
         """Move pending samples into the batch up to its limits: the bytes in it, and whether it is full."""
         while self._pending and len(batch) < limits.records:
             next_size = size + size_of(self._pending[0])
@@ -393,7 +393,7 @@ class _RejoinOnError:
             raise translated(error, self._doing) from error
 
 
-def _polled(batch: Sequence[Sample], owned: Membership) -> Polled:
+def _polled(batch: Sequence[Record], owned: Membership) -> Polled:
     ordered = tuple(sorted(batch, key=lambda sample: (sample.partition, sample.offset)))
     return Polled(ordered, {sample.partition: sample.offset + 1 for sample in ordered}, owned)
 

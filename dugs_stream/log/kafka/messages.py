@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from dugs_stream.records import Sample
+from dugs_stream.records import Record
 
 __all__ = ["sample_of", "size_of"]
 
 
-def sample_of(record: Any) -> Sample:
+def sample_of(record: Any) -> Record:
     """A record of kafka-python as it lies on the topic."""
-    return Sample(
+    return Record(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
@@ -22,7 +22,7 @@ def sample_of(record: Any) -> Sample:
     )
 
 
-def size_of(sample: Sample) -> int:
+def size_of(sample: Record) -> int:
     """What a sample weighs against the batch's bytes: its value, key and headers."""
     headers = sum(len(name) + len(value or b"") for name, value in sample.headers)
     return len(sample.value or b"") + len(sample.key or b"") + headers

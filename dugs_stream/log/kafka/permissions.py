@@ -26,7 +26,7 @@ from kafka.protocol.metadata import FindCoordinatorRequest, MetadataRequest
 from kafka.protocol.producer import EndTxnRequest
 
 from dugs_stream.errors import LogRefusedError, Refusal
-from dugs_stream.log.kafka.handshake import Visit, described_user, visit_any
+from dugs_stream.log.kafka.handshake import Handshake, described_user, visit_any
 from dugs_stream.log.kafka.transaction import transactional_id
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def find_missing(settings: KafkaSettings, permissions: Sequence[Permission]) -> 
 class _Allowed:
     """What the cluster said so far of what this client may do."""
 
-    def __init__(self, settings: KafkaSettings, visit: Visit) -> None:
+    def __init__(self, settings: KafkaSettings, visit: Handshake) -> None:
         self._settings = settings
         self._visit = visit
         self._topics: dict[str, frozenset[int] | None] = {}
@@ -161,7 +161,7 @@ class _Allowed:
             return False
         if answer.error_code:
             return True  # no coordinator yet: nothing is known
-        with Visit(self._settings, f"{answer.host}:{answer.port}") as visit:
+        with Handshake(self._settings, f"{answer.host}:{answer.port}") as visit:
             visit.arrive()
             return visit.ask(_harmless(permission)).error_code not in denied
 

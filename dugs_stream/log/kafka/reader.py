@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dugs_stream.log.kafka.topics import TopicFacts
     from dugs_stream.log.port import Stop
     from dugs_stream.log.settings import KafkaSettings
-    from dugs_stream.records import Sample
+    from dugs_stream.records import Record
 
 __all__ = ["KafkaReader"]
 
@@ -35,7 +35,7 @@ class KafkaReader:
 
     def read(
         self, topic: str, *, follow: bool, stop: Stop, start: Mapping[int, int] | None = None
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Record]:
         """See port.LogReader. Without `follow` partition after partition; with it, as records come."""
         found = self._find(topic)
         consumer = open_reading_consumer(self._settings)
@@ -73,7 +73,7 @@ class KafkaReader:
 
 def _read_to_the_end(
     consumer: Any, topic: TopicFacts, stop: Stop, start: Mapping[int, int]
-) -> Iterator[Sample]:
+) -> Iterator[Record]:
     beginnings, ends = bounds(consumer, topic.name, topic.partitions)
     for partition in topic.partitions:
         first = max(beginnings[partition], start.get(partition, 0))
@@ -83,7 +83,7 @@ def _read_to_the_end(
             yield sample_of(record)
 
 
-def _follow(consumer: Any, topic: TopicFacts, stop: Stop, start: Mapping[int, int]) -> Iterator[Sample]:
+def _follow(consumer: Any, topic: TopicFacts, stop: Stop, start: Mapping[int, int]) -> Iterator[Record]:
     beginnings, _ends = bounds(consumer, topic.name, topic.partitions)
     with translating(f"following {topic.name}"):
         consumer.assign([TopicPartition(topic.name, partition) for partition in topic.partitions])

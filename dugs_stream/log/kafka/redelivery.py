@@ -42,8 +42,9 @@ from dugs_stream.log.kafka.transaction import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dugs_stream.log.port import Marks, Message
+    from dugs_stream.log.port import Marks
     from dugs_stream.log.settings import KafkaSettings
+    from dugs_stream.records import Message
 
 __all__ = ["KafkaRedelivery"]
 

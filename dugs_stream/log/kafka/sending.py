@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dugs_stream.log.port import Message
+    from dugs_stream.records import Message
 
 __all__ = ["headers_to_send", "readable_id", "send", "value_to_send"]
 

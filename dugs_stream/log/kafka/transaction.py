@@ -27,7 +27,7 @@ from dugs_stream.errors import (
 from dugs_stream.log.kafka.client import open_producer
 from dugs_stream.log.kafka.deadlines import call_within
 from dugs_stream.log.kafka.errors import translated, translating
-from dugs_stream.log.kafka.markers import MarkerWatch, end_alike, enrol, places_of
+from dugs_stream.log.kafka.markers import MarkerWatch, add_partitions, partitions_of, repeat_outcome
 from dugs_stream.log.kafka.sending import readable_id, send
 from dugs_stream.log.port import Committed, Flushed, Staged
 from dugs_stream.log.watchdog import process_ends_unless_done_within
@@ -253,15 +253,15 @@ class KafkaTransaction:
         Behind the coordinator's agreement it either is, or its markers went with a lost connection. Then this
         transaction, still empty, supplies them and is not the batch's any more.
         """
-        enrol(self._producer, places_of(self._producer.partitions_for, sorted(topics)))
+        add_partitions(self._producer, partitions_of(self._producer.partitions_for, sorted(topics)))
         try:
             self._markers.require_undisturbed()
         except LogUnavailableError:
             self.has_failed = True
             self._is_open = False
-            end_alike(
+            repeat_outcome(
                 self._producer,
-                places_of(self._producer.partitions_for, self._topics.outputs),
+                partitions_of(self._producer.partitions_for, self._topics.outputs),
                 self._topics.group,
                 is_commit=True,
             )

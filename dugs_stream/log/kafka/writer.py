@@ -15,8 +15,8 @@ from dugs_stream.log.kafka.topics import describe_topics
 from dugs_stream.log.kafka.transaction import close_producer
 
 if TYPE_CHECKING:
-    from dugs_stream.log.port import Message
     from dugs_stream.log.settings import KafkaSettings
+    from dugs_stream.records import Message
 
 __all__ = ["KafkaWriter"]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
 
-__all__ = ["PLACE_OF_UNIQUE", "Absorbed", "Album", "Example", "Picture"]
+__all__ = ["PLACE_OF_UNIQUE", "Absorbed", "Example", "Picture", "ThumbnailStore"]
 
 PLACE_OF_UNIQUE = 0
 """The place of a unique's own picture; its examples have the places from 1 on."""
@@ -76,7 +76,7 @@ class Absorbed:
     examples: tuple[Example, ...]
 
 
-class Album:
+class ThumbnailStore:
     """The file `album.db` in a folder of its own, which is made with the first thing to keep.
 
     list_name says whose uniques these are: what was kept under another name is not shown, and thrown away by

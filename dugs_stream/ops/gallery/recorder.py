@@ -18,9 +18,9 @@ from typing import Self
 
 import structlog
 
-from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Album, Example, Picture
+from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.thumbnails import Thumbnail, shrink
-from dugs_stream.records import Judgement, Verdict
+from dugs_stream.records import JudgedRecord, Verdict
 
 __all__ = ["EXAMPLES_KEPT", "Gallery"]
 
@@ -62,7 +62,7 @@ class Gallery:
     album    where it is kept; None until there is one, and where nothing is to be kept
     """
 
-    def __init__(self, formats: Sequence[str] = (), album: Album | None = None) -> None:
+    def __init__(self, formats: Sequence[str] = (), album: ThumbnailStore | None = None) -> None:
         self.album = album
         self.boot = secrets.token_hex(4)
         self.revision = 0
@@ -76,7 +76,7 @@ class Gallery:
 
     # The deciding thread
 
-    def saw(self, judgements: Iterable[Judgement]) -> None:
+    def saw(self, judgements: Iterable[JudgedRecord]) -> None:
         """A micro-batch was committed. Returns at once; where too much waits already, it is passed over."""
         if self.album is None:
             return
@@ -181,17 +181,17 @@ class _Allowance:
         self._left -= seconds
 
 
-def _seen(judgement: Judgement, with_pictures: bool) -> _Seen | None:
+def _seen(judgement: JudgedRecord, with_pictures: bool) -> _Seen | None:
     decision = judgement.decision
     is_duplicate = decision.verdict is Verdict.DUPLICATE
     unique = decision.nearest if is_duplicate else decision.sequence
     if unique is None:
         return None
-    value = judgement.sample.value if with_pictures else None
+    value = judgement.record.value if with_pictures else None
     return _Seen(
         int(unique),
         is_duplicate,
-        judgement.sample.id,
+        judgement.record.id,
         decision.similarity,
         judgement.label,
         judgement.label_name,

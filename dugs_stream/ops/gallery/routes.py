@@ -19,7 +19,7 @@ from starlette.routing import Route
 from dugs_stream.errors import DugsError
 from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Absorbed
 from dugs_stream.ops.gallery.recorder import Gallery
-from dugs_stream.ops.gallery.search import Catalogue, Query, UniquesPage
+from dugs_stream.ops.gallery.search import Query, UniqueSearch, UniquesPage
 
 __all__ = ["page_routes"]
 
@@ -46,7 +46,7 @@ _POLICY = (
 
 def page_routes(uniques: UniquesPage, gallery: Gallery) -> list[Route]:
     """The page, its files, and the questions it asks."""
-    answers = _Answers(Catalogue(uniques), gallery)
+    answers = _Answers(UniqueSearch(uniques), gallery)
     return [
         *(Route(path, _static(name, media_type)) for path, (name, media_type) in _FILES.items()),
         Route("/api/uniques", _guarded(answers.uniques)),
@@ -98,7 +98,7 @@ def _guarded(answer: Answer) -> Answer:
 
 
 class _Answers:
-    def __init__(self, catalogue: Catalogue, gallery: Gallery) -> None:
+    def __init__(self, catalogue: UniqueSearch, gallery: Gallery) -> None:
         self._catalogue = catalogue
         self._gallery = gallery
 

@@ -15,7 +15,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-__all__ = ["NO_LABEL", "Catalogue", "Found", "LabelCount", "Query", "UniquesPage"]
+__all__ = ["NO_LABEL", "Found", "LabelCount", "Query", "UniqueSearch", "UniquesPage"]
 
 UniquesPage = Callable[[int, int], tuple[int, Sequence[Any]]]
 """(offset, limit) → total and that page's events, in sequence order."""
@@ -65,7 +65,7 @@ class LabelCount:
     uniques: int
 
 
-class Catalogue:
+class UniqueSearch:
     """What is known of the list beyond its order. Any thread."""
 
     def __init__(self, uniques: UniquesPage) -> None:

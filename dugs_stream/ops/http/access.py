@@ -22,7 +22,7 @@ from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.ops.http.settings import AuthSettings
 from dugs_stream.secret_text import first_line
 
-__all__ = ["OPEN_PATHS", "Gate", "authorization"]
+__all__ = ["OPEN_PATHS", "AuthMiddleware", "authorization"]
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Answered without a secret: whoever probes has none, and they say nothing of a record."""
@@ -69,7 +69,7 @@ def _refuse(place: str, message: str, hint: str) -> NoReturn:
     raise ConfigurationError([Problem(place, message, hint)]) from None
 
 
-class Gate:
+class AuthMiddleware:
     """Asks for `expected`, the whole Authorization header, and adds the headers of every answer."""
 
     def __init__(self, app: ASGIApp, expected: str | None = None) -> None:

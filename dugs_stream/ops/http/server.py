@@ -23,7 +23,7 @@ from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.ops.gallery.recorder import Gallery
 from dugs_stream.ops.gallery.routes import page_routes
 from dugs_stream.ops.gallery.search import UniquesPage
-from dugs_stream.ops.http.access import Gate
+from dugs_stream.ops.http.access import AuthMiddleware
 from dugs_stream.ops.status import Status
 
 __all__ = ["HttpServer", "UniquesPage", "build_http"]
@@ -71,7 +71,7 @@ def build_http(
             *page_routes(uniques, gallery or Gallery()),
         ]
     )
-    return Gate(app, expected)
+    return AuthMiddleware(app, expected)
 
 
 class HttpServer:

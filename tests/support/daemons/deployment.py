@@ -22,14 +22,13 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from dugs_stream.app.daemon import build_engine, daemon_beside, open_log, open_reader, open_writer
+from dugs_stream.app.daemon import build_engine, open_daemon, open_log, open_reader, open_writer
 from dugs_stream.commands.index import replayed, verify
 from dugs_stream.commands.send import events
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.daemon.daemon import Daemon
-from dugs_stream.log.port import Message
 from dugs_stream.pipeline.judge import Judge
-from dugs_stream.records import Sample, Verdict
+from dugs_stream.records import Message, Record, Verdict
 from tests.support.models.small import WIDTH
 from tests.support.oracles.sequential import check_decisions
 
@@ -121,7 +120,7 @@ class Deployment:
 
     def drain(self, **keywords: Any) -> Daemon:
         """Run the daemon in this process until the input's end is decided."""
-        with one_thread(), daemon_beside(self.settings, **keywords) as daemon:
+        with one_thread(), open_daemon(self.settings, **keywords) as daemon:
             daemon.run(drain=True)
         return daemon
 
@@ -147,7 +146,7 @@ class Deployment:
         """The events of a topic, from its beginning."""
         return list(events(self.settings, topic))
 
-    def inputs(self) -> list[Sample]:
+    def inputs(self) -> list[Record]:
         """Every record on the input topic."""
         reader = open_reader(self.settings)
         samples = list(reader.read(self.settings.input.topic, follow=False, stop=lambda: False))
@@ -171,9 +170,9 @@ class Deployment:
         assert verification.is_equal, str(verification)
 
     @staticmethod
-    def _vectors(judge: Judge, samples: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
+    def _vectors(judge: Judge, samples: Sequence[Record]) -> dict[str, NDArray[np.float32]]:
         """The projected gradient of each record that can be judged, all against an empty index."""
         with one_thread():
             judged = judge.judge(samples, lambda _sequence: "")
-        kept = [each.sample.id for each in judged if each.decision.verdict is not Verdict.REJECTED]
+        kept = [each.record.id for each in judged if each.decision.verdict is not Verdict.REJECTED]
         return dict(zip(kept, judged.projection.vectors, strict=True))

@@ -30,8 +30,7 @@ from kafka.admin import MemberToRemove
 from numpy.typing import NDArray
 
 from dugs_stream.app.daemon import build_engine
-from dugs_stream.log.port import Message
-from dugs_stream.records import Sample, Verdict
+from dugs_stream.records import Message, Record, Verdict
 from tests.support.brokers.fault_broker import FaultBroker
 from tests.support.brokers.kafka_admin import KafkaHands
 from tests.support.brokers.proxy import Proxy
@@ -40,8 +39,8 @@ from tests.support.daemons.fork_server import ForkServer, Life, LivingDaemon
 from tests.support.models.small import WIDTH
 from tests.support.oracles.faults import Expected, Names, check_deployment, check_state_folder
 from tests.support.oracles.log_contents import (
-    Record,
     Seen,
+    SeenRecord,
     is_read_to_its_end,
     look_at_embedded,
     look_at_kafka,
@@ -123,7 +122,7 @@ class Bench:
         self.lives = 0
         self._daemons: list[LivingDaemon] = []
         self.fed = 0
-        self._remembered: dict[str, list[Record]] = {}
+        self._remembered: dict[str, list[SeenRecord]] = {}
         self._made_anew: set[str] = set()
         unique = uuid.uuid4().hex[:8]
         self.group = f"group-{unique}"
@@ -265,7 +264,7 @@ class Bench:
         seen = self.look()
         return dict(seen.committed) == dict(seen.ends)
 
-    def decided_records(self) -> list[Record]:
+    def decided_records(self) -> list[SeenRecord]:
         """The input records that are decided, as far as they are known."""
         names = {json.loads(r.value or b"{}")["id"] for r in self.look().records[self.names.decisions]}
         return [record for record in self._remembered[self.names.input] if record.id in names]
@@ -346,7 +345,7 @@ class Bench:
             whole[topic] = [*before, *(r for r in whole[topic] if (r.partition, r.offset) not in places)]
         return replace(seen, records=whole)
 
-    def _vectors(self, records: Sequence[Record]) -> dict[str, NDArray[np.float32]]:
+    def _vectors(self, records: Sequence[SeenRecord]) -> dict[str, NDArray[np.float32]]:
         """The engine's own projection of each record that can be judged, computed once for all deployments."""
         known, contents = self.grounds.vectors, {record.id: _content(record) for record in records}
         new = [record for record in records if contents[record.id] not in known]
@@ -355,19 +354,19 @@ class Bench:
         found = {name: known[content] for name, content in contents.items()}
         return {name: vector for name, vector in found.items() if vector is not None}
 
-    def _project(self, new: Sequence[Record], contents: Mapping[str, str]) -> None:
+    def _project(self, new: Sequence[SeenRecord], contents: Mapping[str, str]) -> None:
         if new:
             judge = build_engine(self.deployment.settings).judge
-            samples = [Sample(r.topic, r.partition, r.offset, r.key, r.value, r.headers) for r in new]
+            samples = [Record(r.topic, r.partition, r.offset, r.key, r.value, r.headers) for r in new]
             with one_thread():
                 judged = judge.judge(samples, lambda _sequence: "")
             rows = iter(judged.projection.vectors)
             for each in judged:
                 is_rejected = each.decision.verdict is Verdict.REJECTED
-                self.grounds.vectors[contents[each.sample.id]] = None if is_rejected else next(rows)
+                self.grounds.vectors[contents[each.record.id]] = None if is_rejected else next(rows)
 
 
-def _content(record: Record) -> str:
+def _content(record: SeenRecord) -> str:
     return hashlib.sha256(repr((record.value, record.headers)).encode()).hexdigest()
 
 

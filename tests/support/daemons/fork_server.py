@@ -245,7 +245,7 @@ def _redirect(path: str) -> None:
 
 def _live(life: Life) -> int:
     import dugs_stream.daemon.daemon  # noqa: PLC0415
-    from dugs_stream.app.daemon import daemon_beside  # noqa: PLC0415
+    from dugs_stream.app.daemon import open_daemon  # noqa: PLC0415
     from dugs_stream.config import load_settings  # noqa: PLC0415
     from dugs_stream.daemon.signals import Stopping, signals_as_flags  # noqa: PLC0415
     from dugs_stream.errors import DugsError  # noqa: PLC0415
@@ -266,7 +266,7 @@ def _live(life: Life) -> int:
     try:
         with (
             signals_as_flags(stopping),
-            daemon_beside(settings, stopping=stopping, on_step=_Observer(life)) as daemon,
+            open_daemon(settings, stopping=stopping, on_step=_Observer(life)) as daemon,
         ):
             if life.clock_offset_ms:
                 clock_ms = daemon.judge._clock_ms

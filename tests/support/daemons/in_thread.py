@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dugs_stream.app.daemon import daemon_beside
+from dugs_stream.app.daemon import open_daemon
 from dugs_stream.config import Settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.daemon.signals import Stopping
@@ -24,7 +24,7 @@ def living(settings: Settings, expected: type[Exception] | None = None, **keywor
     """A daemon that lives until the block ends; what ended it earlier is raised then, unless it is `expected`."""
     stopping = Stopping()
     failures: list[BaseException] = []
-    with one_thread(), daemon_beside(settings, stopping=stopping, **keywords) as daemon:
+    with one_thread(), open_daemon(settings, stopping=stopping, **keywords) as daemon:
 
         def live() -> None:
             try:

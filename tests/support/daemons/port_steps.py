@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from dugs_stream.log.port import BatchLimits, Committed, Log, Message, Outgoing, Ownership, Polled
+from dugs_stream.log.port import BatchLimits, Committed, Log, Outgoing, Ownership, Polled
+from dugs_stream.records import Message
 
 if TYPE_CHECKING:
     from dugs_stream.log.port import LogReader
@@ -54,7 +55,7 @@ def poll_until(log: Log, records: int, within_seconds: float = 30.0, limits: Bat
     while time.monotonic() < ends_at:
         polled = log.poll(limits)
         if not polled.is_empty:
-            assert len(polled.samples) >= records
+            assert len(polled.records) >= records
             return polled
     raise TimeoutError(f"nothing was polled within {within_seconds} s")
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.oracles.log_contents import Record, Seen
+from tests.support.oracles.log_contents import Seen, SeenRecord
 from tests.support.oracles.sequential import check_decisions
 
 __all__ = ["Expected", "Names", "check_deployment", "check_state_folder"]
@@ -61,7 +61,7 @@ class Expected:
     gap_of        offsets on the input that hold no record, as markers of foreign transactions
     """
 
-    inputs: Mapping[str, Record]
+    inputs: Mapping[str, SeenRecord]
     lost: frozenset[str] = frozenset()
     thresholds: tuple[float, ...] = (0.5,)
     is_compacted: bool = False
@@ -89,7 +89,7 @@ def check_deployment(seen: Seen, names: Names, vectors: Vectors, expected: Expec
     return len(uniques)
 
 
-def _event(record: Record) -> dict[str, Any]:
+def _event(record: SeenRecord) -> dict[str, Any]:
     assert record.value is not None, record
     event: dict[str, Any] = json.loads(record.value)
     return event
@@ -111,7 +111,7 @@ def _check_thresholds(decisions: Sequence[Mapping[str, Any]], expected: Sequence
 
 
 def _check_dead_letters(
-    letters: Sequence[Record], decisions: Sequence[Mapping[str, Any]], inputs: Mapping[str, Record]
+    letters: Sequence[SeenRecord], decisions: Sequence[Mapping[str, Any]], inputs: Mapping[str, SeenRecord]
 ) -> None:
     rejected = [event for event in decisions if event["type"] == "rejected"]
     named = [json.loads(letter.header("dugs_event") or b"{}") for letter in letters]
@@ -192,7 +192,7 @@ def _check_ranges(ranges: Mapping[str, Sequence[tuple[int, int]]], expected: Exp
 # -- the disk ----------------------------------------------------------------------------------------------
 
 
-def check_state_folder(folder: Path, changelog: Sequence[Record], *, is_complete: bool) -> int:
+def check_state_folder(folder: Path, changelog: Sequence[SeenRecord], *, is_complete: bool) -> int:
     """The newest snapshot holds the changelog's first rows, bit for bit; returns how many."""
     rows = [record for record in changelog if record.key != b"trailer"]
     newest = max(folder.glob("snapshot-*.json"), default=None)

@@ -16,14 +16,14 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-__all__ = ["Record", "Seen", "is_read_to_its_end", "look_at_embedded", "look_at_kafka"]
+__all__ = ["Seen", "SeenRecord", "is_read_to_its_end", "look_at_embedded", "look_at_kafka"]
 
 # No topic of a test takes longer to read; a reader that hangs is a failure with a name.
 READ_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SeenRecord:
     """One record of a topic."""
 
     topic: str
@@ -47,7 +47,7 @@ class Record:
 class Seen:
     """Everything committed: per topic its records in order, and the group's offset per input partition."""
 
-    records: Mapping[str, Sequence[Record]]
+    records: Mapping[str, Sequence[SeenRecord]]
     committed: Mapping[int, int]
     ends: Mapping[int, int]
 
@@ -60,13 +60,15 @@ def look_at_embedded(path: Path, group: str, input_topic: str) -> Seen:
             "SELECT lanes.number, topics.name, lanes.partition, lanes.next_offset FROM lanes, topics "
             "WHERE lanes.topic = topics.number ORDER BY lanes.number"
         ).fetchall()
-        records: dict[str, list[Record]] = {name: [] for _, name, _, _ in lanes}
+        records: dict[str, list[SeenRecord]] = {name: [] for _, name, _, _ in lanes}
         places = {number: (name, partition) for number, name, partition, _ in lanes}
         for place, key, value, headers in connection.execute(
             "SELECT place, key, value, headers FROM records ORDER BY place"
         ):
             name, partition = places[place // 2**40]
-            records[name].append(Record(name, partition, place % 2**40, key, value, _headers(headers or b"")))
+            records[name].append(
+                SeenRecord(name, partition, place % 2**40, key, value, _headers(headers or b""))
+            )
         offsets = dict(
             connection.execute("SELECT lane, next_offset FROM offsets WHERE consumer_group = ?", (group,))
         )
@@ -138,9 +140,9 @@ def look_at_kafka(address: str, group: str, topics: Sequence[str], input_topic: 
     )
 
 
-def _read(consumer: Consumer, places: Sequence[TopicPartition]) -> dict[str, list[Record]]:
+def _read(consumer: Consumer, places: Sequence[TopicPartition]) -> dict[str, list[SeenRecord]]:
     open_places = {(place.topic, place.partition) for place in places}
-    records: dict[str, list[Record]] = {place.topic: [] for place in places}
+    records: dict[str, list[SeenRecord]] = {place.topic: [] for place in places}
     consumer.assign(list(places))
     while open_places:
         message = consumer.poll(READ_SECONDS)
@@ -156,8 +158,8 @@ def _read(consumer: Consumer, places: Sequence[TopicPartition]) -> dict[str, lis
     return records
 
 
-def _record(message: Any) -> Record:
-    return Record(
+def _record(message: Any) -> SeenRecord:
+    return SeenRecord(
         message.topic(),
         message.partition(),
         message.offset(),
@@ -167,5 +169,5 @@ def _record(message: Any) -> Record:
     )
 
 
-def _sorted(records: Sequence[Record]) -> list[Record]:
+def _sorted(records: Sequence[SeenRecord]) -> list[SeenRecord]:
     return sorted(records, key=lambda record: (record.partition, record.offset))

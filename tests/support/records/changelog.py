@@ -9,8 +9,8 @@ import numpy as np
 from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.changelog.replay import replay
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.records import ChangelogPosition, ChangelogRow, Sequence, Trailer
-from dugs_stream.state.store import LiveState
+from dugs_stream.records import ChangelogPosition, ChangelogRow, SequenceNumber, Trailer
+from dugs_stream.state.store import StateStore
 from tests.support.oracles.unit_rows import unit_rows
 
 __all__ = ["FINGERPRINT", "Changelog", "recover"]
@@ -46,7 +46,7 @@ class Changelog:
                 "similarity": 0.1 / (number + 1),
                 "name": "é",
             }
-            row = ChangelogRow(Sequence(number), event, vector)
+            row = ChangelogRow(SequenceNumber(number), event, vector)
             self._checksum = chain(self._checksum, row)
             self.rows.append(row)
             self._append(row)
@@ -103,7 +103,7 @@ class Changelog:
         return other.until(len(other.entries))
 
 
-def recover(live: LiveState, changelog: Changelog) -> UniqueIndex:
+def recover(live: StateStore, changelog: Changelog) -> UniqueIndex:
     """What the daemon does after `live.open`: fill an index from the folder, then replay the rest."""
     index = UniqueIndex(changelog.dimension)
     for block in live.vector_blocks():

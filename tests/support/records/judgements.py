@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from dugs_stream.records import (
     Decision,
     Headers,
-    Judgement,
+    JudgedRecord,
     LabelSource,
     ModelIdentity,
     Reason,
+    Record,
     Rejection,
-    Sample,
-    Sequence,
+    SequenceNumber,
     Verdict,
 )
 
@@ -31,7 +31,7 @@ any_headers: st.SearchStrategy[Headers] = st.lists(
 ).map(tuple)
 
 any_sample = st.builds(
-    Sample,
+    Record,
     topic=st.from_regex(r"[A-Za-z0-9._-]{1,249}", fullmatch=True),
     partition=st.integers(0, 10_000),
     offset=_OFFSETS,
@@ -47,7 +47,7 @@ _NORMS = st.floats(0, allow_nan=False, allow_infinity=False)
 
 def _decisions(verdict: Verdict) -> st.SearchStrategy[Decision]:
     """Decisions as the selection makes them."""
-    sequences = st.integers(0, 2**50).map(Sequence)
+    sequences = st.integers(0, 2**50).map(SequenceNumber)
     if verdict is Verdict.UNIQUE:
         first = st.builds(Decision, st.just(verdict), sequence=sequences, gradient_norm=_NORMS)
         later = st.builds(
@@ -75,11 +75,11 @@ def _decisions(verdict: Verdict) -> st.SearchStrategy[Decision]:
 
 
 @st.composite
-def any_judgement(draw: st.DrawFn, verdicts: tuple[Verdict, ...] = tuple(Verdict)) -> Judgement:
+def any_judgement(draw: st.DrawFn, verdicts: tuple[Verdict, ...] = tuple(Verdict)) -> JudgedRecord:
     """A judgement of one of the verdicts."""
     decision = draw(st.sampled_from(verdicts).flatmap(_decisions))
     label = draw(st.one_of(st.none(), st.integers(0, 10**9)))
-    return Judgement(
+    return JudgedRecord(
         sample=draw(any_sample),
         decision=decision,
         time_ms=draw(st.integers(0, 4_000_000_000_000)),
@@ -92,16 +92,16 @@ def any_judgement(draw: st.DrawFn, verdicts: tuple[Verdict, ...] = tuple(Verdict
     )
 
 
-def judgement_of(sample: Sample, decision: Decision | None = None) -> Judgement:
+def judgement_of(sample: Record, decision: Decision | None = None) -> JudgedRecord:
     """The judgement of the contract's example, on any sample."""
-    return Judgement(
+    return JudgedRecord(
         sample=sample,
         decision=decision
         or Decision(
             Verdict.UNIQUE,
             similarity=0.2113,
-            nearest=Sequence(3),
-            sequence=Sequence(17),
+            nearest=SequenceNumber(3),
+            sequence=SequenceNumber(17),
             gradient_norm=1.73,
         ),
         time_ms=1_795_515_300_123,
@@ -112,8 +112,8 @@ def judgement_of(sample: Sample, decision: Decision | None = None) -> Judgement:
     )
 
 
-def rejected(sample: Sample, error: str = "not an image") -> Judgement:
+def rejected(sample: Record, error: str = "not an image") -> JudgedRecord:
     """A rejected sample."""
-    return Judgement(
+    return JudgedRecord(
         sample, Decision(Verdict.REJECTED, rejection=Rejection(Reason.UNDECODABLE, error)), 0, 0.3
     )

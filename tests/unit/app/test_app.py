@@ -176,7 +176,7 @@ def test_port_that_is_taken_is_refused_before_the_model_is_loaded(tmp_path: Path
             tmp_path, http={"port": port}, model={"factory": "tests.support.models.odd:breaks"}
         )
 
-        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}"), app.daemon_beside(settings):
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}"), app.open_daemon(settings):
             pass
 
     assert not (tmp_path / "state").exists()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dugs_stream.changelog.checksum import NO_ROWS, chain
-from dugs_stream.records import ChangelogRow, Sequence
+from dugs_stream.records import ChangelogRow, SequenceNumber
 
-ROW = ChangelogRow(Sequence(3), {"id": "a", "label": 1}, np.array([0.6, 0.8], dtype=np.float32))
+ROW = ChangelogRow(SequenceNumber(3), {"id": "a", "label": 1}, np.array([0.6, 0.8], dtype=np.float32))
 
 
 def test_chain_is_pinned():
@@ -19,7 +19,7 @@ def test_chain_is_pinned():
 @pytest.mark.parametrize(
     "other",
     [
-        ChangelogRow(Sequence(4), ROW.event, ROW.vector),
+        ChangelogRow(SequenceNumber(4), ROW.event, ROW.vector),
         ChangelogRow(ROW.sequence, {"id": "a", "label": 2}, ROW.vector),
         ChangelogRow(ROW.sequence, ROW.event, np.nextafter(ROW.vector, np.float32(1))),
         ChangelogRow(ROW.sequence, ROW.event, ROW.vector[::-1]),

@@ -17,7 +17,7 @@ from dugs_stream.config.checks import ROW_BYTES
 from dugs_stream.config.fields import blocks_at, dotted, every_key, is_block, is_secret
 from dugs_stream.outputs.event import EVENT_BYTES_LIMIT
 from dugs_stream.outputs.size import message_bytes
-from dugs_stream.records import ChangelogRow, Sequence
+from dugs_stream.records import ChangelogRow, SequenceNumber
 from dugs_stream.setting_types import Block, parse_byte_size
 
 # Those that show every key; config/kafka-secured.yaml shows what differs.
@@ -80,7 +80,9 @@ def test_port_that_others_reach_without_a_secret_is_warned_of(host: str) -> None
 
 def test_room_for_a_row_holds_the_longest_event() -> None:
     """The check of the dimension reckons with at least what a changelog row takes."""
-    row = ChangelogRow(Sequence(10**18), {"sequence": 10**18, "x": "y" * (EVENT_BYTES_LIMIT - 40)}, [0.0] * 8)  # type: ignore[arg-type]  # a list is enough of a vector here
+    row = ChangelogRow(
+        SequenceNumber(10**18), {"sequence": 10**18, "x": "y" * (EVENT_BYTES_LIMIT - 40)}, [0.0] * 8
+    )  # type: ignore[arg-type]  # a list is enough of a vector here
 
     assert message_bytes(row_message(row)) <= 4 * 8 + ROW_BYTES
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from dugs_stream.app.daemon import open_log
 from dugs_stream.daemon import lag as lookout
-from dugs_stream.daemon.lag import Lookout
+from dugs_stream.daemon.lag import LagMonitor
 from dugs_stream.errors import LogUnavailableError
 from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import Metrics
@@ -55,9 +55,9 @@ def log(deployment: Deployment) -> Iterator[Log]:
 
 
 @pytest.fixture
-def looking(log: Log, registry: CollectorRegistry) -> Lookout:
+def looking(log: Log, registry: CollectorRegistry) -> LagMonitor:
     """A lookout over it."""
-    return Lookout(log, "dugs.samples", 256, Metrics(registry), Status())
+    return LagMonitor(log, "dugs.samples", 256, Metrics(registry), Status())
 
 
 def lag(registry: CollectorRegistry) -> float | None:
@@ -70,7 +70,7 @@ def disagreement(registry: CollectorRegistry) -> float | None:
     return registry.get_sample_value("dugs_offsets_disagreement_records")
 
 
-def test_agreeing_offsets_are_shown_as_zero(looking: Lookout, registry: CollectorRegistry) -> None:
+def test_agreeing_offsets_are_shown_as_zero(looking: LagMonitor, registry: CollectorRegistry) -> None:
     """The group stands where the changelog says."""
     looking.look({0: 20})
 
@@ -80,7 +80,7 @@ def test_agreeing_offsets_are_shown_as_zero(looking: Lookout, registry: Collecto
 
 @pytest.mark.parametrize(("moved_to", "records"), [(3, 17), (25, 5)])
 def test_moved_offsets_are_shown_in_records_either_way(
-    looking: Lookout, deployment: Deployment, registry: CollectorRegistry, moved_to: int, records: int
+    looking: LagMonitor, deployment: Deployment, registry: CollectorRegistry, moved_to: int, records: int
 ) -> None:
     """Back would decide twice, forward would lose; both are counted."""
     move_group(deployment, moved_to)
@@ -91,7 +91,7 @@ def test_moved_offsets_are_shown_in_records_either_way(
 
 
 def test_offsets_that_were_put_back_are_shown_as_zero_again(
-    looking: Lookout, deployment: Deployment, registry: CollectorRegistry
+    looking: LagMonitor, deployment: Deployment, registry: CollectorRegistry
 ) -> None:
     """The next look clears it."""
     move_group(deployment, 3)
@@ -104,7 +104,7 @@ def test_offsets_that_were_put_back_are_shown_as_zero_again(
 
 
 def test_partition_without_committed_offset_is_no_disagreement(
-    looking: Lookout, deployment: Deployment, registry: CollectorRegistry
+    looking: LagMonitor, deployment: Deployment, registry: CollectorRegistry
 ) -> None:
     """Offsets expire; the trailer holds then, and recovery says so too."""
     with sqlite3.connect(deployment.folder / "log.db") as connection:
@@ -117,7 +117,7 @@ def test_partition_without_committed_offset_is_no_disagreement(
 
 
 def test_offsets_that_cannot_be_asked_for_are_asked_for_later(
-    looking: Lookout, log: Log, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+    looking: LagMonitor, log: Log, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A question that nobody needs now must not cost the ownership."""
 
@@ -133,7 +133,7 @@ def test_offsets_that_cannot_be_asked_for_are_asked_for_later(
 
 
 def test_standby_tells_the_lag_from_what_the_changelog_says_was_decided(
-    looking: Lookout, registry: CollectorRegistry
+    looking: LagMonitor, registry: CollectorRegistry
 ) -> None:
     """An owner that hangs cannot tell how far it falls behind."""
     looking.look_as_standby({0: 12})
@@ -141,7 +141,7 @@ def test_standby_tells_the_lag_from_what_the_changelog_says_was_decided(
     assert lag(registry) == 18
 
 
-def test_standby_that_knows_no_trailer_tells_no_lag(looking: Lookout, registry: CollectorRegistry) -> None:
+def test_standby_that_knows_no_trailer_tells_no_lag(looking: LagMonitor, registry: CollectorRegistry) -> None:
     """Before the first commit nobody can say where deciding will begin."""
     looking.look_as_standby({})
 

@@ -15,14 +15,14 @@ from PIL import Image
 
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.inputs.classes import read_classes
-from dugs_stream.inputs.decoder import Decoded, Decoder, build_decoder
+from dugs_stream.inputs.decoder import Decoder, Sample, build_decoder
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
     ImageCodecSettings,
     JsonCodecSettings,
     NpyCodecSettings,
 )
-from dugs_stream.records import Headers, Reason, Rejection, Sample
+from dugs_stream.records import Headers, Reason, Record, Rejection
 
 LABELLED: Headers = (("label", b"1"),)
 
@@ -34,9 +34,9 @@ def npy(*numbers: float) -> bytes:
     return stream.getvalue()
 
 
-def sample(value: bytes | None, headers: Headers = LABELLED) -> Sample:
+def sample(value: bytes | None, headers: Headers = LABELLED) -> Record:
     """A record with this value."""
-    return Sample("in", 0, 0, None, value, headers)
+    return Record("in", 0, 0, None, value, headers)
 
 
 def decoder(codec: Any = None, **changes: Any) -> Decoder:
@@ -47,7 +47,7 @@ def decoder(codec: Any = None, **changes: Any) -> Decoder:
     return build_decoder(codec or NpyCodecSettings(), **{**options, **changes})
 
 
-def reason_of(outcome: Decoded | Rejection) -> Reason:
+def reason_of(outcome: Sample | Rejection) -> Reason:
     """Why the record was rejected."""
     assert isinstance(outcome, Rejection)
     return outcome.reason
@@ -57,7 +57,7 @@ def test_record_becomes_tensor_label_and_name() -> None:
     """What a model needs, and what people read."""
     outcome = decoder().decode(sample(npy(1, 2)))
 
-    assert isinstance(outcome, Decoded)
+    assert isinstance(outcome, Sample)
     assert outcome.tensor.tolist() == [1, 2]
     assert (outcome.label, outcome.label_name) == (1, "dog")
 
@@ -71,7 +71,7 @@ def test_image_record_is_decoded() -> None:
         sample(stream.getvalue())
     )
 
-    assert isinstance(outcome, Decoded)
+    assert isinstance(outcome, Sample)
     assert outcome.tensor.shape == (1, 4, 4)
 
 
@@ -97,7 +97,7 @@ def test_record_of_exactly_the_limit_is_read() -> None:
     """The limit itself is allowed."""
     value = npy(1)
 
-    assert isinstance(decoder(max_record_bytes=len(value)).decode(sample(value)), Decoded)
+    assert isinstance(decoder(max_record_bytes=len(value)).decode(sample(value)), Sample)
     assert reason_of(decoder(max_record_bytes=len(value) - 1).decode(sample(value))) is Reason.TOO_LARGE
 
 
@@ -131,11 +131,11 @@ def test_any_shape_is_taken_until_one_is_expected() -> None:
     before = decoder()
     after = before.expecting(torch.Size([2]))
 
-    assert isinstance(before.decode(sample(npy(1, 2, 3))), Decoded)
+    assert isinstance(before.decode(sample(npy(1, 2, 3))), Sample)
     assert after.decode(sample(npy(1, 2, 3))) == Rejection(
         Reason.WRONG_SHAPE, "the record is 3, the model takes 2"
     )
-    assert isinstance(after.decode(sample(npy(1, 2))), Decoded)
+    assert isinstance(after.decode(sample(npy(1, 2))), Sample)
 
 
 def test_json_record_carries_numbers_and_label() -> None:
@@ -143,7 +143,7 @@ def test_json_record_carries_numbers_and_label() -> None:
     reader = decoder(JsonCodecSettings(field="x"), label="json:y", expected_shape=(2,))
 
     outcome = reader.decode(sample(b'{"x": [1, 2], "y": "cat"}', headers=()))
-    assert isinstance(outcome, Decoded)
+    assert isinstance(outcome, Sample)
     assert (outcome.tensor.tolist(), outcome.label) == ([1, 2], 0)
     assert reason_of(reader.decode(sample(b'{"x": [1, 2]}'))) is Reason.LABEL_MISSING
     assert reason_of(reader.decode(sample(b'{"x": [1], "y": 0}'))) is Reason.WRONG_SHAPE
@@ -176,10 +176,10 @@ def test_function_of_the_user_reads_the_value(custom: Decoder) -> None:
     """Bytes in, tensor out, cut off from whatever made it."""
     outcome = custom.decode(sample(b"1 2.5"))
 
-    assert isinstance(outcome, Decoded)
+    assert isinstance(outcome, Sample)
     assert outcome.tensor.tolist() == [1, 2.5]
     grad = custom.decode(sample(b"grad"))
-    assert isinstance(grad, Decoded)
+    assert isinstance(grad, Sample)
     assert not grad.tensor.requires_grad
 
 
@@ -220,7 +220,7 @@ def test_decoder_is_the_same_from_several_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(reader.decode, samples))
 
-    assert [outcome.tensor.tolist() for outcome in outcomes if isinstance(outcome, Decoded)] == [
+    assert [outcome.tensor.tolist() for outcome in outcomes if isinstance(outcome, Sample)] == [
         [number, number + 1] for number in range(64)
     ]
 

@@ -8,12 +8,12 @@ import pytest
 
 from dugs_stream.inputs.labels import Labels, check_range
 from dugs_stream.inputs.settings import parse_label_place
-from dugs_stream.records import Headers, Reason, Rejection, Sample
+from dugs_stream.records import Headers, Reason, Record, Rejection
 
 
-def sample(key: bytes | None = None, headers: Headers = ()) -> Sample:
+def sample(key: bytes | None = None, headers: Headers = ()) -> Record:
     """A record with this key and these headers."""
-    return Sample("in", 0, 0, key, b"value", headers)
+    return Record("in", 0, 0, key, b"value", headers)
 
 
 def labels(
@@ -71,7 +71,7 @@ def test_name_that_is_a_digit_is_a_name() -> None:
     ],
 )  # fmt: skip
 def test_absent_label_is_missing_only_where_the_loss_needs_one(
-    place: str, record: Sample, document: Any, error: str
+    place: str, record: Record, document: Any, error: str
 ) -> None:
     """No header, a header without value, no key: missing, or no label."""
     rejection = labels(place).read(record, document)

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from dugs_stream.ops.live_summary import LiveSummary, suits
 from dugs_stream.ops.metrics import Metrics, Role
 from dugs_stream.ops.status import Status
-from dugs_stream.records import Decision, Judgement, Sample, Sequence, Verdict
+from dugs_stream.records import Decision, JudgedRecord, Record, SequenceNumber, Verdict
 from tests.support.terminals.terminal import Terminal
 from tests.support.waiting import wait_until
 
@@ -41,8 +41,8 @@ def metrics() -> Metrics:
     filled = Metrics(CollectorRegistry())
     for offset in range(8):
         verdict = Verdict.UNIQUE if offset < 3 else Verdict.DUPLICATE
-        decision = Decision(verdict, sequence=Sequence(offset) if offset < 3 else None)
-        filled.batch_committed([Judgement(Sample("t", 0, offset, None, b""), decision, 0, 0.3)])
+        decision = Decision(verdict, sequence=SequenceNumber(offset) if offset < 3 else None)
+        filled.batch_committed([JudgedRecord(Record("t", 0, offset, None, b""), decision, 0, 0.3)])
     filled.index_grew(3, 64)
     return filled
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from dugs_stream.ops.metrics import BuildFacts, Metrics, RecoveryReason, RefusalReason, Role, Stage
-from dugs_stream.records import Decision, Judgement, Reason, Rejection, Sample, Sequence, Verdict
+from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejection, SequenceNumber, Verdict
 
 PROMISED = [
     'dugs_records_total{verdict="unique"}',
@@ -43,9 +43,9 @@ PROMISED = [
 ]
 
 
-def judged(offset: int, decision: Decision) -> Judgement:
+def judged(offset: int, decision: Decision) -> JudgedRecord:
     """A judgement of a record at this offset."""
-    return Judgement(Sample("in", 0, offset, None, b"x"), decision, time_ms=0, threshold=0.3)
+    return JudgedRecord(Record("in", 0, offset, None, b"x"), decision, time_ms=0, threshold=0.3)
 
 
 @pytest.fixture
@@ -57,7 +57,9 @@ def registry() -> CollectorRegistry:
 def test_every_promised_name_is_exposed(registry: CollectorRegistry) -> None:
     """After one batch, one recovery and one look at the lag, all names of the contract are on the page."""
     metrics = Metrics(registry)
-    metrics.batch_committed([judged(0, Decision(Verdict.UNIQUE, sequence=Sequence(0), gradient_norm=1.0))])
+    metrics.batch_committed(
+        [judged(0, Decision(Verdict.UNIQUE, sequence=SequenceNumber(0), gradient_norm=1.0))]
+    )
     metrics.recovered(RecoveryReason.START, 0.1)
     metrics.lag_changed("in", {0: 3}, 256)
     metrics.built(BuildFacts("1", "alexnet", "sha256:ab", 2048, 0.3, "cpu"))
@@ -120,10 +122,10 @@ def test_stage_that_fails_is_timed_too(registry: CollectorRegistry) -> None:
     assert registry.get_sample_value("dugs_stage_duration_seconds_count", {"stage": "commit"}) == 1
 
 
-def unique_of(label: int | None, name: str | None = None) -> Judgement:
+def unique_of(label: int | None, name: str | None = None) -> JudgedRecord:
     """A unique of this class."""
-    decision = Decision(Verdict.UNIQUE, sequence=Sequence(0), gradient_norm=1.0)
-    return Judgement(Sample("in", 0, 0, None, b"x"), decision, 0, 0.3, label=label, label_name=name)
+    decision = Decision(Verdict.UNIQUE, sequence=SequenceNumber(0), gradient_norm=1.0)
+    return JudgedRecord(Record("in", 0, 0, None, b"x"), decision, 0, 0.3, label=label, label_name=name)
 
 
 def uniques(registry: CollectorRegistry) -> dict[str, float]:

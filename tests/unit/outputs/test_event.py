@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 
 from dugs_stream.outputs.messages import KEY_BYTES_LIMIT, event, event_schema
-from dugs_stream.records import Decision, Reason, Rejection, Sample, Sequence, Verdict
+from dugs_stream.records import Decision, Reason, Record, Rejection, SequenceNumber, Verdict
 from tests.support.records.judgements import MODEL, judgement_of, rejected
 
 LONG_KEY = b"k" * (KEY_BYTES_LIMIT + 1)
-SAMPLE = Sample("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (), 1_795_515_300_123)
+SAMPLE = Record("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (), 1_795_515_300_123)
 
 
 def test_event_of_a_unique_is_the_contract_s_example() -> None:
@@ -46,7 +46,7 @@ def test_event_of_a_unique_is_the_contract_s_example() -> None:
 def test_event_of_the_first_unique_has_no_nearest() -> None:
     """The first unique has nothing before it: nearest and similarity are null."""
     first = event(
-        judgement_of(SAMPLE, Decision(Verdict.UNIQUE, sequence=Sequence(0), gradient_norm=1.0)), MODEL
+        judgement_of(SAMPLE, Decision(Verdict.UNIQUE, sequence=SequenceNumber(0), gradient_norm=1.0)), MODEL
     )
 
     assert (first["sequence"], first["nearest"], first["similarity"]) == (0, None, None)
@@ -69,7 +69,7 @@ def test_event_leaves_out_what_does_not_apply(absent: str) -> None:
 
 def test_event_has_bound_and_label_name_where_they_are_set() -> None:
     """With explain: bound and with classes the event carries similarity_bound and label_name."""
-    decision = Decision(Verdict.UNIQUE, sequence=Sequence(1), gradient_norm=1.0, similarity_bound=0.25)
+    decision = Decision(Verdict.UNIQUE, sequence=SequenceNumber(1), gradient_norm=1.0, similarity_bound=0.25)
     found = event(replace(judgement_of(SAMPLE, decision), label_name="seven"), MODEL)
 
     assert (found["similarity_bound"], found["label_name"]) == (0.25, "seven")

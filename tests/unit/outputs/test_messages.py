@@ -10,7 +10,6 @@ import pytest
 
 from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import LogError
-from dugs_stream.log.port import Message
 from dugs_stream.outputs.messages import (
     EVENT_HEADER,
     SMALLEST_LIMIT_BYTES,
@@ -22,16 +21,16 @@ from dugs_stream.outputs.messages import (
     read_event,
     unique_message,
 )
-from dugs_stream.records import Sample
+from dugs_stream.records import Message, Record
 from tests.support.records.judgements import MODEL, judgement_of, rejected
 
 MEGABYTE = 1024 * 1024
-SAMPLE = Sample("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (("label", b"7"), ("label", None)), 123)
+SAMPLE = Record("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (("label", b"7"), ("label", None)), 123)
 
 
-def read_back(message: Message) -> Sample:
+def read_back(message: Message) -> Record:
     """The message as it lies on an output topic."""
-    return Sample("out", 0, 0, message.key, message.value, message.headers, message.timestamp_ms)
+    return Record("out", 0, 0, message.key, message.value, message.headers, message.timestamp_ms)
 
 
 def headers_of(message: Message) -> dict[str, bytes | None]:
@@ -180,7 +179,7 @@ def test_dead_letter_with_everything_large_still_fits() -> None:
 
     message = dead_letter_message(judgement, event(judgement, MODEL), 50_000)
 
-    assert message.key == judgement.sample.key
+    assert message.key == judgement.record.key
     assert message.headers[0] == headers[0]
     assert headers_of(message)["dugs_dropped_headers"] == b"1"
     assert 10_000 < len(message.value or b"") < 30_000
@@ -230,4 +229,4 @@ def test_read_event_gives_the_event_of_a_dead_letter() -> None:
 def test_read_event_names_a_record_that_holds_none(value: bytes | None) -> None:
     """A record without an event is a LogError that names it, as when the wrong topic is read."""
     with pytest.raises(LogError, match="elsewhere/3/9"):
-        read_event(Sample("elsewhere", 3, 9, None, value))
+        read_event(Record("elsewhere", 3, 9, None, value))

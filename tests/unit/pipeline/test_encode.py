@@ -14,17 +14,17 @@ from dugs_stream.changelog.resume import Deployment
 from dugs_stream.core.deduplicator import Projection
 from dugs_stream.log.port import Polled, TopicNames
 from dugs_stream.outputs import messages as wire
-from dugs_stream.pipeline.encode import DecidedBatch, Outputs, Standing, decide_batch
-from dugs_stream.pipeline.judge import Judged
+from dugs_stream.pipeline.encode import EncodedBatch, Outputs, Standing, encode_batch
+from dugs_stream.pipeline.judge import JudgedBatch
 from dugs_stream.records import (
     ChangelogPosition,
     ChangelogRow,
     Decision,
-    Judgement,
+    JudgedRecord,
     ModelIdentity,
     Reason,
+    Record,
     Rejection,
-    Sample,
     Verdict,
 )
 from dugs_stream.records import Sequence as SequenceNumber
@@ -39,37 +39,41 @@ def outputs(topics: TopicNames = TOPICS, payload: str = "reference") -> Outputs:
     return Outputs(topics, payload, 2**20, IDENTITY, Deployment("group", IDENTITY.fingerprint, 0.3, 0.5))  # type: ignore[arg-type]  # one of the two words
 
 
-def unique(offset: int, sequence: int, partition: int = 0) -> Judgement:
+def unique(offset: int, sequence: int, partition: int = 0) -> JudgedRecord:
     """A unique, with a vector of its own."""
     vector = np.eye(DIMENSION, dtype=np.float32)[sequence % DIMENSION]
     decision = Decision(Verdict.UNIQUE, sequence=SequenceNumber(sequence), gradient_norm=1.0)
-    return Judgement(sample(offset, partition), decision, 0, 0.3, vector=vector)
+    return JudgedRecord(sample(offset, partition), decision, 0, 0.3, vector=vector)
 
 
-def duplicate(offset: int, partition: int = 0) -> Judgement:
+def duplicate(offset: int, partition: int = 0) -> JudgedRecord:
     """Something known."""
     decision = Decision(Verdict.DUPLICATE, similarity=0.9, nearest=SequenceNumber(0), gradient_norm=1.0)
-    return Judgement(sample(offset, partition), decision, 0, 0.3, nearest_id="samples/0/0")
+    return JudgedRecord(sample(offset, partition), decision, 0, 0.3, nearest_id="samples/0/0")
 
 
-def rejected(offset: int, partition: int = 0) -> Judgement:
+def rejected(offset: int, partition: int = 0) -> JudgedRecord:
     """Something that cannot be judged."""
     decision = Decision(Verdict.REJECTED, rejection=Rejection(Reason.EMPTY, "no value"))
-    return Judgement(sample(offset, partition), decision, 0, 0.3)
+    return JudgedRecord(sample(offset, partition), decision, 0, 0.3)
 
 
-def sample(offset: int, partition: int) -> Sample:
+def sample(offset: int, partition: int) -> Record:
     """A record."""
-    return Sample("samples", partition, offset, b"key", b"value")
+    return Record("samples", partition, offset, b"key", b"value")
 
 
-def decide(judgements: Sequence[Judgement], standing: Standing, into: Outputs | None = None) -> DecidedBatch:
+def decide(
+    judgements: Sequence[JudgedRecord], standing: Standing, into: Outputs | None = None
+) -> EncodedBatch:
     """The batch of these judgements."""
-    samples = tuple(judgement.sample for judgement in judgements)
+    samples = tuple(judgement.record for judgement in judgements)
     polled = Polled(samples, {each.partition: each.offset + 1 for each in samples})
     decisions = tuple(judgement.decision for judgement in judgements)
     nothing = Projection(np.zeros((0, DIMENSION), np.float32), np.zeros(0), None)
-    return decide_batch(polled, Judged(tuple(judgements), nothing, decisions), standing, into or outputs())
+    return encode_batch(
+        polled, JudgedBatch(tuple(judgements), nothing, decisions), standing, into or outputs()
+    )
 
 
 AT_THE_BEGINNING = Standing(BEGINNING, {0: 0, 1: 0}, "topic-id")

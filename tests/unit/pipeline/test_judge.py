@@ -16,21 +16,21 @@ from dugs_stream import Deduplicator
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.settings import NpyCodecSettings
-from dugs_stream.pipeline.judge import Judge, Judged, JudgingAbandonedError, OutOfMemoryError
-from dugs_stream.records import LabelSource, Reason, Sample, Verdict
+from dugs_stream.pipeline.judge import Judge, JudgedBatch, JudgingAbandonedError, OutOfMemoryError
+from dugs_stream.records import LabelSource, Reason, Record, Verdict
 from tests.support.models.small import WIDTH, breaks_on_large, mixes_samples, tiny
 from tests.support.oracles.sequential import check_decisions
 
 
-def record(offset: int, values: np.ndarray, label: str | None = "1") -> Sample:
+def record(offset: int, values: np.ndarray, label: str | None = "1") -> Record:
     """An array as an input record."""
     buffer = io.BytesIO()
     np.save(buffer, values)
     headers = () if label is None else (("label", label.encode()),)
-    return Sample("in", 0, offset, b"k", buffer.getvalue(), headers)
+    return Record("in", 0, offset, b"k", buffer.getvalue(), headers)
 
 
-def random_records(count: int, seed: int = 0) -> list[Sample]:
+def random_records(count: int, seed: int = 0) -> list[Record]:
     """Random arrays with random labels of four classes."""
     generator = np.random.default_rng(seed)
     return [
@@ -61,23 +61,23 @@ def judge_of(build: Callable[[], nn.Module] = tiny, loss: str = "label", **keywo
     )
 
 
-def judge_all(judge: Judge, samples: list[Sample], batch: int) -> list[Judged]:
+def judge_all(judge: Judge, samples: list[Record], batch: int) -> list[JudgedBatch]:
     """Judge and accept, batch by batch, as the daemon does after each commit."""
     ids: list[str] = []
     batches = []
     for start in range(0, len(samples), batch):
         judged = judge.judge(samples[start : start + batch], ids.__getitem__)
         judge.deduplicator.accept(judged.projection, judged.decisions)
-        ids += [each.sample.id for each in judged if each.decision.sequence is not None]
+        ids += [each.record.id for each in judged if each.decision.sequence is not None]
         batches.append(judged)
     return batches
 
 
-def as_events(batches: list[Judged]) -> list[dict[str, object]]:
+def as_events(batches: list[JudgedBatch]) -> list[dict[str, object]]:
     """The fields that the oracle looks at."""
     return [
         {
-            "id": each.sample.id,
+            "id": each.record.id,
             "type": each.decision.verdict.value,
             "similarity": each.decision.similarity,
             "sequence": each.decision.sequence,
@@ -120,9 +120,9 @@ def test_judging_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Sample("in", 0, 3, None, None), Reason.EMPTY),
-        (Sample("in", 0, 3, None, b"not an array", (("label", b"1"),)), Reason.UNDECODABLE),
-        (Sample("in", 0, 3, None, b"x" * 20_000, (("label", b"1"),)), Reason.TOO_LARGE),
+        (Record("in", 0, 3, None, None), Reason.EMPTY),
+        (Record("in", 0, 3, None, b"not an array", (("label", b"1"),)), Reason.UNDECODABLE),
+        (Record("in", 0, 3, None, b"x" * 20_000, (("label", b"1"),)), Reason.TOO_LARGE),
         (record(3, np.zeros(WIDTH + 1, np.float32)), Reason.WRONG_SHAPE),
         (record(3, np.full(WIDTH, np.nan, np.float32)), Reason.NOT_FINITE),
         (record(3, np.ones(WIDTH, np.float32), None), Reason.LABEL_MISSING),
@@ -130,7 +130,7 @@ def test_judging_changes_nothing() -> None:
         (record(3, np.ones(WIDTH, np.float32), "1000000000"), Reason.LABEL_OUT_OF_RANGE),
     ],
 )
-def test_bad_record_is_rejected_and_the_others_are_judged_as_without_it(bad: Sample, reason: Reason) -> None:
+def test_bad_record_is_rejected_and_the_others_are_judged_as_without_it(bad: Record, reason: Reason) -> None:
     """A rejection takes nothing from its neighbours, not even a bit of their vectors."""
     good = random_records(9)
     with_bad = [*good[:3], bad, *[replace(sample, offset=sample.offset + 1) for sample in good[3:]]]

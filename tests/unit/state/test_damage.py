@@ -11,7 +11,7 @@ import pytest
 
 from dugs_stream.core.index.files import seal, unseal
 from dugs_stream.errors import StateError
-from dugs_stream.state.store import LiveState
+from dugs_stream.state.store import StateStore
 from tests.support.records.changelog import FINGERPRINT, Changelog, recover
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_segments")]
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_segments")]
 
 @contextmanager
 def opened(path):
-    live = LiveState(path, fingerprint=FINGERPRINT, dimension=8)
+    live = StateStore(path, fingerprint=FINGERPRINT, dimension=8)
     loaded = live.open()
     try:
         yield live, loaded
@@ -124,7 +124,7 @@ def test_snapshot_of_another_format_is_refused(folder):
     with pytest.raises(
         StateError, match=r"has the format 2, this version of dugs-stream reads 1; .*dugs index reset"
     ):
-        LiveState(folder, fingerprint=FINGERPRINT, dimension=8).open()
+        StateStore(folder, fingerprint=FINGERPRINT, dimension=8).open()
     assert newest.exists()
 
 
@@ -190,7 +190,7 @@ def test_damaged_metadata_is_refilled(folder, changelog, damage):
         with opened(elsewhere) as (live, _):
             other = Changelog.of(20).changed(3, event={"id": "samples/0/999"})
             live.apply(other.rows[:20], other.entries[-1][1], other.end)
-            live.snapshot(recover(LiveState("unused", fingerprint=None, dimension=8), changelog))
+            live.snapshot(recover(StateStore("unused", fingerprint=None, dimension=8), changelog))
         shutil.copy(elsewhere / "metadata.db", file)
     else:
         file.write_bytes(

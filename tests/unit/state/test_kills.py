@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import pytest
 
-from dugs_stream.state.store import LiveState
+from dugs_stream.state.store import StateStore
 from tests.support.records.changelog import FINGERPRINT, Changelog, recover
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_segments")]
@@ -65,7 +65,7 @@ def run_and_kill(work, number, event):
 
 
 def state_of(path):
-    return LiveState(path, fingerprint=FINGERPRINT, dimension=8)
+    return StateStore(path, fingerprint=FINGERPRINT, dimension=8)
 
 
 def prepare(path, changelog, end):

@@ -10,12 +10,12 @@ import threading
 import pytest
 
 from dugs_stream.errors import StateError
-from dugs_stream.state.lock import StateFolder
+from dugs_stream.state.lock import FolderLock
 
 
 def test_folder_is_made_for_its_owner_alone(tmp_path):
     """A new state folder has mode 0700."""
-    with StateFolder(tmp_path / "a" / "state") as folder:
+    with FolderLock(tmp_path / "a" / "state") as folder:
         assert folder.path.stat().st_mode & 0o777 == 0o700
 
 
@@ -25,7 +25,7 @@ def test_folder_that_is_open_to_others_is_closed(tmp_path, already_there):
     tmp_path.chmod(0o755)
     if already_there:
         (tmp_path / already_there).touch()
-    with StateFolder(tmp_path):
+    with FolderLock(tmp_path):
         assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
@@ -33,14 +33,14 @@ def test_mode_of_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
     """A state.dir that is somebody's data folder: whoever reads there goes on doing so."""
     tmp_path.chmod(0o755)
     (tmp_path / "photos").mkdir()
-    with StateFolder(tmp_path):
+    with FolderLock(tmp_path):
         assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_second_process_is_refused_by_name_and_may_come_later(tmp_path):
     """While one process holds the folder another is told who holds it and what to do; afterwards it gets it."""
-    script = f"from dugs_stream.state.lock import StateFolder; StateFolder({str(tmp_path)!r}).lock()"
-    with StateFolder(tmp_path):
+    script = f"from dugs_stream.state.lock import FolderLock; FolderLock({str(tmp_path)!r}).lock()"
+    with FolderLock(tmp_path):
         refused = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     allowed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
@@ -55,21 +55,21 @@ def test_second_process_is_refused_by_name_and_may_come_later(tmp_path):
 def test_lock_of_a_killed_process_is_gone(tmp_path):
     """Kill -9 leaves nothing that keeps the next process out, although its number is still written there."""
     script = (
-        f"import os; from dugs_stream.state.lock import StateFolder; folder = StateFolder({str(tmp_path)!r}).lock();"
+        f"import os; from dugs_stream.state.lock import FolderLock; folder = FolderLock({str(tmp_path)!r}).lock();"
         "os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script], check=False)
     assert (tmp_path / "lock.json").exists()
 
-    StateFolder(tmp_path).lock().close()
+    FolderLock(tmp_path).lock().close()
 
 
 def test_unknown_holder_is_called_another_process(tmp_path):
     """Where the holder's note is unreadable the message still says what to do."""
-    with StateFolder(tmp_path):
+    with FolderLock(tmp_path):
         (tmp_path / "lock.json").write_text("{")
         with pytest.raises(StateError, match=r"in use by another process; .* stop that one"):
-            StateFolder(tmp_path).lock()
+            FolderLock(tmp_path).lock()
 
 
 def test_path_that_is_a_file_is_refused(tmp_path):
@@ -77,22 +77,22 @@ def test_path_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "state").write_text("")
 
     with pytest.raises(StateError, match=r"state cannot be used .* set another state\.dir"):
-        StateFolder(tmp_path / "state").lock()
+        FolderLock(tmp_path / "state").lock()
 
 
 def test_closing_twice_is_harmless(tmp_path):
     """Close is safe wherever the way out passes it twice."""
-    folder = StateFolder(tmp_path).lock()
+    folder = FolderLock(tmp_path).lock()
     folder.close()
     folder.close()
 
 
 def test_folder_may_be_closed_by_another_thread(tmp_path):
     """Whoever shuts the process down may give the lock back, not only the thread that took it."""
-    folder = StateFolder(tmp_path)
+    folder = FolderLock(tmp_path)
     taker = threading.Thread(target=folder.lock)
     taker.start()
     taker.join()
     folder.close()
 
-    StateFolder(tmp_path).lock().close()
+    FolderLock(tmp_path).lock().close()

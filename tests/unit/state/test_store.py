@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dugs_stream.errors import StateError
-from dugs_stream.state.store import LiveState
+from dugs_stream.state.store import StateStore
 from tests.support.records.changelog import FINGERPRINT, Changelog, recover
 
 pytestmark = pytest.mark.usefixtures("short_segments")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("short_segments")
 
 @contextmanager
 def opened(path, dimension=8, fingerprint=FINGERPRINT):
-    live = LiveState(path, fingerprint=fingerprint, dimension=dimension)
+    live = StateStore(path, fingerprint=fingerprint, dimension=dimension)
     loaded = live.open()
     try:
         yield live, loaded
@@ -186,7 +186,7 @@ def test_rows_that_wait_for_their_trailer_are_not_written(tmp_path):
 def test_replay_that_broke_off_is_gone_after_opening_again(tmp_path):
     """Rows whose trailer never came are dropped with the memory that held them."""
     changelog = Changelog.of(2)
-    live = LiveState(tmp_path, fingerprint=FINGERPRINT, dimension=8)
+    live = StateStore(tmp_path, fingerprint=FINGERPRINT, dimension=8)
     live.open()
     live.apply(changelog.rows, None, changelog.end)
     live.close()

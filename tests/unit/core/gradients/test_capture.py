@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.capture import Caught, catch, inference
+from dugs_stream.core.gradients.capture import Capture, catch, inference
 from dugs_stream.core.gradients.layers import parameter_layers
 from dugs_stream.core.gradients.losses import Loss, resolve_loss
 
 
-def caught(model: nn.Module, names: list[str], inputs: Tensor, copying: set[str] | None = None) -> Caught:
+def caught(model: nn.Module, names: list[str], inputs: Tensor, copying: set[str] | None = None) -> Capture:
     copying = set() if copying is None else copying
     layers = parameter_layers(model)
     labels = torch.zeros(len(inputs), dtype=torch.int64)
@@ -21,7 +21,7 @@ def caught(model: nn.Module, names: list[str], inputs: Tensor, copying: set[str]
         return catch(model, [layers[name] for name in names], inputs, labels, resolve_loss("label"), copying)
 
 
-def weight_gradient(found: Caught, call: int = 0) -> Tensor:
+def weight_gradient(found: Capture, call: int = 0) -> Tensor:
     use = found.uses[call]
     gradient = use.gradients[0]
     assert gradient is not None

@@ -17,7 +17,7 @@ from dugs_stream.lab.demo.demo import DemoResult, StreamRequest, StreamResult, r
 from dugs_stream.lab.demo.digits import Digits, Split
 from dugs_stream.lab.demo.training import Plan, Step
 from dugs_stream.outputs import messages as wire
-from dugs_stream.records import Sample, Verdict
+from dugs_stream.records import Record, Verdict
 from tests.support.pages.events import duplicate_event, unique_event
 
 QUICK = Plan(held_out=4, batch=8, epochs=1, minimum=0.0)
@@ -61,7 +61,7 @@ def judged_in_memory(request: StreamRequest) -> StreamResult:
     ]
     settings = load_settings(None, overrides, environ={})
     engine = app.build_engine(settings)
-    samples = [Sample("s", 0, n, m.key, m.value, m.headers) for n, m in enumerate(request.messages)]
+    samples = [Record("s", 0, n, m.key, m.value, m.headers) for n, m in enumerate(request.messages)]
     judged = engine.judge.judge(samples, lambda sequence: f"s/unique/{sequence}")
     events = [wire.event(judgement, engine.identity) for judgement in judged]
     layers = tuple(layer.name for layer in engine.judge.deduplicator.chosen_layers)

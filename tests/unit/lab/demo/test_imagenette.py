@@ -12,7 +12,7 @@ from PIL import Image
 
 from dugs_stream.config import load_settings
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.inputs.decoder import Decoded, build_decoder
+from dugs_stream.inputs.decoder import Sample, build_decoder
 from dugs_stream.inputs.files import iter_samples
 from dugs_stream.lab.demo.imagenette import CLASSES, imagenette_command, write_imagenette_config
 from dugs_stream.models import alexnet
@@ -40,7 +40,7 @@ def test_written_configuration_is_valid_and_reads_a_folder_of_imagenette(tmp_pat
     (sample,) = iter_samples([tmp_path / "train"], settings.input.codec.type)
     decoded = decoder.decode(sample)
 
-    assert isinstance(decoded, Decoded)
+    assert isinstance(decoded, Sample)
     assert (decoded.label, decoded.label_name) == (list(CLASSES).index("n03028079"), "n03028079")
     with torch.device("meta"):  # shapes only: the full AlexNet at this size weighs 220 MB
         model = alexnet.build(**settings.model.arguments)

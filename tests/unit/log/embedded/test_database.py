@@ -14,8 +14,9 @@ from dugs_stream.log.embedded import database as embedded_schema
 from dugs_stream.log.embedded.database import SCHEMA_VERSION, begin_write, open_file
 from dugs_stream.log.embedded.log import EmbeddedLog, EmbeddedWriter
 from dugs_stream.log.embedded.topics import find_topic
-from dugs_stream.log.port import Message, TopicNames
+from dugs_stream.log.port import TopicNames
 from dugs_stream.log.settings import EmbeddedSettings
+from dugs_stream.records import Message
 
 TOPICS = TopicNames(
     input="samples", group="dugs", unique="unique", changelog="changelog", dead_letter="dead-letter"

@@ -14,8 +14,9 @@ from dugs_stream.errors import ConfigurationError, LogError, OwnershipLostError,
 from dugs_stream.log.embedded import transaction as embedded_transaction
 from dugs_stream.log.embedded.database import begin_write, open_file
 from dugs_stream.log.embedded.log import EmbeddedLog, EmbeddedReader, EmbeddedWriter
-from dugs_stream.log.port import BatchLimits, Message, Outgoing, TopicNames
+from dugs_stream.log.port import BatchLimits, Outgoing, TopicNames
 from dugs_stream.log.settings import EmbeddedSettings
+from dugs_stream.records import Message
 from tests.port.embedded_engine import EmbeddedEngine
 from tests.port.owning import child, commit, own, poll, stop_after
 
@@ -289,7 +290,7 @@ def test_partitions_take_turns(engine: EmbeddedEngine) -> None:
 
     first = log.poll(BatchLimits(records=20, wait_ms=0, bytes=1024 * 1024))
 
-    assert {sample.partition for sample in first.samples} == {0, 1}
+    assert {sample.partition for sample in first.records} == {0, 1}
     assert first.next_offsets == {0: 10, 1: 10}
 
 

@@ -11,7 +11,8 @@ import pytest
 from dugs_stream.log.embedded.database import open_file
 from dugs_stream.log.embedded.retention import Retention
 from dugs_stream.log.embedded.topics import append, bounds, create_topics, find_topic, stored_from
-from dugs_stream.log.port import Message, Outgoing
+from dugs_stream.log.port import Outgoing
+from dugs_stream.records import Message
 from tests.port.embedded_engine import EmbeddedEngine
 from tests.port.owning import commit, messages, own, poll, read_all, send
 from tests.port.topics import fresh_topics

@@ -22,8 +22,9 @@ from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.loggers import calm_kafka_loggers
 from dugs_stream.log.kafka.sending import headers_to_send, value_to_send
 from dugs_stream.log.kafka.transaction import transactional_id
-from dugs_stream.log.port import Message, TopicNames
+from dugs_stream.log.port import TopicNames
 from dugs_stream.log.settings import KafkaSettings
+from dugs_stream.records import Message
 from tests.support.waiting import wait_until
 
 TOPICS = TopicNames("in", "group", "unique", "changelog", "dead")

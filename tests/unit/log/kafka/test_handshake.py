@@ -11,7 +11,7 @@ import pytest
 
 from dugs_stream.errors import LogRefusedError, LogUnavailableError
 from dugs_stream.log.kafka import handshake as kafka_visit
-from dugs_stream.log.kafka.handshake import Visit, host_and_port, visit_any
+from dugs_stream.log.kafka.handshake import Handshake, host_and_port, visit_any
 from dugs_stream.log.settings import KafkaSettings
 
 
@@ -114,7 +114,7 @@ def test_steps_are_those_that_the_settings_ask_for() -> None:
     """In the order of the way in."""
     sasl = {"sasl_mechanism": "GSSAPI"}
     steps = {
-        protocol: [name for name, _ in Visit(KafkaSettings.model_validate({**keys, "security_protocol": protocol}), "a:1").steps]
+        protocol: [name for name, _ in Handshake(KafkaSettings.model_validate({**keys, "security_protocol": protocol}), "a:1").steps]
         for protocol, keys in {"PLAINTEXT": {}, "SSL": {}, "SASL_PLAINTEXT": sasl, "SASL_SSL": sasl}.items()
     }  # fmt: skip
 

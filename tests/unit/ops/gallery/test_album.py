@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Absorbed, Album, Example, Picture
+from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Absorbed, Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
 
 MEBI = 2**20
 
 
-def album_at(folder: Path, limit_bytes: int = 4 * MEBI, list_name: str = "one list") -> Album:
+def album_at(folder: Path, limit_bytes: int = 4 * MEBI, list_name: str = "one list") -> ThumbnailStore:
     """An album that may be there already."""
-    return Album(folder / "page", limit_bytes=limit_bytes, list_name=list_name)
+    return ThumbnailStore(folder / "page", limit_bytes=limit_bytes, list_name=list_name)
 
 
 def picture(sequence: int, place: int = PLACE_OF_UNIQUE, size: int = 3_000) -> Picture:

@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery import recorder as module
-from dugs_stream.ops.gallery.album import Album, Example, Picture
+from dugs_stream.ops.gallery.album import Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, Gallery
-from dugs_stream.records import Decision, Judgement, Reason, Rejection, Sample, Verdict
+from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejection, Verdict
 from dugs_stream.records import Sequence as Number
 from tests.support.records.pictures import draw, png
 from tests.support.waiting import wait_until
@@ -22,34 +22,36 @@ PICTURE = png(draw("disc", 1))
 SECONDS = 20.0
 
 
-def unique(sequence: int, value: bytes | None = PICTURE) -> Judgement:
+def unique(sequence: int, value: bytes | None = PICTURE) -> JudgedRecord:
     """A record that was decided to be unique."""
-    sample = Sample("dugs.samples", 0, sequence, b"key", value)
-    return Judgement(
+    sample = Record("dugs.samples", 0, sequence, b"key", value)
+    return JudgedRecord(
         sample, Decision(Verdict.UNIQUE, 0.1, Number(0), Number(sequence), 1.0), 0, 0.3, 1, "cat"
     )
 
 
-def duplicate(offset: int, of: int, value: bytes | None = PICTURE) -> Judgement:
+def duplicate(offset: int, of: int, value: bytes | None = PICTURE) -> JudgedRecord:
     """A record that an earlier one absorbed."""
-    sample = Sample("dugs.samples", 0, offset, b"key", value)
-    return Judgement(sample, Decision(Verdict.DUPLICATE, 0.9, Number(of), None, 1.0), 0, 0.3, 1, "cat\ud800")
+    sample = Record("dugs.samples", 0, offset, b"key", value)
+    return JudgedRecord(
+        sample, Decision(Verdict.DUPLICATE, 0.9, Number(of), None, 1.0), 0, 0.3, 1, "cat\ud800"
+    )
 
 
 @pytest.fixture
-def album(tmp_path: Path) -> Album:
+def album(tmp_path: Path) -> ThumbnailStore:
     """Closed by the gallery."""
-    return Album(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
+    return ThumbnailStore(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
 
 
 @pytest.fixture
-def gallery(album: Album) -> Iterator[Gallery]:
+def gallery(album: ThumbnailStore) -> Iterator[Gallery]:
     """One that runs."""
     with Gallery(FORMATS, album) as running:
         yield running
 
 
-def test_picture_count_and_first_examples_are_kept(gallery: Gallery, album: Album) -> None:
+def test_picture_count_and_first_examples_are_kept(gallery: Gallery, album: ThumbnailStore) -> None:
     """All duplicates are counted, the first few can be looked at, over as many batches as they come in."""
     gallery.saw([unique(0), duplicate(1, 0), duplicate(2, 0)])
     gallery.saw([duplicate(offset, 0) for offset in range(3, 20)])
@@ -64,12 +66,12 @@ def test_picture_count_and_first_examples_are_kept(gallery: Gallery, album: Albu
     assert album.pictured([0]) == {0}
 
 
-def test_records_that_teach_nothing_leave_nothing(gallery: Gallery, album: Album) -> None:
+def test_records_that_teach_nothing_leave_nothing(gallery: Gallery, album: ThumbnailStore) -> None:
     """Neither rejected ones nor those without a gradient belong to a unique."""
-    sample = Sample("dugs.samples", 0, 0, None, PICTURE)
+    sample = Record("dugs.samples", 0, 0, None, PICTURE)
     rejected = Decision(Verdict.REJECTED, rejection=Rejection(Reason.EMPTY, "empty"))
     gallery.saw(
-        [Judgement(sample, rejected, 0, 0.3), Judgement(sample, Decision(Verdict.NO_GRADIENT), 0, 0.3)]
+        [JudgedRecord(sample, rejected, 0, 0.3), JudgedRecord(sample, Decision(Verdict.NO_GRADIENT), 0, 0.3)]
     )
     gallery.saw([unique(0)])
     wait_until(lambda: gallery.revision == 1, SECONDS)
@@ -79,7 +81,7 @@ def test_records_that_teach_nothing_leave_nothing(gallery: Gallery, album: Album
 
 @pytest.mark.parametrize("value", [None, b"", b"no picture", PICTURE[:60]])
 def test_record_that_is_no_picture_is_counted_without_one(
-    gallery: Gallery, album: Album, value: bytes | None
+    gallery: Gallery, album: ThumbnailStore, value: bytes | None
 ) -> None:
     """Its example has everything else."""
     gallery.saw([unique(0, value), duplicate(1, 0, value)])
@@ -95,7 +97,7 @@ def test_record_that_is_no_picture_is_counted_without_one(
     assert album.pictured([0]) == set()
 
 
-def test_records_of_a_codec_that_is_no_image_are_not_tried(album: Album) -> None:
+def test_records_of_a_codec_that_is_no_image_are_not_tried(album: ThumbnailStore) -> None:
     """An .npy file costs no look at its bytes."""
     with Gallery((), album) as gallery:
         gallery.saw([unique(0)])
@@ -114,7 +116,7 @@ def test_without_an_album_nothing_is_kept() -> None:
 def test_disk_that_refuses_is_told_once_and_hinders_nothing(tmp_path: Path) -> None:
     """Deciding goes on, and so does keeping once there is room."""
     (tmp_path / "page").write_text("a file is in the way")
-    album = Album(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
+    album = ThumbnailStore(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
     with capture_logs() as lines, Gallery(FORMATS, album) as gallery:
         for sequence in range(5):
             gallery.saw([unique(sequence)])
@@ -127,7 +129,7 @@ def test_disk_that_refuses_is_told_once_and_hinders_nothing(tmp_path: Path) -> N
     assert [line["event"] for line in lines] == ["page.incomplete"]
 
 
-class SlowAlbum(Album):
+class SlowAlbum(ThumbnailStore):
     """An album whose disk answers only when it is let."""
 
     let = threading.Event()
@@ -153,7 +155,7 @@ def test_slow_disk_costs_the_deciding_thread_nothing_and_memory_little(tmp_path:
 
 
 def test_pictures_stop_where_their_share_of_a_core_is_spent(
-    album: Album, monkeypatch: pytest.MonkeyPatch
+    album: ThumbnailStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counting goes on; examples give way before uniques do."""
     monkeypatch.setattr(module, "_BURST_SECONDS", 1e-4)
@@ -169,12 +171,12 @@ def test_pictures_stop_where_their_share_of_a_core_is_spent(
     assert (absorbed.count, absorbed.examples[0].has_picture) == (1, False)
 
 
-def test_what_waits_at_the_end_is_kept(album: Album, tmp_path: Path) -> None:
+def test_what_waits_at_the_end_is_kept(album: ThumbnailStore, tmp_path: Path) -> None:
     """A short run leaves its pictures too."""
     with Gallery(FORMATS, album) as gallery:
         for sequence in range(20):
             gallery.saw([unique(sequence)])
 
-    again = Album(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
+    again = ThumbnailStore(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
     assert again.pictured(range(20)) == set(range(20))
     again.close()

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from dugs_stream.errors import StateError
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.gallery.album import Album, Example, Picture
+from dugs_stream.ops.gallery.album import Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.recorder import Gallery
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
 from dugs_stream.ops.http.server import HttpServer, build_http
@@ -28,7 +28,7 @@ PNG = Thumbnail("image/png", b"\x89PNG, so to speak")
 @pytest.fixture
 def gallery(tmp_path: Path) -> Iterator[Gallery]:
     """With a picture of unique 3, and one of the duplicates it absorbed."""
-    album = Album(tmp_path / "page", limit_bytes=2**20, list_name="list")
+    album = ThumbnailStore(tmp_path / "page", limit_bytes=2**20, list_name="list")
     album.keep(
         [Picture(3, 0, PNG), Picture(3, 1, PNG)], [Example(3, 1, "dugs.samples/0/9", 0.5, 3, None)], {3: 8}
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dugs_stream.ops.gallery.search import NO_LABEL, Catalogue, Query
+from dugs_stream.ops.gallery.search import NO_LABEL, Query, UniqueSearch
 from tests.support.pages.server import event
 
 
@@ -70,7 +70,7 @@ def test_pages_are_those_of_the_plain_way(
     ]
     query = Query(offset, limit, label, text, newest, below)
 
-    found = Catalogue(Listed(events)).find(query)
+    found = UniqueSearch(Listed(events)).find(query)
 
     expected = plain(events, query)
     assert found.total == len(expected)
@@ -82,7 +82,7 @@ def test_sequence_number_finds_the_one(text: str) -> None:
     """Without reading the list."""
     source = Listed([event(number) for number in range(60)])
 
-    (found,) = Catalogue(source).find(Query(text=text)).events
+    (found,) = UniqueSearch(source).find(Query(text=text)).events
 
     assert found["sequence"] == int(text[1:])
     assert max(limit for _, limit in source.read) == 1
@@ -91,14 +91,14 @@ def test_sequence_number_finds_the_one(text: str) -> None:
 @pytest.mark.parametrize("text", ["#60", "#99999999999999999999999999", "#", "#x", "#-1", "#²"])
 def test_number_that_is_none_finds_nothing(text: str) -> None:
     """And is no error."""
-    assert Catalogue(Listed([event(number) for number in range(60)])).find(Query(text=text)).total == 0
+    assert UniqueSearch(Listed([event(number) for number in range(60)])).find(Query(text=text)).total == 0
 
 
 def test_page_without_a_filter_reads_that_page_alone() -> None:
     """However long the list is."""
     source = Listed([event(number) for number in range(5_000)])
 
-    Catalogue(source).find(Query(offset=100, limit=48, newest=True))
+    UniqueSearch(source).find(Query(offset=100, limit=48, newest=True))
 
     assert sum(limit for _, limit in source.read) == 48
 
@@ -106,7 +106,7 @@ def test_page_without_a_filter_reads_that_page_alone() -> None:
 def test_list_that_grows_is_read_on_and_not_again() -> None:
     """Each event is read once for the filters, whenever it came."""
     source = Listed([event(number) for number in range(2_500)])
-    catalogue = Catalogue(source)
+    catalogue = UniqueSearch(source)
     catalogue.labels()
     source.events += [event(number) for number in range(2_500, 2_600)]
     source.read.clear()
@@ -118,7 +118,7 @@ def test_list_that_grows_is_read_on_and_not_again() -> None:
 def test_list_that_was_loaded_anew_is_read_anew() -> None:
     """After the state went back to a snapshot, nothing of what came after it is shown."""
     source = Listed([event(number) for number in range(50)])
-    catalogue = Catalogue(source)
+    catalogue = UniqueSearch(source)
     catalogue.labels()
     source.events = [event(number, label=77) for number in range(20)]
 
@@ -128,7 +128,7 @@ def test_list_that_was_loaded_anew_is_read_anew() -> None:
 
 def test_first_look_at_a_long_list_is_answered_in_time() -> None:
     """With what was read until then, and how much that is; asking again completes it."""
-    catalogue = Catalogue(Listed([event(number) for number in range(3_000)]))
+    catalogue = UniqueSearch(Listed([event(number) for number in range(3_000)]))
 
     first = catalogue.find(Query(label="1"), within_seconds=0.0)
 
@@ -144,7 +144,7 @@ def test_labels_are_counted_the_most_frequent_first() -> None:
         for number, label in enumerate(labels)
     ]
 
-    counts = Catalogue(Listed(events)).labels()
+    counts = UniqueSearch(Listed(events)).labels()
 
     assert [(each.label, each.name, each.uniques) for each in counts] == [
         (0, "cat", 3),
