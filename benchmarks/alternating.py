@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Pairs", "time_in_turns"]
-
 
 @dataclass(frozen=True, slots=True)
 class Pairs:

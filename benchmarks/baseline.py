@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["forward_and_backward"]
-
 
 def forward_and_backward(
     model: nn.Module, chosen: Sequence[str], inputs: Tensor, labels: Tensor

@@ -12,8 +12,6 @@ from rich.console import Console
 from benchmarks.environment import ROOT
 from benchmarks.report import Report, save, show
 
-__all__ = ["as_command"]
-
 # Not tracked: a run on somebody's laptop is no change to the project. The runs we keep lie one folder up.
 _LOCAL_RESULTS = ROOT / "benchmarks" / "results" / "local"
 

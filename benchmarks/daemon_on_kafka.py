@@ -36,8 +36,6 @@ from dugs_stream.ops.metrics import Stage
 from dugs_stream.records import Message, Verdict
 from tools.broker import running_broker
 
-__all__ = ["measure", "measure_at"]
-
 SEED = 0
 TARGET = Target("at least", 0.7)
 

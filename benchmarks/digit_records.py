@@ -20,8 +20,6 @@ from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
 from dugs_stream.lab.demo.digits import load_digits
 from dugs_stream.records import Message
 
-__all__ = ["RECORD_BYTES", "Stream", "digit_stream", "toy_stream"]
-
 RECORD_BYTES = 4_096
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["ROOT", "describe"]
-
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("dugs-stream", "torch", "numpy", "kafka-python")
 

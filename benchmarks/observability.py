@@ -40,8 +40,6 @@ from dugs_stream.lab.demo.digits import load_digits
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message
 
-__all__ = ["measure"]
-
 SEED = 0
 _COST, _ANSWER = Target("at most", 1.03), Target("at most", 0.05)
 # What a Prometheus and one open page ask for; the page asks less often than that.

@@ -32,8 +32,6 @@ from benchmarks.report import Measurement, Report
 from benchmarks.workload import CHOSEN_LAYERS
 from dugs_stream import Deduplicator
 
-__all__ = ["measure"]
-
 SEED = 0
 _TOLERANCE = 1e-4  # of the largest entry: float32 sums over half a million products, in two orders
 _COSINE_ERRORS = 6  # in units of 1/√k: the largest of 2 016 pairs stays below 4 for a map that works

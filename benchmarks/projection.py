@@ -27,8 +27,6 @@ from benchmarks.workload import CHOSEN_LAYERS, Workload, alexnet_on_digits, toy
 from dugs_stream import Deduplicator
 from tests.support.oracles.gradients import per_sample_gradients, sketched
 
-__all__ = ["measure"]
-
 SEED = 0
 TARGET = Target("at most", 1.1)
 _TOLERANCE = 1e-5  # float32 against the definition in float64, vectors of length 1

@@ -27,8 +27,6 @@ from dugs_stream import Deduplicator
 from dugs_stream.core.gradients.losses import cross_entropy
 from dugs_stream.core.sketch.count_sketch import Sketch
 
-__all__ = ["measure"]
-
 SEED = 0
 MEAN_TARGET = Target("at most", 1.15)
 WORST_TARGET = Target("at most", 1.5)

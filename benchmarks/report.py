@@ -15,8 +15,6 @@ from rich.table import Table
 
 from benchmarks.environment import describe
 
-__all__ = ["Measurement", "Report", "Target", "save", "show"]
-
 
 @dataclass(frozen=True, slots=True)
 class Target:

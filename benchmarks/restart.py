@@ -34,12 +34,11 @@ from benchmarks.environment import ROOT
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app.daemon import build_engine, open_log, open_writer, topic_names
 from dugs_stream.changelog.checksum import NO_ROWS, chain
+from dugs_stream.changelog.wire import row_message, trailer_message
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.log.port import BatchLimits, Log, Outgoing
-from dugs_stream.outputs import messages as wire
-from dugs_stream.records import ChangelogPosition, ChangelogRow, Message, Trailer
-from dugs_stream.records import Sequence as SequenceNumber
+from dugs_stream.records import ChangelogPosition, ChangelogRow, Message, SequenceNumber, Trailer
 from dugs_stream.state.store import StateStore
 
 _DIMENSION = 512
@@ -160,7 +159,7 @@ def _make_changelog(settings: Settings, uniques: int) -> None:
         for row in rows:
             checksum = chain(checksum, row)
         trailer = _trailer(settings, start + len(rows), checksum, fingerprint, ownership.input_topic_id)
-        _commit(log, settings, [*(wire.row_message(row) for row in rows), wire.trailer_message(trailer)])
+        _commit(log, settings, [*(row_message(row) for row in rows), trailer_message(trailer)])
     log.close()
 
 

@@ -43,13 +43,15 @@ from dugs_stream.app.daemon import build_engine
 from dugs_stream.changelog.replay import BEGINNING, ReplayStart
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings
-from dugs_stream.core.deduplicator import Projection
+from dugs_stream.core.projector import Projection
 from dugs_stream.log.kafka.client import open_producer
 from dugs_stream.log.kafka.group import committed_offsets
-from dugs_stream.log.kafka.log import KafkaLog, KafkaReader, KafkaWriter
+from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.membership import GroupMembership
+from dugs_stream.log.kafka.reader import KafkaReader
 from dugs_stream.log.kafka.sending import send
 from dugs_stream.log.kafka.transaction import close_producer, delivery_settings
+from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import BatchLimits, Outgoing, Polled, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from dugs_stream.ops.logging.configure import configure_logs
@@ -63,12 +65,10 @@ from dugs_stream.records import (
     Message,
     ModelIdentity,
     Record,
+    SequenceNumber,
     Verdict,
 )
-from dugs_stream.records import Sequence as SequenceNumber
 from tools.broker import running_broker
-
-__all__ = ["measure", "measure_at"]
 
 SEED = 0
 TARGET = Target("at least", 0.9)

@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
-__all__ = ["Visitor", "visited"]
-
 _ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -21,17 +21,6 @@ from dugs_stream.lab.demo.digits import load_digits
 from dugs_stream.lab.demo.training import MODEL_KWARGS, as_inputs, train
 from dugs_stream.models import alexnet
 
-__all__ = [
-    "CHOSEN_LAYERS",
-    "DIGIT_MODEL",
-    "TOY_MODEL",
-    "Toy",
-    "Workload",
-    "alexnet_on_digits",
-    "digit_weights",
-    "toy",
-]
-
 CHOSEN_LAYERS = 2
 """The last two Linear layers, everywhere in these benchmarks."""
 

@@ -6,8 +6,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dugs_stream.core.deduplicator import Deduplicator, Projection
+    from dugs_stream.core.deduplicator import Deduplicator
     from dugs_stream.core.index.unique_index import UniqueIndex
+    from dugs_stream.core.projector import Projection
     from dugs_stream.errors import (
         ChangelogError,
         ConfigurationError,

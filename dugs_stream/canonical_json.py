@@ -11,8 +11,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["canonical_json"]
-
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:
     r"""The value as canonical JSON; reading it back and writing it again gives the same bytes.

@@ -19,7 +19,7 @@ verdicts (`records.Rejection`). Messages say what was found, where, what was exp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -132,3 +132,24 @@ class OutcomeUnknownError(LogError):
     """A commit was asked for and its outcome is not known; recovery after a restart finds it."""
 
     exit_code: ClassVar[int] = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was tried and what came of it. A note hinders nothing, and somebody should know of it."""
+
+    tried: str
+    passed: bool
+    found: str
+    is_note: bool = False
+
+
+def attempts(tried: str, attempt: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What an attempt finds, and how it fails where it does: a row for each problem."""
+    try:
+        yield from attempt()
+    except ConfigurationError as error:
+        for problem in error.problems:
+            yield Finding(tried, passed=False, found=str(problem))
+    except DugsError as error:
+        yield Finding(tried, passed=False, found=str(error))

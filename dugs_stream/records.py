@@ -13,23 +13,6 @@ from typing import Any, NewType
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "ChangelogPosition",
-    "ChangelogRow",
-    "Decision",
-    "Headers",
-    "JudgedRecord",
-    "LabelSource",
-    "Message",
-    "ModelIdentity",
-    "Reason",
-    "Record",
-    "Rejection",
-    "SequenceNumber",
-    "Trailer",
-    "Verdict",
-]
-
 SequenceNumber = NewType("SequenceNumber", int)
 """The number of a unique: counts accepted uniques from 0, without a hole."""
 

@@ -1,4 +1,4 @@
-"""What an import string package.module:function names: the object, or one of four sentences saying why not.
+"""What a setting names: the object behind an import string package.module:function, the secret in a file.
 
 Models, losses and codecs of the user all come through here. An ImportError raised inside the user's own
 module passes untouched: it is about their code, and its traceback says more than we could.
@@ -9,12 +9,11 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.setting_types import check_import_string
-
-__all__ = ["import_string"]
 
 
 def import_string(text: str, setting: str) -> Callable[..., Any]:
@@ -71,3 +70,20 @@ def _attribute(owner: Any, name: str, text: str, setting: str) -> Any:
 
 def _refused(setting: str, message: str, hint: str) -> ConfigurationError:
     return ConfigurationError([Problem(setting, message, hint)])
+
+
+def first_line(file: Path, place: str) -> str:
+    """The secret; `place` is the setting that names the file. Raises ConfigurationError where there is none."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        found = f"{str(file)!r} cannot be read: {error.strerror}."
+        raise ConfigurationError([Problem(place, found, "Name a file that holds it.")]) from None
+    except UnicodeDecodeError:
+        # Its text would quote a byte of the secret, and a chained traceback all of it.
+        found = f"{str(file)!r} is not UTF-8 text."
+        raise ConfigurationError([Problem(place, found, "Put the secret on its first line.")]) from None
+    if not lines or not lines[0]:
+        found = f"{str(file)!r} is empty."
+        raise ConfigurationError([Problem(place, found, "Put the secret on its first line.")])
+    return lines[0]

@@ -10,18 +10,6 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-__all__ = [
-    "Block",
-    "ByteSize",
-    "ExpectedError",
-    "ImportString",
-    "Number",
-    "TopicName",
-    "Whole",
-    "check_import_string",
-    "parse_byte_size",
-]
-
 
 class ExpectedError(ValueError):
     """A value is not of its form; the text says what was expected, in words that follow "expected"."""

@@ -29,8 +29,6 @@ from kafka.errors import KafkaError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Broker", "BrokerError", "format_storage", "free_port", "running_broker"]
-
 KAFKA_VERSION = "4.4.0"
 CHECKOUT = Path(__file__).resolve().parents[1]
 POM = Path(__file__).resolve().parent / "kafka" / "pom.xml"

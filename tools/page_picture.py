@@ -22,8 +22,6 @@ from tests.support.daemons.in_thread import living
 from tests.support.pages.browser import chromium, opened, wait_for
 from tests.support.waiting import wait_until
 
-__all__ = ["draw_page"]
-
 _SIZE = {"width": 1240, "height": 860}
 _SCALE = 1.5
 # Long enough for a machine that does other things as well.

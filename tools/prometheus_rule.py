@@ -9,8 +9,6 @@ from pathlib import Path
 
 import yaml
 
-__all__ = ["RULES", "TARGET", "prometheus_rule"]
-
 RULES = Path(__file__).parents[1] / "deploy/prometheus/rules"
 TARGET = Path(__file__).parents[1] / "deploy/kubernetes/overlays/monitoring/prometheusrule.yaml"
 _OPENING = "# Made by `make manifests` from deploy/prometheus/rules: change it there.\n"

@@ -61,22 +61,6 @@ from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
 from dugs_stream.state.store import StateStore
 
-__all__ = [
-    "Engine",
-    "UniquesSource",
-    "adopt_offsets",
-    "build_engine",
-    "open_daemon",
-    "open_log",
-    "open_reader",
-    "open_redelivery",
-    "open_writer",
-    "page_folder",
-    "prepare_input",
-    "run_daemon",
-    "topic_names",
-]
-
 _log = structlog.get_logger("dugs")
 
 

@@ -12,8 +12,6 @@ import struct
 from dugs_stream.canonical_json import canonical_json
 from dugs_stream.records import ChangelogRow
 
-__all__ = ["NO_ROWS", "chain"]
-
 NO_ROWS = "0" * 64
 """The checksum of a changelog without rows."""
 

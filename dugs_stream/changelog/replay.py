@@ -17,8 +17,6 @@ from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.errors import ChangelogError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 
-__all__ = ["BEGINNING", "Recovered", "ReplayStart", "Replayed", "rebuild", "replay"]
-
 # Rows handed on at once where no trailer comes: 4 096 vectors of k = 2048 are 32 MiB, so that replaying a compacted
 # changelog of any length needs bounded memory.
 _ROWS_AT_ONCE = 4_096

@@ -12,16 +12,6 @@ from typing import Literal
 from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from dugs_stream.records import ChangelogPosition, Trailer
 
-__all__ = [
-    "Deployment",
-    "InputTopic",
-    "Resumption",
-    "check_names",
-    "check_trailer",
-    "require_covered",
-    "resume",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class InputTopic:

@@ -20,8 +20,6 @@ from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import ChangelogError
 from dugs_stream.records import ChangelogRow, Message, SequenceNumber, Trailer
 
-__all__ = ["EVENT_HEADER", "decode_changelog", "row_message", "trailer_message"]
-
 EVENT_HEADER = "dugs_event"
 
 _TRAILER_KEY = b"trailer"

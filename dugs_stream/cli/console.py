@@ -26,25 +26,11 @@ from rich.text import Text
 from dugs_stream.commands.explain import Explanation
 from dugs_stream.commands.retry import DeadLetters
 from dugs_stream.core.sketch import jl
-from dugs_stream.findings import Finding
+from dugs_stream.errors import Finding
 from dugs_stream.lab.demo.demo import DemoResult
 from dugs_stream.lab.demo.summary import render
 from dugs_stream.lab.demo.training import Step
 from dugs_stream.ops.logging.lines import printable
-
-__all__ = [
-    "DemoProgress",
-    "counting",
-    "demo_progress",
-    "lemma_for_dimension",
-    "lemma_for_epsilon",
-    "lines_on_letters",
-    "lines_to",
-    "reader_has_left",
-    "show_demo",
-    "show_explanation",
-    "show_findings",
-]
 
 
 def _bars(console: Console) -> Progress:

@@ -20,8 +20,6 @@ from dugs_stream.errors import ConfigurationError, DugsError
 if TYPE_CHECKING:
     from dugs_stream.config import Settings
 
-__all__ = ["main"]
-
 P = ParamSpec("P")
 
 
@@ -190,7 +188,7 @@ def schema(subject: str) -> None:
 
         document = config_schema()
     else:
-        from dugs_stream.outputs.messages import event_schema
+        from dugs_stream.outputs.event import event_schema
 
         document = event_schema()
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))

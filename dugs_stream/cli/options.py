@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-__all__ = ["REASONS", "Since"]
-
 REASONS = (
     "empty",
     "too_large",

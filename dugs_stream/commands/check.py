@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from dugs_stream.app.daemon import build_engine, open_log, topic_names
 from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer
-from dugs_stream.findings import Finding, attempts
+from dugs_stream.errors import Finding, attempts
 from dugs_stream.log.kafka.check import check_kafka
 from dugs_stream.state.store import StateStore
-
-__all__ = ["check_deep"]
 
 _FINGERPRINT = "fingerprint"
 

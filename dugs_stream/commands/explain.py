@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dugs_stream.app.daemon import open_log, open_reader, topic_names
+from dugs_stream.changelog.wire import EVENT_HEADER
 from dugs_stream.config import Settings
 from dugs_stream.errors import LogError
 from dugs_stream.log.port import LogReader
-from dugs_stream.outputs import messages as wire
+from dugs_stream.outputs.messages import read_event
 from dugs_stream.records import Record
-
-__all__ = ["Absence", "Explanation", "RecordId", "explain"]
 
 Event = Mapping[str, Any]
 Progress = Callable[[int, int], None]
@@ -121,14 +120,14 @@ class _Search:
 
 def _parts(sample: Record) -> list[bytes]:
     """The places an event may stand in."""
-    inner = [value or b"" for name, value in sample.headers if name == wire.EVENT_HEADER]
+    inner = [value or b"" for name, value in sample.headers if name == EVENT_HEADER]
     return inner or [sample.value or b""]
 
 
 def _event_in(sample: Record) -> Event | None:
     """The record's event; None for one that somebody else put there."""
     try:
-        return wire.read_event(sample)
+        return read_event(sample)
     except LogError:
         return None
 

@@ -18,29 +18,17 @@ import numpy as np
 from dugs_stream.app.daemon import open_log, open_reader, page_folder
 from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.changelog.replay import BEGINNING, Recovered, rebuild
+from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.commands.running_daemon import LiveDaemon, ask_daemon
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
 from dugs_stream.log.port import Log
 from dugs_stream.ops.http.access import authorization
-from dugs_stream.outputs.messages import decode_changelog
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Message, SequenceNumber, Trailer
 from dugs_stream.state.lock import FolderLock, holder_of
 from dugs_stream.state.snapshot import Snapshot, find_newest
 from dugs_stream.state.store import StateStore
 from dugs_stream.state.vectors import VectorFiles
-
-__all__ = [
-    "Adoption",
-    "Verification",
-    "adoptions",
-    "export",
-    "info",
-    "replayed",
-    "reset",
-    "verify",
-    "what_reset_does",
-]
 
 
 @dataclass(frozen=True, slots=True)

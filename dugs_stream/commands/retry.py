@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from dugs_stream.app.daemon import open_reader, open_redelivery
 from dugs_stream.config import Settings
 from dugs_stream.log.port import LogReader, Marks
-from dugs_stream.outputs import messages as wire
+from dugs_stream.outputs.messages import reason_of, retried_from, retried_message
+from dugs_stream.outputs.size import message_bytes
 from dugs_stream.records import Message, Reason, Record
-
-__all__ = ["DeadLetters", "Selection", "look", "retry"]
 
 # One transaction each: well within a transaction's age, and little to do again after a kill.
 _PORTION_RECORDS = 500
@@ -83,8 +82,8 @@ def look(
         topic = _Topic(reader, settings.output.dead_letter_topic, marks, selection)
         came_back = set()
         for done, letter in enumerate(topic.letters(), start=1):
-            origin = wire.retried_from(letter)
-            if origin is not None and wire.reason_of(letter) is not None:
+            origin = retried_from(letter)
+            if origin is not None and reason_of(letter) is not None:
                 came_back.add(origin)
             on_progress(done, topic.length)
         found = DeadLetters(topic.ends, came_back=frozenset(came_back))
@@ -115,7 +114,7 @@ def retry(
         size = 0
         for letter, message in topic.walk(found):
             portion.append(message)
-            size += wire.message_bytes(message)
+            size += message_bytes(message)
             marks.reached(letter.partition, letter.offset + 1)
             if len(portion) >= _PORTION_RECORDS or size >= _PORTION_BYTES:
                 redelivery.deliver(portion, marks.known)
@@ -186,10 +185,10 @@ class _Topic:
         """What goes back, in order, up to the limit; everything selected is counted in `found`."""
         selection = self._selection
         for letter in self.letters():
-            reason = wire.reason_of(letter)
+            reason = reason_of(letter)
             if reason not in selection.kinds or letter.offset < self._mark(letter.partition, reason):
                 continue
-            message = wire.retried_message(letter)
+            message = retried_message(letter)
             if message is None:
                 found.cut += 1
             elif (message.headers[-1][1] or b"").decode("utf-8", "replace") in found.came_back:

@@ -16,8 +16,6 @@ from urllib.error import HTTPError
 
 from dugs_stream.errors import StateError
 
-__all__ = ["LiveDaemon", "ask_daemon"]
-
 # On the same machine an answer takes milliseconds; a daemon under full load some hundred.
 _ANSWER_SECONDS = 5.0
 _PAGE = 1000

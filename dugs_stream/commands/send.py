@@ -28,10 +28,9 @@ from dugs_stream.inputs.files import list_files
 from dugs_stream.lab.demo import demo
 from dugs_stream.log.port import Stop
 from dugs_stream.ops.logging.configure import configure_logs
-from dugs_stream.outputs import messages as wire
+from dugs_stream.outputs.event import build_event
+from dugs_stream.outputs.messages import read_event
 from dugs_stream.records import Message, Record
-
-__all__ = ["StreamAnnouncer", "events", "put_on_input", "run_demo", "scan", "send"]
 
 
 def send(
@@ -72,7 +71,7 @@ def events(
     reader = open_reader(settings)
     try:
         for sample in reader.read(chosen, follow=follow, stop=stop):
-            yield wire.read_event(sample)
+            yield read_event(sample)
     finally:
         reader.close()
 
@@ -97,7 +96,7 @@ def scan(
             if judgement.decision.sequence is not None:
                 ids.append(judgement.record.id)
             verdicts[judgement.decision.verdict.value] += 1
-            write(json.dumps(wire.event(judgement, engine.identity), ensure_ascii=False))
+            write(json.dumps(build_event(judgement, engine.identity), ensure_ascii=False))
         done += len(samples)
         on_progress(done, len(listing))
     return verdicts

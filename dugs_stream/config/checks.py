@@ -14,8 +14,6 @@ from dugs_stream.inputs.settings import ImageCodecSettings, LabelKind, NpyCodecS
 from dugs_stream.outputs.event import EVENT_BYTES_LIMIT
 from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES
 
-__all__ = ["ROW_BYTES", "Conflict", "conflicts", "warnings"]
-
 ROW_BYTES = EVENT_BYTES_LIMIT + 2**10
 """What a changelog row needs beside its vector: an event at its longest, and a key, a header's name, framing."""
 

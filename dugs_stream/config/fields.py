@@ -13,8 +13,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-__all__ = ["KeyPath", "blocks_at", "dotted", "every_key", "is_block", "is_secret", "is_text"]
-
 KeyPath = tuple[str | int, ...]
 """A key's place in the tree: section, key, and whatever lies below."""
 

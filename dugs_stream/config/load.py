@@ -22,8 +22,6 @@ from dugs_stream.config.settings import Settings
 from dugs_stream.config.sources import Gathered, gather
 from dugs_stream.errors import ConfigurationError, Problem
 
-__all__ = ["Settings", "config_schema", "effective", "load_settings", "warnings"]
-
 
 def load_settings(
     path: Path | str | None = None, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None

@@ -20,8 +20,6 @@ from dugs_stream.inputs.settings import CODEC_NAMES
 from dugs_stream.log.settings import KEYS_OWNED_BY_EXACTLY_ONCE
 from dugs_stream.setting_types import ExpectedError
 
-__all__ = ["problem_of", "tree_path"]
-
 _LONGEST_QUOTE = 60
 
 _EXPECTED = {

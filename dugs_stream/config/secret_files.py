@@ -10,8 +10,6 @@ from pydantic import BaseModel
 
 from dugs_stream.config.fields import KeyPath, dotted
 
-__all__ = ["exposed_files", "secret_files"]
-
 _SUFFIX = "_file"
 # Named otherwise, and as secret: whoever has the key is the client.
 _KEY_FILE = "ssl_keyfile"

@@ -28,20 +28,6 @@ from dugs_stream.setting_types import (
     check_import_string,
 )
 
-__all__ = [
-    "BatchSettings",
-    "GradientSettings",
-    "HttpSettings",
-    "InputSettings",
-    "LayersSettings",
-    "LogSettings",
-    "LoggingSettings",
-    "OutputSettings",
-    "SelectionSettings",
-    "Settings",
-    "StateSettings",
-]
-
 
 class LogSettings(Block):
     """The log that samples come from and uniques go to."""

@@ -19,8 +19,6 @@ from pydantic import BaseModel
 from dugs_stream.config.fields import KeyPath, dotted, is_block, is_secret, is_text
 from dugs_stream.errors import Problem
 
-__all__ = ["Gathered", "gather"]
-
 _PREFIX = "DUGS_"
 _LEVEL = "__"
 _SET_FORM = "section.key=value"

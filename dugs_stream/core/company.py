@@ -6,8 +6,6 @@ Deterministic: fixed seeds, no state outside.
 import torch
 from torch import Tensor
 
-__all__ = ["copies", "strangers"]
-
 _SEED = 0x0D065  # any fixed number: the trial must repeat
 
 

@@ -21,8 +21,6 @@ from dugs_stream.core.selection import Explain, select
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.records import Decision, Verdict
 
-__all__ = ["Deduplicator", "Projection"]
-
 Labels = Sequence[int] | NDArray[Any] | Tensor
 
 

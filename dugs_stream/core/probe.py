@@ -33,8 +33,6 @@ from dugs_stream.core.projector import Projector, model_errors
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.errors import ModelError
 
-__all__ = ["Probe", "probe_model"]
-
 _TOLERANCE = 1e-3
 """Relative difference above which samples are said to mix. Company changes float32 results by up to about 1e-5
 where kernels round differently; a model that mixes samples changes them by far more, with strangers this strange."""

@@ -24,8 +24,6 @@ from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
 from dugs_stream.core.sketch.scaling import ScaledSum, magnitude_exponents, normalised, times_power_of_two
 from dugs_stream.errors import ModelError
 
-__all__ = ["LEAST_NORM", "Projection", "Projector", "model_errors", "model_precision"]
-
 LEAST_NORM = 1e-30
 """Below this norm a float32 gradient is made of subnormal numbers: it has no direction worth the name."""
 

@@ -16,8 +16,6 @@ from dugs_stream.core.index.similarity import error_bound, similarities
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.records import Decision, Reason, Rejection, SequenceNumber, Verdict
 
-__all__ = ["Explain", "select"]
-
 Explain = Literal["nearest", "bound"]
 
 # Below this norm a float32 gradient is made of subnormal numbers: its direction is rounding, not information.

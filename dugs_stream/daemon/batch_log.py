@@ -19,8 +19,6 @@ from dugs_stream.log.port import Committed, Polled
 from dugs_stream.pipeline.encode import EncodedBatch, ranges_of
 from dugs_stream.records import Rejection, Verdict
 
-__all__ = ["BatchLines"]
-
 _log = structlog.get_logger("dugs")
 
 # Partitions whose offsets a line names; a batch of more says how many there are.

@@ -50,8 +50,6 @@ from dugs_stream.pipeline.encode import EncodedBatch, Outputs, Standing, encode_
 from dugs_stream.pipeline.judge import Judge, JudgedBatch, JudgingAbandonedError, OutOfMemoryError
 from dugs_stream.state.store import StateStore
 
-__all__ = ["Daemon"]
-
 _log = structlog.get_logger("dugs")
 
 # A broker restarts within seconds, so try again soon at first; ten seconds bound the wait after a long

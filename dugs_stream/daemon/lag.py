@@ -16,8 +16,6 @@ from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import Metrics
 from dugs_stream.ops.status import Status
 
-__all__ = ["LagMonitor"]
-
 _log = structlog.get_logger("dugs")
 
 # The lag costs a question to the broker; a dashboard asks every few seconds at most.

@@ -13,8 +13,6 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-__all__ = ["Pacing"]
-
 # The slowest of so many batches sets the pace: one batch of small records must not bring back a limit that the
 # next batch of large ones would overrun; a stream that has become faster is believed sixteen batches later.
 _REMEMBERED_BATCHES = 16

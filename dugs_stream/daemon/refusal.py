@@ -13,8 +13,6 @@ from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from dugs_stream.ops.metrics import RefusalReason
 
-__all__ = ["linger_after_refusal"]
-
 _log = structlog.get_logger("dugs")
 
 # Prometheus scrapes once a minute where nobody says otherwise. The next start would be refused just the same, so

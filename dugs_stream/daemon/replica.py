@@ -17,19 +17,17 @@ import structlog
 
 from dugs_stream.changelog.replay import Replayed, replay
 from dugs_stream.changelog.resume import check_names, require_covered
+from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.daemon.steps import OnStep, RecoveryStep
 from dugs_stream.errors import LogError, StateError
 from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import DamagedKind, Metrics, SnapshotOutcome
-from dugs_stream.outputs import messages as wire
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.files import MissingRows
 from dugs_stream.state.store import StateStore
-
-__all__ = ["Replica"]
 
 _log = structlog.get_logger("dugs")
 
@@ -157,7 +155,7 @@ class Replica:
         self, start: ChangelogPosition, stop: ChangelogPosition
     ) -> Iterator[tuple[ChangelogPosition, ChangelogRow | Trailer]]:
         for position, message in self._log.read_changelog(start, stop):
-            yield position, wire.decode_changelog(message)
+            yield position, decode_changelog(message)
 
     def _apply(self, part: Replayed) -> None:
         self._on_step(RecoveryStep.REPLAYED)

@@ -14,8 +14,6 @@ from threading import Event
 from time import monotonic
 from types import FrameType
 
-__all__ = ["GRACE_SECONDS", "Stopping", "signals_as_flags"]
-
 # Long enough for a usual micro-batch (256 images of an AlexNet: under a second on two cores) and its
 # commit; well below the 30 s that orchestrators and systemd allow before they kill.
 GRACE_SECONDS = 10.0

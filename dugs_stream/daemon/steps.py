@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
-__all__ = ["OnStep", "RecoveryStep", "Step"]
-
 
 class Step(StrEnum):
     """The commit protocol, once a micro-batch."""

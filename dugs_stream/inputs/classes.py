@@ -7,8 +7,6 @@ from pathlib import Path
 
 from dugs_stream.errors import ConfigurationError, Problem
 
-__all__ = ["read_classes"]
-
 
 def read_classes(classes: Sequence[str] | str | None) -> tuple[str, ...] | None:
     """The names in their order: a list as it is, a text as the path of a UTF-8 file; None stays None.

@@ -13,8 +13,6 @@ import torch
 
 from dugs_stream.records import Reason, Rejection
 
-__all__ = ["Codec", "Shape", "check_shape", "undecodable"]
-
 Shape = tuple[int, ...]
 """The axes of one sample, without a batch axis."""
 

@@ -14,8 +14,6 @@ from dugs_stream.inputs.settings import CustomCodecSettings
 from dugs_stream.records import Rejection
 from dugs_stream.references import import_string
 
-__all__ = ["CustomCodec"]
-
 
 @dataclass(frozen=True, slots=True)
 class CustomCodec:

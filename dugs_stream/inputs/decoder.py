@@ -27,8 +27,6 @@ from dugs_stream.inputs.settings import (
 )
 from dugs_stream.records import Reason, Record, Rejection
 
-__all__ = ["Decoder", "Sample", "build_codec", "build_decoder"]
-
 AnyCodecSettings = ImageCodecSettings | NpyCodecSettings | JsonCodecSettings | CustomCodecSettings
 
 

@@ -17,8 +17,6 @@ from pathlib import Path
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.records import Headers, Record
 
-__all__ = ["LABEL_HEADER", "SUFFIXES", "TOPIC", "FoundFile", "Listing", "iter_samples", "list_files"]
-
 TOPIC = "files"
 """The topic that samples read from files name; ids are files/0/NUMBER."""
 

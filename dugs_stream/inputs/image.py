@@ -25,8 +25,6 @@ from dugs_stream.inputs.codec import Shape, check_shape, undecodable
 from dugs_stream.inputs.settings import ImageCodecSettings
 from dugs_stream.records import Rejection
 
-__all__ = ["FORMATS", "ImageCodec"]
-
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _SIXTEEN_BITS = 65535.0
 _EIGHT_BITS = 255.0

@@ -18,8 +18,6 @@ from dugs_stream.inputs.numbers import tensor_of
 from dugs_stream.inputs.settings import JsonCodecSettings
 from dugs_stream.records import Reason, Rejection
 
-__all__ = ["JsonCodec", "parse_document"]
-
 _MOST_AXES = 8
 """Deeper than any model's input; it keeps the walk's recursion short whatever the record says."""
 _SHOWN_KEYS = 5

@@ -13,8 +13,6 @@ from typing import Any
 from dugs_stream.inputs.settings import LabelKind, LabelPlace
 from dugs_stream.records import Reason, Record, Rejection
 
-__all__ = ["Labels", "check_range"]
-
 _MOST_DIGITS = 18
 """Every number of 18 digits fits the int64 that a label travels in; no model has so many classes."""
 

@@ -23,8 +23,6 @@ from dugs_stream.inputs.numbers import tensor_of
 from dugs_stream.inputs.settings import NpyCodecSettings
 from dugs_stream.records import Rejection
 
-__all__ = ["NpyCodec"]
-
 
 @dataclass(frozen=True, slots=True)
 class NpyCodec:

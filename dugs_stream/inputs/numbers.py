@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from dugs_stream.inputs.codec import undecodable
 from dugs_stream.records import Rejection
 
-__all__ = ["tensor_of"]
-
 
 def tensor_of(array: NDArray[Any], dtype: Literal["float32", "int64"]) -> torch.Tensor | Rejection:
     """A tensor with memory of its own, in C order, of the array's shape.

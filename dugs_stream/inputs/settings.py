@@ -15,18 +15,6 @@ from pydantic_core import CoreSchema
 
 from dugs_stream.setting_types import Block, ExpectedError, ImportString, Number, Whole, check_import_string
 
-__all__ = [
-    "CODEC_NAMES",
-    "CodecSettings",
-    "CustomCodecSettings",
-    "ImageCodecSettings",
-    "JsonCodecSettings",
-    "LabelKind",
-    "LabelPlace",
-    "NpyCodecSettings",
-    "parse_label_place",
-]
-
 CODEC_NAMES = ("image", "npy", "json")
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 _EXPECTED_CODEC = "image, npy, json or package.module:function, or a mapping {type: one of these, …}"

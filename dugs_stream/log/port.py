@@ -17,27 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dugs_stream.records import ChangelogPosition, Record
-
-__all__ = [
-    "BatchLimits",
-    "Committed",
-    "Flushed",
-    "Log",
-    "LogReader",
-    "LogRedelivery",
-    "LogWriter",
-    "Marks",
-    "Outgoing",
-    "Ownership",
-    "Polled",
-    "Staged",
-    "Stop",
-    "TopicNames",
-    "Transaction",
-    "WhileWaiting",
-    "do_nothing",
-]
+from dugs_stream.records import ChangelogPosition, Message, Record
 
 Stop = Callable[[], bool]
 """Asked often by whatever waits; True ends the wait early."""

@@ -17,8 +17,6 @@ from dugs_stream.setting_types import Block
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["KEYS_OWNED_BY_EXACTLY_ONCE", "EmbeddedSettings", "KafkaSettings"]
-
 KEYS_OWNED_BY_EXACTLY_ONCE: Mapping[str, str] = MappingProxyType(
     {
         "acks": "every message must be confirmed by all in-sync replicas",

@@ -12,8 +12,6 @@ import structlog
 
 from dugs_stream.errors import OutcomeUnknownError
 
-__all__ = ["process_ends_unless_done_within"]
-
 _log = structlog.get_logger("dugs")
 
 

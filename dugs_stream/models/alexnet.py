@@ -16,8 +16,6 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-__all__ = ["AlexNet", "build"]
-
 _ORIGINAL_FROM = 63
 """Pixels of the shorter side from which the original geometry leaves at least one feature."""
 

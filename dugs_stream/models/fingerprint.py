@@ -13,8 +13,6 @@ from typing import Any
 
 from dugs_stream.canonical_json import canonical_json
 
-__all__ = ["fingerprint"]
-
 
 def fingerprint(
     *,

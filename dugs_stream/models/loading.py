@@ -25,8 +25,6 @@ from dugs_stream.errors import ConfigurationError, ModelError, Problem
 from dugs_stream.models.settings import WEIGHT_SUFFIXES
 from dugs_stream.references import import_string
 
-__all__ = ["LoadedModel", "digest", "load_model"]
-
 _SHOWN = 3
 """How many names a message lists: enough to see the pattern, such as a prefix that all of them have."""
 

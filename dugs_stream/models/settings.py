@@ -9,8 +9,6 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from dugs_stream.setting_types import Block, ExpectedError, ImportString, Whole
 
-__all__ = ["WEIGHT_SUFFIXES", "ModelSettings"]
-
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
 
 

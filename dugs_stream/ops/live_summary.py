@@ -28,8 +28,6 @@ from dugs_stream.ops.metrics import CommitOutcome, Stage
 from dugs_stream.ops.status import Status
 from dugs_stream.records import Verdict
 
-__all__ = ["LiveSummary", "Readings", "suits"]
-
 # Twice a second reads as live, and costs some milliseconds of a core each time.
 _REDRAW_SECONDS = 0.5
 # Rates and shares are those of this long: steady enough to read, short enough to see a change.

@@ -15,8 +15,6 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-__all__ = ["Disk", "GpuMemory", "MachineMetrics", "show_machine"]
-
 GpuMemory = Callable[[], Mapping[str, int]]
 """Bytes by kind: `allocated` to tensors, `reserved` by this process, `free` and `total` of the device."""
 

@@ -18,18 +18,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 
-__all__ = [
-    "BuildFacts",
-    "CommitOutcome",
-    "DamagedKind",
-    "Metrics",
-    "RecoveryReason",
-    "RefusalReason",
-    "Role",
-    "SnapshotOutcome",
-    "Stage",
-]
-
 
 class Stage(StrEnum):
     """Where a micro-batch's time goes, in the order of its way through the house."""

@@ -12,8 +12,6 @@ from typing import Any
 
 from dugs_stream.ops.metrics import Role
 
-__all__ = ["LONGEST_SILENCE_SECONDS", "Status"]
-
 # After this long without a sign of life the deciding loop hangs: deploy/systemd/dugs-stream.service, whose WatchdogSec
 # it is, argues for the number.
 LONGEST_SILENCE_SECONDS = 360.0

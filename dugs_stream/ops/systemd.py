@@ -17,8 +17,6 @@ from time import monotonic
 
 from dugs_stream.ops.status import LONGEST_SILENCE_SECONDS, Status
 
-__all__ = ["ServiceNotices"]
-
 # A person reads the status line; the deciding thread pays one datagram for it.
 _SECONDS_BETWEEN = 5.0
 # Three messages may be lost before the service manager calls the process hung.

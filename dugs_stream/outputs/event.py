@@ -20,8 +20,6 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from dugs_stream.records import JudgedRecord, ModelIdentity, Record, Rejection, Verdict
 
-__all__ = ["EVENT_BYTES_LIMIT", "KEY_BYTES_LIMIT", "event", "event_schema"]
-
 # A key is a name: a kilobyte holds any path or URL in use. JSON escapes may make six bytes of one.
 KEY_BYTES_LIMIT = 1024
 # A sentence for people, not a dump of the record that caused it.
@@ -82,7 +80,7 @@ class Event(TypedDict):
     error: NotRequired[Annotated[str, Field(description="the same as a sentence for people")]]
 
 
-def event(judgement: JudgedRecord, model: ModelIdentity) -> dict[str, Any]:
+def build_event(judgement: JudgedRecord, model: ModelIdentity) -> dict[str, Any]:
     """The judgement as an event of the contract, ready for JSON."""
     decision = judgement.decision
     facts: dict[str, Any] = {

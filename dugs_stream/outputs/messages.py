@@ -15,32 +15,10 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from dugs_stream.canonical_json import canonical_json
-from dugs_stream.changelog.wire import EVENT_HEADER, decode_changelog, row_message, trailer_message
+from dugs_stream.changelog.wire import EVENT_HEADER
 from dugs_stream.errors import LogError
-from dugs_stream.outputs.event import EVENT_BYTES_LIMIT, KEY_BYTES_LIMIT, event, event_schema
 from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES, message_bytes, name_long_key, shorten
 from dugs_stream.records import Headers, JudgedRecord, Message, Record
-
-__all__ = [
-    "EVENT_BYTES_LIMIT",
-    "EVENT_HEADER",
-    "KEY_BYTES_LIMIT",
-    "SMALLEST_LIMIT_BYTES",
-    "Payload",
-    "dead_letter_message",
-    "decision_message",
-    "decode_changelog",
-    "event",
-    "event_schema",
-    "message_bytes",
-    "read_event",
-    "reason_of",
-    "retried_from",
-    "retried_message",
-    "row_message",
-    "trailer_message",
-    "unique_message",
-]
 
 Payload = Literal["reference", "original"]
 """What a message on the unique topic carries: the event, or the sample itself with the event in a header."""

@@ -10,8 +10,6 @@ import hashlib
 
 from dugs_stream.records import Headers, Message
 
-__all__ = ["SMALLEST_LIMIT_BYTES", "message_bytes", "name_long_key", "shorten"]
-
 # No topic's limit may be below this: the headers this project adds, an event among them, always fit.
 SMALLEST_LIMIT_BYTES = 32 * 1024
 

@@ -12,12 +12,12 @@ from typing import Any, Literal
 from dugs_stream.changelog.checksum import chain
 from dugs_stream.changelog.replay import ReplayStart
 from dugs_stream.changelog.resume import Deployment
+from dugs_stream.changelog.wire import row_message, trailer_message
 from dugs_stream.log.port import Outgoing, Polled, TopicNames
-from dugs_stream.outputs import messages as wire
+from dugs_stream.outputs.event import build_event
+from dugs_stream.outputs.messages import dead_letter_message, decision_message, unique_message
 from dugs_stream.pipeline.judge import JudgedBatch
 from dugs_stream.records import ChangelogRow, JudgedRecord, ModelIdentity, Trailer, Verdict
-
-__all__ = ["EncodedBatch", "Outputs", "Standing", "encode_batch", "ranges_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class EncodedBatch:
 
 def encode_batch(polled: Polled, judged: JudgedBatch, standing: Standing, outputs: Outputs) -> EncodedBatch:
     """Everything the batch puts on the log, in order: outputs, changelog rows, trailer."""
-    events = [wire.event(judgement, outputs.identity) for judgement in judged]
+    events = [build_event(judgement, outputs.identity) for judgement in judged]
     rows = tuple(_rows(judged.judgements, events))
     trailer = _trailer(polled, rows, standing, outputs)
     outgoing = [
         *_verdicts(judged.judgements, events, outputs),
-        *(Outgoing(outputs.topics.changelog, wire.row_message(row)) for row in rows),
-        Outgoing(outputs.topics.changelog, wire.trailer_message(trailer)),
+        *(Outgoing(outputs.topics.changelog, row_message(row)) for row in rows),
+        Outgoing(outputs.topics.changelog, trailer_message(trailer)),
     ]
     return EncodedBatch(polled, judged, rows, trailer, tuple(outgoing))
 
@@ -76,11 +76,11 @@ def _verdicts(
     topics, most = outputs.topics, outputs.max_message_bytes
     for judgement, event in zip(judgements, events, strict=True):
         if judgement.decision.verdict is Verdict.UNIQUE:
-            yield Outgoing(topics.unique, wire.unique_message(judgement, event, outputs.payload, most))
+            yield Outgoing(topics.unique, unique_message(judgement, event, outputs.payload, most))
         if judgement.decision.verdict is Verdict.REJECTED:
-            yield Outgoing(topics.dead_letter, wire.dead_letter_message(judgement, event, most))
+            yield Outgoing(topics.dead_letter, dead_letter_message(judgement, event, most))
         if topics.decisions is not None:
-            yield Outgoing(topics.decisions, wire.decision_message(judgement, event, most))
+            yield Outgoing(topics.decisions, decision_message(judgement, event, most))
 
 
 def _trailer(polled: Polled, rows: Sequence[ChangelogRow], standing: Standing, outputs: Outputs) -> Trailer:

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dugs_stream.core.deduplicator import Deduplicator, Projection
+from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.core.projector import Projection
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.codec import check_shape
 from dugs_stream.inputs.decoder import Decoder, Sample
 from dugs_stream.inputs.labels import check_range
 from dugs_stream.records import Decision, JudgedRecord, LabelSource, Reason, Record, Rejection, Verdict
-
-__all__ = ["Judge", "JudgedBatch", "JudgingAbandonedError", "OutOfMemoryError"]
 
 IdOf = Callable[[int], str]
 """Sequence number of an earlier unique → the id of its record."""

@@ -19,8 +19,6 @@ from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogRow
 
-__all__ = ["Entry", "EventRefill", "EventTable"]
-
 Entry = tuple[str, str]
 """A record's id, and its event as JSON."""
 

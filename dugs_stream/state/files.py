@@ -25,8 +25,6 @@ from dugs_stream.state.lock import FolderLock
 from dugs_stream.state.snapshot import DAMAGED_SUFFIX, Snapshot
 from dugs_stream.state.vectors import Segment, SegmentRefill, VectorFiles
 
-__all__ = ["LoadedState", "MissingRows", "StateFiles"]
-
 # Rows fetched from the index at once when they are written: 4 096 of k = 2048 are 32 MiB.
 _ROWS_AT_ONCE = 4_096
 

@@ -14,8 +14,6 @@ from filelock import FileLock, Timeout
 
 from dugs_stream.errors import StateError
 
-__all__ = ["FolderLock", "holder_of"]
-
 _LOCK = "lock"
 # Beside the lock, since taking the lock empties the lock file itself.
 _HOLDER = "lock.json"

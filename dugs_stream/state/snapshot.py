@@ -16,8 +16,6 @@ from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, Trailer
 from dugs_stream.state.vectors import Segment
 
-__all__ = ["DAMAGED_SUFFIX", "Found", "Snapshot", "find_newest", "remove_all", "write"]
-
 DAMAGED_SUFFIX = ".damaged"
 
 _FORMAT = 1

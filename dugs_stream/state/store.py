@@ -27,8 +27,6 @@ from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.events import Entry, entry_of
 from dugs_stream.state.files import LoadedState, StateFiles
 
-__all__ = ["SnapshotResult", "StateStore"]
-
 
 @dataclass(frozen=True, slots=True)
 class SnapshotResult:

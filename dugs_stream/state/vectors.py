@@ -21,8 +21,6 @@ from dugs_stream.core.index.rows import SEGMENT_ROWS
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow
 
-__all__ = ["Segment", "SegmentRefill", "VectorFiles"]
-
 # 8 MiB pieces: reading a file of vectors to check it must not fill the memory that the index needs.
 _PIECE_BYTES = 2**23
 # Files checked side by side. A core hashes about 1.5 GB/s, so that four ask as much as a fast disk gives.

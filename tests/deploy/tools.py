@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["require", "tool"]
-
 
 def require(what: str, missing: str | None) -> None:
     """Put the test aside where `missing` says why it cannot run; under CI=true that is a failure."""

@@ -13,8 +13,6 @@ from tests.support.brokers.proxy import Proxy
 from tests.support.daemons.fault_bench import Bench, Grounds
 from tests.support.daemons.fork_server import ForkServer
 
-__all__ = ["LANES", "open_grounds", "play", "repeat_line"]
-
 # Lives that wait cost nothing: two a core keep both of a small machine busy, more make sessions run out by load.
 LANES = 4
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from tests.support.daemons.fault_bench import Bench
 
-__all__ = ["BOTH", "EMBEDDED", "ENGINES", "KAFKA", "Fault", "all_faults", "fault"]
-
 EMBEDDED, KAFKA = "embedded", "kafka"
 ENGINES = BOTH = (EMBEDDED, KAFKA)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-__all__ = ["parts_of"]
-
 # On the outermost level only. The matching words belong to the operator before them.
 _OPERATOR = re.compile(
     r"\s+(?:and|or|unless)\s+(?:(?:on|ignoring)\s*\([^)]*\)\s*)?|\s*(?:==|!=|<=|>=|<|>)\s*(?:bool\s+)?"

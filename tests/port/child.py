@@ -13,8 +13,6 @@ from dugs_stream.records import Message
 from tests.port.engines import Engine, engine_from
 from tests.port.owning import own, poll
 
-__all__: list[str] = []
-
 
 def _write(engine: Engine, tag: str, count: int) -> None:
     """`count` messages keyed by the tag, flushed in small portions so that processes interleave."""

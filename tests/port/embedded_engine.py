@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dugs_stream.log.embedded.log import EmbeddedLog, EmbeddedReader, EmbeddedWriter
+from dugs_stream.log.embedded.log import EmbeddedLog
 from dugs_stream.log.embedded.owner import lock_path
+from dugs_stream.log.embedded.reader import EmbeddedReader
 from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
+from dugs_stream.log.embedded.writer import EmbeddedWriter
 from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.log.settings import EmbeddedSettings
 from tests.port.topics import fresh_topics
 
 if TYPE_CHECKING:
     import pytest
-
-__all__ = ["EmbeddedEngine", "embedded_engine_from", "open_embedded_engine"]
 
 
 @dataclass

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
 
-__all__ = ["Engine", "engine_from", "open_engine"]
-
 
 class Engine(Protocol):
     """One deployment of the engine under test. Whatever it makes is closed by the engine when the test ends."""

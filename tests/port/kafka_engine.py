@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 
-from dugs_stream.log.kafka.log import KafkaLog, KafkaReader, KafkaWriter
+from dugs_stream.log.kafka.log import KafkaLog
+from dugs_stream.log.kafka.reader import KafkaReader
 from dugs_stream.log.kafka.redelivery import KafkaRedelivery
+from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from tests.port.topics import fresh_topics
 
 if TYPE_CHECKING:
     import pytest
-
-__all__ = ["KafkaEngine", "kafka_engine_from", "open_kafka_engine"]
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_RECORD_BYTES = 16 * 1024 * 1024

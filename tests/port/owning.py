@@ -13,22 +13,6 @@ from dugs_stream.records import Message, Record
 from tests.port.engines import Engine
 from tests.support.waiting import wait_until
 
-__all__ = [
-    "GENEROUS",
-    "PATIENT",
-    "acquire",
-    "child",
-    "commit",
-    "drain",
-    "messages",
-    "own",
-    "poll",
-    "read_all",
-    "read_count",
-    "send",
-    "stop_after",
-]
-
 # Ample for any real engine on a machine that does other things as well; a test that works never waits so long.
 PATIENT = 30.0
 GENEROUS = BatchLimits(records=1000, wait_ms=5000, bytes=64 * 1024 * 1024)

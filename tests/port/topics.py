@@ -6,8 +6,6 @@ import uuid
 
 from dugs_stream.log.port import TopicNames
 
-__all__ = ["fresh_topics"]
-
 
 def fresh_topics() -> TopicNames:
     """Names no other test uses; a log that is used again gathers topics and never mixes them."""

@@ -11,22 +11,17 @@ from hypothesis import strategies as st
 
 from dugs_stream.canonical_json import canonical_json
 from dugs_stream.changelog.checksum import NO_ROWS, chain
+from dugs_stream.changelog.wire import decode_changelog, row_message, trailer_message
 from dugs_stream.log.embedded.headers import pack_headers, unpack_headers
+from dugs_stream.outputs.event import EVENT_BYTES_LIMIT, build_event, event_schema
 from dugs_stream.outputs.messages import (
-    EVENT_BYTES_LIMIT,
-    SMALLEST_LIMIT_BYTES,
     Payload,
     dead_letter_message,
     decision_message,
-    decode_changelog,
-    event,
-    event_schema,
-    message_bytes,
     read_event,
-    row_message,
-    trailer_message,
     unique_message,
 )
+from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES, message_bytes
 from dugs_stream.records import (
     ChangelogRow,
     Decision,
@@ -60,7 +55,7 @@ huge_headers: st.SearchStrategy[Headers] = st.lists(
 @given(any_judgement())
 def test_every_event_keeps_to_the_schema_and_its_size(judgement: JudgedRecord) -> None:
     """Whatever was judged, the event validates, is bounded, and is the same after a trip through JSON."""
-    made = event(judgement, MODEL)
+    made = build_event(judgement, MODEL)
 
     SCHEMA.validate(made)
     encoded = canonical_json(made)
@@ -74,7 +69,7 @@ def test_every_event_keeps_to_the_schema_and_its_size(judgement: JudgedRecord) -
 def test_event_of_the_worst_key_and_error_stays_within_its_size(key: bytes, character: str) -> None:
     """The bound holds where every character of key and error takes its longest escape."""
     decision = Decision(Verdict.REJECTED, rejection=Rejection(Reason.UNDECODABLE, character * 5000))
-    made = event(judgement_of(Record("t" * 249, 0, 2**63 - 1, key, None), decision), MODEL)
+    made = build_event(judgement_of(Record("t" * 249, 0, 2**63 - 1, key, None), decision), MODEL)
 
     assert len(canonical_json(made)) <= EVENT_BYTES_LIMIT
 
@@ -83,7 +78,7 @@ def test_event_of_the_worst_key_and_error_stays_within_its_size(key: bytes, char
 @given(any_judgement((Verdict.UNIQUE,)), payloads)
 def test_unique_messages_give_their_event_back(judgement: JudgedRecord, payload: Payload) -> None:
     """wire_round_trips: in either form the event read back is the event written, and the original is whole."""
-    made = event(judgement, MODEL)
+    made = build_event(judgement, MODEL)
     message = unique_message(judgement, made, payload, 1 << 20)
 
     assert read_event(Record("out", 0, 0, message.key, message.value, message.headers)) == made
@@ -106,10 +101,10 @@ def test_no_message_exceeds_its_limit(
     decision = Decision(Verdict.REJECTED, rejection=Rejection(Reason.TOO_LARGE, "x" * 5000))
     rejected = judgement_of(sample, decision)
     messages = [
-        unique_message(unique, event(unique, MODEL), "reference", limit),
-        unique_message(unique, event(unique, MODEL), "original", limit),
-        decision_message(rejected, event(rejected, MODEL), limit),
-        dead_letter_message(rejected, event(rejected, MODEL), limit),
+        unique_message(unique, build_event(unique, MODEL), "reference", limit),
+        unique_message(unique, build_event(unique, MODEL), "original", limit),
+        decision_message(rejected, build_event(rejected, MODEL), limit),
+        dead_letter_message(rejected, build_event(rejected, MODEL), limit),
     ]
 
     for message in messages:

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["folder_in_memory"]
-
 _IN_MEMORY = Path("/dev/shm")
 
 

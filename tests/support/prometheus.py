@@ -20,8 +20,6 @@ from tests.support.daemons.instances import free_port
 from tests.support.waiting import wait_until
 from tools.grafana.asking import Prometheus
 
-__all__ = ["RULES", "MissingToolError", "promtool", "running_prometheus"]
-
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"
 
 # It is a Go program and opens an empty database; the rest is a machine with other things to do.

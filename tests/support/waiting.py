@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["wait_until"]
-
 Value = TypeVar("Value")
 
 # 10 ms between looks: short beside anything a test waits for, long enough to leave the processor to it.

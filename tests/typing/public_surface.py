@@ -28,8 +28,6 @@ from dugs_stream import (
     __version__,
 )
 
-__all__ = ["a_deduplicator", "an_index", "errors", "mistakes", "mistakes_of_an_index"]
-
 
 def a_loss(outputs: Tensor, labels: Tensor | None) -> Tensor:
     """A user's loss, one number a sample."""

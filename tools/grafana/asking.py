@@ -10,8 +10,6 @@ from typing import Any
 
 import httpx
 
-__all__ = ["Prometheus", "Series", "filled_in"]
-
 
 @dataclass(frozen=True, slots=True)
 class Series:

@@ -13,8 +13,6 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from tools.grafana.data_dashboard import data_dashboard
 from tools.grafana.operator_dashboard import operator_dashboard
 
-__all__ = ["FOLDER", "panels_of", "queries_of", "rendered", "written"]
-
 FOLDER = Path(__file__).parents[2] / "deploy/grafana/dashboards"
 
 _DASHBOARDS: Mapping[str, Callable[[], Dashboard]] = {"operator": operator_dashboard, "data": data_dashboard}

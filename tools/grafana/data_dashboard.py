@@ -16,8 +16,6 @@ from tools.grafana.panels import (
     table_of,
 )
 
-__all__ = ["SIMILARITY_EDGES", "data_dashboard", "similarity_histogram"]
-
 _I = 'instance=~"$instance"'
 _RATE = "[$__rate_interval]"
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -23,8 +23,6 @@ from matplotlib.figure import Figure
 from tools.grafana.asking import Prometheus, Series, filled_in
 from tools.grafana.build import FOLDER
 
-__all__ = ["draw"]
-
 # A line of Grafana's grid has 24 columns; a column of half an inch makes labels readable at the usual size.
 _INCHES_A_COLUMN, _INCHES_A_ROW = 0.8, 0.42
 _MARGIN = 0.9

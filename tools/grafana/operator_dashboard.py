@@ -17,8 +17,6 @@ from tools.grafana.panels import (
     table_of,
 )
 
-__all__ = ["operator_dashboard"]
-
 _I = 'instance=~"$instance"'
 _RATE = "[$__rate_interval]"
 # Owner and standbys each tell the lag of the same partitions: the largest is the one to worry about.

@@ -24,22 +24,6 @@ from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-__all__ = [
-    "DATASOURCE",
-    "GALLERY",
-    "bars",
-    "dashboard_of",
-    "heat",
-    "lines",
-    "number",
-    "query",
-    "roles",
-    "row",
-    "shares",
-    "start_of",
-    "table_of",
-]
-
 DATASOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GALLERY = "http://${__data.fields.instance}/"
 """The page of uniques of the instance in a table's row: /metrics and the page share a port."""

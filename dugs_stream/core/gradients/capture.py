@@ -21,8 +21,6 @@ from torch.utils import _pytree as pytree
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.gradients.losses import Loss
 
-__all__ = ["Capture", "LayerCall", "catch", "inference"]
-
 
 @dataclass(eq=False)
 class LayerCall:

@@ -15,16 +15,6 @@ from torch.nn.utils import parametrize
 
 from dugs_stream.errors import ModelError
 
-__all__ = [
-    "ChosenLayer",
-    "Layer",
-    "OwnedParameter",
-    "TiedParameter",
-    "choose_layers",
-    "parameter_layers",
-    "tied",
-]
-
 
 @dataclass(frozen=True)
 class OwnedParameter:

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from dugs_stream.errors import ModelError
 
-__all__ = ["Loss", "LossFunction", "cross_entropy", "named_losses", "predicted_labels", "resolve_loss"]
-
 LossFunction = Callable[[Tensor, Tensor | None], Tensor]
 """(outputs of the model for m samples, labels (m,) or None) → loss of each sample, (m,) floating point."""
 

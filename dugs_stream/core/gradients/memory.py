@@ -5,8 +5,6 @@ Running out says nothing of a record: the same record fits in a smaller company,
 
 import torch
 
-__all__ = ["is_out_of_memory"]
-
 # PyTorch's CPU allocator raises a plain RuntimeError ("DefaultCPUAllocator: can't allocate memory: you tried to
 # allocate …" on Linux, "not enough memory: …" elsewhere); CUDA's own "out of memory" may come as one too.
 _WORDS = ("can't allocate memory", "not enough memory", "out of memory")

@@ -15,8 +15,6 @@ from torch.utils import _pytree as pytree
 from dugs_stream.core.gradients.capture import LayerCall
 from dugs_stream.core.sketch.scaling import magnitude_exponents, times_power_of_two
 
-__all__ = ["CallAxes", "OutputGradients", "local_gradients", "scaled_output_gradients"]
-
 
 @dataclass(frozen=True)
 class CallAxes:

@@ -14,17 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "ROW_DTYPE",
-    "file_sha256",
-    "map_rows",
-    "replace_file",
-    "seal",
-    "sync_folder",
-    "unseal",
-    "write_file",
-]
-
 ROW_DTYPE = np.dtype("<f4")
 
 # 1 MiB: beyond it reading in larger pieces gains nothing, and hashing keeps no file in memory.

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from dugs_stream.core.index.files import file_sha256, replace_file, seal, unseal
 
-__all__ = ["ProposalGraph"]
-
 # Building and asking stay cheap, since a poor guess costs speed and never an answer: M = 16 is hnswlib's default,
 # and with efConstruction = 100, ef = 32 a guess on real gradients hits a duplicate 97 times of 100.
 _LINKS = 16

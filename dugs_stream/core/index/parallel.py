@@ -6,8 +6,6 @@ For copying and checking, which write nothing that two stripes share; no sum is 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["in_stripes"]
-
 # 4 096 rows of k = 2048 are 32 MiB, some ten milliseconds of copying: long beside handing a stripe to a thread, and a
 # micro-batch is never cut at all.
 _ROWS_A_STRIPE = 4_096

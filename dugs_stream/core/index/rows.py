@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from dugs_stream.core.index.parallel import in_stripes
 
-__all__ = ["SEGMENT_ROWS", "Rows"]
-
 # One segment is also one file of the state folder: at k = 2048 it holds 512 MiB, few enough files for tens of
 # millions of rows, and small enough to be refilled alone when its file is damaged.
 SEGMENT_ROWS = 65_536

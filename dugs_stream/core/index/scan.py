@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from dugs_stream.core.index.similarity import error_bound, similarities
 
-__all__ = ["Nearest", "block_rows_for", "round_down", "scan"]
-
 # 2²¹ float32 products (8 MiB) at once: a block of 8 192 rows against 256 queries. It bounds the memory of a
 # search whatever the length of the list, and the product is still in cache when its maxima are taken.
 _PRODUCTS_AT_ONCE = 2**21

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from dugs_stream.core.index.parallel import in_stripes
 
-__all__ = ["NORM_TOLERANCE", "error_bound", "require_unit_rows", "similarities"]
-
 # Rounding a normalised row to float32 moves its norm by less than 1e-6, also after a float32 normalisation of
 # 10⁵ dimensions; a row further away than 1e-4 was not normalised at all.
 NORM_TOLERANCE = 1e-4

@@ -28,8 +28,6 @@ from dugs_stream.core.index.scan import Nearest, block_rows_for, scan
 from dugs_stream.core.index.similarity import error_bound, require_unit_rows, similarities
 from dugs_stream.errors import StateError
 
-__all__ = ["UniqueIndex"]
-
 # A graph of a million rows takes most of an hour to build, so it grows beside the list from early on …
 _GRAPH_FROM_ROWS = 4_096
 # … and is asked once the scan costs clearly more than its guess: with 256 queries at k = 2048 a guess costs about

@@ -28,8 +28,6 @@ from torch import Tensor
 
 from dugs_stream.core.sketch.hashing import hash_axis
 
-__all__ = ["ParameterSketch", "Sketch", "pairwise_sum"]
-
 _ALIGNMENT = 16
 """Rows of our own matrix products are padded to a multiple of 16 numbers, 64 bytes in float32: with rows that
 start at odd addresses MKL's bits depend on the place in the batch (18 of 120 random shapes; 0 when padded)."""

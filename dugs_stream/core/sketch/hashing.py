@@ -16,8 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAP_VERSION", "AxisHash", "hash_axis"]
-
 MAP_VERSION = 1
 """Changes whenever the same seed would give another map; part of every fingerprint."""
 

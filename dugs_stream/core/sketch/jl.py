@@ -8,8 +8,6 @@ Source: Dasgupta & Gupta, "An elementary proof of a theorem of Johnson and Linde
 
 import math
 
-__all__ = ["bound", "epsilon", "powers_of_two_around", "smallest_dimension"]
-
 
 def bound(n: int, epsilon: float) -> float:
     """The number that k must exceed: 8·ln(n)/ε², for n ≥ 2 points and 0 < ε < 1.

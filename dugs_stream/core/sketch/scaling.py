@@ -11,8 +11,6 @@ infinity pass through and make their own sample's norm what it deserves.
 import torch
 from torch import Tensor
 
-__all__ = ["NOTHING", "ScaledSum", "magnitude_exponents", "normalised", "times_power_of_two"]
-
 NOTHING = -100_000
 """The exponent of a sample that is all zero: below every real one, so that it never sets the scale."""
 

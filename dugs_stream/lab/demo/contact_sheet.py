@@ -20,8 +20,6 @@ from dugs_stream.lab.demo.events import JudgedRecord, Run
 from dugs_stream.lab.demo.pictures import PictureOf, fit, read_picture
 from dugs_stream.records import Verdict
 
-__all__ = ["DARK", "LIGHT", "MOST_SHOWN", "Theme", "draw_contact_sheet", "write_contact_sheet"]
-
 MOST_SHOWN = 300
 """Uniques beyond this are left out, and the title says so: 25 rows of 12 are as much as an eye takes in."""
 

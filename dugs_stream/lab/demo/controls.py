@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from dugs_stream.lab.demo.events import JudgedRecord
 
-__all__ = ["RandomPicks", "classes_among", "picks_until_all", "random_picks"]
-
 _DRAWS = 1_000  # the mean's standard error is then below 0.04 classes of ten; takes about 0.1 s
 
 

@@ -23,8 +23,6 @@ from dugs_stream.lab.demo.summary import PseudoRun, Summary
 from dugs_stream.lab.demo.training import MODEL_KWARGS, Plan, Step, Training, train
 from dugs_stream.records import Message, Verdict
 
-__all__ = ["Announcer", "DemoFiles", "DemoResult", "StreamRequest", "StreamResult", "run_demo", "summarise"]
-
 
 class Announcer(Protocol):
     """Hears how far the demo is; must return at once."""

@@ -19,18 +19,6 @@ from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.files import LABEL_HEADER
 from dugs_stream.records import Message
 
-__all__ = [
-    "CLASSES",
-    "SIDE",
-    "TRAIN",
-    "Digits",
-    "Split",
-    "as_messages",
-    "digit_key",
-    "encode_png",
-    "load_digits",
-]
-
 SIDE = 28  # pixels, both ways
 CLASSES = tuple("0123456789")
 TRAIN = 1_000  # enough for nine in ten right within a minute; the other 4 000 are the stream

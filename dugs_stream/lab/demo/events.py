@@ -12,8 +12,6 @@ from typing import Any
 
 from dugs_stream.records import Verdict
 
-__all__ = ["JudgedRecord", "Run", "count_verdicts", "duplicates_by_unique", "read_event", "uniques_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class JudgedRecord:

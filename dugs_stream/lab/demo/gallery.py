@@ -18,8 +18,6 @@ from dugs_stream.lab.demo.events import JudgedRecord, Run, duplicates_by_unique,
 from dugs_stream.lab.demo.pictures import PictureOf, data_uri, read_picture
 from dugs_stream.records import Verdict
 
-__all__ = ["MOST_DUPLICATES", "MOST_THUMBNAILS", "MOST_UNIQUES", "render_gallery", "write_gallery"]
-
 # A thumbnail is about 3 KB in the file and a unique's picture about 15 KB, so that these three keep the page
 # below some 20 MB, which browsers still open without a pause.
 MOST_UNIQUES = 500

@@ -9,8 +9,6 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-__all__ = ["CLASSES", "imagenette_command", "write_imagenette_config"]
-
 CLASSES = {
     "n01440764": "tench",
     "n02102040": "English springer",

@@ -15,8 +15,6 @@ from PIL import Image
 
 from dugs_stream.lab.demo.events import JudgedRecord
 
-__all__ = ["PictureOf", "data_uri", "fit", "read_picture"]
-
 PictureOf = Callable[[JudgedRecord], bytes | None]
 """Finds the encoded image of a judged record; None where there is none."""
 

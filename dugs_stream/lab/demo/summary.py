@@ -16,8 +16,6 @@ from dugs_stream.lab.demo.controls import RandomPicks
 from dugs_stream.lab.demo.events import Run
 from dugs_stream.records import Verdict
 
-__all__ = ["PseudoRun", "Summary", "render"]
-
 
 @dataclass(frozen=True, slots=True)
 class PseudoRun:

@@ -21,8 +21,6 @@ from dugs_stream.errors import ModelError
 from dugs_stream.lab.demo.digits import CLASSES, SIDE, Digits
 from dugs_stream.models import alexnet
 
-__all__ = ["MODEL_KWARGS", "Plan", "Step", "Training", "as_inputs", "train"]
-
 MODEL_KWARGS: Mapping[str, Any] = {"classes": len(CLASSES), "channels": 1, "image_size": SIDE}
 """What the built-in AlexNet is built with, here and by whoever loads the weights."""
 

@@ -20,8 +20,6 @@ from urllib.parse import quote
 from dugs_stream.errors import ConfigurationError, LogError
 from dugs_stream.log.embedded.errors import is_busy, translated
 
-__all__ = ["BUSY_SECONDS", "OFFSET_BITS", "SCHEMA_VERSION", "begin_write", "open_existing", "open_file"]
-
 APPLICATION_ID = 0x44554753  # "DUGS", at byte 68 of the file, where file(1) finds it
 SCHEMA_VERSION = 1
 

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from dugs_stream.errors import LogError, LogUnavailableError
 
-__all__ = ["is_busy", "is_disk_failure", "translated"]
-
 # Extended result codes carry the primary one in their low byte.
 _PRIMARY = 0xFF
 

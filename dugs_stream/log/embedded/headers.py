@@ -6,8 +6,6 @@ import struct
 
 from dugs_stream.records import Headers
 
-__all__ = ["pack_headers", "unpack_headers"]
-
 # A header is: length of the name, the name in UTF-8, length of the value or −1 for None, the value.
 # "surrogatepass" lets through what a foreign client decoded with surrogates; it comes back as it was.
 _LENGTH = struct.Struct("<i")

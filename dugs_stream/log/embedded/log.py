@@ -20,16 +20,12 @@ from dugs_stream.log.embedded.database import begin_write, open_file
 from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.embedded.owner import Owner, check_epoch
 from dugs_stream.log.embedded.polling import Gathering
-from dugs_stream.log.embedded.reader import EmbeddedReader
 from dugs_stream.log.embedded.retention import Retention
 from dugs_stream.log.embedded.topics import Topic, bounds, create_topics, find_topic, stored_from
 from dugs_stream.log.embedded.transaction import EmbeddedTransaction, Scope
-from dugs_stream.log.embedded.writer import EmbeddedWriter
 from dugs_stream.log.port import BatchLimits, Ownership, Polled, Stop, TopicNames, WhileWaiting, do_nothing
 from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import ChangelogPosition, Message
-
-__all__ = ["EmbeddedLog", "EmbeddedReader", "EmbeddedWriter"]
 
 # Making topics waits for the write lock like any writer.
 _PREPARE_SECONDS = 10.0

@@ -19,8 +19,6 @@ from dugs_stream.log.embedded.database import begin_write
 from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.port import Stop, WhileWaiting
 
-__all__ = ["Owner", "check_epoch", "lock_path"]
-
 # Between two tries for the lock of another owner. It must stay well below the half second in which `stop`
 # has to be asked; a standby that tries 20 times a second costs nothing measurable.
 _RETRY_SECONDS = 0.05

@@ -15,8 +15,6 @@ from dugs_stream.log.embedded.topics import Stored, Topic, stored_from
 from dugs_stream.log.port import BatchLimits
 from dugs_stream.records import Record
 
-__all__ = ["Gathering", "file_version", "wait_for_change"]
-
 # Between two looks at the file's version, doubling: 1 ms keeps a busy stream's latency low, 20 ms makes an idle
 # daemon look 50 times a second, at some microseconds each.
 _FIRST_LOOK_SECONDS = 0.001

@@ -16,8 +16,6 @@ from dugs_stream.log.port import Stop
 from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Record
 
-__all__ = ["EmbeddedReader"]
-
 # A portion's limits: a read transaction of a few milliseconds, so that the file's WAL can be folded back.
 _PORTION_RECORDS = 500
 _PORTION_BYTES = 4 * 1024 * 1024

@@ -17,8 +17,6 @@ from dugs_stream.log.port import Marks
 from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Message
 
-__all__ = ["EmbeddedRedelivery"]
-
 
 class EmbeddedRedelivery:
     """See `port.LogRedelivery`. Nothing is locked between two deliveries: each one looks whether it is still alone."""

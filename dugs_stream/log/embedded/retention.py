@@ -17,8 +17,6 @@ from dataclasses import dataclass
 
 from dugs_stream.log.embedded.topics import bounds, delete_below, now_ms
 
-__all__ = ["Retention"]
-
 _HOUR_MS = 3_600_000
 
 # Marks this fine make a record stay at most 1 % longer than asked.

@@ -19,19 +19,6 @@ from dugs_stream.log.embedded.database import OFFSET_BITS
 from dugs_stream.log.embedded.headers import pack_headers, unpack_headers
 from dugs_stream.records import Message, Record
 
-__all__ = [
-    "Stored",
-    "Topic",
-    "append",
-    "bounds",
-    "create_topics",
-    "delete_below",
-    "find_topic",
-    "now_ms",
-    "stored_from",
-    "unknown_topic",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Topic:

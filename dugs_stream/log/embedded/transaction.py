@@ -22,8 +22,6 @@ from dugs_stream.log.port import Committed, Flushed, Outgoing, Polled, Staged
 from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition, Message
 
-__all__ = ["EmbeddedTransaction", "Scope"]
-
 # How long step 3 waits for the write lock. Senders hold it for milliseconds; only a process that was stopped
 # while holding it takes longer, and then giving the batch up and saying so is better than waiting unseen.
 _LOCK_SECONDS = 10.0

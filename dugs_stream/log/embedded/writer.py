@@ -15,8 +15,6 @@ from dugs_stream.log.embedded.topics import Topic, append, create_topics, find_t
 from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Message
 
-__all__ = ["EmbeddedWriter"]
-
 # When the queue is written by itself: the write lock is held for some milliseconds then, which is what the
 # daemon may have to wait.
 _PORTION_RECORDS = 500

@@ -17,8 +17,6 @@ from kafka.coordinator.assignors.abstract import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["SingleOwnerAssignor"]
-
 _VERSION = 0
 _NEVER = -1
 # A Kafka generation is a signed 32-bit number.

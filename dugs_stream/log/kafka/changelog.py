@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["Hidden", "bounds", "committed_records", "hidden", "open_reading_consumer", "require_settled"]
-
 # No progress for this long means nobody answers: three requests' worth. A long changelog has no deadline of
 # its own, only each step of it has.
 NO_PROGRESS_SECONDS = 3 * REQUEST_SECONDS

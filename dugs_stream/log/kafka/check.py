@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dugs_stream.errors import ConfigurationError, LogUnavailableError
-from dugs_stream.findings import Finding, attempts
+from dugs_stream.errors import ConfigurationError, Finding, LogUnavailableError, attempts
 from dugs_stream.log.kafka.changelog import bounds, open_reading_consumer
 from dugs_stream.log.kafka.handshake import Handshake
 from dugs_stream.log.kafka.permissions import (
@@ -21,8 +20,6 @@ from dugs_stream.log.kafka.permissions import (
 from dugs_stream.log.kafka.topics import TopicFacts, prepare_topics
 from dugs_stream.log.port import TopicNames
 from dugs_stream.log.settings import KafkaSettings
-
-__all__ = ["check_kafka"]
 
 _LOG = "log (kafka)"
 # A large cluster's brokers are much alike; past so many the way to each is not tried.

@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = [
-    "BOOTSTRAP_SECONDS",
-    "LARGEST_REQUEST_BYTES",
-    "REQUEST_SECONDS",
-    "open_admin",
-    "open_consumer",
-    "open_producer",
-    "reach_a_broker",
-]
-
 # The ladder of clocks, each above what it waits for and below what waits for it:
 #   request 10 < delivery 20 < flush 25 < transaction timeout 30 < commit watchdog 45 (kafka_transaction).
 # 10 s for one request: a thousand times the usual answer, so that only a stalled broker is given up on.

@@ -10,8 +10,6 @@ from kafka.errors import KafkaTimeoutError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["call_within"]
-
 
 def call_within(seconds: float, doing: str, call: Callable[[], Any]) -> Any:
     """`call()` in a thread of its own: its result or exception, or KafkaTimeoutError when it takes too long.

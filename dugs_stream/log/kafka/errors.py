@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from dugs_stream.errors import DugsError
 
-__all__ = ["COUNTERPARTS", "counterpart", "translated", "translating"]
-
 _UNAVAILABLE = (
     "RetriableError",  # and all its kind: timeouts, lost connections, moving leaders and coordinators
     "BrokerNotAvailableError",

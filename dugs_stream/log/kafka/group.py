@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["committed_by", "committed_offsets"]
-
 
 def committed_offsets(
     settings: KafkaSettings, group: str, topic: str, partitions: Sequence[int]

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["CONNECT_SECONDS", "STEPS_SECONDS", "Handshake", "described_user", "host_and_port", "visit_any"]
-
 # A SYN to a host in the same country is answered in 0.1 s.
 CONNECT_SECONDS = 3.0
 # All that follows, some six round trips: as long as one request of kafka-python may take (kafka_client).

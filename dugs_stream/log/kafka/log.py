@@ -29,7 +29,6 @@ from dugs_stream.log.kafka.group import committed_offsets
 from dugs_stream.log.kafka.markers import MarkerWatch, last_outcome, partitions_of, repeat_outcome
 from dugs_stream.log.kafka.membership import GroupMembership, Membership
 from dugs_stream.log.kafka.permissions import require_permissions
-from dugs_stream.log.kafka.reader import KafkaReader
 from dugs_stream.log.kafka.topics import TopicFacts, describe_topics, prepare_topics
 from dugs_stream.log.kafka.transaction import (
     KafkaTransaction,
@@ -37,7 +36,6 @@ from dugs_stream.log.kafka.transaction import (
     open_fencing_producer,
     transactional_id,
 )
-from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import Ownership, do_nothing
 from dugs_stream.records import ChangelogPosition, Message
 
@@ -46,8 +44,6 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.port import BatchLimits, Polled, Stop, TopicNames, Transaction, WhileWaiting
     from dugs_stream.log.settings import KafkaSettings
-
-__all__ = ["KafkaLog", "KafkaReader", "KafkaWriter"]
 
 _CHANGELOG_PARTITION = 0
 

@@ -11,8 +11,6 @@ import threading
 import time
 from collections import Counter
 
-__all__ = ["calm_kafka_loggers"]
-
 
 class _Relay(logging.Handler):
     """Passes on what the kafka loggers say, the same sentence at most once a minute, nothing below WARNING."""

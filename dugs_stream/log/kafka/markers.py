@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["MarkerWatch", "add_partitions", "last_outcome", "partitions_of", "repeat_outcome"]
-
 # Markers follow their commit within milliseconds; a broker that is still busy with them half a minute later has
 # long been given up by other deadlines.
 MARKERS_SECONDS = 30.0

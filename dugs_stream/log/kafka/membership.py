@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from dugs_stream.log.settings import KafkaSettings
     from dugs_stream.records import Record
 
-__all__ = ["GroupMembership", "Membership"]
-
 _log = structlog.get_logger("dugs")
 
 # Computing one micro-batch, or replaying a changelog, must end before the group gives the input to somebody

@@ -6,8 +6,6 @@ from typing import Any
 
 from dugs_stream.records import Record
 
-__all__ = ["sample_of", "size_of"]
-
 
 def sample_of(record: Any) -> Record:
     """A record of kafka-python as it lies on the topic."""

@@ -11,8 +11,6 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
-__all__ = ["PatientNetClient", "lost_connection_at"]
-
 # Between two looks whether a connection is there; the retry of kafka_client, for the same reason.
 _LOOK_AGAIN_SECONDS = 0.02
 _AWAIT_READY_MS = 10_000.0

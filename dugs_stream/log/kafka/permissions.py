@@ -35,15 +35,6 @@ if TYPE_CHECKING:
     from dugs_stream.log.port import TopicNames
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = [
-    "Permission",
-    "Resource",
-    "daemon_permissions",
-    "find_missing",
-    "require_permissions",
-    "settings_permissions",
-]
-
 # A cluster makes its internal topic at the first question for a coordinator: under a second where it is idle.
 # Longer than this nothing is known, and nothing is refused.
 _COORDINATOR_SECONDS = 3.0

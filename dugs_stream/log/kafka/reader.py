@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from dugs_stream.log.settings import KafkaSettings
     from dugs_stream.records import Record
 
-__all__ = ["KafkaReader"]
-
 # `stop` is asked between polls of this length.
 _POLL_MS = 200
 

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from dugs_stream.log.settings import KafkaSettings
     from dugs_stream.records import Message
 
-__all__ = ["KafkaRedelivery"]
-
 # Below the smallest usual max.message.bytes (1 MiB): see kafka_transaction.
 _BATCH_BYTES = 256 * 1024
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dugs_stream.secret_text import first_line
+from dugs_stream.references import first_line
 
 if TYPE_CHECKING:
     from dugs_stream.log.settings import KafkaSettings
-
-__all__ = ["secret"]
 
 
 def secret(settings: KafkaSettings, name: str) -> str | None:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["tls_context", "uses_tls"]
-
 
 def uses_tls(settings: KafkaSettings) -> bool:
     """Whether connections are encrypted."""

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dugs_stream.records import Message
 
-__all__ = ["headers_to_send", "readable_id", "send", "value_to_send"]
-
 
 def send(producer: Any, topic: str, message: Message, partition: int | None = None) -> Any:
     """Queue a message and return its future; without a partition the client picks one, by the key where there is one."""

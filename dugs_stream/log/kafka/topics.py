@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from dugs_stream.log.port import TopicNames
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = ["TopicFacts", "describe_topics", "prepare_input_topic", "prepare_topics"]
-
 _log = structlog.get_logger("dugs")
 
 # Metadata of a new topic reaches every broker within milliseconds; ten seconds are for a cluster under load.

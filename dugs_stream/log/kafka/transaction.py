@@ -40,14 +40,6 @@ if TYPE_CHECKING:
     from dugs_stream.log.port import Outgoing, TopicNames
     from dugs_stream.log.settings import KafkaSettings
 
-__all__ = [
-    "KafkaTransaction",
-    "close_producer",
-    "delivery_settings",
-    "open_fencing_producer",
-    "transactional_id",
-]
-
 _log = structlog.get_logger("dugs")
 
 # The ladder continues from kafka_client: request 10 < delivery 20 < flush 25 < transaction 30 < watchdog 45.

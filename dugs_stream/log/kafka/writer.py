@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from dugs_stream.log.settings import KafkaSettings
     from dugs_stream.records import Message
 
-__all__ = ["KafkaWriter"]
-
 # Sends queue without limit in kafka-python 3: at these sizes the writer waits for what it has.
 _MOST_QUEUED_BYTES = 64 * 1024 * 1024
 _MOST_QUEUED_MESSAGES = 10_000

@@ -19,8 +19,6 @@ from typing import Any
 
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
 
-__all__ = ["PLACE_OF_UNIQUE", "Absorbed", "Example", "Picture", "ThumbnailStore"]
-
 PLACE_OF_UNIQUE = 0
 """The place of a unique's own picture; its examples have the places from 1 on."""
 

@@ -22,8 +22,6 @@ from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Example, Picture, Thu
 from dugs_stream.ops.gallery.thumbnails import Thumbnail, shrink
 from dugs_stream.records import JudgedRecord, Verdict
 
-__all__ = ["EXAMPLES_KEPT", "Gallery"]
-
 _log = structlog.get_logger("dugs")
 
 EXAMPLES_KEPT = 6

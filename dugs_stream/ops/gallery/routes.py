@@ -21,8 +21,6 @@ from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Absorbed
 from dugs_stream.ops.gallery.recorder import Gallery
 from dugs_stream.ops.gallery.search import Query, UniqueSearch, UniquesPage
 
-__all__ = ["page_routes"]
-
 # A page of events with 2 KB each stays below a few megabytes.
 _LARGEST_PAGE = 1000
 # Labels shown to choose from; a stream with more of them is searched by name.

@@ -15,8 +15,6 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-__all__ = ["NO_LABEL", "Found", "LabelCount", "Query", "UniqueSearch", "UniquesPage"]
-
 UniquesPage = Callable[[int, int], tuple[int, Sequence[Any]]]
 """(offset, limit) → total and that page's events, in sequence order."""
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-__all__ = ["Thumbnail", "shrink"]
-
 # The page shows a unique at 136 points, so that this serves screens of about one and a half pixels a point.
 _LONGEST_SIDE = 192
 # Smaller pictures stay lossless, since JPEG smears a digit of 28 × 28.

@@ -20,9 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.ops.http.settings import AuthSettings
-from dugs_stream.secret_text import first_line
-
-__all__ = ["OPEN_PATHS", "AuthMiddleware", "authorization"]
+from dugs_stream.references import first_line
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Answered without a secret: whoever probes has none, and they say nothing of a record."""

@@ -26,8 +26,6 @@ from dugs_stream.ops.gallery.search import UniquesPage
 from dugs_stream.ops.http.access import AuthMiddleware
 from dugs_stream.ops.status import Status
 
-__all__ = ["HttpServer", "UniquesPage", "build_http"]
-
 # uvicorn notices `should_exit` within a tenth of a second and waits for open answers; none here is slow.
 _STOP_SECONDS = 5.0
 

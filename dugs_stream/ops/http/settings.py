@@ -12,8 +12,6 @@ from pydantic import SecretStr, model_validator
 
 from dugs_stream.setting_types import Block
 
-__all__ = ["AuthSettings"]
-
 _KEYS_OF = {"none": (), "bearer": ("token",), "basic": ("username", "password")}
 _EVERY_KEY = ("token", "token_file", "username", "password", "password_file")
 

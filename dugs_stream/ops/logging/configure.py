@@ -21,8 +21,6 @@ from dugs_stream.errors import DugsError
 from dugs_stream.ops.logging.lines import ConsoleLines, JsonLines
 from dugs_stream.ops.logging.repeats import Repeats
 
-__all__ = ["LEVELS", "LineSink", "configure_logs", "crashes_logged"]
-
 LEVELS = ("debug", "info", "warning", "error")
 _QUIET_LIBRARIES = {"kafka": logging.WARNING, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
 _TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)

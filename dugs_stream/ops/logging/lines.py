@@ -15,8 +15,6 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-__all__ = ["ConsoleLines", "JsonLines", "printable"]
-
 # An object inside an object inside …: logs are flat, and a list that holds itself must end somewhere.
 _DEEPEST = 6
 # First in a line of JSON; what follows is in the order in which it was given.

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Repeats"]
-
 # A minute: an operator still sees that it goes on, a night without a broker is 500 lines and not 100 000.
 QUIET_SECONDS = 60.0
 # The fields that tell one occurrence of an event from another; two damaged files are two pieces of news.

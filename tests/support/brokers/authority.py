@@ -17,8 +17,6 @@ from pathlib import Path
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-__all__ = ["Authority", "Identity"]
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:

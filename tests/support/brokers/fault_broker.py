@@ -11,8 +11,6 @@ from pathlib import Path
 
 from tools.broker import Broker, free_port
 
-__all__ = ["FaultBroker"]
-
 # The cleaner's smallest buffers, and no rest between rounds: compaction within seconds on a few hundred records.
 _CLEANER = """\
 log.cleaner.enable=true

@@ -15,8 +15,6 @@ from confluent_kafka.cimpl import NewPartitions
 
 from tests.support.waiting import wait_until
 
-__all__ = ["Foreign", "KafkaHands"]
-
 ANSWER_SECONDS = 30.0
 
 

@@ -16,8 +16,6 @@ import struct
 import threading
 from typing import Self
 
-__all__ = ["Proxy"]
-
 _PIECE_BYTES = 65_536
 # How often a silent connection looks whether the silence is over.
 _LOOK_SECONDS = 0.01

@@ -38,8 +38,6 @@ from tests.support.brokers.authority import Authority
 from tests.support.waiting import wait_until
 from tools.broker import CACHE, PROPERTIES, Broker, format_storage, free_port
 
-__all__ = ["PASSWORD", "USERS", "Grant", "SecuredBroker", "secured_broker"]
-
 USERS = ("dugs", "sender", "reader", "stranger")
 PASSWORD = "planted-pa55word-of-a-test"
 # A password that no key derivation slows down: the least that SCRAM takes.

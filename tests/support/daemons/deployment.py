@@ -32,8 +32,6 @@ from dugs_stream.records import Message, Record, Verdict
 from tests.support.models.small import WIDTH
 from tests.support.oracles.sequential import check_decisions
 
-__all__ = ["Deployment", "as_npy", "npy_message", "npy_messages", "one_thread"]
-
 ROOT = Path(__file__).parents[3]
 
 

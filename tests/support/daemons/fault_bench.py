@@ -47,8 +47,6 @@ from tests.support.oracles.log_contents import (
 )
 from tests.support.waiting import wait_until
 
-__all__ = ["Bench", "Grounds", "mixed_records"]
-
 # A drained life takes a second; a broker that comes back, a session that runs out and a busy machine come on top.
 DRAINED_SECONDS = 150.0
 # The test broker takes one this short, and a killed owner holds the group up for no longer.

@@ -27,8 +27,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["ForkServer", "Life", "LivingDaemon"]
-
 ROOT = Path(__file__).parents[3]
 
 # A fork answers at once; on a machine full of other tests not quite.

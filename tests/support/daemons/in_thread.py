@@ -13,8 +13,6 @@ from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.daemon.signals import Stopping
 from tests.support.daemons.deployment import one_thread
 
-__all__ = ["has_role", "living", "sample_of"]
-
 # A micro-batch of any model in these tests, and its commit.
 _END_SECONDS = 60.0
 

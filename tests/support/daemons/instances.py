@@ -22,8 +22,6 @@ from dugs_stream.config import Settings, load_settings
 from tests.support.daemons.deployment import ROOT, Deployment
 from tests.support.waiting import wait_until
 
-__all__ = ["Instance", "free_port", "running"]
-
 # A process imports PyTorch first, on a machine that does other things as well.
 START_SECONDS = 90.0
 

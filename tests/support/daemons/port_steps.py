@@ -13,18 +13,6 @@ from dugs_stream.records import Message
 if TYPE_CHECKING:
     from dugs_stream.log.port import LogReader
 
-__all__ = [
-    "LIMITS",
-    "TRAILER_KEY",
-    "acquired",
-    "commit",
-    "poll_until",
-    "read_values",
-    "replayed_values",
-    "resume",
-    "stop_after",
-]
-
 LIMITS = BatchLimits(records=100, wait_ms=100, bytes=64 * 1024 * 1024)
 TRAILER_KEY = b"trailer"
 

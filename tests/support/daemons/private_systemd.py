@@ -23,8 +23,6 @@ from pathlib import Path
 from tests.support.daemons.deployment import ROOT
 from tests.support.waiting import wait_until
 
-__all__ = ["ROOT", "PrivateSystemd", "running_systemd", "what_is_missing"]
-
 _SYSTEMD = Path("/lib/systemd/systemd")
 _LAYOUT = Path(__file__).with_suffix(".sh")
 # What our unit refers to, without and with `DefaultDependencies`.

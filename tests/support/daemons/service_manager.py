@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
-__all__ = ["Notice", "ServiceManager", "listening"]
-
 Notice = dict[str, str]
 """One datagram: its assignments by name."""
 

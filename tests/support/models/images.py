@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["SIZE", "OneIdle", "one_idle", "small", "with_batch_norm"]
-
 SIZE = 8
 """Height and width of the pictures they take."""
 

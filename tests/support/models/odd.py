@@ -6,19 +6,6 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = [
-    "bfloat16",
-    "breaks",
-    "build",
-    "diverged",
-    "lazy",
-    "no_model",
-    "odd_shape",
-    "seeded_elsewhere",
-    "small",
-    "tied",
-]
-
 
 def small(width: int = 3, classes: int = 2) -> nn.Module:
     """One Linear layer."""

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from tests.support.models.small import WIDTH, tiny
 
-__all__ = ["APPETITE", "Appetite", "hungry"]
-
 
 class Appetite:
     """After how many forward passes memory runs out, and how often."""

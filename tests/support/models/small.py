@@ -8,19 +8,6 @@ from threading import Event
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "WIDTH",
-    "BreaksOn",
-    "Gated",
-    "MixesSamples",
-    "Slow",
-    "breaks_on_large",
-    "gated",
-    "mixes_samples",
-    "slow",
-    "tiny",
-]
-
 WIDTH = 16
 """Numbers in one input of these models."""
 

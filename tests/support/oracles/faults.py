@@ -28,8 +28,6 @@ from numpy.typing import NDArray
 from tests.support.oracles.log_contents import Seen, SeenRecord
 from tests.support.oracles.sequential import check_decisions
 
-__all__ = ["Expected", "Names", "check_deployment", "check_state_folder"]
-
 Vectors = Mapping[str, NDArray[np.float32]]
 """Record id → projected gradient; a record that cannot be judged has none."""
 

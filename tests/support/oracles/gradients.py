@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from dugs_stream.core.sketch.hashing import hash_axis
 
-__all__ = ["per_sample_gradients", "sketched"]
-
 
 def per_sample_gradients(
     model: nn.Module,

@@ -16,8 +16,6 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-__all__ = ["Seen", "SeenRecord", "is_read_to_its_end", "look_at_embedded", "look_at_kafka"]
-
 # No topic of a test takes longer to read; a reader that hangs is a failure with a name.
 READ_SECONDS = 60.0
 

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NaiveDecision", "check_decisions", "naive_decisions"]
-
 NaiveDecision = tuple[str, float | None, int | None, int | None]
 """verdict, similarity, nearest sequence, own sequence"""
 

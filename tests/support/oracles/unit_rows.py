@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["at_cosine", "naive_nearest", "naive_selection", "naive_similarity", "unit_rows"]
-
 Rows = NDArray[np.float32]
 
 

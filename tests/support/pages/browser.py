@@ -16,8 +16,6 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.waiting import wait_until
 
-__all__ = ["PHONE", "chromium", "missing_chromium", "opened", "wait_for"]
-
 PHONE = {"width": 390, "height": 844}
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 # A machine that does other things as well; on an idle one everything here takes milliseconds.

@@ -7,8 +7,6 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["drawn", "duplicate_event", "event", "unique_event"]
-
 
 def event(offset: int, verdict: str, **fields: Any) -> dict[str, Any]:
     """An event with every field of the contract; those not given are null."""

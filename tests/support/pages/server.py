@@ -13,8 +13,6 @@ from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.metrics import Role
 from dugs_stream.ops.status import Status
 
-__all__ = ["Shown", "event", "shown"]
-
 
 def event(sequence: int, **facts: Any) -> dict[str, Any]:
     """A unique's event; every fact can be another."""

@@ -13,8 +13,6 @@ from dugs_stream.records import ChangelogPosition, ChangelogRow, SequenceNumber,
 from dugs_stream.state.store import StateStore
 from tests.support.oracles.unit_rows import unit_rows
 
-__all__ = ["FINGERPRINT", "Changelog", "recover"]
-
 FINGERPRINT = "sha256:ours"
 
 

@@ -18,8 +18,6 @@ from dugs_stream.records import (
     Verdict,
 )
 
-__all__ = ["MODEL", "any_headers", "any_judgement", "any_sample", "judgement_of", "rejected"]
-
 MODEL = ModelIdentity("alexnet", "sha256:5f2c")
 
 # Kafka's own offsets are 63-bit.
@@ -80,7 +78,7 @@ def any_judgement(draw: st.DrawFn, verdicts: tuple[Verdict, ...] = tuple(Verdict
     decision = draw(st.sampled_from(verdicts).flatmap(_decisions))
     label = draw(st.one_of(st.none(), st.integers(0, 10**9)))
     return JudgedRecord(
-        sample=draw(any_sample),
+        record=draw(any_sample),
         decision=decision,
         time_ms=draw(st.integers(0, 4_000_000_000_000)),
         threshold=draw(st.floats(-1, 1)),
@@ -95,7 +93,7 @@ def any_judgement(draw: st.DrawFn, verdicts: tuple[Verdict, ...] = tuple(Verdict
 def judgement_of(sample: Record, decision: Decision | None = None) -> JudgedRecord:
     """The judgement of the contract's example, on any sample."""
     return JudgedRecord(
-        sample=sample,
+        record=sample,
         decision=decision
         or Decision(
             Verdict.UNIQUE,

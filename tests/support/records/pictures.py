@@ -10,8 +10,6 @@ from PIL import Image, ImageDraw
 
 from tests.support.models.images import SIZE
 
-__all__ = ["CLASSES", "draw", "folder_of_pictures", "png"]
-
 CLASSES = ("bar", "disc", "square")
 
 

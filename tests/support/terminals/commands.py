@@ -25,8 +25,6 @@ import structlog
 from dugs_stream.cli import main as cli
 from tests.support.daemons.deployment import ROOT, one_thread
 
-__all__ = ["Ended", "dugs", "every_command", "parse", "start_dugs"]
-
 
 @dataclass(frozen=True, slots=True)
 class Ended:

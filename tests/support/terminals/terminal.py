@@ -17,8 +17,6 @@ from typing import Any
 
 from tests.support.terminals.commands import start_dugs
 
-__all__ = ["Terminal", "on_a_terminal"]
-
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 

@@ -83,13 +83,13 @@ def test_settings_of_gradient_and_selection_reach_the_deduplicator(tmp_path: Pat
 
 def test_loss_of_the_users_own_is_imported(tmp_path: Path) -> None:
     """By package.module:function; the logits then need not be classes."""
-    engine = app.build_engine(settings_of(tmp_path, gradient={"loss": "tests.unit.test_app:probe_loss"}))
+    engine = app.build_engine(settings_of(tmp_path, gradient={"loss": "tests.unit.app.test_app:probe_loss"}))
 
     assert engine.judge.deduplicator.is_probed
     assert engine.judge.deduplicator.classes is None
 
 
-@pytest.mark.parametrize("loss", ["tests.unit.test_app:none", "nosuch.module:loss"])
+@pytest.mark.parametrize("loss", ["tests.unit.app.test_app:none", "nosuch.module:loss"])
 def test_loss_that_is_not_there_is_a_configuration_error(tmp_path: Path, loss: str) -> None:
     """With the key that names it."""
     with pytest.raises(ConfigurationError, match=r"gradient\.loss"):

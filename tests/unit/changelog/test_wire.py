@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dugs_stream.changelog.wire import decode_changelog, row_message, trailer_message
 from dugs_stream.errors import ChangelogError
-from dugs_stream.outputs.messages import decode_changelog, event, row_message, trailer_message
+from dugs_stream.outputs.event import build_event
 from dugs_stream.records import ChangelogRow, Message, Record, SequenceNumber, Trailer
 from tests.support.records.judgements import MODEL, judgement_of
 
 ROW = ChangelogRow(
     SequenceNumber(17),
-    event(judgement_of(Record("dugs.samples", 2, 1041, b"img-7", b"x")), MODEL),
+    build_event(judgement_of(Record("dugs.samples", 2, 1041, b"img-7", b"x")), MODEL),
     np.array([0.6, -0.8], np.float32),
 )
 TRAILER = Trailer(

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dugs_stream.cli import console as screen
 from dugs_stream.core.sketch import jl
-from dugs_stream.findings import Finding
+from dugs_stream.errors import Finding
 
 
 class Terminal(io.StringIO):

@@ -124,7 +124,7 @@ def test_model_of_a_dtype_that_numpy_does_not_have_is_hashed() -> None:
 def test_name_is_the_function_or_its_module() -> None:
     """What people call the model: resnet18, alexnet."""
     assert load("small").name == "small"
-    assert load("build").name == "odd_models"
+    assert load("build").name == "odd"
 
 
 def test_input_shape_is_the_modules_own() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
-from dugs_stream.outputs.messages import KEY_BYTES_LIMIT, event, event_schema
+from dugs_stream.outputs.event import KEY_BYTES_LIMIT, build_event, event_schema
 from dugs_stream.records import Decision, Reason, Record, Rejection, SequenceNumber, Verdict
 from tests.support.records.judgements import MODEL, judgement_of, rejected
 
@@ -19,7 +19,7 @@ SAMPLE = Record("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (), 1_795_515_300
 
 def test_event_of_a_unique_is_the_contract_s_example() -> None:
     """Every name and value of the documented example, in its order, and nothing else."""
-    assert json.dumps(event(judgement_of(SAMPLE), MODEL)) == json.dumps(
+    assert json.dumps(build_event(judgement_of(SAMPLE), MODEL)) == json.dumps(
         {
             "id": "dugs.samples/2/1041",
             "type": "unique",
@@ -45,7 +45,7 @@ def test_event_of_a_unique_is_the_contract_s_example() -> None:
 
 def test_event_of_the_first_unique_has_no_nearest() -> None:
     """The first unique has nothing before it: nearest and similarity are null."""
-    first = event(
+    first = build_event(
         judgement_of(SAMPLE, Decision(Verdict.UNIQUE, sequence=SequenceNumber(0), gradient_norm=1.0)), MODEL
     )
 
@@ -54,7 +54,7 @@ def test_event_of_the_first_unique_has_no_nearest() -> None:
 
 def test_event_of_a_rejected_record_says_why() -> None:
     """A rejected record has its reason and error, and null for all that was not computed."""
-    found = event(rejected(SAMPLE, "cannot identify image file"), MODEL)
+    found = build_event(rejected(SAMPLE, "cannot identify image file"), MODEL)
 
     assert (found["reason"], found["error"]) == ("undecodable", "cannot identify image file")
     for name in ("sequence", "similarity", "nearest", "gradient_norm", "label", "label_source"):
@@ -64,13 +64,13 @@ def test_event_of_a_rejected_record_says_why() -> None:
 @pytest.mark.parametrize("absent", ["similarity_bound", "label_name", "reason", "error"])
 def test_event_leaves_out_what_does_not_apply(absent: str) -> None:
     """Optional names are absent and not null where they have no meaning."""
-    assert absent not in event(judgement_of(SAMPLE), MODEL)
+    assert absent not in build_event(judgement_of(SAMPLE), MODEL)
 
 
 def test_event_has_bound_and_label_name_where_they_are_set() -> None:
     """With explain: bound and with classes the event carries similarity_bound and label_name."""
     decision = Decision(Verdict.UNIQUE, sequence=SequenceNumber(1), gradient_norm=1.0, similarity_bound=0.25)
-    found = event(replace(judgement_of(SAMPLE, decision), label_name="seven"), MODEL)
+    found = build_event(replace(judgement_of(SAMPLE, decision), label_name="seven"), MODEL)
 
     assert (found["similarity_bound"], found["label_name"]) == (0.25, "seven")
 
@@ -87,7 +87,7 @@ def test_event_has_bound_and_label_name_where_they_are_set() -> None:
 )
 def test_event_names_every_kind_of_key(key: bytes | None, expected: dict[str, str | None]) -> None:
     """UTF-8 keys are text, others base64, long ones their SHA-256; no key is null."""
-    source = event(judgement_of(replace(SAMPLE, key=key)), MODEL)["source"]
+    source = build_event(judgement_of(replace(SAMPLE, key=key)), MODEL)["source"]
 
     found = {name: value for name, value in source.items() if name.startswith("key")}
     assert found == expected
@@ -97,7 +97,7 @@ def test_event_names_every_kind_of_key(key: bytes | None, expected: dict[str, st
 def test_event_never_holds_a_number_that_json_lacks(number: float) -> None:
     """A norm or similarity that is not finite is null."""
     decision = Decision(Verdict.NO_GRADIENT, similarity=number, gradient_norm=number, similarity_bound=number)
-    found = event(judgement_of(SAMPLE, decision), MODEL)
+    found = build_event(judgement_of(SAMPLE, decision), MODEL)
 
     assert (found["gradient_norm"], found["similarity"]) == (None, None)
     assert "similarity_bound" not in found
@@ -105,7 +105,7 @@ def test_event_never_holds_a_number_that_json_lacks(number: float) -> None:
 
 def test_event_cuts_a_long_error() -> None:
     """An error text that quotes a whole record does not travel whole."""
-    found = event(rejected(SAMPLE, "x" * 100_000), MODEL)
+    found = build_event(rejected(SAMPLE, "x" * 100_000), MODEL)
 
     assert len(found["error"]) == 1000
     assert found["error"].endswith("…")
@@ -113,7 +113,7 @@ def test_event_cuts_a_long_error() -> None:
 
 def test_event_replaces_half_a_surrogate_pair() -> None:
     """Text from odd file names becomes valid Unicode, so that strict readers take the event."""
-    found = event(rejected(SAMPLE, "caf\udce9.png"), MODEL)
+    found = build_event(rejected(SAMPLE, "caf\udce9.png"), MODEL)
 
     assert found["error"] == "caf?.png"
 
@@ -128,7 +128,7 @@ def test_event_replaces_half_a_surrogate_pair() -> None:
 )
 def test_event_time_has_exact_milliseconds(time_ms: int, expected: str) -> None:
     """Time is UTC with three digits of milliseconds, unrounded."""
-    assert event(replace(judgement_of(SAMPLE), time_ms=time_ms), MODEL)["time"] == expected
+    assert build_event(replace(judgement_of(SAMPLE), time_ms=time_ms), MODEL)["time"] == expected
 
 
 def test_schema_is_a_valid_2020_12_schema() -> None:
@@ -155,7 +155,7 @@ def test_schema_is_a_valid_2020_12_schema() -> None:
 )
 def test_schema_refuses_an_event_that_breaks_the_contract(change: dict[str, object]) -> None:
     """A unique without number, an unknown type, a duplicate with a number: each is invalid."""
-    good = event(judgement_of(SAMPLE), MODEL)
+    good = build_event(judgement_of(SAMPLE), MODEL)
     validator = jsonschema.Draft202012Validator(event_schema())
     assert validator.is_valid(good)
 
@@ -165,7 +165,7 @@ def test_schema_refuses_an_event_that_breaks_the_contract(change: dict[str, obje
 @pytest.mark.parametrize("missing", ["reason", "error"])
 def test_schema_wants_a_reason_for_a_rejection(missing: str) -> None:
     """A rejected event without reason or error is invalid."""
-    bad = event(rejected(SAMPLE), MODEL)
+    bad = build_event(rejected(SAMPLE), MODEL)
     del bad[missing]
 
     assert not jsonschema.Draft202012Validator(event_schema()).is_valid(bad)
@@ -186,8 +186,8 @@ def test_schema_knows_every_name_an_event_can_have() -> None:
     )
     schema = event_schema()
 
-    assert set(schema["properties"]) == set(event(everything, MODEL))
+    assert set(schema["properties"]) == set(build_event(everything, MODEL))
     assert set(schema["$defs"]["Source"]["properties"]) == {
-        *event(everything, MODEL)["source"],
+        *build_event(everything, MODEL)["source"],
         "key_sha256",
     }

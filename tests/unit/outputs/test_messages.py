@@ -9,18 +9,17 @@ from dataclasses import replace
 import pytest
 
 from dugs_stream.canonical_json import canonical_json
+from dugs_stream.changelog.wire import EVENT_HEADER
 from dugs_stream.errors import LogError
+from dugs_stream.outputs.event import build_event
 from dugs_stream.outputs.messages import (
-    EVENT_HEADER,
-    SMALLEST_LIMIT_BYTES,
     Payload,
     dead_letter_message,
     decision_message,
-    event,
-    message_bytes,
     read_event,
     unique_message,
 )
+from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES, message_bytes
 from dugs_stream.records import Message, Record
 from tests.support.records.judgements import MODEL, judgement_of, rejected
 
@@ -41,7 +40,7 @@ def headers_of(message: Message) -> dict[str, bytes | None]:
 def test_reference_carries_the_event_under_the_sample_s_key() -> None:
     """Value is the event as JSON, key the sample's, headers those of CloudEvents in binary mode."""
     judgement = judgement_of(SAMPLE)
-    made = event(judgement, MODEL)
+    made = build_event(judgement, MODEL)
 
     message = unique_message(judgement, made, "reference", MEGABYTE)
 
@@ -59,7 +58,7 @@ def test_reference_carries_the_event_under_the_sample_s_key() -> None:
 def test_original_carries_the_sample_and_the_event_in_a_header() -> None:
     """The sample's bytes, key and headers stay as they are; the event is the last header."""
     judgement = judgement_of(SAMPLE)
-    made = event(judgement, MODEL)
+    made = build_event(judgement, MODEL)
 
     message = unique_message(judgement, made, "original", MEGABYTE)
 
@@ -70,7 +69,7 @@ def test_original_carries_the_sample_and_the_event_in_a_header() -> None:
 def test_original_that_is_too_large_goes_by_reference_and_says_so() -> None:
     """A unique whose bytes the topic does not take is published as its event, with headers that tell."""
     judgement = judgement_of(replace(SAMPLE, value=b"x" * 100_000))
-    made = event(judgement, MODEL)
+    made = build_event(judgement, MODEL)
 
     message = unique_message(judgement, made, "original", 50_000)
 
@@ -85,7 +84,7 @@ def test_key_too_large_for_the_topic_is_named_by_its_digest(payload: Payload) ->
     key = b"k" * 100_000
     judgement = judgement_of(replace(SAMPLE, key=key))
 
-    message = unique_message(judgement, event(judgement, MODEL), payload, 50_000)
+    message = unique_message(judgement, build_event(judgement, MODEL), payload, 50_000)
 
     assert message.key is None
     assert headers_of(message)["dugs_key_sha256"] == hashlib.sha256(key).hexdigest().encode()
@@ -97,7 +96,7 @@ def test_decision_carries_every_verdict_by_reference() -> None:
     """The decisions topic has the event of a rejected record too, typed as such."""
     judgement = rejected(SAMPLE)
 
-    message = decision_message(judgement, event(judgement, MODEL))
+    message = decision_message(judgement, build_event(judgement, MODEL))
 
     assert headers_of(message)["ce_type"] == b"dugs.rejected"
     assert json.loads(message.value or b"")["reason"] == "undecodable"
@@ -107,7 +106,7 @@ def test_ce_source_is_a_uri_reference_for_any_topic() -> None:
     """Characters that a URI does not take are escaped."""
     judgement = judgement_of(replace(SAMPLE, topic="weird topic/ü"))
 
-    message = decision_message(judgement, event(judgement, MODEL))
+    message = decision_message(judgement, build_event(judgement, MODEL))
 
     assert headers_of(message)["ce_source"] == b"/dugs-stream/weird%20topic%2F%C3%BC"
 
@@ -116,7 +115,7 @@ def test_dead_letter_is_the_record_with_the_reason_and_its_place() -> None:
     """Original bytes, key and headers in front, then why and where from."""
     judgement = rejected(SAMPLE, "not an image")
 
-    message = dead_letter_message(judgement, event(judgement, MODEL), MEGABYTE)
+    message = dead_letter_message(judgement, build_event(judgement, MODEL), MEGABYTE)
 
     assert (message.key, message.value) == (SAMPLE.key, SAMPLE.value)
     assert message.headers[: len(SAMPLE.headers)] == SAMPLE.headers
@@ -136,7 +135,7 @@ def test_dead_letter_that_is_too_large_is_its_first_bytes_and_a_digest() -> None
     value = bytes(range(256)) * 1000
     judgement = rejected(replace(SAMPLE, value=value))
 
-    message = dead_letter_message(judgement, event(judgement, MODEL), 100_000)
+    message = dead_letter_message(judgement, build_event(judgement, MODEL), 100_000)
 
     assert value.startswith(message.value or b"")
     assert 98_000 < message_bytes(message) <= 100_000
@@ -151,7 +150,7 @@ def test_dead_letter_with_oversized_headers_keeps_the_first_and_counts_the_rest(
     headers = tuple((f"h{number}", b"x" * 10_000) for number in range(20))
     judgement = rejected(replace(SAMPLE, headers=headers))
 
-    message = dead_letter_message(judgement, event(judgement, MODEL), 50_000)
+    message = dead_letter_message(judgement, build_event(judgement, MODEL), 50_000)
 
     kept = [name for name, _ in message.headers if name.startswith("h")]
     assert kept == [f"h{number}" for number in range(len(kept))]
@@ -165,7 +164,7 @@ def test_dead_letter_with_an_oversized_key_names_it() -> None:
     """A key larger than the topic takes is replaced by its digest and length."""
     judgement = rejected(replace(SAMPLE, key=b"k" * 200_000))
 
-    message = dead_letter_message(judgement, event(judgement, MODEL), 50_000)
+    message = dead_letter_message(judgement, build_event(judgement, MODEL), 50_000)
 
     assert message.key is None
     assert headers_of(message)["dugs_key_bytes"] == b"200000"
@@ -177,7 +176,7 @@ def test_dead_letter_with_everything_large_still_fits() -> None:
     headers = (("h", b"x" * 10_000), ("h", b"x" * 100_000))
     judgement = rejected(replace(SAMPLE, key=b"k" * 11_000, value=b"v" * 200_000, headers=headers))
 
-    message = dead_letter_message(judgement, event(judgement, MODEL), 50_000)
+    message = dead_letter_message(judgement, build_event(judgement, MODEL), 50_000)
 
     assert message.key == judgement.record.key
     assert message.headers[0] == headers[0]
@@ -190,7 +189,7 @@ def test_dead_letter_of_a_tombstone_stays_one() -> None:
     """A record without a value is kept as it is where it has a key."""
     judgement = rejected(replace(SAMPLE, value=None))
 
-    message = dead_letter_message(judgement, event(judgement, MODEL), MEGABYTE)
+    message = dead_letter_message(judgement, build_event(judgement, MODEL), MEGABYTE)
 
     assert (message.key, message.value) == (SAMPLE.key, None)
 
@@ -199,7 +198,7 @@ def test_dead_letter_without_key_and_value_can_be_sent() -> None:
     """Kafka's client refuses a message of nothing, so it gets an empty value and says so."""
     judgement = rejected(replace(SAMPLE, key=None, value=None))
 
-    message = dead_letter_message(judgement, event(judgement, MODEL), MEGABYTE)
+    message = dead_letter_message(judgement, build_event(judgement, MODEL), MEGABYTE)
 
     assert (message.key, message.value) == (None, b"")
     assert headers_of(message)["dugs_null_value"] == b"true"
@@ -210,7 +209,7 @@ def test_read_event_gives_back_the_event_in_either_form(payload: Payload) -> Non
     """The event is found in the value or in the header, also of a sample that carries another one's event."""
     sample = replace(SAMPLE, headers=((EVENT_HEADER, b'{"id": "of an upstream"}'),))
     judgement = judgement_of(sample)
-    made = event(judgement, MODEL)
+    made = build_event(judgement, MODEL)
 
     message = unique_message(judgement, made, payload, MEGABYTE)
 
@@ -220,7 +219,7 @@ def test_read_event_gives_back_the_event_in_either_form(payload: Payload) -> Non
 def test_read_event_gives_the_event_of_a_dead_letter() -> None:
     """Dead letters can be listed like events."""
     judgement = rejected(SAMPLE)
-    made = event(judgement, MODEL)
+    made = build_event(judgement, MODEL)
 
     assert read_event(read_back(dead_letter_message(judgement, made, SMALLEST_LIMIT_BYTES))) == made
 

@@ -11,9 +11,9 @@ import pytest
 from dugs_stream.changelog.checksum import chain
 from dugs_stream.changelog.replay import BEGINNING, ReplayStart
 from dugs_stream.changelog.resume import Deployment
-from dugs_stream.core.deduplicator import Projection
+from dugs_stream.changelog.wire import decode_changelog
+from dugs_stream.core.projector import Projection
 from dugs_stream.log.port import Polled, TopicNames
-from dugs_stream.outputs import messages as wire
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs, Standing, encode_batch
 from dugs_stream.pipeline.judge import JudgedBatch
 from dugs_stream.records import (
@@ -25,9 +25,9 @@ from dugs_stream.records import (
     Reason,
     Record,
     Rejection,
+    SequenceNumber,
     Verdict,
 )
-from dugs_stream.records import Sequence as SequenceNumber
 
 IDENTITY = ModelIdentity("tiny", "sha256:" + "0" * 64)
 TOPICS = TopicNames("samples", "group", "unique", "changelog", "dead", "decisions")
@@ -87,9 +87,7 @@ def test_each_verdict_goes_to_its_topics_in_order() -> None:
         "unique", "decisions", "decisions", "dead", "decisions", "unique", "decisions",
         "changelog", "changelog", "changelog",
     ]  # fmt: skip
-    *rows, trailer = [
-        wire.decode_changelog(each.message) for each in batch.outgoing if each.topic == "changelog"
-    ]
+    *rows, trailer = [decode_changelog(each.message) for each in batch.outgoing if each.topic == "changelog"]
     assert [row.sequence for row in rows if isinstance(row, ChangelogRow)] == [0, 1]
     assert trailer == batch.trailer
 
@@ -108,7 +106,7 @@ def test_row_on_the_changelog_is_what_was_published() -> None:
     batch = decide([unique(0, 0)], AT_THE_BEGINNING)
 
     published, _, row, _ = [outgoing.message for outgoing in batch.outgoing]
-    decoded = wire.decode_changelog(row)
+    decoded = decode_changelog(row)
     assert isinstance(decoded, ChangelogRow)
     assert decoded.event == json.loads(published.value or b"")
     assert np.array_equal(decoded.vector, np.eye(DIMENSION, dtype=np.float32)[0])
@@ -142,7 +140,7 @@ def test_batch_without_records_writes_a_trailer_alone() -> None:
     batch = decide([], AT_THE_BEGINNING)
 
     (only,) = batch.outgoing
-    assert wire.decode_changelog(only.message) == batch.trailer
+    assert decode_changelog(only.message) == batch.trailer
     assert (batch.trailer.uniques, batch.trailer.batch_ranges, batch.rows) == (0, {}, ())
 
 

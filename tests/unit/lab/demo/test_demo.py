@@ -16,7 +16,7 @@ from dugs_stream.errors import LogUnavailableError, ModelError
 from dugs_stream.lab.demo.demo import DemoResult, StreamRequest, StreamResult, run_demo, summarise
 from dugs_stream.lab.demo.digits import Digits, Split
 from dugs_stream.lab.demo.training import Plan, Step
-from dugs_stream.outputs import messages as wire
+from dugs_stream.outputs.event import build_event
 from dugs_stream.records import Record, Verdict
 from tests.support.pages.events import duplicate_event, unique_event
 
@@ -63,7 +63,7 @@ def judged_in_memory(request: StreamRequest) -> StreamResult:
     engine = app.build_engine(settings)
     samples = [Record("s", 0, n, m.key, m.value, m.headers) for n, m in enumerate(request.messages)]
     judged = engine.judge.judge(samples, lambda sequence: f"s/unique/{sequence}")
-    events = [wire.event(judgement, engine.identity) for judgement in judged]
+    events = [build_event(judgement, engine.identity) for judgement in judged]
     layers = tuple(layer.name for layer in engine.judge.deduplicator.chosen_layers)
     return StreamResult(events, 0.5, settings.selection.threshold, settings.gradient.dimension, layers)
 

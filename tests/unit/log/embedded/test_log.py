@@ -13,7 +13,9 @@ import pytest
 from dugs_stream.errors import ConfigurationError, LogError, OwnershipLostError, TransactionAbortedError
 from dugs_stream.log.embedded import transaction as embedded_transaction
 from dugs_stream.log.embedded.database import begin_write, open_file
-from dugs_stream.log.embedded.log import EmbeddedLog, EmbeddedReader, EmbeddedWriter
+from dugs_stream.log.embedded.log import EmbeddedLog
+from dugs_stream.log.embedded.reader import EmbeddedReader
+from dugs_stream.log.embedded.writer import EmbeddedWriter
 from dugs_stream.log.port import BatchLimits, Outgoing, TopicNames
 from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Message

@@ -213,7 +213,7 @@ def test_transactional_ids_of_two_deployments_never_meet() -> None:
 
 def test_clocks_stand_in_the_order_that_lets_each_wait_end_before_the_next() -> None:
     """Request < delivery < flush < transaction < watchdog: a shorter one gives up first and can say why."""
-    from dugs_stream.log import kafka_transaction as transaction  # noqa: PLC0415
+    from dugs_stream.log.kafka import transaction  # noqa: PLC0415
 
     ladder = [
         kafka_client.REQUEST_SECONDS,

@@ -13,8 +13,7 @@ from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery import recorder as module
 from dugs_stream.ops.gallery.album import Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, Gallery
-from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejection, Verdict
-from dugs_stream.records import Sequence as Number
+from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejection, SequenceNumber, Verdict
 from tests.support.records.pictures import draw, png
 from tests.support.waiting import wait_until
 
@@ -26,7 +25,12 @@ def unique(sequence: int, value: bytes | None = PICTURE) -> JudgedRecord:
     """A record that was decided to be unique."""
     sample = Record("dugs.samples", 0, sequence, b"key", value)
     return JudgedRecord(
-        sample, Decision(Verdict.UNIQUE, 0.1, Number(0), Number(sequence), 1.0), 0, 0.3, 1, "cat"
+        sample,
+        Decision(Verdict.UNIQUE, 0.1, SequenceNumber(0), SequenceNumber(sequence), 1.0),
+        0,
+        0.3,
+        1,
+        "cat",
     )
 
 
@@ -34,7 +38,7 @@ def duplicate(offset: int, of: int, value: bytes | None = PICTURE) -> JudgedReco
     """A record that an earlier one absorbed."""
     sample = Record("dugs.samples", 0, offset, b"key", value)
     return JudgedRecord(
-        sample, Decision(Verdict.DUPLICATE, 0.9, Number(of), None, 1.0), 0, 0.3, 1, "cat\ud800"
+        sample, Decision(Verdict.DUPLICATE, 0.9, SequenceNumber(of), None, 1.0), 0, 0.3, 1, "cat\ud800"
     )
 
 
