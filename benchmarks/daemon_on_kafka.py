@@ -26,7 +26,8 @@ from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
 from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
 from benchmarks.report import Measurement, Report, Target
-from dugs_stream.app.daemon import build_engine, open_daemon
+from dugs_stream.app.daemon import open_daemon
+from dugs_stream.app.engine import build_engine
 from dugs_stream.commands.send import events, put_on_input
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Deduplicator

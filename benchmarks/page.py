@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.command import as_command
 from benchmarks.report import Measurement, Report, Target
-from dugs_stream.app.daemon import UniquesSource
+from dugs_stream.app.web import UniquesSource
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery.album import Example, Picture, ThumbnailStore

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from benchmarks.command import as_command
 from benchmarks.environment import ROOT
 from benchmarks.report import Measurement, Report, Target
-from dugs_stream.app.daemon import build_engine, open_log, open_writer, topic_names
+from dugs_stream.app.engine import build_engine
+from dugs_stream.app.logs import open_log, open_writer, topic_names
 from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.changelog.wire import row_message, trailer_message
 from dugs_stream.config import Settings, load_settings

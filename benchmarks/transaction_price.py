@@ -39,7 +39,7 @@ from benchmarks.alternating import Pairs, time_in_turns
 from benchmarks.command import as_command
 from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
 from benchmarks.report import Measurement, Report, Target
-from dugs_stream.app.daemon import build_engine
+from dugs_stream.app.engine import build_engine
 from dugs_stream.changelog.replay import BEGINNING, ReplayStart
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings

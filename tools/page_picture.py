@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import expect
 
-from dugs_stream.app.daemon import open_log, open_writer
+from dugs_stream.app.logs import open_log, open_writer
 from dugs_stream.config import Settings
 from dugs_stream.lab.demo.digits import as_messages, load_digits
 from dugs_stream.lab.demo.training import MODEL_KWARGS

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dugs_stream.app.daemon import build_engine, open_log, topic_names
+from dugs_stream.app.engine import build_engine
+from dugs_stream.app.logs import open_log, topic_names
 from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer
 from dugs_stream.errors import Finding, attempts

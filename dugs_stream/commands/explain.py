@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dugs_stream.app.daemon import open_log, open_reader, topic_names
+from dugs_stream.app.logs import open_log, open_reader, topic_names
 from dugs_stream.changelog.wire import EVENT_HEADER
 from dugs_stream.config import Settings
 from dugs_stream.errors import LogError

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dugs_stream.app.daemon import open_log, open_reader, page_folder
+from dugs_stream.app.logs import open_log, open_reader
+from dugs_stream.app.web import page_folder
 from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.changelog.replay import BEGINNING, Recovered, rebuild
 from dugs_stream.changelog.wire import decode_changelog

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dugs_stream.app.daemon import open_reader, open_redelivery
+from dugs_stream.app.logs import open_reader, open_redelivery
 from dugs_stream.config import Settings
 from dugs_stream.log.port import LogReader, Marks
 from dugs_stream.outputs.messages import reason_of, retried_from, retried_message

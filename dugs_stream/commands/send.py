@@ -11,15 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dugs_stream.app.daemon import (
-    build_engine,
-    open_daemon,
-    open_log,
-    open_reader,
-    open_writer,
-    prepare_input,
-    topic_names,
-)
+from dugs_stream.app.daemon import open_daemon
+from dugs_stream.app.engine import build_engine
+from dugs_stream.app.logs import open_log, open_reader, open_writer, prepare_input, topic_names
 from dugs_stream.config import Settings
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import RecoveryStep, Step

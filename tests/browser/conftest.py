@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Browser
 
-from dugs_stream.app.daemon import open_writer
+from dugs_stream.app.logs import open_writer
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.records import Message
 from tests.deploy.tools import require

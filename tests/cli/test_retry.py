@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dugs_stream.app import daemon as app
+from dugs_stream.app.logs import open_redelivery
 from dugs_stream.commands import retry as retrying
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
@@ -212,7 +212,7 @@ def test_two_at_once_send_nothing_twice(poisoned: Deployment) -> None:
     """Whoever comes second is stopped before it sends."""
     selection = retrying.Selection()
     seen = retrying.look(poisoned.settings, selection)
-    slow = app.open_redelivery(poisoned.settings)
+    slow = open_redelivery(poisoned.settings)
     slow.claim()
 
     retrying.retry(poisoned.settings, selection, seen)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from dugs_stream.app.daemon import page_folder
+from dugs_stream.app.web import page_folder
 from dugs_stream.commands.index import info, reset, verify
 from dugs_stream.config import load_settings
 from dugs_stream.daemon.daemon import Daemon

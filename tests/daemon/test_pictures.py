@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.app.daemon import open_reader
+from dugs_stream.app.logs import open_reader
 from dugs_stream.errors import ModelError
 from dugs_stream.records import Message, Record
 from tests.support.daemons.deployment import Deployment

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.app.daemon import open_log
+from dugs_stream.app.logs import open_log
 from dugs_stream.state.snapshot import find_newest
 from tests.support.daemons.deployment import Deployment, npy_messages
 

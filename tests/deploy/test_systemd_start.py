@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from dugs_stream.app.daemon import open_writer
+from dugs_stream.app.logs import open_writer
 from dugs_stream.config import load_settings
 from dugs_stream.records import Message
 from tests.deploy.tools import require

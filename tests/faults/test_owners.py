@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dugs_stream.app.daemon import open_log
+from dugs_stream.app.logs import open_log
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.log.kafka import membership as kafka_membership
 from dugs_stream.log.port import Log

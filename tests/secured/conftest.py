@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dugs_stream.app.daemon import open_log
+from dugs_stream.app.logs import open_log
 from dugs_stream.log.settings import KafkaSettings
 from tests.port.topics import fresh_topics
 from tests.support.brokers.secured import PASSWORD, SecuredBroker, secured_broker

@@ -22,7 +22,9 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from dugs_stream.app.daemon import build_engine, open_daemon, open_log, open_reader, open_writer
+from dugs_stream.app.daemon import open_daemon
+from dugs_stream.app.engine import build_engine
+from dugs_stream.app.logs import open_log, open_reader, open_writer
 from dugs_stream.commands.index import replayed, verify
 from dugs_stream.commands.send import events
 from dugs_stream.config import Settings, load_settings

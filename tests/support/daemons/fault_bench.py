@@ -29,7 +29,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 from numpy.typing import NDArray
 
-from dugs_stream.app.daemon import build_engine
+from dugs_stream.app.engine import build_engine
 from dugs_stream.records import Message, Record, Verdict
 from tests.support.brokers.fault_broker import FaultBroker
 from tests.support.brokers.kafka_admin import KafkaHands

@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from dugs_stream.app import daemon as app
+from dugs_stream.app.daemon import open_daemon
+from dugs_stream.app.engine import build_engine
+from dugs_stream.app.logs import open_log, open_reader, topic_names
+from dugs_stream.app.web import UniquesSource
 from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, ModelError
 from dugs_stream.log.embedded.log import EmbeddedLog
@@ -32,7 +35,7 @@ def probe_loss(outputs: torch.Tensor, _labels: torch.Tensor | None) -> torch.Ten
 
 def test_topics_are_those_that_are_named(tmp_path: Path) -> None:
     """Each by its own key, the group too."""
-    names = app.topic_names(
+    names = topic_names(
         settings_of(
             tmp_path,
             input={"topic": "in", "group": "us"},
@@ -55,17 +58,17 @@ def test_engine_of_the_log_is_the_one_that_is_named(tmp_path: Path) -> None:
     embedded = settings_of(tmp_path)
     kafka = settings_of(tmp_path, log={"engine": "kafka", "kafka": {"bootstrap_servers": ["127.0.0.1:1"]}})
 
-    assert isinstance(app.open_log(embedded), EmbeddedLog)
-    assert isinstance(app.open_reader(embedded), EmbeddedReader)
-    assert isinstance(app.open_log(kafka), KafkaLog)
-    assert isinstance(app.open_reader(kafka), KafkaReader)
+    assert isinstance(open_log(embedded), EmbeddedLog)
+    assert isinstance(open_reader(embedded), EmbeddedReader)
+    assert isinstance(open_log(kafka), KafkaLog)
+    assert isinstance(open_reader(kafka), KafkaReader)
 
     assert not (tmp_path / "log.db").exists()
 
 
 def test_settings_of_gradient_and_selection_reach_the_deduplicator(tmp_path: Path) -> None:
     """Each under its own name."""
-    engine = app.build_engine(
+    engine = build_engine(
         settings_of(
             tmp_path,
             gradient={"layers": {"names": ["2"]}, "dimension": 48, "tile": 3, "seed": 7, "loss": "pseudo"},
@@ -83,26 +86,26 @@ def test_settings_of_gradient_and_selection_reach_the_deduplicator(tmp_path: Pat
 
 def test_loss_of_the_users_own_is_imported(tmp_path: Path) -> None:
     """By package.module:function; the logits then need not be classes."""
-    engine = app.build_engine(settings_of(tmp_path, gradient={"loss": "tests.unit.app.test_app:probe_loss"}))
+    engine = build_engine(settings_of(tmp_path, gradient={"loss": "tests.unit.app.test_app:probe_loss"}))
 
     assert engine.judge.deduplicator.is_probed
     assert engine.judge.deduplicator.classes is None
 
 
-@pytest.mark.parametrize("loss", ["tests.unit.app.test_app:none", "nosuch.module:loss"])
+@pytest.mark.parametrize("loss", ["tests.unit.test_app:none", "nosuch.module:loss"])
 def test_loss_that_is_not_there_is_a_configuration_error(tmp_path: Path, loss: str) -> None:
     """With the key that names it."""
     with pytest.raises(ConfigurationError, match=r"gradient\.loss"):
-        app.build_engine(settings_of(tmp_path, gradient={"loss": loss}))
+        build_engine(settings_of(tmp_path, gradient={"loss": loss}))
 
 
 def test_model_of_unknown_shape_waits_for_its_first_record(tmp_path: Path) -> None:
     """With model.input_shape it is looked at before anything is read."""
     blocks: dict[str, Any] = {"model": {"factory": "tests.support.models.small:breaks_on_large"}}
 
-    later = app.build_engine(settings_of(tmp_path / "later", **blocks))
+    later = build_engine(settings_of(tmp_path / "later", **blocks))
     blocks["model"]["input_shape"] = [16]
-    now = app.build_engine(settings_of(tmp_path / "now", **blocks))
+    now = build_engine(settings_of(tmp_path / "now", **blocks))
 
     assert not later.judge.deduplicator.is_probed
     assert now.judge.deduplicator.is_probed
@@ -111,7 +114,7 @@ def test_model_of_unknown_shape_waits_for_its_first_record(tmp_path: Path) -> No
 def test_model_that_cannot_be_probed_is_a_model_error(tmp_path: Path) -> None:
     """A shape that the model cannot take is found at the start."""
     with pytest.raises(ModelError):
-        app.build_engine(settings_of(tmp_path, model={"input_shape": [17]}))
+        build_engine(settings_of(tmp_path, model={"input_shape": [17]}))
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -128,8 +131,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_whatever_changes_a_vector_changes_the_fingerprint(tmp_path: Path, change: dict[str, Any]) -> None:
     """Cosines across two fingerprints mean nothing."""
-    before = app.build_engine(settings_of(tmp_path / "before")).identity
-    after = app.build_engine(settings_of(tmp_path / "after", **change)).identity
+    before = build_engine(settings_of(tmp_path / "before")).identity
+    after = build_engine(settings_of(tmp_path / "after", **change)).identity
 
     assert before.fingerprint != after.fingerprint
     assert after.fingerprint.startswith("sha256:")
@@ -142,7 +145,7 @@ def test_weights_change_the_fingerprint_and_their_path_does_not(tmp_path: Path) 
     for name in ("one.pt", "two.pt"):
         torch.save(trained.state_dict(), tmp_path / name)
     identities = [
-        app.build_engine(settings_of(tmp_path / str(place), model={"weights": weights})).identity
+        build_engine(settings_of(tmp_path / str(place), model={"weights": weights})).identity
         for place, weights in enumerate([str(tmp_path / "one.pt"), str(tmp_path / "two.pt"), None])
     ]
 
@@ -161,9 +164,9 @@ def test_weights_change_the_fingerprint_and_their_path_does_not(tmp_path: Path) 
 )
 def test_what_changes_no_vector_leaves_the_fingerprint(tmp_path: Path, change: dict[str, Any]) -> None:
     """A threshold may change between two runs of one list of uniques."""
-    before = app.build_engine(settings_of(tmp_path / "before")).identity
+    before = build_engine(settings_of(tmp_path / "before")).identity
 
-    assert app.build_engine(settings_of(tmp_path / "after", **change)).identity == before
+    assert build_engine(settings_of(tmp_path / "after", **change)).identity == before
 
 
 def test_port_that_is_taken_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ def test_port_that_is_taken_is_refused_before_the_model_is_loaded(tmp_path: Path
             tmp_path, http={"port": port}, model={"factory": "tests.support.models.odd:breaks"}
         )
 
-        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}"), app.open_daemon(settings):
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}"), open_daemon(settings):
             pass
 
     assert not (tmp_path / "state").exists()
@@ -184,7 +187,7 @@ def test_port_that_is_taken_is_refused_before_the_model_is_loaded(tmp_path: Path
 
 def test_uniques_page_is_empty_until_there_is_a_state() -> None:
     """The port answers while the model still loads."""
-    assert app.UniquesSource()(0, 100) == (0, [])
+    assert UniquesSource()(0, 100) == (0, [])
 
 
 @pytest.mark.parametrize("device", ["cuda:99", pytest.param("cuda", id="cuda without a GPU")])
@@ -193,4 +196,4 @@ def test_gpu_that_is_not_there_is_refused(device: str, monkeypatch: pytest.Monke
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
 
     with pytest.raises(ConfigurationError, match=r"gradient\.device: .* PyTorch finds 0 GPU"):
-        app.build_engine(Settings.model_validate({"gradient": {"device": device}}))
+        build_engine(Settings.model_validate({"gradient": {"device": device}}))

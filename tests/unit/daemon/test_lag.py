@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from dugs_stream.app.daemon import open_log
+from dugs_stream.app.logs import open_log
 from dugs_stream.daemon import lag as lookout
 from dugs_stream.daemon.lag import LagMonitor
 from dugs_stream.errors import LogUnavailableError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dugs_stream.app import daemon as app
+from dugs_stream.app.engine import build_engine
 from dugs_stream.config import load_settings
 from dugs_stream.errors import LogUnavailableError, ModelError
 from dugs_stream.lab.demo.demo import DemoResult, StreamRequest, StreamResult, run_demo, summarise
@@ -60,7 +60,7 @@ def judged_in_memory(request: StreamRequest) -> StreamResult:
         "gradient.tile=4",
     ]
     settings = load_settings(None, overrides, environ={})
-    engine = app.build_engine(settings)
+    engine = build_engine(settings)
     samples = [Record("s", 0, n, m.key, m.value, m.headers) for n, m in enumerate(request.messages)]
     judged = engine.judge.judge(samples, lambda sequence: f"s/unique/{sequence}")
     events = [build_event(judgement, engine.identity) for judgement in judged]

@@ -1,0 +1,78 @@
+"""The web page of the settings: uniques, thumbnails, and the disks and GPU that metrics watch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+
+from dugs_stream.config import Settings
+from dugs_stream.inputs.classes import read_classes
+from dugs_stream.inputs.image import FORMATS
+from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings
+from dugs_stream.ops.gallery.album import ThumbnailStore
+from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.machine import Disk, GpuMemory
+from dugs_stream.records import ModelIdentity
+from dugs_stream.state.store import StateStore
+
+_log = structlog.get_logger("dugs")
+
+
+class UniquesSource:
+    """The page of uniques that HTTP shows: empty until there is a state to ask."""
+
+    def __init__(self) -> None:
+        self.state: StateStore | None = None
+
+    def __call__(self, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
+        """Total, and the events from `offset` on."""
+        return (0, []) if self.state is None else (self.state.total, self.state.events(offset, limit))
+
+
+def class_names(settings: Settings, outputs: int | None) -> Sequence[str | None]:
+    """The names, or as many blanks as the model has outputs."""
+    return read_classes(settings.input.classes) or [None] * (outputs or 0)
+
+
+def disks(settings: Settings) -> dict[Disk, Path]:
+    disks = {Disk.STATE: settings.state.dir}
+    if settings.log.engine == "embedded":
+        disks[Disk.LOG] = settings.log.embedded.path.parent
+    return disks
+
+
+def gpu_memory(device: torch.device) -> GpuMemory | None:
+    if device.type != "cuda":
+        return None
+
+    def held() -> dict[str, int]:
+        free, total = torch.cuda.mem_get_info(device)
+        allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+        return {"allocated": allocated, "reserved": reserved, "free": free, "total": total}
+
+    return held
+
+
+def open_gallery(settings: Settings) -> Gallery:
+    """What the page shows beside the uniques; a custom codec's records may well be pictures."""
+    is_pictures = isinstance(settings.input.codec, ImageCodecSettings | CustomCodecSettings)
+    return Gallery(FORMATS if is_pictures else ())
+
+
+def thumbnail_store(settings: Settings, identity: ModelIdentity) -> ThumbnailStore | None:
+    if settings.http.pictures is None:
+        return None
+    return ThumbnailStore(
+        page_folder(settings),
+        limit_bytes=settings.http.pictures,
+        list_name=f"{identity.fingerprint} {settings.output.changelog_topic}",
+    )
+
+
+def page_folder(settings: Settings) -> Path:
+    """Where the page keeps its pictures: within the state folder, so that one lock and one owner hold for both."""
+    return settings.state.dir / "page"
