@@ -22,7 +22,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.continuity.frozen import DATA, EXPLAINED, RUNS_ON, TOPICS, Record, records_of, undump
-from tests.support.commands import Ended, dugs
+from tests.support.terminals.commands import Ended, dugs
 
 TOLERANCE = 1e-5
 NO_ROWS = "0" * 64

@@ -20,10 +20,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dugs_stream import Deduplicator, UniqueIndex
-from dugs_stream.chain import NO_ROWS, chain
-from dugs_stream.log.port import Message
-from dugs_stream.log.wire import decode_changelog, row_message, trailer_message
+from dugs_stream.changelog.checksum import NO_ROWS, chain
+from dugs_stream.changelog.wire import decode_changelog, row_message, trailer_message
 from dugs_stream.models import alexnet
+from dugs_stream.records import Message
 from tests.continuity.frozen import (
     DATA,
     DIMENSION,
@@ -33,8 +33,8 @@ from tests.continuity.frozen import (
     undump,
     write_plain_weights,
 )
-from tests.support.commands import dugs
-from tests.support.deployment import one_thread
+from tests.support.daemons.deployment import one_thread
+from tests.support.terminals.commands import dugs
 
 
 @pytest.fixture(scope="module")
