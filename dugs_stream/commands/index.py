@@ -149,7 +149,7 @@ def _compare(state: StateStore, truth: Recovered) -> Verification:
             on_disk, in_changelog, f"{on_disk} rows on disk, the changelog holds {in_changelog}"
         )
     row = 0
-    for vectors in state.vector_blocks():
+    for vectors in state.files.vectors.blocks():
         events = state.events(row, len(vectors))
         for vector, event in zip(vectors, events, strict=True):
             if not np.array_equal(vector, truth.vectors[row]):

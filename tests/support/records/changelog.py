@@ -104,7 +104,7 @@ class Changelog:
 def recover(live: StateStore, changelog: Changelog) -> UniqueIndex:
     """What the daemon does after `live.open`: fill an index from the folder, then replay the rest."""
     index = UniqueIndex(changelog.dimension)
-    for block in live.vector_blocks():
+    for block in live.files.vectors.blocks():
         index.add(block)
     start = live.replay_start
     for part in replay(start, changelog.after(start.position), FINGERPRINT):

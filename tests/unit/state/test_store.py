@@ -283,7 +283,7 @@ def test_graph_is_written_when_asked_for(tmp_path):
         assert live.snapshot(index, with_graph=True).rows == 20
 
     with opened(tmp_path) as (live, _):
-        assert recover(live, changelog).load_graph(live.path)
+        assert recover(live, changelog).load_graph(live.files.path)
 
 
 def test_forgotten_state_is_empty(tmp_path):
@@ -292,7 +292,7 @@ def test_forgotten_state_is_empty(tmp_path):
     written(tmp_path, changelog)
     with opened(tmp_path) as (live, _):
         live.forget()
-        assert (live.total, live.events(0, 5), list(live.vector_blocks())) == (0, [], [])
+        assert (live.total, live.events(0, 5), list(live.files.vectors.blocks())) == (0, [], [])
         live.snapshot(recover(live, changelog))
 
     with opened(tmp_path) as (live, loaded):
