@@ -62,7 +62,7 @@ def test_missing_row_is_refused():
     changelog = Changelog.of(2, 3)
     del changelog.entries[3]
 
-    with pytest.raises(ChangelogError, match="position 4: found row 3, expected row 2; row 2 is not there"):
+    with pytest.raises(ChangelogError, match="position 4: found row 3, expected row 2; row 2 is missing"):
         rebuild(BEGINNING, changelog.entries)
 
 

@@ -110,7 +110,7 @@ def test_message_with_a_foreign_key_is_named(key: bytes | None) -> None:
         ({"headers": (("dugs_event", b"{"),)}, "not JSON"),
         ({"headers": (("dugs_event", b"\xff"),)}, "not JSON"),
         ({"headers": (("dugs_event", b"[17]"),)}, "not a JSON object"),
-        ({"headers": (("dugs_event", b'{"sequence": NaN}'),)}, "NaN is no number"),
+        ({"headers": (("dugs_event", b'{"sequence": NaN}'),)}, "NaN is not a number"),
         ({"headers": (("dugs_event", b'{"sequence": 18}'),)}, "sequence 18"),
         ({"headers": (("dugs_event", b"{}"),)}, "sequence None"),
     ],
@@ -137,7 +137,7 @@ def test_malformed_row_is_named_with_what_is_wrong(change: dict[str, Any], compl
         ({"next_offsets": {"0": -5}}, "negative"),
         ({"batch_ranges": {"0": [1]}}, "batch_ranges"),
         ({"threshold": "0.3"}, "threshold"),
-        ({"threshold": 1e999}, "Infinity is no number"),
+        ({"threshold": 1e999}, "Infinity is not a number"),
         ({"group": None}, "group"),
     ],
 )

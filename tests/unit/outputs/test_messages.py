@@ -96,7 +96,7 @@ def test_decision_carries_every_verdict_by_reference() -> None:
     """The decisions topic has the event of a rejected record too, typed as such."""
     judgement = rejected(SAMPLE)
 
-    message = decision_message(judgement, build_event(judgement, MODEL))
+    message = decision_message(judgement, build_event(judgement, MODEL), MEGABYTE)
 
     assert headers_of(message)["ce_type"] == b"dugs.rejected"
     assert json.loads(message.value or b"")["reason"] == "undecodable"
@@ -106,7 +106,7 @@ def test_ce_source_is_a_uri_reference_for_any_topic() -> None:
     """Characters that a URI does not take are escaped."""
     judgement = judgement_of(replace(SAMPLE, topic="weird topic/ü"))
 
-    message = decision_message(judgement, build_event(judgement, MODEL))
+    message = decision_message(judgement, build_event(judgement, MODEL), MEGABYTE)
 
     assert headers_of(message)["ce_source"] == b"/dugs-stream/weird%20topic%2F%C3%BC"
 
