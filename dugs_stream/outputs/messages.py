@@ -52,9 +52,7 @@ def unique_message(
     )
 
 
-def decision_message(
-    judged: JudgedRecord, event: Mapping[str, Any], max_message_bytes: int
-) -> Message:
+def decision_message(judged: JudgedRecord, event: Mapping[str, Any], max_message_bytes: int) -> Message:
     """The message for the topic of all decisions: the event, by reference."""
     return name_long_key(_by_reference(judged.record, event), max_message_bytes)
 
