@@ -49,6 +49,11 @@ class LoadedState:
     missing: tuple[MissingRows, ...] = ()
     ids: list[str] = field(default_factory=list, repr=False)
 
+    @property
+    def rows(self) -> int:
+        """The number of uniques in the snapshot."""
+        return 0 if self.snapshot is None else self.snapshot.rows
+
 
 class StateFiles:
     """The files of one state folder. One thread, but `events.read` is safe in any.
