@@ -42,6 +42,13 @@ __all__ = [
 ]
 
 
+NEW_LIST = "start a new list: a new output.changelog_topic and state.dir, and a new input.group to judge old records again"
+"""The last way out of a changelog or state folder that does not fit, for the end of a message."""
+
+OTHER_MODEL = f"Cosines of two models cannot be compared. Configure that model again, or {NEW_LIST}"
+"""What to do with the list of another model, for the end of a message."""
+
+
 class DugsError(Exception):
     """Base of all errors raised on purpose; `exit_code` is that of the command."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dugs_stream.changelog.checksum import NO_ROWS, chain
-from dugs_stream.errors import ChangelogError
+from dugs_stream.errors import NEW_LIST, OTHER_MODEL, ChangelogError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 
 # Rows handed on without a trailer: 4 096 vectors of k = 2048 are 32 MiB, so that replaying a compacted changelog of
@@ -23,7 +23,7 @@ _ROWS_AT_ONCE = 4_096
 
 _WAY_OUT = (
     "the changelog was changed by something other than this daemon, or belongs to another one; restore it, or "
-    "start a new list: a new output.changelog_topic and state.dir, and a new input.group to judge old records again"
+    + NEW_LIST
 )
 
 
@@ -140,6 +140,5 @@ def _require_fingerprint(position: ChangelogPosition, trailer: Trailer, fingerpr
     if fingerprint is not None and trailer.fingerprint != fingerprint:
         raise ChangelogError(
             f"changelog position {position}: the list was built by the model {trailer.fingerprint}, the configuration "
-            f"names {fingerprint}. Cosines of two models cannot be compared. Configure that model again, or start "
-            "a new list: a new output.changelog_topic and state.dir, and a new input.group to judge old records again"
+            f"names {fingerprint}. {OTHER_MODEL}"
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
+from dugs_stream.errors import NEW_LIST, ChangelogError, OffsetsDisagreeError
 from dugs_stream.records import ChangelogPosition, Trailer
 
 
@@ -82,8 +82,7 @@ def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -
         raise ChangelogError(
             f"The changelog was written with model {trailer.fingerprint}, the configuration names "
             f"{deployment.fingerprint}. Cosines of two models, projections or seeds cannot be compared. Give the "
-            "old model and gradient settings, or start a new list: a new output.changelog_topic and state.dir, "
-            "and a new input.group to judge old records again."
+            f"old model and gradient settings, or {NEW_LIST}."
         )
     check_names(trailer, deployment, topic.name)
     if trailer.input_topic_id != topic.id:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.errors import StateError
+from dugs_stream.errors import OTHER_MODEL, StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state import snapshot as snapshots
 from dugs_stream.state.events import Entry, EventRefill, EventTable
@@ -107,16 +107,15 @@ class StateFiles:
         if (snapshot.fingerprint, snapshot.dimension) != expected:
             raise StateError(
                 f"the state folder {self.path} was built by the model {snapshot.fingerprint} with "
-                f"{snapshot.dimension} dimensions; the configuration names {expected[0]} with {expected[1]}. Cosines "
-                "of two models cannot be compared. Configure that model again, or start a new list: a new "
-                "output.changelog_topic and state.dir, and a new input.group to judge old records again"
+                f"{snapshot.dimension} dimensions; the configuration names {expected[0]} with {expected[1]}. "
+                + OTHER_MODEL
             )
 
     def _open_files(self, snapshot: Snapshot, set_aside: tuple[Path, ...]) -> LoadedState:
         """Vectors are checked in a thread of their own: hashing releases the interpreter to the one that reads SQLite."""
         end = snapshot.changelog_position
-        with ThreadPoolExecutor(1) as beside:
-            checking = beside.submit(self.vectors.open, snapshot.segments)
+        with ThreadPoolExecutor(1) as thread:
+            checking = thread.submit(self.vectors.open, snapshot.segments)
             ids = self.events.open(snapshot.rows, snapshot.events_checksum)
             self._damaged = checking.result()
         self.vectors.cut()

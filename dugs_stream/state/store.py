@@ -46,9 +46,9 @@ class StateStore:
     def __init__(self, path: str | Path, *, fingerprint: str | None, dimension: int) -> None:
         self.files = StateFiles(Path(path), fingerprint=fingerprint, dimension=dimension)
         self._lock = Lock()
-        self._hold_nothing()
+        self._clear()
 
-    def _hold_nothing(self) -> None:
+    def _clear(self) -> None:
         self._ids: list[str] = []
         self._unwritten: list[Entry] = []  # of the last rows, those that no snapshot holds
         self._position = BEGINNING.position
@@ -85,16 +85,16 @@ class StateStore:
         dimension built it.
         """
         with self._lock:
-            self._hold_nothing()
+            self._clear()
         loaded = self.files.open()
         if not loaded.missing:
-            self._hold_snapshot(loaded.ids)
+            self._load_snapshot(loaded.ids)
         return loaded
 
-    def _hold_snapshot(self, ids: Iterable[str]) -> None:
+    def _load_snapshot(self, ids: Iterable[str]) -> None:
         snapshot = self.files.snapshot
         with self._lock:
-            self._hold_nothing()
+            self._clear()
             if snapshot is not None:
                 self._ids = list(ids)
                 self.trailer, self._position = snapshot.trailer, snapshot.changelog_position
@@ -106,12 +106,12 @@ class StateStore:
         then only `forget` and a replay from the beginning help.
         """
         self.files.refill(rows)
-        self._hold_snapshot(self.files.events.ids())
+        self._load_snapshot(self.files.events.ids())
 
     def forget(self) -> None:
         """Empty memory and folder; the changelog rebuilds both."""
         with self._lock:
-            self._hold_nothing()
+            self._clear()
             self.files.forget()
 
     def id_of(self, sequence: int) -> str:
