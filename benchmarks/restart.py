@@ -218,7 +218,7 @@ def _snapshots_on_top(settings: Settings, new: int, snapshots: int) -> list[floa
     state = StateStore(settings.state.dir, fingerprint=None, dimension=_DIMENSION)
     state.open()
     index = UniqueIndex(_DIMENSION, graph_from=None)
-    for block in state.vector_blocks():
+    for block in state.files.vectors.blocks():
         index.add(block)
     seconds = []
     for _ in range(snapshots):

@@ -1,4 +1,4 @@
-"""Which records of a stream teach your model something new: gradient uniqueness, as a library and a daemon."""
+"""Gradient uniqueness: the records of a stream that teach your model something new, as a library and a daemon."""
 
 from __future__ import annotations
 

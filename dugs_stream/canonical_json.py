@@ -1,7 +1,7 @@
-"""What are the bytes of a JSON value? One canonical form, for everything that is stored or summed up.
+"""Canonical JSON: the one byte form of a value, for everything that is stored or hashed.
 
 The changelog's checksum is chained over these bytes, so the form must not change: keys sorted, no spaces,
-UTF-8, numbers as Python's repr writes them (the shortest text that reads back as the same float64).
+numbers as Python's repr writes them (the shortest text that reads back as the same float64).
 Pure: no I/O, no clock.
 """
 
@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def canonical_json(value: Mapping[str, Any]) -> bytes:
-    r"""The value as canonical JSON; reading it back and writing it again gives the same bytes.
+def canonical_json(value: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
+    r"""The value as canonical JSON in UTF-8; reading it back and writing it again gives the same bytes.
 
-    Half a surrogate pair, which UTF-8 cannot carry, is written as its JSON escape (\ud800).
-    Raises ValueError for NaN and infinities, TypeError for what JSON does not have.
+    ascii_only  write every other character as its JSON escape; half a surrogate pair, which UTF-8 cannot carry,
+                is always written so (\ud800)
+
+    Raises ValueError for NaN and infinities, TypeError for a value that JSON does not have.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=ascii_only, allow_nan=False)
     # "backslashreplace" turns a lone surrogate into exactly the escape that JSON has for it.
     return text.encode("utf-8", "backslashreplace")

@@ -1,20 +1,20 @@
-"""What can go wrong, as a page.
+"""Errors raised on purpose, with their exit codes.
 
 DugsError                 exit 1   failed while running, or refused
 ├── ConfigurationError    exit 2   the settings, or what they name, are wrong; carries every problem at once
-├── ModelError            exit 1   the model cannot be loaded, probed or judged by
+├── ModelError            exit 1   the model cannot be loaded or probed, or records cannot be judged with it
 ├── StateError            exit 1   the state folder is locked, damaged or of another model
 ├── ChangelogError        exit 1   the changelog contradicts itself or the configuration
-│   └── OffsetsDisagreeError       the group's offsets are not the changelog's; put back, or adopt
+│   └── OffsetsDisagreeError       the group's offsets are not the changelog's; restore or adopt them
 └── LogError              exit 1   the log (broker or file) failed
-    ├── LogUnavailableError        not reachable now; trying again is right
-    │   └── LogRefusedError        reached, but this client is not let in; `cause` says at which door
-    ├── OwnershipLostError         another member owns the input; come back through recovery
-    ├── TransactionAbortedError    nothing of the batch was written; come back through recovery
-    └── OutcomeUnknownError exit 70  a commit may or may not have happened; leave, and let recovery find out
+    ├── LogUnavailableError        not reachable now; try again
+    │   └── LogRefusedError        reached, but it refuses this client; `cause` says why
+    ├── OwnershipLostError         another member owns the input; recover
+    ├── TransactionAbortedError    nothing of the batch was written; recover
+    └── OutcomeUnknownError exit 70  a commit may or may not have happened; exit, recovery finds out
 
-A class exists only where a caller or an operator acts differently. Bad records are not errors but
-verdicts (`records.Rejection`). Messages say what was found, where, what was expected, what to do next.
+A class exists only where a caller or an operator acts differently. A bad record is not an
+error but a verdict (`records.Rejection`). Messages say what was found, where, what was expected, what to do next.
 """
 
 from __future__ import annotations
@@ -42,8 +42,15 @@ __all__ = [
 ]
 
 
+NEW_LIST = "start a new list: a new output.changelog_topic and state.dir, and a new input.group to judge old records again"
+"""The last way out of a changelog or state folder that does not fit, for the end of a message."""
+
+OTHER_MODEL = f"Cosines of two models cannot be compared. Configure that model again, or {NEW_LIST}"
+"""What to do with the list of another model, for the end of a message."""
+
+
 class DugsError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the command line ends with."""
+    """Base of all errors raised on purpose; `exit_code` is that of the command."""
 
     exit_code: ClassVar[int] = 1
 
@@ -74,11 +81,11 @@ class ConfigurationError(DugsError):
 
 
 class ModelError(DugsError):
-    """The model cannot be loaded, or not every sample can be judged by it apart from the others."""
+    """The model cannot be loaded, or its gradient of one sample depends on the other samples of the batch."""
 
 
 class StateError(DugsError):
-    """The state folder is in use, damaged beyond what the changelog can mend, or of another model."""
+    """The state folder is in use, of another model, or damaged beyond repair from the changelog."""
 
 
 class ChangelogError(DugsError):
@@ -86,15 +93,15 @@ class ChangelogError(DugsError):
 
 
 class OffsetsDisagreeError(ChangelogError):
-    """Somebody moved the group's offsets; whoever did must say which of the two holds."""
+    """The group's offsets were moved; an operator must say whether they or the changelog's are right."""
 
 
 class LogError(DugsError):
-    """The log failed in a way that ends this run."""
+    """The log failed, and this run cannot go on."""
 
 
 class Refusal(StrEnum):
-    """Why a log cannot be used now: nobody there, or a door that stays shut; /readyz and the log say it by name."""
+    """Why a log cannot be used now, by the name that /readyz and the log lines give it."""
 
     UNREACHABLE = "unreachable"
     TLS = "TLS"
@@ -103,16 +110,15 @@ class Refusal(StrEnum):
 
 
 class LogUnavailableError(LogError):
-    """The log does not answer now; trying again later is right."""
+    """The log does not answer now; try again later."""
 
     cause: Refusal = Refusal.UNREACHABLE
 
 
 class LogRefusedError(LogUnavailableError):
-    """The log answers and does not let this client in. A person has to act, here or on the cluster.
+    """The log answers and refuses this client. A person has to act, here or on the cluster.
 
-    Whoever lives on tries again, since a permission may be given and a password changed meanwhile; whoever was
-    asked for one thing gives up.
+    A daemon keeps retrying (permissions and passwords get fixed); a one-shot command fails.
     """
 
     def __init__(self, cause: Refusal, message: str) -> None:
@@ -121,22 +127,22 @@ class LogRefusedError(LogUnavailableError):
 
 
 class OwnershipLostError(LogError):
-    """Another process owns the input now; whatever was not committed is void."""
+    """Another process owns the input now; uncommitted work is void."""
 
 
 class TransactionAbortedError(LogError):
-    """The transaction was given up; nothing of it is visible."""
+    """The transaction was aborted; nothing of it is visible."""
 
 
 class OutcomeUnknownError(LogError):
-    """A commit was asked for and its outcome is not known; recovery after a restart finds it."""
+    """A commit was asked for and its outcome is unknown; recovery after a restart finds it out."""
 
     exit_code: ClassVar[int] = 70
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was tried and what came of it. A note hinders nothing, and somebody should know of it."""
+    """One check and its result. A note does not fail the check, but an operator should read it."""
 
     tried: str
     passed: bool
@@ -145,7 +151,7 @@ class Finding:
 
 
 def attempts(tried: str, attempt: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """What an attempt finds, and how it fails where it does: a row for each problem."""
+    """The findings of an attempt; if it raises, a failed one for each problem."""
     try:
         yield from attempt()
     except ConfigurationError as error:

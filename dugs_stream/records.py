@@ -1,6 +1,6 @@
-"""The facts that travel through the house: a sample comes in, a decision goes out.
+"""Records, decisions and changelog entries: the frozen facts that one room hands to the next.
 
-Frozen records and the words they use; nothing here does I/O, computes or decides.
+Nothing here does I/O, computes or decides.
 """
 
 from __future__ import annotations
@@ -8,23 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NewType
+from typing import TYPE_CHECKING, Any, NewType
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # settings and `dugs --help` need the verdicts and reasons, and no arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
 SequenceNumber = NewType("SequenceNumber", int)
-"""The number of a unique: counts accepted uniques from 0, without a hole."""
+"""The number of a unique: accepted uniques are counted from 0, without gaps."""
 
 ChangelogPosition = NewType("ChangelogPosition", int)
-"""A place in the changelog: the offset of the next changelog message to read."""
+"""The offset of the next changelog message to read."""
 
 Headers = tuple[tuple[str, bytes | None], ...]
-"""Record headers in their order; names may repeat, a received value may be None."""
+"""Record headers in order; names may repeat, a received value may be None."""
 
 
 class Verdict(StrEnum):
-    """What was decided of a sample; every record gets exactly one."""
+    """The decision on a record; each gets exactly one."""
 
     UNIQUE = "unique"
     DUPLICATE = "duplicate"
@@ -33,7 +34,7 @@ class Verdict(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a record was rejected; a closed set, since it is a metric label and a header."""
+    """Why a record was rejected; a closed set, because it is a metric label and a header."""
 
     EMPTY = "empty"
     TOO_LARGE = "too_large"
@@ -47,7 +48,7 @@ class Reason(StrEnum):
 
 
 class LabelSource(StrEnum):
-    """Where a label came from: the record, or the model's own prediction."""
+    """Where a label came from: the record, or the model's prediction."""
 
     GIVEN = "given"
     PREDICTED = "predicted"
@@ -55,7 +56,7 @@ class LabelSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a record on a topic holds, wherever it lies: to be written, or read back."""
+    """The content of a log record without its place: one to write, or one of the changelog."""
 
     key: bytes | None
     value: bytes | None
@@ -65,7 +66,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it lies on the input topic, undecoded."""
+    """One record read from a topic, undecoded: its place and its content."""
 
     topic: str
     partition: int
@@ -77,13 +78,13 @@ class Record:
 
     @property
     def id(self) -> str:
-        """The record's name in every event: topic/partition/offset."""
+        """The record's name in events: topic/partition/offset."""
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a record could not be judged: a reason of the closed set, and a sentence for people."""
+    """Why a record could not be judged: a reason, and a sentence for people."""
 
     reason: Reason
     error: str
@@ -91,13 +92,13 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The verdict on one sample and what explains it; None where a field has no meaning.
+    """The verdict on one record and what explains it; None for fields without a meaning.
 
-    similarity     float64 cosine to the nearest unique; None for the first unique, no_gradient, rejected
-    nearest        sequence number of that unique
-    sequence       the sample's own number where it is unique
-    gradient_norm  norm of the projected gradient; None for rejected
-    similarity_bound  certified upper bound on the similarity, where only a bound was asked for
+    similarity        float64 cosine to the nearest unique; None for the first unique, no_gradient, rejected
+    nearest           sequence number of that unique
+    sequence          the record's own number, if it is unique
+    gradient_norm     norm of the projected gradient; None for rejected
+    similarity_bound  certified upper bound on the similarity, if only a bound was asked for
     """
 
     verdict: Verdict
@@ -111,10 +112,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class JudgedRecord:
-    """A sample with its decision and all that an event says of the two.
+    """A record with its decision and everything else that its event says.
 
-    vector is the projected unit gradient, (k,) float32, kept where the verdict is unique.
-    nearest_id is the record id of the nearest unique.
+    nearest_id  record id of the nearest unique
+    vector      the projected unit gradient (k,) float32, of uniques only
     """
 
     record: Record
@@ -130,7 +131,7 @@ class JudgedRecord:
 
 @dataclass(frozen=True, slots=True)
 class ChangelogRow:
-    """One accepted unique as the changelog keeps it: its number, its whole event, its vector (k,) float32."""
+    """One accepted unique in the changelog: its number, its event, its vector (k,) float32."""
 
     sequence: SequenceNumber
     event: Mapping[str, Any]
@@ -139,9 +140,9 @@ class ChangelogRow:
 
 @dataclass(frozen=True, slots=True)
 class Trailer:
-    """The last message of every transaction: what is true once it is committed.
+    """The last changelog message of every transaction: what is true once that is committed.
 
-    uniques        how many rows the changelog holds up to here
+    uniques        number of rows in the changelog up to here
     checksum       hex SHA-256 chained over all rows up to here
     next_offsets   per input partition, the offset of the next record to decide
     batch_ranges   per input partition of this batch, first and last offset decided (inclusive)
@@ -161,7 +162,7 @@ class Trailer:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """The model a verdict was made by: a name for people, and the fingerprint that makes vectors comparable."""
+    """The model behind a verdict: a name for people, and a fingerprint; vectors of one fingerprint are comparable."""
 
     name: str
     fingerprint: str

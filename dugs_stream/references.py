@@ -1,7 +1,7 @@
-"""What a setting names: the object behind an import string package.module:function, the secret in a file.
+"""References in settings: an import string package.module:function to its object, a file to its secret.
 
-Models, losses and codecs of the user all come through here. An ImportError raised inside the user's own
-module passes untouched: it is about their code, and its traceback says more than we could.
+Models, losses and codecs of the user are imported here. An ImportError raised inside the user's own module
+passes untouched: it is about their code, and its traceback says more than a message of ours.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dugs_stream.setting_types import check_import_string
 
 
 def import_string(text: str, setting: str) -> Callable[..., Any]:
-    """The callable that `text` names; `setting` is the key the text stands under, for the message.
+    """The callable that `text` names; `setting` is the key of the setting, for the message.
 
     Runs the module's code. Raises ConfigurationError for a wrong form, a missing module, a missing
-    attribute and something that cannot be called.
+    attribute and an object that cannot be called.
     """
     try:
         module_name, _, attributes = check_import_string(text).partition(":")
@@ -37,7 +37,7 @@ def import_string(text: str, setting: str) -> Callable[..., Any]:
             f"{text!r} names a {type(found).__name__}, expected a function or a class.",
             "Name the function that makes it.",
         )
-    return found  # type: ignore[no-any-return]  # what the user's function returns is checked by whoever calls it
+    return found  # type: ignore[no-any-return]  # the caller checks what the user's function returns
 
 
 def _import_module(name: str, text: str, setting: str) -> Any:
@@ -73,17 +73,16 @@ def _refused(setting: str, message: str, hint: str) -> ConfigurationError:
 
 
 def first_line(file: Path, place: str) -> str:
-    """The secret; `place` is the setting that names the file. Raises ConfigurationError where there is none."""
+    """The secret in the file; `place` is the setting that names it. Raises ConfigurationError if there is none."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         found = f"{str(file)!r} cannot be read: {error.strerror}."
-        raise ConfigurationError([Problem(place, found, "Name a file that holds it.")]) from None
+        raise _refused(place, found, "Name a file that holds it.") from None
     except UnicodeDecodeError:
-        # Its text would quote a byte of the secret, and a chained traceback all of it.
+        # The error's text quotes a byte of the secret, and a chained traceback all of it.
         found = f"{str(file)!r} is not UTF-8 text."
-        raise ConfigurationError([Problem(place, found, "Put the secret on its first line.")]) from None
+        raise _refused(place, found, "Put the secret on its first line.") from None
     if not lines or not lines[0]:
-        found = f"{str(file)!r} is empty."
-        raise ConfigurationError([Problem(place, found, "Put the secret on its first line.")])
+        raise _refused(place, f"{str(file)!r} is empty.", "Put the secret on its first line.")
     return lines[0]

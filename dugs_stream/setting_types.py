@@ -1,4 +1,4 @@
-"""What the blocks of the configuration are made of: the frozen class, and the values YAML has no word for.
+"""Types of settings: the frozen block, byte sizes, numbers, import strings, topic names.
 
 Settings are data: nothing here opens a file, imports a module or looks at the environment.
 """
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 class ExpectedError(ValueError):
-    """A value is not of its form; the text says what was expected, in words that follow "expected"."""
+    """A value has the wrong form; the text completes a sentence that begins with "expected"."""
 
 
 class Block(BaseModel):
@@ -21,7 +21,7 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-# The powers of two that Kafka's documentation and people mean, and the powers of ten beside them.
+# Powers of two, as Kafka's documentation means them, and powers of ten.
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _BYTE_SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[A-Za-z]*)")
 _EXPECTED_BYTES = "a number of bytes of at least 1, such as 1048576, 1MiB or 64MB"
@@ -58,7 +58,7 @@ ByteSize = Annotated[
 
 
 def _number(value: object) -> object:
-    # YAML 1.1 reads 1e-3 as text (it wants 1.0e-3); people mean the number.
+    # YAML 1.1 reads 1e-3 as text (it wants 1.0e-3); the number is meant.
     if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+[eE][-+]?[0-9]+", value):
         return float(value)
     return value
@@ -75,7 +75,7 @@ _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)
 
 
 def check_import_string(text: str) -> str:
-    """The text itself where it has the form package.module:function; ExpectedError otherwise."""
+    """The text itself if it has the form package.module:function; ExpectedError otherwise."""
     if not _IMPORT_STRING.fullmatch(text):
         raise ExpectedError("package.module:function, with one colon between module and function")
     return text
@@ -89,7 +89,7 @@ ImportString = Annotated[
 
 
 def _topic_name(text: Any) -> Any:
-    # Kafka's own rule; the embedded log keeps it too, so that a configuration can move between the two.
+    # Kafka's rule; the embedded log follows it too, so that a configuration can move between the two.
     if isinstance(text, str) and (not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", text) or text in {".", ".."}):
         raise ExpectedError("a topic name: 1 to 249 letters, digits, dots, underscores or hyphens")
     return text

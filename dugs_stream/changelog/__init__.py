@@ -1,1 +1,1 @@
-"""The changelog: its messages, their chained checksum, its replay, and where to resume."""
+"""The changelog: its messages, their chained checksum, its replay, and the offsets to resume from."""

@@ -1,7 +1,7 @@
-"""What one checksum vouches for every row of the changelog, in order?
+"""Chained checksum over all rows of the changelog, in order.
 
 Each link is SHA-256 over the link before it, the row's sequence number, its event and its vector, so that a row
-that is missing, doubled, changed or moved changes every later link. Pure; the trailer carries the last link.
+that is missing, repeated, changed or moved changes every later link. Pure; the trailer carries the last link.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How does the changelog become the list of uniques again? Row by row, every number and checksum verified.
+"""Changelog replay: the list of uniques, row by row, with every number and checksum verified.
 
-Pure: it knows no log, no disk and no index. Compaction removes all trailers but the last, so many batches of
-rows may stand before one trailer; what it promises is checked wherever a trailer stands.
+Pure: no log, no disk, no index. Compaction removes all trailers but the last, so rows of many batches may stand
+before one trailer; each trailer is checked against the rows before it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dugs_stream.changelog.checksum import NO_ROWS, chain
-from dugs_stream.errors import ChangelogError
+from dugs_stream.errors import NEW_LIST, OTHER_MODEL, ChangelogError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 
-# Rows handed on at once where no trailer comes: 4 096 vectors of k = 2048 are 32 MiB, so that replaying a compacted
-# changelog of any length needs bounded memory.
+# Rows handed on without a trailer: 4 096 vectors of k = 2048 are 32 MiB, so that replaying a compacted changelog of
+# any length needs bounded memory.
 _ROWS_AT_ONCE = 4_096
 
 _WAY_OUT = (
     "the changelog was changed by something other than this daemon, or belongs to another one; restore it, or "
-    "start a new list: a new output.changelog_topic and state.dir, and a new input.group to judge old records again"
+    + NEW_LIST
 )
 
 
@@ -41,9 +41,9 @@ BEGINNING = ReplayStart(0, NO_ROWS, ChangelogPosition(0))
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Rows in order, and the trailer that ends them; None where more rows follow before the next trailer.
+    """Rows in order, and the trailer after them; None if more rows follow before the next trailer.
 
-    position is the place after the last of them. Rows are true only once a trailer has come after them.
+    Rows are valid only once a trailer has come after them. position is the one after the last entry.
     """
 
     rows: tuple[ChangelogRow, ...]
@@ -56,11 +56,11 @@ def replay(
     entries: Iterable[tuple[ChangelogPosition, ChangelogRow | Trailer]],
     fingerprint: str | None = None,
 ) -> Iterator[Replayed]:
-    """The batches that `entries` (from start.position on) add to what `start` stands for.
+    """The batches that `entries`, from start.position on, add to the rows that `start` counts.
 
     Raises ChangelogError, naming the position, for a row that is missing, repeated or changed, a trailer that
-    does not fit the rows before it, one of another fingerprint than the one given, and rows without a trailer
-    at the end. Whoever has taken rows by then must drop them.
+    does not fit the rows before it, a trailer with another fingerprint than the one given, and rows without a
+    trailer at the end. The caller must then drop the rows that came after the last trailer.
     """
     uniques, checksum = start.uniques, start.checksum
     rows: list[ChangelogRow] = []
@@ -90,7 +90,7 @@ def replay(
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a whole replay adds up to: vectors (n, k) float32 and events in sequence order, and the last trailer."""
+    """The result of a whole replay: vectors (n, k) float32 and events in sequence order, and the last trailer."""
 
     vectors: NDArray[np.float32]
     events: tuple[Mapping[str, Any], ...]
@@ -103,7 +103,7 @@ def rebuild(
     entries: Iterable[tuple[ChangelogPosition, ChangelogRow | Trailer]],
     fingerprint: str | None = None,
 ) -> Recovered:
-    """Replay to the end and keep everything that came after `start`; memory grows with the rows. Errors as `replay`."""
+    """Replay to the end and keep all that comes after `start`; memory grows with the rows. Raises as `replay`."""
     rows: list[ChangelogRow] = []
     trailer, position = None, start.position
     for part in replay(start, entries, fingerprint):
@@ -115,7 +115,7 @@ def rebuild(
 
 def _require_next(position: ChangelogPosition, row: ChangelogRow, expected: int) -> None:
     if row.sequence != expected:
-        what = "repeated" if row.sequence < expected else "not there"
+        what = "repeated" if row.sequence < expected else "missing"
         number = min(expected, row.sequence)
         raise ChangelogError(
             f"changelog position {position}: found row {row.sequence}, expected row {expected}; "
@@ -140,6 +140,5 @@ def _require_fingerprint(position: ChangelogPosition, trailer: Trailer, fingerpr
     if fingerprint is not None and trailer.fingerprint != fingerprint:
         raise ChangelogError(
             f"changelog position {position}: the list was built by the model {trailer.fingerprint}, the configuration "
-            f"names {fingerprint}. Cosines of two models cannot be compared. Configure that model again, or start "
-            "a new list: a new output.changelog_topic and state.dir, and a new input.group to judge old records again"
+            f"names {fingerprint}. {OTHER_MODEL}"
         )

@@ -1,4 +1,4 @@
-"""From which offsets does a new owner go on? The trailer knows; the group's offsets must agree.
+"""Offsets to resume from: the trailer has them, and the group's committed offsets must agree.
 
 Pure: facts in, offsets and remarks out.
 """
@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
+from dugs_stream.errors import NEW_LIST, ChangelogError, OffsetsDisagreeError
 from dugs_stream.records import ChangelogPosition, Trailer
 
 
 @dataclass(frozen=True, slots=True)
 class InputTopic:
-    """The input as the log shows it now: first offset still there and next to be written, per partition."""
+    """The input topic now: per partition the first offset that is still there, and the next to be written."""
 
     name: str
     id: str
@@ -25,7 +25,7 @@ class InputTopic:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What this run is configured to be; a changelog of another one is refused."""
+    """The configuration of this run; a changelog of another deployment is refused."""
 
     group: str
     fingerprint: str
@@ -35,9 +35,9 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """Next offset of every input partition, and what an operator should know about how it was found.
+    """Next offset of every input partition, and remarks for an operator on how they were found.
 
-    lost  per partition where retention was quicker than deciding: the offsets that are gone for good
+    lost  per partition that retention deleted records of before they were decided: the offsets lost
     """
 
     next_offsets: Mapping[int, int]
@@ -48,14 +48,14 @@ class Resumption:
 def require_covered(
     position: ChangelogPosition, changelog_start: ChangelogPosition, changelog_end: ChangelogPosition
 ) -> None:
-    """Refuse to go on where the changelog no longer holds, or never held, what follows `position`.
+    """Raise ChangelogError if the changelog no longer holds, or never held, the entries from `position` on.
 
-    Uniques would be lost in silence: the one thing that must not happen. Raises ChangelogError.
+    Going on would lose uniques in silence, which must never happen.
     """
     if position < changelog_start:
         raise ChangelogError(
             f"The changelog begins at position {changelog_start}, and the state folder knows it only up to {position}: "
-            "the uniques in between were deleted (retention, or somebody). No valid snapshot covers them. Put back a "
+            "the uniques in between were deleted (by retention, or by hand). No valid snapshot covers them. Put back a "
             "state folder that does, or start a new list: a new output.changelog_topic, state.dir and input.group."
         )
     if position > changelog_end:
@@ -67,7 +67,7 @@ def require_covered(
 
 
 def check_names(trailer: Trailer, deployment: Deployment, input_topic: str) -> None:
-    """Refuse a changelog of another input or group; all that can be told without asking the log."""
+    """Raise ChangelogError for the changelog of another input or group: the checks that need no log."""
     if (trailer.input_topic, trailer.group) != (input_topic, deployment.group):
         raise ChangelogError(
             f"The changelog belongs to input {trailer.input_topic!r} read by group {trailer.group!r}, not to "
@@ -77,16 +77,12 @@ def check_names(trailer: Trailer, deployment: Deployment, input_topic: str) -> N
 
 
 def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -> tuple[str, ...]:
-    """Refuse a changelog that belongs to another model, group or input; remark on changed thresholds.
-
-    Raises ChangelogError, each with its way out.
-    """
+    """Remarks on changed thresholds. Raises ChangelogError for the changelog of another model, group or input."""
     if trailer.fingerprint != deployment.fingerprint:
         raise ChangelogError(
             f"The changelog was written with model {trailer.fingerprint}, the configuration names "
             f"{deployment.fingerprint}. Cosines of two models, projections or seeds cannot be compared. Give the "
-            "old model and gradient settings, or start a new list: a new output.changelog_topic and state.dir, "
-            "and a new input.group to judge old records again."
+            f"old model and gradient settings, or {NEW_LIST}."
         )
     check_names(trailer, deployment, topic.name)
     if trailer.input_topic_id != topic.id:
@@ -113,9 +109,9 @@ def resume(
 ) -> Resumption:
     """The next offset of every partition.
 
-    With a trailer its offsets hold: a group without offsets (they expire) is remarked on, different
-    ones are refused; a partition the trailer does not know is new and is read from its beginning.
-    Without one: what the group committed, else `start`. Raises ChangelogError.
+    With a trailer, its offsets hold: missing offsets of the group (they expire) are remarked on, different ones
+    are refused; a partition that the trailer does not know is new and is read from its beginning. Without one:
+    the group's committed offsets, else `start`. Raises ChangelogError.
     """
     if trailer is None:
         default = topic.beginnings if start == "earliest" else topic.ends
@@ -141,7 +137,7 @@ def resume(
             raise _disagreement(place, offset, committed[partition])
         if offset > end:
             raise ChangelogError(
-                f"{place} ends at {end}, but {offset} records of it were decided: it was truncated or made anew. Start "
+                f"{place} ends at {end}, but {offset} records of it were decided: it was truncated or created again. Start "
                 "a new list: a new output.changelog_topic, state.dir and input.group."
             )
         if offset < beginning:
@@ -155,7 +151,7 @@ def resume(
 
 def _disagreement(place: str, decided: int, committed: int) -> OffsetsDisagreeError:
     return OffsetsDisagreeError(
-        f"The changelog says that {place} is decided up to {decided}, the group's offset says {committed}: somebody "
-        "moved it. Going on could lose records or decide them twice. Stop every instance and put the group's "
-        "offset back, or accept it as it is with `dugs index adopt-offsets`."
+        f"The changelog says that {place} is decided up to {decided}, the group's offset says {committed}: the "
+        "group's offset was moved. Going on could lose records or decide them twice. Stop every instance and put it "
+        "back, or accept it as it is with `dugs index adopt-offsets`."
     )

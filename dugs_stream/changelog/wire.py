@@ -1,8 +1,8 @@
-"""The changelog's messages: an accepted unique, and the trailer that ends every transaction.
+"""Changelog messages: the row of an accepted unique, and the trailer that ends every transaction.
 
-A row's key is its sequence number, zero-padded so that text order is number order, and compaction keeps
-every one; its value is the vector as little-endian float32, its header `dugs_event` the event. The trailer has
-one constant key, so that compaction keeps the last.
+A row's key is its sequence number, zero-padded so that text order is number order and compaction keeps every row;
+its value is the vector as little-endian float32, its header `dugs_event` the event. The trailer has one constant
+key, so that compaction keeps the last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import ChangelogError
-from dugs_stream.records import ChangelogRow, Message, SequenceNumber, Trailer
+from dugs_stream.records import ChangelogRow, Message, Record, SequenceNumber, Trailer
 
 EVENT_HEADER = "dugs_event"
 
@@ -30,7 +30,7 @@ _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
 def row_message(row: ChangelogRow) -> Message:
-    """The accepted unique as a message. Raises ValueError for an event that JSON does not have."""
+    """The accepted unique as a message. Raises ValueError for an event with NaN or infinity."""
     return Message(
         key=b"unique/%020d" % row.sequence,
         value=np.ascontiguousarray(row.vector, dtype=_VECTOR).tobytes(),
@@ -39,17 +39,17 @@ def row_message(row: ChangelogRow) -> Message:
 
 
 def trailer_message(trailer: Trailer) -> Message:
-    """The trailer as a message; partitions are object keys, so they are written as text."""
+    """The trailer as a message; partitions are keys of JSON objects, so they are written as text."""
     facts: dict[str, Any] = asdict(trailer)
     for name in ("next_offsets", "batch_ranges"):
         facts[name] = {str(partition): entry for partition, entry in facts[name].items()}
     return Message(key=_TRAILER_KEY, value=canonical_json(facts))
 
 
-def decode_changelog(message: Message) -> ChangelogRow | Trailer:
+def decode_changelog(message: Message | Record) -> ChangelogRow | Trailer:
     """The row or trailer that a changelog message holds; a row's vector is read-only, (k,) float32.
 
-    Raises ChangelogError naming what is malformed.
+    Raises ChangelogError, naming what is malformed.
     """
     if message.key == _TRAILER_KEY:
         return _trailer(message.value)
@@ -61,7 +61,7 @@ def decode_changelog(message: Message) -> ChangelogRow | Trailer:
     return _row(SequenceNumber(int(found[1])), message)
 
 
-def _row(sequence: SequenceNumber, message: Message) -> ChangelogRow:
+def _row(sequence: SequenceNumber, message: Message | Record) -> ChangelogRow:
     where = f"the row of unique {sequence}"
     events = [value for name, value in message.headers if name == EVENT_HEADER]
     if len(events) != 1:
@@ -79,7 +79,7 @@ def _row(sequence: SequenceNumber, message: Message) -> ChangelogRow:
 
 
 def _trailer(value: bytes | None) -> Trailer:
-    _json_object(value, "a trailer")  # refuses NaN too, which the parser below would let through
+    _json_object(value, "a trailer")  # refuses NaN too, which the parser below accepts
     try:
         trailer = _TRAILER.validate_json(value or b"", strict=True)
     except ValidationError as error:
@@ -104,7 +104,7 @@ def _json_object(encoded: bytes | None, what: str) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _finite(text: str) -> float:

@@ -77,10 +77,8 @@ def _try_state(settings: Settings, fingerprint: str | None) -> Iterator[Finding]
     state = StateStore(settings.state.dir, fingerprint=fingerprint, dimension=settings.gradient.dimension)
     loaded = state.open()
     try:
-        holds = f"{0 if loaded.snapshot is None else loaded.snapshot.rows} uniques"
-        yield Finding(
-            "state folder", passed=True, found=f"{settings.state.dir}: free, can be written, {holds}"
-        )
+        holds = f"{settings.state.dir}: free, can be written, {loaded.rows} uniques"
+        yield Finding("state folder", passed=True, found=holds)
         damaged = [path.name for path in loaded.set_aside] + [lost.file for lost in loaded.missing]
         if damaged:
             found = f"damaged: {', '.join(damaged)}; the next start mends it from the changelog"

@@ -77,9 +77,9 @@ class Replica:
     def _fill_index(self) -> None:
         index = UniqueIndex(self._judge.deduplicator.dimension)
         if not self._missing:
-            for vectors in self._state.vector_blocks():
+            for vectors in self._state.files.vectors.blocks():
                 index.add(vectors)
-            index.load_graph(self._state.path)
+            index.load_graph(self._state.files.path)
         self._judge.deduplicator.index = index
 
     # -- from the changelog ----------------------------------------------------------------------------

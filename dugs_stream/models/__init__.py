@@ -1,1 +1,1 @@
-"""A trained model from a factory and safe weights, and the AlexNet that comes with the house."""
+"""Models: loading from a factory and safe weights, their fingerprint, and the built-in AlexNet."""

@@ -1,9 +1,9 @@
-"""What AlexNet is at any image size: its five convolutions and three Linear layers at full width.
+"""AlexNet for any image size: five convolutions and three Linear layers at full width.
 
-From 63 pixels a side on the geometry is the original's (11×11 stride 4, overlapping 3×3 pools; 224 pixels end
-in 256·6·6 features). That geometry leaves nothing of a smaller image, so those get a 5×5 stem of stride 1 and
-2×2 pools: 28 pixels end in 256·3·3 features, about 28.7 million parameters with 10 classes. Widths, order and
-in-place ReLUs are the same in both. Features beyond 6×6 are averaged down to 6×6, as the Linear layers expect.
+From 63 pixels a side, the geometry is the original's (11×11 stride 4, overlapping 3×3 pools; 224 pixels give
+256·6·6 features). That geometry leaves no features of a smaller image, so smaller ones get a 5×5 stem of stride 1
+and 2×2 pools: 28 pixels give 256·3·3 features, about 28.7 million parameters with 10 classes. Widths, order and
+in-place ReLUs are the same in both. More features than 6×6 are averaged down to 6×6, as the Linear layers expect.
 
 Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, arXiv 1404.5997 (the
 one-tower variant with 64 filters in the first layer).
@@ -54,7 +54,7 @@ class AlexNet(nn.Module):
         return logits
 
     def _feature_size(self, height: int, width: int) -> tuple[int, int]:
-        """What the convolutions leave of the image, at most 6×6; asked of shapes alone, nothing is computed."""
+        """Rows and columns of features, at most 6×6; from shapes alone, nothing is computed."""
         rows, columns = height, width
         for layer in self.features:
             if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
@@ -65,7 +65,7 @@ class AlexNet(nn.Module):
 def build(
     image_size: int | Sequence[int] = 28, channels: int = 3, classes: int = 10, dropout: float = 0.5
 ) -> AlexNet:
-    """AlexNet for images of `image_size` pixels: a side, or [height, width].
+    """AlexNet for images of `image_size` pixels: one side of a square, or [height, width].
 
     Raises ValueError for sides below 8 pixels, and for channels or classes below 1.
     """
@@ -77,7 +77,7 @@ def build(
     for name, number in (("channels", channels), ("classes", classes)):
         if number < 1:
             raise ValueError(f"{name} {number!r}: expected at least 1.")
-    with torch.device("meta"):  # shapes first: the numbers are drawn once, by our scale, and not twice
+    with torch.device("meta"):  # shapes only: the weights are drawn once, below
         model = AlexNet(sides[0], sides[1], channels, classes, dropout)
     model.to_empty(device="cpu")
     return model.apply(_initialise)
@@ -111,7 +111,7 @@ def _small_stem(channels: int) -> nn.Conv2d:
 
 
 def _after(layer: nn.Conv2d | nn.MaxPool2d, side: int, axis: int) -> int:
-    """How many pixels of one side a convolution or pool leaves (PyTorch's own formula, no dilation)."""
+    """The pixels of one side after a convolution or pool (PyTorch's formula, no dilation)."""
     kernel, stride, padding = (
         _on_axis(value, axis) for value in (layer.kernel_size, layer.stride, layer.padding)
     )
@@ -123,8 +123,8 @@ def _on_axis(value: object, axis: int) -> int:
 
 
 def _initialise(module: nn.Module) -> None:
-    # He's scale keeps the signal through eight layers without normalisation, where PyTorch's default lets it
-    # shrink by a factor of about 2.4 a layer and training stalls for epochs.
+    # He's scale keeps the signal through eight layers without normalisation; under PyTorch's default it shrinks by a
+    # factor of about 2.4 a layer, and training stalls for epochs.
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:

@@ -1,8 +1,9 @@
-"""What a cosine depends on, as one hash: two runs with the same fingerprint may share an index.
+"""Fingerprint: one hash over everything that a cosine depends on.
 
-In it: the weights, the factory with its arguments, how a record becomes a tensor, the classes, the layers, the
-loss, the map and its seed, k. Not in it: τ, the norm floor and the batch limits, which change decisions but no
-vector, and the tile and the device, which change a vector's last bits only. Pure.
+Vectors of one fingerprint are comparable, so two runs with the same one may share an index. In it: the weights, the
+factory with its arguments, the decoding of a record, the classes, the layers, the loss, the map and its seed, k. Not
+in it: τ, the norm floor and the batch limits, which change decisions but no vector, and the tile and the device,
+which change a vector's last bits only. Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def fingerprint(
     seed: int,
     dimension: int,
 ) -> str:
-    """The hash "sha256:" + 64 hex digits over the canonical JSON of the parts: plain values, in any order of keys.
+    """The hash, "sha256:" and 64 hex digits, over the canonical JSON of the parts; the order of keys does not matter.
 
     Raises TypeError or ValueError for a value that JSON cannot hold.
     """

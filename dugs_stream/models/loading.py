@@ -1,8 +1,8 @@
-"""Which model the settings name: built by its factory, filled with safe weights, named and hashed.
+"""Model loading: build by the factory, fill in safe weights, hash.
 
-Reading weights never runs code from them: .safetensors, or .pt/.pth by `torch.load(weights_only=True)`.
-The factory runs under the seed, so that a model without weights is the same one on every start (for factories
-that draw from torch's CPU generator; the caller's random state is left as it was).
+Reading weights never runs code from them: .safetensors, or .pt/.pth by `torch.load(weights_only=True)`. The factory
+runs under the seed, so that a model without weights is the same on every start (if the factory draws from torch's
+CPU generator); the caller's random state is left as it was.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from dugs_stream.models.settings import WEIGHT_SUFFIXES
 from dugs_stream.references import import_string
 
 _SHOWN = 3
-"""How many names a message lists: enough to see the pattern, such as a prefix that all of them have."""
+"""Names that a message lists: enough to see a pattern, such as a prefix that all of them have."""
 
-_UNTELLING_NAMES = {"build", "create", "factory", "get_model", "load", "main", "make", "model"}
+_GENERIC_NAMES = {"build", "create", "factory", "get_model", "load", "main", "make", "model"}
 
 _SAVE_HINT = (
     "Save it again from Python: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
@@ -39,9 +39,9 @@ _SAVE_HINT = (
 class LoadedModel:
     """The model as loaded, on the CPU, in the mode its factory left it in.
 
-    name           for people: the factory's function, or its module where the function is called build or the like
-    weights_digest hex SHA-256 over every entry of the state_dict
-    input_shape    the module's own `input_shape` (one sample, no batch axis), None where it has none
+    name            for people: the factory's function, or its module if the function has a generic name like build
+    weights_digest  hex SHA-256 over every entry of the state_dict
+    input_shape     the module's own `input_shape` (one sample, no batch axis), None if it has none
     """
 
     module: nn.Module
@@ -53,9 +53,9 @@ class LoadedModel:
 def load_model(factory: str, kwargs: Mapping[str, Any], weights: Path | str | None, seed: int) -> LoadedModel:
     """Build, fill and hash the model.
 
-    Raises ConfigurationError where the settings name something that is not there or not a model, ModelError
-    where the model or the file of weights cannot be used. What the factory itself raises is a ModelError with
-    that error as its cause; an ImportError inside the user's module passes untouched.
+    Raises ConfigurationError if the settings name something that does not exist or is not a model, ModelError if
+    the model or the file of weights cannot be used. An error of the factory becomes the cause of a ModelError; an
+    ImportError inside the user's module passes untouched.
     """
     path = None if weights is None else _checked_path(Path(weights))
     build = import_string(factory, "model.factory")
@@ -99,7 +99,7 @@ def _check_arguments(build: Callable[..., Any], factory: str, kwargs: Mapping[st
     try:
         signature = inspect.signature(build)
     except (TypeError, ValueError):
-        return  # a builtin without a signature: calling it will tell
+        return  # a builtin without a signature: calling it shows
     try:
         signature.bind(**kwargs)
     except TypeError as exc:
@@ -161,26 +161,23 @@ def _read_safetensors(path: Path) -> Any:
         return load_file(path)
     except (SafetensorError, OSError) as exc:
         raise ModelError(
-            f"model.weights: {str(path)!r} is no readable safetensors file: {exc}. Copy or save it again."
+            f"model.weights: {str(path)!r} is not a readable safetensors file: {exc}. Copy or save it again."
         ) from exc
 
 
 def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as exc:
-        # torch's own text recommends weights_only=False, which would run the file's code.
-        if "Unsupported" in str(exc) or "not an allowed global" in str(exc):
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as exc:
+        # torch's message recommends weights_only=False, which would run code from the file.
+        names_code = "Unsupported" in str(exc) or "not an allowed global" in str(exc)
+        if isinstance(exc, pickle.UnpicklingError) and names_code:
             raise ModelError(
                 f"model.weights: {str(path)!r} holds pickled Python objects beside tensors, and reading those would run "
                 f"code from the file. {_SAVE_HINT}"
             ) from exc
         raise ModelError(
-            f"model.weights: {str(path)!r} is damaged or no file of torch.save. Copy or save it again."
-        ) from exc
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as exc:
-        raise ModelError(
-            f"model.weights: {str(path)!r} is damaged or no file of torch.save "
+            f"model.weights: {str(path)!r} is damaged or not a file of torch.save "
             f"({type(exc).__name__}). Copy or save it again."
         ) from exc
 
@@ -189,7 +186,7 @@ def _fill(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> N
     own = _tensors(module)
     tied = {name: tensor.data_ptr() for name, tensor in own.items()}
     given = {tied[name] for name in state if name in tied}
-    # Files keep one name of a tied parameter; its other names are filled through it.
+    # A file has one name of a tied parameter; filling that fills the others.
     missing = [name for name in own if name not in state and not (own[name].numel() and tied[name] in given)]
     unexpected = [name for name in state if name not in own]
     shapes = [
@@ -215,7 +212,7 @@ def _fill(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> N
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The state_dict's tensors; extra state that modules put there as objects has no bytes to compare."""
+    """The state_dict's tensors; other objects in it, which modules may add, have no bytes to compare."""
     return {name: entry for name, entry in module.state_dict().items() if isinstance(entry, torch.Tensor)}
 
 
@@ -238,14 +235,14 @@ def _input_shape(module: nn.Module, factory: str) -> tuple[int, ...] | None:
     if not isinstance(shape, tuple | list | torch.Size) or not all(type(n) is int and n > 0 for n in shape):
         raise ModelError(
             f"model.factory: {factory} returned a model whose input_shape is {shape!r}, expected positive whole numbers, "
-            "one an axis, without the batch axis."
+            "one for each axis, without the batch axis."
         )
     return tuple(shape)
 
 
 def _name(factory: str) -> str:
     module, _, function = factory.partition(":")
-    return module.rpartition(".")[2] if function in _UNTELLING_NAMES else function
+    return module.rpartition(".")[2] if function in _GENERIC_NAMES else function
 
 
 def _listed(names: list[str]) -> str:

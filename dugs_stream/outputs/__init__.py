@@ -1,1 +1,1 @@
-"""What the daemon publishes: events, and the messages that carry them."""
+"""Output topics: events, the messages that carry them, and the size of a message."""

@@ -1,10 +1,10 @@
-"""What does an event say, and in which shape? A judgement as JSON-safe facts, and the schema they keep to.
+"""Events: the JSON object for one judged record, and its JSON Schema.
 
 Numbers are finite or null, text is valid Unicode, and an event never grows beyond `EVENT_BYTES_LIMIT`: the
-parts that a sender controls are bounded (a long key is named by its SHA-256, an error text is cut).
+parts that a sender controls are bounded (a long key is replaced by its SHA-256, an error text is cut).
 
 A key that is UTF-8 is text in `source.key`. Any other key is null there and whole in `source.key_base64`; one
-longer than `KEY_BYTES_LIMIT` is null and stands as `source.key_sha256`: the record itself has it.
+longer than `KEY_BYTES_LIMIT` is null there, and `source.key_sha256` is its digest.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from dugs_stream.records import JudgedRecord, ModelIdentity, Record, Rejection, 
 
 # A key is a name: a kilobyte holds any path or URL in use. JSON escapes may make six bytes of one.
 KEY_BYTES_LIMIT = 1024
-# A sentence for people, not a dump of the record that caused it.
+# Enough for a sentence; a library may quote the whole record in its error.
 _ERROR_CHARACTERS_LIMIT = 1000
-# What the bounds add up to, with topic names of Kafka's 249 characters, class and model names of some hundred;
-# what goes with an event (a vector, a dead letter's headers) reckons with it.
+# The sum of the bounds, with topic names of Kafka's 249 characters, class and model names of some hundred. The
+# smallest limit of a topic counts on it.
 EVENT_BYTES_LIMIT = 16 * 1024
 
 Offset = Annotated[int, Field(ge=0)]
-# Rows of float32 are unit to within its rounding, so a cosine may pass 1 by that much.
+# Rows of float32 have unit norm up to rounding, so a cosine may exceed 1 by that much.
 Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
 
 
 class Source(TypedDict):
-    """Where the judged record lies."""
+    """The place of the judged record."""
 
     topic: str
     partition: Offset
     offset: Offset
-    key: Annotated[str | None, Field(description="the record's key where it is UTF-8; null without one")]
+    key: Annotated[str | None, Field(description="the record's key if it is UTF-8; null without one")]
     key_base64: NotRequired[Annotated[str, Field(description="a key that is not UTF-8")]]
     key_sha256: NotRequired[Annotated[str, Field(description=f"a key over {KEY_BYTES_LIMIT} bytes")]]
     timestamp: Annotated[int | None, Field(description="the record's own, in milliseconds since 1970")]
@@ -53,7 +53,7 @@ class Nearest(TypedDict):
 
 
 class Model(TypedDict):
-    """The model the verdict was made by."""
+    """The model behind the verdict."""
 
     name: str
     fingerprint: str
@@ -80,41 +80,41 @@ class Event(TypedDict):
     error: NotRequired[Annotated[str, Field(description="the same as a sentence for people")]]
 
 
-def build_event(judgement: JudgedRecord, model: ModelIdentity) -> dict[str, Any]:
-    """The judgement as an event of the contract, ready for JSON."""
-    decision = judgement.decision
+def build_event(judged: JudgedRecord, model: ModelIdentity) -> dict[str, Any]:
+    """The event of a judged record, ready for JSON."""
+    decision = judged.decision
     facts: dict[str, Any] = {
-        "id": _text(judgement.record.id),
+        "id": _text(judged.record.id),
         "type": decision.verdict.value,
-        "time": _iso(judgement.time_ms),
-        "source": _source(judgement.record),
+        "time": _iso(judged.time_ms),
+        "source": _source(judged.record),
         "sequence": None if decision.sequence is None else int(decision.sequence),
         "similarity": _finite(decision.similarity),
-        "threshold": float(judgement.threshold),
-        "nearest": _nearest(judgement),
+        "threshold": float(judged.threshold),
+        "nearest": _nearest(judged),
         "gradient_norm": _finite(decision.gradient_norm),
-        "label": None if judgement.label is None else int(judgement.label),
-        "label_source": None if judgement.label_source is None else judgement.label_source.value,
+        "label": None if judged.label is None else int(judged.label),
+        "label_source": None if judged.label_source is None else judged.label_source.value,
         "model": {"name": _text(model.name), "fingerprint": _text(model.fingerprint)},
     }
     if (bound := _finite(decision.similarity_bound)) is not None:
         facts["similarity_bound"] = bound
-    if judgement.label_name is not None:
-        facts["label_name"] = _text(judgement.label_name)
+    if judged.label_name is not None:
+        facts["label_name"] = _text(judged.label_name)
     if decision.verdict is Verdict.REJECTED and decision.rejection is not None:
         facts |= _rejection(decision.rejection)
     return facts
 
 
 def event_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of an event; open, so that a later release may add facts."""
+    """The JSON Schema (2020-12) of an event; open, so that a later release may add names."""
     schema = TypeAdapter(Event).json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
         "allOf": [
-            _where("unique", {"sequence": {"type": "integer"}}, required=[]),
-            _where("rejected", {"gradient_norm": {"type": "null"}}, required=["reason", "error"]),
+            _when("unique", {"sequence": {"type": "integer"}}, required=[]),
+            _when("rejected", {"gradient_norm": {"type": "null"}}, required=["reason", "error"]),
             {
                 "if": {"properties": {"type": {"const": "unique"}}},
                 "else": {"properties": {"sequence": {"type": "null"}}},
@@ -123,20 +123,20 @@ def event_schema() -> dict[str, Any]:
     }
 
 
-def _where(verdict: str, properties: dict[str, Any], *, required: list[str]) -> dict[str, Any]:
+def _when(verdict: str, properties: dict[str, Any], *, required: list[str]) -> dict[str, Any]:
     return {
         "if": {"properties": {"type": {"const": verdict}}},
         "then": {"properties": properties, "required": required},
     }
 
 
-def _source(sample: Record) -> dict[str, Any]:
+def _source(record: Record) -> dict[str, Any]:
     return {
-        "topic": _text(sample.topic),
-        "partition": int(sample.partition),
-        "offset": int(sample.offset),
-        **_key(sample.key),
-        "timestamp": None if sample.timestamp_ms is None else int(sample.timestamp_ms),
+        "topic": _text(record.topic),
+        "partition": int(record.partition),
+        "offset": int(record.offset),
+        **_key(record.key),
+        "timestamp": None if record.timestamp_ms is None else int(record.timestamp_ms),
     }
 
 
@@ -151,12 +151,12 @@ def _key(key: bytes | None) -> dict[str, Any]:
         return {"key": None, "key_base64": base64.b64encode(key).decode()}
 
 
-def _nearest(judgement: JudgedRecord) -> dict[str, Any] | None:
-    if judgement.decision.nearest is None:
+def _nearest(judged: JudgedRecord) -> dict[str, Any] | None:
+    if judged.decision.nearest is None:
         return None
-    nearest_id = judgement.nearest_id
+    nearest_id = judged.nearest_id
     return {
-        "sequence": int(judgement.decision.nearest),
+        "sequence": int(judged.decision.nearest),
         "id": None if nearest_id is None else _text(nearest_id),
     }
 
@@ -169,7 +169,7 @@ def _rejection(rejection: Rejection) -> dict[str, Any]:
 
 
 def _iso(time_ms: int) -> str:
-    """UTC with milliseconds, without a detour over floats."""
+    """UTC with exact milliseconds: no float on the way."""
     seconds, milliseconds = divmod(time_ms, 1000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
 
@@ -179,5 +179,5 @@ def _finite(number: float | None) -> float | None:
 
 
 def _text(text: str) -> str:
-    """The text as valid Unicode: half a surrogate pair, as odd file names have it, becomes a question mark."""
+    """The text as valid Unicode: half a surrogate pair, which file names may hold, becomes a question mark."""
     return text.encode("utf-8", "replace").decode()

@@ -1,7 +1,7 @@
-"""How large is a message to a broker, and what of it is left out where it would be too large?
+"""Message size: its upper bound in bytes, and what is left out of a message that is too large.
 
-Pure. The size counted here is an upper bound of what Kafka counts (the record in a batch of its own), so a
-message that fits here is taken there.
+Pure. The bound holds for what Kafka counts (the record in a batch of its own), so a broker accepts a message that
+fits here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def message_bytes(message: Message) -> int:
 
 
 def name_long_key(message: Message, limit_bytes: int) -> Message:
-    """The message as it is where it fits; else without its key, which a header then names by its SHA-256.
+    """The message itself if it fits; else without its key, with headers for the key's SHA-256 and length.
 
     For messages whose value and headers are bounded by construction (an event), so that only the key can be long.
     """
@@ -39,18 +39,18 @@ def name_long_key(message: Message, limit_bytes: int) -> Message:
 def shorten(
     key: bytes | None, value: bytes | None, headers: Headers, added: Headers, limit_bytes: int
 ) -> Message:
-    """A message of at most `limit_bytes` from a record that is larger, saying what was left out.
+    """A message of at most `limit_bytes` from a record that is larger, with headers for what was left out.
 
-    `added` stays whole. Of what room is left, the key may take a quarter, else headers `dugs_key_sha256` and
-    `dugs_key_bytes` stand for it; the record's headers, first ones first, half of the rest, else
-    `dugs_dropped_headers` counts the missing; the value's first bytes the remainder. `dugs_sha256` and
-    `dugs_original_bytes` are the whole value's.
+    `added` stays whole. Of the room that remains, the key may take a quarter, or else is replaced by the headers
+    `dugs_key_sha256` and `dugs_key_bytes`; the record's headers, in order, may take half of the rest, and
+    `dugs_dropped_headers` counts those left out; the first bytes of the value take the remainder. `dugs_sha256` and
+    `dugs_original_bytes` are those of the whole value.
     """
     added += (
         ("dugs_sha256", hashlib.sha256(value or b"").hexdigest().encode()),
         ("dugs_original_bytes", str(_length(value)).encode()),
     )
-    # The notes that may yet be added take less than this.
+    # The headers that may still be added take less than 256 bytes.
     room = limit_bytes - _OVERHEAD_BYTES - _headers_bytes(added) - 256
     if key is not None and len(key) > room // 4:
         added += _long_key_headers(key)
@@ -64,7 +64,7 @@ def shorten(
 
 
 def _first_headers(headers: Headers, room: int) -> Headers:
-    """The longest beginning of `headers` that takes at most `room` bytes."""
+    """The longest prefix of `headers` that takes at most `room` bytes."""
     kept = 0
     while kept < len(headers) and (room := room - _headers_bytes(headers[kept : kept + 1])) >= 0:
         kept += 1

@@ -1,1 +1,1 @@
-"""What the daemon keeps on disk so that a restart reads little of the changelog, which remains the truth."""
+"""Snapshots of the uniques on disk, so that a restart reads little of the changelog, which remains the truth."""

@@ -1,7 +1,6 @@
-"""What is known of each unique besides its vector? Its record id and its whole event, by sequence, in SQLite.
+"""Event table: record id and event of each unique, by sequence number, in SQLite.
 
-The table may hold more rows than a snapshot covers; they are cut off when it is opened. Safe to read from
-another thread.
+It may hold more rows than a snapshot covers; they are cut off when it is opened. Safe to read from another thread.
 """
 
 from __future__ import annotations
@@ -9,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from threading import Lock
@@ -18,6 +16,7 @@ from threading import Lock
 from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogRow
+from dugs_stream.sqlite import is_damage, transaction
 
 Entry = tuple[str, str]
 """A record's id, and its event as JSON."""
@@ -27,10 +26,10 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, id TEXT NOT NULL, event TEXT NOT NULL)"
 )
 
-# Only a reader of our own process, or `dugs index info` beside it, ever holds the file, for milliseconds.
+# Only readers hold the file, for milliseconds: a thread of our own, or `dugs index info` beside the daemon.
 _BUSY_SECONDS = 5.0
 
-# 4 096 events (about 2 MB) are read at once, and written at once when a lost table is filled again.
+# Rows read at once, and written at once when a lost table is refilled: 4 096 events are about 2 MB.
 _ENTRIES_AT_ONCE = 4_096
 
 _LENGTHS = struct.Struct("<QQ")
@@ -54,29 +53,29 @@ class EventTable:
         return self._digest.copy().hexdigest()
 
     def open(self, rows: int, checksum: str) -> list[str] | None:
-        """Take up the first `rows` rows and cut off the rest: their ids, or None where `checksum` is not theirs.
+        """Keep the first `rows` rows and cut off the rest: their ids, or None if `checksum` is not theirs.
 
-        Raises StateError where the file cannot be used for another reason than damage.
+        Raises StateError if the file cannot be used for another reason than damage.
         """
         self._reset()
         try:
             self._connect()
-            with self._transaction() as connection:
+            with self._lock, transaction(self._opened()) as connection:
                 connection.execute("DELETE FROM events WHERE sequence >= ?", (rows,))
             ids = self._read_and_digest()
         except sqlite3.Error as error:
-            if _is_damage(error):
+            if is_damage(error):
                 return None
             raise StateError(
                 f"{self._path} cannot be used ({error}); expected a readable and writable SQLite file: correct "
                 "its mode, make room on the disk, or end the program that holds it"
             ) from error
-        except (TypeError, AttributeError):  # a changed byte made a number or nothing of a text
+        except (TypeError, AttributeError):  # a changed byte turned a text into a number or NULL
             return None
         return ids if (self.rows, self.checksum) == (rows, checksum) else None
 
     def _read_and_digest(self) -> list[str]:
-        """All ids; what is digested and what is believed is one reading."""
+        """All ids, and the digest of exactly what was read."""
         ids: list[str] = []
         with self._lock:
             found = self._opened().execute("SELECT id, event FROM events ORDER BY sequence")
@@ -87,7 +86,7 @@ class EventTable:
         return ids
 
     def start_over(self, set_aside: str | None = None) -> None:
-        """Begin with an empty table; the old files are removed, or renamed with the suffix `set_aside`."""
+        """Begin with an empty table; remove the old files, or rename them with the suffix `set_aside`."""
         self._reset()
         for file in (self.file, f"{self.file}-wal", f"{self.file}-shm"):
             path = self._path.with_name(file)
@@ -111,19 +110,6 @@ class EventTable:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(_SCHEMA)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            connection = self._opened()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             raise StateError(f"{self._path} is closed; open the state before reading it")
@@ -132,14 +118,14 @@ class EventTable:
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries after the last; durable on return.
 
-        Raises sqlite3.Error where the disk refuses; nothing is added then, and trying again is safe.
+        Raises sqlite3.Error if the disk refuses; then nothing is added, and trying again is safe.
         """
         if not entries:
             return
         digest = self._digest.copy()
         digest.update(_framed(entries))
         numbered = [(self.rows + place, *entry) for place, entry in enumerate(entries)]
-        with self._transaction() as connection:
+        with self._lock, transaction(self._opened()) as connection:
             connection.executemany("INSERT INTO events VALUES (?, ?, ?)", numbered)
         self.rows, self._digest = self.rows + len(entries), digest
 
@@ -158,11 +144,11 @@ class EventTable:
             return [name for (name,) in self._opened().execute("SELECT id FROM events ORDER BY sequence")]
 
     def refill(self, rows: int, checksum: str) -> EventRefill:
-        """A way to fill a table that was started over with the changelog's first `rows` rows."""
+        """To fill a table that was started over with the changelog's first `rows` rows."""
         return EventRefill(self, rows, checksum)
 
     def close(self) -> None:
-        """Let go of the file; nothing happens where it is not open."""
+        """Close the file; closing it twice is harmless."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -184,7 +170,7 @@ class EventRefill:
         return self._table.rows + len(self._waiting) == self._rows
 
     def take(self, row: ChangelogRow) -> None:
-        """Keep the row where it is the next one; any other is passed over."""
+        """Keep the row if it is the next one; any other is passed over."""
         if not self.is_whole and row.sequence == self._table.rows + len(self._waiting):
             self._waiting.append(entry_of(row))
         if len(self._waiting) >= _ENTRIES_AT_ONCE:
@@ -195,7 +181,7 @@ class EventRefill:
         self._waiting = []
 
     def finish(self) -> None:
-        """Raises StateError where the changelog's rows were not those of the snapshot."""
+        """Write the rest. Raises StateError if the changelog's rows were not those of the snapshot."""
         self._write()
         if self._table.rows != self._rows or self._table.checksum != self._checksum:
             raise StateError(
@@ -206,21 +192,14 @@ class EventRefill:
 
 
 def entry_of(row: ChangelogRow) -> Entry:
-    """What the table keeps of a changelog row."""
+    """The entry of a changelog row."""
     return str(row.event["id"]), canonical_json(row.event).decode()
 
 
 def _framed(entries: Sequence[Entry]) -> bytes:
-    """The entries one after the other, each part behind its length."""
+    """The entries in order, the two lengths before each."""
     parts: list[bytes] = []
     for name, event in entries:
         quoted, encoded = encode_basestring_ascii(name).encode("ascii"), event.encode()
         parts += (_LENGTHS.pack(len(quoted), len(encoded)), quoted, encoded)
     return b"".join(parts)
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file's content is wrong, rather than the disk full or the file locked."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # text that is no UTF-8 carries no code
-    # The low byte is the kind; the rest says where it was met.
-    return (code & 0xFF) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}

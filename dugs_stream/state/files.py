@@ -1,23 +1,20 @@
-"""What lies in the state folder, and how is it opened, mended and written?
+"""Files of the state folder: opening, repairing and writing them as snapshots.
 
 A snapshot is written in three steps, each durable before the next: new vectors behind the old, new events behind
-the old, then one small manifest that makes both true. A kill between any two leaves the manifest before, which
-covers neither. Opening cuts off whatever no manifest covers.
+the old, then one small manifest that makes both valid. A kill between two steps leaves the previous manifest, which
+covers neither. Opening cuts off everything that no manifest covers.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.errors import StateError
+from dugs_stream.errors import OTHER_MODEL, StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state import snapshot as snapshots
 from dugs_stream.state.events import Entry, EventRefill, EventTable
@@ -44,7 +41,7 @@ class MissingRows:
 class LoadedState:
     """What opening the folder found: a snapshot or none, files set aside as damaged, rows to refill first.
 
-    ids  the record ids of the snapshot's rows, in order; none where the events are among what is missing
+    ids  the record ids of the snapshot's rows, in order; empty if the events are missing
     """
 
     snapshot: Snapshot | None
@@ -52,36 +49,35 @@ class LoadedState:
     missing: tuple[MissingRows, ...] = ()
     ids: list[str] = field(default_factory=list, repr=False)
 
+    @property
+    def rows(self) -> int:
+        """The number of uniques in the snapshot."""
+        return 0 if self.snapshot is None else self.snapshot.rows
+
 
 class StateFiles:
-    """The files of one state folder; one thread, but `read_events` from any."""
+    """The files of one state folder. One thread, but `events.read` is safe in any.
+
+    snapshot  the newest one on disk
+    """
 
     def __init__(self, path: Path, *, fingerprint: str | None, dimension: int) -> None:
-        self._folder = FolderLock(path)
+        self.path = path
+        self.vectors = VectorFiles(path, dimension)
+        self.events = EventTable(path)
+        self.snapshot: Snapshot | None = None
+        self._lock = FolderLock(path)
         self._fingerprint = fingerprint
         self._dimension = dimension
-        self._vectors = VectorFiles(path, dimension)
-        self._events = EventTable(path)
-        self._snapshot: Snapshot | None = None
         self._number = 0
         self._damaged: tuple[Segment, ...] = ()
         self._lost_events = False
 
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self._folder.path
-
-    @property
-    def snapshot(self) -> Snapshot | None:
-        """The newest one on disk."""
-        return self._snapshot
-
     # Opening
 
     def open(self) -> LoadedState:
-        """Lock the folder, believe its newest valid snapshot, cut off what that does not cover. See `StateStore.open`."""
-        self._folder.lock()
+        """Lock the folder, load its newest valid snapshot, cut off what that does not cover; see `StateStore.open`."""
+        self._lock.lock()
         try:
             found = snapshots.find_newest(self.path)
             if found.snapshot is not None:
@@ -91,7 +87,7 @@ class StateFiles:
             )
             for draft in self.path.glob("*.part"):
                 draft.unlink()
-            self._number, self._snapshot = found.number, found.snapshot
+            self._number, self.snapshot = found.number, found.snapshot
             if found.snapshot is None:
                 self._start_over()
                 return LoadedState(None, set_aside)
@@ -111,44 +107,41 @@ class StateFiles:
         if (snapshot.fingerprint, snapshot.dimension) != expected:
             raise StateError(
                 f"the state folder {self.path} was built by the model {snapshot.fingerprint} with "
-                f"{snapshot.dimension} dimensions; the configuration names {expected[0]} with {expected[1]}. Cosines "
-                "of two models cannot be compared. Configure that model again, or start a new list: a new "
-                "output.changelog_topic and state.dir, and a new input.group to judge old records again"
+                f"{snapshot.dimension} dimensions; the configuration names {expected[0]} with {expected[1]}. "
+                + OTHER_MODEL
             )
 
     def _open_files(self, snapshot: Snapshot, set_aside: tuple[Path, ...]) -> LoadedState:
-        """Vectors are checked beside the events: hashing leaves the interpreter to who reads SQLite."""
+        """Vectors are checked in a thread of their own: hashing releases the interpreter to the one that reads SQLite."""
         end = snapshot.changelog_position
-        with ThreadPoolExecutor(1) as beside:
-            checking = beside.submit(self._vectors.open, snapshot.segments)
-            ids = self._events.open(snapshot.rows, snapshot.events_checksum)
+        with ThreadPoolExecutor(1) as thread:
+            checking = thread.submit(self.vectors.open, snapshot.segments)
+            ids = self.events.open(snapshot.rows, snapshot.events_checksum)
             self._damaged = checking.result()
-        self._vectors.cut()
+        self.vectors.cut()
         missing = [MissingRows(s.file, s.start, s.stop, s.changelog_start, end) for s in self._damaged]
         self._lost_events = ids is None
         if self._lost_events:
-            self._events.start_over(DAMAGED_SUFFIX)
+            self.events.start_over(DAMAGED_SUFFIX)
         if self._lost_events and snapshot.segments:
             missing.append(
-                MissingRows(self._events.file, 0, snapshot.rows, snapshot.segments[0].changelog_start, end)
+                MissingRows(self.events.file, 0, snapshot.rows, snapshot.segments[0].changelog_start, end)
             )
         return LoadedState(snapshot, set_aside, tuple(missing), ids or [])
 
     def _start_over(self) -> None:
-        self._vectors.open(())
-        self._vectors.cut()
-        self._events.start_over()
+        self.vectors.open(())
+        self.vectors.cut()
+        self.events.start_over()
 
     def refill(self, rows: Iterable[ChangelogRow]) -> None:
         """Restore what `open` found missing; see `StateStore.refill`."""
-        snapshot = self._snapshot
+        snapshot = self.snapshot
         if snapshot is None:
             return
-        fills: list[SegmentRefill | EventRefill] = [
-            self._vectors.refill(segment) for segment in self._damaged
-        ]
+        fills: list[SegmentRefill | EventRefill] = [self.vectors.refill(segment) for segment in self._damaged]
         if self._lost_events:
-            fills.append(self._events.refill(snapshot.rows, snapshot.events_checksum))
+            fills.append(self.events.refill(snapshot.rows, snapshot.events_checksum))
         for row in rows:
             for fill in fills:
                 fill.take(row)
@@ -156,57 +149,42 @@ class StateFiles:
                 break
         for fill in fills:
             fill.finish()
-        self._damaged, self._lost_events = self._vectors.open(snapshot.segments), False
+        self._damaged, self._lost_events = self.vectors.open(snapshot.segments), False
 
     def forget(self) -> None:
-        """Empty the folder, durably: first the snapshots, so that a kill leaves nothing half believed."""
+        """Empty the folder, durably; the snapshots go first, so that a kill leaves none without its files."""
         snapshots.remove_all(self.path)
-        self._snapshot, self._number, self._damaged, self._lost_events = None, 0, (), False
+        self.snapshot, self._number, self._damaged, self._lost_events = None, 0, (), False
         self._start_over()
         for graph in self.path.glob("graph.*"):
             graph.unlink()
-
-    # Reading
-
-    def vector_blocks(self) -> Iterator[NDArray[np.float32]]:
-        """The snapshot's vectors in order, as memory maps; see `StateStore.vector_blocks`."""
-        return self._vectors.blocks()
-
-    def ids(self) -> list[str]:
-        """The record ids of the snapshot's rows, in order."""
-        return self._events.ids()
-
-    def read_events(self, start: int, stop: int) -> list[str]:
-        """Events start … stop − 1 as JSON, as far as they are on disk."""
-        return self._events.read(start, stop)
 
     # Writing
 
     def write(
         self, index: UniqueIndex, entries: Sequence[Entry], trailer: Trailer, position: ChangelogPosition
-    ) -> Snapshot:
-        """Make `trailer` the state on disk; `entries` are those of the rows that are not there yet.
+    ) -> None:
+        """Make `trailer` the state on disk; `entries` belong to the rows that no snapshot holds yet.
 
-        Raises StateError where the disk refuses; what was there before stays true, and trying again is safe.
+        Raises StateError if the disk refuses; the previous snapshot stays valid, and trying again is safe.
         """
-        before = ChangelogPosition(0) if self._snapshot is None else self._snapshot.changelog_position
+        before = ChangelogPosition(0) if self.snapshot is None else self.snapshot.changelog_position
         try:
-            while self._vectors.rows < trailer.uniques:
-                start = self._vectors.rows
-                self._vectors.append(index.rows(start, min(start + _ROWS_AT_ONCE, trailer.uniques)), before)
-            known = self._events.rows - (trailer.uniques - len(entries))
-            self._events.append(entries[known:])
+            while self.vectors.rows < trailer.uniques:
+                start = self.vectors.rows
+                self.vectors.append(index.rows(start, min(start + _ROWS_AT_ONCE, trailer.uniques)), before)
+            known = self.events.rows - (trailer.uniques - len(entries))
+            self.events.append(entries[known:])
             written = Snapshot(
-                self._dimension, position, trailer, self._vectors.segments, self._events.checksum
+                self._dimension, position, trailer, self.vectors.segments, self.events.checksum
             )
             snapshots.write(self.path, self._number + 1, written)
         except (OSError, sqlite3.Error) as error:
             raise self._refused(error) from error
-        self._number, self._snapshot = self._number + 1, written
-        return written
+        self._number, self.snapshot = self._number + 1, written
 
     def write_graph(self, index: UniqueIndex) -> None:
-        """Keep the index's graph too; costs all of it. Raises StateError where the disk refuses."""
+        """Write the whole graph of the index too. Raises StateError if the disk refuses."""
         try:
             index.save_graph(self.path)
         except OSError as error:
@@ -220,6 +198,6 @@ class StateFiles:
         )
 
     def close(self) -> None:
-        """Let go of files and lock."""
-        self._events.close()
-        self._folder.close()
+        """Close the files and unlock the folder."""
+        self.events.close()
+        self._lock.close()

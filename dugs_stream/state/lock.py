@@ -1,4 +1,4 @@
-"""Whose is the state folder? One process's at a time, by a lock that dies with the process."""
+"""State folder lock: one process at a time, by a lock that ends with the process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _HOLDER = "lock.json"
 
 
 def holder_of(path: Path) -> int | None:
-    """The process id of whoever locked the folder last; None where it was given back, or is not known.
+    """The id of the process that locked the folder last; None if it was released, or is not known.
 
-    A killed process leaves its id behind: the lock alone says whether it still holds the folder.
+    A killed process leaves its id behind: only the lock says whether it still holds the folder.
     """
     try:
         return int(json.loads((path / _HOLDER).read_bytes())["pid"])
@@ -38,18 +38,18 @@ class FolderLock:
         self._lock: FileLock | None = None
 
     def lock(self) -> Self:
-        """Make the folder (mode 0700) where it is missing and take its lock, without waiting.
+        """Create the folder (mode 0700) if it is missing and take its lock, without waiting.
 
-        A state folder of ours that is open to others, as an earlier umask or a restored backup left it, is closed.
+        A state folder that other users may read, because of an earlier umask or a restored backup, is closed to them.
 
-        Raises StateError where another process holds it, or where it cannot be made or written.
-        The operating system gives the lock back when the process ends, however it ends.
+        Raises StateError if another process holds the lock, or if the folder cannot be created or written.
+        The operating system releases the lock when the process ends, even by a kill.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._close_to_others()
-            # Not bound to a thread: whoever shuts the daemon down may close it. Never a mere marker file
-            # either, which would outlive a kill.
+            # Not bound to a thread, since another one may shut the daemon down. Never a marker file, which would
+            # outlive a kill.
             lock = FileLock(self.path / _LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
             lock.acquire()
         except Timeout as error:
@@ -60,14 +60,16 @@ class FolderLock:
                 "write to, on a file system with locks: correct its owner or mode, or set another state.dir"
             ) from error
         self._lock = lock
-        with suppress(OSError):  # a courtesy to whoever is refused; a full disk must not forbid to start
+        with suppress(
+            OSError
+        ):  # only for the message to a second process; a full disk must not prevent a start
             (self.path / _HOLDER).write_text(json.dumps({"pid": os.getpid()}), encoding="ascii")
         return self
 
     def _close_to_others(self) -> None:
-        """Not a folder with other things in it: who may see those is not ours to say."""
+        """Only a state folder, or an empty one: other files in it may be meant for other users."""
         is_ours = (self.path / _LOCK).exists() or not any(self.path.iterdir())
-        with suppress(PermissionError):  # somebody else's; then it is enough that we may write there
+        with suppress(PermissionError):  # another user's folder; then it is enough that we may write there
             if is_ours and stat.S_IMODE(self.path.stat().st_mode) & 0o077:
                 self.path.chmod(0o700)
 
@@ -80,7 +82,7 @@ class FolderLock:
         )
 
     def close(self) -> None:
-        """Give the lock back; nothing happens where it is not held."""
+        """Release the lock; releasing it twice is harmless."""
         if self._lock is not None:
             (self.path / _HOLDER).unlink(missing_ok=True)
             self._lock.release()

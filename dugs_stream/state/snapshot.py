@@ -1,7 +1,7 @@
-"""What must a restart know to trust the state folder? One small sealed file, written last; the newest three stay.
+"""Snapshot manifests: the small sealed file, written last, that says which rows of the state folder are valid.
 
-A snapshot costs the new rows, not all rows: it names how many rows of the append-only files are true, and their
-checksums. A file of it that is torn or changed is not believed; it is set aside, and the one before it counts.
+A snapshot costs the new rows, not all rows: it holds the number of valid rows in the append-only files, and their
+checksums. The newest three stay. A manifest that is torn or changed is set aside, and the one before it counts.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _KEPT = 3
 class Snapshot:
     """The state as of one trailer.
 
-    changelog_position  where to go on reading the changelog
-    segments            the vectors' files with rows and checksums
+    changelog_position  where reading the changelog goes on
+    segments            the files of vectors, with rows and checksums
     events_checksum     over ids and events of all rows
     """
 
@@ -39,18 +39,18 @@ class Snapshot:
 
     @property
     def rows(self) -> int:
-        """How many uniques it holds."""
+        """The number of uniques."""
         return self.trailer.uniques
 
     @property
     def fingerprint(self) -> str:
-        """The model and settings that made its vectors."""
+        """That of the model and settings behind its vectors."""
         return self.trailer.fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The newest snapshot that can be believed, and the files that could not."""
+    """The newest valid snapshot, and the damaged manifests that are newer."""
 
     snapshot: Snapshot | None
     number: int
@@ -58,7 +58,7 @@ class Found:
 
 
 def find_newest(folder: Path) -> Found:
-    """Look from the newest snapshot to the oldest; changes nothing.
+    """Search from the newest snapshot to the oldest; changes nothing.
 
     Raises StateError for an intact snapshot of another format.
     """
@@ -74,14 +74,14 @@ def find_newest(folder: Path) -> Found:
 
 
 def write(folder: Path, number: int, snapshot: Snapshot) -> None:
-    """Make it the newest, durably, and drop all but the newest three. Raises OSError where the disk refuses."""
+    """Make it the newest, durably, and remove all but the newest three. Raises OSError if the disk refuses."""
     write_file(folder / f"snapshot-{number:012d}.json", seal(_to_facts(snapshot)))
     for path in _paths(folder)[:-_KEPT]:
         path.unlink()
 
 
 def remove_all(folder: Path) -> None:
-    """Forget every snapshot, durably, so that nothing else in the folder is believed."""
+    """Remove every manifest, durably, so that no row in the folder is valid."""
     for path in _paths(folder):
         path.unlink()
     sync_folder(folder)

@@ -1,24 +1,21 @@
-"""What does the daemon know of its uniques now, and how does it survive the process?
+"""State store: what the daemon knows of its uniques, in memory and on disk.
 
-`StateStore` holds the record ids in memory and everything else in the state folder; events that no snapshot has
-written yet stay in memory too. `apply` tells it of each commit and `snapshot` writes it, both from one thread;
-`total` and `events` may be asked from any other. The vectors to search in are the index's business.
+Record ids are in memory, and events until a snapshot has written them; all else is in the state folder. One thread
+calls `apply` after each commit and `snapshot` now and then; `total` and `events` are safe in any other. The vectors
+to search in belong to the index.
 
-    open → (refill) → index.add(each of vector_blocks) → replay(replay_start, …): index.add, apply → …
+    open → (refill) → index.add(each of files.vectors.blocks()) → replay(replay_start, …): index.add, apply → …
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from dugs_stream.changelog.replay import BEGINNING, ReplayStart
 from dugs_stream.core.index.unique_index import UniqueIndex
@@ -40,93 +37,82 @@ class SnapshotResult:
 class StateStore:
     """The state of one daemon: in memory what each decision needs, on disk what a restart needs.
 
-    Without a fingerprint it takes the folder of whatever model it finds, for commands that only look.
+    files    the state folder
+    trailer  the last trailer that was applied, or the snapshot's
+
+    Without a fingerprint it opens the folder of any model, for commands that only read.
     """
 
     def __init__(self, path: str | Path, *, fingerprint: str | None, dimension: int) -> None:
-        self._disk = StateFiles(Path(path), fingerprint=fingerprint, dimension=dimension)
+        self.files = StateFiles(Path(path), fingerprint=fingerprint, dimension=dimension)
         self._lock = Lock()
-        self._hold_nothing()
+        self._clear()
 
-    def _hold_nothing(self) -> None:
+    def _clear(self) -> None:
         self._ids: list[str] = []
-        self._waiting: list[Entry] = []  # of the last rows, those that no snapshot holds
-        self._trailer: Trailer | None = None
+        self._unwritten: list[Entry] = []  # of the last rows, those that no snapshot holds
         self._position = BEGINNING.position
-
-    @property
-    def path(self) -> Path:
-        """The state folder."""
-        return self._disk.path
-
-    @property
-    def trailer(self) -> Trailer | None:
-        """The last trailer applied, or the snapshot's."""
-        return self._trailer
+        self.trailer: Trailer | None = None
 
     @property
     def total(self) -> int:
-        """How many uniques there are."""
+        """The number of uniques."""
         return len(self._ids)
 
     @property
     def stands_at_trailer(self) -> bool:
-        """Whether every row that was applied is counted by the last trailer."""
-        return self.total == (BEGINNING.uniques if self._trailer is None else self._trailer.uniques)
+        """Whether the last trailer counts every row that was applied."""
+        return self.total == (BEGINNING.uniques if self.trailer is None else self.trailer.uniques)
 
     @property
     def replay_start(self) -> ReplayStart:
-        """Where a replay of the changelog goes on. StateError where rows still wait for their trailer."""
-        uniques = BEGINNING.uniques if self._trailer is None else self._trailer.uniques
+        """Where a replay of the changelog goes on. Raises StateError if rows have come without their trailer."""
+        start = BEGINNING
+        if self.trailer is not None:
+            start = ReplayStart(self.trailer.uniques, self.trailer.checksum, self._position)
         if not self.stands_at_trailer:
             raise StateError(
-                f"{self.total} rows were applied and the last trailer counts {uniques}: a replay broke off; "
+                f"{self.total} rows were applied and the last trailer counts {start.uniques}: a replay broke off; "
                 "close the state and open it again"
             )
-        if self._trailer is None:
-            return BEGINNING
-        return ReplayStart(uniques, self._trailer.checksum, self._position)
+        return start
 
     def open(self) -> LoadedState:
-        """Lock the folder and take up its newest valid snapshot; what that does not cover is cut off.
+        """Lock the folder and load its newest valid snapshot; what that does not cover is cut off.
 
-        Costs one reading of all rows, since every checksum is verified. Where something is `missing`, call
-        `refill` or `forget` before anything else. Raises StateError where another process has the folder, or
-        another model or dimension built it.
+        Costs one reading of all rows, since every checksum is verified. If something is `missing`, call `refill`
+        or `forget` before anything else. Raises StateError if another process has the folder, or another model or
+        dimension built it.
         """
         with self._lock:
-            self._hold_nothing()
-        loaded = self._disk.open()
+            self._clear()
+        loaded = self.files.open()
         if not loaded.missing:
-            self._hold_snapshot(loaded.ids)
+            self._load_snapshot(loaded.ids)
         return loaded
 
-    def _hold_snapshot(self, ids: Iterable[str]) -> None:
-        snapshot = self._disk.snapshot
+    def _load_snapshot(self, ids: Iterable[str]) -> None:
+        snapshot = self.files.snapshot
         with self._lock:
-            self._hold_nothing()
+            self._clear()
             if snapshot is not None:
                 self._ids = list(ids)
-                self._trailer, self._position = snapshot.trailer, snapshot.changelog_position
+                self.trailer, self._position = snapshot.trailer, snapshot.changelog_position
 
     def refill(self, rows: Iterable[ChangelogRow]) -> None:
-        """Restore what `open` found missing from changelog rows in order; others among them are passed over.
+        """Restore what `open` found missing from changelog rows in order; other rows are passed over.
 
-        Takes rows only until everything is whole. Raises StateError where they do not restore exactly what
-        was lost; then only `forget` and a replay from the beginning help.
+        Takes rows only until everything is whole. Raises StateError if they do not restore exactly what was lost;
+        then only `forget` and a replay from the beginning help.
         """
-        self._disk.refill(rows)
-        self._hold_snapshot(self._disk.ids())
+        self.files.refill(rows)
+        self._load_snapshot(self.files.events.ids())
 
     def forget(self) -> None:
         """Empty memory and folder; the changelog rebuilds both."""
         with self._lock:
-            self._hold_nothing()
-            self._disk.forget()
-
-    def vector_blocks(self) -> Iterator[NDArray[np.float32]]:
-        """The snapshot's vectors in sequence order, as read-only memory maps (≤ 65 536, k) float32."""
-        return self._disk.vector_blocks()
+            self._clear()
+            self.files.forget()
 
     def id_of(self, sequence: int) -> str:
         """The record id of a unique."""
@@ -137,18 +123,18 @@ class StateStore:
         start = max(0, offset)
         stop = start + max(0, limit)
         with self._lock:
-            written = len(self._ids) - len(self._waiting)
-            waiting = self._waiting[max(0, start - written) : max(0, stop - written)]
-            stored = self._disk.read_events(start, min(stop, written)) if start < written else []
-        return [json.loads(event) for event in [*stored, *(event for _, event in waiting)]]
+            written = len(self._ids) - len(self._unwritten)
+            unwritten = self._unwritten[max(0, start - written) : max(0, stop - written)]
+            stored = self.files.events.read(start, min(stop, written)) if start < written else []
+        return [json.loads(event) for event in [*stored, *(event for _, event in unwritten)]]
 
     def apply(
         self, rows: Sequence[ChangelogRow], trailer: Trailer | None, position: ChangelogPosition
     ) -> None:
-        """Take in what was committed, or replayed up to `position`: rows in order, and the trailer after them.
+        """Add what was committed, or replayed up to `position`: rows in order, and the trailer after them.
 
-        Without a trailer more rows must follow before anything is asked of the folder. StateError where the
-        rows do not continue those before, or the trailer does not count them; nothing is taken in then.
+        Without a trailer, more rows must follow before a snapshot. Raises StateError, and adds nothing, if the rows
+        do not continue those before or the trailer does not count them.
         """
         expected = range(self.total, self.total + len(rows))
         if [row.sequence for row in rows] != list(expected) or (trailer and trailer.uniques != expected.stop):
@@ -160,15 +146,15 @@ class StateStore:
         entries = [entry_of(row) for row in rows]
         with self._lock:
             self._ids += [name for name, _ in entries]
-            self._waiting += entries
+            self._unwritten += entries
             self._position = position
-            self._trailer = trailer or self._trailer
+            self.trailer = trailer or self.trailer
 
     def snapshot(self, index: UniqueIndex, *, with_graph: bool = False) -> SnapshotResult | None:
-        """Write what was applied since the last one; None where there is nothing new.
+        """Write what was applied since the last one; None if there is nothing new.
 
-        Costs the new rows; `with_graph` the whole graph besides. Raises StateError where the disk refuses, or
-        rows wait for their trailer; nothing is damaged by that, and the next call tries again.
+        Costs the new rows, `with_graph` the whole graph besides. Raises StateError if the disk refuses, or if rows
+        have come without their trailer; that damages nothing, and the next call tries again.
         """
         started = perf_counter()
         uniques = self.replay_start.uniques
@@ -176,19 +162,19 @@ class StateStore:
             raise StateError(
                 f"the index holds {len(index)} rows and the state {uniques}; apply a commit to both before a snapshot"
             )
-        last = self._disk.snapshot
-        if self._trailer is None:
+        last = self.files.snapshot
+        if self.trailer is None:
             return None
         if last is not None and last.changelog_position == self._position and not with_graph:
             return None
-        new_rows = len(self._waiting)
-        self._disk.write(index, self._waiting, self._trailer, self._position)
+        new_rows = len(self._unwritten)
+        self.files.write(index, self._unwritten, self.trailer, self._position)
         with self._lock:
-            self._waiting = []
+            self._unwritten = []
         if with_graph:
-            self._disk.write_graph(index)
+            self.files.write_graph(index)
         return SnapshotResult(uniques, new_rows, perf_counter() - started)
 
     def close(self) -> None:
-        """Let go of the folder; writes nothing."""
-        self._disk.close()
+        """Close the files and unlock the folder; writes nothing."""
+        self.files.close()

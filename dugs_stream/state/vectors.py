@@ -1,7 +1,7 @@
-"""Where are the vectors of the uniques on disk? In append-only files of 65 536 rows, each with a checksum.
+"""Vector files: append-only files of 65 536 rows, each with a checksum.
 
-Rows beyond what a snapshot covers may be torn; they are never read, and written again at the same place.
-Failing halfway changes nothing that a snapshot covers.
+Rows beyond what a snapshot covers may be torn; they are never read, and are overwritten. A failed write changes
+nothing that a snapshot covers.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from dugs_stream.core.index.rows import SEGMENT_ROWS
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow
 
-# 8 MiB pieces: reading a file of vectors to check it must not fill the memory that the index needs.
+# 8 MiB: checking a file of vectors must not fill the memory that the index needs.
 _PIECE_BYTES = 2**23
-# Files checked side by side. A core hashes about 1.5 GB/s, so that four ask as much as a fast disk gives.
+# A core hashes about 1.5 GB/s, so four files at once read as much as a fast disk delivers.
 _CHECKED_AT_ONCE = 4
 
 
@@ -31,7 +31,7 @@ _CHECKED_AT_ONCE = 4
 class Segment:
     """The first `rows` rows of one file.
 
-    changelog_start is a place in the changelog before the first of them; reading on from there finds them all.
+    changelog_start  a position in the changelog before the first of them; reading from there finds them all
     """
 
     number: int
@@ -67,16 +67,16 @@ class VectorFiles:
 
     @property
     def rows(self) -> int:
-        """How many rows are safely on disk."""
+        """The number of rows that are durable on disk."""
         return self._segments[-1].stop if self._segments else 0
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """What a snapshot must remember of the files."""
+        """The facts of the files that a snapshot keeps."""
         return tuple(self._segments)
 
     def open(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
-        """Take up the files as a snapshot remembers them; returns those that are damaged.
+        """Open the files that a snapshot names; returns the damaged ones.
 
         Costs one reading of all rows.
         """
@@ -99,7 +99,7 @@ class VectorFiles:
         return digest if left == 0 and digest.hexdigest() == segment.sha256 else None
 
     def cut(self) -> None:
-        """Remove what lies beyond the rows: the rest of an append that no snapshot covers."""
+        """Remove everything after the rows: appends that no snapshot covers."""
         for path in self._folder.glob("vectors-*.f32"):
             covered = next((segment for segment in self._segments if segment.file == path.name), None)
             if covered is None:
@@ -108,9 +108,9 @@ class VectorFiles:
                 os.truncate(path, covered.rows * self._row_bytes)
 
     def append(self, vectors: NDArray[np.float32], changelog_start: ChangelogPosition) -> None:
-        """Add rows (n, k) after the last; durable on return. changelog_start lies before the first of them.
+        """Add rows (n, k) after the last; durable on return. changelog_start is a position before the first of them.
 
-        Raises OSError where the disk refuses; the rows before stay as they were, and trying again is safe.
+        Raises OSError if the disk refuses; earlier rows stay as they were, and trying again is safe.
         """
         taken = 0
         while taken < len(vectors):
@@ -135,7 +135,7 @@ class VectorFiles:
 
     @staticmethod
     def _write(path: Path, content: memoryview, place: int) -> None:
-        """Write at `place`, over whatever a failed append left there; what it left further on is never read."""
+        """Write at `place`, over what a failed append left there; what it left after that is never read."""
         is_new = not path.exists()
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -149,17 +149,17 @@ class VectorFiles:
             sync_folder(path.parent)
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """All rows in order, one read-only memory map (rows, k) a file."""
+        """All rows in sequence order: a read-only memory map (≤ 65 536, k) float32 for each file."""
         for segment in self._segments:
             yield map_rows(self._folder / segment.file, segment.rows, self._dimension)
 
     def refill(self, segment: Segment) -> SegmentRefill:
-        """A way to write a damaged segment again from the changelog's rows."""
+        """To write a damaged segment again from the changelog's rows."""
         return SegmentRefill(self._folder / segment.file, segment)
 
 
 class SegmentRefill:
-    """Takes changelog rows, keeps those of one segment, and puts the file in place once it is whole."""
+    """Takes changelog rows, keeps those of one segment, and replaces the file once it is whole."""
 
     def __init__(self, path: Path, segment: Segment) -> None:
         self._path = path
@@ -175,7 +175,7 @@ class SegmentRefill:
         return self._next == self._segment.stop
 
     def take(self, row: ChangelogRow) -> None:
-        """Keep the row where it is the next one of this segment; any other is passed over."""
+        """Keep the row if it is the next one of this segment; any other is passed over."""
         if row.sequence == self._next and not self.is_whole:
             content = row.vector.astype(ROW_DTYPE, copy=False).tobytes()
             self._file.write(content)
@@ -183,7 +183,7 @@ class SegmentRefill:
             self._next += 1
 
     def finish(self) -> None:
-        """Put the file in place. Raises StateError where the rows were not those of the snapshot."""
+        """Replace the file. Raises StateError if the rows were not those of the snapshot."""
         self._file.close()
         segment = self._segment
         if not self.is_whole or self._digest.hexdigest() != segment.sha256:

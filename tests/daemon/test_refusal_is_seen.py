@@ -45,7 +45,7 @@ def test_refused_daemon_shows_why_until_it_is_told_to_leave(deployment: Deployme
     assert code == 1
     assert ready is not None
     assert ready.status_code == 503
-    assert "somebody moved it" in ready.json()["missing"]["changelog"]
+    assert "group's offset was moved" in ready.json()["missing"]["changelog"]
     assert page is not None
     assert page.status_code == 200
     assert "daemon.refused" in refused.log
@@ -58,7 +58,7 @@ def test_refused_job_that_ends_by_itself_does_not_wait(deployment: Deployment) -
     _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 1
-    assert "somebody moved it" in errors
+    assert "group's offset was moved" in errors
     assert "daemon.refused" not in errors
 
 

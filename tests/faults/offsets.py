@@ -50,7 +50,7 @@ def _moved(bench: Bench, by: int) -> None:
     bench.feed(20)
     right = bench.look().committed[0]
     bench.move_offset(right + by)
-    bench.refused("somebody moved it", "adopt-offsets")
+    bench.refused("group's offset was moved", "adopt-offsets")
     bench.move_offset(right)
     bench.drain()
     bench.check()

@@ -21,7 +21,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"log.kafka", "log.embedded"}),
     frozenset({"log", "inputs", "outputs", "state", "models", "ops"}),
     frozenset({"core", "changelog"}),
-    frozenset({"records", "errors", "canonical_json", "setting_types", "references"}),
+    frozenset({"records", "errors", "canonical_json", "setting_types", "references", "sqlite"}),
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 GROUND = FLOORS[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from pytest import MonkeyPatch  # noqa: PT013 - the class itself, outside a fixt
 
 from dugs_stream.changelog import replay as recovery
 from dugs_stream.changelog.replay import BEGINNING, rebuild
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.state import vectors
 from dugs_stream.state.store import StateStore
 from tests.support.memory_folder import folder_in_memory
@@ -21,41 +24,41 @@ STEPS = st.lists(
 
 @given(STEPS)
 @settings(deadline=None)  # each example writes files and waits for them
-def test_any_order_of_commits_snapshots_and_restarts_gives_the_replay(steps):
+def test_any_order_of_commits_snapshots_and_restarts_gives_the_replay(steps: list[int | str]) -> None:
     """Vectors, events, ids, trailer and position are those of the changelog replayed from its beginning."""
     with folder_in_memory() as folder, MonkeyPatch.context() as patch:
         patch.setattr(vectors, "SEGMENT_ROWS", 8)
         patch.setattr(recovery, "_ROWS_AT_ONCE", 3)
         changelog = Changelog()
-        live, index = restarted(folder, changelog)
+        store, index = restarted(folder, changelog)
         for step in [*steps, "snapshot", "restart"]:
             if step == "snapshot":
-                live.snapshot(index)
+                store.snapshot(index)
             elif step == "restart":
-                live.close()
-                live, index = restarted(folder, changelog)
+                store.close()
+                store, index = restarted(folder, changelog)
             elif step == "compact":
                 changelog.compact()
-            else:
+            elif isinstance(step, int):
                 changelog.commit(step)
-                at = live.total
-                live.apply(changelog.rows[at:], changelog.entries[-1][1], changelog.end)
+                at = store.total
+                store.apply(changelog.rows[at:], changelog.trailer, changelog.end)
                 index.add(changelog.vectors[at:])
-        live.close()
+        store.close()
 
         whole = rebuild(BEGINNING, changelog.entries, FINGERPRINT)
         assert np.array_equal(index.vectors, changelog.vectors)
-        assert live.total == len(whole.events)
-        assert [live.id_of(row) for row in range(live.total)] == [event["id"] for event in whole.events]
-        assert live.trailer == whole.trailer
+        assert store.total == len(whole.events)
+        assert [store.id_of(row) for row in range(store.total)] == [event["id"] for event in whole.events]
+        assert store.trailer == whole.trailer
         if whole.trailer:
-            assert live.replay_start.position == whole.position
+            assert store.replay_start.position == whole.position
 
 
-def restarted(folder, changelog):
-    live = StateStore(folder, fingerprint=FINGERPRINT, dimension=changelog.dimension)
-    loaded = live.open()
+def restarted(folder: Path, changelog: Changelog) -> tuple[StateStore, UniqueIndex]:
+    store = StateStore(folder, fingerprint=FINGERPRINT, dimension=changelog.dimension)
+    loaded = store.open()
     assert (loaded.missing, loaded.set_aside) == ((), ())
-    index = recover(live, changelog)
-    assert live.events(0, 1_000) == [row.event for row in changelog.rows]
-    return live, index
+    index = recover(store, changelog)
+    assert store.events(0, 1_000) == [row.event for row in changelog.rows]
+    return store, index

@@ -40,7 +40,7 @@ payloads: st.SearchStrategy[Payload] = st.sampled_from(["reference", "original"]
 SCHEMA = jsonschema.Draft202012Validator(event_schema())
 LAWS = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
-# Parts far beyond what the limit takes, as cheap to make as small ones.
+# Parts far beyond the limit, as cheap to draw as small ones.
 huge = st.one_of(
     st.none(),
     st.builds(lambda unit, times: unit * times, st.binary(min_size=1, max_size=3), st.integers(0, 40_000)),
@@ -53,9 +53,9 @@ huge_headers: st.SearchStrategy[Headers] = st.lists(
 
 @LAWS
 @given(any_judgement())
-def test_every_event_keeps_to_the_schema_and_its_size(judgement: JudgedRecord) -> None:
-    """Whatever was judged, the event validates, is bounded, and is the same after a trip through JSON."""
-    made = build_event(judgement, MODEL)
+def test_every_event_keeps_to_the_schema_and_its_size(judged: JudgedRecord) -> None:
+    """For every judged record the event validates, is bounded, and is the same after a trip through JSON."""
+    made = build_event(judged, MODEL)
 
     SCHEMA.validate(made)
     encoded = canonical_json(made)
@@ -67,7 +67,7 @@ def test_every_event_keeps_to_the_schema_and_its_size(judgement: JudgedRecord) -
 @LAWS
 @given(st.one_of(st.binary(max_size=1024), st.integers(1, 1024).map(lambda n: b"\0" * n)), st.characters())
 def test_event_of_the_worst_key_and_error_stays_within_its_size(key: bytes, character: str) -> None:
-    """The bound holds where every character of key and error takes its longest escape."""
+    """The bound holds if every character of key and error takes its longest escape."""
     decision = Decision(Verdict.REJECTED, rejection=Rejection(Reason.UNDECODABLE, character * 5000))
     made = build_event(judgement_of(Record("t" * 249, 0, 2**63 - 1, key, None), decision), MODEL)
 
@@ -76,18 +76,18 @@ def test_event_of_the_worst_key_and_error_stays_within_its_size(key: bytes, char
 
 @LAWS
 @given(any_judgement((Verdict.UNIQUE,)), payloads)
-def test_unique_messages_give_their_event_back(judgement: JudgedRecord, payload: Payload) -> None:
+def test_unique_messages_give_their_event_back(judged: JudgedRecord, payload: Payload) -> None:
     """wire_round_trips: in either form the event read back is the event written, and the original is whole."""
-    made = build_event(judgement, MODEL)
-    message = unique_message(judgement, made, payload, 1 << 20)
+    made = build_event(judged, MODEL)
+    message = unique_message(judged, made, payload, 1 << 20)
 
     assert read_event(Record("out", 0, 0, message.key, message.value, message.headers)) == made
-    assert message.key == judgement.record.key
+    assert message.key == judged.record.key
     if payload == "original":
         assert message.value == (
-            judgement.record.value if message.key is not None else judgement.record.value or b""
+            judged.record.value if message.key is not None else judged.record.value or b""
         )
-        assert message.headers[: len(judgement.record.headers)] == judgement.record.headers
+        assert message.headers[: len(judged.record.headers)] == judged.record.headers
 
 
 @LAWS
@@ -96,10 +96,10 @@ def test_no_message_exceeds_its_limit(
     key: bytes | None, value: bytes | None, headers: Headers, limit: int
 ) -> None:
     """However large key, value and headers are, each message fits, and none is refused."""
-    sample = Record("samples", 0, 0, key, value, headers)
-    unique = judgement_of(sample)
+    record = Record("samples", 0, 0, key, value, headers)
+    unique = judgement_of(record)
     decision = Decision(Verdict.REJECTED, rejection=Rejection(Reason.TOO_LARGE, "x" * 5000))
-    rejected = judgement_of(sample, decision)
+    rejected = judgement_of(record, decision)
     messages = [
         unique_message(unique, build_event(unique, MODEL), "reference", limit),
         unique_message(unique, build_event(unique, MODEL), "original", limit),
@@ -134,7 +134,9 @@ def test_changelog_rows_round_trip(sequence: int, numbers: list[float], facts: d
     assert isinstance(decoded, ChangelogRow)
     assert decoded == row
     assert decoded.vector.tobytes() == row.vector.tobytes()
-    assert chain(NO_ROWS, decoded) == chain(NO_ROWS, row)  # a replay sums up what the writer summed up
+    assert chain(NO_ROWS, decoded) == chain(
+        NO_ROWS, row
+    )  # a replay computes the checksum that the writer computed
 
 
 offsets = st.dictionaries(st.integers(0, 100), st.integers(0, 2**63 - 1))

@@ -1,4 +1,4 @@
-"""The package's own door: names, laziness, version."""
+"""The package's face: its names, lazy imports and version."""
 
 from __future__ import annotations
 
@@ -31,9 +31,12 @@ def test_version_is_that_of_the_installed_package() -> None:
     assert dugs_stream.__version__ == metadata.version("dugs-stream")
 
 
-def test_importing_the_package_imports_no_torch() -> None:
-    """Torch takes two seconds; `dugs --help` must not wait for it."""
-    script = "import sys, dugs_stream; dugs_stream.Verdict; print('torch' in sys.modules)"
+def test_settings_are_imported_without_torch_and_numpy() -> None:
+    """Torch takes two seconds; `dugs --help` and a look at the configuration must not wait for it."""
+    script = (
+        "import sys, dugs_stream, dugs_stream.config, dugs_stream.models.settings, dugs_stream.references;"
+        "dugs_stream.Verdict; print(sorted({'torch', 'numpy'} & sys.modules.keys()))"
+    )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
-    assert found.stdout.strip() == "False"
+    assert found.stdout.strip() == "[]"

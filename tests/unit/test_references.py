@@ -1,4 +1,4 @@
-"""An import string names an object, or one of four sentences says why it does not."""
+"""An import string names an object, or one of four messages says why not."""
 
 from __future__ import annotations
 
@@ -23,34 +23,26 @@ def test_import_string_gives_the_object_it_names() -> None:
     assert import_string("pathlib:Path.cwd", "x")() == Path.cwd()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "json", "json.loads", ":loads", "json:", "json::loads", "json:loads()", "a b:c", "1a:b"]
-)
-def test_wrong_form_is_refused(text: str) -> None:
-    """The form is said, with an example."""
-    assert refusal(text) == (
-        f"model.factory: found {text!r}, expected package.module:function, with one colon between module and function. "
-        "Write for instance my_models:build."
-    )
+def test_wrong_form_is_refused() -> None:
+    """The message quotes the text and gives the form, with an example."""
+    for text in ("", "json", "json.loads", ":loads", "json:", "json::loads", "json:loads()", "a b:c", "1a:b"):
+        assert refusal(text) == (
+            f"model.factory: found {text!r}, expected package.module:function, with one colon between module and "
+            "function. Write for instance my_models:build."
+        )
 
 
-@pytest.mark.parametrize(
-    ("text", "module", "missing"),
-    [
-        ("no_such_module:f", "no_such_module", "no_such_module"),
-        ("json.nope.deep:f", "json.nope.deep", "json.nope"),
-    ],
-)
-def test_missing_module_is_refused(text: str, module: str, missing: str) -> None:
-    """The part that is not there is named."""
-    assert refusal(text) == (
-        f"model.factory: {text!r} names the module {module!r}, and there is no module {missing!r}. "
-        "Install its package, or put its folder on PYTHONPATH."
-    )
+def test_missing_module_is_refused() -> None:
+    """The part that does not exist is named."""
+    for module, missing in (("no_such_module", "no_such_module"), ("json.nope.deep", "json.nope")):
+        assert refusal(f"{module}:f") == (
+            f"model.factory: '{module}:f' names the module {module!r}, and there is no module {missing!r}. "
+            "Install its package, or put its folder on PYTHONPATH."
+        )
 
 
 def test_missing_attribute_is_refused_with_the_nearest_name() -> None:
-    """A slip of the finger is pointed at."""
+    """A typing error gets a suggestion."""
     message = refusal("json:JSONDecoda")
 
     assert message.startswith("model.factory: 'json:JSONDecoda' names 'JSONDecoda', which ")
@@ -59,7 +51,7 @@ def test_missing_attribute_is_refused_with_the_nearest_name() -> None:
 
 
 def test_object_that_cannot_be_called_is_refused() -> None:
-    """A value is no factory."""
+    """A value is not a factory."""
     assert refusal("math:pi") == (
         "model.factory: 'math:pi' names a float, expected a function or a class. Name the function that makes it."
     )
@@ -77,7 +69,7 @@ def test_object_that_cannot_be_called_is_refused() -> None:
 def test_error_inside_the_users_module_passes_untouched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, error: type[Exception]
 ) -> None:
-    """It is about their code, and their traceback says more than we could."""
+    """It is about their code, and their traceback says more than a message of ours."""
     name = f"broken_{error.__name__.lower()}"
     (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +13,8 @@ from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.changelog.replay import replay
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.records import ChangelogPosition, ChangelogRow, SequenceNumber, Trailer
-from dugs_stream.state.store import StateStore
+from dugs_stream.state.files import LoadedState
+from dugs_stream.state.store import SnapshotResult, StateStore
 from tests.support.oracles.unit_rows import unit_rows
 
 FINGERPRINT = "sha256:ours"
@@ -82,6 +86,13 @@ class Changelog:
         return ChangelogPosition(self.entries[-1][0] + 1 if self.entries else 0)
 
     @property
+    def trailer(self) -> Trailer:
+        """The last entry, a trailer."""
+        last = self.entries[-1][1]
+        assert isinstance(last, Trailer)
+        return last
+
+    @property
     def vectors(self) -> np.ndarray:
         """All rows' vectors (n, k)."""
         return np.array([row.vector for row in self.rows], dtype=np.float32).reshape(-1, self.dimension)
@@ -97,19 +108,39 @@ class Changelog:
         """The same changelog with fields of one entry replaced."""
         other = self.until(len(self.entries))
         at, entry = other.entries[position]
-        other.entries[position] = (at, replace(entry, **fields))
+        other.entries[position] = (at, replace(entry, **fields))  # type: ignore[arg-type]  # a row or a trailer
         return other.until(len(other.entries))
 
 
-def recover(live: StateStore, changelog: Changelog) -> UniqueIndex:
-    """What the daemon does after `live.open`: fill an index from the folder, then replay the rest."""
+@contextmanager
+def opened(
+    path: Path, dimension: int = 8, fingerprint: str | None = FINGERPRINT
+) -> Iterator[tuple[StateStore, LoadedState]]:
+    """The state in a folder, and what opening found there; closed afterwards."""
+    store = StateStore(path, fingerprint=fingerprint, dimension=dimension)
+    loaded = store.open()
+    try:
+        yield store, loaded
+    finally:
+        store.close()
+
+
+def recover(store: StateStore, changelog: Changelog) -> UniqueIndex:
+    """What the daemon does after `store.open`: fill an index from the folder, then replay the rest."""
     index = UniqueIndex(changelog.dimension)
-    for block in live.vector_blocks():
+    for block in store.files.vectors.blocks():
         index.add(block)
-    start = live.replay_start
+    start = store.replay_start
     for part in replay(start, changelog.after(start.position), FINGERPRINT):
         index.add(
             np.array([row.vector for row in part.rows], dtype=np.float32).reshape(-1, changelog.dimension)
         )
-        live.apply(part.rows, part.trailer, part.position)
+        store.apply(part.rows, part.trailer, part.position)
     return index
+
+
+def written(store: StateStore, index: UniqueIndex, *, with_graph: bool = False) -> SnapshotResult:
+    """A snapshot that had something to write."""
+    result = store.snapshot(index, with_graph=with_graph)
+    assert result is not None
+    return result

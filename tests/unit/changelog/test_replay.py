@@ -8,11 +8,11 @@ import pytest
 from dugs_stream.changelog import replay as recovery
 from dugs_stream.changelog.replay import BEGINNING, ReplayStart, rebuild, replay
 from dugs_stream.errors import ChangelogError
-from dugs_stream.records import Trailer
+from dugs_stream.records import ChangelogPosition, Trailer
 from tests.support.records.changelog import FINGERPRINT, Changelog
 
 
-def test_replay_gives_rows_in_order_and_the_last_trailer():
+def test_replay_gives_rows_in_order_and_the_last_trailer() -> None:
     """Vectors and events come back as they were written, with the position to go on from."""
     changelog = Changelog.of(3, 0, 2)
 
@@ -20,16 +20,16 @@ def test_replay_gives_rows_in_order_and_the_last_trailer():
 
     assert np.array_equal(recovered.vectors, changelog.vectors)
     assert list(recovered.events) == [row.event for row in changelog.rows]
-    assert (recovered.trailer, recovered.position) == (changelog.entries[-1][1], 8)
+    assert (recovered.trailer, recovered.position) == (changelog.trailer, 8)
 
 
-def test_replay_goes_on_from_a_trailer():
+def test_replay_goes_on_from_a_trailer() -> None:
     """From a snapshot only the rest is read, and the chained checksum still has to fit."""
     changelog = Changelog.of(3, 2)
-    trailer = changelog.entries[3][1]
+    trailer = changelog.until(4).trailer
     start = ReplayStart(trailer.uniques, trailer.checksum, changelog.entries[4][0])
 
-    assert [row.sequence for row in replay(start, changelog.entries[4:]).__next__().rows] == [3, 4]
+    assert [row.sequence for row in next(replay(start, changelog.entries[4:])).rows] == [3, 4]
     wrong = ReplayStart(trailer.uniques, "ab" * 32, start.position)
     with pytest.raises(
         ChangelogError, match=r"position 6: the trailer's checksum .* at least one was changed"
@@ -37,7 +37,7 @@ def test_replay_goes_on_from_a_trailer():
         rebuild(wrong, changelog.entries[4:])
 
 
-def test_compacted_changelog_replays_in_bounded_parts(monkeypatch):
+def test_compacted_changelog_replays_in_bounded_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the earlier trailers the rows come in parts, and only the last one has a trailer."""
     monkeypatch.setattr(recovery, "_ROWS_AT_ONCE", 3)
     changelog = Changelog.of(4, 4)
@@ -50,33 +50,33 @@ def test_compacted_changelog_replays_in_bounded_parts(monkeypatch):
     assert [part.position for part in parts] == [3, 7, 10]
 
 
-def test_empty_changelog_is_the_beginning():
+def test_empty_changelog_is_the_beginning() -> None:
     """Nothing written means nothing known, not an error."""
     recovered = rebuild(BEGINNING, [])
 
     assert (recovered.trailer, recovered.position, len(recovered.events)) == (None, 0, 0)
 
 
-def test_missing_row_is_refused():
+def test_missing_row_is_refused() -> None:
     """A hole in the sequence names the position and the row that is not there."""
     changelog = Changelog.of(2, 3)
     del changelog.entries[3]
 
-    with pytest.raises(ChangelogError, match="position 4: found row 3, expected row 2; row 2 is not there"):
+    with pytest.raises(ChangelogError, match="position 4: found row 3, expected row 2; row 2 is missing"):
         rebuild(BEGINNING, changelog.entries)
 
 
-def test_repeated_row_is_refused():
+def test_repeated_row_is_refused() -> None:
     """A row that comes twice names the position and the row."""
     changelog = Changelog.of(2, 3)
-    changelog.entries.insert(4, (3, changelog.entries[1][1]))
+    changelog.entries.insert(4, (ChangelogPosition(3), changelog.entries[1][1]))
 
     with pytest.raises(ChangelogError, match="position 3: found row 1, expected row 3; row 1 is repeated"):
         rebuild(BEGINNING, changelog.entries)
 
 
 @pytest.mark.parametrize("field", ["event", "vector"])
-def test_changed_row_is_refused_at_the_trailer(field):
+def test_changed_row_is_refused_at_the_trailer(field: str) -> None:
     """A changed event or vector is seen by the chained checksum."""
     value = {"event": {"id": "x"}, "vector": Changelog.of(1, seed=9).rows[0].vector}[field]
     changelog = Changelog.of(2, 3).changed(3, **{field: value})
@@ -85,7 +85,7 @@ def test_changed_row_is_refused_at_the_trailer(field):
         rebuild(BEGINNING, changelog.entries)
 
 
-def test_trailer_that_counts_otherwise_is_refused():
+def test_trailer_that_counts_otherwise_is_refused() -> None:
     """The trailer's number of rows is that of the rows before it."""
     changelog = Changelog.of(2, 3).changed(6, uniques=6)
 
@@ -93,7 +93,7 @@ def test_trailer_that_counts_otherwise_is_refused():
         rebuild(BEGINNING, changelog.entries)
 
 
-def test_list_of_another_model_is_refused_with_the_way_out():
+def test_list_of_another_model_is_refused_with_the_way_out() -> None:
     """A trailer of another fingerprint names both and what to set."""
     changelog = Changelog.of(1)
 
@@ -103,8 +103,8 @@ def test_list_of_another_model_is_refused_with_the_way_out():
         assert part in str(refused.value)
 
 
-def test_rows_without_a_trailer_at_the_end_are_refused():
-    """Every commit ends with a trailer; an end without one is no committed log."""
+def test_rows_without_a_trailer_at_the_end_are_refused() -> None:
+    """Every commit ends with a trailer; a changelog that ends without one is refused."""
     changelog = Changelog.of(2, 3).until(5)
     assert not isinstance(changelog.entries[-1][1], Trailer)
 

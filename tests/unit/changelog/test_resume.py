@@ -1,4 +1,4 @@
-"""Where a new owner goes on, and what it refuses to go on from."""
+"""The offsets a new owner resumes from, and the changelogs it refuses."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_expired_offsets_resume_from_trailer_and_say_so() -> None:
 
 
 def test_moved_offset_is_refused_and_names_the_way_out() -> None:
-    """Somebody reset the group behind our back: neither number can be trusted alone."""
+    """If the group's offsets were moved, neither number can be trusted alone."""
     with pytest.raises(
         ChangelogError, match=r"in/1 is decided up to 20, the group's offset says 5.*adopt-offsets"
     ):
@@ -52,7 +52,7 @@ def test_moved_offset_is_refused_and_names_the_way_out() -> None:
 
 
 def test_new_partition_is_read_from_its_beginning() -> None:
-    """Also with start: latest, which holds only where nothing was decided yet."""
+    """Also with start: latest, which holds only before anything was decided."""
     topic = replace(TOPIC, beginnings={0: 0, 1: 0, 2: 4}, ends={0: 100, 1: 100, 2: 50})
 
     resumption = resume(TRAILER, {0: 10, 1: 20}, topic, "latest")
@@ -77,24 +77,25 @@ def test_offset_beyond_the_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("start", "expected"), [("earliest", {0: 0, 1: 7}), ("latest", {0: 100, 1: 7})])
-def test_start_holds_only_where_nothing_was_committed(start: str, expected: dict[int, int]) -> None:
+def test_start_holds_only_if_nothing_was_committed(start: str, expected: dict[int, int]) -> None:
     """Without a trailer the group's own offset comes first, `start` second."""
     assert resume(None, {1: 7}, TOPIC, start).next_offsets == expected  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"fingerprint": "sha256:b"}, r"written with model sha256:b.*new output\.changelog_topic"),
-        ({"group": "other"}, r"read by group 'other'"),
-        ({"input_topic": "else"}, r"belongs to input 'else'"),
-        ({"input_topic_id": "id-0"}, r"deleted and created again"),
-    ],
-)
-def test_foreign_changelog_is_refused(change: dict[str, str], says: str) -> None:
-    """Another model, group, topic, or the same topic made anew: each with its way out."""
-    with pytest.raises(ChangelogError, match=says):
-        check_trailer(replace(TRAILER, **change), DEPLOYMENT, TOPIC)  # type: ignore[arg-type]
+def test_foreign_changelog_is_refused() -> None:
+    """Another model, group or topic, or the same topic created again: each with its way out."""
+    refusals = [
+        (
+            replace(TRAILER, fingerprint="sha256:b"),
+            r"written with model sha256:b.*new output\.changelog_topic",
+        ),
+        (replace(TRAILER, group="other"), r"read by group 'other'"),
+        (replace(TRAILER, input_topic="else"), r"belongs to input 'else'"),
+        (replace(TRAILER, input_topic_id="id-0"), r"deleted and created again"),
+    ]
+    for trailer, says in refusals:
+        with pytest.raises(ChangelogError, match=says):
+            check_trailer(trailer, DEPLOYMENT, TOPIC)
 
 
 def test_changed_threshold_is_remarked_and_accepted() -> None:

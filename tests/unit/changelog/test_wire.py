@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,50 +85,68 @@ def test_trailer_keeps_every_digit_of_the_threshold() -> None:
     assert (decoded.threshold, decoded.min_gradient_norm) == (threshold, 5e-324)
 
 
-@pytest.mark.parametrize(
-    "key",
-    [None, b"", b"unique/17", b"unique/0000000000000000001x", b"other", b"unique/00000000000000000017\n"],
-)
-def test_message_with_a_foreign_key_is_named(key: bytes | None) -> None:
+def refusal(message: Message) -> str:
+    """What the error says that decoding the message raises."""
+    try:
+        decoded = decode_changelog(message)
+    except ChangelogError as error:
+        return str(error)
+    return f"no error, but {decoded}"
+
+
+def test_message_with_a_foreign_key_is_named() -> None:
     """A key that is neither a row's nor the trailer's is quoted in the error."""
-    with pytest.raises(ChangelogError, match="has the key") as raised:
-        decode_changelog(Message(key, b"\0\0\0\0"))
+    keys = [
+        None,
+        b"",
+        b"unique/17",
+        b"unique/0000000000000000001x",
+        b"other",
+        b"unique/00000000000000000017\n",
+    ]
+    for key in keys:
+        assert f"has the key {key!r}" in refusal(Message(key, b"\0\0\0\0"))
 
-    assert repr(key) in str(raised.value)
 
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"value": None}, "0 bytes"),
-        ({"value": b""}, "0 bytes"),
-        ({"value": b"\0" * 7}, "7 bytes"),
-        ({"value": np.array([np.nan], np.float32).tobytes()}, "not finite"),
-        ({"headers": ()}, "0 headers"),
-        ({"headers": (("dugs_event", b"{}"), ("dugs_event", b"{}"))}, "2 headers"),
-        ({"headers": (("dugs_event", None),)}, "not JSON"),
-        ({"headers": (("dugs_event", b"{"),)}, "not JSON"),
-        ({"headers": (("dugs_event", b"\xff"),)}, "not JSON"),
-        ({"headers": (("dugs_event", b"[17]"),)}, "not a JSON object"),
-        ({"headers": (("dugs_event", b'{"sequence": NaN}'),)}, "NaN is no number"),
-        ({"headers": (("dugs_event", b'{"sequence": 18}'),)}, "sequence 18"),
-        ({"headers": (("dugs_event", b"{}"),)}, "sequence None"),
-    ],
-)
-def test_malformed_row_is_named_with_what_is_wrong(change: dict[str, Any], complaint: str) -> None:
-    """Each damage is told apart, with the number of the row."""
+def test_malformed_row_is_named_with_what_is_wrong() -> None:
+    """Each kind of damage has its own words, with the number of the row."""
     good = row_message(ROW)
-    parts = {"key": good.key, "value": good.value, "headers": good.headers, **change}
+    values = [
+        (None, "0 bytes"),
+        (b"", "0 bytes"),
+        (b"\0" * 7, "7 bytes"),
+        (np.array([np.nan], np.float32).tobytes(), "not finite"),
+    ]
+    events: list[tuple[list[bytes | None], str]] = [
+        ([], "0 headers"),
+        ([b"{}", b"{}"], "2 headers"),
+        ([None], "not JSON"),
+        ([b"{"], "not JSON"),
+        ([b"\xff"], "not JSON"),
+        ([b"[17]"], "not a JSON object"),
+        ([b'{"sequence": NaN}'], "NaN is not a number"),
+        ([b'{"sequence": 18}'], "sequence 18"),
+        ([b"{}"], "sequence None"),
+    ]
+    messages = [(replace(good, value=value), complaint) for value, complaint in values]
+    for encoded, complaint in events:
+        headers = tuple(("dugs_event", event) for event in encoded)
+        messages.append((replace(good, headers=headers), complaint))
+    for message, complaint in messages:
+        said = refusal(message)
+        assert complaint in said
+        assert "unique 17" in said
 
-    with pytest.raises(ChangelogError, match=complaint) as raised:
-        decode_changelog(Message(**parts))
 
-    assert "unique 17" in str(raised.value)
+def trailer_with(**changes: object) -> Message:
+    """A trailer's message with other facts."""
+    facts = json.loads(trailer_message(TRAILER).value or b"") | changes
+    return Message(b"trailer", json.dumps(facts).encode())
 
 
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
+def test_malformed_trailer_is_named_with_the_field() -> None:
+    """A field of another type or out of range is named."""
+    malformed: list[tuple[dict[str, object], str]] = [
         ({"uniques": "18"}, "uniques"),
         ({"uniques": -1}, "negative"),
         ({"uniques": None}, "uniques"),
@@ -137,30 +155,25 @@ def test_malformed_row_is_named_with_what_is_wrong(change: dict[str, Any], compl
         ({"next_offsets": {"0": -5}}, "negative"),
         ({"batch_ranges": {"0": [1]}}, "batch_ranges"),
         ({"threshold": "0.3"}, "threshold"),
-        ({"threshold": 1e999}, "Infinity is no number"),
+        ({"threshold": 1e999}, "Infinity is not a number"),
         ({"group": None}, "group"),
-    ],
-)
-def test_malformed_trailer_is_named_with_the_field(change: dict[str, Any], complaint: str) -> None:
-    """A field that is missing, of another type or out of range is named."""
-    facts = {**json.loads(trailer_message(TRAILER).value or b""), **change}
-
-    with pytest.raises(ChangelogError, match=complaint):
-        decode_changelog(Message(b"trailer", json.dumps(facts).encode()))
+    ]
+    for change, complaint in malformed:
+        said = refusal(trailer_with(**change))
+        assert complaint in said, change
 
 
-@pytest.mark.parametrize("field", list(Trailer.__dataclass_fields__))
-def test_trailer_without_a_field_is_refused_by_its_name(field: str) -> None:
+def test_trailer_without_a_field_is_refused_by_its_name() -> None:
     """No field has a silent default."""
-    facts = json.loads(trailer_message(TRAILER).value or b"")
-    del facts[field]
+    whole = json.loads(trailer_message(TRAILER).value or b"")
+    assert set(whole) == set(Trailer.__dataclass_fields__)
+    for field in whole:
+        facts = {name: fact for name, fact in whole.items() if name != field}
+        assert field in refusal(Message(b"trailer", json.dumps(facts).encode()))
 
-    with pytest.raises(ChangelogError, match=field):
-        decode_changelog(Message(b"trailer", json.dumps(facts).encode()))
 
-
-@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"null", b"\xff\xfe"])
-def test_trailer_that_is_no_object_is_refused(value: bytes | None) -> None:
+def test_trailer_that_is_not_an_object_is_refused() -> None:
     """Empty, torn or foreign bytes are a ChangelogError."""
-    with pytest.raises(ChangelogError, match="a trailer is not"):
-        decode_changelog(Message(b"trailer", value))
+    for value in (None, b"", b"{", b"[]", b"null", b"\xff\xfe"):
+        said = refusal(Message(b"trailer", value))
+        assert "a trailer is not" in said, value

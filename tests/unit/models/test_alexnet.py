@@ -1,6 +1,8 @@
-"""The built-in AlexNet: the original where the image is large enough, the same widths where it is small."""
+"""The built-in AlexNet: the original geometry for large images, the same widths for small ones."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ FACTORY = "dugs_stream.models.alexnet:build"
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers the model has learned."""
+    """The number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -69,24 +71,24 @@ def test_large_image_does_not_grow_the_linear_layers() -> None:
     assert parameters(shapes(500, 400)) == parameters(shapes(224, 224))
 
 
-@pytest.mark.parametrize("size", [7, 0, -1, [28, 7], [28], [28, 28, 28]])
-def test_size_that_leaves_no_features_is_refused(size: int | list[int]) -> None:
+def test_size_that_leaves_no_features_is_refused() -> None:
     """Three pools of two need eight pixels."""
-    with pytest.raises(
-        ValueError, match=r"expected one side or \[height, width\], each of at least 8 pixels\."
-    ):
-        build(size)
+    sizes: list[int | list[int]] = [7, 0, -1, [28, 7], [28], [28, 28, 28]]
+    for size in sizes:
+        message = f"image_size {size!r}: expected one side or [height, width], each of at least 8 pixels."
+        with pytest.raises(ValueError, match=re.escape(message)):
+            build(size)
 
 
-@pytest.mark.parametrize("wrong", [{"channels": 0}, {"classes": 0}])
-def test_model_without_channels_or_classes_is_refused(wrong: dict[str, int]) -> None:
+def test_model_without_channels_or_classes_is_refused() -> None:
     """Both are at least one."""
-    with pytest.raises(ValueError, match=r"0: expected at least 1\."):
-        build(8, **wrong)
+    for name in ("channels", "classes"):
+        with pytest.raises(ValueError, match=rf"{name} 0: expected at least 1\."):
+            build(8, **{name: 0})
 
 
 def test_activations_work_in_place() -> None:
-    """As in the original; whoever hooks into it must cope."""
+    """As in the original, so a hook sees activations that are overwritten later."""
     assert all(module.inplace for module in build(8).modules() if isinstance(module, nn.ReLU))
 
 

@@ -1,4 +1,4 @@
-"""The messages on the output topics: forms, headers, and what happens where one would be too large."""
+"""The messages on the output topics: their forms and headers, and how one that is too large is shortened."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dugs_stream.records import Message, Record
 from tests.support.records.judgements import MODEL, judgement_of, rejected
 
 MEGABYTE = 1024 * 1024
-SAMPLE = Record("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (("label", b"7"), ("label", None)), 123)
+RECORD = Record("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (("label", b"7"), ("label", None)), 123)
 
 
 def read_back(message: Message) -> Record:
@@ -37,12 +37,12 @@ def headers_of(message: Message) -> dict[str, bytes | None]:
     return dict(message.headers)
 
 
-def test_reference_carries_the_event_under_the_sample_s_key() -> None:
-    """Value is the event as JSON, key the sample's, headers those of CloudEvents in binary mode."""
-    judgement = judgement_of(SAMPLE)
-    made = build_event(judgement, MODEL)
+def test_reference_carries_the_event_under_the_record_s_key() -> None:
+    """Value is the event as JSON, key the record's, headers those of CloudEvents in binary mode."""
+    judged = judgement_of(RECORD)
+    made = build_event(judged, MODEL)
 
-    message = unique_message(judgement, made, "reference", MEGABYTE)
+    message = unique_message(judged, made, "reference", MEGABYTE)
 
     assert message.key == b"img-7"
     assert json.loads(message.value or b"") == made
@@ -55,23 +55,23 @@ def test_reference_carries_the_event_under_the_sample_s_key() -> None:
     )
 
 
-def test_original_carries_the_sample_and_the_event_in_a_header() -> None:
-    """The sample's bytes, key and headers stay as they are; the event is the last header."""
-    judgement = judgement_of(SAMPLE)
-    made = build_event(judgement, MODEL)
+def test_original_carries_the_record_and_the_event_in_a_header() -> None:
+    """The record's bytes, key and headers stay as they are; the event is the last header."""
+    judged = judgement_of(RECORD)
+    made = build_event(judged, MODEL)
 
-    message = unique_message(judgement, made, "original", MEGABYTE)
+    message = unique_message(judged, made, "original", MEGABYTE)
 
-    assert (message.key, message.value) == (SAMPLE.key, SAMPLE.value)
-    assert message.headers == (*SAMPLE.headers, (EVENT_HEADER, canonical_json(made)))
+    assert (message.key, message.value) == (RECORD.key, RECORD.value)
+    assert message.headers == (*RECORD.headers, (EVENT_HEADER, canonical_json(made)))
 
 
 def test_original_that_is_too_large_goes_by_reference_and_says_so() -> None:
-    """A unique whose bytes the topic does not take is published as its event, with headers that tell."""
-    judgement = judgement_of(replace(SAMPLE, value=b"x" * 100_000))
-    made = build_event(judgement, MODEL)
+    """A unique that is too large for the topic is published as its event, with headers that say so."""
+    judged = judgement_of(replace(RECORD, value=b"x" * 100_000))
+    made = build_event(judged, MODEL)
 
-    message = unique_message(judgement, made, "original", 50_000)
+    message = unique_message(judged, made, "original", 50_000)
 
     assert json.loads(message.value or b"") == made
     assert headers_of(message)["dugs_payload"] == b"reference"
@@ -80,11 +80,11 @@ def test_original_that_is_too_large_goes_by_reference_and_says_so() -> None:
 
 @pytest.mark.parametrize("payload", ["reference", "original"])
 def test_key_too_large_for_the_topic_is_named_by_its_digest(payload: Payload) -> None:
-    """A unique is never lost to its key: the message goes without it and names it."""
+    """A unique is never lost because of its key: the message goes without it, and headers name it."""
     key = b"k" * 100_000
-    judgement = judgement_of(replace(SAMPLE, key=key))
+    judged = judgement_of(replace(RECORD, key=key))
 
-    message = unique_message(judgement, build_event(judgement, MODEL), payload, 50_000)
+    message = unique_message(judged, build_event(judged, MODEL), payload, 50_000)
 
     assert message.key is None
     assert headers_of(message)["dugs_key_sha256"] == hashlib.sha256(key).hexdigest().encode()
@@ -94,31 +94,31 @@ def test_key_too_large_for_the_topic_is_named_by_its_digest(payload: Payload) ->
 
 def test_decision_carries_every_verdict_by_reference() -> None:
     """The decisions topic has the event of a rejected record too, typed as such."""
-    judgement = rejected(SAMPLE)
+    judged = rejected(RECORD)
 
-    message = decision_message(judgement, build_event(judgement, MODEL))
+    message = decision_message(judged, build_event(judged, MODEL), MEGABYTE)
 
     assert headers_of(message)["ce_type"] == b"dugs.rejected"
     assert json.loads(message.value or b"")["reason"] == "undecodable"
 
 
 def test_ce_source_is_a_uri_reference_for_any_topic() -> None:
-    """Characters that a URI does not take are escaped."""
-    judgement = judgement_of(replace(SAMPLE, topic="weird topic/ü"))
+    """Characters that a URI does not allow are escaped."""
+    judged = judgement_of(replace(RECORD, topic="weird topic/ü"))
 
-    message = decision_message(judgement, build_event(judgement, MODEL))
+    message = decision_message(judged, build_event(judged, MODEL), MEGABYTE)
 
     assert headers_of(message)["ce_source"] == b"/dugs-stream/weird%20topic%2F%C3%BC"
 
 
 def test_dead_letter_is_the_record_with_the_reason_and_its_place() -> None:
-    """Original bytes, key and headers in front, then why and where from."""
-    judgement = rejected(SAMPLE, "not an image")
+    """Original bytes, key and headers first, then the reason and the place."""
+    judged = rejected(RECORD, "not an image")
 
-    message = dead_letter_message(judgement, build_event(judgement, MODEL), MEGABYTE)
+    message = dead_letter_message(judged, build_event(judged, MODEL), MEGABYTE)
 
-    assert (message.key, message.value) == (SAMPLE.key, SAMPLE.value)
-    assert message.headers[: len(SAMPLE.headers)] == SAMPLE.headers
+    assert (message.key, message.value) == (RECORD.key, RECORD.value)
+    assert message.headers[: len(RECORD.headers)] == RECORD.headers
     assert headers_of(message) | {EVENT_HEADER: None} == {
         "label": None,
         "dugs_reason": b"undecodable",
@@ -131,54 +131,54 @@ def test_dead_letter_is_the_record_with_the_reason_and_its_place() -> None:
 
 
 def test_dead_letter_that_is_too_large_is_its_first_bytes_and_a_digest() -> None:
-    """The value is cut to what the topic takes; its whole length and SHA-256 stand in headers."""
+    """The value is cut to fit the topic; its whole length and SHA-256 are in headers."""
     value = bytes(range(256)) * 1000
-    judgement = rejected(replace(SAMPLE, value=value))
+    judged = rejected(replace(RECORD, value=value))
 
-    message = dead_letter_message(judgement, build_event(judgement, MODEL), 100_000)
+    message = dead_letter_message(judged, build_event(judged, MODEL), 100_000)
 
     assert value.startswith(message.value or b"")
     assert 98_000 < message_bytes(message) <= 100_000
     assert headers_of(message)["dugs_sha256"] == hashlib.sha256(value).hexdigest().encode()
     assert headers_of(message)["dugs_original_bytes"] == b"256000"
-    assert message.key == SAMPLE.key
-    assert message.headers[:2] == SAMPLE.headers
+    assert message.key == RECORD.key
+    assert message.headers[:2] == RECORD.headers
 
 
 def test_dead_letter_with_oversized_headers_keeps_the_first_and_counts_the_rest() -> None:
-    """Headers larger than the topic takes do not lose the record."""
+    """Headers that are too large for the topic do not lose the record."""
     headers = tuple((f"h{number}", b"x" * 10_000) for number in range(20))
-    judgement = rejected(replace(SAMPLE, headers=headers))
+    judged = rejected(replace(RECORD, headers=headers))
 
-    message = dead_letter_message(judgement, build_event(judgement, MODEL), 50_000)
+    message = dead_letter_message(judged, build_event(judged, MODEL), 50_000)
 
     kept = [name for name, _ in message.headers if name.startswith("h")]
     assert kept == [f"h{number}" for number in range(len(kept))]
     assert 0 < len(kept) < 20
     assert headers_of(message)["dugs_dropped_headers"] == str(20 - len(kept)).encode()
-    assert message.value == SAMPLE.value
+    assert message.value == RECORD.value
     assert message_bytes(message) <= 50_000
 
 
 def test_dead_letter_with_an_oversized_key_names_it() -> None:
-    """A key larger than the topic takes is replaced by its digest and length."""
-    judgement = rejected(replace(SAMPLE, key=b"k" * 200_000))
+    """A key that is too large for the topic is replaced by its digest and length."""
+    judged = rejected(replace(RECORD, key=b"k" * 200_000))
 
-    message = dead_letter_message(judgement, build_event(judgement, MODEL), 50_000)
+    message = dead_letter_message(judged, build_event(judged, MODEL), 50_000)
 
     assert message.key is None
     assert headers_of(message)["dugs_key_bytes"] == b"200000"
-    assert message.value == SAMPLE.value
+    assert message.value == RECORD.value
 
 
 def test_dead_letter_with_everything_large_still_fits() -> None:
-    """Key and headers that may stay take their room from the value, so that the whole keeps to the limit."""
+    """Key and headers that stay take their room from the value, so that the whole message is within the limit."""
     headers = (("h", b"x" * 10_000), ("h", b"x" * 100_000))
-    judgement = rejected(replace(SAMPLE, key=b"k" * 11_000, value=b"v" * 200_000, headers=headers))
+    judged = rejected(replace(RECORD, key=b"k" * 11_000, value=b"v" * 200_000, headers=headers))
 
-    message = dead_letter_message(judgement, build_event(judgement, MODEL), 50_000)
+    message = dead_letter_message(judged, build_event(judged, MODEL), 50_000)
 
-    assert message.key == judgement.record.key
+    assert message.key == judged.record.key
     assert message.headers[0] == headers[0]
     assert headers_of(message)["dugs_dropped_headers"] == b"1"
     assert 10_000 < len(message.value or b"") < 30_000
@@ -186,19 +186,19 @@ def test_dead_letter_with_everything_large_still_fits() -> None:
 
 
 def test_dead_letter_of_a_tombstone_stays_one() -> None:
-    """A record without a value is kept as it is where it has a key."""
-    judgement = rejected(replace(SAMPLE, value=None))
+    """A record with a key and no value is kept as it is."""
+    judged = rejected(replace(RECORD, value=None))
 
-    message = dead_letter_message(judgement, build_event(judgement, MODEL), MEGABYTE)
+    message = dead_letter_message(judged, build_event(judged, MODEL), MEGABYTE)
 
-    assert (message.key, message.value) == (SAMPLE.key, None)
+    assert (message.key, message.value) == (RECORD.key, None)
 
 
 def test_dead_letter_without_key_and_value_can_be_sent() -> None:
-    """Kafka's client refuses a message of nothing, so it gets an empty value and says so."""
-    judgement = rejected(replace(SAMPLE, key=None, value=None))
+    """Kafka's client refuses a message without key and value, so it gets an empty value and a header for that."""
+    judged = rejected(replace(RECORD, key=None, value=None))
 
-    message = dead_letter_message(judgement, build_event(judgement, MODEL), MEGABYTE)
+    message = dead_letter_message(judged, build_event(judged, MODEL), MEGABYTE)
 
     assert (message.key, message.value) == (None, b"")
     assert headers_of(message)["dugs_null_value"] == b"true"
@@ -206,26 +206,26 @@ def test_dead_letter_without_key_and_value_can_be_sent() -> None:
 
 @pytest.mark.parametrize("payload", ["reference", "original"])
 def test_read_event_gives_back_the_event_in_either_form(payload: Payload) -> None:
-    """The event is found in the value or in the header, also of a sample that carries another one's event."""
-    sample = replace(SAMPLE, headers=((EVENT_HEADER, b'{"id": "of an upstream"}'),))
-    judgement = judgement_of(sample)
-    made = build_event(judgement, MODEL)
+    """The event is found in the value or in the header, also if the record carried another event in its own."""
+    judged = judgement_of(replace(RECORD, headers=((EVENT_HEADER, b'{"id": "of an upstream"}'),)))
+    made = build_event(judged, MODEL)
 
-    message = unique_message(judgement, made, payload, MEGABYTE)
+    message = unique_message(judged, made, payload, MEGABYTE)
 
     assert read_event(read_back(message)) == made
 
 
 def test_read_event_gives_the_event_of_a_dead_letter() -> None:
     """Dead letters can be listed like events."""
-    judgement = rejected(SAMPLE)
-    made = build_event(judgement, MODEL)
+    judged = rejected(RECORD)
+    made = build_event(judged, MODEL)
 
-    assert read_event(read_back(dead_letter_message(judgement, made, SMALLEST_LIMIT_BYTES))) == made
+    assert read_event(read_back(dead_letter_message(judged, made, SMALLEST_LIMIT_BYTES))) == made
 
 
-@pytest.mark.parametrize("value", [None, b"", b"\x89PNG", b"[1]", b"{"])
-def test_read_event_names_a_record_that_holds_none(value: bytes | None) -> None:
+def test_read_event_names_a_record_that_holds_none() -> None:
     """A record without an event is a LogError that names it, as when the wrong topic is read."""
-    with pytest.raises(LogError, match="elsewhere/3/9"):
-        read_event(Record("elsewhere", 3, 9, None, value))
+    for value in (None, b"", b"\x89PNG", b"[1]", b"{"):
+        with pytest.raises(LogError, match="elsewhere/3/9") as refused:
+            read_event(Record("elsewhere", 3, 9, None, value))
+        assert repr(value or b"") in str(refused.value)
