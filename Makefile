@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 
 PYTHON ?= python3
-VENV := .venv
+# Another Python has an environment of its own beside the usual one: `make test-fast PYTHON=python3.13`.
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.ready-demo
@@ -13,7 +14,7 @@ OUT ?= demo-out
 # In an environment of its own: its twenty dependencies are no part of what it audits.
 PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo test test-fast lint audit manifests format bench bench-page bench-daemon faults dashboards broker picture page-picture clean
+.PHONY: help demo test test-fast bench-quick lint audit manifests format bench bench-page bench-daemon faults dashboards broker picture page-picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
@@ -21,11 +22,15 @@ help: ## this list
 demo: $(RUNTIME) ## real digits through AlexNet on the embedded log; leaves pictures in demo-out/
 	$(BIN)/dugs demo --out $(OUT)
 
+# Four workers keep two cores busy, since most of what is tested is waiting; where all is computing, two are enough.
 test: $(WORKSHOP) ## every test, the real Kafka broker included (JDK 17+ and Maven)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 -m "not benchmarks"
 
-test-fast: $(WORKSHOP) ## every test that needs no broker
-	$(BIN)/python -m pytest -m "not broker"
+test-fast: $(WORKSHOP) ## the loop to work in: units, properties, conventions, the embedded log; nothing beside Python
+	$(BIN)/python -m pytest -n 2 -m "not broker" tests/unit tests/property tests/house tests/port
+
+bench-quick: $(WORKSHOP) ## every benchmark once at toy size, to see that it runs
+	$(BIN)/python -m pytest -m benchmarks tests/benchmarks
 
 lint: $(WORKSHOP) ## style, format, types, security, spelling
 	$(BIN)/ruff check .
@@ -74,7 +79,7 @@ page-picture: $(WORKSHOP) ## rebuild the README's picture of the page, with the 
 	$(BIN)/python -m tools.page_picture $(OUT)/alexnet.safetensors docs
 
 clean: ## forget environment, caches and demo output
-	rm -rf $(VENV) .cache demo-out dugs-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .cache demo-out dugs-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dugs-stream needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 1; }

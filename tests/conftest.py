@@ -1,4 +1,4 @@
-"""Fixtures that more than one kind of test asks for: the real Kafka broker."""
+"""What all tests share: the real Kafka broker, parallel runs, and an answer for the sockets that kafka-python drops."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import gc
 import os
 import warnings
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+from tests.support.parallel import BrokerServer, GroupScheduling, rank_of, shared_broker
 from tools.broker import BrokerError, running_broker
 
 REUSED = "DUGS_TEST_KAFKA"
@@ -26,8 +29,38 @@ hypothesis.settings.load_profile("untimed")
 _modules_with_a_broker: set[Path] = set()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the modules that use the broker answer for the sockets that kafka-python drops."""
+_server = pytest.StashKey[BrokerServer]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that starts workers holds their broker; torch's threads would spin for each other's turn."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        os.environ["OMP_NUM_THREADS"] = "1"
+        config.stash[_server] = BrokerServer()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A worker is told where to ask for the broker."""
+    node.workerinput["broker_server"] = node.config.stash[_server].address
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Which tests are played in a row is written down in one place."""
+    return GroupScheduling(config, log)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The workers' broker ends behind them."""
+    if _server in config.stash:
+        config.stash[_server].close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the order of a parallel run; let the modules that use the broker answer for the sockets dropped there."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: rank_of(item.nodeid))
     _modules_with_a_broker.update(item.path for item in items if item.get_closest_marker("broker"))
     for item in items:
         if item.path in _modules_with_a_broker:
@@ -38,12 +71,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> Generator[None, object, object]:
-    """Collect them with the last test of their module, so that no test elsewhere meets them.
+    """Collect them before a test of a module without a broker comes, which would be blamed for them.
 
     Behind its teardown: until then the log records that pytest keeps of it hold on to errors, and they to sockets.
     """
     outcome = yield
-    is_last = nextitem is None or nextitem.path != item.path
+    is_last = nextitem is None or nextitem.path not in _modules_with_a_broker
     if is_last and item.path in _modules_with_a_broker:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
@@ -52,22 +85,19 @@ def pytest_runtest_protocol(
 
 
 @pytest.fixture(scope="session")
-def kafka_address() -> Iterator[str]:
-    """host:port of a real Kafka broker: one of our own for the session, or the one that DUGS_TEST_KAFKA names.
+def kafka_address(request: pytest.FixtureRequest) -> Iterator[str]:
+    """host:port of a real Kafka broker: the one that DUGS_TEST_KAFKA names, the workers', or one of our own.
 
     Without Java or Maven the test fails and says what to install: a suite that skips its broker tests in
     silence is green and means nothing.
     """
-    reused = os.environ.get(REUSED)
-    if reused:
-        yield reused
-        return
-    running = running_broker()
-    try:
-        broker = running.__enter__()
-    except BrokerError as error:
-        pytest.fail(str(error), pytrace=False)
-    try:
-        yield broker.address
-    finally:
-        running.__exit__(None, None, None)
+    with ExitStack() as held:
+        try:
+            if address := os.environ.get(REUSED):
+                yield address
+            elif hasattr(request.config, "workerinput"):
+                yield shared_broker(request.config.workerinput["broker_server"])
+            else:
+                yield held.enter_context(running_broker()).address
+        except BrokerError as error:
+            pytest.fail(str(error), pytrace=False)

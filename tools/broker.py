@@ -233,7 +233,7 @@ def _tool(name: str) -> str:
         raise BrokerError(
             f"{name!r} is not on the PATH; the broker tests run a real Apache Kafka {KAFKA_VERSION} and need a "
             "JDK 17 or newer and Maven (Debian: apt-get install openjdk-17-jdk-headless maven). "
-            "`make test-fast` runs everything else; DUGS_TEST_KAFKA=host:port uses a broker that runs already."
+            "`make test-fast` needs neither; DUGS_TEST_KAFKA=host:port uses a broker that runs already."
         )
     return found
 

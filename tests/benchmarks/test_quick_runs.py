@@ -26,6 +26,7 @@ from tests.deploy.tools import require
 from tests.support.pages.browser import missing_chromium
 
 
+@pytest.mark.benchmarks
 @pytest.mark.parametrize(
     "measure",
     [projection.measure, projection_quality.measure, peers.measure, observability.measure, restart.measure],
@@ -43,6 +44,7 @@ def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Rep
     assert document["name"] in done.output
 
 
+@pytest.mark.benchmarks
 def test_page_benchmark_at_toy_size_fetches_and_paints() -> None:
     """Its own checks hold in the browser: every unique counted, every page there."""
     require("Chromium", missing_chromium())
@@ -52,6 +54,7 @@ def test_page_benchmark_at_toy_size_fetches_and_paints() -> None:
     assert all(measurement.value > 0 for measurement in report.measurements)
 
 
+@pytest.mark.benchmarks
 @pytest.mark.broker
 def test_daemon_benchmark_at_toy_size_decides_every_record(kafka_address: str) -> None:
     """Its own checks hold on a real broker: all records decided, the uniques those of a plain loop."""
@@ -60,6 +63,7 @@ def test_daemon_benchmark_at_toy_size_decides_every_record(kafka_address: str) -
     assert report.measurements[0].facts["uniques"] > 0
 
 
+@pytest.mark.benchmarks
 @pytest.mark.broker
 def test_transaction_benchmark_at_toy_size_writes_the_same_on_both_sides(kafka_address: str) -> None:
     """Its own checks hold on a real broker: the same messages in every topic, the same offsets in both groups."""

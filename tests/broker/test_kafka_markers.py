@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from kafka import TopicPartition
@@ -31,26 +30,9 @@ from tools.broker import Broker
 pytestmark = pytest.mark.broker
 
 
-class CredulousBroker(Broker):
-    """Takes a producer's word for what is part of its transaction."""
-
-    def _settings(self, data: Path) -> str:
-        return super()._settings(data) + "transaction.partition.verification.enable=false\n"
-
-
-@pytest.fixture(scope="module")
-def credulous(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """One for the tests of this file."""
-    broker = CredulousBroker(tmp_path_factory.mktemp("broker"))
-    try:
-        yield broker.start()
-    finally:
-        broker.kill()
-
-
 @pytest.fixture
-def kafka(credulous: Broker) -> Iterator[KafkaEngine]:
-    engine = KafkaEngine(credulous.address, fresh_topics())
+def kafka(mortal: Broker) -> Iterator[KafkaEngine]:
+    engine = KafkaEngine(mortal.address, fresh_topics())
     yield engine
     engine.close()
 

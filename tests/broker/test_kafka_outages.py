@@ -1,6 +1,6 @@
 """A broker that is gone, stalls or comes back: nothing waits for ever, and recovery finds what happened.
 
-These tests end and stop brokers, so they have one of their own.
+These tests end and stop the broker, so it is not the one of all other tests.
 """
 
 from __future__ import annotations
@@ -21,16 +21,9 @@ from dugs_stream.records import Message
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics
 from tests.support.daemons.port_steps import commit, poll_until, read_values, replayed_values, resume
-from tools.broker import Broker, running_broker
+from tools.broker import Broker
 
 pytestmark = pytest.mark.broker
-
-
-@pytest.fixture(scope="module")
-def mortal() -> Iterator[Broker]:
-    """A broker that the tests of this file may kill; each test leaves it running."""
-    with running_broker() as broker:
-        yield broker
 
 
 @pytest.fixture

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import resource
-import subprocess
 from pathlib import Path
 
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.terminals.commands import start_dugs
-
-
-def start_limited(most_bytes: int, *arguments: str | Path) -> subprocess.Popen[str]:
-    """A command none of whose files may grow beyond so many bytes; Python turns the signal into an error."""
-    limit = (most_bytes, most_bytes)
-    return start_dugs(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
 
 
 def test_daemon_whose_log_cannot_grow_leaves_with_seventy_and_loses_nothing(tmp_path: Path) -> None:
@@ -22,7 +14,7 @@ def test_daemon_whose_log_cannot_grow_leaves_with_seventy_and_loses_nothing(tmp_
     deployment.send(npy_messages(300))
     before = (tmp_path / "log.db").stat().st_size
 
-    process = start_limited(before + 100_000, "run", "--drain", "-c", deployment.config)
+    process = start_dugs("run", "--drain", "-c", deployment.config, file_bytes=before + 100_000)
     _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 70, errors
@@ -37,7 +29,7 @@ def test_sender_whose_log_cannot_grow_is_a_failure_in_one_line(fresh: Deployment
     """Exit 1; what it had stored is whole."""
     fresh.prepare()
 
-    process = start_limited(300_000, "send", "-c", fresh.config, pictures, "--repeat", "2000")
+    process = start_dugs("send", "-c", fresh.config, pictures, "--repeat", "2000", file_bytes=300_000)
     out, errors = process.communicate(timeout=60)
 
     assert (process.returncode, out) == (1, "")

@@ -19,10 +19,10 @@ from dugs_stream.pipeline.encode import EncodedBatch
 from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import has_role, living
-from tests.support.daemons.instances import free_port
 from tests.support.records.pictures import CLASSES, draw, png
 from tests.support.terminals.commands import dugs
 from tests.support.waiting import wait_until
+from tools.broker import free_port
 
 SECONDS = 60.0
 TOKEN = "planted-0451"

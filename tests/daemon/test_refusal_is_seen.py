@@ -13,6 +13,7 @@ from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from tests.daemon.test_ways_out import move_group
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.instances import running
+from tests.support.terminals.commands import start_dugs
 from tests.support.waiting import wait_until
 
 SECONDS = 90.0
@@ -54,7 +55,7 @@ def test_refused_daemon_shows_why_until_it_is_told_to_leave(deployment: Deployme
 
 def test_refused_job_that_ends_by_itself_does_not_wait(deployment: Deployment) -> None:
     """`--drain` is run by somebody who waits for it and has the reason on stderr."""
-    process = deployment.start("run", "--drain")
+    process = start_dugs("run", "--drain", "-c", deployment.config)
     _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 1

@@ -13,10 +13,11 @@ import pytest
 from dugs_stream.daemon.steps import Step
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import living
-from tests.support.daemons.instances import START_SECONDS, free_port, running
+from tests.support.daemons.instances import START_SECONDS, running
 from tests.support.daemons.service_manager import ServiceManager, listening
 from tests.support.models.small import Gated
 from tests.support.waiting import wait_until
+from tools.broker import free_port
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from dugs_stream.commands.index import verify
 from dugs_stream.errors import ChangelogError, StateError
 from tests.support.daemons.deployment import Deployment, npy_messages, one_thread
 from tests.support.daemons.in_thread import has_role, living
-from tests.support.daemons.instances import free_port
 from tests.support.waiting import wait_until
+from tools.broker import free_port
 
 SECONDS = 30.0
 

@@ -17,10 +17,11 @@ from dugs_stream.config import load_settings
 from dugs_stream.records import Message
 from tests.deploy.tools import require
 from tests.support.daemons.deployment import ROOT
-from tests.support.daemons.instances import START_SECONDS, free_port
+from tests.support.daemons.instances import START_SECONDS
 from tests.support.daemons.private_systemd import PrivateSystemd, running_systemd, what_is_missing
 from tests.support.records.pictures import draw, png
 from tests.support.waiting import wait_until
+from tools.broker import free_port
 
 UNIT = "dugs-stream.service"
 pytestmark = pytest.mark.broker

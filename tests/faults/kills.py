@@ -11,7 +11,7 @@ from dugs_stream.daemon.steps import RecoveryStep, Step
 from tests.faults.disk import newest_of
 from tests.faults.table import fault
 from tests.support.daemons.fault_bench import DRAINED_SECONDS, Bench
-from tests.support.daemons.fork_server import LivingDaemon
+from tests.support.daemons.fork_server import ForkedDaemon, start_interpreter
 from tests.support.daemons.instances import Instance
 
 # From the fork to the third batch; on Kafka a killed owner's session has to run out in between.
@@ -66,7 +66,7 @@ def of_a_real_start(bench: Bench) -> None:
     for number in range(_REAL_STARTS):
         bench.feed(8)
         instance = Instance(bench.deployment, f"real-{number}", f"state.dir={bench.state}")
-        instance.start()
+        instance.start(start_interpreter)
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = instance.process.wait(bench.random.uniform(0.0, _REAL_START_SECONDS))
             raise AssertionError(f"ended by itself with {status}:\n{instance.log[-3000:]}")
@@ -82,7 +82,7 @@ def at_random(bench: Bench) -> None:
     for number in range(max(bench.rounds, 7)):
         bench.feed(bench.random.randint(0, 16))
         daemon = bench.start(**_pace(bench))
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(subprocess.TimeoutExpired):
             status = daemon.wait(bench.random.uniform(0.0, _LIFE_SECONDS[bench.engine]))
             raise AssertionError(f"ended by itself with {status}:\n{daemon.output[-3000:]}")
         daemon.kill()
@@ -109,7 +109,7 @@ def _look_now_and_then(bench: Bench, number: int) -> None:
         bench.check()
 
 
-def _phase(daemon: LivingDaemon) -> str:
+def _phase(daemon: ForkedDaemon) -> str:
     output = daemon.output
     if "batch.committed" in output:
         return "deciding"

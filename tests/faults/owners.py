@@ -10,7 +10,7 @@ import time
 
 from tests.faults.table import KAFKA, fault
 from tests.support.daemons.fault_bench import Bench
-from tests.support.daemons.fork_server import LivingDaemon
+from tests.support.daemons.fork_server import ForkedDaemon
 from tests.support.waiting import wait_until
 
 _TAKEOVER_SECONDS = 60.0
@@ -23,13 +23,13 @@ def zombie(bench: Bench) -> None:
     owner = _owner(lives)
     bench.feed(60)
     time.sleep(bench.random.uniform(0.0, 0.5))
-    owner.signal(signal.SIGSTOP)
+    owner.send_signal(signal.SIGSTOP)
     successor = next(life for life in lives if life is not owner)
     wait_until(
         lambda: "daemon.ready" in successor.output, _TAKEOVER_SECONDS, "the successor to own the input"
     )
     bench.wait_until_decided(bench.fed)
-    owner.signal(signal.SIGCONT)
+    owner.send_signal(signal.SIGCONT)
     bench.feed(30)
     bench.wait_until_decided(bench.fed)
     wait_until(lambda: not _owns(owner), _TAKEOVER_SECONDS, "the zombie to notice")
@@ -67,7 +67,7 @@ def restarted_in_turn(bench: Bench) -> None:
         bench.feed(10)
         _owner(lives)
         daemon = lives[number % 2]
-        daemon.signal(signal.SIGTERM)
+        daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(_TAKEOVER_SECONDS) == 0, daemon.output[-3000:]
         lives[number % 2] = bench.start(config=daemon.life.config)
     for daemon in lives:
@@ -91,7 +91,7 @@ def ten_rebalances(bench: Bench) -> None:
     bench.check()
 
 
-def _owner(lives: list[LivingDaemon]) -> LivingDaemon:
+def _owner(lives: list[ForkedDaemon]) -> ForkedDaemon:
     """The living one that owns the input."""
     found = wait_until(
         lambda: next((life for life in lives if life.is_alive and _owns(life)), None),
@@ -102,7 +102,7 @@ def _owner(lives: list[LivingDaemon]) -> LivingDaemon:
     return found
 
 
-def _owns(daemon: LivingDaemon) -> bool:
+def _owns(daemon: ForkedDaemon) -> bool:
     """Whether the last it said of its ownership is that it has it."""
     output = daemon.output
     return output.rfind("daemon.ready") > output.rfind("ownership.")

@@ -11,7 +11,6 @@ from tests.faults.table import KAFKA, Fault
 from tests.support.brokers.fault_broker import FaultBroker
 from tests.support.brokers.proxy import Proxy
 from tests.support.daemons.fault_bench import Bench, Grounds
-from tests.support.daemons.fork_server import ForkServer
 
 # Lives that wait cost nothing: two a core keep both of a small machine busy, more make sessions run out by load.
 LANES = 4
@@ -19,13 +18,13 @@ LANES = 4
 
 @contextmanager
 def open_grounds(folder: Path) -> Iterator[Grounds]:
-    """A fork server and a proxy; the broker is started by the first fault that plays on it."""
+    """A proxy; the broker is started by the first fault that plays on it."""
     with ExitStack() as held:
         proxy = held.enter_context(Proxy())
         broker = FaultBroker(folder / "broker", proxy.port)
         proxy.target = broker.proxied_door
         held.callback(broker.kill)
-        yield Grounds(held.enter_context(ForkServer()), broker, proxy)
+        yield Grounds(broker, proxy)
 
 
 def play(each: Fault, engine: str, seed: int, rounds: int, grounds: Grounds, folder: Path) -> Counter[str]:

@@ -17,8 +17,8 @@ from tests.support.brokers.authority import Authority
 from tests.support.brokers.secured import PASSWORD, Grant
 from tests.support.daemons.deployment import npy_messages
 from tests.support.daemons.in_thread import has_role, living
-from tests.support.daemons.instances import free_port
 from tests.support.waiting import wait_until
+from tools.broker import free_port
 
 pytestmark = pytest.mark.broker
 

@@ -17,9 +17,9 @@ from dugs_stream.log.kafka.permissions import daemon_permissions
 from tests.secured.conftest import SecuredDeployment
 from tests.support.brokers.secured import PASSWORD, Grant
 from tests.support.daemons.deployment import npy_messages
-from tests.support.daemons.instances import free_port
 from tests.support.terminals.commands import dugs, start_dugs
 from tests.support.waiting import wait_until
+from tools.broker import free_port
 
 pytestmark = pytest.mark.broker
 

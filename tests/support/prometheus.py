@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import yaml
 
-from tests.support.daemons.instances import free_port
 from tests.support.waiting import wait_until
+from tools.broker import free_port
 from tools.grafana.asking import Prometheus
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"

@@ -9,9 +9,7 @@ deployment.check()
 from __future__ import annotations
 
 import io
-import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,10 +29,9 @@ from dugs_stream.config import Settings, load_settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import Message, Record, Verdict
+from tests.support.daemons.fork_server import start_forked
 from tests.support.models.small import WIDTH
 from tests.support.oracles.sequential import check_decisions
-
-ROOT = Path(__file__).parents[3]
 
 
 def as_npy(values: NDArray[Any]) -> bytes:
@@ -124,21 +121,9 @@ class Deployment:
             daemon.run(drain=True)
         return daemon
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Run `dugs` on this configuration as a process of its own."""
-        command = [sys.executable, "-m", "dugs_stream", *arguments, "-c", str(self.config)]
-        return self._process(command)
-
-    def _process(self, command: Sequence[str]) -> subprocess.Popen[str]:
-        # See one_thread; and two processes on two cores that spin for each other's turn take minutes.
-        environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-
     def run_drained(self) -> None:
         """`dugs run --drain` as a process, which must end with 0."""
-        process = self.start("run", "--drain")
+        process = start_forked("run", "--drain", "-c", self.config, stderr=subprocess.PIPE)
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
 

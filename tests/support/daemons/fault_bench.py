@@ -1,6 +1,6 @@
 """One deployment under faults: records of known identity go in, daemons live and die, the oracle has the last word.
 
-bench = Bench(folder, engine, server, seed)
+bench = Bench(folder, grounds, engine, seed)
 bench.feed(40)
 bench.start(die_at=("commit", 2)).wait(30)
 bench.drain()
@@ -35,7 +35,7 @@ from tests.support.brokers.fault_broker import FaultBroker
 from tests.support.brokers.kafka_admin import KafkaHands
 from tests.support.brokers.proxy import Proxy
 from tests.support.daemons.deployment import Deployment, as_npy, npy_message, one_thread
-from tests.support.daemons.fork_server import ForkServer, Life, LivingDaemon
+from tests.support.daemons.fork_server import ForkedDaemon, Life
 from tests.support.models.small import WIDTH
 from tests.support.oracles.faults import Expected, Names, check_deployment, check_state_folder
 from tests.support.oracles.log_contents import (
@@ -60,9 +60,8 @@ POISON_SHARE = 0.12
 
 @dataclass
 class Grounds:
-    """Where faults are played: the fork server, and on Kafka the broker and the proxy before its second door."""
+    """Where faults are played: on Kafka the broker, and the proxy before its second listener."""
 
-    server: ForkServer
     broker: FaultBroker | None = None
     proxy: Proxy | None = None
     vectors: dict[str, NDArray[np.float32] | None] = field(default_factory=dict)
@@ -118,7 +117,7 @@ class Bench:
         self.rounds = 1
         self.counts: Counter[str] = Counter()
         self.lives = 0
-        self._daemons: list[LivingDaemon] = []
+        self._daemons: list[ForkedDaemon] = []
         self.fed = 0
         self._remembered: dict[str, list[SeenRecord]] = {}
         self._made_anew: set[str] = set()
@@ -197,17 +196,17 @@ class Bench:
 
     # -- lives -----------------------------------------------------------------------------------------
 
-    def start(self, **life: Any) -> LivingDaemon:
+    def start(self, **life: Any) -> ForkedDaemon:
         """A daemon begins to live; see `Life` for what may befall it."""
         self.lives += 1
         log = self.folder / f"life-{self.lives:04d}.txt"
         life = {"config": str(self.deployment.config), "log": str(log), **life}
-        daemon = self.grounds.server.start(Life(**life))
+        daemon = ForkedDaemon(Life(**life))
         self._daemons.append(daemon)
         return daemon
 
     @property
-    def living(self) -> list[LivingDaemon]:
+    def living(self) -> list[ForkedDaemon]:
         """Those that live now."""
         return [daemon for daemon in self._daemons if daemon.is_alive]
 
@@ -216,14 +215,14 @@ class Bench:
         for daemon in self._daemons:
             daemon.kill()
 
-    def drain(self, **life: Any) -> LivingDaemon:
+    def drain(self, **life: Any) -> ForkedDaemon:
         """A daemon that is left alone decides what there is, and ends well."""
         daemon = self.start(drain=True, **life)
         status = daemon.wait(DRAINED_SECONDS)
         assert status == 0, f"a daemon left alone ended with {status}:\n{daemon.output[-3000:]}"
         return daemon
 
-    def refused(self, *words: str, **life: Any) -> LivingDaemon:
+    def refused(self, *words: str, **life: Any) -> ForkedDaemon:
         """A daemon must refuse to start, with these words in what it says."""
         daemon = self.start(drain=True, **life)
         status = daemon.wait(DRAINED_SECONDS)
@@ -231,7 +230,7 @@ class Bench:
         _require_words(daemon, words)
         return daemon
 
-    def hold(self, step: str, nth: int = 1, **life: Any) -> tuple[LivingDaemon, Callable[[], None]]:
+    def hold(self, step: str, nth: int = 1, **life: Any) -> tuple[ForkedDaemon, Callable[[], None]]:
         """A daemon that waits at a step, and what lets it go on."""
         gate = self.folder / f"gate-{self.lives}"
         daemon = self.start(hold_at=(step, nth), gate=str(gate), **life)
@@ -241,7 +240,7 @@ class Bench:
         return daemon, gate.touch
 
     def finish(
-        self, daemon: LivingDaemon, *, ends_with: Sequence[int] = (0, 70), then_drain: bool = True
+        self, daemon: ForkedDaemon, *, ends_with: Sequence[int] = (0, 70), then_drain: bool = True
     ) -> None:
         """Let a daemon decide what there is and stop it; one that left by itself (70) has a successor."""
         wait_until(
@@ -250,7 +249,7 @@ class Bench:
             daemon.life.log,
             _LOOK_EVERY_SECONDS,
         )
-        daemon.signal(signal.SIGTERM)
+        daemon.send_signal(signal.SIGTERM)
         status = daemon.wait(DRAINED_SECONDS)
         assert status in ends_with, f"ended with {status}:\n{daemon.output[-3000:]}"
         if then_drain:
@@ -368,7 +367,7 @@ def _content(record: SeenRecord) -> str:
     return hashlib.sha256(repr((record.value, record.headers)).encode()).hexdigest()
 
 
-def _require_words(daemon: LivingDaemon, words: Sequence[str]) -> None:
+def _require_words(daemon: ForkedDaemon, words: Sequence[str]) -> None:
     output = " ".join(daemon.output.split())
     for word in words:
         assert word in output, f"expected {word!r} in:\n{daemon.output[-3000:]}"

@@ -1,31 +1,34 @@
-"""Daemons by the dozen: one process imports everything once and forks a child for each life of a daemon.
+"""`dugs` by the dozen: one process imports everything once and forks a child for each command or daemon.
 
-    with ForkServer() as server:
-        daemon = server.start(Life(config=str(path), die_at=("publish", 2)))
-        daemon.wait(30)                      # −9
+    process = start_forked("run", "-c", path, stderr=subprocess.PIPE)      # a Popen
+    daemon = ForkedDaemon(Life(config=str(path), die_at=("publish", 2)))   # one that something befalls
+    daemon.wait(30)                                                        # −9
 
 Importing torch takes seconds, a fork milliseconds. The server has one thread, runs no torch operation and opens
-no connection, so a child begins where a fresh `dugs run` would stand after its imports. Children end with the
-server, and the server with the process that started it.
+no connection, so a child begins where a fresh `dugs` would stand after its imports. It is handed over to this
+process (Linux's child subreaper), which waits for it as for its own; when this process dies, all of them end.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
 import faulthandler
 import importlib
 import json
 import os
-import selectors
+import resource
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,6 +36,8 @@ ROOT = Path(__file__).parents[3]
 START_SECONDS = 60.0
 # Characters of a daemon's output that a failure shows: some thirty lines of log and a dozen threads.
 _LAST_WORDS = 9_000
+_PR_SET_CHILD_SUBREAPER = 36
+_LARGEST_REQUEST = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Life:
     """
 
     config: str
-    log: str = ""
+    log: str = os.devnull
     drain: bool = False
     adopt_offsets: bool = False
     die_at: tuple[str, int] | None = None
@@ -61,169 +66,213 @@ class Life:
     metadata_ms: int | None = None
 
 
-class LivingDaemon:
-    """A daemon that was forked; signals reach it and never a stranger under the same process id."""
+class ForkedProcess(subprocess.Popen[str]):
+    """A `dugs` that the fork server began; everything else is Popen's. `file_bytes` as in Life."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        life: Life | None = None,
+        file_bytes: int | None = None,
+        **keywords: Any,
+    ) -> None:
+        self._life, self._file_bytes = life, file_bytes
+        super().__init__(arguments, text=True, **keywords)
+
+    def _execute_child(
+        self, args: Any, _executable: Any, _preexec_fn: Any, _close_fds: Any, _pass_fds: Any, cwd: Any, env: Any,
+        _startupinfo: Any, _flags: Any, _shell: Any, *others: Any,
+    ) -> None:  # fmt: skip
+        """What Popen does with fork and exec."""
+        pipes = others[:6]  # each of the three streams: the child's end and ours, or ours and the child's
+        streams = (pipes[0], pipes[3], pipes[5])
+        request = {
+            "arguments": [str(each) for each in args],
+            "cwd": str(cwd or Path.cwd()),
+            "environ": dict(env or os.environ),
+            "life": self._life and asdict(self._life),
+            "file_bytes": self._file_bytes,
+        }
+        handles = [own if handle == -1 else handle for own, handle in enumerate(streams)]
+        self.pid = _server().fork(request, handles)
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
+class ForkedDaemon(ForkedProcess):
+    """A daemon with a life of its own, that prints to a file."""
 
     def __init__(self, life: Life) -> None:
         self.life = life
-        self.started: Future[int] = Future()
-        self.ended: Future[int] = Future()
+        with Path(life.log).open("ab") as log:
+            super().__init__([], life, life.file_bytes, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     @property
     def output(self) -> str:
         """What it printed so far."""
-        path = Path(self.life.log)
-        return path.read_text(errors="replace") if path.exists() else ""
+        return Path(self.life.log).read_text(errors="replace")
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not been reaped."""
-        return not self.ended.done()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens where it is dead."""
-        with contextlib.suppress(ProcessLookupError):
-            if not self.ended.done():
-                os.kill(self.started.result(START_SECONDS), number)
+        """Whether it has not ended."""
+        return self.poll() is None
 
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""
-        self.signal(signal.SIGKILL)
-        self.ended.result(START_SECONDS)
-
-    def wait(self, seconds: float) -> int:
-        """Its exit status, negative for a signal's; TimeoutError while it lives on."""
-        return self.ended.result(seconds)
+        super().kill()
+        self.wait(START_SECONDS)
 
     def last_words(self) -> str:
         """Its output, with where each of its threads stands now."""
-        self.signal(signal.SIGUSR1)
-        with contextlib.suppress(TimeoutError):
+        self.send_signal(signal.SIGUSR1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(1.0)  # time to print them
         return self.output[-_LAST_WORDS:]
 
 
-class ForkServer:
-    """The client's side: starts the server and keeps the lives apart. Any thread may call it."""
+def start_forked(*arguments: str | Path, **keywords: Any) -> subprocess.Popen[str]:
+    """`dugs` with these arguments; `keywords` are Popen's, and `file_bytes`."""
+    return ForkedProcess(["dugs", *map(str, arguments)], cwd=ROOT, env=_environ(), **keywords)
+
+
+def start_interpreter(*arguments: str | Path, **keywords: Any) -> subprocess.Popen[str]:
+    """The same as a user starts it, imports included: where those are the subject, or how Python itself ends."""
+    command = [sys.executable, "-m", "dugs_stream", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, env=_environ(), text=True, **keywords)
+
+
+def _environ() -> dict[str, str]:
+    # One thread: their number changes a vector's last bits, and processes that spin for each other's turn take minutes.
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+class _Server:
+    """The client's side of the one server that this process has. Any thread may ask it."""
 
     def __init__(self) -> None:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._lock = threading.Lock()
-        self._lives: dict[int, LivingDaemon] = {}
-        self._count = 0
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                cwd=ROOT,
+                env=_environ(),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        self._ours.settimeout(START_SECONDS)
+        atexit.register(self._close)
 
-    def __enter__(self) -> Self:
-        environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.daemons.fork_server"],
-            cwd=ROOT,
-            env=environ,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._listener = threading.Thread(target=self._listen, name="fork-server", daemon=True)
-        self._listener.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(START_SECONDS)
-        self._listener.join(START_SECONDS)
-        self._process.stdout.close()
-
-    def start(self, life: Life) -> LivingDaemon:
-        """Fork a daemon; returns once it has a process id."""
-        assert self._process.stdin is not None
-        daemon = LivingDaemon(life)
+    def fork(self, request: dict[str, Any], handles: Sequence[int]) -> int:
+        """The process id of a child that does what is requested, with these as its standard streams."""
         with self._lock:
-            self._count += 1
-            number = self._count
-            self._lives[number] = daemon
-            self._process.stdin.write(json.dumps({"number": number, **asdict(life)}) + "\n")
-            self._process.stdin.flush()
-        daemon.started.result(START_SECONDS)
-        return daemon
+            socket.send_fds(self._ours, [json.dumps(request).encode()], handles)
+            answer = self._ours.recv(64)
+        assert answer, f"the fork server ended with {self._process.wait(START_SECONDS)}"
+        return int(answer)
 
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            said = json.loads(line)
-            daemon = self._lives[said["number"]]
-            if "pid" in said:
-                daemon.started.set_result(said["pid"])
-            else:
-                daemon.ended.set_result(said["status"])
+    def _close(self) -> None:
+        self._ours.close()
+        self._process.wait(START_SECONDS)
+
+
+_starting = threading.Lock()
+_servers: list[_Server] = []
+
+
+def _server() -> _Server:
+    with _starting:
+        if not _servers:
+            _servers.append(_Server())
+        return _servers[0]
 
 
 # -- the server's side -------------------------------------------------------------------------------------
 
 
-def serve() -> None:
-    """Fork a child for each line on stdin, and say on stdout when one began and how one ended."""
+def serve(connection: socket.socket) -> None:
+    """Fork a child for each request, until the other side is gone."""
     _import_everything()
-    waiting = selectors.DefaultSelector()
-    waiting.register(sys.stdin.fileno(), selectors.EVENT_READ)
-    children: dict[int, tuple[int, int]] = {}
-    requests = _lines()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the client's
+    children: list[int] = []
     while True:
-        for key, _ in waiting.select():
-            if key.fd != sys.stdin.fileno():
-                pid, number = children.pop(key.fd)
-                waiting.unregister(key.fd)
-                os.close(key.fd)
-                _, status = os.waitpid(pid, 0)
-                _say(number=number, status=os.waitstatus_to_exitcode(status))
-                continue
-            lines = next(requests)
-            if lines is None:
-                for handle, (pid, _) in children.items():
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                return
-            for line in lines:
-                request = json.loads(line)
-                number = request.pop("number")
-                pid = _fork(request)
-                handle = os.pidfd_open(pid)
-                children[handle] = (pid, number)
-                waiting.register(handle, selectors.EVENT_READ)
-                _say(number=number, pid=pid)
+        message, handles, _flags, _address = socket.recv_fds(connection, _LARGEST_REQUEST, 3)
+        if not message:
+            break
+        pid = _fork_to_subreaper()
+        if pid == 0:
+            connection.detach()
+            _become(json.loads(message), handles)
+        for handle in handles:
+            os.close(handle)
+        children = [*filter(_is_alive, children), os.pidfd_open(pid)]
+        connection.send(str(pid).encode())
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(child, signal.SIGKILL)
 
 
 def _import_everything() -> None:
-    for name in ("dugs_stream.app.daemon", "tests.support.models.small"):
-        importlib.import_module(name)
-
+    for name in ("cli.main", "app.daemon", "commands.send", "commands.index"):
+        importlib.import_module(f"dugs_stream.{name}")
+    for name in ("small", "images"):
+        importlib.import_module(f"tests.support.models.{name}")
     threads = len(list(Path("/proc/self/task").iterdir()))
     assert threads == 1, f"{threads} threads: a fork would lose all but one, and whatever locks they hold"
 
 
-def _lines() -> Iterator[list[str] | None]:
-    rest = b""
-    while piece := os.read(sys.stdin.fileno(), 65_536):
-        *lines, rest = (rest + piece).split(b"\n")
-        yield [line.decode() for line in lines]
-    yield None
+def _fork_to_subreaper() -> int:
+    """A child whose parent ends at once, so that the server's own parent inherits it; 0 in the child."""
+    reading, writing = os.pipe()
+    between = os.fork()
+    if between == 0:
+        pid = os.fork()
+        if pid:
+            os.write(writing, str(pid).encode())
+            os._exit(0)
+        return 0
+    os.waitpid(between, 0)
+    pid = int(os.read(reading, 32))
+    os.close(reading)
+    os.close(writing)
+    return pid
 
 
-def _say(**facts: int) -> None:
-    sys.stdout.write(json.dumps(facts) + "\n")
-    sys.stdout.flush()
+def _is_alive(child: int) -> bool:
+    if select.select([child], [], [], 0)[0]:
+        os.close(child)
+        return False
+    return True
 
 
-def _fork(request: dict[str, Any]) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
+def _become(request: dict[str, Any], handles: Sequence[int]) -> NoReturn:
+    """What a fresh `dugs` is; it leaves as an interpreter does, by SystemExit, and a life at once."""
+    for stream, handle in enumerate(handles):
+        os.dup2(handle, stream)
+    os.closerange(3, 256)  # the server's, and those of the other children
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if request["file_bytes"] is not None:
+        # Python ignores the signal that would end the process, so writing raises EFBIG.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
+    if request["life"]:
+        _live_and_end(Life(**request["life"]))
+    sys.argv = request["arguments"]
+    from dugs_stream.cli.main import main  # noqa: PLC0415
+
+    main()
+
+
+def _live_and_end(life: Life) -> NoReturn:
     status = 70
     try:
-        life = Life(**request)
-        _redirect(life.log or os.devnull)
         faulthandler.register(signal.SIGUSR1, all_threads=True)
         status = _live(life)
-    except BaseException:  # noqa: BLE001 (a child must never come back into the server's loop)
+    except BaseException:  # noqa: BLE001 (an interpreter would say as much)
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()
@@ -233,21 +282,13 @@ def _fork(request: dict[str, Any]) -> int:
         os._exit(status)
 
 
-def _redirect(path: str) -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-
-
 def _live(life: Life) -> int:
     import dugs_stream.daemon.daemon  # noqa: PLC0415
     from dugs_stream.app.daemon import open_daemon  # noqa: PLC0415
     from dugs_stream.config import load_settings  # noqa: PLC0415
     from dugs_stream.daemon.signals import Stopping, signals_as_flags  # noqa: PLC0415
     from dugs_stream.errors import DugsError  # noqa: PLC0415
-    from dugs_stream.log import kafka_client  # noqa: PLC0415
+    from dugs_stream.log.kafka import client as kafka_client  # noqa: PLC0415
     from dugs_stream.ops.logging.configure import configure_logs  # noqa: PLC0415
 
     if life.snapshot_seconds is not None:
@@ -256,8 +297,6 @@ def _live(life: Life) -> int:
     if life.metadata_ms is not None:
         assert hasattr(kafka_client, "METADATA_MAX_AGE_MS")
         kafka_client.METADATA_MAX_AGE_MS = life.metadata_ms
-    if life.file_bytes is not None:
-        _limit_files(life.file_bytes)
     settings = load_settings(Path(life.config), environ={})
     configure_logs(settings.logging.level, settings.logging.format)
     stopping = Stopping()
@@ -295,13 +334,5 @@ class _Observer:
                 threading.Event().wait(0.005)
 
 
-def _limit_files(largest: int) -> None:
-    import resource  # noqa: PLC0415
-
-    # Without the handler the kernel's SIGXFSZ ends the process; Python ignores it, so writing raises EFBIG.
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-
-
 if __name__ == "__main__":
-    serve()
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,17 +1,14 @@
 """Several daemons of one deployment, each a process with a state folder and a port of its own.
 
 with running(deployment, "a") as a, running(deployment, "b") as b:
-    a.wait_for_role("owner")
+    a.wait_for("owner")
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,19 +16,13 @@ import httpx
 
 from dugs_stream.commands.index import verify
 from dugs_stream.config import Settings, load_settings
-from tests.support.daemons.deployment import ROOT, Deployment
+from tests.support.daemons.deployment import Deployment
+from tests.support.daemons.fork_server import start_forked
 from tests.support.waiting import wait_until
+from tools.broker import free_port
 
 # A process imports PyTorch first, on a machine that does other things as well.
 START_SECONDS = 90.0
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Instance:
@@ -47,7 +38,7 @@ class Instance:
             *overrides,
         ]
         self._errors = deployment.folder / f"{name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[str] | None = None
 
     @property
     def settings(self) -> Settings:
@@ -60,20 +51,17 @@ class Instance:
         return self._errors.read_text()
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> subprocess.Popen[str]:
         """The running process."""
         assert self._process is not None, f"{self.name} was not started"
         return self._process
 
-    def start(self) -> None:
+    def start(self, start_process: Callable[..., subprocess.Popen[str]] = start_forked) -> None:
         """Start it; returns at once."""
-        command = [sys.executable, "-m", "dugs_stream", "run", "-c", str(self.deployment.config)]
-        for override in self.overrides:
-            command += ["--set", override]
-        environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        words = [word for override in self.overrides for word in ("--set", override)]
         with self._errors.open("ab") as errors:
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=errors
+            self._process = start_process(
+                "run", "-c", self.deployment.config, *words, stdout=subprocess.DEVNULL, stderr=errors
             )
 
     def signal(self, number: signal.Signals) -> None:
@@ -139,10 +127,15 @@ class Instance:
 
 
 @contextmanager
-def running(deployment: Deployment, name: str, *overrides: str) -> Iterator[Instance]:
-    """An instance that was started; whatever is left of it in the end is killed."""
+def running(
+    deployment: Deployment,
+    name: str,
+    *overrides: str,
+    start_process: Callable[..., subprocess.Popen[str]] = start_forked,
+) -> Iterator[Instance]:
+    """An instance that was started; what is left of it in the end is killed."""
     instance = Instance(deployment, name, *overrides)
-    instance.start()
+    instance.start(start_process)
     try:
         yield instance
     finally:

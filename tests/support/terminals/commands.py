@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,8 @@ import pytest
 import structlog
 
 from dugs_stream.cli import main as cli
-from tests.support.daemons.deployment import ROOT, one_thread
+from tests.support.daemons.deployment import one_thread
+from tests.support.daemons.fork_server import start_forked
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,4 @@ def every_command(
 
 def start_dugs(*arguments: str | Path, **keywords: Any) -> subprocess.Popen[str]:
     """Start a command as a process whose stdout and stderr are pipes, unless `keywords` say otherwise."""
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command = [sys.executable, "-m", "dugs_stream", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, env=environ, text=True, **{**pipes, **keywords})
+    return start_forked(*arguments, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **keywords})
