@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from dugs_stream.core.index import files
 from dugs_stream.core.index import unique_index as index_module
 from dugs_stream.core.index.rows import SEGMENT_ROWS
 from dugs_stream.core.index.unique_index import UniqueIndex
@@ -204,7 +205,7 @@ def test_save_that_breaks_off_keeps_what_was_saved_before(tmp_path, monkeypatch)
     def full_disk(path, content):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(index_module, "write_file", full_disk)
+    monkeypatch.setattr(files, "write_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         filled(unit_rows(23, 9, 8)).save(tmp_path)
 
