@@ -83,8 +83,8 @@ def refuse_mixing_modules(
     layers in the order in which they were entered, and the model's outputs for `few`. Raises ModelError that names
     the module that mixes samples.
     """
-    names, shapes, _, _ = _trace(model, few.inputs, _shape)
-    more_names, more_shapes, _, _ = _trace(model, more.inputs, _shape)
+    names, shapes, _, _ = _trace(model, few.inputs, lambda _call, _leaf, tensor: tensor.shape)
+    more_names, more_shapes, _, _ = _trace(model, more.inputs, lambda _call, _leaf, tensor: tensor.shape)
     if names != more_names:
         raise ModelError(
             f"the model runs other modules for {len(more)} samples than for {len(few)}; "
@@ -163,10 +163,6 @@ def _trace(
     return names, kept, entered, outputs
 
 
-def _shape(_call: int, _leaf: int, tensor: Tensor) -> torch.Size:
-    return tensor.shape
-
-
 def _row_of(
     axes: list[list[int | Literal["unknown"] | None]], place: int
 ) -> Callable[[int, int, Tensor], Tensor | None]:
@@ -196,14 +192,8 @@ def _differ(left: Tensor | None, right: Tensor | None) -> bool:
         return True
     if not (left.is_floating_point() or left.is_complex()):
         return not torch.equal(left, right)
-    scale = (
-        torch.nan_to_num(left.abs().to(torch.float64), nan=0.0, posinf=0.0).amax() if left.numel() else 0.0
-    )
-    same = torch.isclose(
-        left.to(torch.complex128),
-        right.to(torch.complex128),
-        rtol=0,
-        atol=_TOLERANCE * float(scale),
-        equal_nan=True,
-    )
-    return not bool(same.all())
+    if not left.numel():
+        return False
+    scale = float(torch.nan_to_num(left.abs().to(torch.float64), nan=0.0, posinf=0.0).amax())
+    left, right = left.to(torch.complex128), right.to(torch.complex128)
+    return not torch.allclose(left, right, rtol=0, atol=_TOLERANCE * scale, equal_nan=True)

@@ -95,13 +95,13 @@ def inference(model: nn.Module) -> Iterator[None]:
 
     Each module's own training flag and each parameter's own requires_grad come back as they were.
     """
-    training = [(module, module.training) for module in model.modules()]
-    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with contextlib.ExitStack() as stack:
-        stack.callback(_restore, training, trainable)
-        model.eval()
-        for parameter, _ in trainable:
+        for module in model.modules():
+            stack.callback(setattr, module, "training", module.training)
+        for parameter in model.parameters():
+            stack.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_(False)
+        model.eval()
         _enter_reproducible(stack, model)
         yield
 
@@ -211,13 +211,6 @@ class _FusedAttentionOff:
 
 
 _FUSED_ATTENTION_OFF = _FusedAttentionOff()
-
-
-def _restore(training: list[tuple[nn.Module, bool]], trainable: list[tuple[nn.Parameter, bool]]) -> None:
-    for module, was_training in training:
-        module.training = was_training
-    for parameter, was_trainable in trainable:
-        parameter.requires_grad_(was_trainable)
 
 
 def _enter_reproducible(stack: contextlib.ExitStack, model: nn.Module) -> None:

@@ -5,7 +5,6 @@ treats samples apart, slow, and bounded in memory by a few formed gradients.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,33 +20,8 @@ _FORMED_NUMBERS = 1 << 22
 """Numbers of formed gradients held at once, 16 MiB in float32; at least those of one sample."""
 
 
-@dataclass(frozen=True, eq=False)
-class _OutputGradients:
-    """Output gradients of a call × 2^−exponents (m,): a tensor (m, …) a leaf, None if it has no gradient."""
-
-    leaves: tuple[Tensor | None, ...]
-    exponents: Tensor
-
-
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of the layer's parameters from one call of it to `total`."""
-    gradients = _output_gradients(call, axes)
-    if gradients is None:
-        return
-    m = len(gradients.exponents)
-    step = max(1, _FORMED_NUMBERS // max(call.layer.size, 1))
-    vectors, exponents = [], []
-    for start in range(0, m, step):
-        samples = range(start, min(start + step, m))
-        formed = [_sample_gradients(call, axes, gradients, sample) for sample in samples]
-        sketched, own = _sketched(formed, call.layer, sketch, total.dtype)
-        vectors.append(sketched)
-        exponents.append(own)
-    total.add(torch.cat(vectors), gradients.exponents + torch.cat(exponents))
-
-
-def _output_gradients(call: LayerCall, axes: CallAxes) -> _OutputGradients | None:
-    """All output gradients of a call, at one scale a sample; None if no output has a gradient."""
     moved = [
         gradient.movedim(axis, 0).to(_at_least_single(gradient.dtype))
         if gradient is not None and axis is not None
@@ -56,16 +30,27 @@ def _output_gradients(call: LayerCall, axes: CallAxes) -> _OutputGradients | Non
     ]
     present = [leaf for leaf in moved if leaf is not None]
     if not present:
-        return None
-    exponents = torch.stack([magnitude_exponents(leaf) for leaf in present]).amax(dim=0)
-    scaled = (None if leaf is None else times_power_of_two(leaf, -exponents) for leaf in moved)
-    return _OutputGradients(tuple(scaled), exponents)
+        return
+    scale = torch.stack([magnitude_exponents(leaf) for leaf in present]).amax(dim=0)  # (m,)
+    gradients = [None if leaf is None else times_power_of_two(leaf, -scale) for leaf in moved]
+    m, step = len(scale), max(1, _FORMED_NUMBERS // max(call.layer.size, 1))
+    vectors, exponents = [], []
+    for start in range(0, m, step):
+        samples = range(start, min(start + step, m))
+        formed = [_sample_gradients(call, axes, gradients, sample) for sample in samples]
+        sketched, own = _sketched(formed, call.layer, sketch, total.dtype)
+        vectors.append(sketched)
+        exponents.append(own)
+    total.add(torch.cat(vectors), scale + torch.cat(exponents))
 
 
 def _sample_gradients(
-    call: LayerCall, axes: CallAxes, gradients: _OutputGradients, sample: int
+    call: LayerCall, axes: CallAxes, gradients: Sequence[Tensor | None], sample: int
 ) -> list[Tensor]:
-    """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    """The gradient of one sample for each of the layer's own parameters, in their order and shapes.
+
+    gradients: of each output leaf (m, …), None if it has none.
+    """
     layer = call.layer
     inputs = [_sample_of(leaf, axis, sample) for leaf, axis in zip(call.inputs, axes.inputs, strict=True)]
     args, kwargs = pytree.tree_unflatten(inputs, call.input_structure)
@@ -78,7 +63,7 @@ def _sample_gradients(
         leaves, _ = pytree.tree_flatten(outputs)
         pairs = [
             (leaf, gradient[sample].unsqueeze(axis).to(leaf.dtype))
-            for leaf, gradient, axis in zip(leaves, gradients.leaves, axes.outputs, strict=True)
+            for leaf, gradient, axis in zip(leaves, gradients, axes.outputs, strict=True)
             if gradient is not None and axis is not None and leaf.requires_grad
         ]
         found: Sequence[Tensor | None] = [None] * len(parameters)

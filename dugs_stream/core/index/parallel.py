@@ -25,5 +25,4 @@ def in_stripes(rows: int, work: Callable[[slice], object]) -> None:
             work(stripe)
         return
     with ThreadPoolExecutor(_THREADS) as threads:
-        for _ in threads.map(work, stripes):
-            pass
+        list(threads.map(work, stripes))

@@ -96,7 +96,5 @@ def _copy(rows: NDArray[np.float32], target: NDArray[np.float32]) -> None:
 
 
 def _capacity_for(rows: int) -> int:
-    capacity = _FIRST_CAPACITY
-    while capacity < rows:
-        capacity *= 2
-    return min(capacity, SEGMENT_ROWS)
+    """The next power of two, within the bounds of a segment."""
+    return min(max(_FIRST_CAPACITY, 1 << (rows - 1).bit_length()), SEGMENT_ROWS)

@@ -93,29 +93,23 @@ class UniqueIndex:
         queries = require_unit_rows(queries, self.dimension, "queries")
         if threshold is not None and not np.isfinite(threshold):
             raise ValueError(f"threshold is {threshold}, expected a finite number")
-        parts = [
-            self._nearest(queries[start : start + _QUERIES_AT_ONCE], threshold)
-            for start in range(0, len(queries), _QUERIES_AT_ONCE)
-        ]
-        if not parts:
-            return np.empty(0, dtype=np.float64), np.empty(0, dtype=np.int64)
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        similarity = np.empty(len(queries), dtype=np.float64)
+        position = np.empty(len(queries), dtype=np.int64)
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            part = slice(start, start + _QUERIES_AT_ONCE)
+            found = self._nearest(queries[part], -np.inf if threshold is None else threshold)
+            similarity[part], position[part] = found.similarity, found.position
+        return similarity, position
 
-    def _nearest(
-        self, queries: NDArray[np.float32], threshold: float | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _nearest(self, queries: NDArray[np.float32], floor: float) -> Nearest:
         known = Nearest.of_nothing(len(queries))
         self._confirm_guesses(queries, known)
-        blocks = self._rows.blocks(block_rows_for(len(queries)))
-        if threshold is None:
-            scan(queries, blocks, known)
-            return known.similarity, known.position
-        scan(queries, blocks, known, floor=threshold)
-        below = known.similarity < threshold
+        scan(queries, self._rows.blocks(block_rows_for(len(queries))), known, floor)
+        below = known.similarity < floor
         bound = known.product + error_bound(self.dimension)
-        known.similarity[below] = np.minimum(bound, np.nextafter(threshold, -np.inf))[below]
+        known.similarity[below] = np.minimum(bound, np.nextafter(floor, -np.inf))[below]
         known.position[below] = -1
-        return known.similarity, known.position
+        return known
 
     def _confirm_guesses(self, queries: NDArray[np.float32], known: Nearest) -> None:
         """Ask the graph, drop guesses that are not rows of ours, and compute the others exactly."""
