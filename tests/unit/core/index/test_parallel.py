@@ -1,4 +1,4 @@
-"""Stripes cover every row once, on however many threads, and a fault in one of them is not lost."""
+"""Work in stripes: every row once, on any number of threads, and no error lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_stripes_cover_each_row_once(rows: int) -> None:
 
 
 def test_stripe_that_fails_raises_for_all() -> None:
-    """The error of a later stripe reaches whoever asked."""
+    """The error of a later stripe reaches the caller."""
 
     def work(stripe: slice) -> None:
         if stripe.start > 0:
