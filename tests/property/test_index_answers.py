@@ -62,7 +62,7 @@ def test_nearest_is_the_naive_loop(case: Case) -> None:
 
 @given(lists(), st.booleans())
 def test_threshold_keeps_what_reaches_it_and_bounds_the_rest(case: Case, at_a_tie: bool) -> None:
-    """Exact where the maximum is ≥ τ, also when τ is that maximum; otherwise −1 and a bound in [maximum, τ)."""
+    """Exact if the maximum is ≥ τ, also when τ is that maximum; otherwise −1 and a bound in [maximum, τ)."""
     rows, queries = case
     threshold = naive_nearest(rows, queries[0])[0] if at_a_tie else THRESHOLD
     similarity, position = filled(rows).nearest(queries, threshold=threshold)
@@ -78,7 +78,7 @@ def test_threshold_keeps_what_reaches_it_and_bounds_the_rest(case: Case, at_a_ti
 
 @given(lists(), st.integers(0, 2**16), st.sampled_from([None, THRESHOLD]))
 def test_graph_changes_no_answer(case: Case, seed: int, threshold: float | None) -> None:
-    """No graph, a good one and a deliberately bad one give the same positions, and similarities where exact."""
+    """No graph, a good one and a deliberately bad one give the same positions, and the same exact similarities."""
     rows, queries = case
     plain = filled(rows, graph_from=None).nearest(queries, threshold)
     helped = filled(rows, graph_from=1, ask_graph_from=1).nearest(queries, threshold)
@@ -93,7 +93,7 @@ def test_graph_changes_no_answer(case: Case, seed: int, threshold: float | None)
 
 
 @given(lists(), st.data())
-def test_company_changes_no_answer(case: Case, data: st.DataObject) -> None:
+def test_other_queries_change_no_answer(case: Case, data: st.DataObject) -> None:
     """A query's answer does not depend on the other queries, nor on how the rows were added."""
     rows, queries = case
     cut = data.draw(st.integers(0, len(rows)))

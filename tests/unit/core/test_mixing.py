@@ -30,7 +30,7 @@ EXAMPLE = torch.tensor([0.3, -1.0, 0.5, 2.0])
     ids=["centred", "cumulated", "rolled", "scaled", "batch_norm", "attends", "sorted", "random"],
 )
 def test_module_that_mixes_samples_is_refused_by_name(mixes: Callable[[Tensor], Tensor]) -> None:
-    """The first module whose output for a sample changes with its company is named."""
+    """The first module whose output for a sample changes with its neighbours is named."""
     with pytest.raises(ModelError, match=r"middle \(Lambda\) mixes samples"):
         Deduplicator(Around(mixes), dimension=16, tile=8).probe(EXAMPLE)
 

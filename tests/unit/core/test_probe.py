@@ -128,7 +128,7 @@ def test_classes_of_a_users_loss_are_unknown() -> None:
 
 
 def test_odd_shapes_whose_bits_depend_on_the_place_are_computed_one_at_a_time() -> None:
-    """Whatever the machine's kernels do with 27 inputs, a sample's vector is the same in every place."""
+    """Kernels may round 27 inputs differently by place: a sample's vector is still the same in every place."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(27, 65), nn.ReLU(), nn.Linear(65, 3))
     inputs = torch.randn(40, 27)

@@ -88,7 +88,7 @@ def test_save_that_breaks_off_keeps_what_was_saved_before(
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    """Loading from where nothing was saved says so."""
+    """Loading a folder without a saved index names what is missing."""
     with pytest.raises(StateError, match=r"index\.json does not exist"):
         UniqueIndex.load(tmp_path)
 

@@ -49,7 +49,7 @@ def test_graph_grows_beyond_its_first_capacity() -> None:
 
 
 def test_adding_links_a_bounded_number_of_rows_a_call() -> None:
-    """However many rows wait, one call links few of them; calls without rows catch up too."""
+    """One call links few rows, even if many wait; calls without rows catch up too."""
     index = with_graph()
     seen = [linked(index)]
     while seen[-1] < 200:

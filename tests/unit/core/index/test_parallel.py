@@ -15,7 +15,7 @@ ROWS = 10_000
 
 @pytest.mark.parametrize("rows", [0, 1, 4_096, 4_097, ROWS])
 def test_stripes_cover_each_row_once(rows: int) -> None:
-    """No row is left out and none worked on twice, also where the last stripe is short or the only one."""
+    """No row is left out and none worked on twice, also if the last stripe is short or the only one."""
     worked = np.zeros(rows, dtype=np.int64)
 
     def work(stripe: slice) -> None:

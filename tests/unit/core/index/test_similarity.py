@@ -23,7 +23,7 @@ def test_similarity_in_any_company_has_the_same_bits(dimension: int) -> None:
 
 @pytest.mark.parametrize("dimension", [1, 3, 64, 2048])
 def test_float32_product_stays_within_the_bound(dimension: int) -> None:
-    """No float32 product, whatever its order of summation, lies further from the similarity than the bound."""
+    """No float32 product, in any order of summation, lies further from the similarity than the bound."""
     rows = np.repeat(unit_rows(2, 1, dimension), 8, axis=0)
     rows[1::2] = unit_rows(3, 4, dimension)
     first, second = (axis.ravel() for axis in np.indices((8, 8)))

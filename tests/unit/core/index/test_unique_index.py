@@ -37,7 +37,7 @@ def test_no_queries_get_an_empty_answer_of_the_right_types() -> None:
 
     similarity, position = index.nearest(np.empty((0, 3), dtype=np.float32))
 
-    assert (similarity.dtype, position.dtype) == (np.float64, np.int64)
+    assert (similarity.dtype, position.dtype) == (np.dtype(np.float64), np.dtype(np.int64))
     assert (len(similarity), len(position), len(index)) == (0, 0, 5)
 
 
