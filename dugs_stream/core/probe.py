@@ -1,4 +1,4 @@
-"""Start-up probe of a model through one example: are its samples independent, and how are its chosen layers called?
+"""Start-up probe of a model through one example: independence of its samples, and the calls of its chosen layers.
 
 A model or loss that mixes samples is refused (`core.mixing`). Each chosen layer's calls are then compared for m and
 for m + 1 samples, which shows the axis that counts the samples.
