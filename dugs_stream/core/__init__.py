@@ -1,6 +1,6 @@
-"""The numerics: from a model and samples to verdicts, with torch and numpy alone.
+"""Numerics: from a model and samples to verdicts, with torch, numpy and hnswlib alone.
 
-No clock, no log, no configuration, and no I/O except `UniqueIndex.save` and `load`.
+No clock, no log, no configuration, and I/O in `core.index.files` alone.
 
 One letter per axis, in every file of this folder:
 

@@ -1,11 +1,12 @@
-"""Which k numbers stand for each sample? The model in tiles of one fixed size, its gradients sketched.
+"""Projection of per-sample gradients: the model in tiles of one fixed size, its gradients sketched.
 
 Matrix products change their last bits with the batch size, so every tile has the same number of samples, the
-last one filled up with copies of its first: a sample's vector is then the same, bit for bit, in whatever
-company and place it is computed. (`core.probe` verifies that of a model, and takes tiles of one where not.)
+last one filled up with copies of its first: a sample's vector is then the same, bit for bit, beside any other
+samples and in any place. (`core.probe` verifies that for each model, and otherwise takes tiles of one.)
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,28 +16,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.capture import Capture, LayerCall, catch, inference
+from dugs_stream.core.gradients import vjp
+from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture, inference
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
-from dugs_stream.core.gradients.vjp import CallAxes, local_gradients, scaled_output_gradients
-from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
-from dugs_stream.core.sketch.scaling import ScaledSum, magnitude_exponents, normalised, times_power_of_two
+from dugs_stream.core.gradients.paths import fast_path
+from dugs_stream.core.sketch.count_sketch import Sketch
+from dugs_stream.core.sketch.scaling import ScaledSum
 from dugs_stream.errors import ModelError
 
 LEAST_NORM = 1e-30
-"""Below this norm a float32 gradient is made of subnormal numbers: it has no direction worth the name."""
-
-_FORMED_NUMBERS = 1 << 22
-"""How many numbers of formed gradients are held at once, 16 MiB in float32; one sample's at the least."""
+"""Below this norm a float32 gradient consists of subnormal numbers: its direction is rounding, not information."""
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
     """The projected gradients of n samples.
 
-    vectors  (n, k) float32, unit rows; a zero row where there is no direction
-    norms    (n,) float64, of the projected gradients; NaN where a gradient is not finite
+    vectors  (n, k) float32, unit rows; a zero row for a norm that is NaN or below `LEAST_NORM`
+    norms    (n,) float64, of the projected gradients; NaN for a gradient that is not finite
     labels   (n,) int64, those that the loss used, given or predicted; None without class labels
     """
 
@@ -46,9 +45,10 @@ class Projection:
 
 
 class Projector:
-    """A probed model, its chosen layers and their maps. Changes nothing that its owner could see.
+    """A probed model, its chosen layers and their maps. Changes nothing of the model that its owner could see.
 
-    axes: for each layer's name the axes of its calls in one forward pass, as the probe saw them.
+    axes  for each layer's name the axes of its calls in one forward pass, as the probe saw them
+    tile  m, samples computed together
     """
 
     def __init__(
@@ -70,112 +70,65 @@ class Projector:
         self.tile = tile
 
     def project(self, inputs: Tensor, labels: Tensor | None) -> Projection:
-        """Inputs (n, …) and labels (n,) → the projected gradients. Raises ModelError where the model fails."""
+        """The projected gradients of inputs (n, …) with labels (n,). Raises ModelError if the model or its loss fails."""
         n = inputs.shape[0]
         vectors = np.zeros((n, self._sketch.dimension), dtype=np.float32)
         norms = np.zeros(n, dtype=np.float64)
-        classes: list[NDArray[np.int64]] = []
+        used: list[NDArray[np.int64]] = []
         with inference(self._model):
             for start in range(0, n, self.tile):
                 some = slice(start, min(start + self.tile, n))
-                rows, used = self._one_tile(inputs[some], None if labels is None else labels[some])
-                vectors[some], norms[some] = rows
-                if used is not None:
-                    classes.append(used)
-        known = np.concatenate(classes) if classes else None
-        return Projection(vectors, norms, known)
+                given = None if labels is None else labels[some]
+                vectors[some], norms[some], classes = self._one_tile(inputs[some], given)
+                if classes is not None:
+                    used.append(classes)
+        return Projection(vectors, norms, np.concatenate(used) if used else None)
 
     def _one_tile(
         self, inputs: Tensor, labels: Tensor | None
-    ) -> tuple[tuple[NDArray[np.float32], NDArray[np.float64]], NDArray[np.int64] | None]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64] | None]:
         m = inputs.shape[0]
         padded = _padded(inputs, self.tile).to(self._sketch.device)
         given = None if labels is None else _padded(labels, self.tile).to(self._sketch.device)
         with model_errors(inputs):
-            caught = catch(self._model, self._layers, padded, given, self._loss, self._copying)
-            total = self._sum_of_sketches(caught)
+            captured = capture(self._model, self._layers, padded, given, self._loss, self._copying)
+            total = self._sum_of_sketches(captured)
         vectors, exponents = (part[:m].cpu() for part in total.total())
-        rows = _unit_rows(vectors.to(torch.float64).numpy(), exponents.numpy())
-        used = caught.labels
-        is_class = used is not None and not used.is_floating_point()
-        return rows, used[:m].cpu().to(torch.int64).numpy() if used is not None and is_class else None
+        units, norms = _unit_rows(vectors.to(torch.float64).numpy(), exponents.numpy())
+        if captured.labels is None or captured.labels.is_floating_point():
+            return units, norms, None
+        return units, norms, captured.labels[:m].cpu().to(torch.int64).numpy()
 
-    def _sum_of_sketches(self, caught: Capture) -> ScaledSum:
+    def _sum_of_sketches(self, captured: Capture) -> ScaledSum:
         total = ScaledSum(self.tile, self._sketch.dimension, self._dtype, self._sketch.device)
-        calls: dict[str, int] = {}
+        calls_so_far = Counter[str]()
         with _full_precision():
-            for use in caught.uses:
-                name = use.layer.name
-                axes = self._axes_of_call(use, calls.get(name, 0))
-                calls[name] = calls.get(name, 0) + 1
-                if use.layer.is_fast:
-                    self._add_factors(total, use, axes)
-                else:
-                    self._add_local_gradients(total, use, axes)
+            for call in captured.calls:
+                axes = self._axes_of_call(call, calls_so_far[call.layer.name])
+                calls_so_far[call.layer.name] += 1
+                path = fast_path(call.layer) or vjp
+                path.add_terms(total, call, axes, self._sketch)
         return total
 
-    def _axes_of_call(self, use: LayerCall, call: int) -> CallAxes:
-        known = self._axes[use.layer.name]
-        axes = known[min(call, len(known) - 1)]  # a recurrent loop may run longer than the probe's did
-        if len(axes.inputs) != len(use.inputs) or len(axes.outputs) != len(use.outputs):
+    def _axes_of_call(self, call: LayerCall, number: int) -> CallAxes:
+        known = self._axes[call.layer.name]
+        axes = known[min(number, len(known) - 1)]  # a recurrent loop may run longer than the probe's did
+        if len(axes.inputs) != len(call.inputs) or len(axes.outputs) != len(call.outputs):
             raise ModelError(
-                f"layer {use.layer.title} was called with {len(use.inputs)} inputs and {len(use.outputs)} outputs, "
+                f"layer {call.layer.title} was called with {len(call.inputs)} inputs and {len(call.outputs)} outputs, "
                 f"the probe saw {len(axes.inputs)} and {len(axes.outputs)}: its calls must not depend on the sample"
             )
         return axes
 
-    def _add_factors(self, total: ScaledSum, use: LayerCall, axes: CallAxes) -> None:
-        """A Linear layer: never form the weight gradient unless that is the quicker route."""
-        gradient, axis = use.gradients[0], axes.outputs[0]
-        if gradient is None or axis is None:
-            return
-        g, g_exponents = normalised(_positions(gradient, axis, self._dtype))  # (m, t, g)
-        for owned in use.layer.parameters:
-            sketch = self._sketch.parameter(owned.name, owned.parameter.shape)
-            if owned.local == "bias":
-                total.add(sketch.vector(pairwise_sum(g, axis=1)), g_exponents)
-                continue
-            a, a_exponents = normalised(_positions(use.inputs[0], axis, self._dtype))  # (m, t, a)
-            if sketch.prefers_spectrum(g.shape[1]):
-                total.add_spectra(sketch.outer_spectrum(g, a), g_exponents + a_exponents)
-            else:
-                total.add(sketch.outer(g, a), g_exponents + a_exponents)
-
-    def _add_local_gradients(self, total: ScaledSum, use: LayerCall, axes: CallAxes) -> None:
-        gradients = scaled_output_gradients(use, axes)
-        if gradients is None:
-            return
-        step = max(1, _FORMED_NUMBERS // max(use.layer.size, 1))
-        vectors, exponents = [], []
-        for start in range(0, self.tile, step):
-            samples = range(start, min(start + step, self.tile))
-            formed = [local_gradients(use, axes, gradients, sample) for sample in samples]
-            one, own = self._sketch_formed(use.layer, formed)
-            vectors.append(one)
-            exponents.append(own)
-        total.add(torch.cat(vectors), gradients.exponents + torch.cat(exponents))
-
-    def _sketch_formed(self, layer: Layer, formed: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Formed gradients, one list of parameters a sample → vectors (s, k) × 2^exponents (s,)."""
-        stacks = [torch.stack(parts).to(self._dtype) for parts in zip(*formed, strict=True)]
-        exponents = torch.stack([magnitude_exponents(stack) for stack in stacks]).amax(dim=0)  # (s,)
-        sketched = [
-            self._sketch.parameter(owned.name, owned.parameter.shape).dense(
-                times_power_of_two(stack, -exponents)
-            )
-            for owned, stack in zip(layer.parameters, stacks, strict=True)
-        ]
-        return pairwise_sum(torch.stack(sketched), axis=0), exponents
-
 
 def model_precision(model: nn.Module) -> torch.dtype | None:
-    """The dtype of the model's first floating-point parameter; None where there is none."""
+    """The dtype of the model's first floating-point parameter; None if it has none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
 
 
 @contextlib.contextmanager
 def model_errors(inputs: Tensor) -> Iterator[None]:
-    """Whatever a model or a loss raises becomes a ModelError; running out of memory stays what it is."""
+    """Turns any exception of a model or a loss into a ModelError; an out-of-memory error passes unchanged."""
     try:
         yield
     except ModelError:
@@ -203,21 +156,15 @@ def _unit_rows(
 
 
 def _padded(rows: Tensor, tile: int) -> Tensor:
-    """A fresh copy (tile, …), filled up with the first row: values that the model can take."""
+    """A copy (tile, …) of the rows, filled up with the first one: values that the model can take."""
     missing = tile - rows.shape[0]
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows.clone()
 
 
-def _positions(values: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
-    """(…, m at axis, …, d) → (m, t, d), everything between being positions."""
-    moved = values.movedim(axis, 0)
-    return moved.reshape(moved.shape[0], -1, moved.shape[-1]).to(dtype)
-
-
 @contextlib.contextmanager
 def _full_precision() -> Iterator[None]:
-    """Our own products in full float32, whatever the process allows elsewhere; restored after."""
-    # Up to torch 2.8 CUDA has only a flag, and the CPU's setting can only be made for the whole process.
+    """Computes our own products in full float32, even if the process allows less elsewhere; restored after."""
+    # Up to torch 2.8 CUDA has only a flag, and the CPU's setting exists only for the whole process.
     settings: list[tuple[Any, str, Any]] = [
         (backend, "fp32_precision", "ieee")
         for backend in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from dugs_stream.core.index.similarity import error_bound, similarities
 from dugs_stream.core.index.unique_index import UniqueIndex
+from dugs_stream.core.projector import LEAST_NORM
 from dugs_stream.records import Decision, Reason, Rejection, SequenceNumber, Verdict
 
 Explain = Literal["nearest", "bound"]
-
-# Below this norm a float32 gradient is made of subnormal numbers: its direction is rounding, not information.
-_LEAST_NORM = 1e-30
 
 
 def select(
@@ -42,7 +40,7 @@ def select(
         raise ValueError(f"{len(norms)} norms for {len(vectors)} vectors, expected as many")
     if explain not in ("nearest", "bound"):
         raise ValueError(f"explain is {explain!r}, expected 'nearest' or 'bound'")
-    is_usable = np.isfinite(norms) & (norms >= max(_LEAST_NORM, min_gradient_norm))
+    is_usable = np.isfinite(norms) & (norms >= max(LEAST_NORM, min_gradient_norm))
     judged = _Batch(index, vectors[is_usable], threshold, explain).decisions(norms[is_usable])
     return [
         next(judged) if usable else _without_direction(float(norm))

@@ -1,4 +1,4 @@
-"""How well do k numbers keep the cosines of real-like gradients? As well as a dense Gaussian map, over 64 seeds."""
+"""Cosine error of the sketch on gradients of a small classifier: that of a dense Gaussian map, over 64 seeds."""
 
 from __future__ import annotations
 

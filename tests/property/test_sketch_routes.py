@@ -1,4 +1,4 @@
-"""Laws of the sketch: all routes lead to one vector, and inner products survive on average."""
+"""Laws of the sketch: all routes give one vector, and inner products are kept on average."""
 
 from __future__ import annotations
 

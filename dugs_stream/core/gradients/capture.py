@@ -1,8 +1,8 @@
-"""What goes into each chosen layer, and what gradient comes back to what goes out? One hook pass.
+"""Capture of the chosen layers' inputs and output gradients in one pass with hooks.
 
 No weight gradient is ever computed: parameters are frozen, everything below the first chosen layer runs as
 inference, that layer's output becomes a leaf, and one backward pass asks for the gradients of chosen outputs
-only. The model's modes and flags are restored whatever happens, and none of its buffers or `.grad` change.
+only. The model's modes and flags are always restored, and none of its buffers or `.grad` change.
 
 Limits: a forward pass that hides its work from hooks (a fused kernel that calls no modules) has no gradients
 to offer; changes through `.data` go unseen.
@@ -27,8 +27,9 @@ class LayerCall:
     """One call of a chosen layer.
 
     inputs     leaves of (args, kwargs) in order; tensors are detached
-    outputs    leaves of the output in order, as caught; floating-point tensors can have gradients
-    gradients  for each output leaf its gradient, or None where there is none
+    versions   torch's counter of writes for each input leaf when it was captured; None if it is not a tensor
+    outputs    leaves of the output in order, as captured; floating-point tensors can have gradients
+    gradients  for each output leaf its gradient, None if it has none
     """
 
     layer: Layer
@@ -40,22 +41,33 @@ class LayerCall:
 
     @property
     def inputs_changed(self) -> bool:
-        """Whether something wrote into an input after it was caught."""
+        """Whether something wrote into an input after it was captured."""
         return self.versions != [_version(leaf) for leaf in self.inputs]
+
+
+@dataclass(frozen=True)
+class CallAxes:
+    """Which axis of each input and output leaf of a layer's call counts the samples; None: shared by all."""
+
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """What one pass over m samples left: uses in calling order, losses (m,), the labels in force."""
+    """What one pass over m samples left.
 
-    uses: list[LayerCall]
+    calls   of the chosen layers, in calling order
+    losses  (m,) floating point
+    labels  (m,), those that the loss used, given or predicted; None if it needs none
+    """
+
+    calls: list[LayerCall]
     losses: Tensor
     labels: Tensor | None
-    outputs: Any
-    reaches_loss: bool
 
 
-def catch(
+def capture(
     model: nn.Module,
     layers: Sequence[Layer],
     inputs: Tensor,
@@ -63,17 +75,17 @@ def catch(
     loss: Loss,
     copying: set[str],
 ) -> Capture:
-    """Run `inputs` (m, …) forward and back; call it inside `inference(model)`.
+    """Run `inputs` (m, …) with labels (m,) forward and back; call it inside `inference(model)`.
 
-    copying: names of layers whose inputs must be copied as they are caught, since something later writes into
-    them. Found out here and added to the set; the pass is then run once more.
+    copying: names of layers whose inputs must be copied when captured, since the model writes into them later.
+    Found out here and added to the set; the pass is then run once more.
     """
     while True:
-        caught = _forward(model, layers, inputs, labels, loss, copying)
-        changed = {use.layer.name for use in caught.uses if use.inputs_changed} - copying
+        captured = _forward(model, layers, inputs, labels, loss, copying)
+        changed = {call.layer.name for call in captured.calls if call.inputs_changed} - copying
         if not changed:
-            _backward(caught)
-            return caught
+            _backward(captured)
+            return captured
         copying |= changed
 
 
@@ -83,13 +95,13 @@ def inference(model: nn.Module) -> Iterator[None]:
 
     Each module's own training flag and each parameter's own requires_grad come back as they were.
     """
-    training = [(module, module.training) for module in model.modules()]
-    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with contextlib.ExitStack() as stack:
-        stack.callback(_restore, training, trainable)
-        model.eval()
-        for parameter, _ in trainable:
+        for module in model.modules():
+            stack.callback(setattr, module, "training", module.training)
+        for parameter in model.parameters():
+            stack.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_(False)
+        model.eval()
         _enter_reproducible(stack, model)
         yield
 
@@ -102,42 +114,40 @@ def _forward(
     loss: Loss,
     copying: set[str],
 ) -> Capture:
-    uses: list[LayerCall] = []
+    calls: list[LayerCall] = []
     with torch.no_grad(), contextlib.ExitStack() as hooks:
         for layer in layers:
-            before, after = _hooks(layer, uses, copies=layer.name in copying)
+            before, after = _hooks(layer, calls, copies=layer.name in copying)
             hooks.callback(layer.module.register_forward_pre_hook(before, with_kwargs=True).remove)
-            # First of all hooks: the owner's own may replace the output, and the gradient of ours is meant.
+            # Before the owner's own hooks: they may replace the output, and the layer's own gradient is wanted.
             hooks.callback(layer.module.register_forward_hook(after, prepend=True).remove)
         outputs = model(inputs)
         # A module that leaves a no_grad block of its own may have switched gradients off again.
         with torch.enable_grad():
             in_force = loss.labels(outputs, labels)
-            losses = loss.per_sample(outputs, in_force)
-    loss.require_one_per_sample(losses, inputs.shape[0])
-    finished = [use for use in uses if use.outputs]
-    return Capture(finished, losses, in_force, outputs, losses.requires_grad)
+            losses = loss.per_sample(outputs, in_force, inputs.shape[0])
+    return Capture([call for call in calls if call.outputs], losses, in_force)
 
 
 def _hooks(
-    layer: Layer, uses: list[LayerCall], *, copies: bool
+    layer: Layer, calls: list[LayerCall], *, copies: bool
 ) -> tuple[Callable[..., None], Callable[..., Any]]:
     open_calls: list[LayerCall] = []  # a stack: a module may call itself
 
     def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
         leaves, structure = pytree.tree_flatten((args, kwargs))
         kept = [_kept(leaf, copies=copies) for leaf in leaves]
-        use = LayerCall(layer, kept, structure, [_version(leaf) for leaf in kept])
-        open_calls.append(use)
-        uses.append(use)
+        call = LayerCall(layer, kept, structure, [_version(leaf) for leaf in kept])
+        open_calls.append(call)
+        calls.append(call)
 
     def after(_module: nn.Module, _args: Any, output: Any) -> Any:
         torch.set_grad_enabled(True)  # from the first chosen layer on
-        use = open_calls.pop()
+        call = open_calls.pop()
         leaves, structure = pytree.tree_flatten(output)
-        use.outputs = [_caught(leaf) for leaf in leaves]
-        # The model gets copies: it may write into them, and the gradient of what was caught is still defined.
-        handed_on = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in use.outputs]
+        call.outputs = [_with_gradient_path(leaf) for leaf in leaves]
+        # The model gets copies: it may write into them, and the gradient of the captured ones is still defined.
+        handed_on = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in call.outputs]
         return pytree.tree_unflatten(handed_on, structure)
 
     return before, after
@@ -149,8 +159,8 @@ def _kept(leaf: Any, *, copies: bool) -> Any:
     return leaf.detach().clone() if copies else leaf.detach()  # detached tensors share their version
 
 
-def _caught(leaf: Any) -> Any:
-    """A floating-point output with a gradient path: its own, or as a leaf where it has none."""
+def _with_gradient_path(leaf: Any) -> Any:
+    """A floating-point output with its own gradient path, or as a leaf if it has none."""
     if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or leaf.requires_grad:
         return leaf
     return leaf.detach().requires_grad_()
@@ -160,26 +170,25 @@ def _version(leaf: Any) -> int | None:
     return leaf._version if isinstance(leaf, Tensor) else None  # noqa: SLF001 -- torch's own counter of writes
 
 
-def _backward(caught: Capture) -> None:
-    wanted = [
-        leaf for use in caught.uses for leaf in use.outputs if isinstance(leaf, Tensor) and leaf.requires_grad
-    ]
+def _backward(captured: Capture) -> None:
+    wanted = [leaf for call in captured.calls for leaf in call.outputs if _is_tracked(leaf)]
     found: Sequence[Tensor | None] = [None] * len(wanted)
-    if caught.reaches_loss and wanted:
+    if captured.losses.requires_grad and wanted:
         with torch.enable_grad():
-            found = torch.autograd.grad(caught.losses.sum(), wanted, allow_unused=True)
+            found = torch.autograd.grad(captured.losses.sum(), wanted, allow_unused=True)
     gradients = iter(found)
-    for use in caught.uses:
-        use.gradients = [
-            next(gradients) if isinstance(leaf, Tensor) and leaf.requires_grad else None
-            for leaf in use.outputs
-        ]
+    for call in captured.calls:
+        call.gradients = [next(gradients) if _is_tracked(leaf) else None for leaf in call.outputs]
+
+
+def _is_tracked(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.requires_grad
 
 
 class _FusedAttentionOff:
-    """The fused attention of eval mode calls no submodules, so hooks inside would never fire.
+    """Switches off the fused attention of eval mode: it calls no submodules, so hooks inside would never fire.
 
-    Its flag is the process's: with passes in two threads, the last one to end puts it back as the first found it.
+    The flag belongs to the process: with passes in two threads, the last one to end restores what the first found.
     """
 
     def __init__(self) -> None:
@@ -202,13 +211,6 @@ class _FusedAttentionOff:
 
 
 _FUSED_ATTENTION_OFF = _FusedAttentionOff()
-
-
-def _restore(training: list[tuple[nn.Module, bool]], trainable: list[tuple[nn.Parameter, bool]]) -> None:
-    for module, was_training in training:
-        module.training = was_training
-    for parameter, was_trainable in trainable:
-        parameter.requires_grad_(was_trainable)
 
 
 def _enter_reproducible(stack: contextlib.ExitStack, model: nn.Module) -> None:

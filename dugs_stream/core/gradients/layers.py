@@ -1,6 +1,6 @@
-"""Which modules' gradients count? The last Z that ran, or those that dotted names and globs match.
+"""Choice of the layers whose gradients count: the last Z that ran, or those that globs over dotted names match.
 
-A layer is a module that holds parameters of its own; normalisation layers count. Where a module uses a child's
+A layer is a module that holds parameters of its own; normalisation layers count. If a module uses a child's
 parameters without ever calling the child (attention's output projection, parametrized weights), the two are
 one layer: a hook on the child would never fire.
 """
@@ -39,7 +39,7 @@ class Layer:
 
     @property
     def kind(self) -> str:
-        """The module's class, as people know it."""
+        """The name of the module's class."""
         return type(self.module).__name__
 
     @property
@@ -48,24 +48,18 @@ class Layer:
         return f"{self.name or 'the model itself'} ({self.kind})"
 
     @property
-    def is_fast(self) -> bool:
-        """Whether it computes exactly x·Wᵀ + b of its own two parameters, so that factors are enough."""
-        return (
-            isinstance(self.module, nn.Linear)
-            and type(self.module).forward is nn.Linear.forward
-            and "forward" not in vars(self.module)  # replaced on this one object
-            and {owned.local for owned in self.parameters} | {"bias"} == {"weight", "bias"}
-        )
-
-    @property
     def size(self) -> int:
-        """How many numbers its parameters hold."""
+        """How many numbers its parameters hold in all."""
         return sum(owned.parameter.numel() for owned in self.parameters)
 
 
 @dataclass(frozen=True)
 class ChosenLayer:
-    """What `dugs check --deep` tells of a layer; `is_fast` False means a re-run a sample: right, and slow."""
+    """A chosen layer as `dugs check --deep` shows it.
+
+    is_fast     has a fast path; otherwise it runs again for each sample: right, and slow
+    parameters  how many numbers they hold in all
+    """
 
     name: str
     kind: str
@@ -75,7 +69,7 @@ class ChosenLayer:
 
 @dataclass(frozen=True)
 class TiedParameter:
-    """A parameter that several layers use, of which only some are chosen: its gradient is only theirs."""
+    """A parameter that several layers use, of which only some are chosen: its gradient comes from those alone."""
 
     name: str
     chosen: tuple[str, ...]
@@ -90,7 +84,7 @@ def parameter_layers(model: nn.Module) -> dict[str, Layer]:
     for name, module in model.named_modules():  # parents come before their children
         if id(module) in absorbed:
             continue
-        # named_parameters() would drop a second name of the same parameter, which is a second use of it.
+        # named_parameters() would drop a second name of the same parameter, although it is used twice.
         own = module._parameters.items()  # noqa: SLF001 -- torch offers no public view with both names
         owned = [(local, parameter) for local, parameter in own if parameter is not None]
         for child_name, child in _uncalled_children(module):
@@ -106,7 +100,7 @@ def parameter_layers(model: nn.Module) -> dict[str, Layer]:
 def choose_layers(
     model: nn.Module, wanted: int | Sequence[str], layers: Mapping[str, Layer], ran: Sequence[str]
 ) -> tuple[Layer, ...]:
-    """The wanted layers in the order in which a forward pass entered them.
+    """The wanted layers (the last Z, or globs) in the order in which a forward pass entered them.
 
     ran: names of the layers that ran, each once, in that order.
     Raises ModelError for a glob that matches nothing, a layer that did not run, or more layers than there are.
@@ -151,7 +145,7 @@ def _last(count: int, layers: Mapping[str, Layer], ran: Sequence[str]) -> tuple[
 
 
 def _matching(model: nn.Module, glob: str, layers: Mapping[str, Layer]) -> set[str]:
-    """Names of the layers that a glob takes: those it matches, and all inside what it matches."""
+    """Names of the layers that a glob takes: those it matches, and all inside a module that it matches."""
     matched = [
         module
         for name, module in model.named_modules(remove_duplicate=False)
@@ -182,7 +176,7 @@ def _uncalled_children(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names for a message; long lists are cut, the last ones are what people look for."""
+    """Names for a message; a long list is cut to its last ones, which are usually the wanted ones."""
     shown = [name or "(the model itself)" for name in names]
     most = 12  # a line or two of a terminal
     return ("…, " if len(shown) > most else "") + ", ".join(shown[-most:]) if shown else "none"

@@ -1,8 +1,7 @@
-"""What is the gradient a gradient of? A loss per sample, built in by name or a user's own function.
+"""Losses per sample: built in by name, or a user's own function.
 
-Built-in losses take the logits to float64 and never subtract a probability from 1: a sample that the model is
-sure of keeps the direction of its gradient down to a norm of 1e-38, where float32 ends. None of them reduces
-over samples.
+Built-in losses convert logits to float64 and never subtract a probability from 1: if the model is sure of a sample,
+its gradient keeps its direction down to a norm of 1e-38, where float32 ends. None of them reduces over samples.
 """
 
 from collections.abc import Callable
@@ -19,9 +18,9 @@ LossFunction = Callable[[Tensor, Tensor | None], Tensor]
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss and how it comes by its labels.
+    """A loss and the source of its labels.
 
-    needs_labels     every sample must bring a label, a class number within the logits
+    needs_labels     every sample must have a label, a class number within the logits
     predicts_labels  the labels are the model's own prediction; given ones are ignored
     """
 
@@ -32,37 +31,34 @@ class Loss:
 
     @property
     def is_classification(self) -> bool:
-        """Whether the model's outputs are logits (m, classes) to this loss."""
+        """Whether this loss takes the model's outputs for logits (m, classes)."""
         return self.needs_labels or self.predicts_labels
 
     def labels(self, outputs: Tensor, given: Tensor | None) -> Tensor | None:
-        """The labels in force for these outputs: predicted, or those given."""
+        """The labels (m,) that the loss uses for these outputs: predicted, or those given."""
         return predicted_labels(outputs) if self.predicts_labels else given
 
-    def per_sample(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
-        """The loss of each of the m samples, (m,). Raises ModelError where it comes in any other shape."""
+    def per_sample(self, outputs: Tensor, labels: Tensor | None, m: int) -> Tensor:
+        """The loss of each of the m samples, (m,) floating point. Raises ModelError for anything else."""
         found = self.function(outputs, labels)
         if not isinstance(found, Tensor):
             raise ModelError(
                 f"the loss {self.name} returned {type(found).__name__}, expected a tensor with one loss a sample"
             )
-        return found
-
-    def require_one_per_sample(self, losses: Tensor, samples: int) -> None:
-        """Raise ModelError unless `losses` is (samples,) in floating point."""
-        if losses.shape != (samples,) or not losses.is_floating_point():
+        if found.shape != (m,) or not found.is_floating_point():
             raise ModelError(
-                f"the loss {self.name} returned shape {tuple(losses.shape)} of {losses.dtype} for {samples} "
-                f"samples, expected ({samples},) in floating point: one loss a sample, nothing summed or "
+                f"the loss {self.name} returned shape {tuple(found.shape)} of {found.dtype} for {m} "
+                f"samples, expected ({m},) in floating point: one loss a sample, nothing summed or "
                 "averaged over samples (in torch's own losses: reduction='none')"
             )
+        return found
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor | None) -> Tensor:
     """−log softmax(logits)[label], logits (m, classes) → (m,) float64.
 
     As −log σ(logit of the label − log Σ exp(the other logits)), whose gradient σ(…)·softmax(others) loses no
-    digits where the model is sure: softmax − 1 would, from a margin of 36 on even in float64.
+    digits if the model is sure: softmax − 1 would, from a margin of 36 on even in float64.
     Raises ModelError for outputs that are not logits.
     """
     if labels is None:
@@ -78,12 +74,10 @@ def predicted_labels(outputs: Tensor) -> Tensor:
     return _logits(outputs).detach().argmax(dim=1)
 
 
-def named_losses() -> dict[str, Loss]:
-    """The built-in losses by the names that configurations use."""
-    return {
-        "label": Loss("label", cross_entropy, needs_labels=True),
-        "pseudo": Loss("pseudo", cross_entropy, predicts_labels=True),
-    }
+_NAMED = {
+    "label": Loss("label", cross_entropy, needs_labels=True),
+    "pseudo": Loss("pseudo", cross_entropy, predicts_labels=True),
+}
 
 
 def resolve_loss(loss: str | LossFunction) -> Loss:
@@ -92,10 +86,9 @@ def resolve_loss(loss: str | LossFunction) -> Loss:
         if not callable(loss):
             raise TypeError(f"loss is {loss!r}, expected a name or a function (outputs, labels) -> (n,)")
         return Loss(getattr(loss, "__qualname__", type(loss).__name__), loss)
-    named = named_losses()
-    if loss not in named:
-        raise ValueError(f"loss is {loss!r}, expected one of {', '.join(sorted(named))}, or a function")
-    return named[loss]
+    if loss not in _NAMED:
+        raise ValueError(f"loss is {loss!r}, expected one of {', '.join(sorted(_NAMED))}, or a function")
+    return _NAMED[loss]
 
 
 def _logits(outputs: Tensor) -> Tensor:

@@ -1,68 +1,69 @@
-"""What gradient does one sample give a layer that has no fast path? The layer alone is run again, and back.
+"""Local vector-Jacobian product: the gradient of any layer without a fast path, one sample at a time.
 
-A local vector-Jacobian product from the caught inputs and output gradients, one sample at a time: right for
-every module that treats samples apart, bounded to one sample's gradient in memory, and slow.
+The layer alone runs again from its captured inputs, and back from its output gradients: right for every module that
+treats samples apart, slow, and bounded in memory by a few formed gradients.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from dugs_stream.core.gradients.capture import LayerCall
-from dugs_stream.core.sketch.scaling import magnitude_exponents, times_power_of_two
+from dugs_stream.core.gradients.capture import CallAxes, LayerCall
+from dugs_stream.core.gradients.layers import Layer
+from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.scaling import ScaledSum, magnitude_exponents, times_power_of_two
+
+_FORMED_NUMBERS = 1 << 22
+"""Numbers of formed gradients held at once, 16 MiB in float32; at least those of one sample."""
 
 
-@dataclass(frozen=True)
-class CallAxes:
-    """Which axis of each input and output leaf of a layer's call counts the samples; None: shared by all."""
-
-    inputs: tuple[int | None, ...]
-    outputs: tuple[int | None, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class OutputGradients:
-    """The output gradients of a use × 2^−exponents (m,): a tensor (m, …) a leaf, None where there is no gradient."""
-
-    leaves: tuple[Tensor | None, ...]
-    exponents: Tensor
-
-
-def scaled_output_gradients(use: LayerCall, axes: CallAxes) -> OutputGradients | None:
-    """All gradients of a use at one scale a sample; None where no output has a gradient."""
+def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
+    """Add the sketched gradients (m, k) of the layer's parameters from one call of it to `total`."""
     moved = [
-        gradient.movedim(axis, 0).to(_exact(gradient.dtype))
+        gradient.movedim(axis, 0).to(_at_least_single(gradient.dtype))
         if gradient is not None and axis is not None
         else None
-        for gradient, axis in zip(use.gradients, axes.outputs, strict=True)
+        for gradient, axis in zip(call.gradients, axes.outputs, strict=True)
     ]
     present = [leaf for leaf in moved if leaf is not None]
     if not present:
-        return None
-    exponents = torch.stack([magnitude_exponents(leaf) for leaf in present]).amax(dim=0)
-    scaled = (None if leaf is None else times_power_of_two(leaf, -exponents) for leaf in moved)
-    return OutputGradients(tuple(scaled), exponents)
+        return
+    scale = torch.stack([magnitude_exponents(leaf) for leaf in present]).amax(dim=0)  # (m,)
+    gradients = [None if leaf is None else times_power_of_two(leaf, -scale) for leaf in moved]
+    m, step = len(scale), max(1, _FORMED_NUMBERS // max(call.layer.size, 1))
+    vectors, exponents = [], []
+    for start in range(0, m, step):
+        samples = range(start, min(start + step, m))
+        formed = [_sample_gradients(call, axes, gradients, sample) for sample in samples]
+        sketched, own = _sketched(formed, call.layer, sketch, total.dtype)
+        vectors.append(sketched)
+        exponents.append(own)
+    total.add(torch.cat(vectors), scale + torch.cat(exponents))
 
 
-def local_gradients(use: LayerCall, axes: CallAxes, gradients: OutputGradients, sample: int) -> list[Tensor]:
-    """The gradient of this sample for each of the layer's own parameters, in their order and shapes."""
-    layer = use.layer
-    inputs = [_alone(leaf, axis, sample) for leaf, axis in zip(use.inputs, axes.inputs, strict=True)]
-    args, kwargs = pytree.tree_unflatten(inputs, use.input_structure)
+def _sample_gradients(
+    call: LayerCall, axes: CallAxes, gradients: Sequence[Tensor | None], sample: int
+) -> list[Tensor]:
+    """The gradient of one sample for each of the layer's own parameters, in their order and shapes.
+
+    gradients: of each output leaf (m, …), None if it has none.
+    """
+    layer = call.layer
+    inputs = [_sample_of(leaf, axis, sample) for leaf, axis in zip(call.inputs, axes.inputs, strict=True)]
+    args, kwargs = pytree.tree_unflatten(inputs, call.input_structure)
     parameters = {
         owned.local: owned.parameter.detach().clone().requires_grad_() for owned in layer.parameters
     }
     with torch.enable_grad():
-        # Untied: a parameter under two names of its own has two uses, which the caller's map adds up.
+        # Untied: a parameter under two names of its own is used twice, and the caller's map adds both up.
         outputs = torch.func.functional_call(layer.module, parameters, args, kwargs, tie_weights=False)
         leaves, _ = pytree.tree_flatten(outputs)
         pairs = [
             (leaf, gradient[sample].unsqueeze(axis).to(leaf.dtype))
-            for leaf, gradient, axis in zip(leaves, gradients.leaves, axes.outputs, strict=True)
+            for leaf, gradient, axis in zip(leaves, gradients, axes.outputs, strict=True)
             if gradient is not None and axis is not None and leaf.requires_grad
         ]
         found: Sequence[Tensor | None] = [None] * len(parameters)
@@ -79,13 +80,26 @@ def local_gradients(use: LayerCall, axes: CallAxes, gradients: OutputGradients, 
     ]
 
 
-def _alone(leaf: Any, axis: int | None, sample: int) -> Any:
+def _sketched(
+    formed: list[list[Tensor]], layer: Layer, sketch: Sketch, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Formed gradients, one list of parameters a sample → vectors (s, k) × 2^exponents (s,)."""
+    stacks = [torch.stack(parts).to(dtype) for parts in zip(*formed, strict=True)]
+    exponents = torch.stack([magnitude_exponents(stack) for stack in stacks]).amax(dim=0)  # (s,)
+    sketched = [
+        sketch.parameter(owned.name, owned.parameter.shape).dense(times_power_of_two(stack, -exponents))
+        for owned, stack in zip(layer.parameters, stacks, strict=True)
+    ]
+    return pairwise_sum(torch.stack(sketched), axis=0), exponents
+
+
+def _sample_of(leaf: Any, axis: int | None, sample: int) -> Any:
     """The sample's own part of an input, copied, since the module may write into it."""
     if not isinstance(leaf, Tensor):
         return leaf
     return leaf.clone() if axis is None else leaf.narrow(axis, sample, 1).clone()
 
 
-def _exact(dtype: torch.dtype) -> torch.dtype:
+def _at_least_single(dtype: torch.dtype) -> torch.dtype:
     """A dtype whose exponents we can write: half precision is widened, which loses nothing."""
     return dtype if dtype == torch.float64 else torch.float32

@@ -1,9 +1,13 @@
-"""How a file comes to lie on disk so that a kill at any moment leaves the old one or the new one, whole.
+"""Durable files, and the on-disk form of an index: the one module of `core` that does I/O.
 
-Also the two shapes of file that an index and a state folder share: rows (little-endian float32, row after row,
-nothing else) and sealed facts (a JSON object with its own SHA-256).
+A kill at any moment leaves the old file or the new one, whole. Two shapes of file serve the state folder too: rows
+(little-endian float32, row after row, nothing else) and sealed facts (a JSON object with its own SHA-256).
+
+A saved index is a folder of segments of 65 536 rows, a manifest that names them, written last, and the HNSW graph
+if there is one. hnswlib reads a damaged file without noticing, so a graph counts only if the facts beside it agree.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -11,13 +15,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import hnswlib
 import numpy as np
 from numpy.typing import NDArray
 
+from dugs_stream.canonical_json import canonical_json
+from dugs_stream.core.index.hnsw import ProposalGraph
+from dugs_stream.core.index.rows import SEGMENT_ROWS, Rows
+from dugs_stream.errors import StateError
+
+Folder = str | Path
+"""The path of a folder."""
+
 ROW_DTYPE = np.dtype("<f4")
 
-# 1 MiB: beyond it reading in larger pieces gains nothing, and hashing keeps no file in memory.
-_READ_BYTES = 2**20
+_MANIFEST = "index.json"
+_FORMAT = 1
+_GRAPH = "graph.hnsw"
+_GRAPH_FACTS = "graph.json"
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -44,20 +59,6 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def file_sha256(path: Path, size: int | None = None) -> str:
-    """Hex SHA-256 of the file's first `size` bytes, of all of it without one. ValueError where it is shorter."""
-    digest = hashlib.sha256()
-    left = path.stat().st_size if size is None else size
-    with path.open("rb") as file:
-        while left > 0:
-            piece = file.read(min(left, _READ_BYTES))
-            if not piece:
-                raise ValueError(f"{path} ends {left} bytes early")
-            digest.update(piece)
-            left -= len(piece)
-    return digest.hexdigest()
-
-
 def map_rows(path: Path, rows: int, dimension: int) -> NDArray[np.float32]:
     """The first `rows` rows of a file of rows as a read-only memory map (rows, dimension) float32."""
     return np.memmap(path, dtype=ROW_DTYPE, mode="r", shape=(rows, dimension))
@@ -65,20 +66,128 @@ def map_rows(path: Path, rows: int, dimension: int) -> NDArray[np.float32]:
 
 def seal(facts: Mapping[str, Any]) -> bytes:
     """JSON bytes that carry their own SHA-256; no proper prefix of them is valid."""
-    return _canonical({"facts": facts, "sha256": hashlib.sha256(_canonical(facts)).hexdigest()})
+    return _sealed(canonical_json(facts))
 
 
 def unseal(content: bytes) -> dict[str, Any]:
     """The facts of `seal`; ValueError unless every byte is as it was written."""
-    try:
-        sealed = json.loads(content)
-        facts = sealed["facts"]
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"not sealed facts: {error}") from error
-    if not isinstance(facts, dict) or content != seal(facts):
+    empty = _sealed(b"")
+    start = empty.index(b",")
+    inside = content[start : len(content) - len(empty) + start]
+    if content != _sealed(inside):
         raise ValueError("the content does not match the SHA-256 inside it")
+    facts: dict[str, Any] = json.loads(inside)
     return facts
 
 
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+def _sealed(facts: bytes) -> bytes:
+    return b'{"facts":%b,"sha256":"%b"}' % (facts, hashlib.sha256(facts).hexdigest().encode())
+
+
+def save_rows(folder: Folder, rows: Rows) -> None:
+    """Write all rows into `folder`, made if it is missing; a kill leaves what was saved before, or this.
+
+    Raises OSError if the disk refuses.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    segments = [_save_segment(folder, start, block) for start, block in rows.blocks(SEGMENT_ROWS)]
+    facts = {"format": _FORMAT, "dimension": rows.dimension, "rows": len(rows), "segments": segments}
+    write_file(folder / _MANIFEST, seal(facts))
+    named = {segment["file"] for segment in segments}
+    for stale in folder.glob("vectors-*.f32"):
+        if stale.name not in named:
+            stale.unlink()
+    sync_folder(folder)
+
+
+def load_rows(folder: Folder) -> Rows:
+    """The rows that `save_rows` wrote. Raises StateError that names the missing or damaged file."""
+    folder = Path(folder)
+    facts = _read_manifest(folder / _MANIFEST)
+    rows = Rows(facts["dimension"])
+    for segment in facts["segments"]:
+        rows.add(_read_segment(folder / segment["file"], segment, rows.dimension))
+    return rows
+
+
+def save_graph(folder: Folder, graph: ProposalGraph) -> None:
+    """Write the graph into `folder`, its facts last; costs the whole graph.
+
+    Raises OSError if the disk refuses; the graph saved before may be lost then, which costs speed only.
+    """
+    folder = Path(folder)
+    draft = folder / f"{_GRAPH}.part"
+    graph.native.save_index(str(draft))
+    size = draft.stat().st_size
+    if size != graph.native.index_file_size():  # hnswlib does not look whether its writes succeed
+        raise OSError(errno.EIO, "the graph was written in part only; is the disk full?", str(draft))
+    facts = {"sha256": _sha256(draft), "bytes": size, "dimension": graph.dimension, "rows": graph.rows}
+    replace_file(draft, folder / _GRAPH)
+    write_file(folder / _GRAPH_FACTS, seal(facts))
+
+
+def load_graph(folder: Folder, dimension: int, at_most_rows: int) -> ProposalGraph | None:
+    """The graph saved in `folder`; None if it is missing, damaged, of another dimension or of a longer list."""
+    path = Path(folder) / _GRAPH
+    try:
+        facts = unseal(path.with_name(_GRAPH_FACTS).read_bytes())
+        fits = facts["dimension"] == dimension and facts["rows"] <= at_most_rows
+        if not fits or path.stat().st_size != facts["bytes"] or _sha256(path) != facts["sha256"]:
+            return None
+        native = hnswlib.Index(space="ip", dim=dimension)
+        native.load_index(str(path))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+        return None
+    graph = ProposalGraph(dimension, native)
+    return graph if graph.rows == facts["rows"] else None
+
+
+def _save_segment(folder: Path, start: int, rows: NDArray[np.float32]) -> dict[str, Any]:
+    """One file of rows, named by number and content: the files of an earlier save stay until the end."""
+    number = start // SEGMENT_ROWS
+    draft = folder / f"vectors-{number:05d}.part"
+    rows.astype(ROW_DTYPE, copy=False).tofile(draft)
+    digest = _sha256(draft)
+    name = f"vectors-{number:05d}-{digest[:16]}.f32"
+    replace_file(draft, folder / name)
+    return {"file": name, "rows": len(rows), "sha256": digest}
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        facts = unseal(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StateError(
+            f"{path} does not exist; expected the folder of an index written by save()"
+        ) from error
+    except ValueError as error:
+        raise StateError(
+            f"{path} is damaged ({error}); restore it from a copy, or save the index again"
+        ) from error
+    if facts.get("format") != _FORMAT:
+        raise StateError(
+            f"{path} has the format {facts.get('format')!r}, expected {_FORMAT}; it was written by another "
+            "version of dugs-stream: load it with that one"
+        )
+    return facts
+
+
+def _read_segment(path: Path, segment: Mapping[str, Any], dimension: int) -> NDArray[np.float32]:
+    expected = segment["rows"] * dimension * ROW_DTYPE.itemsize
+    try:
+        found = path.stat().st_size
+        intact = found == expected and _sha256(path) == segment["sha256"]
+    except FileNotFoundError as error:
+        raise StateError(f"{path} is missing; restore it from a copy, or save the index again") from error
+    if not intact:
+        raise StateError(
+            f"{path} is damaged: {found} bytes whose SHA-256 is not the one in {_MANIFEST} (expected {expected} "
+            "bytes); restore it from a copy, or save the index again"
+        )
+    return map_rows(path, segment["rows"], dimension)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

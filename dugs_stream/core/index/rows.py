@@ -1,4 +1,4 @@
-"""Where the index keeps its float32 rows: in segments, so that growing never copies the whole list."""
+"""Append-only storage of float32 rows in segments, so that growing never copies the whole list."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ class Rows:
     """(n, k) float32 rows in order of arrival; append-only.
 
     The last segment doubles until it holds SEGMENT_ROWS; full segments never move again. So adding copies
-    each row a constant number of times, and never more than one segment in one go.
+    each row a constant number of times, and never more than one segment at once.
     """
 
     def __init__(self, dimension: int) -> None:
@@ -30,13 +30,8 @@ class Rows:
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def allocated_bytes(self) -> int:
-        """Memory reserved for rows, used or not."""
-        return sum(segment.nbytes for segment in self._segments)
-
     def add(self, vectors: NDArray[np.float32]) -> None:
-        """Append (n, k) rows; they are copied."""
+        """Append (n, k) float32 rows; they are copied."""
         taken = 0
         while taken < len(vectors):
             used = self._count % SEGMENT_ROWS
@@ -73,7 +68,7 @@ class Rows:
             start += end - offset
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """A copy of the rows at `positions` (p,) → (p, k)."""
+        """A copy of the rows at `positions` (p,) → (p, k) float32."""
         taken = np.empty((len(positions), self.dimension), dtype=np.float32)
         numbers, offsets = np.divmod(positions, SEGMENT_ROWS)
         for number in np.unique(numbers):
@@ -82,7 +77,7 @@ class Rows:
         return taken
 
     def all(self) -> NDArray[np.float32]:
-        """All rows (n, k), read-only: a view within one segment, beyond that a copy."""
+        """All rows (n, k), read-only: a view while one segment holds them, else a copy."""
         views = [view for _, view in self.blocks(SEGMENT_ROWS)]
         if len(views) == 1:
             return views[0]
@@ -91,17 +86,15 @@ class Rows:
         return joined
 
 
-def _copy(rows: NDArray[np.float32], place: NDArray[np.float32]) -> None:
-    """On several cores: what costs is memory touched for the first time, and rows that come from a file."""
+def _copy(rows: NDArray[np.float32], target: NDArray[np.float32]) -> None:
+    """Copy rows (n, k) on several threads: most time goes into first touches of memory, or into reading a file."""
 
     def copy(stripe: slice) -> None:
-        place[stripe] = rows[stripe]
+        target[stripe] = rows[stripe]
 
     in_stripes(len(rows), copy)
 
 
 def _capacity_for(rows: int) -> int:
-    capacity = _FIRST_CAPACITY
-    while capacity < rows:
-        capacity *= 2
-    return min(capacity, SEGMENT_ROWS)
+    """The next power of two, within the bounds of a segment."""
+    return min(max(_FIRST_CAPACITY, 1 << (rows - 1).bit_length()), SEGMENT_ROWS)

@@ -1,11 +1,11 @@
-"""Which row is nearest to each query? A float32 product finds the candidates, float64 decides.
+"""Exact maximum inner product by blocks: a float32 product finds the candidates, float64 decides.
 
 The product of a block of rows is wrong by at most E = `error_bound(k)` an entry. Any row that could hold the
 maximum, or reach the floor, therefore has a product above
 
     max(greatest product so far − 2·E, best similarity so far − E, floor − E)
 
-and only those rows are computed again in float64. What is left out provably cannot be the answer.
+and only those rows are computed again in float64. A row left out provably cannot be the answer.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dugs_stream.core.index.similarity import error_bound, similarities
 
 # 2²¹ float32 products (8 MiB) at once: a block of 8 192 rows against 256 queries. It bounds the memory of a
-# search whatever the length of the list, and the product is still in cache when its maxima are taken.
+# search for lists of any length, and the product is still in cache when its maxima are taken.
 _PRODUCTS_AT_ONCE = 2**21
 
 
@@ -25,9 +25,9 @@ _PRODUCTS_AT_ONCE = 2**21
 class Nearest:
     """What is known of m queries so far.
 
-    similarity  (m,) float64, the best confirmed one, −inf where there is none
-    position    (m,) int64, its row, −1 where there is none
-    product     (m,) float64, the greatest float32 product met, −inf before the first
+    similarity  (m,) float64, the best confirmed one, −inf if there is none
+    position    (m,) int64, its row, −1 if there is none
+    product     (m,) float64, the greatest float32 product seen, −inf before the first
     """
 
     similarity: NDArray[np.float64]
@@ -44,7 +44,7 @@ class Nearest:
     ) -> None:
         """Take in exact similarities (p,) of the queries `which` (p,) with rows `position` (p,).
 
-        The highest wins, among equals the earliest row, in whatever order they are told.
+        The highest wins, among equals the earliest row, in any order of calls.
         """
         order = np.lexsort((position, -similarity, which))
         which, similarity, position = which[order], similarity[order], position[order]
@@ -63,10 +63,10 @@ def scan(
     known: Nearest,
     floor: float = -np.inf,
 ) -> None:
-    """Hold queries (m, k) against every block of rows and leave the nearest of each in `known`.
+    """Compare queries (m, k) with every block of rows (start, (b, k)); the nearest of each goes into `known`.
 
-    Exact where the maximum reaches `floor`; elsewhere `known.product` + E bounds it from above.
-    O(m·n·k) time; memory bounded by one block, however many rows are alike.
+    Exact if the maximum reaches `floor`; otherwise `known.product` + E bounds it from above.
+    O(m·n·k) time; memory bounded by one block, even if all rows are equal.
     """
     bound = error_bound(queries.shape[1])
     for start, rows in blocks:
@@ -84,10 +84,10 @@ def scan(
 
 
 def block_rows_for(queries: int) -> int:
-    """How many rows to multiply at once with so many queries."""
+    """Number of rows to multiply at once with this many queries."""
     return max(1, _PRODUCTS_AT_ONCE // max(1, queries))
 
 
 def round_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """float32 values that are surely not above `values`, so that a comparison in float32 loses nothing."""
+    """float32 values that are never above `values`, so that a comparison in float32 loses nothing."""
     return np.nextafter(values.astype(np.float32), np.float32(-np.inf))

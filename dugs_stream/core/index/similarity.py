@@ -1,9 +1,9 @@
-"""How alike are two unit rows? One fixed float64 answer, and how far a float32 product may lie from it.
+"""Cosine similarity of unit rows in float64, and the error bound of a float32 product.
 
 The similarity of two float32 rows x, y of length k is s(x, y) = Σᵢ xᵢ·yᵢ, each product in float64 (exact: 24 + 24
 bits fit into 53) and all of them added in one order that depends on k alone (numpy's pairwise sum along a
-contiguous row). So a pair has the same similarity, to the last bit, in whatever batch and place it is met, and
-equal similarities are true ties.
+contiguous row). So a pair has the same similarity, to the last bit, in any batch and at any place, and equal
+similarities are true ties.
 
 The bound. With u = 2⁻²⁴ and γ_k(u) = k·u / (1 − k·u), any order of summation, fused or not, gives a float32
 product p with |p − x·y| ≤ γ_k(u)·Σ|xᵢyᵢ| ≤ γ_k(u)·‖x‖·‖y‖ (Higham, Accuracy and Stability of Numerical
@@ -45,7 +45,7 @@ def similarities(
 
 
 def error_bound(dimension: int) -> float:
-    """The most by which a float32 product of two accepted rows of `dimension` k may differ from s."""
+    """Upper bound of |p − s| for the float32 product p of two accepted rows of `dimension` k."""
     single, double = dimension * 2.0**-24, dimension * 2.0**-53
     norms = (1 + NORM_TOLERANCE) ** 2
     if single >= 0.5:  # noqa: PLR2004 - beyond k = 2²³ the series says nothing; Cauchy-Schwarz still does
@@ -56,7 +56,7 @@ def error_bound(dimension: int) -> float:
 def require_unit_rows(vectors: NDArray[np.float32], dimension: int, name: str) -> NDArray[np.float32]:
     """The same rows, C-contiguous; ValueError unless they are (n, dimension) float32, finite, of norm 1.
 
-    `name` is what the message calls them.
+    `name` is their name in the message.
     """
     if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
         found = getattr(vectors, "dtype", type(vectors).__name__)

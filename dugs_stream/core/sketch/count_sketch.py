@@ -1,4 +1,4 @@
-"""What k numbers stand for a sample's gradient? One seeded, balanced map per parameter, by several routes.
+"""CountSketch and TensorSketch of gradients: one seeded, balanced map into k numbers per parameter.
 
 A vector-shaped parameter's entry i is added to bucket h(i) with sign s(i). A matrix-shaped one's entry (i, j)
 is added to bucket h₁(i) + h₂(j) mod k with sign s₁(i)·s₂(j); a parameter of more axes counts as (first, rest).
@@ -12,8 +12,8 @@ For a Linear layer the gradient is Σ_t g_t ⊗ a_t, and there are two routes to
     summed     form Σ_t g_t ⊗ a_t and add up each bucket; O(t·g·a) a sample, bounded memory
 
 Both only ever *gather* (no atomics), and every sum over more than one term is a tree of elementwise additions:
-the bits of a sample depend neither on the device's scheduling nor on its company. Which route is taken follows
-from shapes alone, never from a clock or a batch size.
+the bits of a sample depend neither on the device's scheduling nor on the other samples. The route follows from
+shapes alone, never from a clock or a batch size.
 
 Sources: Charikar, Chen & Farach-Colton 2002 (CountSketch); Pham & Pagh 2013 (TensorSketch).
 """
@@ -29,14 +29,14 @@ from torch import Tensor
 from dugs_stream.core.sketch.hashing import hash_axis
 
 _ALIGNMENT = 16
-"""Rows of our own matrix products are padded to a multiple of 16 numbers, 64 bytes in float32: with rows that
-start at odd addresses MKL's bits depend on the place in the batch (18 of 120 random shapes; 0 when padded)."""
+"""Rows of our own matrix products are padded to a multiple of 16 numbers, 64 bytes in float32: for rows that start
+at odd addresses MKL's bits depend on the place in the batch (18 of 120 random shapes; none when padded)."""
 
 _GATHER_ELEMENTS = 1 << 18
-"""How many gathered numbers a sample are held at once: 1 MiB in float32, 32 MiB a tile of 32."""
+"""Gathered numbers held at once for each sample: 1 MiB in float32, 32 MiB for a tile of 32."""
 
 _FACTOR_ELEMENTS = 1 << 22
-"""How many numbers of a tile's sketched factors, or of its summed gradients, are held at once: 16 MiB."""
+"""Numbers of a tile's sketched factors, or of its summed gradients, held at once: 16 MiB in float32."""
 
 # Nanoseconds a number on two CPU cores, float32; only their ratios matter, and only for the choice of route.
 _GATHER_COST = 3.0
@@ -114,7 +114,7 @@ class ParameterSketch:
         return total
 
     def prefers_spectrum(self, positions: int) -> bool:
-        """Whether the spectral route is the quicker one for this many positions; from shapes alone."""
+        """Whether the spectral route is the quicker one for t = `positions`; from shapes alone."""
         k, rows, columns = self.dimension, self._rows.length, self._columns.length
         gathered = max(rows, k) + max(columns, k)
         spectral = positions * (
@@ -126,7 +126,7 @@ class ParameterSketch:
 
     @property
     def _column_padding(self) -> int:
-        # At least one: the bucket table points at a padded zero wherever a bucket has fewer entries.
+        # At least one: for a bucket with fewer entries the table points at a padded zero.
         return 1 + -(self._columns.length + 1) % _ALIGNMENT
 
     def _bucket_sums(self, signed: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class ParameterSketch:
 
 
 class _Axis:
-    """One axis' balanced CountSketch as a gather: (…, d) → (…, k)."""
+    """Balanced CountSketch of one axis as a gather: (…, d) → (…, k)."""
 
     def __init__(self, sketch: Sketch, name: str, axis: int, length: int) -> None:
         hashed = hash_axis(sketch.seed, name, axis, length, sketch.dimension)
@@ -165,9 +165,9 @@ class _Axis:
 
 
 def pairwise_sum(values: Tensor, axis: int) -> Tensor:
-    """Σ along an axis by halving: elementwise additions only, so each sum's bits are its own everywhere.
+    """Σ along an axis of at least one entry, by halving: elementwise additions only, so that no sum's bits depend on others.
 
-    A length of zero is an error of ours; O(ε·log length) rounding.
+    Rounding error O(ε·log length).
     """
     length = values.shape[axis]
     while length > 1:
@@ -206,9 +206,9 @@ def _complex_product(left: Tensor, right: Tensor) -> Tensor:
 def _bucket_table(
     buckets: NDArray[np.int64], places: NDArray[np.int64], empty: int, dimension: int
 ) -> NDArray[np.int64]:
-    """(w, k): the places that fall into each bucket, one a row, filled up with the place `empty`."""
+    """(w, k) int64: in each column the places that fall into one bucket, filled up with the place `empty`."""
     counts = np.bincount(buckets, minlength=dimension)
-    # 16-bit keys sort by radix: 0.1 s for 10^7 entries where a comparison sort takes 1 s.
+    # 16-bit keys sort by radix: 0.1 s for 10^7 entries, a comparison sort takes 1 s.
     keys = buckets.astype(np.uint16) if dimension <= 1 << 16 else buckets
     order = np.argsort(keys, kind="stable")
     sorted_buckets = buckets[order]
@@ -219,11 +219,11 @@ def _bucket_table(
 
 
 def _as_index(table: NDArray[np.int64], places: int, device: torch.device) -> Tensor:
-    """On the device, in 32 bits where they reach: the table of a matrix is as long as the parameter."""
+    """The table on the device, in 32 bits if they suffice: that of a matrix is as long as the parameter."""
     fits = places < 1 << 31
     return torch.from_numpy(table.astype(np.int32) if fits else table).to(device)
 
 
 def _divisor_up_to(number: int, limit: int) -> int:
-    """The largest divisor of `number` not above `limit`, at least 1: equal chunks, whatever their place."""
+    """The largest divisor of `number` not above `limit`, at least 1: all chunks have the same size."""
     return next(d for d in range(min(number, max(limit, 1)), 0, -1) if number % d == 0)

@@ -1,10 +1,10 @@
-"""Which bucket and which sign does an index of a parameter's axis get? A seeded, balanced hash.
+"""Seeded, balanced hash: the bucket and the sign of each index of a parameter's axis.
 
 Integer arithmetic alone: the same seed, parameter name, axis and length give the same map on every device and
-release, and `MAP_VERSION` names the rule. Nothing here is cryptographic except the naming of streams.
+release, and `MAP_VERSION` names the rule. Nothing here is cryptographic except the keys of the streams.
 
 Balanced: the d indices are dealt out to the k buckets in a random order, like cards, so that no two buckets
-differ by more than one index, and no two indices meet where d ≤ k. Plain random hashes let two of ten class
+differ by more than one index, and no two indices meet if d ≤ k. Plain random hashes let two of ten class
 coordinates collide now and then, which makes the error of a sketch depend on its seed.
 
 Source: splitmix64 (Steele, Lea & Flood 2014) over a SHA-256 key, as a counter-based generator.
@@ -39,7 +39,7 @@ class AxisHash:
 def hash_axis(seed: int, name: str, axis: int, length: int, dimension: int) -> AxisHash:
     """The balanced hash of `length` indices of the named parameter's axis into `dimension` buckets."""
     order = np.argsort(_stream(seed, name, axis, "order", length), kind="stable")
-    # Where k does not divide d the last row of the deal is short: which buckets it reaches is random too.
+    # If k does not divide d, the last round of dealing is short: which buckets it reaches is random too.
     columns = np.argsort(_stream(seed, name, axis, "column", dimension), kind="stable")
     buckets = np.empty(length, dtype=np.int64)
     buckets[order] = columns[np.arange(length, dtype=np.int64) % dimension]
@@ -48,7 +48,7 @@ def hash_axis(seed: int, name: str, axis: int, length: int, dimension: int) -> A
 
 
 def _stream(seed: int, name: str, axis: int, purpose: str, length: int) -> NDArray[np.uint64]:
-    """The first `length` numbers of the stream that seed, parameter, axis and purpose name; uint64."""
+    """The first `length` numbers, uint64, of the stream named by seed, parameter, axis and purpose."""
     words = f"dugs-map-{MAP_VERSION}\0{seed}\0{name}\0{axis}\0{purpose}".encode()
     key = np.uint64(int.from_bytes(hashlib.sha256(words).digest()[:8], "little"))
     with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is the point

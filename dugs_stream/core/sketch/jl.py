@@ -1,7 +1,7 @@
-"""How many dimensions keep N gradients apart? The Johnson-Lindenstrauss lemma, both ways.
+"""Johnson-Lindenstrauss lemma, both ways: dimensions from a distortion, and a distortion from dimensions.
 
 k > 8·ln(N)/ε² dimensions keep all squared distances among N points within a factor 1 ± ε, for 0 < ε < 1.
-The lemma speaks of the worst case over all pairs; `dugs calibrate` measures what a given k does to real data.
+The lemma bounds the worst case over all pairs; on real data the usual error is far smaller.
 
 Source: Dasgupta & Gupta, "An elementary proof of a theorem of Johnson and Lindenstrauss" (2003).
 """
@@ -12,7 +12,7 @@ import math
 def bound(n: int, epsilon: float) -> float:
     """The number that k must exceed: 8·ln(n)/ε², for n ≥ 2 points and 0 < ε < 1.
 
-    Raises ValueError outside of that, or where ε is so small that the bound is no finite number.
+    Raises ValueError outside of that, or if ε is so small that the bound is not finite.
     """
     _require_points(n)
     if not 0.0 < epsilon < 1.0:
@@ -43,7 +43,7 @@ def epsilon(n: int, dimension: int) -> float:
 def powers_of_two_around(dimension: int) -> tuple[int, int]:
     """The largest power of two not above `dimension` and the smallest not below it.
 
-    They are the same number where `dimension` is itself a power of two. Raises ValueError below 1.
+    Both are `dimension` if it is a power of two itself. Raises ValueError below 1.
     """
     _require_dimension(dimension)
     return 1 << (dimension.bit_length() - 1), 1 << (dimension - 1).bit_length()

@@ -1,11 +1,11 @@
-"""How do numbers between 1e-40 and 1e+38 survive float32 products? As values times a power of two a sample.
+"""Scaling by powers of two, one exponent a sample, so that float32 products neither underflow nor overflow.
 
-Multiplying by a power of two is exact, so scaling loses nothing; what it avoids is underflow and overflow in
-products of activations (up to 1e2 and beyond) and output gradients (down to 1e-9 and beyond). The exponent goes
-back into the norm in float64; a unit vector does not need it.
+Multiplying by a power of two is exact, so scaling loses nothing, for numbers from 1e-40 to 1e+38: activations
+reach 1e2 and beyond, output gradients 1e-9 and below. The exponent goes back into the norm in float64; a unit
+vector does not need it.
 
 All of it is elementwise arithmetic on bits and values of one sample: no sample can touch another. NaN and
-infinity pass through and make their own sample's norm what it deserves.
+infinity pass through and make the norm of their own sample, and of no other, NaN or infinite.
 """
 
 import torch
@@ -18,9 +18,9 @@ _BITS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52,
 
 
 def times_power_of_two(values: Tensor, exponents: Tensor) -> Tensor:
-    """Values (m, …) × 2^exponents (m,) int32, a new tensor; exact wherever the result is a normal number.
+    """Values (m, …) × 2^exponents (m,) int32, a new tensor; exact if the result is a normal number.
 
-    In two steps, since 2^200 is no float32 although 1e-38 × 2^200 is one.
+    In two steps, since 2^200 is not a float32 although 1e-38 × 2^200 is one.
     """
     half = exponents.div(2, rounding_mode="floor")
     shape = (-1, *(1,) * (values.dim() - 1))
@@ -32,7 +32,7 @@ def times_power_of_two(values: Tensor, exponents: Tensor) -> Tensor:
 def magnitude_exponents(values: Tensor) -> Tensor:
     """For each sample of values (m, …) the e with max|values| < 2^e ≤ 2·max|values|, (m,) int32.
 
-    `NOTHING` where all is zero or there are no values; 0 where one is not finite, so that it stays as it is.
+    `NOTHING` if all are zero or there are no values; 0 if one is not finite, so that it stays as it is.
     """
     rows = values.shape[0]
     if values.numel() == 0:
@@ -46,16 +46,16 @@ def magnitude_exponents(values: Tensor) -> Tensor:
 
 
 def normalised(values: Tensor) -> tuple[Tensor, Tensor]:
-    """(values × 2^−e, e), with each sample's largest magnitude brought into [½, 1)."""
+    """(values × 2^−e, e) of values (m, …), with each sample's largest magnitude brought into [½, 1)."""
     exponents = magnitude_exponents(values)
     return times_power_of_two(values, -exponents), exponents
 
 
 class ScaledSum:
-    """Σ of vectors v·2^e, each sample with an exponent of its own, kept where the largest term stands.
+    """Σ of vectors v·2^e, each sample at the scale of its largest term.
 
-    Terms come as vectors (m, k) or as half spectra (m, 2, k//2 + 1) of vectors, real part first; spectra are
-    added as they are, and one inverse FFT at the end serves all of them.
+    Terms are vectors (m, k) or half spectra (m, 2, k//2 + 1) of vectors, real part first; spectra are added as
+    they are, and one inverse FFT at the end serves all of them.
     """
 
     def __init__(self, rows: int, dimension: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -64,18 +64,23 @@ class ScaledSum:
         self._vectors = torch.zeros(rows, dimension, dtype=dtype, device=device)  # (m, k)
         self._spectra: Tensor | None = None  # (m, 2, k//2 + 1)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type that terms must have."""
+        return self._vectors.dtype
+
     def add(self, vectors: Tensor, exponents: Tensor) -> None:
         """Add vectors (m, k) × 2^exponents (m,)."""
-        scaled = self._at_common_scale(vectors, exponents)  # before the sum is read: it may rescale it
+        scaled = self._at_common_scale(vectors, exponents)  # first: it may rescale the sum
         self._vectors = self._vectors + scaled
 
     def add_spectra(self, spectra: Tensor, exponents: Tensor) -> None:
-        """Add the vectors whose spectra (m, 2, k//2 + 1) these are, × 2^exponents (m,)."""
+        """Add vectors × 2^exponents (m,), given by their spectra (m, 2, k//2 + 1)."""
         scaled = self._at_common_scale(spectra, exponents)
         self._spectra = scaled if self._spectra is None else self._spectra + scaled
 
     def total(self) -> tuple[Tensor, Tensor]:
-        """The sum: vectors (m, k) and exponents (m,) int32; vector × 2^exponent is meant."""
+        """The sum as vectors (m, k) and exponents (m,) int32: vector × 2^exponent."""
         vectors = self._vectors
         if self._spectra is not None:
             spectrum = torch.complex(self._spectra[:, 0].contiguous(), self._spectra[:, 1].contiguous())

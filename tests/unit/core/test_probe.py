@@ -1,8 +1,6 @@
-"""Does this model judge every sample on its own, and how are its chosen layers called?"""
+"""Start-up probe: what it finds of a model, and which models it refuses by name."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,33 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dugs_stream import Deduplicator, ModelError
-from dugs_stream.core.company import copies, strangers
-
-
-class Applies(nn.Module):
-    """A layer, then any function of its output, then a head."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.body = nn.Linear(4, 4)
-        self.middle = Lambda(function)
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        found: Tensor = self.head(self.middle(self.body(inputs)))
-        return found
-
-
-class Lambda(nn.Module):
-    """Any function as a module."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.function(inputs)
-
+from tests.support.models.around import Around, Lambda
 
 EXAMPLE = torch.tensor([0.3, -1.0, 0.5, 2.0])
 
@@ -45,26 +17,6 @@ def probe(model: nn.Module, example: Tensor = EXAMPLE, **settings: object) -> De
     deduplicator = Deduplicator(model, dimension=16, tile=8, **settings)  # type: ignore[arg-type]
     deduplicator.probe(example)
     return deduplicator
-
-
-@pytest.mark.parametrize(
-    "mixes",
-    [
-        lambda x: x - x.mean(dim=0),
-        lambda x: x.cumsum(dim=0),
-        lambda x: x.roll(1, dims=0),
-        lambda x: x / x.abs().max(),
-        lambda x: nn.functional.batch_norm(x, None, None, training=True),
-        lambda x: torch.softmax(x @ x.T, dim=1) @ x,
-        lambda x: x.sort(dim=0).values,
-        lambda x: nn.functional.dropout(x, training=True),
-    ],
-    ids=["centred", "cumulated", "rolled", "scaled", "batch_norm", "attends", "sorted", "random"],
-)
-def test_module_that_mixes_samples_is_refused_by_name(mixes: Callable[[Tensor], Tensor]) -> None:
-    """The first module whose output for a sample changes with its company is named."""
-    with pytest.raises(ModelError, match=r"middle \(Lambda\) mixes samples"):
-        probe(Applies(mixes))
 
 
 def test_batch_norm_left_in_train_mode_is_judged_in_eval_mode_and_left_as_it_was() -> None:
@@ -79,24 +31,9 @@ def test_batch_norm_left_in_train_mode_is_judged_in_eval_mode_and_left_as_it_was
     assert norm.state_dict()["num_batches_tracked"].item() == 0
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [
-        lambda outputs, labels: (outputs - outputs.mean(dim=0)).square().sum(dim=1),
-        lambda outputs, labels: outputs.sum(dim=1) / outputs.sum(dim=1).abs().max(),
-        lambda outputs, labels: -torch.log_softmax(outputs @ outputs.T, dim=1).diagonal(),
-    ],
-    ids=["centred", "scaled", "contrastive"],
-)
-def test_loss_that_mixes_samples_is_refused(loss: Callable[[Tensor, Tensor | None], Tensor]) -> None:
-    """All modules keep to themselves, the loss does not."""
-    with pytest.raises(ModelError, match="mixes samples: a sample's loss or gradient"):
-        probe(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)), loss=loss)
-
-
 def test_chosen_layer_that_never_runs_is_refused_by_name() -> None:
     """The message names the layer and those that run."""
-    model = Applies(torch.tanh)
+    model = Around(torch.tanh)
     model.spare = nn.Linear(2, 2)
 
     with pytest.raises(ModelError, match=r"spare \(Linear\) never runs.*body, head"):
@@ -106,7 +43,7 @@ def test_chosen_layer_that_never_runs_is_refused_by_name() -> None:
 def test_more_layers_than_run_are_refused() -> None:
     """The last Z are counted among those that ran."""
     with pytest.raises(ModelError, match="only 2 layers"):
-        probe(Applies(torch.tanh), layers=3)
+        probe(Around(torch.tanh), layers=3)
 
 
 def test_output_without_an_axis_of_samples_is_refused_by_name() -> None:
@@ -126,7 +63,7 @@ def test_output_without_an_axis_of_samples_is_refused_by_name() -> None:
 def test_loss_that_depends_on_no_chosen_layer_is_refused() -> None:
     """Every sample would be without a gradient; the message says why."""
     with pytest.raises(ModelError, match=r"does not depend on any chosen layer \(body \(Linear\)\)"):
-        probe(Applies(torch.detach), layers=["body"])
+        probe(Around(torch.detach), layers=["body"])
 
 
 def test_model_that_fails_is_a_model_error_with_the_shape() -> None:
@@ -137,7 +74,7 @@ def test_model_that_fails_is_a_model_error_with_the_shape() -> None:
 
 def test_failed_probe_leaves_model_and_deduplicator_as_they_were() -> None:
     """Nothing is remembered of a model that was refused, no hook stays."""
-    model = Applies(lambda x: x - x.mean(dim=0)).train()
+    model = Around(lambda x: x - x.mean(dim=0)).train()
     deduplicator = Deduplicator(model, dimension=16)
     with pytest.raises(ModelError):
         deduplicator.probe(EXAMPLE)
@@ -152,7 +89,7 @@ def test_failed_probe_leaves_model_and_deduplicator_as_they_were() -> None:
 def test_example_that_is_not_finite_is_refused(bad: float) -> None:
     """A broken record cannot vouch for a model."""
     with pytest.raises(ValueError, match="not finite"):
-        probe(Applies(torch.tanh), torch.tensor([0.0, bad, 0.0, 0.0]))
+        probe(Around(torch.tanh), torch.tensor([0.0, bad, 0.0, 0.0]))
 
 
 def test_probe_describes_layers_classes_and_ties() -> None:
@@ -184,14 +121,14 @@ def test_probe_describes_layers_classes_and_ties() -> None:
 
 def test_classes_of_a_users_loss_are_unknown() -> None:
     """Its outputs need not be logits."""
-    deduplicator = probe(Applies(torch.tanh), loss=lambda outputs, labels: outputs.square().sum(dim=1))
+    deduplicator = probe(Around(torch.tanh), loss=lambda outputs, labels: outputs.square().sum(dim=1))
 
     assert deduplicator.is_probed
     assert deduplicator.classes is None
 
 
 def test_odd_shapes_whose_bits_depend_on_the_place_are_computed_one_at_a_time() -> None:
-    """Whatever the machine's kernels do with 27 inputs, a sample's vector is the same in every place."""
+    """Kernels may round 27 inputs differently by place: a sample's vector is still the same in every place."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(27, 65), nn.ReLU(), nn.Linear(65, 3))
     inputs = torch.randn(40, 27)
@@ -203,18 +140,3 @@ def test_odd_shapes_whose_bits_depend_on_the_place_are_computed_one_at_a_time() 
     )
 
     assert np.array_equal(together, alone)
-
-
-def test_strangers_are_strange_and_possible() -> None:
-    """The example keeps its place, integers stay within the values seen, others differ from it."""
-    ids = torch.tensor([3, 9, 9, 4])
-    found = strangers(ids, 6, 2)
-
-    assert set(found.flatten().tolist()) <= {3, 4, 9}
-    assert torch.equal(found[2], ids)
-    assert sum(torch.equal(row, ids) for row in found) == 1
-    blank = strangers(torch.zeros(2, 3), 4, 0)
-    assert torch.equal(blank[0], torch.zeros(2, 3))
-    assert all(row.abs().min() > 0 for row in blank[1:])
-    assert torch.equal(strangers(ids, 6, 2), found)
-    assert copies(ids, 3).tolist() == [ids.tolist()] * 3

@@ -1,4 +1,4 @@
-"""What goes into each chosen layer, and what gradient comes back?"""
+"""Capture of the chosen layers' inputs and output gradients."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.capture import Capture, catch, inference
+from dugs_stream.core.gradients.capture import Capture, capture, inference
 from dugs_stream.core.gradients.layers import parameter_layers
 from dugs_stream.core.gradients.losses import Loss, resolve_loss
 
 
-def caught(model: nn.Module, names: list[str], inputs: Tensor, copying: set[str] | None = None) -> Capture:
+def captured(model: nn.Module, names: list[str], inputs: Tensor, copying: set[str] | None = None) -> Capture:
     copying = set() if copying is None else copying
     layers = parameter_layers(model)
     labels = torch.zeros(len(inputs), dtype=torch.int64)
     with inference(model):
-        return catch(model, [layers[name] for name in names], inputs, labels, resolve_loss("label"), copying)
+        return capture(
+            model, [layers[name] for name in names], inputs, labels, resolve_loss("label"), copying
+        )
 
 
 def weight_gradient(found: Capture, call: int = 0) -> Tensor:
-    use = found.uses[call]
-    gradient = use.gradients[0]
+    gradient = found.calls[call].gradients[0]
     assert gradient is not None
-    inputs: Tensor = use.inputs[0]
+    inputs: Tensor = found.calls[call].inputs[0]
     return gradient.flatten(0, -2).T @ inputs.flatten(0, -2)
 
 
@@ -50,7 +51,7 @@ def test_factors_multiply_to_the_weight_gradient(inplace: bool) -> None:
         nn.Linear(5, 7), nn.ReLU(inplace), nn.Linear(7, 6), nn.ReLU(inplace), nn.Linear(6, 3)
     )
     inputs = randn(4, 5)
-    found = caught(model, ["0", "2", "4"], inputs)
+    found = captured(model, ["0", "2", "4"], inputs)
 
     for call, name in enumerate(("0", "2", "4")):
         expected = autograd_weight(model, model.get_submodule(name).weight, inputs)  # type: ignore[arg-type]
@@ -63,10 +64,10 @@ def test_everything_below_the_first_chosen_layer_is_inference() -> None:
     model = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 4), nn.Linear(4, 3))
     model[0].register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
     model[2].register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
-    found = caught(model, ["1"], randn(2, 5))
+    found = captured(model, ["1"], randn(2, 5))
 
     assert seen == [False, True]
-    assert found.uses[0].outputs[0].is_leaf
+    assert found.calls[0].outputs[0].is_leaf
 
 
 class WritesIntoInput(nn.Module):
@@ -90,7 +91,7 @@ def test_input_that_is_written_into_later_is_copied_and_the_pass_run_again() -> 
     """The version counter tells; the layer is marked for the next time too."""
     torch.manual_seed(0)
     model, inputs, copying = WritesIntoInput(), randn(3, 4), set[str]()
-    found = caught(model, ["inner", "head"], inputs, copying)
+    found = captured(model, ["inner", "head"], inputs, copying)
     model.in_place = False
     expected = autograd_weight(model, model.inner.weight, inputs)
 
@@ -115,7 +116,7 @@ def test_layer_on_a_parallel_branch_has_its_gradient() -> None:
     """A chosen output without a gradient path becomes a leaf of its own."""
     torch.manual_seed(0)
     model, inputs = ParallelBranches(), randn(3, 4)
-    found = caught(model, ["left", "right"], inputs)
+    found = captured(model, ["left", "right"], inputs)
 
     assert torch.allclose(
         weight_gradient(found, 0), autograd_weight(model, model.left.weight, inputs), atol=1e-6
@@ -145,9 +146,9 @@ def test_no_grad_of_the_models_own_cuts_only_what_it_cuts() -> None:
     """A chosen layer inside has no gradient, as in training; those after it have theirs."""
     torch.manual_seed(0)
     model, inputs = NoGradBackbone(), randn(3, 4)
-    found = caught(model, ["backbone", "neck", "head"], inputs)
+    found = captured(model, ["backbone", "neck", "head"], inputs)
 
-    assert found.uses[0].gradients == [None]
+    assert found.calls[0].gradients == [None]
     assert torch.allclose(
         weight_gradient(found, 1), autograd_weight(model, model.neck.weight, inputs), atol=1e-6
     )
@@ -159,7 +160,7 @@ def test_owners_hook_that_replaces_an_output_keeps_its_effect_and_our_gradient()
     first = nn.Linear(4, 4)
     model, inputs = nn.Sequential(first, nn.Linear(4, 3)), randn(3, 4)
     first.register_forward_hook(lambda module, args, output: output * 3)
-    found = caught(model, ["0", "1"], inputs)
+    found = captured(model, ["0", "1"], inputs)
 
     assert torch.allclose(weight_gradient(found), autograd_weight(model, first.weight, inputs), atol=1e-6)
 
@@ -180,7 +181,7 @@ def test_inputs_by_keyword_are_caught() -> None:
     model, inputs = ByKeyword(), randn(3, 4)
 
     assert torch.allclose(
-        weight_gradient(caught(model, ["head"], inputs)),
+        weight_gradient(captured(model, ["head"], inputs)),
         autograd_weight(model, model.head.weight, inputs),
         atol=1e-6,
     )
@@ -192,10 +193,10 @@ def test_loss_without_a_way_to_the_layers_says_so() -> None:
     layers = parameter_layers(model)
     detached = Loss("detached", lambda outputs, labels: outputs.detach().sum(dim=1))
     with inference(model):
-        found = catch(model, [layers["0"]], randn(2, 4), None, detached, set())
+        found = capture(model, [layers["0"]], randn(2, 4), None, detached, set())
 
-    assert not found.reaches_loss
-    assert found.uses[0].gradients == [None]
+    assert not found.losses.requires_grad
+    assert found.calls[0].gradients == [None]
 
 
 class Raises(nn.Module):
@@ -223,9 +224,9 @@ def test_modes_flags_hooks_and_settings_are_restored(fails: bool) -> None:
     name = "inner.0" if fails else "0"
     if fails:
         with pytest.raises(ArithmeticError):
-            caught(model, [name], randn(2, 4))
+            captured(model, [name], randn(2, 4))
     else:
-        caught(model, [name], randn(2, 4))
+        captured(model, [name], randn(2, 4))
 
     assert [module.training for module in modules] == before_modes
     assert [parameter.requires_grad for parameter in model.parameters()] == before_flags
@@ -241,7 +242,7 @@ def test_fused_attention_is_off_during_the_pass() -> None:
     seen = []
     model = nn.Sequential(nn.Linear(4, 3))
     model.register_forward_hook(lambda *_: seen.append(torch.backends.mha.get_fastpath_enabled()))
-    caught(model, ["0"], randn(2, 4))
+    captured(model, ["0"], randn(2, 4))
 
     assert seen == [False]
     assert torch.backends.mha.get_fastpath_enabled()

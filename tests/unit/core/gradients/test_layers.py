@@ -1,4 +1,4 @@
-"""Which modules' gradients count?"""
+"""Choice of the layers whose gradients count."""
 
 from __future__ import annotations
 
@@ -77,34 +77,6 @@ def test_more_last_layers_than_ran_are_refused_with_the_number() -> None:
     """The message says how many there are."""
     with pytest.raises(ModelError, match=r"last 4 layers.*only 3 layers.*at most 3"):
         chosen(4)
-
-
-def test_plain_linear_is_fast_and_everything_else_is_not() -> None:
-    """The fast path is for modules that compute exactly x·Wᵀ + b of their own two parameters."""
-
-    class Subclass(nn.Linear):
-        pass
-
-    class Overridden(nn.Linear):
-        def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
-            return super().forward(input) * 2
-
-    replaced = nn.Linear(2, 2)
-    replaced.forward = lambda inputs: inputs  # type: ignore[method-assign,assignment]
-    model = nn.ModuleDict(
-        {
-            "plain": nn.Linear(2, 2),
-            "without_bias": nn.Linear(2, 2, bias=False),
-            "subclass": Subclass(2, 2),
-            "overridden": Overridden(2, 2),
-            "replaced": replaced,
-            "normed": parametrizations.weight_norm(nn.Linear(2, 2)),
-            "norm": nn.LayerNorm(2),
-        }
-    )
-    fast = {name for name, layer in parameter_layers(model).items() if layer.is_fast}
-
-    assert fast == {"plain", "without_bias", "subclass"}
 
 
 def test_attention_and_parametrized_modules_own_what_they_use_uncalled() -> None:

@@ -1,4 +1,4 @@
-"""What is the gradient a gradient of?"""
+"""Losses per sample: their gradients, their labels, their refusals."""
 
 from __future__ import annotations
 
@@ -99,15 +99,14 @@ def test_outputs_that_are_no_logits_are_refused(outputs: Tensor) -> None:
 def test_users_loss_of_another_shape_is_refused(found: Tensor) -> None:
     """One loss a sample in floating point; a mean over the batch is refused with the cure."""
     loss = resolve_loss(lambda outputs, labels: found)
-    losses = loss.per_sample(torch.zeros(4, 3), None)
 
     with pytest.raises(ModelError, match="reduction='none'"):
-        loss.require_one_per_sample(losses, 4)
+        loss.per_sample(torch.zeros(4, 3), None, 4)
 
 
 def test_users_loss_that_returns_no_tensor_is_refused() -> None:
-    """A number or a tuple is no loss a sample."""
+    """A number or a tuple is not one loss a sample."""
     loss = resolve_loss(lambda outputs, labels: 0.5)  # type: ignore[arg-type,return-value]
 
     with pytest.raises(ModelError, match="returned float"):
-        loss.per_sample(torch.zeros(4, 3), None)
+        loss.per_sample(torch.zeros(4, 3), None, 4)

@@ -1,4 +1,4 @@
-"""What gradient does one sample give a layer that has no fast path? Held against autograd's loop and the definition."""
+"""Gradients of layers without a fast path, held against autograd's loop and the definition of the sketch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stripes cover every row once, on however many threads, and a fault in one of them is not lost."""
+"""Work in stripes: every row once, on any number of threads, and no error lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROWS = 10_000
 
 @pytest.mark.parametrize("rows", [0, 1, 4_096, 4_097, ROWS])
 def test_stripes_cover_each_row_once(rows: int) -> None:
-    """No row is left out and none worked on twice, also where the last stripe is short or the only one."""
+    """No row is left out and none worked on twice, also if the last stripe is short or the only one."""
     worked = np.zeros(rows, dtype=np.int64)
 
     def work(stripe: slice) -> None:
@@ -27,7 +27,7 @@ def test_stripes_cover_each_row_once(rows: int) -> None:
 
 
 def test_stripe_that_fails_raises_for_all() -> None:
-    """The error of a later stripe reaches whoever asked."""
+    """The error of a later stripe reaches the caller."""
 
     def work(stripe: slice) -> None:
         if stripe.start > 0:

@@ -1,4 +1,4 @@
-"""The one float64 similarity, its error bound, and what counts as a unit row."""
+"""Cosine similarity in float64, its error bound, and what counts as a unit row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.oracles.unit_rows import naive_similarity, unit_rows
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 7, 8, 129, 512, 2048, 10_000])
-def test_similarity_in_any_company_has_the_same_bits(dimension):
+def test_similarity_in_any_company_has_the_same_bits(dimension: int) -> None:
     """A pair's similarity does not depend on how many pairs are asked for, nor on its place among them."""
     rows = unit_rows(1, 12, dimension)
     first, second = (axis.ravel() for axis in np.indices((12, 12)))
@@ -22,8 +22,8 @@ def test_similarity_in_any_company_has_the_same_bits(dimension):
 
 
 @pytest.mark.parametrize("dimension", [1, 3, 64, 2048])
-def test_float32_product_stays_within_the_bound(dimension):
-    """No float32 product, whatever its order of summation, lies further from the similarity than the bound."""
+def test_float32_product_stays_within_the_bound(dimension: int) -> None:
+    """No float32 product, in any order of summation, lies further from the similarity than the bound."""
     rows = np.repeat(unit_rows(2, 1, dimension), 8, axis=0)
     rows[1::2] = unit_rows(3, 4, dimension)
     first, second = (axis.ravel() for axis in np.indices((8, 8)))
@@ -36,15 +36,15 @@ def test_float32_product_stays_within_the_bound(dimension):
     assert np.abs(one_by_one - exact).max() <= error_bound(dimension)
 
 
-def test_bound_is_about_k_units_in_the_last_place():
+def test_bound_is_about_k_units_in_the_last_place() -> None:
     """The bound costs no more candidates than k·2⁻²⁴ asks for, and stays a bound for absurd dimensions."""
     assert 2048 * 2.0**-24 < error_bound(2048) < 1.001 * 2048 * 2.0**-24
     assert error_bound(2**26) >= 2
 
 
-@pytest.mark.parametrize(
-    ("vectors", "message"),
-    [
+def test_rows_that_are_not_unit_rows_are_refused_by_what_is_wrong() -> None:
+    """Wrong type, shape, or norm is a ValueError that says what was found and what was expected."""
+    refusals = [
         (np.ones((2, 4)), "float64, expected a numpy array of float32"),
         ([[1.0, 0.0]], "list, expected a numpy array"),
         (np.zeros(4, dtype=np.float32), r"shape \(4,\), expected \(n, 4\)"),
@@ -53,9 +53,8 @@ def test_bound_is_about_k_units_in_the_last_place():
         (np.full((1, 4), np.nan, dtype=np.float32), "row 0 has the norm nan"),
         (np.full((1, 4), np.inf, dtype=np.float32), "row 0 has the norm inf"),
         (np.full((1, 4), 0.51, dtype=np.float32), "divide each row by its norm"),
-    ],
-)
-def test_rows_that_are_no_unit_rows_are_refused_by_what_is_wrong(vectors, message):
-    """Wrong type, shape, or norm is a ValueError that says what was found and what was expected."""
-    with pytest.raises(ValueError, match=message):
-        require_unit_rows(vectors, 4, "queries")
+    ]
+
+    for vectors, message in refusals:
+        with pytest.raises(ValueError, match=message):
+            require_unit_rows(vectors, 4, "queries")  # type: ignore[arg-type]

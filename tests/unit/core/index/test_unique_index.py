@@ -1,8 +1,9 @@
-"""The exact nearest neighbour: its edge values, its refusals, its memory, and its files."""
+"""Exact nearest-neighbour index: its edge values, its refusals and its memory."""
 
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +11,16 @@ import pytest
 from dugs_stream.core.index import unique_index as index_module
 from dugs_stream.core.index.rows import SEGMENT_ROWS
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.errors import StateError
-from tests.support.oracles.unit_rows import at_cosine, naive_nearest, naive_similarity, unit_rows
+from tests.support.oracles.unit_rows import Rows, at_cosine, naive_nearest, naive_similarity, unit_rows
 
 
-def filled(rows, **keywords):
+def filled(rows: Rows, **keywords: Any) -> UniqueIndex:
     index = UniqueIndex(rows.shape[1], **keywords)
     index.add(rows)
     return index
 
 
-def test_empty_index_answers_minus_infinity_and_no_position():
+def test_empty_index_answers_minus_infinity_and_no_position() -> None:
     """Without uniques there is no nearest one: −inf and −1, with a threshold and without."""
     index = UniqueIndex(3)
 
@@ -30,18 +30,18 @@ def test_empty_index_answers_minus_infinity_and_no_position():
         assert position.tolist() == [-1, -1]
 
 
-def test_no_queries_get_an_empty_answer_of_the_right_types():
+def test_no_queries_get_an_empty_answer_of_the_right_types() -> None:
     """M = 0 is an ordinary question, and adding nothing an ordinary step."""
     index = filled(unit_rows(0, 5, 3))
     index.add(np.empty((0, 3), dtype=np.float32))
 
     similarity, position = index.nearest(np.empty((0, 3), dtype=np.float32))
 
-    assert (similarity.dtype, position.dtype) == (np.float64, np.int64)
+    assert (similarity.dtype, position.dtype) == (np.dtype(np.float64), np.dtype(np.int64))
     assert (len(similarity), len(position), len(index)) == (0, 0, 5)
 
 
-def test_equal_rows_are_answered_by_the_earliest():
+def test_equal_rows_are_answered_by_the_earliest() -> None:
     """Ties go to the row that came first, also across blocks and calls."""
     row = unit_rows(5, 1, 16)
     index = filled(np.concatenate([unit_rows(6, 40, 16), row, unit_rows(7, 9, 16), row, row]))
@@ -52,7 +52,7 @@ def test_equal_rows_are_answered_by_the_earliest():
     assert position.tolist() == [40]
 
 
-def test_queries_near_the_threshold_are_decided_in_float64():
+def test_queries_near_the_threshold_are_decided_in_float64() -> None:
     """Within 1e-6 of τ a float32 product decides many wrongly; the index decides none so."""
     rows = unit_rows(8, 300, 512)
     index = filled(rows)
@@ -66,7 +66,7 @@ def test_queries_near_the_threshold_are_decided_in_float64():
     assert (float32_says != truth).sum() > 0
 
 
-def test_below_the_threshold_the_similarity_is_an_upper_bound_under_it():
+def test_below_the_threshold_the_similarity_is_an_upper_bound_under_it() -> None:
     """Position −1 comes with a number that the true maximum does not exceed and τ does."""
     rows, queries = unit_rows(9, 100, 64), unit_rows(10, 50, 64)
     index = filled(rows)
@@ -80,7 +80,7 @@ def test_below_the_threshold_the_similarity_is_an_upper_bound_under_it():
     assert (bound - truth).max() < 1e-4
 
 
-def test_similarity_equal_to_the_threshold_reaches_it():
+def test_similarity_equal_to_the_threshold_reaches_it() -> None:
     """τ itself counts as reached: unique means strictly below."""
     rows = unit_rows(11, 20, 32)
     exact, nearest = filled(rows).nearest(unit_rows(12, 1, 32))
@@ -92,7 +92,7 @@ def test_similarity_equal_to_the_threshold_reaches_it():
     assert above.tolist() == [-1]
 
 
-def test_list_longer_than_a_segment_is_searched_whole():
+def test_list_longer_than_a_segment_is_searched_whole() -> None:
     """Rows of every segment are found, and `vectors` gives them back in order."""
     rows = unit_rows(13, SEGMENT_ROWS + 300, 4)
     index = UniqueIndex(4, graph_from=None)
@@ -111,7 +111,7 @@ def test_list_longer_than_a_segment_is_searched_whole():
     )
 
 
-def test_ten_thousand_equal_rows_take_bounded_memory():
+def test_ten_thousand_equal_rows_take_bounded_memory() -> None:
     """Every row being a candidate of every query costs time, not memory."""
     index = filled(np.repeat(unit_rows(14, 1, 64), 10_000, axis=0), graph_from=None)
     queries = np.repeat(unit_rows(14, 1, 64), 32, axis=0)
@@ -126,7 +126,7 @@ def test_ten_thousand_equal_rows_take_bounded_memory():
     assert peak_bytes < all_pairs_bytes / 3
 
 
-def test_more_queries_than_one_part_holds_are_all_answered():
+def test_more_queries_than_one_part_holds_are_all_answered() -> None:
     """A call with many queries is searched in parts that join in order."""
     rows = unit_rows(15, 50, 8)
     queries = unit_rows(16, index_module._QUERIES_AT_ONCE + 5, 8)
@@ -137,7 +137,7 @@ def test_more_queries_than_one_part_holds_are_all_answered():
         assert (similarity[place], position[place]) == naive_nearest(rows, queries[place])
 
 
-def test_vectors_are_read_only_and_a_copy_of_what_was_given():
+def test_vectors_are_read_only_and_a_copy_of_what_was_given() -> None:
     """Neither the caller's array nor the index's rows can be changed through the other."""
     given = unit_rows(17, 3, 4)
     index = filled(given)
@@ -149,7 +149,7 @@ def test_vectors_are_read_only_and_a_copy_of_what_was_given():
         index.vectors[0, 0] = 1
 
 
-def test_refused_rows_leave_the_index_as_it_was():
+def test_refused_rows_leave_the_index_as_it_was() -> None:
     """One bad row in a batch means that none of it is added."""
     index = filled(unit_rows(18, 3, 4))
     bad = unit_rows(19, 2, 4)
@@ -161,85 +161,10 @@ def test_refused_rows_leave_the_index_as_it_was():
     assert len(index) == 3
 
 
-@pytest.mark.parametrize("threshold", [np.nan, np.inf])
-def test_threshold_that_is_no_number_is_refused(threshold):
-    """A threshold that nothing can be compared with is a mistake of the caller."""
-    with pytest.raises(ValueError, match="expected a finite number"):
-        UniqueIndex(2).nearest(unit_rows(0, 1, 2), threshold)
-
-
-def test_dimension_below_one_is_refused():
-    """There is no row without dimensions."""
+def test_threshold_that_is_not_finite_and_dimension_below_one_are_refused() -> None:
+    """Nothing can be compared with such a threshold, and there is no row without dimensions."""
+    for threshold in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="expected a finite number"):
+            UniqueIndex(2).nearest(unit_rows(0, 1, 2), threshold)
     with pytest.raises(ValueError, match="dimension is 0"):
         UniqueIndex(0)
-
-
-def test_saved_index_loads_equal(tmp_path):
-    """Load gives the rows of save, bit for bit, and its answers; saving again replaces what was there."""
-    rows = unit_rows(20, 90, 16)
-    filled(unit_rows(21, 5, 16)).save(tmp_path)
-    filled(rows).save(tmp_path)
-
-    loaded = UniqueIndex.load(tmp_path)
-
-    assert np.array_equal(loaded.vectors, rows)
-    assert loaded.dimension == 16
-    assert len(list(tmp_path.glob("vectors-*"))) == 1
-
-
-def test_empty_index_can_be_saved(tmp_path):
-    """No rows are a list too."""
-    UniqueIndex(7).save(tmp_path / "new" / "folder")
-
-    loaded = UniqueIndex.load(tmp_path / "new" / "folder")
-
-    assert (len(loaded), loaded.dimension) == (0, 7)
-
-
-def test_save_that_breaks_off_keeps_what_was_saved_before(tmp_path, monkeypatch):
-    """Until the manifest is renamed the earlier save is whole."""
-    rows = unit_rows(22, 4, 8)
-    filled(rows).save(tmp_path)
-
-    def full_disk(path, content):
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr(index_module, "write_file", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        filled(unit_rows(23, 9, 8)).save(tmp_path)
-
-    assert np.array_equal(UniqueIndex.load(tmp_path).vectors, rows)
-
-
-def test_missing_folder_is_named(tmp_path):
-    """Loading from where nothing was saved says so."""
-    with pytest.raises(StateError, match=r"index\.json does not exist"):
-        UniqueIndex.load(tmp_path)
-
-
-def test_manifest_torn_at_any_byte_is_refused_by_name(tmp_path):
-    """No prefix of the manifest is believed."""
-    filled(unit_rows(24, 4, 8)).save(tmp_path)
-    manifest = tmp_path / "index.json"
-    whole = manifest.read_bytes()
-
-    for size in range(len(whole)):
-        manifest.write_bytes(whole[:size])
-        with pytest.raises(StateError, match=r"index\.json is damaged"):
-            UniqueIndex.load(tmp_path)
-
-
-@pytest.mark.parametrize("damage", ["flip", "cut", "longer", "remove"])
-def test_damaged_rows_are_refused_by_name(tmp_path, damage):
-    """A changed, shortened, lengthened or missing file of rows is never read as if it were right."""
-    filled(unit_rows(25, 40, 8)).save(tmp_path)
-    (file,) = tmp_path.glob("vectors-*.f32")
-    content = bytearray(file.read_bytes())
-    if damage == "flip":
-        content[77] ^= 1
-    file.write_bytes({"flip": content, "cut": content[:-1], "longer": content + b"\0", "remove": b""}[damage])
-    if damage == "remove":
-        file.unlink()
-
-    with pytest.raises(StateError, match=f"{file.name} is (damaged|missing)"):
-        UniqueIndex.load(tmp_path)

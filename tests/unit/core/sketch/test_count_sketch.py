@@ -1,4 +1,4 @@
-"""What k numbers stand for a sample's gradient?"""
+"""CountSketch and TensorSketch of gradients, held against the definition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("dimension", [1, 5, 16, 100])
 @pytest.mark.parametrize("shape", [(1,), (7,), (40,), (3, 4), (12, 17), (4, 3, 2, 2), (1, 1)])
 def test_dense_sketch_is_the_definition_entry_by_entry(shape: tuple[int, ...], dimension: int) -> None:
-    """Every entry goes into its bucket with its sign, whatever the parameter's shape."""
+    """Every entry goes into its bucket with its sign, for parameters of any shape."""
     gradients = random(3, *shape)
     found = Sketch(5, dimension, CPU).parameter("layer.weight", shape).dense(gradients)
 

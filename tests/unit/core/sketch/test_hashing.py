@@ -1,4 +1,4 @@
-"""Which bucket and which sign does an index get?"""
+"""Seeded, balanced hash: pinned values, even loads, unrelated streams."""
 
 from __future__ import annotations
 

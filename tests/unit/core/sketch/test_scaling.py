@@ -1,4 +1,4 @@
-"""How do very small and very large numbers survive float32 products?"""
+"""Scaling by powers of two: exact, sample by sample, from subnormal numbers to the largest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("exponent", [-200, -126, -1, 0, 1, 100, 127, 200])
 def test_times_power_of_two_is_exact(dtype: torch.dtype, exponent: int) -> None:
-    """Scaling there and back loses no bit, also by powers that are no number of the dtype."""
+    """Scaling there and back loses no bit, also by powers that the dtype cannot hold."""
     small = math.ldexp(1.0, -exponent // 2)
     values = torch.tensor([[1.1, -0.7, 1.999]], dtype=torch.float64).to(dtype) * small
     scaled = times_power_of_two(values, torch.tensor([exponent], dtype=torch.int32))
@@ -44,7 +44,7 @@ def test_zero_sample_never_sets_the_scale() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_sample_that_is_not_finite_stays_so_and_leaves_its_neighbours_alone(bad: float) -> None:
-    """NaN and infinity keep their place, wherever in a sample they stand; others are scaled as ever."""
+    """NaN and infinity keep their place, at any place in a sample; other samples are scaled as usual."""
     values = torch.full((3, 4), 0.25)
     values[1, 2] = bad
     found, exponents = normalised(values)

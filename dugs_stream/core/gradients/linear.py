@@ -1,0 +1,47 @@
+"""Fast path of Linear layers: the sketch of Σ_t g_t ⊗ a_t from output gradients and activations alone.
+
+Cost of a sample: O(t·k·log k) by the spectral route, O(t·g·a) by the summed one; the shapes choose the cheaper one
+(`core.sketch.count_sketch`). Either way without a backward pass of its own.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dugs_stream.core.gradients.capture import CallAxes, LayerCall
+from dugs_stream.core.gradients.layers import Layer
+from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.scaling import ScaledSum, normalised
+
+
+def takes(layer: Layer) -> bool:
+    """Whether the layer computes exactly x·Wᵀ + b of its own two parameters, so that the factors are enough."""
+    return (
+        isinstance(layer.module, nn.Linear)
+        and type(layer.module).forward is nn.Linear.forward
+        and "forward" not in vars(layer.module)  # replaced on this one object
+        and {owned.local for owned in layer.parameters} | {"bias"} == {"weight", "bias"}
+    )
+
+
+def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
+    """Add the sketched gradients (m, k) of weight and bias from one call of the layer to `total`."""
+    gradient, axis = call.gradients[0], axes.outputs[0]
+    if gradient is None or axis is None:
+        return
+    g, g_exponents = normalised(_positions(gradient, axis, total.dtype))  # (m, t, g)
+    for owned in call.layer.parameters:
+        parameter = sketch.parameter(owned.name, owned.parameter.shape)
+        if owned.local == "bias":
+            total.add(parameter.vector(pairwise_sum(g, axis=1)), g_exponents)
+            continue
+        a, a_exponents = normalised(_positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
+        if parameter.prefers_spectrum(g.shape[1]):
+            total.add_spectra(parameter.outer_spectrum(g, a), g_exponents + a_exponents)
+        else:
+            total.add(parameter.outer(g, a), g_exponents + a_exponents)
+
+
+def _positions(values: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
+    """(…, m at axis, …, d) → (m, t, d): all axes between are positions."""
+    moved = values.movedim(axis, 0)
+    return moved.reshape(moved.shape[0], -1, moved.shape[-1]).to(dtype)

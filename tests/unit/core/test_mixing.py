@@ -1,0 +1,84 @@
+"""Detection of models and losses that mix samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dugs_stream import Deduplicator, ModelError
+from dugs_stream.core.mixing import copies, mixed, neighbours
+from tests.support.models.around import Around
+
+EXAMPLE = torch.tensor([0.3, -1.0, 0.5, 2.0])
+
+
+@pytest.mark.parametrize(
+    "mixes",
+    [
+        lambda x: x - x.mean(dim=0),
+        lambda x: x.cumsum(dim=0),
+        lambda x: x.roll(1, dims=0),
+        lambda x: x / x.abs().max(),
+        lambda x: nn.functional.batch_norm(x, None, None, training=True),
+        lambda x: torch.softmax(x @ x.T, dim=1) @ x,
+        lambda x: x.sort(dim=0).values,
+        lambda x: nn.functional.dropout(x, training=True),
+    ],
+    ids=["centred", "cumulated", "rolled", "scaled", "batch_norm", "attends", "sorted", "random"],
+)
+def test_module_that_mixes_samples_is_refused_by_name(mixes: Callable[[Tensor], Tensor]) -> None:
+    """The first module whose output for a sample changes with its neighbours is named."""
+    with pytest.raises(ModelError, match=r"middle \(Lambda\) mixes samples"):
+        Deduplicator(Around(mixes), dimension=16, tile=8).probe(EXAMPLE)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda outputs, labels: (outputs - outputs.mean(dim=0)).square().sum(dim=1),
+        lambda outputs, labels: outputs.sum(dim=1) / outputs.sum(dim=1).abs().max(),
+        lambda outputs, labels: -torch.log_softmax(outputs @ outputs.T, dim=1).diagonal(),
+    ],
+    ids=["centred", "scaled", "contrastive"],
+)
+def test_loss_that_mixes_samples_is_refused(loss: Callable[[Tensor, Tensor | None], Tensor]) -> None:
+    """All modules keep to themselves, the loss does not."""
+    with pytest.raises(ModelError, match="mixes samples: a sample's loss or gradient"):
+        Deduplicator(Around(torch.tanh), loss=loss, dimension=16, tile=8).probe(EXAMPLE)
+
+
+def test_neighbours_differ_and_are_possible() -> None:
+    """The example keeps its place, integers stay within the values seen, neighbours differ from it, repeatably."""
+    ids = torch.tensor([3, 9, 9, 4])
+    found = neighbours(ids, 6, 2)
+
+    assert set(found.flatten().tolist()) <= {3, 4, 9}
+    assert torch.equal(found[2], ids)
+    assert sum(torch.equal(row, ids) for row in found) == 1
+    blank = neighbours(torch.zeros(2, 3), 4, 0)
+    assert torch.equal(blank[0], torch.zeros(2, 3))
+    assert all(row.abs().min() > 0 for row in blank[1:])
+    assert torch.equal(neighbours(ids, 6, 2), found)
+
+
+def test_copies_are_equal_and_share_no_memory() -> None:
+    """A model that writes into its input changes one sample only."""
+    batch = copies(torch.tensor([3, 9]), torch.tensor(1), 3, torch.device("cpu"))
+    batch.inputs[0] = 0
+
+    assert batch.inputs.tolist() == [[0, 0], [3, 9], [3, 9]]
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [1, 1, 1]
+
+
+def test_mixed_batch_has_the_sample_in_the_middle_and_every_class_around_it() -> None:
+    """The sample keeps its label at its place; the labels of its neighbours differ, within the classes."""
+    batch = mixed(copies(EXAMPLE, torch.tensor(2), 8, torch.device("cpu")), classes=3)
+
+    assert torch.equal(batch.inputs[batch.place], EXAMPLE)
+    assert batch.labels is not None
+    assert batch.labels[batch.place] == 2
+    assert set(batch.labels.tolist()) == {0, 1, 2}
