@@ -68,7 +68,7 @@ class _Errors:
 def measure(is_quick: bool) -> Report:
     """For every k the ratio of errors, the worst seed, and the bias of inner products."""
     size = QUICK if is_quick else FULL
-    workload = toy(size.records, SEED) if is_quick else alexnet_on_digits(size.records, SEED, is_trained=True)
+    workload = toy(size.samples, SEED) if is_quick else alexnet_on_digits(size.samples, SEED, is_trained=True)
     layers = _unit_factors(workload)
     exact = _inner_products(layers)
     measurements: list[Measurement] = []
