@@ -1,18 +1,19 @@
-"""What does an error of kafka-python mean to us? Foreign errors stop at the door of the Kafka engine.
+"""Translation of kafka-python's errors: no exception of it leaves the Kafka engine.
 
 A closed table: every exception class of kafka.errors has one counterpart in dugs_stream.errors, chosen by
-what a caller or an operator does next. Whoever calls kafka-python does so inside `translating`.
+what a caller or an operator does next. kafka-python is called inside `translating`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from kafka import errors as kafka_errors
 
 from dugs_stream.errors import (
     ConfigurationError,
+    DugsError,
     LogError,
     LogRefusedError,
     LogUnavailableError,
@@ -21,11 +22,6 @@ from dugs_stream.errors import (
     Refusal,
     TransactionAbortedError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from dugs_stream.errors import DugsError
 
 _UNAVAILABLE = (
     "RetriableError",  # and all its kind: timeouts, lost connections, moving leaders and coordinators
@@ -107,7 +103,7 @@ _CONFIGURATION = (
     "MismatchedEndpointTypeError",
     "UnsupportedEndpointTypeError",
 )
-# Misuse of the protocol, damage, or an answer to a question never asked here: the run ends, a person looks.
+# Misuse of the protocol, damage, or an answer to a request never sent here: the run ends, a person must look.
 _FATAL = (
     "IllegalArgumentError",
     "IllegalStateError",
@@ -169,7 +165,7 @@ def _by_class() -> dict[type[Exception], type[DugsError]]:
 
 
 COUNTERPARTS: Mapping[type[Exception], type[DugsError]] = _by_class()
-"""The nearest named ancestor of an exception class decides; KafkaError itself says nothing and is fatal."""
+"""The nearest named ancestor of an exception class decides; KafkaError itself tells nothing and is fatal."""
 
 
 def counterpart(foreign: type[BaseException]) -> type[DugsError]:
@@ -182,14 +178,14 @@ def counterpart(foreign: type[BaseException]) -> type[DugsError]:
 
 _WAY_OUT: Mapping[type[DugsError], str] = {
     LogUnavailableError: "Check that the brokers run and can be reached from here; trying again is right.",
-    OwnershipLostError: "Another member owns the input now, or this one was too slow; recovery decides.",
+    OwnershipLostError: "Another member owns the input now, or this one was too slow; recovery finds out.",
     TransactionAbortedError: "Nothing of the batch is visible; it will be decided again.",
-    LogError: "Start again: recovery continues from what is committed. If it comes back, look at the broker's log.",
+    LogError: "Start again: recovery continues from what is committed. If it happens again, look at the broker's log.",
 }
 
 
 def translated(error: Exception, doing: str) -> DugsError:
-    """`error` in our words: what was being done, what kafka-python said, what to do next."""
+    """`error` as one of ours: what was being done, what kafka-python said, what to do next."""
     cause = _innermost(error)
     ours = counterpart(type(cause))
     said = str(cause) or type(cause).__name__
@@ -215,7 +211,7 @@ def _refused(error: Exception, found: str) -> LogRefusedError:
 
 
 def _innermost(error: Exception) -> Exception:
-    """What a later call of a failed producer only wraps: the first error, which says what to do."""
+    """The first error, which later calls of a failed producer only wrap: it says what to do."""
     for argument in error.args:
         if isinstance(argument, kafka_errors.KafkaError):
             return _innermost(argument)
@@ -234,7 +230,7 @@ def _hint(error: Exception) -> str:
 
 @contextmanager
 def translating(doing: str) -> Iterator[None]:
-    """Let no exception of kafka-python out; `doing` completes the sentence "While …"."""
+    """Turn an exception of kafka-python into ours; `doing` completes the sentence "While …"."""
     try:
         yield
     except kafka_errors.KafkaError as error:

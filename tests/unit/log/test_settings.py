@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dugs_stream.log.settings import KEYS_OWNED_BY_EXACTLY_ONCE, EmbeddedSettings, KafkaSettings
+from dugs_stream.log.embedded.settings import EmbeddedSettings
+from dugs_stream.log.kafka.settings import KEYS_OWNED_BY_EXACTLY_ONCE, KafkaSettings
 
 
 def test_defaults_need_nothing() -> None:

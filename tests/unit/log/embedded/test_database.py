@@ -13,10 +13,10 @@ from dugs_stream.errors import LogError, LogUnavailableError
 from dugs_stream.log.embedded import database as embedded_schema
 from dugs_stream.log.embedded.database import SCHEMA_VERSION, begin_write, open_file
 from dugs_stream.log.embedded.log import EmbeddedLog
+from dugs_stream.log.embedded.settings import EmbeddedSettings
 from dugs_stream.log.embedded.topics import find_topic
 from dugs_stream.log.embedded.writer import EmbeddedWriter
 from dugs_stream.log.port import TopicNames
-from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Message
 
 TOPICS = TopicNames(

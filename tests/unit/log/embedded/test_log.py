@@ -15,9 +15,9 @@ from dugs_stream.log.embedded import transaction as embedded_transaction
 from dugs_stream.log.embedded.database import begin_write, open_file
 from dugs_stream.log.embedded.log import EmbeddedLog
 from dugs_stream.log.embedded.reader import EmbeddedReader
+from dugs_stream.log.embedded.settings import EmbeddedSettings
 from dugs_stream.log.embedded.writer import EmbeddedWriter
 from dugs_stream.log.port import BatchLimits, Outgoing, TopicNames
-from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Message
 from tests.port.embedded_engine import EmbeddedEngine
 from tests.port.owning import child, commit, own, poll, stop_after

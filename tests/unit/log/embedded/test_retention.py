@@ -40,7 +40,7 @@ def decide(
     group: str = "dugs",
     portion: int = 1000,
 ) -> int:
-    """Commit a group's offset at a moment, prune, and return the lane's beginning."""
+    """Commit a group's offset at a moment, prune, and return the partition's beginning."""
     connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, 1, ?)", (group, to))
     Retention(group, hours, clock_ms=lambda: at_ms).apply(connection, 1, to, portion=portion)
     return bounds(connection, 1)[0]

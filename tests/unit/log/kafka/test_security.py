@@ -11,7 +11,7 @@ import pytest
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.log.kafka import client as kafka_client
 from dugs_stream.log.kafka.security import tls_context
-from dugs_stream.log.settings import KafkaSettings
+from dugs_stream.log.kafka.settings import KafkaSettings
 from tests.support.brokers.authority import Authority
 
 pytestmark = pytest.mark.filterwarnings("error")
