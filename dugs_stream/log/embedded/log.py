@@ -22,7 +22,14 @@ from dugs_stream.log.embedded.owner import Owner, check_epoch
 from dugs_stream.log.embedded.polling import Polling
 from dugs_stream.log.embedded.retention import Retention
 from dugs_stream.log.embedded.settings import EmbeddedSettings
-from dugs_stream.log.embedded.topics import Topic, bounds, create_topics, find_topic, stored_from
+from dugs_stream.log.embedded.topics import (
+    Topic,
+    bounds,
+    create_topics,
+    existing_topic,
+    find_topic,
+    stored_from,
+)
 from dugs_stream.log.embedded.transaction import EmbeddedTransaction, Scope
 from dugs_stream.log.port import BatchLimits, Ownership, Polled, Stop, TopicNames, WhileWaiting, do_nothing
 from dugs_stream.records import ChangelogPosition, Message
@@ -196,8 +203,8 @@ class EmbeddedLog:
             path=self._settings.path,
             connection=connection,
             group=self._topics.group,
-            input=_existing(connection, self._topics.input),
-            changelog=_single(_existing(connection, self._topics.changelog)),
+            input=existing_topic(connection, self._topics.input),
+            changelog=_single(existing_topic(connection, self._topics.changelog)),
             retention=Retention(self._topics.group, self._settings.keep_decided_hours),
         )
 
@@ -222,12 +229,6 @@ class EmbeddedLog:
             ends=ends,
             input_topic_id=scope.input.id,
         )
-
-
-def _existing(connection: sqlite3.Connection, name: str) -> Topic:
-    topic = find_topic(connection, name)
-    assert topic is not None  # noqa: S101  made just before, and topics are never deleted
-    return topic
 
 
 def _single(changelog: Topic) -> Topic:

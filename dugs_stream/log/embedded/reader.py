@@ -12,7 +12,7 @@ from dugs_stream.log.embedded.database import open_existing
 from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.embedded.polling import file_version, wait_for_change
 from dugs_stream.log.embedded.settings import EmbeddedSettings
-from dugs_stream.log.embedded.topics import Stored, Topic, bounds, find_topic, stored_from, unknown_topic
+from dugs_stream.log.embedded.topics import Stored, Topic, bounds, existing_topic, stored_from
 from dugs_stream.log.port import Stop
 from dugs_stream.records import Record
 
@@ -48,9 +48,7 @@ class EmbeddedReader:
 
     def _look(self, connection: sqlite3.Connection, topic: str) -> tuple[Topic, list[int], list[int]]:
         with translated(self._path, "reading"):
-            found = find_topic(connection, topic)
-            if found is None:
-                raise unknown_topic(connection, topic)
+            found = existing_topic(connection, topic)
             both = [bounds(connection, partition_id) for partition_id in found.partition_ids]
         return found, [beginning for beginning, _ in both], [end for _, end in both]
 

@@ -10,6 +10,7 @@ import sqlite3
 import struct
 import time
 import uuid
+import zlib
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -75,11 +76,14 @@ def find_topic(connection: sqlite3.Connection, name: str) -> Topic | None:
     return Topic(name, rows[0][0], tuple(number for _, number in rows)) if rows else None
 
 
-def unknown_topic(connection: sqlite3.Connection, name: str) -> ConfigurationError:
-    """The error for a topic that does not exist; it names those that do."""
+def existing_topic(connection: sqlite3.Connection, name: str) -> Topic:
+    """The topic of that name. Raises ConfigurationError, which names those that exist, if there is none."""
+    found = find_topic(connection, name)
+    if found is not None:
+        return found
     names = [row[0] for row in connection.execute("SELECT name FROM topics ORDER BY name")]
     known = ", ".join(repr(known) for known in names) or "none yet; `dugs run` and `dugs send` make them"
-    return ConfigurationError(f"there is no topic {name!r} on the embedded log; it has: {known}.")
+    raise ConfigurationError(f"there is no topic {name!r} on the embedded log; it has: {known}.")
 
 
 def create_topics(connection: sqlite3.Connection, partitions: Iterable[tuple[str, int]]) -> None:
@@ -93,6 +97,12 @@ def create_topics(connection: sqlite3.Connection, partitions: Iterable[tuple[str
             "INSERT INTO lanes (topic, partition) VALUES (?, ?)",
             [(cursor.lastrowid, partition) for partition in range(count)],
         )
+
+
+def partition_for(topic: Topic, key: bytes | None, turn: int) -> int:
+    """The partition of a message: always the same one for a key; messages without a key take turns."""
+    number = turn if key is None else zlib.crc32(key)
+    return topic.partition_ids[number % len(topic.partition_ids)]
 
 
 def bounds(connection: sqlite3.Connection, partition_id: int) -> tuple[int, int]:
@@ -153,6 +163,15 @@ def delete_below(connection: sqlite3.Connection, partition_id: int, beginning: i
         (_place(partition_id, beginning), _place(partition_id, until)),
     )
     connection.execute("UPDATE lanes SET beginning = ? WHERE number = ?", (until, partition_id))
+
+
+def set_offset(connection: sqlite3.Connection, group: str, partition_id: int, offset: int) -> None:
+    """Make `offset` the one that the group has committed."""
+    connection.execute(
+        "INSERT INTO offsets (consumer_group, lane, next_offset) VALUES (?, ?, ?) "
+        "ON CONFLICT (consumer_group, lane) DO UPDATE SET next_offset = excluded.next_offset",
+        (group, partition_id, offset),
+    )
 
 
 def _place(partition_id: int, offset: int) -> int:

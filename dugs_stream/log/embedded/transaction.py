@@ -17,7 +17,7 @@ from dugs_stream.log.embedded.database import begin_write
 from dugs_stream.log.embedded.errors import is_disk_failure, translated
 from dugs_stream.log.embedded.owner import check_epoch
 from dugs_stream.log.embedded.retention import Retention
-from dugs_stream.log.embedded.topics import Topic, append, bounds, find_topic, unknown_topic
+from dugs_stream.log.embedded.topics import Topic, append, bounds, existing_topic, set_offset
 from dugs_stream.log.port import Committed, Flushed, Outgoing, Polled, Staged
 from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition, Message
@@ -75,9 +75,7 @@ class EmbeddedTransaction:
             by_topic.setdefault(each.topic, []).append(each.message)
         with self._step("writing to"):
             for name, messages in by_topic.items():
-                topic = find_topic(self._scope.connection, name)
-                if topic is None:
-                    raise unknown_topic(self._scope.connection, name)
+                topic = existing_topic(self._scope.connection, name)
                 append(self._scope.connection, topic.partition_ids[0], messages)
         return Flushed(len(outgoing))
 
@@ -92,11 +90,7 @@ class EmbeddedTransaction:
                     raise LogError(
                         f"{self._scope.input.name!r} has no partition {partition}; it has {len(partition_ids)}, counted from 0."
                     )
-                self._scope.connection.execute(
-                    "INSERT INTO offsets (consumer_group, lane, next_offset) VALUES (?, ?, ?) "
-                    "ON CONFLICT (consumer_group, lane) DO UPDATE SET next_offset = excluded.next_offset",
-                    (self._scope.group, partition_ids[partition], offset),
-                )
+                set_offset(self._scope.connection, self._scope.group, partition_ids[partition], offset)
                 self._scope.retention.apply(
                     self._scope.connection, partition_ids[partition], offset, portion=portion
                 )

@@ -7,12 +7,11 @@ once a portion, not once a record. Records that `flush` has returned for survive
 from __future__ import annotations
 
 import sqlite3
-import zlib
 
 from dugs_stream.log.embedded.database import open_file
 from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.embedded.settings import EmbeddedSettings
-from dugs_stream.log.embedded.topics import Topic, append, create_topics, find_topic
+from dugs_stream.log.embedded.topics import Topic, append, create_topics, existing_topic, partition_for
 from dugs_stream.records import Message
 
 # Sizes at which the queue is written without a flush: the write lock is held for some milliseconds then, which is
@@ -86,17 +85,13 @@ class EmbeddedWriter:
         turn = self._turn
         for name, message in self._queue:
             topic = self._topic(connection, name)
-            if message.key is None:
-                turn += 1
-            number = turn if message.key is None else zlib.crc32(message.key)
-            messages.setdefault(topic.partition_ids[number % len(topic.partition_ids)], []).append(message)
+            turn += message.key is None
+            messages.setdefault(partition_for(topic, message.key, turn), []).append(message)
         self._turn = turn
         return messages
 
     def _topic(self, connection: sqlite3.Connection, name: str) -> Topic:
         if name not in self._topics:
             create_topics(connection, [(name, self._partitions)])
-            found = find_topic(connection, name)
-            assert found is not None  # noqa: S101  made a line above, in this transaction
-            self._topics[name] = found
+            self._topics[name] = existing_topic(connection, name)
         return self._topics[name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dugs_stream.errors import ConfigurationError, Finding, LogUnavailableError, attempts
-from dugs_stream.log.kafka.client import open_reading_consumer
+from dugs_stream.log.kafka.client import consumer_of
 from dugs_stream.log.kafka.handshake import Handshake
 from dugs_stream.log.kafka.offsets import bounds
 from dugs_stream.log.kafka.permissions import (
@@ -120,9 +120,6 @@ def _try_topics(
 
 
 def _records(settings: KafkaSettings, facts: TopicFacts) -> int:
-    consumer = open_reading_consumer(settings)
-    try:
+    with consumer_of(None, settings) as consumer:
         beginnings, ends = bounds(consumer, facts.name, facts.partitions)
-    finally:
-        consumer.close(autocommit=False)
     return sum(ends[partition] - beginnings[partition] for partition in ends)

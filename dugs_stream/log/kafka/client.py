@@ -6,7 +6,8 @@ with a broker comes first, because it tells the cause of a refusal. Knows nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
@@ -66,9 +67,14 @@ def open_consumer(settings: KafkaSettings, **own: Any) -> Any:
     )
 
 
-def open_reading_consumer(settings: KafkaSettings, **own: Any) -> Any:
-    """A consumer in no group, so that it can disturb none."""
-    return open_consumer(settings, group_id=None, **own)
+@contextmanager
+def consumer_of(group: str | None, settings: KafkaSettings, **own: Any) -> Iterator[Any]:
+    """A consumer that asks for a group's offsets without joining it, or reads in no group; closed at the end."""
+    consumer = open_consumer(settings, group_id=group, **own)
+    try:
+        yield consumer
+    finally:
+        consumer.close(autocommit=False)
 
 
 def open_producer(settings: KafkaSettings, **own: Any) -> Any:

@@ -22,6 +22,8 @@ from kafka.net.selector import NetworkSelector
 # Between two tries of a connection; as short as the clients' retry_backoff_ms, for the same reason.
 _RETRY_SECONDS = 0.02
 _AWAIT_READY_MS = 10_000.0
+# For the coordinator to accept partitions, once the transaction before is complete.
+_ADD_SECONDS = 20.0
 
 
 def quiet_kafka_loggers() -> None:
@@ -127,7 +129,7 @@ def is_join_stuck(consumer: Any, *, assigned_nothing: bool) -> bool:
     return not coordinator.rejoin_needed and (coordinator.rebalance_in_progress() or assigned_nothing)
 
 
-def add_partitions(producer: Any, partitions: Iterable[TopicPartition], seconds: float) -> None:
+def add_partitions(producer: Any, partitions: Iterable[TopicPartition]) -> None:
     """Make partitions part of the open transaction before anything is sent to them, in one request.
 
     The coordinator agrees only once the transaction before is complete. Raises KafkaError if it does not in time.
@@ -142,7 +144,7 @@ def add_partitions(producer: Any, partitions: Iterable[TopicPartition], seconds:
         request = manager._add_partitions_to_transaction_handler()  # noqa: SLF001
         manager._enqueue_request(request)  # noqa: SLF001
     producer._sender.wakeup()  # noqa: SLF001
-    if not request.result.wait(seconds * 1000):
+    if not request.result.wait(_ADD_SECONDS * 1000):
         raise KafkaTimeoutError(
-            f"the coordinator did not add partitions to the transaction within {seconds:g} s"
+            f"the coordinator did not add partitions to the transaction within {_ADD_SECONDS:g} s"
         )

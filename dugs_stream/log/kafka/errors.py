@@ -23,148 +23,60 @@ from dugs_stream.errors import (
     TransactionAbortedError,
 )
 
-_UNAVAILABLE = (
-    "RetriableError",  # and all its kind: timeouts, lost connections, moving leaders and coordinators
-    "BrokerNotAvailableError",
-    "StaleControllerEpochError",
-    "StaleBrokerEpochError",
-    "ReassignmentInProgressError",
-    "NewLeaderElectedError",
-    "BrokerIdNotRegisteredError",
-    "UnknownBrokerIdError",
-    "UnknownControllerIdError",
-    "QuotaViolationError",
-)
-_OWNERSHIP_LOST = (
-    "CommitFailedError",
-    "IllegalGenerationError",
-    "UnknownMemberIdError",
-    "RebalanceInProgressError",
-    "MemberIdRequiredError",
-    "FencedInstanceIdError",
-    "UnreleasedInstanceIdError",
-    "FencedMemberEpochError",
-    "StaleMemberEpochError",
-    "ProducerFencedError",
-    "InvalidProducerEpochError",
-    "InvalidProducerIdMappingError",
-    "UnknownProducerIdError",
-    "TransactionCoordinatorFencedError",
-    "FencedStateEpochError",
-)
-_ABORTED = (
-    "TransactionAbortedError",
-    "TransactionAbortableError",
-    "InvalidTxnStateError",
-    "OutOfOrderSequenceNumberError",
-    "DuplicateSequenceNumberError",
-)
-_REFUSED = (
-    "AuthorizationError",  # and all its kind: topic, group, cluster, transactional id, delegation token
-    "UnsupportedSaslMechanismError",
-    "IllegalSaslStateError",
-    "SaslAuthenticationFailedError",
-)
-_CONFIGURATION = (
-    "KafkaConfigurationError",
-    "UnsupportedVersionError",
-    "UnsupportedCodecError",
-    "UnsupportedCompressionTypeError",
-    "UnsupportedForMessageFormatError",
-    "UnsupportedAssignorError",
-    "UnrecognizedBrokerVersion",
-    "SecurityDisabledError",
-    "UnacceptableCredentialError",
-    "InvalidTopicError",
-    "TopicDeletionDisabledError",
-    "InvalidGroupIdError",
-    "InvalidSessionTimeoutError",
-    "InvalidTransactionTimeoutError",
-    "InconsistentGroupProtocolError",
-    "GroupMaxSizeReachedError",
-    "InvalidPartitionsError",
-    "InvalidReplicationFactorError",
-    "InvalidReplicationAssignmentError",
-    "InvalidConfigurationError",
-    "InvalidRequiredAcksError",
-    "PolicyViolationError",
-    "MessageSizeTooLargeError",
-    "RecordListTooLargeError",
-    "OffsetMetadataTooLargeError",
-    "InvalidCommitOffsetSizeError",
-    "InvalidTimestampError",
-    "InvalidRecordError",
-    "DelegationTokenAuthDisabledError",
-    "DelegationTokenNotFoundError",
-    "DelegationTokenOwnerMismatchError",
-    "DelegationTokenRequestNotAllowedError",
-    "DelegationTokenExpiredError",
-    "InvalidPrincipalTypeError",
-    "MismatchedEndpointTypeError",
-    "UnsupportedEndpointTypeError",
-)
-# Misuse of the protocol, damage, or an answer to a request never sent here: the run ends, a person must look.
-_FATAL = (
-    "IllegalArgumentError",
-    "IllegalStateError",
-    "KafkaProtocolError",
-    "NoOffsetForPartitionError",
-    "LogTruncationError",
-    "NoError",
-    "UnknownError",
-    "OffsetOutOfRangeError",
-    "CorruptRecordError",
-    "InvalidFetchRequestError",
-    "TopicAlreadyExistsError",
-    "InvalidRequestError",
-    "OperationNotAttemptedError",
-    "LogDirNotFoundError",
-    "NonEmptyGroupError",
-    "GroupIdNotFoundError",
-    "NoReassignmentInProgressError",
-    "GroupSubscribedToTopicError",
-    "ResourceNotFoundError",
-    "DuplicateResourceError",
-    "InconsistentVoterSetError",
-    "InvalidUpdateVersionError",
-    "FeatureUpdateFailedError",
-    "PrincipalDeserializationFailureError",
-    "SnapshotNotFoundError",
-    "PositionOutOfRangeError",
-    "DuplicateBrokerRegistrationError",
-    "InconsistentClusterIdError",
-    "TransactionalIdNotFoundError",
-    "IneligibleReplicaError",
-    "OffsetMovedToTieredStorageError",
-    "UnknownSubscriptionIdError",
-    "TelemetryTooLargeError",
-    "InvalidRegistrationError",
-    "InvalidRecordStateError",
-    "InvalidVoterKeyError",
-    "DuplicateVoterError",
-    "VoterNotFoundError",
-)
+# Class of ours → names in kafka.errors; a name stands for its subclasses too, unless they have one of their own.
+_NAMES: Mapping[type[DugsError], str] = {
+    # RetriableError and all its kind: timeouts, lost connections, moving leaders and coordinators.
+    LogUnavailableError: """
+        RetriableError BrokerNotAvailableError StaleControllerEpochError StaleBrokerEpochError
+        ReassignmentInProgressError NewLeaderElectedError BrokerIdNotRegisteredError UnknownBrokerIdError
+        UnknownControllerIdError QuotaViolationError
+    """,
+    OwnershipLostError: """
+        CommitFailedError IllegalGenerationError UnknownMemberIdError RebalanceInProgressError MemberIdRequiredError
+        FencedInstanceIdError UnreleasedInstanceIdError FencedMemberEpochError StaleMemberEpochError
+        ProducerFencedError InvalidProducerEpochError InvalidProducerIdMappingError UnknownProducerIdError
+        TransactionCoordinatorFencedError FencedStateEpochError
+    """,
+    TransactionAbortedError: """
+        TransactionAbortedError TransactionAbortableError InvalidTxnStateError OutOfOrderSequenceNumberError
+        DuplicateSequenceNumberError
+    """,
+    # AuthorizationError and all its kind: topic, group, cluster, transactional id, delegation token.
+    LogRefusedError: """
+        AuthorizationError UnsupportedSaslMechanismError IllegalSaslStateError SaslAuthenticationFailedError
+    """,
+    ConfigurationError: """
+        KafkaConfigurationError UnsupportedVersionError UnsupportedCodecError UnsupportedCompressionTypeError
+        UnsupportedForMessageFormatError UnsupportedAssignorError UnrecognizedBrokerVersion SecurityDisabledError
+        UnacceptableCredentialError InvalidTopicError TopicDeletionDisabledError InvalidGroupIdError
+        InvalidSessionTimeoutError InvalidTransactionTimeoutError InconsistentGroupProtocolError
+        GroupMaxSizeReachedError InvalidPartitionsError InvalidReplicationFactorError
+        InvalidReplicationAssignmentError InvalidConfigurationError InvalidRequiredAcksError PolicyViolationError
+        MessageSizeTooLargeError RecordListTooLargeError OffsetMetadataTooLargeError InvalidCommitOffsetSizeError
+        InvalidTimestampError InvalidRecordError DelegationTokenAuthDisabledError DelegationTokenNotFoundError
+        DelegationTokenOwnerMismatchError DelegationTokenRequestNotAllowedError DelegationTokenExpiredError
+        InvalidPrincipalTypeError MismatchedEndpointTypeError UnsupportedEndpointTypeError
+    """,
+    # Misuse of the protocol, damage, or an answer to a request never sent here: the run ends, a person must look.
+    LogError: """
+        IllegalArgumentError IllegalStateError KafkaProtocolError NoOffsetForPartitionError LogTruncationError NoError
+        UnknownError OffsetOutOfRangeError CorruptRecordError InvalidFetchRequestError TopicAlreadyExistsError
+        InvalidRequestError OperationNotAttemptedError LogDirNotFoundError NonEmptyGroupError GroupIdNotFoundError
+        NoReassignmentInProgressError GroupSubscribedToTopicError ResourceNotFoundError DuplicateResourceError
+        InconsistentVoterSetError InvalidUpdateVersionError FeatureUpdateFailedError
+        PrincipalDeserializationFailureError SnapshotNotFoundError PositionOutOfRangeError
+        DuplicateBrokerRegistrationError InconsistentClusterIdError TransactionalIdNotFoundError
+        IneligibleReplicaError OffsetMovedToTieredStorageError UnknownSubscriptionIdError TelemetryTooLargeError
+        InvalidRegistrationError InvalidRecordStateError InvalidVoterKeyError DuplicateVoterError VoterNotFoundError
+    """,
+}
 
-
-def _by_class() -> dict[type[Exception], type[DugsError]]:
-    """kafka-python class → counterpart, for those named above that this release has."""
-    groups: tuple[tuple[type[DugsError], tuple[str, ...]], ...] = (
-        (LogUnavailableError, _UNAVAILABLE),
-        (OwnershipLostError, _OWNERSHIP_LOST),
-        (TransactionAbortedError, _ABORTED),
-        (LogRefusedError, _REFUSED),
-        (ConfigurationError, _CONFIGURATION),
-        (LogError, _FATAL),
-    )
-    return {
-        getattr(kafka_errors, name): ours
-        for ours, names in groups
-        for name in names
-        if hasattr(kafka_errors, name)
-    }
-
-
-COUNTERPARTS: Mapping[type[Exception], type[DugsError]] = _by_class()
+COUNTERPARTS: Mapping[type[Exception], type[DugsError]] = {
+    getattr(kafka_errors, name): ours
+    for ours, names in _NAMES.items()
+    for name in names.split()
+    if hasattr(kafka_errors, name)  # not every release has every class
+}
 """The nearest named ancestor of an exception class decides; KafkaError itself tells nothing and is fatal."""
 
 

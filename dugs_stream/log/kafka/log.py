@@ -12,11 +12,11 @@ port. What exactly-once rests on:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from dugs_stream.errors import OwnershipLostError
-from dugs_stream.log.kafka.client import open_reading_consumer
+from dugs_stream.log.kafka.client import consumer_of, open_consumer
 from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines
 from dugs_stream.log.kafka.errors import translating
 from dugs_stream.log.kafka.markers import MarkerWatch, last_outcome, partitions_of, repeat_outcome
@@ -253,20 +253,15 @@ class KafkaLog:
     def _committed_reader(self) -> Iterator[Any]:
         """The one consumer for everything read without the group; dropped after any error inside."""
         if self._consumer is None:
-            self._consumer = open_reading_consumer(self._settings)
+            self._consumer = open_consumer(self._settings, group_id=None)
         try:
             yield self._consumer
         except Exception:
             self._drop_consumer()
             raise
 
-    @contextmanager
-    def _uncommitted_reader(self) -> Iterator[Any]:
-        consumer = open_reading_consumer(self._settings, isolation_level="read_uncommitted")
-        try:
-            yield consumer
-        finally:
-            consumer.close(autocommit=False)
+    def _uncommitted_reader(self) -> AbstractContextManager[Any]:
+        return consumer_of(None, self._settings, isolation_level="read_uncommitted")
 
     def _drop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None

@@ -16,21 +16,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import Any
 
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from dugs_stream.errors import LogUnavailableError
-from dugs_stream.log.kafka import compat
 from dugs_stream.log.kafka.client import open_admin
+from dugs_stream.log.kafka.compat import add_partitions, call_within, lost_connection_at
 from dugs_stream.log.kafka.settings import KafkaSettings
 
 # Markers follow their commit within milliseconds; a broker that is still busy with them half a minute later has
 # long been given up by other deadlines.
 MARKERS_SECONDS = 30.0
-# For the coordinator to accept a transaction, and to end an empty one.
-_ADD_SECONDS = 20.0
+# For the coordinator to end an empty transaction.
 _END_SECONDS = 20.0
 
 
@@ -51,7 +51,7 @@ class MarkerWatch:
 
     def require_undisturbed(self) -> None:
         """Raise LogUnavailableError if the last commit's markers may have been lost with a connection."""
-        if self._asked_at <= compat.lost_connection_at(self._producer) <= self._answered_at + MARKERS_SECONDS:
+        if self._asked_at <= lost_connection_at(self._producer) <= self._answered_at + MARKERS_SECONDS:
             raise LogUnavailableError(
                 "A connection to the broker was lost right after a commit, before its markers were surely written to "
                 "every topic. Nothing is committed on top of it; recovery finds out what is there."
@@ -74,22 +74,12 @@ def last_outcome(settings: KafkaSettings, transactional_id: str) -> bool | None:
 
     To be asked before fencing, which makes the coordinator forget it.
     """
-    admin = open_admin(settings)
-    try:
-        state = admin.describe_transactions([transactional_id])[transactional_id].state.value
-    except KafkaError:
-        return None  # an id that was never used; anything else that is wrong, fencing will report
-    finally:
-        admin.close()
+    with closing(open_admin(settings)) as admin:
+        try:
+            state = admin.describe_transactions([transactional_id])[transactional_id].state.value
+        except KafkaError:
+            return None  # an id that was never used; anything else that is wrong, fencing will report
     return {"CompleteCommit": True, "CompleteAbort": False}.get(state)
-
-
-def add_partitions(producer: Any, partitions: Iterable[TopicPartition]) -> None:
-    """Make partitions part of the open transaction; the coordinator agrees once the one before is complete.
-
-    Raises KafkaError if it does not.
-    """
-    compat.add_partitions(producer, partitions, _ADD_SECONDS)
 
 
 def repeat_outcome(
@@ -101,10 +91,10 @@ def repeat_outcome(
     if the coordinator does not agree in time.
     """
     add_partitions(producer, partitions)
-    compat.call_within(
+    call_within(
         _END_SECONDS,
         "taking the group's offsets into a transaction",
         lambda: producer.send_offsets_to_transaction({}, group),
     )
     end = producer.commit_transaction if is_commit else producer.abort_transaction
-    compat.call_within(_END_SECONDS, "ending a transaction that lacked markers", end)
+    call_within(_END_SECONDS, "ending a transaction that lacked markers", end)

@@ -13,7 +13,7 @@ from typing import Any
 from kafka import TopicPartition
 
 from dugs_stream.errors import LogUnavailableError
-from dugs_stream.log.kafka.client import open_consumer
+from dugs_stream.log.kafka.client import consumer_of
 from dugs_stream.log.kafka.deadlines import DEADLINES, ms
 from dugs_stream.log.kafka.errors import translating
 from dugs_stream.log.kafka.settings import KafkaSettings
@@ -79,12 +79,9 @@ def committed_offsets(
     settings: KafkaSettings, group: str, topic: str, partitions: Sequence[int]
 ) -> dict[int, int]:
     """The group's offset of every partition that has one. A consumer that subscribes to nothing joins nothing."""
-    consumer = open_consumer(settings, group_id=group)
-    try:
-        with translating(f"asking for the committed offsets of group {group!r}"):
-            return committed_by(consumer, topic, partitions)
-    finally:
-        consumer.close(autocommit=False)
+    doing = f"asking for the committed offsets of group {group!r}"
+    with consumer_of(group, settings) as consumer, translating(doing):
+        return committed_by(consumer, topic, partitions)
 
 
 def committed_by(consumer: Any, topic: str, partitions: Sequence[int]) -> dict[int, int]:

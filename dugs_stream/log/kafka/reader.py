@@ -9,7 +9,7 @@ from typing import Any
 from kafka import TopicPartition
 
 from dugs_stream.errors import LogUnavailableError
-from dugs_stream.log.kafka.client import open_reading_consumer
+from dugs_stream.log.kafka.client import consumer_of
 from dugs_stream.log.kafka.deadlines import DEADLINES, ms
 from dugs_stream.log.kafka.errors import translating
 from dugs_stream.log.kafka.messages import record_of
@@ -42,23 +42,19 @@ class KafkaReader:
     ) -> Iterator[Record]:
         """See port.LogReader. Without `follow` partition after partition; with it, as records come."""
         (found,) = existing_topics(self._settings, topic)
-        consumer = open_reading_consumer(self._settings)
-        self._consumers.append(consumer)
-        try:
-            read = _follow if follow else _read_to_the_end
-            yield from read(consumer, found, stop, start or {})
-        finally:
-            self._consumers.remove(consumer)
-            consumer.close(autocommit=False)
+        read = _follow if follow else _read_to_the_end
+        with consumer_of(None, self._settings) as consumer:
+            self._consumers.append(consumer)
+            try:
+                yield from read(consumer, found, stop, start or {})
+            finally:
+                self._consumers.remove(consumer)
 
     def bounds(self, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """See port.LogReader."""
         (found,) = existing_topics(self._settings, topic)
-        consumer = open_reading_consumer(self._settings)
-        try:
+        with consumer_of(None, self._settings) as consumer:
             return bounds(consumer, found.name, found.partitions)
-        finally:
-            consumer.close(autocommit=False)
 
     def close(self) -> None:
         """See port.LogReader."""

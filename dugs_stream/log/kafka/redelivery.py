@@ -24,7 +24,7 @@ from dugs_stream.errors import (
     OwnershipLostError,
     TransactionAbortedError,
 )
-from dugs_stream.log.kafka.client import open_consumer, open_producer
+from dugs_stream.log.kafka.client import consumer_of, open_producer
 from dugs_stream.log.kafka.compat import call_within
 from dugs_stream.log.kafka.deadlines import DEADLINES, ms
 from dugs_stream.log.kafka.errors import translating
@@ -49,12 +49,9 @@ class KafkaRedelivery:
     def marks(self) -> Marks:
         """See port.LogRedelivery."""
         source, _target = existing_topics(self._settings, self._source, self._target)
-        consumer = open_consumer(self._settings, group_id=self._name)
-        try:
-            with translating(f"asking how far {self._name!r} came"):
-                marks = {partition: self._marks_of(consumer, partition) for partition in source.partitions}
-        finally:
-            consumer.close(autocommit=False)
+        doing = f"asking how far {self._name!r} came"
+        with consumer_of(self._name, self._settings) as consumer, translating(doing):
+            marks = {partition: self._marks_of(consumer, partition) for partition in source.partitions}
         return {partition: kinds for partition, kinds in marks.items() if kinds}
 
     def claim(self) -> Marks:

@@ -8,6 +8,7 @@ altered: if it would break a promise it is refused by name, all of them at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,19 +64,15 @@ def prepare_topics(
     Raises ConfigurationError with every problem, LogUnavailableError while the cluster does not answer.
     """
     plans = _plans(settings, topics, max_message_bytes, max_record_bytes)
-    admin = open_admin(settings)
-    try:
-        with translating("looking at the topics"):
+    with closing(open_admin(settings)) as admin, translating("looking at the topics"):
+        found = _described(admin, [plan.name for plan in plans])
+        missing = [plan for plan in plans if plan.name not in found]
+        if missing and not settings.create_topics:
+            raise ConfigurationError([_missing(plan) for plan in missing])
+        if missing:
+            _create(admin, missing, settings.replication_factor)
             found = _described(admin, [plan.name for plan in plans])
-            missing = [plan for plan in plans if plan.name not in found]
-            if missing and not settings.create_topics:
-                raise ConfigurationError([_missing(plan) for plan in missing])
-            if missing:
-                _create(admin, missing, settings.replication_factor)
-                found = _described(admin, [plan.name for plan in plans])
-            _refuse_wrong_ones(admin, plans, found)
-    finally:
-        admin.close()
+        _refuse_wrong_ones(admin, plans, found)
     if topics.input not in found:
         raise LogUnavailableError(
             f"Topic {topics.input!r} was made but is not visible yet; trying again is right."
@@ -88,23 +85,15 @@ def prepare_input_topic(settings: KafkaSettings, topics: TopicNames, max_record_
     if not settings.create_topics:
         return  # the writer asks whether it exists
     (plan, *_rest) = _plans(settings, topics, 0, max_record_bytes)
-    admin = open_admin(settings)
-    try:
-        with translating(f"looking at the topic {plan.name}"):
-            if plan.name not in _described(admin, [plan.name]):
-                _create(admin, [plan], settings.replication_factor)
-    finally:
-        admin.close()
+    with closing(open_admin(settings)) as admin, translating(f"looking at the topic {plan.name}"):
+        if plan.name not in _described(admin, [plan.name]):
+            _create(admin, [plan], settings.replication_factor)
 
 
 def existing_topics(settings: KafkaSettings, *names: str) -> tuple[TopicFacts, ...]:
     """The facts of the named topics. Raises ConfigurationError with every one that does not exist."""
-    admin = open_admin(settings)
-    try:
-        with translating(f"looking at the topics {', '.join(names)}"):
-            found = _described(admin, names)
-    finally:
-        admin.close()
+    with closing(open_admin(settings)) as admin, translating(f"looking at the topics {', '.join(names)}"):
+        found = _described(admin, names)
     hint = "Check the name; `dugs run` makes missing topics with the right settings."
     missing = [
         Problem("log.kafka", f"there is no topic {name!r} on the cluster.", hint)

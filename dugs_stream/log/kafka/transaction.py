@@ -27,10 +27,10 @@ from dugs_stream.errors import (
     TransactionAbortedError,
 )
 from dugs_stream.log.kafka.client import open_producer
-from dugs_stream.log.kafka.compat import call_within, force_close
+from dugs_stream.log.kafka.compat import add_partitions, call_within, force_close
 from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines, ms
 from dugs_stream.log.kafka.errors import translated, translating
-from dugs_stream.log.kafka.markers import MarkerWatch, add_partitions, partitions_of, repeat_outcome
+from dugs_stream.log.kafka.markers import MarkerWatch, partitions_of, repeat_outcome
 from dugs_stream.log.kafka.membership import GroupMembership, Membership
 from dugs_stream.log.kafka.messages import send
 from dugs_stream.log.kafka.settings import KafkaSettings
