@@ -153,7 +153,7 @@ class Log(Protocol):
     def prepare(self) -> None:
         """Reach the log, make missing topics (if allowed) and refuse topics that break a promise.
 
-        Raises LogUnavailableError while the log does not answer, ConfigurationError for topics as they are.
+        Raises LogUnavailableError while the log does not answer, ConfigurationError for topics that break one.
         Idempotent.
         """
 
@@ -169,7 +169,7 @@ class Log(Protocol):
 
         While another process owns the input, `while_waiting` is called at least once a second, unless it takes
         longer itself; as long as it runs, a takeover waits. Its errors end the wait and are passed on.
-        A waiting process writes nothing, fences nobody and moves no position.
+        A waiting process neither writes nor fences, and moves no position.
         """
 
     def changelog_bounds(self) -> tuple[ChangelogPosition, ChangelogPosition]:

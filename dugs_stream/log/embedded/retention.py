@@ -43,10 +43,9 @@ class Retention:
         if keep_ms:
             self._mark(connection, partition_id, decided_to, moment_ms, step_ms=max(1, keep_ms // _MARKS))
         beginning, _ = bounds(connection, partition_id)
-        old_enough = (
-            self._decided_before(connection, partition_id, moment_ms - keep_ms) if keep_ms else decided_to
-        )
-        until = min(old_enough, _passed_by_all(connection, partition_id))
+        until = min(decided_to, _passed_by_all(connection, partition_id))
+        if keep_ms:
+            until = min(until, self._decided_before(connection, partition_id, moment_ms - keep_ms))
         if until > beginning:
             delete_below(connection, partition_id, beginning, min(until, beginning + portion))
 
@@ -87,8 +86,5 @@ class Retention:
 
 def _passed_by_all(connection: sqlite3.Connection, partition_id: int) -> int:
     """The smallest offset that any group has committed; the caller's own is among them."""
-    return int(
-        connection.execute("SELECT min(next_offset) FROM offsets WHERE lane = ?", (partition_id,)).fetchone()[
-            0
-        ]
-    )
+    found = connection.execute("SELECT min(next_offset) FROM offsets WHERE lane = ?", (partition_id,))
+    return int(found.fetchone()[0])
