@@ -1,4 +1,4 @@
-"""How clients are set up: nothing endless, no secret printed, and a clear word when nobody answers."""
+"""Clients of kafka-python: nothing endless, no secret printed, and a clear message if no broker answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOPICS = TopicNames("in", "group", "unique", "changelog", "dead")
 
 @pytest.fixture
 def closed_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A port of this machine without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -34,7 +34,7 @@ def closed_port() -> int:
 
 @pytest.fixture
 def mute_port() -> Iterator[int]:
-    """A port that takes connections and says nothing, as a stalled broker does."""
+    """A port that accepts connections and never answers, as a stalled broker does."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)

@@ -90,7 +90,7 @@ def test_error_that_a_failed_producer_wraps_is_looked_into() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_refusal_says_at_which_door_and_where_to_look(error: Exception, cause: Refusal) -> None:
+def test_refusal_says_its_cause_and_where_to_look(error: Exception, cause: Refusal) -> None:
     """An operator reads what was tried, whether it is the password or a permission, and where to go on."""
     ours = translated(error, "taking part in group 'dugs'")
 

@@ -17,7 +17,7 @@ from dugs_stream.log.kafka.settings import KafkaSettings
 
 @contextmanager
 def server(answer: Callable[[socket.socket], object]) -> Iterator[str]:
-    """Its address; each connection is given to `answer`, and hung up afterwards."""
+    """Its address; each connection is given to `answer`, and closed afterwards."""
     listening = socket.create_server(("127.0.0.1", 0))
     is_over = threading.Event()
 
@@ -46,8 +46,8 @@ def over(protocol: str, *servers: str) -> KafkaSettings:
 
 
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
-def test_server_that_hangs_up_is_told_with_the_likely_reason(protocol: str) -> None:
-    """It may be going down, so this is no refusal."""
+def test_server_that_closes_the_connection_is_told_with_the_likely_reason(protocol: str) -> None:
+    """It may be shutting down, so this is not a refusal."""
     with (
         server(lambda connection: connection.recv(1)) as address,
         pytest.raises(LogUnavailableError, match=address) as told,
@@ -71,7 +71,7 @@ def test_server_that_stays_silent_is_given_up_in_time(protocol: str, monkeypatch
 
 
 def test_server_of_another_kind_is_told_apart_from_a_broker() -> None:
-    """A web server where a broker was expected."""
+    """A web server instead of a broker."""
 
     def as_a_web_server(connection: socket.socket) -> None:
         connection.recv(65_536)
@@ -84,15 +84,15 @@ def test_server_of_another_kind_is_told_apart_from_a_broker() -> None:
         shake_hands_with_any(over("PLAINTEXT", address))
 
 
-def test_server_that_answers_plainly_to_tls_is_a_refusal_with_the_key_to_change() -> None:
+def test_server_without_tls_is_a_refusal_with_the_key_to_change() -> None:
     """The handshake meets something else than TLS."""
 
-    def in_plain_words(connection: socket.socket) -> None:
+    def without_tls(connection: socket.socket) -> None:
         connection.recv(65_536)
         connection.sendall(b"SSH-2.0-something\r\n")
 
     with (
-        server(in_plain_words) as address,
+        server(without_tls) as address,
         pytest.raises(LogRefusedError, match="could not agree on TLS") as told,
     ):
         shake_hands_with_any(over("SSL", address))
@@ -111,7 +111,7 @@ def test_every_server_is_tried_and_all_failures_are_told() -> None:
 
 
 def test_steps_are_those_that_the_settings_ask_for() -> None:
-    """In the order of the way in."""
+    """In the order in which a client connects."""
     sasl = {"sasl_mechanism": "GSSAPI"}
     steps = {
         protocol: [name for name, _ in Handshake(KafkaSettings.model_validate({**keys, "security_protocol": protocol}), "a:1").steps]
