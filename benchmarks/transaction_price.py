@@ -45,15 +45,16 @@ from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings
 from dugs_stream.core.projector import Projection
 from dugs_stream.log.kafka.client import open_producer
-from dugs_stream.log.kafka.group import committed_offsets
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.membership import GroupMembership
+from dugs_stream.log.kafka.messages import send
+from dugs_stream.log.kafka.offsets import committed_offsets
+from dugs_stream.log.kafka.polling import Polling
 from dugs_stream.log.kafka.reader import KafkaReader
-from dugs_stream.log.kafka.sending import send
+from dugs_stream.log.kafka.settings import KafkaSettings
 from dugs_stream.log.kafka.transaction import close_producer, delivery_settings
 from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import BatchLimits, Outgoing, Polled, TopicNames
-from dugs_stream.log.settings import KafkaSettings
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.pipeline.encode import Outputs, Standing, encode_batch
 from dugs_stream.pipeline.judge import JudgedBatch
@@ -244,6 +245,7 @@ class _Plain:
 
     settings: KafkaSettings
     group: GroupMembership
+    polling: Polling
     producer: Any
     topics: TopicNames
     decided: Sequence[Sequence[Outgoing]]
@@ -251,10 +253,10 @@ class _Plain:
 
     def run(self, batches: int, compute: Compute = lambda _number: None) -> None:
         """So many batches from the input's beginning."""
-        self.group.seek({0: 0})
+        self.polling.seek({0: 0})
         for number in range(batches):
             with self.steps.timed("poll"):
-                polled = _whole(self.group.poll(_LIMITS))
+                polled = _whole(self.polling.poll(_LIMITS))
             compute(number)
             with self.steps.timed("publish"):
                 futures = [self._send(outgoing) for outgoing in self.decided[number]]
@@ -273,14 +275,14 @@ class _Plain:
             TopicPartition(self.topics.input, partition): OffsetAndMetadata(offset, "")
             for partition, offset in next_offsets.items()
         }
-        self.group._consumer.commit(offsets)  # noqa: SLF001 (the membership commits nothing by itself, on purpose)
+        self.group.consumer.commit(offsets)  # the membership commits nothing by itself, on purpose
 
     def committed(self) -> Mapping[int, int]:
         return committed_offsets(self.settings, self.topics.group, self.topics.input, (0,))
 
 
 def _whole(polled: Polled) -> Polled:
-    assert len(polled.records) == _BATCH, f"{len(polled.samples)} records came instead of {_BATCH}"
+    assert len(polled.records) == _BATCH, f"{len(polled.records)} records came instead of {_BATCH}"
     return polled
 
 
@@ -304,6 +306,7 @@ def _two_loops(
             _Plain(
                 settings,
                 group,
+                Polling(group, plain.input),
                 producer,
                 plain,
                 [[Outgoing(moved[each.topic], each.message) for each in batch] for batch in decided],

@@ -1,22 +1,12 @@
-"""The log of the settings: the daemon's own, and readers and writers beside it; one engine or the other."""
+"""The log of the settings: its engine is chosen here, and nowhere else."""
 
 from __future__ import annotations
 
-import structlog
+from collections.abc import Iterator
 
 from dugs_stream.config import Settings
-from dugs_stream.log.embedded.log import EmbeddedLog
-from dugs_stream.log.embedded.reader import EmbeddedReader
-from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
-from dugs_stream.log.embedded.writer import EmbeddedWriter
-from dugs_stream.log.kafka.log import KafkaLog
-from dugs_stream.log.kafka.reader import KafkaReader
-from dugs_stream.log.kafka.redelivery import KafkaRedelivery
-from dugs_stream.log.kafka.topics import prepare_input_topic
-from dugs_stream.log.kafka.writer import KafkaWriter
-from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
-
-_log = structlog.get_logger("dugs")
+from dugs_stream.errors import Finding
+from dugs_stream.log.port import Log, LogEngine, LogReader, LogRedelivery, LogWriter, TopicNames
 
 
 def topic_names(settings: Settings) -> TopicNames:
@@ -31,48 +21,47 @@ def topic_names(settings: Settings) -> TopicNames:
     )
 
 
-def open_log(settings: Settings) -> Log:
-    """The log the daemon owns its input on; nothing is reached before `prepare`."""
+def _engine(settings: Settings) -> LogEngine:
     if settings.log.engine == "kafka":
-        return KafkaLog(
+        from dugs_stream.log.kafka.engine import KafkaEngine  # noqa: PLC0415 (kafka-python only if it is used)
+
+        return KafkaEngine(
             settings.log.kafka,
             topic_names(settings),
             settings.output.max_message_bytes,
             settings.input.max_record_bytes,
         )
-    return EmbeddedLog(settings.log.embedded, topic_names(settings))
+    from dugs_stream.log.embedded.engine import EmbeddedEngine  # noqa: PLC0415 (one engine at a time)
+
+    return EmbeddedEngine(settings.log.embedded, topic_names(settings))
+
+
+def open_log(settings: Settings) -> Log:
+    """The log the daemon owns its input on; nothing is reached before `prepare`."""
+    return _engine(settings).log()
 
 
 def prepare_input(settings: Settings) -> None:
-    """Make the input topic where it is missing and may be made; a writer's user need see no other on a cluster."""
-    if settings.log.engine == "kafka":
-        prepare_input_topic(settings.log.kafka, topic_names(settings), settings.input.max_record_bytes)
-    else:
-        log = EmbeddedLog(settings.log.embedded, topic_names(settings))
-        log.prepare()
-        log.close()
+    """Make the input topic if it is missing and may be made."""
+    _engine(settings).prepare_input()
 
 
 def open_writer(settings: Settings) -> LogWriter:
     """Puts records onto the input topic."""
-    if settings.log.engine == "kafka":
-        return KafkaWriter(settings.log.kafka)
-    return EmbeddedWriter(settings.log.embedded)
+    return _engine(settings).writer()
 
 
 def open_reader(settings: Settings) -> LogReader:
     """Reads committed records without a group."""
-    return (
-        KafkaReader(settings.log.kafka)
-        if settings.log.engine == "kafka"
-        else EmbeddedReader(settings.log.embedded)
-    )
+    return _engine(settings).reader()
 
 
 def open_redelivery(settings: Settings) -> LogRedelivery:
-    """Puts dead letters back on the input; it remembers under the group's name with `-retry` behind it."""
+    """Puts dead letters back on the input; its marks are kept under the group's name followed by `-retry`."""
     names = topic_names(settings)
-    places = (names.dead_letter, names.input, f"{names.group}-retry")
-    if settings.log.engine == "kafka":
-        return KafkaRedelivery(settings.log.kafka, *places)
-    return EmbeddedRedelivery(settings.log.embedded, *places)
+    return _engine(settings).redelivery(names.dead_letter, names.input, f"{names.group}-retry")
+
+
+def check_log(settings: Settings) -> Iterator[Finding]:
+    """What the engine finds when the log is tried; missing topics are made, if allowed."""
+    return _engine(settings).check()

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dugs_stream.app.engine import build_engine
-from dugs_stream.app.logs import open_log, topic_names
+from dugs_stream.app.logs import check_log
 from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer
 from dugs_stream.errors import Finding, attempts
-from dugs_stream.log.kafka.check import check_kafka
 from dugs_stream.state.store import StateStore
 
 _FINGERPRINT = "fingerprint"
@@ -22,10 +21,7 @@ def check_deep(settings: Settings) -> list[Finding]:
     """Try everything that can be tried without deciding a record; a failure does not stop the rest."""
     found = list(attempts("model", lambda: _try_model(settings)))
     fingerprint = next((each.found for each in found if each.tried == _FINGERPRINT), None)
-    log = f"log ({settings.log.engine})"
-    found += attempts(
-        log, lambda: _try_kafka(settings) if settings.log.engine == "kafka" else _try_log(settings, log)
-    )
+    found += attempts(f"log ({settings.log.engine})", lambda: check_log(settings))
     found += attempts("state folder", lambda: _try_state(settings, fingerprint))
     return found
 
@@ -53,23 +49,6 @@ def _try_model(settings: Settings) -> Iterator[Finding]:
 def _describe(layer: ChosenLayer) -> str:
     pace = "fast" if layer.is_fast else "slow: re-run per sample, since this kind has no fast path"
     return f"{layer.kind}, {layer.parameters} parameters, {pace}"
-
-
-def _try_kafka(settings: Settings) -> Iterator[Finding]:
-    limits = settings.output.max_message_bytes, settings.input.max_record_bytes
-    return check_kafka(settings.log.kafka, topic_names(settings), *limits)
-
-
-def _try_log(settings: Settings, tried: str) -> Iterator[Finding]:
-    log = open_log(settings)
-    try:
-        log.prepare()
-        beginnings, ends = log.input_bounds()
-        records = sum(ends[partition] - beginnings[partition] for partition in ends)
-        found = f"{settings.input.topic}: {len(ends)} partition(s), about {records} records"
-        yield Finding(tried, passed=True, found=found)
-    finally:
-        log.close()
 
 
 def _try_state(settings: Settings, fingerprint: str | None) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from dugs_stream.config.fields import KeyPath, blocks_at, dotted, every_key, is_
 from dugs_stream.config.sources import Gathered
 from dugs_stream.errors import Problem
 from dugs_stream.inputs.settings import CODEC_NAMES
-from dugs_stream.log.settings import KEYS_OWNED_BY_EXACTLY_ONCE
+from dugs_stream.log.kafka.settings import KEYS_OWNED_BY_EXACTLY_ONCE
 from dugs_stream.setting_types import ExpectedError
 
 _LONGEST_QUOTE = 60

@@ -1,6 +1,6 @@
 """What can be configured: one frozen class a block of the YAML, each key with its default and its sentence.
 
-A component's own block stands beside the component (`log.settings`, `inputs.settings`, `models.settings`).
+A component's own block stands beside the component (`log.kafka.settings`, `inputs.settings`, `models.settings`).
 Data only: nothing is opened, read or imported here, and relative paths stay as they are written (they mean the
 working directory). What one block asks of another is in `config.checks`.
 """
@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dugs_stream.inputs.settings import CodecSettings, ImageCodecSettings, parse_label_place
-from dugs_stream.log.settings import EmbeddedSettings, KafkaSettings
+from dugs_stream.log.embedded.settings import EmbeddedSettings
+from dugs_stream.log.kafka.settings import KafkaSettings
 from dugs_stream.models.settings import ModelSettings
 from dugs_stream.ops.http.settings import AuthSettings
 from dugs_stream.setting_types import (

@@ -1,13 +1,13 @@
-"""The log the daemon reads and writes, as one small port with two engines: `embedded` and `kafka`.
+"""Port of the log that the daemon reads and writes, with two engines: `embedded` and `kafka`.
 
 A log holds an input topic of one or more partitions, output topics, a changelog of one partition, and a
 consumer group's offsets; it can write outputs, changelog and offsets in one transaction. The port carries
-bytes; what they mean is `log.wire`'s business. What both engines promise is written at each method and
+bytes; `outputs` and `changelog` know what they mean. What both engines promise is written at each method and
 tested by one suite, tests/port.
 
 Life of an owner, in this order and again after every error:
     acquire → read_changelog → seek → (poll → transaction)* → close
-Whoever waits in acquire may read the changelog too, and so be warm when its turn comes.
+A standby that waits in acquire may read the changelog too, to take over with little left to replay.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dugs_stream.errors import Finding
 from dugs_stream.records import ChangelogPosition, Message, Record
 
 Stop = Callable[[], bool]
-"""Asked often by whatever waits; True ends the wait early."""
+"""Asked often during a wait; True ends the wait early."""
 
 WhileWaiting = Callable[[], None]
-"""Called between two looks at who owns the input. It may ask for `changelog_bounds` and read the changelog."""
+"""Called while another process owns the input. It may ask for `changelog_bounds` and read the changelog."""
 
 
 def do_nothing() -> None:
-    """What there is to do while waiting, unless something is given."""
+    """The default of `while_waiting`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message and the topic it goes to; outputs have one partition (0) when this project made them."""
+    """A message and the topic it goes to; output topics made by this project have one partition (0)."""
 
     topic: str
     message: Message
@@ -72,7 +73,7 @@ class BatchLimits:
 class Ownership:
     """What `acquire` found, read after every other writer was fenced off.
 
-    changelog_start, changelog_end  first position still there, and the end to replay to (exclusive)
+    changelog_start, changelog_end  first position still there, and the end of the replay (exclusive)
     committed      the group's committed offset per partition; partitions never committed are absent
     beginnings, ends  per input partition, the first offset still there and the next one to be written
     """
@@ -113,7 +114,7 @@ class Flushed:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Proof that the offsets are in the transaction too."""
+    """Proof that the offsets are in the transaction as well."""
 
     next_offsets: Mapping[int, int]
 
@@ -141,7 +142,7 @@ class Transaction(Protocol):
     def commit(self, staged: Staged) -> Committed:
         """Make messages and offsets visible together.
 
-        Raises OutcomeUnknownError where it cannot tell whether they are; a commit that does not return in
+        Raises OutcomeUnknownError if it cannot tell whether they are; a commit that does not return in
         time ends the process with exit code 70 instead.
         """
 
@@ -150,31 +151,31 @@ class Log(Protocol):
     """The port. One object, one thread; nothing here is safe to call from two threads."""
 
     def prepare(self) -> None:
-        """Reach the log, make missing topics (where allowed) and refuse topics that break a promise.
+        """Reach the log, make missing topics (if allowed) and refuse topics that break a promise.
 
-        Raises LogUnavailableError while the log does not answer, ConfigurationError for topics as they are.
+        Raises LogUnavailableError while the log does not answer, ConfigurationError for topics that break one.
         Idempotent.
         """
 
     @property
     def longest_pause_seconds(self) -> float:
-        """How long an owner may take from one poll to the next before it loses the input; inf: as long as it likes."""
+        """How long an owner may take from one poll to the next before it loses the input; inf: without limit."""
 
     def acquire(self, stop: Stop, while_waiting: WhileWaiting = do_nothing) -> Ownership | None:
         """Wait until this process owns every input partition, then fence off all other writers.
 
         Blocks without limit, asking `stop` at least twice a second; None when it said so. After it
-        returns, no transaction begun by anyone else can commit. Raises LogUnavailableError.
+        returns, no transaction begun by another process can commit. Raises LogUnavailableError.
 
         While another process owns the input, `while_waiting` is called at least once a second, unless it takes
-        longer itself; as long as it runs, a takeover waits. What it raises ends the wait and is passed on.
-        Nothing that only waits writes, fences or moves a position.
+        longer itself; as long as it runs, a takeover waits. Its errors end the wait and are passed on.
+        A waiting process neither writes nor fences, and moves no position.
         """
 
     def changelog_bounds(self) -> tuple[ChangelogPosition, ChangelogPosition]:
         """First position still in the changelog, and the end of what is committed now.
 
-        Owner or not, at any time after `prepare`; only the bounds of `Ownership` are sure to be the last word.
+        Owner or not, at any time after `prepare`; only the bounds of `Ownership` are final.
         """
 
     def committed_offsets(self) -> Mapping[int, int]:
@@ -201,7 +202,7 @@ class Log(Protocol):
     def positions(self) -> Mapping[int, int]:
         """Per input partition, the next offset that `poll` will look at.
 
-        It passes over what holds no record (markers, aborted messages), so that position == end means
+        It passes over offsets without a record (markers, aborted messages), so that position == end means
         that there is nothing left to poll; `end - position` is the lag.
         """
 
@@ -212,20 +213,20 @@ class Log(Protocol):
         """Beginnings and ends of the input partitions, now. May be asked at any time after `prepare`."""
 
     def close(self) -> None:
-        """Give ownership back and let go of files and connections. Not guaranteed to be called."""
+        """Give ownership back and close files and connections. Not guaranteed to be called."""
 
 
 class LogWriter(Protocol):
     """Puts records onto a topic, from any number of processes beside the daemon."""
 
     def send(self, topic: str, message: Message) -> None:
-        """Queue one message; the engine picks the partition (by key where there is one)."""
+        """Queue one message; the engine picks the partition, by the key if there is one."""
 
     def flush(self) -> None:
-        """Return when everything queued is stored; raises LogError where any of it is not."""
+        """Return when everything queued is stored; raises LogError if any of it is not."""
 
     def close(self) -> None:
-        """Flush and let go."""
+        """Flush, and close files and connections."""
 
 
 class LogReader(Protocol):
@@ -236,43 +237,65 @@ class LogReader(Protocol):
     ) -> Iterator[Record]:
         """Every committed record from the beginning, each partition in order.
 
-        With `start`, partitions that it names begin at that offset, or at their beginning where that is later.
+        With `start`, partitions that it names begin at that offset, or at their beginning if that is later.
         Ends at the end as of the call, or with `follow` goes on until `stop` says so.
-        Raises ConfigurationError where there is no such topic.
+        Raises ConfigurationError if there is no such topic.
         """
 
     def bounds(self, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """Per partition, the first offset still there and the end of what is committed now; raises as `read` does."""
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
 
 Marks = Mapping[int, Mapping[str, int]]
 """Per partition of a topic and per kind of record, the offset up to which records of that kind were delivered again.
 
-The kind "" is all those that are not named."""
+The kind "" stands for all that are not named."""
 
 
 class LogRedelivery(Protocol):
-    """Puts records of one topic onto another again, and remembers how far it came: both, or neither.
+    """Puts records of one topic onto another again, and keeps marks of how far it came: both, or neither.
 
-    Made for one source, one target and one name under which it remembers. One thread.
+    Made for one source, one target and one name under which the marks are kept. One thread.
     """
 
     def marks(self) -> Marks:
-        """How far it came; nothing is changed. Raises ConfigurationError where a topic is missing."""
+        """How far it came; nothing is changed. Raises ConfigurationError if a topic is missing."""
 
     def claim(self) -> Marks:
-        """The same, and from here on no other redelivery of this name can commit what it began before."""
+        """The same; from now on no other redelivery of this name can commit what it began before."""
 
     def deliver(self, messages: Sequence[Message], marks: Marks) -> None:
-        """Put messages onto the target and remember the marks, in one transaction. After `claim`.
+        """Put messages onto the target and keep the marks, in one transaction. After `claim`.
 
-        Raises OwnershipLostError where another redelivery claimed meanwhile, TransactionAbortedError or
-        LogUnavailableError where nothing happened, OutcomeUnknownError where that is not known; whatever it raises,
-        the way on is a new redelivery, whose marks say what happened.
+        Raises OwnershipLostError if another redelivery claimed meanwhile, TransactionAbortedError or
+        LogUnavailableError if nothing happened, OutcomeUnknownError if that is not known; after any of them the way
+        on is a new redelivery, whose marks say what happened.
         """
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
+
+
+class LogEngine(Protocol):
+    """What an engine offers for one deployment. Making any of these reaches and changes nothing."""
+
+    def log(self) -> Log:
+        """The log that one process at a time owns the input on."""
+
+    def reader(self) -> LogReader:
+        """A reader of committed records."""
+
+    def writer(self) -> LogWriter:
+        """A writer, for processes beside the daemon."""
+
+    def redelivery(self, source: str, target: str, name: str) -> LogRedelivery:
+        """Puts records of `source` onto `target` again; its marks are kept under `name`."""
+
+    def prepare_input(self) -> None:
+        """Make the input topic if it is missing and may be made, for a client that may use no other topic."""
+
+    def check(self) -> Iterator[Finding]:
+        """Try the log as a start would, one finding for each step; raises DugsError at the step that fails."""

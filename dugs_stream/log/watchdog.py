@@ -1,4 +1,4 @@
-"""What if a commit never returns? The process ends, because only a fresh start can tell what happened."""
+"""Watchdog of a commit: if it never returns, the process ends, because only a fresh start can tell what happened."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _log = structlog.get_logger("dugs")
 def process_ends_unless_done_within(
     seconds: float, doing: str, end: Callable[[int], None] = os._exit
 ) -> Iterator[None]:
-    """End the process with exit code 70 where the block does not return in time.
+    """End the process with exit code 70 if the block does not return in time.
 
-    No clean-up runs: what hangs would hang in it too, and the next start's recovery finds the outcome.
+    No clean-up runs, since it could hang as well; the recovery of the next start finds the outcome.
     """
 
     def give_up() -> None:

@@ -47,7 +47,7 @@ def test_backlog_of_large_records_never_holds_more_than_the_limit_and_one_record
     def enough() -> bool:
         nonlocal came, most
         polled = log.poll(limits)
-        in_hand = sum(len(sample.value or b"") for sample in (*polled.records, *log._group._pending))
+        in_hand = sum(len(sample.value or b"") for sample in (*polled.records, *log._polling._pending))
         most = max(most, in_hand)
         came += len(polled.records)
         return came >= records
@@ -132,11 +132,11 @@ def test_bounds_may_be_asked_while_another_log_owns(kafka: KafkaEngine) -> None:
     owner.prepare()
     onlooker.prepare()
     resume(owner)
-    before = owner._group._require().metadata
+    before = owner._group.require_owned().metadata
 
     for _ in range(3):
         onlooker.changelog_bounds()
         onlooker.committed_offsets()
         owner.poll(BatchLimits(records=1, wait_ms=50, bytes=MB))
 
-    assert owner._group._require().metadata == before
+    assert owner._group.require_owned().metadata == before

@@ -15,9 +15,9 @@ from kafka import TopicPartition
 from kafka.producer.transaction_manager import TransactionState
 
 from dugs_stream.errors import LogUnavailableError
-from dugs_stream.log.kafka.changelog import hidden
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.markers import MARKERS_SECONDS, MarkerWatch, last_outcome
+from dugs_stream.log.kafka.offsets import hidden
 from dugs_stream.log.kafka.transaction import transactional_id
 from dugs_stream.log.port import Outgoing
 from dugs_stream.records import Message
@@ -52,9 +52,9 @@ def owner_of(kafka: KafkaEngine, records: int = 2) -> KafkaLog:
 def publish(kafka: KafkaEngine, log: KafkaLog, event: bytes) -> None:
     """Decide whatever is polled next, with one event, and wait for the markers, which come after the answer."""
     commit(log, poll_until(log, 1), {kafka.topics.unique: [Message(b"k", event)]}, kafka.topics.changelog)
-    with log._reading_together() as patient, log._reading_everything() as hasty:
-        places = [TopicPartition(topic, 0) for topic in kafka.topics.outputs]
-        wait_until(lambda: hidden(patient, hasty, places) is None, 10, "the markers")
+    with log._committed_reader() as committed, log._uncommitted_reader() as uncommitted:
+        partitions = [TopicPartition(topic, 0) for topic in kafka.topics.outputs]
+        wait_until(lambda: hidden(committed, uncommitted, partitions) is None, 10, "the markers")
 
 
 def give_up_a_batch(kafka: KafkaEngine, log: KafkaLog) -> None:
@@ -67,8 +67,8 @@ def leave_hanging(kafka: KafkaEngine, log: KafkaLog, event: bytes) -> None:
     """Put an event and a trailer there as a transaction whose markers never came."""
     producer = log._producer
     producer.begin_transaction()
-    places = {TopicPartition(topic, 0) for topic in (kafka.topics.unique, kafka.topics.changelog)}
-    producer._transaction_manager._partitions_in_transaction |= places
+    partitions = {TopicPartition(topic, 0) for topic in (kafka.topics.unique, kafka.topics.changelog)}
+    producer._transaction_manager._partitions_in_transaction |= partitions
     for topic, message in ((kafka.topics.unique, event), (kafka.topics.changelog, b'{"hanging": true}')):
         producer.send(topic, key=b"hanging", value=message, partition=0).get(10)
     producer._transaction_manager._transition_to(TransactionState.COMMITTING_TRANSACTION)

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from dugs_stream.errors import LogError, LogUnavailableError, OutcomeUnknownError
-from dugs_stream.log.kafka import client as kafka_client
-from dugs_stream.log.kafka import transaction as kafka_transaction
+from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.port import Outgoing, Polled
 from dugs_stream.records import Message
@@ -34,13 +33,9 @@ def kafka(mortal: Broker) -> Iterator[KafkaEngine]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(kafka: KafkaEngine) -> None:
     """Deadlines of seconds instead of tens of seconds, in the same order."""
-    monkeypatch.setattr(kafka_client, "REQUEST_SECONDS", 1.0)
-    monkeypatch.setattr(kafka_transaction, "DELIVERY_SECONDS", 2.0)
-    monkeypatch.setattr(kafka_transaction, "FLUSH_SECONDS", 3.0)
-    monkeypatch.setattr(kafka_transaction, "STAGE_SECONDS", 3.0)
-    monkeypatch.setattr(kafka_transaction, "ABORT_SECONDS", 0.5)
+    kafka.deadlines = Deadlines(request=1.0, delivery=2.0, flush=3.0, stage=3.0, abort=0.5)
 
 
 def one_in_hand(kafka: KafkaEngine) -> tuple[KafkaLog, Polled]:
@@ -117,7 +112,7 @@ def test_broker_that_dies_before_the_commit_and_comes_back_does_not_hang_it(
 
     thread = threading.Thread(target=commit_without_a_broker, daemon=True)
     thread.start()
-    thread.join(kafka_transaction.COMMIT_WATCHDOG_SECONDS - 5)
+    thread.join(DEADLINES.commit_watchdog - 5)
 
     assert not thread.is_alive(), "the commit hangs although the broker is back"
     ownership = resume(log, 30)

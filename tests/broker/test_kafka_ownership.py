@@ -16,6 +16,7 @@ from kafka.structs import MemberState
 from dugs_stream.errors import LogError, OutcomeUnknownError, OwnershipLostError, TransactionAbortedError
 from dugs_stream.log.kafka import membership as kafka_membership
 from dugs_stream.log.kafka.assignor import SingleOwnerAssignor
+from dugs_stream.log.kafka.deadlines import Deadlines
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.transaction import close_producer, open_fencing_producer
 from dugs_stream.log.port import BatchLimits, Outgoing, Ownership
@@ -150,9 +151,9 @@ def test_record_below_the_expected_offset_is_never_handed_out(kafka: KafkaEngine
     fill(kafka, 10)
     acquired(log)
     log.seek({0: 5})
-    log._group._expected = {0: 7}  # as if the client had gone back by two on its own
+    log._polling._expected = {0: 7}  # as if the client had gone back by two on its own
 
-    with pytest.raises(OwnershipLostError, match="gave offset 5 where 7 or later"):
+    with pytest.raises(OwnershipLostError, match="gave offset 5 instead of 7 or a later one"):
         poll_until(log, 1)
 
 
@@ -231,17 +232,17 @@ def test_open_transaction_of_a_dead_owner_is_aborted_before_the_changelog_is_loo
 
 
 def test_owner_that_did_not_poll_in_time_is_told_at_its_next_poll(
-    kafka: KafkaEngine, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaEngine,
 ) -> None:
     """After max_poll_interval the client still lists its partitions under generation −1; the poll refuses."""
-    monkeypatch.setattr(kafka_membership, "MAX_POLL_INTERVAL_MS", 2_500)
+    kafka.deadlines = Deadlines(poll_interval=2.5)
     log = kafka.make_log()
     log.prepare()
     fill(kafka, 10)
     resume(log)
     polled = poll_until(log, 10)
     wait_until(
-        lambda: log._group._consumer.group_metadata().generation_id < 0,
+        lambda: log._group.consumer.group_metadata().generation_id < 0,
         20,
         "the client giving up its membership",
     )
@@ -269,8 +270,8 @@ def test_member_whose_client_lost_its_join_joins_anew(kafka: KafkaEngine) -> Non
     coordinator_of_stuck: list[Any] = []
 
     def lose_the_join() -> None:
-        if not coordinator_of_stuck and log._group._consumer is not None:
-            coordinator = log._group._consumer._coordinator
+        if not coordinator_of_stuck and log._group.consumer is not None:
+            coordinator = log._group.consumer._coordinator
             coordinator_of_stuck.append(coordinator)
             coordinator._disable_heartbeat()
             coordinator.rejoin_needed, coordinator.state = False, MemberState.REBALANCING
@@ -281,12 +282,10 @@ def test_member_whose_client_lost_its_join_joins_anew(kafka: KafkaEngine) -> Non
     assert coordinator_of_stuck[0].rebalance_in_progress(), "the trap did not hold"
 
     assert log.acquire(stop_after(20)) is not None
-    assert log._group._consumer._coordinator is not coordinator_of_stuck[0]
+    assert log._group.consumer._coordinator is not coordinator_of_stuck[0]
 
 
-def test_leader_that_gave_nothing_away_joins_anew(
-    kafka: KafkaEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leader_that_assigned_nothing_joins_anew(kafka: KafkaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """An assignment made before the topic's partitions were known is not the last word."""
     log = kafka.make_log()
     log.prepare()
@@ -314,7 +313,7 @@ def test_partition_that_is_new_to_an_owner_is_no_error_of_its_poll(
     def has_no_position(*_arguments: object, **_keywords: object) -> None:
         raise NoOffsetForPartitionError(TopicPartition(kafka.topics.input, 1))
 
-    monkeypatch.setattr(log._group._consumer, "poll", has_no_position)
+    monkeypatch.setattr(log._group.consumer, "poll", has_no_position)
 
     with pytest.raises(OwnershipLostError, match="not there before"):
         log.poll(LIMITS)

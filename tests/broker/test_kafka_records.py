@@ -108,7 +108,7 @@ def test_codec_without_its_library_is_an_error_and_not_an_endless_poll(
     with pytest.raises(ConfigurationError, match="zstd"):
         poll_until(log, 1)
 
-    assert log._group._consumer is None
+    assert log._group.consumer is None
     monkeypatch.undo()
     resume(log)
     assert len(poll_until(log, 1).records) == 1

@@ -13,7 +13,7 @@ from dugs_stream.errors import (
     OwnershipLostError,
     TransactionAbortedError,
 )
-from dugs_stream.log.kafka import transaction as kafka_transaction
+from dugs_stream.log.kafka.deadlines import Deadlines
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.port import Outgoing, Polled
 from dugs_stream.records import Message
@@ -69,7 +69,7 @@ def test_message_to_a_topic_that_is_gone_aborts_the_transaction(
     kafka: KafkaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A send that finds no topic is an aborted transaction, and the daemon decides the batch again."""
-    monkeypatch.setattr(kafka_transaction, "DELIVERY_SECONDS", 11.0)
+    kafka.deadlines = Deadlines(delivery=11.0)
     log, polled = polled_one(kafka)
     monkeypatch.setitem(log._producer.config, "max_block_ms", 300)
 
@@ -127,10 +127,10 @@ def test_batch_of_an_earlier_ownership_cannot_begin_a_transaction(kafka: KafkaEn
 
 
 def test_transaction_that_grew_too_old_is_aborted_and_not_committed(
-    kafka: KafkaEngine, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaEngine,
 ) -> None:
     """A commit may return normally for a transaction that the broker has timed out: it is not even asked for."""
-    monkeypatch.setattr(kafka_transaction, "OLDEST_COMMIT_SECONDS", 0.0)
+    kafka.deadlines = Deadlines(oldest_commit=0.0)
     log, polled = polled_one(kafka)
 
     with pytest.raises(TransactionAbortedError, match="old"):

@@ -54,8 +54,8 @@ def test_records_deleted_before_they_were_decided_are_counted_once(deployment: D
     with sqlite3.connect(deployment.folder / "log.db", isolation_level=None) as connection:
         topic = find_topic(connection, deployment.settings.input.topic)
         assert topic is not None
-        beginning, _ = bounds(connection, topic.lanes[0])
-        delete_below(connection, topic.lanes[0], beginning, 52)
+        beginning, _ = bounds(connection, topic.partition_ids[0])
+        delete_below(connection, topic.partition_ids[0], beginning, 52)
     connection.close()
 
     daemon = deployment.drain()

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.daemon.signals import GRACE_SECONDS
-from dugs_stream.log.kafka.membership import MAX_POLL_INTERVAL_MS
-from dugs_stream.log.kafka.transaction import COMMIT_WATCHDOG_SECONDS, FLUSH_SECONDS
+from dugs_stream.log.kafka.deadlines import DEADLINES
 from dugs_stream.ops.status import LONGEST_SILENCE_SECONDS
 from tests.deploy.tools import tool
 
@@ -65,6 +64,6 @@ def test_exposure_is_below_two(installed: Path) -> None:
 
 def test_times_of_the_unit_outlast_those_of_the_daemon() -> None:
     """No legal batch, commit or pause is taken for a hang, neither while running nor while stopping."""
-    assert seconds("TimeoutStopSec") > GRACE_SECONDS + FLUSH_SECONDS + COMMIT_WATCHDOG_SECONDS
-    assert seconds("WatchdogSec") > MAX_POLL_INTERVAL_MS / 1000
+    assert seconds("TimeoutStopSec") > GRACE_SECONDS + DEADLINES.flush + DEADLINES.commit_watchdog
+    assert seconds("WatchdogSec") > DEADLINES.poll_interval
     assert seconds("WatchdogSec") == LONGEST_SILENCE_SECONDS

@@ -40,8 +40,8 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "every send future is asked",
-        "log/kafka_transaction.py",
-        "self._producer.flush(timeout=FLUSH_SECONDS)\n"
+        "log/kafka/transaction.py",
+        "self._producer.flush(timeout=self._deadlines.flush)\n"
         "            stored = [future.get(timeout=max(0.0, ends_at - time.monotonic())) for future in futures]",
         "ours = [topic for topic in outgoing if topic.topic == self._topics.changelog]\n"
         "            self.changelog_end = ChangelogPosition(self.changelog_end + len(ours) + 1)\n"
@@ -50,18 +50,18 @@ MUTATIONS = (
     ),
     Mutation(
         "offsets are part of the transaction",
-        "log/kafka_transaction.py",
+        "log/kafka/transaction.py",
         "lambda: self._producer.send_offsets_to_transaction(offsets, self._polled_under.metadata),",
-        "lambda: self._group._consumer.commit(offsets),",
+        "lambda: self._group.consumer.commit(offsets),",
         ("kill -9 at each step", "kill -9 at random"),
     ),
     Mutation(
         "positions are set after a rebalance",
-        "log/kafka_membership.py",
-        "self._consumer.seek(TopicPartition(self._topic, partition), offset)",
-        "place = TopicPartition(self._topic, partition)\n"
-        "                if not self._consumer._subscription.has_valid_position(place):\n"
-        "                    self._consumer.seek(place, offset)",
+        "log/kafka/polling.py",
+        "self._group.consumer.seek(TopicPartition(self._topic, partition), offset)",
+        "assigned = TopicPartition(self._topic, partition)\n"
+        "                if not self._group.consumer._subscription.has_valid_position(assigned):\n"
+        "                    self._group.consumer.seek(assigned, offset)",
         ("ten quick rebalances", "owner stopped, replaced, woken", "kill -9 at random"),
     ),
     Mutation(
@@ -89,9 +89,10 @@ MUTATIONS = (
     ),
     Mutation(
         "only the owner fences",
-        "log/kafka.py",
-        "        self._drop_producer()\n        while True:",
+        "log/kafka/log.py",
+        "        self._drop_producer()\n        self._polling = Polling(self._group, self._topics.input)\n        while True:",
         "        self._drop_producer()\n"
+        "        self._polling = Polling(self._group, self._topics.input)\n"
         "        close_producer(open_fencing_producer(self._settings, self._topics, self._max_message_bytes))\n"
         "        while True:",
         ("owner stopped, replaced, woken", "two at once, the owner killed"),

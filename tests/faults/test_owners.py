@@ -16,7 +16,8 @@ import pytest
 
 from dugs_stream.app.logs import open_log
 from dugs_stream.daemon.daemon import Daemon
-from dugs_stream.log.kafka import membership as kafka_membership
+from dugs_stream.log.kafka import engine as kafka_engine
+from dugs_stream.log.kafka.deadlines import Deadlines
 from dugs_stream.log.port import Log
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import has_role, living, sample_of
@@ -229,7 +230,7 @@ def test_batch_that_outlives_its_membership_is_given_up_and_decided_in_smaller_o
     make_deployment: MakeDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two seconds without a poll lose the input; 120 records that take five are taken fewer at a time."""
-    monkeypatch.setattr(kafka_membership, "MAX_POLL_INTERVAL_MS", 2_000)
+    monkeypatch.setattr(kafka_engine, "DEADLINES", Deadlines(poll_interval=2.0))
     deployment = make_deployment(
         model={"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.3}},
         input={"codec": "npy", "batch": {"records": 256, "wait_ms": 50}},

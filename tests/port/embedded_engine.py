@@ -13,9 +13,9 @@ from dugs_stream.log.embedded.log import EmbeddedLog
 from dugs_stream.log.embedded.owner import lock_path
 from dugs_stream.log.embedded.reader import EmbeddedReader
 from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
+from dugs_stream.log.embedded.settings import EmbeddedSettings
 from dugs_stream.log.embedded.writer import EmbeddedWriter
 from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
-from dugs_stream.log.settings import EmbeddedSettings
 from tests.port.topics import fresh_topics
 
 if TYPE_CHECKING:

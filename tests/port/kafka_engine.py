@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from kafka import KafkaAdminClient
 from kafka.admin import MemberToRemove
 
+from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.reader import KafkaReader
 from dugs_stream.log.kafka.redelivery import KafkaRedelivery
+from dugs_stream.log.kafka.settings import KafkaSettings
 from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import Log, LogReader, LogRedelivery, LogWriter, TopicNames
-from dugs_stream.log.settings import KafkaSettings
 from tests.port.topics import fresh_topics
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class KafkaEngine:
     # A session, the broker's check of it, a rebalance, and a machine that does other things as well.
     takeover_seconds: float = 30.0
     null_header_value: bytes | None = b""
+    deadlines: Deadlines = DEADLINES
     _made: list[Log | LogWriter | LogReader | LogRedelivery] = field(default_factory=list)
 
     @property
@@ -50,7 +52,7 @@ class KafkaEngine:
         )
 
     def make_log(self) -> KafkaLog:
-        log = KafkaLog(self.settings, self.topics, MAX_MESSAGE_BYTES, MAX_RECORD_BYTES)
+        log = KafkaLog(self.settings, self.topics, MAX_MESSAGE_BYTES, MAX_RECORD_BYTES, self.deadlines)
         self._made.append(log)
         return log
 

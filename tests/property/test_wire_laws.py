@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dugs_stream.canonical_json import canonical_json
 from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.changelog.wire import decode_changelog, row_message, trailer_message
-from dugs_stream.log.embedded.headers import pack_headers, unpack_headers
+from dugs_stream.log.embedded.topics import pack_headers, unpack_headers
 from dugs_stream.outputs.event import EVENT_BYTES_LIMIT, build_event, event_schema
 from dugs_stream.outputs.messages import (
     Payload,

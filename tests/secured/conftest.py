@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dugs_stream.app.logs import open_log
-from dugs_stream.log.settings import KafkaSettings
+from dugs_stream.log.kafka.settings import KafkaSettings
 from tests.port.topics import fresh_topics
 from tests.support.brokers.secured import PASSWORD, SecuredBroker, secured_broker
 from tests.support.daemons.deployment import Deployment

@@ -154,7 +154,7 @@ def test_looking_for_permissions_disturbs_no_owner(deployment: SecuredDeployment
         recoveries = [
             sample.value
             for metric in daemon.metrics.registry.collect()
-            for sample in metric.records
+            for sample in metric.samples
             if sample.name == "dugs_recoveries_total"
         ]
         assert sum(recoveries) == 1

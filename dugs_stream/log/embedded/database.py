@@ -1,8 +1,8 @@
-"""What is in the embedded log's file, and how is it opened? One SQLite file in WAL mode, recognised by its id.
+"""Database of the embedded log: the schema of its SQLite file, in WAL mode, and how the file is opened.
 
-A record lies at `place`: its lane (one partition of one topic) in the high bits, its offset in the low
-40. So a partition is one contiguous range of one B-tree, and reading it in order is a scan. Offsets are
-counters of the lane: pruning and deleting never give one out again.
+A row of the table `lanes` is one partition of one topic. A record lies at `place`: the partition's number in that
+table in the high bits, its offset in the low 40. So a partition is one contiguous range of one B-tree, and reading it
+in order is a scan. Offsets are counters of the partition: pruning and deleting never give one out again.
 
 WAL needs shared memory between the processes: the file must lie on a local disk, not on a network share.
 """
@@ -27,7 +27,7 @@ SCHEMA_VERSION = 1
 OFFSET_BITS = 40
 
 # How long a writer or reader waits for the write lock: above any commit of the daemon (tens of milliseconds)
-# and a disk's worst pause, below the patience of a person at `dugs send`.
+# and a disk's worst pause, below what a person at `dugs send` will wait.
 BUSY_SECONDS = 10.0
 
 # What the WAL may keep on disk after a burst; SQLite would otherwise leave it at its largest size for ever.
@@ -73,14 +73,13 @@ def open_file(path: Path, *, create: bool) -> sqlite3.Connection:
     """A connection in autocommit mode, for the calling thread alone; the schema is there when it returns.
 
     With `create` a missing file is made (mode 0600), its folder too (0700); several processes may do so at once.
-    Raises LogError for a file that is not ours, LogUnavailableError where it stays locked.
+    Raises LogError for a file that is not a log's, LogUnavailableError if it stays locked.
     """
     with translated(path, "opening the log"):
         if create:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(
-                FileExistsError
-            ):  # empty, it is a new database; what SQLite puts beside it has its mode
+            # An empty file is a new database; the files that SQLite puts beside it get its mode.
+            with suppress(FileExistsError):
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         mode = "rwc" if create else "rw"
         uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
@@ -99,7 +98,7 @@ def open_file(path: Path, *, create: bool) -> sqlite3.Connection:
 
 
 def _recognise(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the schema in an empty file; refuse what is another program's or another version's."""
+    """Make the schema in an empty file; refuse a file of another program or version."""
     if _is_empty(connection):
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -129,7 +128,7 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to WAL, which the file then remembers; SQLite does not wait for other connections here, so we do."""
+    """Switch to WAL, which the file then remembers; SQLite itself does not wait for other connections here."""
     ends_at = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -143,7 +142,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def open_existing(path: Path, remark: str) -> sqlite3.Connection:
-    """Open a log that must be there already; `remark` goes on the sentence that says it is not."""
+    """Open a log that must exist already; `remark` is added to the sentence that says it does not."""
     if not path.exists():
         raise ConfigurationError(
             f"there is no embedded log at {str(path)!r}{remark}. Check log.embedded.path, which is relative to the "
@@ -157,8 +156,8 @@ def begin_write(
 ) -> bool:
     """BEGIN IMMEDIATE, asked every millisecond; False when `stop` said so.
 
-    Writers back off for up to 100 ms between two tries, as SQLite does by itself. Whoever asks more often
-    finds the gaps between their commits first, so the daemon is never starved by a busy sender.
+    Writers back off for up to 100 ms between two tries, as SQLite does by itself. The daemon asks more often, so it
+    finds the gaps between their commits first and is never starved by a busy sender.
     Raises sqlite3.OperationalError (busy) after `wait_seconds`.
     """
     ends_at = time.monotonic() + wait_seconds

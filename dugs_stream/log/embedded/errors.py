@@ -1,7 +1,7 @@
-"""What does an error of SQLite mean to whoever uses the log? Every sqlite3.Error is translated here.
+"""Translation of SQLite's errors: no sqlite3.Error leaves the embedded engine.
 
-Nothing of sqlite3 leaves `log/embedded*.py`: a caller sees `errors.LogError` and its subclasses, with the
-file, what was being done and what to do next; the foreign error stays attached as the cause.
+A caller sees `errors.LogError` and its subclasses, with the file, what was being done and what to do next; the
+foreign error stays attached as the cause.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _LASTING = {
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether the file was merely locked by somebody else."""
+    """Whether the file was only locked by another connection."""
     return _primary_code(error) == sqlite3.SQLITE_BUSY
 
 
 def is_disk_failure(error: sqlite3.Error) -> bool:
-    """Whether reading, writing or syncing failed, so that the state of the file is for its next opening to find."""
+    """Whether reading, writing or syncing failed, so that only the next opening can tell the state of the file."""
     return _primary_code(error) == sqlite3.SQLITE_IOERR
 
 
@@ -53,8 +53,8 @@ def is_disk_failure(error: sqlite3.Error) -> bool:
 def translated(path: Path, doing: str, passing: type[LogError] = LogUnavailableError) -> Iterator[None]:
     """Turn every sqlite3.Error and OSError of the block into a LogError that says what to do.
 
-    passing  the class for what may pass by itself (locked, disk full, I/O): outside a transaction trying
-             again is right, inside one the transaction is given up. What needs a person is a plain LogError.
+    passing  the class for errors that may pass by themselves (locked, disk full, I/O): outside a transaction
+             trying again is right, inside one the transaction is given up. Those that need a person are plain LogErrors.
     """
     try:
         yield
@@ -71,5 +71,5 @@ def translated(path: Path, doing: str, passing: type[LogError] = LogUnavailableE
 
 
 def _primary_code(error: sqlite3.Error) -> int:
-    """SQLite's result code; 0 for what the Python module refuses by itself, as a use from another thread."""
+    """SQLite's result code; 0 for a refusal of the Python module itself, such as a use from another thread."""
     return int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY

@@ -1,10 +1,10 @@
 """The log on one SQLite file: the default without a broker, with the same promises as Kafka.
 
-One daemon a group owns the input, until its process ends; any number of processes write and read beside it.
+One daemon of a group owns the input, until its process ends; any number of processes write and read beside it.
 Commits are atomic and durable (WAL, synchronous=FULL): after kill -9 or a loss of power, all of a transaction
 is there or nothing. The file must lie on a local disk.
 
-Needs no clean-up, and no constructor here touches the disk: files are opened by `prepare`, by the first
+Needs no clean-up, and no constructor of this engine touches the disk: files are opened by `prepare`, by the first
 `send` and by `read`.
 """
 
@@ -19,12 +19,19 @@ from dugs_stream.errors import ConfigurationError, LogError
 from dugs_stream.log.embedded.database import begin_write, open_file
 from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.embedded.owner import Owner, check_epoch
-from dugs_stream.log.embedded.polling import Gathering
+from dugs_stream.log.embedded.polling import Polling
 from dugs_stream.log.embedded.retention import Retention
-from dugs_stream.log.embedded.topics import Topic, bounds, create_topics, find_topic, stored_from
+from dugs_stream.log.embedded.settings import EmbeddedSettings
+from dugs_stream.log.embedded.topics import (
+    Topic,
+    bounds,
+    create_topics,
+    existing_topic,
+    find_topic,
+    stored_from,
+)
 from dugs_stream.log.embedded.transaction import EmbeddedTransaction, Scope
 from dugs_stream.log.port import BatchLimits, Ownership, Polled, Stop, TopicNames, WhileWaiting, do_nothing
-from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import ChangelogPosition, Message
 
 # Making topics waits for the write lock like any writer.
@@ -37,7 +44,7 @@ _REPLAY_ROWS = 512
 class EmbeddedLog:
     """See `port.Log`. One object, one thread: SQLite's connection refuses any other.
 
-    input_partitions  of the input topic, where this log is the first to make it; a topic that exists keeps its own
+    input_partitions  of the input topic, if this log is the first to make it; a topic that exists keeps its own
     """
 
     def __init__(self, settings: EmbeddedSettings, topics: TopicNames, *, input_partitions: int = 1) -> None:
@@ -69,11 +76,11 @@ class EmbeddedLog:
 
     @property
     def longest_pause_seconds(self) -> float:
-        """Without limit: only its death takes the input from an owner."""
+        """Without limit: an owner loses the input only when its process ends."""
         return math.inf
 
     def acquire(self, stop: Stop, while_waiting: WhileWaiting = do_nothing) -> Ownership | None:
-        """Wait until no other process owns the input of this group, then raise the epoch and look around.
+        """Wait until no other process owns the input of this group, then raise the epoch and read the bounds.
 
         The input stays owned until `close`, until the process ends, or until another epoch is found.
         """
@@ -83,7 +90,7 @@ class EmbeddedLog:
             return None
         try:
             with translated(scope.path, "taking ownership on"):
-                ownership = self._look_around(scope)
+                ownership = self._ownership(scope)
                 scope.connection.execute("COMMIT")
         except BaseException:
             self._owner.release()
@@ -95,13 +102,13 @@ class EmbeddedLog:
     def read_changelog(
         self, start: ChangelogPosition, end: ChangelogPosition
     ) -> Iterator[tuple[ChangelogPosition, Message]]:
-        """Committed changelog messages from `start` up to `end`; nothing aborted ever has a position here."""
+        """Committed changelog messages from `start` up to `end`; an aborted message never has a position here."""
         scope = self._require_scope()
-        lane = scope.changelog.lanes[0]
+        (partition_id,) = scope.changelog.partition_ids
         at = int(start)
         while at < end:
             with translated(scope.path, "reading the changelog from"):
-                rows = list(stored_from(scope.connection, lane, at, end=end, limit=_REPLAY_ROWS))
+                rows = list(stored_from(scope.connection, partition_id, at, end=end, limit=_REPLAY_ROWS))
             for row in rows:
                 yield ChangelogPosition(row.offset), row.message()
             if len(rows) < _REPLAY_ROWS:
@@ -109,8 +116,8 @@ class EmbeddedLog:
             at = rows[-1].offset + 1
 
     def seek(self, next_offsets: Mapping[int, int]) -> None:
-        """Set where every input partition goes on. Raises LogError unless all of them are named."""
-        partitions = range(len(self._require_scope().input.lanes))
+        """Set the next offset of every input partition. Raises LogError unless all of them are named."""
+        partitions = range(len(self._require_scope().input.partition_ids))
         if set(next_offsets) != set(partitions):
             raise LogError(
                 f"seek must name every partition of {self._topics.input!r} ({list(partitions)}); "
@@ -119,18 +126,18 @@ class EmbeddedLog:
         self._positions = dict(next_offsets)
 
     def poll(self, limits: BatchLimits) -> Polled:
-        """The next micro-batch: what is there, and what comes until it is full or the time is over."""
+        """The next micro-batch: the records that are there, and those that come until it is full or the time is over."""
         scope = self._require_scope()
         positions = self._require_positions()
         membership = self._owner.epoch
-        gathering = Gathering(scope.connection, scope.input, positions, limits, first_partition=self._polls)
+        polling = Polling(scope.connection, scope.input, positions, limits, first_partition=self._polls)
         with translated(scope.path, "polling"):
-            gathering.gather()
+            polling.fill()
             check_epoch(scope.connection, scope.group, membership)
         self._polls += 1
-        next_offsets = gathering.next_offsets()
+        next_offsets = polling.next_offsets()
         positions.update(next_offsets)
-        return Polled(gathering.samples(), next_offsets, membership)
+        return Polled(polling.records(), next_offsets, membership)
 
     def positions(self) -> Mapping[int, int]:
         """Per input partition, the next offset to poll; every offset before the end holds a record."""
@@ -140,7 +147,7 @@ class EmbeddedLog:
     def transaction(self, polled: Polled) -> Iterator[EmbeddedTransaction]:
         """Begin a transaction in the epoch of `polled`; leaving it without a commit rolls it back.
 
-        Raises OwnershipLostError where another process has taken over since, TransactionAbortedError where
+        Raises OwnershipLostError if another process has taken over since, TransactionAbortedError if
         the file stays locked.
         """
         transaction = EmbeddedTransaction(self._require_scope(), polled)
@@ -161,7 +168,7 @@ class EmbeddedLog:
         """First position still there, and the end of what is committed now. From the log's own thread only."""
         scope = self._require_scope()
         with translated(scope.path, "asking"):
-            start, end = bounds(scope.connection, scope.changelog.lanes[0])
+            start, end = bounds(scope.connection, scope.changelog.partition_ids[0])
         return ChangelogPosition(start), ChangelogPosition(end)
 
     def committed_offsets(self) -> Mapping[int, int]:
@@ -196,8 +203,8 @@ class EmbeddedLog:
             path=self._settings.path,
             connection=connection,
             group=self._topics.group,
-            input=_existing(connection, self._topics.input),
-            changelog=_single(_existing(connection, self._topics.changelog)),
+            input=existing_topic(connection, self._topics.input),
+            changelog=_single(existing_topic(connection, self._topics.changelog)),
             retention=Retention(self._topics.group, self._settings.keep_decided_hours),
         )
 
@@ -211,7 +218,7 @@ class EmbeddedLog:
             raise LogError("There are no positions yet: acquire, replay the changelog and seek come first.")
         return self._positions
 
-    def _look_around(self, scope: Scope) -> Ownership:
+    def _ownership(self, scope: Scope) -> Ownership:
         beginnings, ends = _input_bounds(scope)
         changelog_start, changelog_end = self.changelog_bounds()
         return Ownership(
@@ -224,23 +231,17 @@ class EmbeddedLog:
         )
 
 
-def _existing(connection: sqlite3.Connection, name: str) -> Topic:
-    topic = find_topic(connection, name)
-    assert topic is not None  # noqa: S101  made a moment ago, and topics are never deleted
-    return topic
-
-
 def _single(changelog: Topic) -> Topic:
-    if len(changelog.lanes) != 1:
+    if len(changelog.partition_ids) != 1:
         raise ConfigurationError(
-            f"the changelog topic {changelog.name!r} has {len(changelog.lanes)} partitions; it must have one, or "
-            "its order would be lost. Name another output.changelog_topic."
+            f"the changelog topic {changelog.name!r} has {len(changelog.partition_ids)} partitions; it must have "
+            "one, or its order would be lost. Name another output.changelog_topic."
         )
     return changelog
 
 
 def _input_bounds(scope: Scope) -> tuple[dict[int, int], dict[int, int]]:
-    found = [bounds(scope.connection, lane) for lane in scope.input.lanes]
+    found = [bounds(scope.connection, partition_id) for partition_id in scope.input.partition_ids]
     beginnings = {partition: beginning for partition, (beginning, _) in enumerate(found)}
     ends = {partition: end for partition, (_, end) in enumerate(found)}
     return beginnings, ends
@@ -250,5 +251,9 @@ def _committed(scope: Scope) -> dict[int, int]:
     rows = scope.connection.execute(
         "SELECT lane, next_offset FROM offsets WHERE consumer_group = ?", (scope.group,)
     ).fetchall()
-    by_lane = dict(rows)
-    return {partition: by_lane[lane] for partition, lane in enumerate(scope.input.lanes) if lane in by_lane}
+    offsets = dict(rows)
+    return {
+        partition: offsets[partition_id]
+        for partition, partition_id in enumerate(scope.input.partition_ids)
+        if partition_id in offsets
+    }

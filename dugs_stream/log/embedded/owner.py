@@ -1,8 +1,8 @@
-"""Who owns the input of a group? Whoever holds the lock file; and the epoch in the file fences what is older.
+"""Ownership of a group's input: a lock file makes one process the owner, an epoch fences earlier ones.
 
 The lock is the operating system's, so it ends with the process that holds it and never before: a stopped
 owner stays the owner. The epoch row is the second guard, for a lock that was lost without its holder
-knowing (its file removed by hand): each `acquire` raises it, and every commit checks it.
+noticing (its file removed by hand): each `acquire` raises it, and every commit checks it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dugs_stream.log.embedded.database import begin_write
 from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.port import Stop, WhileWaiting
 
-# Between two tries for the lock of another owner. It must stay well below the half second in which `stop`
-# has to be asked; a standby that tries 20 times a second costs nothing measurable.
+# Between two tries for the lock of another owner. Well below the half second within which `stop` must be asked; a
+# standby that tries 20 times a second costs nothing measurable.
 _RETRY_SECONDS = 0.05
 
 # `acquire` waits for SQLite's write lock as long as `stop` lets it: a stopped owner may keep it for hours.
@@ -38,19 +38,19 @@ class Owner:
     def __init__(self, path: Path, group: str) -> None:
         self._path = path
         self._group = group
-        # thread_local=False: the lock belongs to this object, whichever thread closes it.
+        # thread_local=False: the lock belongs to this object, in whatever thread it is closed.
         self._lock = FileLock(lock_path(path, group), thread_local=False)
         self.epoch: int | None = None
 
     def claim(self, connection: sqlite3.Connection, stop: Stop, while_waiting: WhileWaiting) -> bool:
         """Wait for the lock, then begin the transaction that raises the epoch; False when `stop` said so.
 
-        On True the caller is inside that transaction: nobody else's is open, and none begun before under an
-        older epoch can commit any more. The caller commits it.
+        On True the caller is inside that transaction: no other is open, and none begun before under an older epoch
+        can commit any more. The caller commits it.
         """
         with translated(self._path, "waiting to own the input on"):
             if self.epoch != _current_epoch(connection, self._group):
-                self.release()  # somebody took over behind our back: a lock we still hold is on a file that is gone
+                self.release()  # another process took over unnoticed: a lock still held is on a file that is gone
             self.epoch = None
             if not self._wait_for_lock(stop, while_waiting):
                 return False
@@ -61,7 +61,7 @@ class Owner:
         return True
 
     def release(self) -> None:
-        """Let the next one in; harmless where nothing is owned."""
+        """Let the next owner in; harmless if nothing is owned."""
         self.epoch = None
         self._lock.release(force=True)
 

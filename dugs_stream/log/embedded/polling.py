@@ -1,6 +1,6 @@
-"""How is one micro-batch gathered from the partitions, within its three limits and without burning the CPU?
+"""Polling of one micro-batch from the partitions, within its three limits and without a busy wait.
 
-Partitions take turns: each gather begins with another one and gives each an equal share first, so that a
+Partitions take turns: each poll begins with another one and gives each an equal share first, so that a
 long backlog on one does not keep the others waiting. The batch comes out by (partition, offset).
 """
 
@@ -21,8 +21,8 @@ _FIRST_LOOK_SECONDS = 0.001
 _LAST_LOOK_SECONDS = 0.02
 
 
-class Gathering:
-    """One poll: what was taken so far, and where each partition goes on. Changes nothing outside itself."""
+class Polling:
+    """One poll: the records taken so far, and the next offset of each partition. Changes nothing outside itself."""
 
     def __init__(
         self,
@@ -38,19 +38,17 @@ class Gathering:
         self._limits = limits
         self._positions = dict(positions)
         self._taken: dict[int, list[Stored]] = {partition: [] for partition in positions}
-        self._records = 0
+        self._count = 0
         self._bytes = 0
         self._is_full = limits.records <= 0
-        count = len(topic.lanes)
+        count = len(topic.partition_ids)
         self._turns = [(first_partition + index) % count for index in range(count)]
 
-    def gather(self) -> None:
+    def fill(self) -> None:
         """Take until the batch is full or `wait_ms` are over, counted from now."""
         ends_at = time.monotonic() + self._limits.wait_ms / 1000
         while True:
-            version = file_version(
-                self._connection
-            )  # before looking: a write in between is then seen as a change
+            version = file_version(self._connection)  # first, so that a later write is seen as a change
             while self._take_a_round():
                 pass
             if self._is_full or not wait_for_change(
@@ -58,42 +56,42 @@ class Gathering:
             ):
                 return
 
-    def samples(self) -> tuple[Record, ...]:
-        """What was taken, by (partition, offset)."""
+    def records(self) -> tuple[Record, ...]:
+        """The records taken, by (partition, offset)."""
         return tuple(
-            stored.sample(self._topic.name, partition)
+            stored.record(self._topic.name, partition)
             for partition in sorted(self._taken)
             for stored in self._taken[partition]
         )
 
     def next_offsets(self) -> dict[int, int]:
-        """For the partitions something was taken from: the offset after the last record."""
+        """The offset after the last record, for the partitions that gave any."""
         return {partition: self._positions[partition] for partition, taken in self._taken.items() if taken}
 
     def _take_a_round(self) -> bool:
-        """Give every partition its share of what room is left; whether anything was taken and room remains."""
-        before = self._records
+        """Give every partition its share of the room left; whether anything was taken and room remains."""
+        before = self._count
         for turn, partition in enumerate(self._turns):
-            room = self._limits.records - self._records
+            room = self._limits.records - self._count
             share = -(-room // (len(self._turns) - turn))
             if not self._is_full:
                 self._take(partition, share)
-        return self._records > before and not self._is_full
+        return self._count > before and not self._is_full
 
     def _take(self, partition: int, share: int) -> None:
         rows = stored_from(
-            self._connection, self._topic.lanes[partition], self._positions[partition], limit=share
+            self._connection, self._topic.partition_ids[partition], self._positions[partition], limit=share
         )
         with closing(rows):
             for stored in rows:
-                if self._records and self._bytes + stored.size > self._limits.bytes:
+                if self._count and self._bytes + stored.size > self._limits.bytes:
                     self._is_full = True
                     return
                 self._taken[partition].append(stored)
                 self._positions[partition] = stored.offset + 1
-                self._records += 1
+                self._count += 1
                 self._bytes += stored.size
-                if self._records >= self._limits.records or self._bytes >= self._limits.bytes:
+                if self._count >= self._limits.records or self._bytes >= self._limits.bytes:
                     self._is_full = True
                     return
 
@@ -104,7 +102,7 @@ def file_version(connection: sqlite3.Connection) -> int:
 
 
 def wait_for_change(connection: sqlite3.Connection, version: int, is_over: Callable[[], bool]) -> bool:
-    """Sleep until somebody has committed since `version` was read; False when `is_over` said so first."""
+    """Sleep until a commit since `version` was read; False if `is_over` said so first."""
     pause = _FIRST_LOOK_SECONDS
     while file_version(connection) == version:
         if is_over():

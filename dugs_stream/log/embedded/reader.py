@@ -1,4 +1,4 @@
-"""Reads committed records of a topic from the embedded log's file, without a trace.
+"""Reading committed records of a topic from the embedded log's file, without side effects.
 
 A reader takes no lock that a writer waits for: each portion is one short read transaction.
 """
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dugs_stream.log.embedded.database import open_existing
 from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.embedded.polling import file_version, wait_for_change
-from dugs_stream.log.embedded.topics import Stored, Topic, bounds, find_topic, stored_from, unknown_topic
+from dugs_stream.log.embedded.settings import EmbeddedSettings
+from dugs_stream.log.embedded.topics import Stored, Topic, bounds, existing_topic, stored_from
 from dugs_stream.log.port import Stop
-from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Record
 
 # A portion's limits: a read transaction of a few milliseconds, so that the file's WAL can be folded back.
@@ -31,10 +31,10 @@ class EmbeddedReader:
     def read(
         self, topic: str, *, follow: bool, stop: Stop, start: Mapping[int, int] | None = None
     ) -> Iterator[Record]:
-        """Every committed record, partition after partition; with `follow` what comes later in turn.
+        """Every committed record, partition after partition; with `follow` later ones in turn.
 
         The end is that of the call, not of the first `next`. Records pruned meanwhile are passed over.
-        Raises ConfigurationError where there is no such topic, or no file.
+        Raises ConfigurationError if there is no such topic, or no file.
         """
         connection = self._open()
         found, _beginnings, ends = self._look(connection, topic)
@@ -48,10 +48,8 @@ class EmbeddedReader:
 
     def _look(self, connection: sqlite3.Connection, topic: str) -> tuple[Topic, list[int], list[int]]:
         with translated(self._path, "reading"):
-            found = find_topic(connection, topic)
-            if found is None:
-                raise unknown_topic(connection, topic)
-            both = [bounds(connection, lane) for lane in found.lanes]
+            found = existing_topic(connection, topic)
+            both = [bounds(connection, partition_id) for partition_id in found.partition_ids]
         return found, [beginning for beginning, _ in both], [end for _, end in both]
 
     def close(self) -> None:
@@ -77,25 +75,27 @@ class EmbeddedReader:
         stop: Stop,
     ) -> Iterator[Record]:
         while True:
-            for partition, lane in enumerate(topic.lanes):
+            for partition, partition_id in enumerate(topic.partition_ids):
                 while positions[partition] < ends[partition] and not (follow and stop()):
-                    portion = self._portion(connection, lane, positions[partition], ends[partition])
+                    portion = self._portion(connection, partition_id, positions[partition], ends[partition])
                     for stored in portion:
-                        yield stored.sample(topic.name, partition)
+                        yield stored.record(topic.name, partition)
                     positions[partition] = portion[-1].offset + 1 if portion else ends[partition]
             if not follow:
                 return
             with translated(self._path, "following"):
                 version = file_version(connection)
-                ends = [bounds(connection, lane)[1] for lane in topic.lanes]
+                ends = [bounds(connection, partition_id)[1] for partition_id in topic.partition_ids]
                 if positions == ends and not wait_for_change(connection, version, stop):
                     return
 
-    def _portion(self, connection: sqlite3.Connection, lane: int, start: int, end: int) -> list[Stored]:
+    def _portion(
+        self, connection: sqlite3.Connection, partition_id: int, start: int, end: int
+    ) -> list[Stored]:
         portion: list[Stored] = []
         size = 0
         with translated(self._path, "reading"):
-            for stored in stored_from(connection, lane, start, end=end, limit=_PORTION_RECORDS):
+            for stored in stored_from(connection, partition_id, start, end=end, limit=_PORTION_RECORDS):
                 portion.append(stored)
                 size += stored.size
                 if size >= _PORTION_BYTES:

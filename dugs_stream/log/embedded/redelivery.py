@@ -1,25 +1,24 @@
-"""Puts records of a topic of the embedded log onto another again, and remembers up to where, in one transaction.
+"""Redelivery on the embedded log: records of one topic put onto another again, with marks, in one transaction.
 
-The memory lies among the consumer groups' offsets, a group for each kind of record: `name/kind`.
+The marks are kept among the consumer groups' offsets, with a group for each kind of record: `name/kind`.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Sequence
 
 from dugs_stream.errors import OutcomeUnknownError, OwnershipLostError
 from dugs_stream.log.embedded.database import open_existing
 from dugs_stream.log.embedded.errors import is_disk_failure, translated
-from dugs_stream.log.embedded.topics import Topic, append, find_topic, unknown_topic
+from dugs_stream.log.embedded.settings import EmbeddedSettings
+from dugs_stream.log.embedded.topics import Topic, append, existing_topic, partition_for, set_offset
 from dugs_stream.log.port import Marks
-from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Message
 
 
 class EmbeddedRedelivery:
-    """See `port.LogRedelivery`. Nothing is locked between two deliveries: each one looks whether it is still alone."""
+    """See `port.LogRedelivery`. Nothing is locked between two deliveries: each checks that no other went on."""
 
     def __init__(self, settings: EmbeddedSettings, source: str, target: str, name: str) -> None:
         self._path = settings.path
@@ -34,8 +33,8 @@ class EmbeddedRedelivery:
         """See port.LogRedelivery."""
         connection = self._open()
         with translated(self._path, "looking at what was retried on"):
-            self._find(connection, self._target)
-            return self._remembered(connection, self._find(connection, self._source))
+            existing_topic(connection, self._target)
+            return self._remembered(connection, existing_topic(connection, self._source))
 
     def claim(self) -> Marks:
         """See port.LogRedelivery."""
@@ -48,7 +47,7 @@ class EmbeddedRedelivery:
         with translated(self._path, "retrying on"):
             connection.execute("BEGIN IMMEDIATE")
             try:
-                source = self._find(connection, self._source)
+                source = existing_topic(connection, self._source)
                 if self._remembered(connection, source) != self._known:
                     raise OwnershipLostError(
                         "Another `dugs retry` went on meanwhile; this one stops before it sends anything twice."
@@ -73,19 +72,13 @@ class EmbeddedRedelivery:
             self._connection = open_existing(self._path, ", so there is nothing to retry")
         return self._connection
 
-    def _find(self, connection: sqlite3.Connection, name: str) -> Topic:
-        found = find_topic(connection, name)
-        if found is None:
-            raise unknown_topic(connection, name)
-        return found
-
     def _remembered(self, connection: sqlite3.Connection, source: Topic) -> dict[int, dict[str, int]]:
         marks: dict[int, dict[str, int]] = {}
         prefix = f"{self._name}/"
-        for partition, lane in enumerate(source.lanes):
+        for partition, partition_id in enumerate(source.partition_ids):
             rows = connection.execute(
                 "SELECT consumer_group, next_offset FROM offsets WHERE lane = ? AND substr(consumer_group, 1, ?) = ?",
-                (lane, len(prefix), prefix),
+                (partition_id, len(prefix), prefix),
             )
             kinds = {group[len(prefix) :]: int(offset) for group, offset in rows}
             if kinds:
@@ -93,27 +86,19 @@ class EmbeddedRedelivery:
         return marks
 
     def _remember(self, connection: sqlite3.Connection, source: Topic, marks: Marks) -> None:
-        rows = [
-            (f"{self._name}/{kind}", source.lanes[partition], offset)
-            for partition, kinds in marks.items()
-            for kind, offset in kinds.items()
-        ]
-        connection.executemany(
-            "INSERT INTO offsets (consumer_group, lane, next_offset) VALUES (?, ?, ?) "
-            "ON CONFLICT (consumer_group, lane) DO UPDATE SET next_offset = excluded.next_offset",
-            rows,
-        )
+        for partition, kinds in marks.items():
+            for kind, offset in kinds.items():
+                set_offset(connection, f"{self._name}/{kind}", source.partition_ids[partition], offset)
 
     def _write(self, connection: sqlite3.Connection, messages: Sequence[Message]) -> None:
-        """A key goes where the writer would put it; records without one take turns."""
-        lanes: dict[int, list[Message]] = {}
-        target = self._find(connection, self._target)
+        """A record with a key goes to the partition that the writer would pick; those without take turns."""
+        sent: dict[int, list[Message]] = {}
+        target = existing_topic(connection, self._target)
         for message in messages:
             self._turn += message.key is None
-            number = self._turn if message.key is None else zlib.crc32(message.key)
-            lanes.setdefault(target.lanes[number % len(target.lanes)], []).append(message)
-        for lane, sent in lanes.items():
-            append(connection, lane, sent)
+            sent.setdefault(partition_for(target, message.key, self._turn), []).append(message)
+        for partition_id, group in sent.items():
+            append(connection, partition_id, group)
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         try:
@@ -121,7 +106,7 @@ class EmbeddedRedelivery:
         except sqlite3.Error as error:
             if is_disk_failure(error):
                 raise OutcomeUnknownError(
-                    f"The disk failed while {str(self._path)!r} was being committed to ({error}): whether these records "
+                    f"The disk failed during a commit to {str(self._path)!r} ({error}): whether these records "
                     "went back is not known. `dugs retry --dry-run` says what is left."
                 ) from error
             raise

@@ -1,12 +1,12 @@
-"""Which decided input may go? What every group has passed, some hours after this group decided it.
+"""Retention of decided input: pruned once every group has passed it, some hours after this group decided it.
 
-Only the input is pruned: changelog, outputs and dead letters are what the work was for. Input that no
-group has committed past is never touched, so a second group that stands still keeps the records it has yet
-to read; the price is that a group nobody will run again keeps them too.
+Only the input is pruned; changelog, outputs and dead letters are kept. Input that a group has not passed is never
+touched, so a second group that is stopped keeps the records it has yet to read; the price is that a group that will
+never run again keeps them too.
 
-When something was decided is remembered as marks ("before this moment everything below this offset"), about
-a hundred per partition. Pruning happens inside the daemon's commits, a bounded portion each: an idle daemon
-prunes nothing, and the freed pages are used again by what comes next (the file does not shrink).
+The times of decisions are kept as marks ("before this moment everything below this offset"), about a hundred for each
+partition. Pruning happens inside the daemon's commits, a bounded portion each: an idle daemon prunes nothing, and the
+freed pages are used again by later records (the file does not shrink).
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ _MARKS = 100
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long the decided input of one group is kept; 0 hours: until it is decided."""
+    """How long the decided input of one group is kept; 0 hours: pruned as soon as it is decided."""
 
     group: str
     keep_hours: float
     clock_ms: Callable[[], int] = now_ms
 
-    def apply(self, connection: sqlite3.Connection, lane: int, decided_to: int, *, portion: int) -> None:
+    def apply(
+        self, connection: sqlite3.Connection, partition_id: int, decided_to: int, *, portion: int
+    ) -> None:
         """Remember that everything below `decided_to` is decided, and prune at most `portion` old records.
 
         Inside the transaction that commits the group's offset, after that offset was written.
@@ -39,43 +41,50 @@ class Retention:
         keep_ms = int(self.keep_hours * _HOUR_MS)
         moment_ms = self.clock_ms()
         if keep_ms:
-            self._mark(connection, lane, decided_to, moment_ms, step_ms=max(1, keep_ms // _MARKS))
-        beginning, _ = bounds(connection, lane)
-        old_enough = self._decided_before(connection, lane, moment_ms - keep_ms) if keep_ms else decided_to
-        until = min(old_enough, _passed_by_all(connection, lane))
+            self._mark(connection, partition_id, decided_to, moment_ms, step_ms=max(1, keep_ms // _MARKS))
+        beginning, _ = bounds(connection, partition_id)
+        until = min(decided_to, _passed_by_all(connection, partition_id))
+        if keep_ms:
+            until = min(until, self._decided_before(connection, partition_id, moment_ms - keep_ms))
         if until > beginning:
-            delete_below(connection, lane, beginning, min(until, beginning + portion))
+            delete_below(connection, partition_id, beginning, min(until, beginning + portion))
 
     def _mark(
-        self, connection: sqlite3.Connection, lane: int, decided_to: int, moment_ms: int, *, step_ms: int
+        self,
+        connection: sqlite3.Connection,
+        partition_id: int,
+        decided_to: int,
+        moment_ms: int,
+        *,
+        step_ms: int,
     ) -> None:
         """Add a mark unless the newest one is fresh."""
         last = connection.execute(
-            "SELECT max(decided_ms) FROM decided WHERE consumer_group = ? AND lane = ?", (self.group, lane)
+            "SELECT max(decided_ms) FROM decided WHERE consumer_group = ? AND lane = ?",
+            (self.group, partition_id),
         ).fetchone()[0]
         if last is None or moment_ms - last >= step_ms:
             connection.execute(
-                "INSERT INTO decided VALUES (?, ?, ?, ?)", (self.group, lane, moment_ms, decided_to)
+                "INSERT INTO decided VALUES (?, ?, ?, ?)", (self.group, partition_id, moment_ms, decided_to)
             )
 
-    def _decided_before(self, connection: sqlite3.Connection, lane: int, moment_ms: int) -> int:
-        """The offset below which everything had been decided by then."""
+    def _decided_before(self, connection: sqlite3.Connection, partition_id: int, moment_ms: int) -> int:
+        """The offset below which everything had been decided by that moment."""
         newest = connection.execute(
             "SELECT decided_ms, next_offset FROM decided WHERE consumer_group = ? AND lane = ? AND decided_ms <= ? "
             "ORDER BY decided_ms DESC LIMIT 1",
-            (self.group, lane, moment_ms),
+            (self.group, partition_id, moment_ms),
         ).fetchone()
         if newest is None:
             return 0
         connection.execute(
             "DELETE FROM decided WHERE consumer_group = ? AND lane = ? AND decided_ms < ?",
-            (self.group, lane, newest[0]),
+            (self.group, partition_id, newest[0]),
         )
         return int(newest[1])
 
 
-def _passed_by_all(connection: sqlite3.Connection, lane: int) -> int:
-    """The smallest offset any group has committed on the lane; the caller's own is among them."""
-    return int(
-        connection.execute("SELECT min(next_offset) FROM offsets WHERE lane = ?", (lane,)).fetchone()[0]
-    )
+def _passed_by_all(connection: sqlite3.Connection, partition_id: int) -> int:
+    """The smallest offset that any group has committed; the caller's own is among them."""
+    found = connection.execute("SELECT min(next_offset) FROM offsets WHERE lane = ?", (partition_id,))
+    return int(found.fetchone()[0])

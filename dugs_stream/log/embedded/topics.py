@@ -1,14 +1,16 @@
-"""Topics, their partitions and the records on them: the statements that all users of the embedded log share.
+"""Topics of the embedded log, their partitions and records: the SQL statements that all its users share.
 
-Every function takes a connection and leaves beginning and ending a transaction to its caller. A lane is one
-partition of one topic, as a number that never changes.
+Every function takes a connection and leaves beginning and ending a transaction to its caller. A `partition_id` stands
+for one partition of one topic and never changes: its row in the table `lanes`.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import struct
 import time
 import uuid
+import zlib
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,17 +18,21 @@ from typing import NamedTuple
 
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.log.embedded.database import OFFSET_BITS
-from dugs_stream.log.embedded.headers import pack_headers, unpack_headers
-from dugs_stream.records import Message, Record
+from dugs_stream.records import Headers, Message, Record
+
+# A header is: length of the name, the name in UTF-8, length of the value or −1 for None, the value.
+# "surrogatepass" lets through what a foreign client decoded with surrogates; it comes back as it was.
+_LENGTH = struct.Struct("<i")
+_NONE = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic's stable id and its lanes in the order of the partitions."""
+    """A topic's stable id, and its partitions' ids in their order."""
 
     name: str
     id: str
-    lanes: tuple[int, ...]
+    partition_ids: tuple[int, ...]
 
 
 class Stored(NamedTuple):
@@ -43,7 +49,7 @@ class Stored(NamedTuple):
         """Bytes of key, value and packed headers."""
         return len(self.key or b"") + len(self.value or b"") + len(self.headers or b"")
 
-    def sample(self, topic: str, partition: int) -> Record:
+    def record(self, topic: str, partition: int) -> Record:
         """The record as the port hands it out."""
         return Record(
             topic,
@@ -56,7 +62,7 @@ class Stored(NamedTuple):
         )
 
     def message(self) -> Message:
-        """The record without its place."""
+        """The record without its topic, partition and offset."""
         return Message(self.key, self.value, unpack_headers(self.headers), self.timestamp_ms)
 
 
@@ -67,18 +73,21 @@ def find_topic(connection: sqlite3.Connection, name: str) -> Topic | None:
         "WHERE topics.name = ? ORDER BY lanes.partition",
         (name,),
     ).fetchall()
-    return Topic(name, rows[0][0], tuple(lane for _, lane in rows)) if rows else None
+    return Topic(name, rows[0][0], tuple(number for _, number in rows)) if rows else None
 
 
-def unknown_topic(connection: sqlite3.Connection, name: str) -> ConfigurationError:
-    """The error for a topic that is not there; it names those that are."""
+def existing_topic(connection: sqlite3.Connection, name: str) -> Topic:
+    """The topic of that name. Raises ConfigurationError, which names those that exist, if there is none."""
+    found = find_topic(connection, name)
+    if found is not None:
+        return found
     names = [row[0] for row in connection.execute("SELECT name FROM topics ORDER BY name")]
     known = ", ".join(repr(known) for known in names) or "none yet; `dugs run` and `dugs send` make them"
-    return ConfigurationError(f"there is no topic {name!r} on the embedded log; it has: {known}.")
+    raise ConfigurationError(f"there is no topic {name!r} on the embedded log; it has: {known}.")
 
 
 def create_topics(connection: sqlite3.Connection, partitions: Iterable[tuple[str, int]]) -> None:
-    """Make those of the named topics that are missing; one that exists keeps its partitions and its id."""
+    """Make the missing ones of the named topics; one that exists keeps its partitions and its id."""
     for name, count in partitions:
         found = connection.execute("SELECT 1 FROM topics WHERE name = ?", (name,)).fetchone()
         if found:
@@ -90,26 +99,32 @@ def create_topics(connection: sqlite3.Connection, partitions: Iterable[tuple[str
         )
 
 
-def bounds(connection: sqlite3.Connection, lane: int) -> tuple[int, int]:
+def partition_for(topic: Topic, key: bytes | None, turn: int) -> int:
+    """The partition of a message: always the same one for a key; messages without a key take turns."""
+    number = turn if key is None else zlib.crc32(key)
+    return topic.partition_ids[number % len(topic.partition_ids)]
+
+
+def bounds(connection: sqlite3.Connection, partition_id: int) -> tuple[int, int]:
     """First offset still there, and the next one to be written."""
     beginning, end = connection.execute(
-        "SELECT beginning, next_offset FROM lanes WHERE number = ?", (lane,)
+        "SELECT beginning, next_offset FROM lanes WHERE number = ?", (partition_id,)
     ).fetchone()
     return int(beginning), int(end)
 
 
-def append(connection: sqlite3.Connection, lane: int, messages: Sequence[Message]) -> int:
-    """Write the messages in order at the end of the lane, inside the caller's transaction; its new end.
+def append(connection: sqlite3.Connection, partition_id: int, messages: Sequence[Message]) -> int:
+    """Write the messages in order at the end of the partition, in the caller's transaction; returns its new end.
 
     A message without a timestamp gets the time of writing.
     """
-    start = bounds(connection, lane)[1]
+    start = bounds(connection, partition_id)[1]
     written_ms = now_ms()
     connection.executemany(
         "INSERT INTO records (place, key, value, headers, timestamp_ms) VALUES (?, ?, ?, ?, ?)",
         (
             (
-                _place(lane, start + index),
+                _place(partition_id, start + index),
                 message.key,
                 message.value,
                 pack_headers(message.headers),
@@ -119,40 +134,85 @@ def append(connection: sqlite3.Connection, lane: int, messages: Sequence[Message
         ),
     )
     end = start + len(messages)
-    connection.execute("UPDATE lanes SET next_offset = ? WHERE number = ?", (end, lane))
+    connection.execute("UPDATE lanes SET next_offset = ? WHERE number = ?", (end, partition_id))
     return end
 
 
 def stored_from(
-    connection: sqlite3.Connection, lane: int, start: int, *, end: int | None = None, limit: int
+    connection: sqlite3.Connection, partition_id: int, start: int, *, end: int | None = None, limit: int
 ) -> Generator[Stored]:
-    """At most `limit` records of a lane from offset `start` on, before `end`, in order.
+    """At most `limit` records of a partition from offset `start` on, before `end`, in order.
 
     A read transaction is open while the iterator is; close it, or use it up.
     """
-    last = _place(lane + 1, 0) if end is None else _place(lane, end)
+    last = _place(partition_id + 1, 0) if end is None else _place(partition_id, end)
     cursor = connection.execute(
         "SELECT place, key, value, headers, timestamp_ms FROM records "
         "WHERE place >= ? AND place < ? ORDER BY place LIMIT ?",
-        (_place(lane, start), last, limit),
+        (_place(partition_id, start), last, limit),
     )
     with closing(cursor):
         for place, *rest in cursor:
             yield Stored(place & ((1 << OFFSET_BITS) - 1), *rest)
 
 
-def delete_below(connection: sqlite3.Connection, lane: int, beginning: int, until: int) -> None:
-    """Delete the records of offsets beginning … until − 1 and move the lane's beginning to `until`."""
+def delete_below(connection: sqlite3.Connection, partition_id: int, beginning: int, until: int) -> None:
+    """Delete the records of offsets beginning … until − 1 and move the partition's beginning to `until`."""
     connection.execute(
-        "DELETE FROM records WHERE place >= ? AND place < ?", (_place(lane, beginning), _place(lane, until))
+        "DELETE FROM records WHERE place >= ? AND place < ?",
+        (_place(partition_id, beginning), _place(partition_id, until)),
     )
-    connection.execute("UPDATE lanes SET beginning = ? WHERE number = ?", (until, lane))
+    connection.execute("UPDATE lanes SET beginning = ? WHERE number = ?", (until, partition_id))
 
 
-def _place(lane: int, offset: int) -> int:
-    return (lane << OFFSET_BITS) | offset
+def set_offset(connection: sqlite3.Connection, group: str, partition_id: int, offset: int) -> None:
+    """Make `offset` the one that the group has committed."""
+    connection.execute(
+        "INSERT INTO offsets (consumer_group, lane, next_offset) VALUES (?, ?, ?) "
+        "ON CONFLICT (consumer_group, lane) DO UPDATE SET next_offset = excluded.next_offset",
+        (group, partition_id, offset),
+    )
+
+
+def _place(partition_id: int, offset: int) -> int:
+    return (partition_id << OFFSET_BITS) | offset
 
 
 def now_ms() -> int:
     """Milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+def pack_headers(headers: Headers) -> bytes | None:
+    """Headers in their order as bytes, repeated names and None values included; None for no headers."""
+    if not headers:
+        return None
+    parts: list[bytes] = []
+    for name, value in headers:
+        encoded = name.encode("utf-8", "surrogatepass")
+        parts += (_LENGTH.pack(len(encoded)), encoded, _LENGTH.pack(_NONE if value is None else len(value)))
+        if value is not None:
+            parts.append(value)
+    return b"".join(parts)
+
+
+def unpack_headers(packed: bytes | None) -> Headers:
+    """The inverse of `pack_headers`."""
+    if packed is None:
+        return ()
+    headers: list[tuple[str, bytes | None]] = []
+    at = 0
+    while at < len(packed):
+        name, at = _piece(packed, at)
+        value, at = _piece(packed, at)
+        headers.append(((name or b"").decode("utf-8", "surrogatepass"), value))
+    return tuple(headers)
+
+
+def _piece(packed: bytes, at: int) -> tuple[bytes | None, int]:
+    """The length-prefixed bytes at `at`, and where the next ones begin."""
+    (length,) = _LENGTH.unpack_from(packed, at)
+    start = at + _LENGTH.size
+    if length == _NONE:
+        return None, start
+    return packed[start : start + length], start + length

@@ -1,7 +1,7 @@
 """One transaction of the embedded log: steps 3 to 6 of the commit, as one transaction of SQLite.
 
-It holds the file's write lock from `begin` to the end, so nobody else's write comes between; readers see the
-state before it until it is committed. Any error ends it: what was written is rolled back on the spot.
+It holds the file's write lock from `begin` to the end, so no other write comes between; readers see the state before
+it until it is committed. Any error ends it: its writes are rolled back at once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dugs_stream.log.embedded.database import begin_write
 from dugs_stream.log.embedded.errors import is_disk_failure, translated
 from dugs_stream.log.embedded.owner import check_epoch
 from dugs_stream.log.embedded.retention import Retention
-from dugs_stream.log.embedded.topics import Topic, append, bounds, find_topic, unknown_topic
+from dugs_stream.log.embedded.topics import Topic, append, bounds, existing_topic, set_offset
 from dugs_stream.log.port import Committed, Flushed, Outgoing, Polled, Staged
 from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition, Message
 
 # How long step 3 waits for the write lock. Senders hold it for milliseconds; only a process that was stopped
-# while holding it takes longer, and then giving the batch up and saying so is better than waiting unseen.
+# while holding it takes longer, and then an error is better than a silent wait.
 _LOCK_SECONDS = 10.0
 
 # A commit writes and syncs some megabytes. A disk that answers at all does so within the kernel's own timeout
@@ -56,7 +56,7 @@ class EmbeddedTransaction:
         self._is_open = False
 
     def begin(self) -> None:
-        """Take the write lock and check the epoch; nobody can raise it from here to the end."""
+        """Take the write lock and check the epoch; no process can raise it from here to the end."""
         connection = self._scope.connection
         if connection.in_transaction:
             raise LogError(
@@ -75,41 +75,37 @@ class EmbeddedTransaction:
             by_topic.setdefault(each.topic, []).append(each.message)
         with self._step("writing to"):
             for name, messages in by_topic.items():
-                topic = find_topic(self._scope.connection, name)
-                if topic is None:
-                    raise unknown_topic(self._scope.connection, name)
-                append(self._scope.connection, topic.lanes[0], messages)
+                topic = existing_topic(self._scope.connection, name)
+                append(self._scope.connection, topic.partition_ids[0], messages)
         return Flushed(len(outgoing))
 
     def stage_offsets(self, flushed: Flushed, next_offsets: Mapping[int, int]) -> Staged:  # noqa: ARG002  the proof that publish came first
-        """Write the group's offsets, and prune what was decided long enough ago."""
+        """Write the group's offsets, and prune records decided long enough ago."""
         self._require_open()
-        lanes = self._scope.input.lanes
+        partition_ids = self._scope.input.partition_ids
         portion = max(_PRUNED_AT_LEAST, 2 * len(self._polled.records))
         with self._step("writing the offsets to"):
             for partition, offset in next_offsets.items():
-                if not 0 <= partition < len(lanes):
+                if not 0 <= partition < len(partition_ids):
                     raise LogError(
-                        f"{self._scope.input.name!r} has no partition {partition}; it has {len(lanes)}, counted from 0."
+                        f"{self._scope.input.name!r} has no partition {partition}; it has {len(partition_ids)}, counted from 0."
                     )
-                self._scope.connection.execute(
-                    "INSERT INTO offsets (consumer_group, lane, next_offset) VALUES (?, ?, ?) "
-                    "ON CONFLICT (consumer_group, lane) DO UPDATE SET next_offset = excluded.next_offset",
-                    (self._scope.group, lanes[partition], offset),
+                set_offset(self._scope.connection, self._scope.group, partition_ids[partition], offset)
+                self._scope.retention.apply(
+                    self._scope.connection, partition_ids[partition], offset, portion=portion
                 )
-                self._scope.retention.apply(self._scope.connection, lanes[partition], offset, portion=portion)
         return Staged(dict(next_offsets))
 
     def commit(self, staged: Staged) -> Committed:
         """Make messages and offsets visible together, and durable.
 
-        Raises OutcomeUnknownError where the disk failed in the very commit: it may have been written.
+        Raises OutcomeUnknownError if the disk failed during the commit: it may have been written.
         """
         self._require_open()
         connection = self._scope.connection
         with self._step("committing to"):
             check_epoch(connection, self._scope.group, self._polled.membership)
-            _, changelog_end = bounds(connection, self._scope.changelog.lanes[0])
+            _, changelog_end = bounds(connection, self._scope.changelog.partition_ids[0])
             self._commit()
         self._is_open = False
         return Committed(staged.next_offsets, ChangelogPosition(changelog_end))
@@ -122,7 +118,7 @@ class EmbeddedTransaction:
         except sqlite3.Error as error:
             if is_disk_failure(error):
                 raise OutcomeUnknownError(
-                    f"The disk failed while {str(self._scope.path)!r} was being committed to ({error}): the batch may "
+                    f"The disk failed during a commit to {str(self._scope.path)!r} ({error}): the batch may "
                     "or may not be written. Look at the system's log, then start again: recovery finds out."
                 ) from error
             raise
@@ -132,13 +128,13 @@ class EmbeddedTransaction:
         if self._is_open:
             self._is_open = False
             with translated(self._scope.path, "rolling back on"):
-                # A full disk makes SQLite roll back by itself; there is nothing left to undo then.
+                # A full disk makes SQLite roll back by itself; then there is nothing left to undo.
                 if self._scope.connection.in_transaction:
                     self._scope.connection.execute("ROLLBACK")
 
     @contextmanager
     def _step(self, doing: str) -> Iterator[None]:
-        """Translate what goes wrong in the block, and give the transaction up."""
+        """Translate the errors of the block, and give the transaction up after one."""
         try:
             with translated(self._scope.path, doing, passing=TransactionAbortedError):
                 yield

@@ -1,22 +1,21 @@
-"""Puts records onto a topic of the embedded log's file, from any process beside the daemon.
+"""Writing records onto topics of the embedded log's file, from any process beside the daemon.
 
-Messages gather in memory and go into the file some hundred at a time, one durable transaction each: a sync of
-the disk a portion, not a record. What `flush` has returned for is there after a loss of power.
+Messages are queued in memory and written some hundred at a time, one durable transaction each: the disk is synced
+once a portion, not once a record. Records that `flush` has returned for survive a loss of power.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import zlib
 
 from dugs_stream.log.embedded.database import open_file
 from dugs_stream.log.embedded.errors import translated
-from dugs_stream.log.embedded.topics import Topic, append, create_topics, find_topic
-from dugs_stream.log.settings import EmbeddedSettings
+from dugs_stream.log.embedded.settings import EmbeddedSettings
+from dugs_stream.log.embedded.topics import Topic, append, create_topics, existing_topic, partition_for
 from dugs_stream.records import Message
 
-# When the queue is written by itself: the write lock is held for some milliseconds then, which is what the
-# daemon may have to wait.
+# Sizes at which the queue is written without a flush: the write lock is held for some milliseconds then, which is
+# how long the daemon may have to wait.
 _PORTION_RECORDS = 500
 _PORTION_BYTES = 4 * 1024 * 1024
 
@@ -24,7 +23,7 @@ _PORTION_BYTES = 4 * 1024 * 1024
 class EmbeddedWriter:
     """See `port.LogWriter`. A key always goes to the same partition; records without one take turns.
 
-    partitions  of a topic that this writer is the first to make
+    partitions  of a topic that this writer makes
     """
 
     def __init__(self, settings: EmbeddedSettings, *, partitions: int = 1) -> None:
@@ -37,14 +36,14 @@ class EmbeddedWriter:
         self._turn = 0
 
     def send(self, topic: str, message: Message) -> None:
-        """Queue one message, and write the queue out when it is long; raises as `flush` then."""
+        """Queue one message, and write a long queue out; raises as `flush` does then."""
         self._queue.append((topic, message))
         self._queued_bytes += len(message.key or b"") + len(message.value or b"")
         if len(self._queue) >= _PORTION_RECORDS or self._queued_bytes >= _PORTION_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write all that is queued in one transaction, or nothing of it.
+        """Write the whole queue in one transaction, or nothing of it.
 
         Raises LogUnavailableError while the file stays locked or the disk is full: the queue is kept, and
         flushing again is right. Raises LogError for a file that is not a log's.
@@ -55,8 +54,8 @@ class EmbeddedWriter:
         with translated(self._path, "writing to"):
             connection.execute("BEGIN IMMEDIATE")
             try:
-                for lane, messages in self._by_lane(connection).items():
-                    append(connection, lane, messages)
+                for partition_id, messages in self._by_partition(connection).items():
+                    append(connection, partition_id, messages)
                 connection.execute("COMMIT")
             finally:
                 if connection.in_transaction:
@@ -66,7 +65,7 @@ class EmbeddedWriter:
         self._queued_bytes = 0
 
     def close(self) -> None:
-        """Flush and close the file; the file is closed even where flushing raises."""
+        """Flush and close the file; the file is closed even if flushing raises."""
         try:
             self.flush()
         finally:
@@ -81,22 +80,18 @@ class EmbeddedWriter:
             self._connection = open_file(self._path, create=True)
         return self._connection
 
-    def _by_lane(self, connection: sqlite3.Connection) -> dict[int, list[Message]]:
-        lanes: dict[int, list[Message]] = {}
+    def _by_partition(self, connection: sqlite3.Connection) -> dict[int, list[Message]]:
+        messages: dict[int, list[Message]] = {}
         turn = self._turn
         for name, message in self._queue:
             topic = self._topic(connection, name)
-            if message.key is None:
-                turn += 1
-            number = turn if message.key is None else zlib.crc32(message.key)
-            lanes.setdefault(topic.lanes[number % len(topic.lanes)], []).append(message)
+            turn += message.key is None
+            messages.setdefault(partition_for(topic, message.key, turn), []).append(message)
         self._turn = turn
-        return lanes
+        return messages
 
     def _topic(self, connection: sqlite3.Connection, name: str) -> Topic:
         if name not in self._topics:
             create_topics(connection, [(name, self._partitions)])
-            found = find_topic(connection, name)
-            assert found is not None  # noqa: S101  made a line above, in this transaction
-            self._topics[name] = found
+            self._topics[name] = existing_topic(connection, name)
         return self._topics[name]

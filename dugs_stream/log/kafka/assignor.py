@@ -1,21 +1,19 @@
-"""Which member of the group owns the input? One member gets every partition, the others stand by.
+"""Single-owner assignor for kafka-python's group protocol: one member gets every partition, the others stand by.
 
-An assignor for kafka-python's group protocol. It is sticky: each member tells the generation in which it last
-owned the input, and the latest owner keeps it, so that a standby that joins takes nothing away.
+It is sticky: each member tells the generation in which it last owned the input, and the latest owner keeps it, so that
+a standby that joins takes nothing away.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from kafka.coordinator.assignors.abstract import (
     AbstractPartitionAssignor,
     ConsumerProtocolAssignment,
     ConsumerProtocolSubscription,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _VERSION = 0
 _NEVER = -1
@@ -24,16 +22,16 @@ _GENERATION_BYTES = 4
 
 
 class SingleOwnerAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # kafka-python is untyped
-    """Gives all partitions of the subscribed topics to one member. One instance a consumer.
+    """Gives all partitions of the subscribed topics to one member. One instance for each consumer.
 
-    gave_nothing  whether its last assignment, as the group's leader, was of a topic without known partitions
+    assigned_nothing  whether its last assignment, as the group's leader, was of a topic without known partitions
     """
 
     name = "dugs-single-owner"
 
     def __init__(self) -> None:
         self._owned_in_generation = _NEVER
-        self.gave_nothing = False
+        self.assigned_nothing = False
 
     def metadata(self, topics: Iterable[str]) -> Any:
         """What this member tells when it joins: its topics, and the generation in which it last owned them."""
@@ -47,9 +45,9 @@ class SingleOwnerAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # k
             (topic, sorted(cluster.partitions_for_topic(topic) or ()))
             for topic in sorted(owner.metadata.topics)
         ]
-        # The client may not know the topic's partitions yet; and where it learns of them while its group is still at
-        # it, it forgets to ask for another round.
-        self.gave_nothing = not any(partitions for _, partitions in everything)
+        # The trap (kafka-python 3.0.12): the client may not know the topic's partitions yet, and if it learns of them
+        # during this very assignment, it never asks for another one.
+        self.assigned_nothing = not any(partitions for _, partitions in everything)
         return {
             member.member_id: ConsumerProtocolAssignment(
                 _VERSION, everything if member.member_id == owner.member_id else [], b""
@@ -64,7 +62,7 @@ class SingleOwnerAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # k
 
 
 def _claimed_generation(metadata: Any) -> int:
-    """A member's claim; one that comes without (another program in the group) never owned anything."""
+    """A member's claim; a member without one (another program in the group) never owned anything."""
     claim = metadata.user_data
     if claim is None or len(claim) != _GENERATION_BYTES:
         return _NEVER

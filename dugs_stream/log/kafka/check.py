@@ -1,7 +1,7 @@
-"""Would a Kafka cluster let the daemon live on it? Every step by itself: TCP, TLS, SASL, cluster, permissions, topics.
+"""Deep check of a Kafka cluster, step by step: TCP, TLS, SASL, cluster, permissions, topics.
 
-The order is that of a client's way in, and what cannot be tried without an earlier step is left out. It makes missing
-topics where that is allowed, as a start would, and changes nothing else: no transaction is begun, no group joined.
+The order is that of a client's connection, and a step that needs an earlier, failed one is left out. Missing topics are
+made if allowed, as at a start; nothing else is changed: no transaction is begun, no group joined.
 """
 
 from __future__ import annotations
@@ -9,37 +9,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dugs_stream.errors import ConfigurationError, Finding, LogUnavailableError, attempts
-from dugs_stream.log.kafka.changelog import bounds, open_reading_consumer
+from dugs_stream.log.kafka.client import consumer_of
 from dugs_stream.log.kafka.handshake import Handshake
+from dugs_stream.log.kafka.offsets import bounds
 from dugs_stream.log.kafka.permissions import (
     Permission,
     daemon_permissions,
     find_missing,
     settings_permissions,
 )
+from dugs_stream.log.kafka.settings import KafkaSettings
 from dugs_stream.log.kafka.topics import TopicFacts, prepare_topics
 from dugs_stream.log.port import TopicNames
-from dugs_stream.log.settings import KafkaSettings
 
 _LOG = "log (kafka)"
-# A large cluster's brokers are much alike; past so many the way to each is not tried.
+# The brokers of a large cluster are much alike; connections to more than these are not tried.
 _MOST_BROKERS = 30
 
 
 def check_kafka(
     settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
 ) -> Iterator[Finding]:
-    """One finding a step; the first step that fails at every server is the last."""
-    doors = [_Door(settings, server) for server in settings.bootstrap_servers]
-    is_open = any(door.is_open for door in doors)
-    for door in doors:
-        yield from door.findings(is_note=is_open)
-    if not is_open:
+    """One finding for each step; the first step that fails at every server is the last."""
+    servers = [_ServerCheck(settings, server) for server in settings.bootstrap_servers]
+    has_reached_one = any(server.is_reached for server in servers)
+    for server in servers:
+        yield from server.findings(is_note=has_reached_one)
+    if not has_reached_one:
         return
     known = set(settings.bootstrap_servers)
-    brokers = {broker for door in doors for broker in door.brokers if broker not in known}
+    brokers = {broker for server in servers for broker in server.brokers if broker not in known}
     for broker in sorted(brokers)[:_MOST_BROKERS]:
-        yield from _Door(settings, broker).as_one_finding()
+        yield from _ServerCheck(settings, broker).as_one_finding()
     missing: list[Permission] = []
     yield from attempts(
         f"{_LOG} permissions", lambda: _try_permissions(settings, daemon_permissions(topics), missing)
@@ -50,29 +51,29 @@ def check_kafka(
         )
 
 
-class _Door:
-    """One server's steps, tried at once."""
+class _ServerCheck:
+    """The handshake with one server, tried when it is made."""
 
     def __init__(self, settings: KafkaSettings, server: str) -> None:
         self.server = server
         self.brokers: tuple[str, ...] = ()
-        self.is_open = False
+        self.is_reached = False
         self._passed: list[Finding] = []
         self._failed: list[Finding] = []
         tried = _LOG
-        with Handshake(settings, server) as visit:
+        with Handshake(settings, server) as handshake:
             try:
-                for name, step in visit.steps:
+                for name, step in handshake.steps:
                     tried = f"{_LOG} {name}"
                     self._passed.append(Finding(tried, passed=True, found=step()))
-                self.brokers, self.is_open = visit.brokers, True
+                self.brokers, self.is_reached = handshake.brokers, True
             except LogUnavailableError as error:
                 self._failed = [Finding(tried, passed=False, found=str(error))]
             except ConfigurationError as error:
                 self._failed = [Finding(tried, passed=False, found=str(each)) for each in error.problems]
 
     def findings(self, *, is_note: bool) -> Iterator[Finding]:
-        """A row a step. Where another server lets this client in, a failure hinders no start and is a note."""
+        """One row for each step. A failure is a note if another server lets this client in: it prevents no start."""
         yield from self._passed
         for finding in self._failed:
             if is_note:
@@ -84,7 +85,7 @@ class _Door:
     def as_one_finding(self) -> Iterator[Finding]:
         """One row for a broker that a client is sent to after its first: it must be reached under that name too."""
         tried = f"{_LOG} broker {self.server}"
-        if self.is_open:
+        if self.is_reached:
             yield Finding(tried, passed=True, found="reached under the name that it advertises")
         for finding in self._failed:
             step = finding.tried.removeprefix(_LOG).strip()
@@ -119,9 +120,6 @@ def _try_topics(
 
 
 def _records(settings: KafkaSettings, facts: TopicFacts) -> int:
-    consumer = open_reading_consumer(settings)
-    try:
+    with consumer_of(None, settings) as consumer:
         beginnings, ends = bounds(consumer, facts.name, facts.partitions)
-    finally:
-        consumer.close(autocommit=False)
     return sum(ends[partition] - beginnings[partition] for partition in ends)

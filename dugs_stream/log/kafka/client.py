@@ -1,38 +1,29 @@
-"""How is kafka-python set up so that nothing waits for ever and no secret is printed?
+"""Clients of kafka-python: consumers, producers and admin clients that wait for nothing without end.
 
-Builds consumers, producers and admin clients from `KafkaSettings` with the deadlines of one table, a network
-client whose one endless wait is cured, and a visit to a broker first, which tells why it lets nobody in. Knows
-nothing of groups, topics or transactions.
+Built from `KafkaSettings` with the deadlines of one record and the network client of log.kafka.compat. A handshake
+with a broker comes first, because it tells the cause of a refusal. Knows nothing of groups, topics or transactions.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
+from dugs_stream.log.kafka.compat import NetworkClient, quiet_kafka_loggers
+from dugs_stream.log.kafka.deadlines import DEADLINES, ms
 from dugs_stream.log.kafka.errors import translating
-from dugs_stream.log.kafka.handshake import visit_any
-from dugs_stream.log.kafka.loggers import calm_kafka_loggers
-from dugs_stream.log.kafka.network import PatientNetClient
-from dugs_stream.log.kafka.secrets import secret
-from dugs_stream.log.kafka.security import tls_context, uses_tls
+from dugs_stream.log.kafka.handshake import shake_hands_with_any
+from dugs_stream.log.kafka.security import secret, tls_context, uses_tls
+from dugs_stream.log.kafka.settings import KafkaSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from dugs_stream.log.settings import KafkaSettings
-
-# The ladder of clocks, each above what it waits for and below what waits for it:
-#   request 10 < delivery 20 < flush 25 < transaction timeout 30 < commit watchdog 45 (kafka_transaction).
-# 10 s for one request: a thousand times the usual answer, so that only a stalled broker is given up on.
-REQUEST_SECONDS = 10.0
 # 10 s to find the cluster: a broker that restarts takes about 5 s, and the daemon asks again with backoff.
 BOOTSTRAP_SECONDS = 10.0
-
 # kafka-python waits this long between tries of a request; its 100 ms make init_transactions four times slower.
 RETRY_BACKOFF_MS = 20
-# Between tries of a connection; the default's 30 s would outlive every deadline above.
+# Between tries of a connection; the default's 30 s would outlive every deadline.
 RECONNECT_BACKOFF_MAX_MS = 2_000
 # New partitions of the input are noticed within this time.
 METADATA_MAX_AGE_MS = 60_000
@@ -65,7 +56,7 @@ def open_consumer(settings: KafkaSettings, **own: Any) -> Any:
             "isolation_level": "read_committed",
             "auto_offset_reset": "none",
             "allow_auto_create_topics": False,
-            "request_timeout_ms": int(REQUEST_SECONDS * 1000),
+            "request_timeout_ms": ms(DEADLINES.request),
             "retry_backoff_ms": RETRY_BACKOFF_MS,
             # 50 ms and 4 MiB instead of 500 ms and 1 MiB: twice the records/s with several partitions.
             "fetch_max_wait_ms": 50,
@@ -76,8 +67,18 @@ def open_consumer(settings: KafkaSettings, **own: Any) -> Any:
     )
 
 
+@contextmanager
+def consumer_of(group: str | None, settings: KafkaSettings, **own: Any) -> Iterator[Any]:
+    """A consumer that asks for a group's offsets without joining it, or reads in no group; closed at the end."""
+    consumer = open_consumer(settings, group_id=group, **own)
+    try:
+        yield consumer
+    finally:
+        consumer.close(autocommit=False)
+
+
 def open_producer(settings: KafkaSettings, **own: Any) -> Any:
-    """An idempotent producer that waits for all in-sync replicas and creates no topic by a slip of the pen."""
+    """An idempotent producer that waits for all in-sync replicas and creates no topic by a misspelt name."""
     return _open(
         KafkaProducer,
         settings,
@@ -85,7 +86,7 @@ def open_producer(settings: KafkaSettings, **own: Any) -> Any:
             "acks": "all",
             "enable_idempotence": True,
             "allow_auto_create_topics": False,
-            "request_timeout_ms": int(REQUEST_SECONDS * 1000),
+            "request_timeout_ms": ms(DEADLINES.request),
             "retry_backoff_ms": RETRY_BACKOFF_MS,
             "max_request_size": LARGEST_REQUEST_BYTES,
             **own,
@@ -94,30 +95,29 @@ def open_producer(settings: KafkaSettings, **own: Any) -> Any:
 
 
 def open_admin(settings: KafkaSettings) -> Any:
-    """An admin client; close it soon, it is for looking and for making topics only."""
-    return _open(KafkaAdminClient, settings, {"request_timeout_ms": int(REQUEST_SECONDS * 1000)})
+    """An admin client, for looking at topics and making them; to be closed soon."""
+    return _open(KafkaAdminClient, settings, {"request_timeout_ms": ms(DEADLINES.request)})
 
 
 def _open(client_class: Callable[..., Any], settings: KafkaSettings, own: Mapping[str, Any]) -> Any:
     """Build a client, or raise LogUnavailableError naming the servers; leaves no thread behind on failure."""
-    calm_kafka_loggers()
+    quiet_kafka_loggers()
     reach_a_broker(settings)
     shared = _shared_settings(settings)
-    networks: list[PatientNetClient] = []
+    networks: list[NetworkClient] = []
 
-    def make_network(**configs: Any) -> PatientNetClient:
-        networks.append(PatientNetClient(**configs))
+    def make_network(**configs: Any) -> NetworkClient:
+        networks.append(NetworkClient(**configs))
         return networks[-1]
 
     try:
         with translating(f"looking for the Kafka cluster at {_named(settings)}"):
             return client_class(**{**shared, **own, "kafka_client": make_network})
     except BaseException:
-        # The constructors start a thread before they find out that nobody answers, and forget to end it:
-        # a daemon that retries for a night would end with thousands.
+        # The trap (kafka-python 3.0.12): the constructors start a thread before they find that no broker answers, and
+        # do not end it; a daemon that retries for a night would end with thousands.
         for network in networks:
-            network.close()
-            network._net.stop()  # noqa: SLF001 (there is no public way to end that thread)
+            network.stop()
         raise
 
 
@@ -126,7 +126,7 @@ def _shared_settings(settings: KafkaSettings) -> dict[str, Any]:
     keys: dict[str, Any] = {
         "bootstrap_servers": list(settings.bootstrap_servers),
         "client_id": settings.client_id,
-        "bootstrap_timeout_ms": int(BOOTSTRAP_SECONDS * 1000),
+        "bootstrap_timeout_ms": ms(BOOTSTRAP_SECONDS),
         "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
         "metadata_max_age_ms": METADATA_MAX_AGE_MS,
     }
@@ -141,11 +141,11 @@ def _shared_settings(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def reach_a_broker(settings: KafkaSettings) -> None:
-    """Raise at once where no server lets this client in, with the step at which each of them stops it.
+    """Raise at once if no server lets this client in, with the step at which each of them stops it.
 
     kafka-python would try for the whole bootstrap time, log every attempt, and tell no cause.
     """
-    visit_any(settings).close()
+    shake_hands_with_any(settings).close()
 
 
 def _named(settings: KafkaSettings) -> str:

@@ -1,37 +1,42 @@
-"""How does a call of kafka-python that has no deadline of its own get one?"""
+"""Deadlines of the Kafka engine: how long each step may take, as one record.
+
+Each deadline lies above what it waits for and below what waits for it:
+request 10 < delivery 20 < flush 25 < transaction 30 < commit watchdog 45.
+"""
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any
-
-from kafka.errors import KafkaTimeoutError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from dataclasses import dataclass
 
 
-def call_within(seconds: float, doing: str, call: Callable[[], Any]) -> Any:
-    """`call()` in a thread of its own: its result or exception, or KafkaTimeoutError when it takes too long.
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """All in seconds; tests hand the engine shorter ones, in the same order."""
 
-    A call that was given up on may still end later; so it must be one that does no harm then. Putting offsets
-    into a transaction and aborting it are such: only a commit, which is never asked for afterwards, gives
-    them effect. A commit itself has log.watchdog.
-    """
-    outcome: list[Any] = []
-    failure: list[BaseException] = []
+    # One request: a thousand times the usual answer, so that only a stalled broker is given up.
+    request: float = 10.0
+    # One message, all its retries included.
+    delivery: float = 20.0
+    flush: float = 25.0
+    # The broker aborts a transaction of this age, so a dead owner's hides later records from readers no longer.
+    transaction: float = 30.0
+    # An older transaction is not committed any more: the broker may be aborting it at this moment.
+    oldest_commit: float = 25.0
+    # Offsets into the transaction: one round trip to two coordinators, within the transaction's age.
+    stage: float = 15.0
+    abort: float = 5.0
+    # After 30 s plus the broker's own round of 10 s a transaction is decided: a commit that has not returned by then
+    # never will, and a fresh start finds a settled log.
+    commit_watchdog: float = 45.0
+    # From one poll to the next. Computing a micro-batch, or replaying a changelog, must end before the group gives the
+    # input to another member: ten times what the daemon lets a micro-batch take (daemon.pacing), and the end of an
+    # owner that hangs.
+    poll_interval: float = 300.0
 
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:  # noqa: BLE001 (handed to the caller as it is)
-            failure.append(error)
 
-    thread = threading.Thread(target=run, name=f"dugs {doing}", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise KafkaTimeoutError(f"{doing} did not end within {seconds} s")
-    if failure:
-        raise failure[0]
-    return outcome[0]
+DEADLINES = Deadlines()
+
+
+def ms(seconds: float) -> int:
+    """Whole milliseconds, as kafka-python counts."""
+    return int(seconds * 1000)

@@ -1,18 +1,19 @@
-"""What does an error of kafka-python mean to us? Foreign errors stop at the door of the Kafka engine.
+"""Translation of kafka-python's errors: no exception of it leaves the Kafka engine.
 
 A closed table: every exception class of kafka.errors has one counterpart in dugs_stream.errors, chosen by
-what a caller or an operator does next. Whoever calls kafka-python does so inside `translating`.
+what a caller or an operator does next. kafka-python is called inside `translating`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from kafka import errors as kafka_errors
 
 from dugs_stream.errors import (
     ConfigurationError,
+    DugsError,
     LogError,
     LogRefusedError,
     LogUnavailableError,
@@ -22,154 +23,61 @@ from dugs_stream.errors import (
     TransactionAbortedError,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+# Class of ours → names in kafka.errors; a name stands for its subclasses too, unless they have one of their own.
+_NAMES: Mapping[type[DugsError], str] = {
+    # RetriableError and all its kind: timeouts, lost connections, moving leaders and coordinators.
+    LogUnavailableError: """
+        RetriableError BrokerNotAvailableError StaleControllerEpochError StaleBrokerEpochError
+        ReassignmentInProgressError NewLeaderElectedError BrokerIdNotRegisteredError UnknownBrokerIdError
+        UnknownControllerIdError QuotaViolationError
+    """,
+    OwnershipLostError: """
+        CommitFailedError IllegalGenerationError UnknownMemberIdError RebalanceInProgressError MemberIdRequiredError
+        FencedInstanceIdError UnreleasedInstanceIdError FencedMemberEpochError StaleMemberEpochError
+        ProducerFencedError InvalidProducerEpochError InvalidProducerIdMappingError UnknownProducerIdError
+        TransactionCoordinatorFencedError FencedStateEpochError
+    """,
+    TransactionAbortedError: """
+        TransactionAbortedError TransactionAbortableError InvalidTxnStateError OutOfOrderSequenceNumberError
+        DuplicateSequenceNumberError
+    """,
+    # AuthorizationError and all its kind: topic, group, cluster, transactional id, delegation token.
+    LogRefusedError: """
+        AuthorizationError UnsupportedSaslMechanismError IllegalSaslStateError SaslAuthenticationFailedError
+    """,
+    ConfigurationError: """
+        KafkaConfigurationError UnsupportedVersionError UnsupportedCodecError UnsupportedCompressionTypeError
+        UnsupportedForMessageFormatError UnsupportedAssignorError UnrecognizedBrokerVersion SecurityDisabledError
+        UnacceptableCredentialError InvalidTopicError TopicDeletionDisabledError InvalidGroupIdError
+        InvalidSessionTimeoutError InvalidTransactionTimeoutError InconsistentGroupProtocolError
+        GroupMaxSizeReachedError InvalidPartitionsError InvalidReplicationFactorError
+        InvalidReplicationAssignmentError InvalidConfigurationError InvalidRequiredAcksError PolicyViolationError
+        MessageSizeTooLargeError RecordListTooLargeError OffsetMetadataTooLargeError InvalidCommitOffsetSizeError
+        InvalidTimestampError InvalidRecordError DelegationTokenAuthDisabledError DelegationTokenNotFoundError
+        DelegationTokenOwnerMismatchError DelegationTokenRequestNotAllowedError DelegationTokenExpiredError
+        InvalidPrincipalTypeError MismatchedEndpointTypeError UnsupportedEndpointTypeError
+    """,
+    # Misuse of the protocol, damage, or an answer to a request never sent here: the run ends, a person must look.
+    LogError: """
+        IllegalArgumentError IllegalStateError KafkaProtocolError NoOffsetForPartitionError LogTruncationError NoError
+        UnknownError OffsetOutOfRangeError CorruptRecordError InvalidFetchRequestError TopicAlreadyExistsError
+        InvalidRequestError OperationNotAttemptedError LogDirNotFoundError NonEmptyGroupError GroupIdNotFoundError
+        NoReassignmentInProgressError GroupSubscribedToTopicError ResourceNotFoundError DuplicateResourceError
+        InconsistentVoterSetError InvalidUpdateVersionError FeatureUpdateFailedError
+        PrincipalDeserializationFailureError SnapshotNotFoundError PositionOutOfRangeError
+        DuplicateBrokerRegistrationError InconsistentClusterIdError TransactionalIdNotFoundError
+        IneligibleReplicaError OffsetMovedToTieredStorageError UnknownSubscriptionIdError TelemetryTooLargeError
+        InvalidRegistrationError InvalidRecordStateError InvalidVoterKeyError DuplicateVoterError VoterNotFoundError
+    """,
+}
 
-    from dugs_stream.errors import DugsError
-
-_UNAVAILABLE = (
-    "RetriableError",  # and all its kind: timeouts, lost connections, moving leaders and coordinators
-    "BrokerNotAvailableError",
-    "StaleControllerEpochError",
-    "StaleBrokerEpochError",
-    "ReassignmentInProgressError",
-    "NewLeaderElectedError",
-    "BrokerIdNotRegisteredError",
-    "UnknownBrokerIdError",
-    "UnknownControllerIdError",
-    "QuotaViolationError",
-)
-_OWNERSHIP_LOST = (
-    "CommitFailedError",
-    "IllegalGenerationError",
-    "UnknownMemberIdError",
-    "RebalanceInProgressError",
-    "MemberIdRequiredError",
-    "FencedInstanceIdError",
-    "UnreleasedInstanceIdError",
-    "FencedMemberEpochError",
-    "StaleMemberEpochError",
-    "ProducerFencedError",
-    "InvalidProducerEpochError",
-    "InvalidProducerIdMappingError",
-    "UnknownProducerIdError",
-    "TransactionCoordinatorFencedError",
-    "FencedStateEpochError",
-)
-_ABORTED = (
-    "TransactionAbortedError",
-    "TransactionAbortableError",
-    "InvalidTxnStateError",
-    "OutOfOrderSequenceNumberError",
-    "DuplicateSequenceNumberError",
-)
-_REFUSED = (
-    "AuthorizationError",  # and all its kind: topic, group, cluster, transactional id, delegation token
-    "UnsupportedSaslMechanismError",
-    "IllegalSaslStateError",
-    "SaslAuthenticationFailedError",
-)
-_CONFIGURATION = (
-    "KafkaConfigurationError",
-    "UnsupportedVersionError",
-    "UnsupportedCodecError",
-    "UnsupportedCompressionTypeError",
-    "UnsupportedForMessageFormatError",
-    "UnsupportedAssignorError",
-    "UnrecognizedBrokerVersion",
-    "SecurityDisabledError",
-    "UnacceptableCredentialError",
-    "InvalidTopicError",
-    "TopicDeletionDisabledError",
-    "InvalidGroupIdError",
-    "InvalidSessionTimeoutError",
-    "InvalidTransactionTimeoutError",
-    "InconsistentGroupProtocolError",
-    "GroupMaxSizeReachedError",
-    "InvalidPartitionsError",
-    "InvalidReplicationFactorError",
-    "InvalidReplicationAssignmentError",
-    "InvalidConfigurationError",
-    "InvalidRequiredAcksError",
-    "PolicyViolationError",
-    "MessageSizeTooLargeError",
-    "RecordListTooLargeError",
-    "OffsetMetadataTooLargeError",
-    "InvalidCommitOffsetSizeError",
-    "InvalidTimestampError",
-    "InvalidRecordError",
-    "DelegationTokenAuthDisabledError",
-    "DelegationTokenNotFoundError",
-    "DelegationTokenOwnerMismatchError",
-    "DelegationTokenRequestNotAllowedError",
-    "DelegationTokenExpiredError",
-    "InvalidPrincipalTypeError",
-    "MismatchedEndpointTypeError",
-    "UnsupportedEndpointTypeError",
-)
-# Misuse of the protocol, damage, or an answer to a question never asked here: the run ends, a person looks.
-_FATAL = (
-    "IllegalArgumentError",
-    "IllegalStateError",
-    "KafkaProtocolError",
-    "NoOffsetForPartitionError",
-    "LogTruncationError",
-    "NoError",
-    "UnknownError",
-    "OffsetOutOfRangeError",
-    "CorruptRecordError",
-    "InvalidFetchRequestError",
-    "TopicAlreadyExistsError",
-    "InvalidRequestError",
-    "OperationNotAttemptedError",
-    "LogDirNotFoundError",
-    "NonEmptyGroupError",
-    "GroupIdNotFoundError",
-    "NoReassignmentInProgressError",
-    "GroupSubscribedToTopicError",
-    "ResourceNotFoundError",
-    "DuplicateResourceError",
-    "InconsistentVoterSetError",
-    "InvalidUpdateVersionError",
-    "FeatureUpdateFailedError",
-    "PrincipalDeserializationFailureError",
-    "SnapshotNotFoundError",
-    "PositionOutOfRangeError",
-    "DuplicateBrokerRegistrationError",
-    "InconsistentClusterIdError",
-    "TransactionalIdNotFoundError",
-    "IneligibleReplicaError",
-    "OffsetMovedToTieredStorageError",
-    "UnknownSubscriptionIdError",
-    "TelemetryTooLargeError",
-    "InvalidRegistrationError",
-    "InvalidRecordStateError",
-    "InvalidVoterKeyError",
-    "DuplicateVoterError",
-    "VoterNotFoundError",
-)
-
-
-def _by_class() -> dict[type[Exception], type[DugsError]]:
-    """kafka-python class → counterpart, for those named above that this release has."""
-    groups: tuple[tuple[type[DugsError], tuple[str, ...]], ...] = (
-        (LogUnavailableError, _UNAVAILABLE),
-        (OwnershipLostError, _OWNERSHIP_LOST),
-        (TransactionAbortedError, _ABORTED),
-        (LogRefusedError, _REFUSED),
-        (ConfigurationError, _CONFIGURATION),
-        (LogError, _FATAL),
-    )
-    return {
-        getattr(kafka_errors, name): ours
-        for ours, names in groups
-        for name in names
-        if hasattr(kafka_errors, name)
-    }
-
-
-COUNTERPARTS: Mapping[type[Exception], type[DugsError]] = _by_class()
-"""The nearest named ancestor of an exception class decides; KafkaError itself says nothing and is fatal."""
+COUNTERPARTS: Mapping[type[Exception], type[DugsError]] = {
+    getattr(kafka_errors, name): ours
+    for ours, names in _NAMES.items()
+    for name in names.split()
+    if hasattr(kafka_errors, name)  # not every release has every class
+}
+"""The nearest named ancestor of an exception class decides; KafkaError itself tells nothing and is fatal."""
 
 
 def counterpart(foreign: type[BaseException]) -> type[DugsError]:
@@ -182,14 +90,14 @@ def counterpart(foreign: type[BaseException]) -> type[DugsError]:
 
 _WAY_OUT: Mapping[type[DugsError], str] = {
     LogUnavailableError: "Check that the brokers run and can be reached from here; trying again is right.",
-    OwnershipLostError: "Another member owns the input now, or this one was too slow; recovery decides.",
+    OwnershipLostError: "Another member owns the input now, or this one was too slow; recovery finds out.",
     TransactionAbortedError: "Nothing of the batch is visible; it will be decided again.",
-    LogError: "Start again: recovery continues from what is committed. If it comes back, look at the broker's log.",
+    LogError: "Start again: recovery continues from what is committed. If it happens again, look at the broker's log.",
 }
 
 
 def translated(error: Exception, doing: str) -> DugsError:
-    """`error` in our words: what was being done, what kafka-python said, what to do next."""
+    """`error` as one of ours: what was being done, what kafka-python said, what to do next."""
     cause = _innermost(error)
     ours = counterpart(type(cause))
     said = str(cause) or type(cause).__name__
@@ -215,7 +123,7 @@ def _refused(error: Exception, found: str) -> LogRefusedError:
 
 
 def _innermost(error: Exception) -> Exception:
-    """What a later call of a failed producer only wraps: the first error, which says what to do."""
+    """The first error, which later calls of a failed producer only wrap: it says what to do."""
     for argument in error.args:
         if isinstance(argument, kafka_errors.KafkaError):
             return _innermost(argument)
@@ -234,7 +142,7 @@ def _hint(error: Exception) -> str:
 
 @contextmanager
 def translating(doing: str) -> Iterator[None]:
-    """Let no exception of kafka-python out; `doing` completes the sentence "While …"."""
+    """Turn an exception of kafka-python into ours; `doing` completes the sentence "While …"."""
     try:
         yield
     except kafka_errors.KafkaError as error:

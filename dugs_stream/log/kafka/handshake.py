@@ -1,8 +1,8 @@
-"""At which door does a broker turn us away? One connection of our own, step by step: TCP, TLS, SASL, cluster.
+"""Handshake with a broker on a connection of our own, step by step: TCP, TLS, SASL, cluster.
 
-kafka-python tries a refused connection again until its time is up, and then says only that there was none. So
-whoever opens a client visits a broker first, under the same settings, and hears the cause. A visit also asks
-the few questions that kafka-python has no words for (kafka_permissions). It changes nothing.
+The trap (kafka-python 3.0.12): it retries a refused connection until its time is up, and then says only that there
+was none. So every client is preceded by a handshake under the same settings, which tells the cause. It also sends the
+few requests that kafka-python has no method for (log.kafka.permissions). It changes nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from kafka.errors import KafkaError, UnsupportedSaslMechanismError, for_code
 from kafka.net.sasl import get_sasl_mechanism
@@ -21,35 +22,30 @@ from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
 from dugs_stream.errors import LogRefusedError, LogUnavailableError, Refusal
-from dugs_stream.log.kafka.loggers import calm_kafka_loggers
-from dugs_stream.log.kafka.secrets import secret
-from dugs_stream.log.kafka.security import tls_context, uses_tls
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from dugs_stream.log.settings import KafkaSettings
+from dugs_stream.log.kafka.compat import quiet_kafka_loggers
+from dugs_stream.log.kafka.security import secret, tls_context, uses_tls
+from dugs_stream.log.kafka.settings import KafkaSettings
 
 # A SYN to a host in the same country is answered in 0.1 s.
 CONNECT_SECONDS = 3.0
-# All that follows, some six round trips: as long as one request of kafka-python may take (kafka_client).
+# All that follows, some six round trips: as long as one request of kafka-python may take.
 STEPS_SECONDS = 10.0
-# An answer about a handful of topics is a few kilobytes; whatever announces more is not a broker speaking.
+# An answer about a handful of topics is a few kilobytes; a peer that announces more is not a broker.
 _LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 65_536
-# The record type of a TLS alert and the version's first byte: what a TLS port says to one who speaks plainly.
+# The record type of a TLS alert and the version's first byte: how a TLS port answers an unencrypted client.
 _TLS_ALERT = b"\x15\x03"
 _HOSTNAME_MISMATCH, _EXPIRED = 62, 10
 
 
 def host_and_port(server: str) -> tuple[str, int]:
-    """The two parts of host:port, the brackets of an IPv6 address taken off."""
+    """The two parts of host:port, without the brackets of an IPv6 address."""
     host, _, port = server.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def described_user(settings: KafkaSettings) -> str:
-    """Whom the cluster knows this client as, for messages."""
+    """The user that the cluster takes this client for, for messages."""
     if settings.security_protocol.startswith("SASL"):
         return (
             f"user {settings.sasl_plain_username!r}" if settings.sasl_plain_username else "the Kerberos user"
@@ -57,25 +53,25 @@ def described_user(settings: KafkaSettings) -> str:
     return "the client certificate's user" if settings.ssl_certfile else "the anonymous user"
 
 
-def visit_any(settings: KafkaSettings) -> Handshake:
-    """A visit that has arrived at the first server that lets this client in; close it.
+def shake_hands_with_any(settings: KafkaSettings) -> Handshake:
+    """A finished handshake with the first server that lets this client in, to be closed by the caller.
 
-    Raises LogRefusedError where a server answers and refuses, LogUnavailableError where nobody answers, each with
+    Raises LogRefusedError if a server answers and refuses, LogUnavailableError if none answers, each with
     the step at which every server stopped it.
     """
     failures: list[LogUnavailableError] = []
     for server in settings.bootstrap_servers:
-        visit = Handshake(settings, server)
+        handshake = Handshake(settings, server)
         try:
-            visit.arrive()
+            handshake.run()
         except LogUnavailableError as error:
-            visit.close()
+            handshake.close()
             failures.append(error)
         except BaseException:
-            visit.close()
+            handshake.close()
             raise
         else:
-            return visit
+            return handshake
     refused = next((each for each in failures if isinstance(each, LogRefusedError)), None)
     if refused is not None:
         others = "; ".join(dict.fromkeys(str(each) for each in failures if each is not refused))
@@ -87,14 +83,14 @@ def visit_any(settings: KafkaSettings) -> Handshake:
 
 
 class Handshake:
-    """One connection to one broker. Call the steps in order; each says what it found, or raises why not.
+    """One connection to one broker. Call the steps in order; each returns what it found, or raises why it failed.
 
-    with Visit(settings, "broker:9093") as visit:
-        for step in visit.steps: step()
+    with Handshake(settings, "broker:9093") as handshake:
+        for name, step in handshake.steps: step()
     """
 
     def __init__(self, settings: KafkaSettings, server: str) -> None:
-        calm_kafka_loggers()
+        quiet_kafka_loggers()
         self.server = server
         self.brokers: tuple[str, ...] = ()
         self._settings = settings
@@ -113,7 +109,7 @@ class Handshake:
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._socket is not None:
             self._socket.close()
 
@@ -125,17 +121,17 @@ class Handshake:
             steps.append(("TLS", self.encrypt))
         if self._settings.sasl_mechanism is not None:
             steps.append(("SASL", self.authenticate))
-        return [*steps, ("cluster", self.look_around)]
+        return [*steps, ("cluster", self.find_brokers)]
 
-    def arrive(self) -> None:
-        """All steps at once. Raises LogUnavailableError or LogRefusedError."""
+    def run(self) -> None:
+        """All steps in order. Raises LogUnavailableError or LogRefusedError."""
         for _name, step in self.steps:
             step()
 
     # -- the steps ---------------------------------------------------------------------------------------
 
     def connect(self) -> str:
-        """TCP."""
+        """TCP connection."""
         try:
             self._socket = socket.create_connection(host_and_port(self.server), timeout=CONNECT_SECONDS)
         except OSError as error:
@@ -144,19 +140,19 @@ class Handshake:
         return f"{self.server} takes connections"
 
     def encrypt(self) -> str:
-        """TLS, with the certificate verified."""
+        """TLS encryption, with the certificate verified."""
         host, _port = host_and_port(self.server)
         context = tls_context(self._settings)
-        with self._telling_tls():
-            self._socket = context.wrap_socket(self._plug(), server_hostname=host.rstrip("."))
+        with self._translating():
+            self._socket = context.wrap_socket(self._live_socket(), server_hostname=host.rstrip("."))
         names = self._socket.getpeercert() or {}
         until = f", the broker's certificate valid until {names['notAfter']}" if "notAfter" in names else ""
         return f"{self._socket.version()}{until}"
 
     def authenticate(self) -> str:
-        """SASL."""
+        """SASL authentication."""
         mechanism = str(self._settings.sasl_mechanism)
-        self._learn_versions()  # as every client begins, and the first thing that a strange listener answers badly
+        self._learn_versions()  # as every client begins: a listener that is not Kafka's fails here
         answer = self.ask(SaslHandshakeRequest(mechanism=mechanism, version=1))
         if answer.error_code == UnsupportedSaslMechanismError.errno:
             offered = ", ".join(answer.mechanisms) or "none"
@@ -168,14 +164,14 @@ class Handshake:
         if answer.error_code:
             raise self._refused(
                 Refusal.AUTHENTICATION,
-                f"takes no SASL here ({for_code(answer.error_code).__name__})",
+                f"does not take SASL here ({for_code(answer.error_code).__name__})",
                 "Compare log.kafka.security_protocol with listener.security.protocol.map of the broker.",
             )
         self._exchange_tokens(mechanism)
         return f"{mechanism} as {described_user(self._settings)}"
 
-    def look_around(self) -> str:
-        """The first request that only those let in get answered: which brokers there are."""
+    def find_brokers(self) -> str:
+        """The cluster's brokers: the first request that is answered to authenticated clients only."""
         answer = self.ask(MetadataRequest(topics=[], allow_auto_topic_creation=False))
         self.brokers = tuple(f"{each.host}:{each.port}" for each in answer.brokers)
         return f"cluster {answer.cluster_id} with {len(self.brokers)} broker(s)"
@@ -183,19 +179,19 @@ class Handshake:
     # -- asking ------------------------------------------------------------------------------------------
 
     def ask(self, request: Any) -> Any:
-        """The broker's answer to one request of kafka-python's."""
+        """The broker's answer to one of kafka-python's requests."""
         if request.API_VERSION is None:
             request.API_VERSION = self._learn_versions().api_version(request)
         self._parser.send_request(request)
-        with self._telling_tls():
-            self._plug().sendall(self._parser.send_bytes())
+        with self._translating():
+            self._live_socket().sendall(self._parser.send_bytes())
             return self._answer()
 
     def _answer(self) -> Any:
         while True:
-            piece = self._plug().recv(_PIECE_BYTES)
+            piece = self._live_socket().recv(_PIECE_BYTES)
             if not piece:
-                raise self._hung_up()
+                raise self._closed_early()
             if not self._has_answered and piece.startswith(_TLS_ALERT) and not uses_tls(self._settings):
                 raise self._refused(
                     Refusal.TLS, "speaks TLS", "Set log.kafka.security_protocol to SSL or SASL_SSL."
@@ -211,7 +207,7 @@ class Handshake:
                 return answers[0][1]
 
     def _learn_versions(self) -> BrokerVersionData:
-        """Which requests this broker takes, in which versions."""
+        """The requests that this broker takes, and their versions."""
         if self._versions is None:
             answer = self.ask(ApiVersionsRequest(version=0))
             if answer.error_code:
@@ -224,7 +220,7 @@ class Handshake:
         return self._versions
 
     def _exchange_tokens(self, name: str) -> None:
-        """Run the mechanism's exchange as kafka-python's connection does. What it raises may quote no secret."""
+        """Run the mechanism's exchange as kafka-python's connection does. Its errors must quote no secret."""
         host, _port = host_and_port(self.server)
         settings = self._settings
         keys = {
@@ -246,7 +242,7 @@ class Handshake:
                     mechanism.receive(answer.auth_bytes)
         except LogUnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001 (any class at all: no Kerberos library, a broker with no proof of itself)
+        except Exception as error:  # noqa: BLE001 (of any class: no Kerberos library, a broker that cannot prove itself)
             said = f"{type(error).__name__}: {error}"
         if said:
             raise self._not_authenticated(said)
@@ -260,26 +256,26 @@ class Handshake:
 
     # -- why not -----------------------------------------------------------------------------------------
 
-    def _plug(self) -> socket.socket:
-        """The socket, with what is left of the time; TimeoutError where nothing is."""
+    def _live_socket(self) -> socket.socket:
+        """The socket, with the rest of the time as its timeout; TimeoutError if there is none left."""
         left = self._ends_at - time.monotonic()
         if self._socket is None or left <= 0:
             raise TimeoutError
         self._socket.settimeout(left)
         return self._socket
 
-    def _hung_up(self) -> LogUnavailableError:
-        """A broker that is going down does the same, so this is no refusal; but it may be one without a word."""
+    def _closed_early(self) -> LogUnavailableError:
+        """A broker that shuts down does the same, so this is not a refusal; but it may be one without a message."""
         protocol = self._settings.security_protocol
-        when = "after its first answer" if self._has_answered else "at the first word"
+        when = "after its first answer" if self._has_answered else "before its first answer"
         return LogUnavailableError(
-            f"{self.server} took the connection and closed it {when}. Where the broker runs well, its listener speaks "
+            f"{self.server} accepted the connection and closed it {when}. If the broker runs well, its listener uses "
             f"another security_protocol than {protocol}: compare listener.security.protocol.map there"
         )
 
     @contextmanager
-    def _telling_tls(self) -> Iterator[None]:
-        """Turn what the socket raises into our words. With TLS 1.3 a client's certificate is refused at the first read."""
+    def _translating(self) -> Iterator[None]:
+        """Turn the socket's errors into ours. With TLS 1.3 a client's certificate is refused at the first read."""
         try:
             yield
         except ssl.SSLCertVerificationError as error:
@@ -289,19 +285,19 @@ class Handshake:
                 f"{self.server} takes connections and did not answer within {STEPS_SECONDS:g} s"
             ) from error
         except ssl.SSLEOFError as error:
-            raise self._hung_up() from error
+            raise self._closed_early() from error
         except ssl.SSLError as error:
             raise self._handshake_failed(error) from error
         except ConnectionError as error:
-            raise self._hung_up() from error
+            raise self._closed_early() from error
 
     def _untrusted(self, error: ssl.SSLCertVerificationError) -> LogRefusedError:
         said = error.verify_message or str(error)
         if error.verify_code == _HOSTNAME_MISMATCH or "mismatch" in said:
             return self._refused(
                 Refusal.TLS,
-                f"shows a certificate of another name ({said.rstrip('.')})",
-                "Name the broker as its certificate does in log.kafka.bootstrap_servers and in its "
+                f"shows a certificate for another name ({said.rstrip('.')})",
+                "Use the certificate's name in log.kafka.bootstrap_servers and in the broker's "
                 "advertised.listeners, or have the certificate issued for this name too.",
             )
         if error.verify_code == _EXPIRED:

@@ -1,49 +1,50 @@
 """The log on an Apache Kafka cluster: the port's engine for many partitions, standbys and other readers.
 
-The pieces, one question each: kafka_topics (are the topics right?), kafka_membership (who owns the input?),
-kafka_transaction (how is a batch committed?), kafka_changelog (what is in the changelog?), kafka_client (how is
-kafka-python set up?). This file puts them in the order of the port. What exactly-once rests on:
+This file puts the engine's parts (topics, membership, polling, transaction, reader, offsets) in the order of the
+port. What exactly-once rests on:
 
-- one member of the group owns all partitions, and only the owner touches the transactional id;
-- `acquire` fences every other writer before it looks at the changelog's end or at the committed offsets: an
-  open transaction would hide records that are committed already;
-- after any error the producer is gone, the place in the group is given up, and the way back is `acquire`.
+- one member of the group owns all partitions, and only the owner uses the transactional id;
+- `acquire` fences every other writer before it asks for the changelog's end or the committed offsets: an open
+  transaction would hide records that are committed already;
+- after any error the producer is dropped, the place in the group is given up, and the way back is `acquire`.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
-from dugs_stream.errors import ConfigurationError, OwnershipLostError, Problem
-from dugs_stream.log.kafka import membership as kafka_membership
-from dugs_stream.log.kafka.changelog import (
-    bounds,
-    committed_records,
-    hidden,
-    open_reading_consumer,
-    require_settled,
-)
+from dugs_stream.errors import OwnershipLostError
+from dugs_stream.log.kafka.client import consumer_of, open_consumer
+from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines
 from dugs_stream.log.kafka.errors import translating
-from dugs_stream.log.kafka.group import committed_offsets
 from dugs_stream.log.kafka.markers import MarkerWatch, last_outcome, partitions_of, repeat_outcome
 from dugs_stream.log.kafka.membership import GroupMembership, Membership
+from dugs_stream.log.kafka.messages import message_of
+from dugs_stream.log.kafka.offsets import bounds, committed_offsets, hidden, require_settled
 from dugs_stream.log.kafka.permissions import require_permissions
-from dugs_stream.log.kafka.topics import TopicFacts, describe_topics, prepare_topics
+from dugs_stream.log.kafka.polling import Polling
+from dugs_stream.log.kafka.reader import committed_records
+from dugs_stream.log.kafka.settings import KafkaSettings
+from dugs_stream.log.kafka.topics import TopicFacts, existing_topics, prepare_topics
 from dugs_stream.log.kafka.transaction import (
     KafkaTransaction,
     close_producer,
     open_fencing_producer,
     transactional_id,
 )
-from dugs_stream.log.port import Ownership, do_nothing
+from dugs_stream.log.port import (
+    BatchLimits,
+    Ownership,
+    Polled,
+    Stop,
+    TopicNames,
+    Transaction,
+    WhileWaiting,
+    do_nothing,
+)
 from dugs_stream.records import ChangelogPosition, Message
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from dugs_stream.log.port import BatchLimits, Polled, Stop, TopicNames, Transaction, WhileWaiting
-    from dugs_stream.log.settings import KafkaSettings
 
 _CHANGELOG_PARTITION = 0
 
@@ -57,18 +58,25 @@ class KafkaLog:
     """
 
     def __init__(
-        self, settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
+        self,
+        settings: KafkaSettings,
+        topics: TopicNames,
+        max_message_bytes: int,
+        max_record_bytes: int,
+        deadlines: Deadlines = DEADLINES,
     ) -> None:
         self._settings = settings
         self._topics = topics
         self._max_message_bytes = max_message_bytes
         self._max_record_bytes = max_record_bytes
-        self._group = GroupMembership(settings, topics.input, topics.group)
+        self._deadlines = deadlines
+        self._group = GroupMembership(settings, topics.input, topics.group, deadlines)
+        self._polling = Polling(self._group, topics.input)
         self._input: TopicFacts | None = None
         self._producer: Any = None
         self._markers: MarkerWatch | None = None
         self._transaction: KafkaTransaction | None = None
-        self._reading: Any = None
+        self._consumer: Any = None
         self._changelog_end = ChangelogPosition(0)
 
     def prepare(self) -> None:
@@ -81,11 +89,12 @@ class KafkaLog:
     @property
     def longest_pause_seconds(self) -> float:
         """See port.Log."""
-        return kafka_membership.MAX_POLL_INTERVAL_MS / 1000
+        return self._deadlines.poll_interval
 
     def acquire(self, stop: Stop, while_waiting: WhileWaiting = do_nothing) -> Ownership | None:
         """See port.Log. Fences only after the group has made this process the owner anew."""
         self._drop_producer()
+        self._polling = Polling(self._group, self._topics.input)
         while True:
             owned = self._group.wait_for_ownership(stop, while_waiting)
             if owned is None:
@@ -93,7 +102,7 @@ class KafkaLog:
             try:
                 return self._fence_and_look(owned)
             except OwnershipLostError:
-                self._give_up()  # somebody was quicker: wait again
+                self._give_up()  # another member was quicker: wait again
             except BaseException:
                 self._give_up()
                 raise
@@ -102,25 +111,25 @@ class KafkaLog:
         self, start: ChangelogPosition, end: ChangelogPosition
     ) -> Iterator[tuple[ChangelogPosition, Message]]:
         """See port.Log. Its deadline is for standing still, not for being long."""
-        with self._reading_together() as consumer:
+        with self._committed_reader() as consumer:
             for record in committed_records(
                 consumer, self._topics.changelog, _CHANGELOG_PARTITION, start, end
             ):
-                yield ChangelogPosition(record.offset), _message_of(record)
+                yield ChangelogPosition(record.offset), message_of(record)
 
     def seek(self, next_offsets: Mapping[int, int]) -> None:
         """See port.Log. Needs an offset for every input partition."""
-        self._group.seek(next_offsets)
+        self._polling.seek(next_offsets)
 
     def poll(self, limits: BatchLimits) -> Polled:
         """See port.Log."""
         if self._markers is not None:
             self._markers.require_undisturbed()
-        return self._group.poll(limits)
+        return self._polling.poll(limits)
 
     def positions(self) -> Mapping[int, int]:
         """See port.Log. Counts what was handed out, and not what the client has fetched ahead."""
-        return self._group.positions()
+        return self._polling.positions()
 
     @contextmanager
     def transaction(self, polled: Polled) -> Iterator[Transaction]:
@@ -132,7 +141,13 @@ class KafkaLog:
             )
         self._group.assert_owner(membership)
         transaction = KafkaTransaction(
-            self._producer, self._group, membership, self._topics, self._changelog_end, self._markers
+            self._producer,
+            self._group,
+            membership,
+            self._topics,
+            self._changelog_end,
+            self._markers,
+            self._deadlines,
         )
         self._transaction = transaction
         try:
@@ -151,7 +166,7 @@ class KafkaLog:
         return self._bounds_of(facts.name, facts.partitions)
 
     def changelog_bounds(self) -> tuple[ChangelogPosition, ChangelogPosition]:
-        """See port.Log. The end stops before an open transaction, the owner's or anybody's."""
+        """See port.Log. The end stops before an open transaction, the owner's or another's."""
         starts, ends = self._bounds_of(self._topics.changelog, (_CHANGELOG_PARTITION,))
         return ChangelogPosition(starts[_CHANGELOG_PARTITION]), ChangelogPosition(ends[_CHANGELOG_PARTITION])
 
@@ -162,25 +177,23 @@ class KafkaLog:
         )
 
     def close(self) -> None:
-        """See port.Log. Bounded: a cluster that does not answer is left to find out by itself."""
+        """See port.Log. Bounded: a cluster that does not answer finds out by itself."""
         self._drop_producer()
         self._group.close()
-        self._drop_reader()
+        self._drop_consumer()
 
     # -- acquiring ---------------------------------------------------------------------------------------
 
     def _fence_and_look(self, owned: Membership) -> Ownership:
         """The order is the promise: fence first, and only then ask where the changelog ends and what is committed.
 
-        An open transaction of a predecessor hides what was committed after it began, and it may still commit
+        An open transaction of an earlier owner hides what was committed after it began, and it may still commit
         until it is fenced; after `init_transactions` neither is possible.
         """
         self._fence()
-        self._input = self._described_input()
+        (self._input,) = existing_topics(self._settings, self._topics.input)
         if set(self._input.partitions) != owned.partitions:
-            raise OwnershipLostError(
-                "The input has other partitions than the group knows of; it will notice."
-            )
+            raise OwnershipLostError("The input has other partitions than the group knows; it will notice.")
         changelog_start, changelog_end = self.changelog_bounds()
         beginnings, input_ends = self.input_bounds()
         ownership = Ownership(
@@ -196,40 +209,33 @@ class KafkaLog:
         return ownership
 
     def _fence(self) -> None:
-        """Make every earlier writer harmless, and see that nothing is hidden behind what one of them left."""
-        with self._reading_together() as patient, self._reading_everything() as hasty:
+        """Make every earlier writer harmless, and make sure that nothing is hidden behind what one of them left."""
+        with self._committed_reader() as committed, self._uncommitted_reader() as uncommitted:
             with translating("looking up the partitions of the output topics"):
-                outputs = partitions_of(patient.partitions_for_topic, self._topics.outputs)
+                outputs = partitions_of(committed.partitions_for_topic, self._topics.outputs)
             outcome = None
-            if hidden(patient, hasty, outputs) is not None:
+            if hidden(committed, uncommitted, outputs) is not None:
                 outcome = last_outcome(self._settings, transactional_id(self._topics))
-            self._producer = open_fencing_producer(self._settings, self._topics, self._max_message_bytes)
+            self._producer = open_fencing_producer(
+                self._settings, self._topics, self._max_message_bytes, self._deadlines
+            )
             self._markers = MarkerWatch(self._producer)
             if outcome is not None:
                 with translating("supplying the markers of the last transaction"):
                     self._producer.begin_transaction()
                     repeat_outcome(self._producer, outputs, self._topics.group, is_commit=outcome)
-            require_settled(patient, hasty, outputs)
+            require_settled(committed, uncommitted, outputs)
 
     def _bounds_of(self, topic: str, partitions: tuple[int, ...]) -> tuple[dict[int, int], dict[int, int]]:
-        with self._reading_together() as consumer:
+        with self._committed_reader() as consumer:
             return bounds(consumer, topic, partitions)
 
     def _input_facts(self) -> TopicFacts:
         if self._input is None:
-            self._input = self._described_input()
+            (self._input,) = existing_topics(self._settings, self._topics.input)
         return self._input
 
-    def _described_input(self) -> TopicFacts:
-        found = describe_topics(self._settings, [self._topics.input])
-        if self._topics.input not in found:
-            problem = Problem(
-                "input.topic", f"there is no topic {self._topics.input!r}.", "Prepare the log first."
-            )
-            raise ConfigurationError([problem])
-        return found[self._topics.input]
-
-    # -- letting go --------------------------------------------------------------------------------------
+    # -- giving up ---------------------------------------------------------------------------------------
 
     def _give_up(self) -> None:
         """After any error: no producer, no place in the group; others may go first."""
@@ -244,31 +250,20 @@ class KafkaLog:
             close_producer(producer)
 
     @contextmanager
-    def _reading_together(self) -> Iterator[Any]:
-        """The one consumer for everything read without the group; an error of it, or around it, costs it."""
-        if self._reading is None:
-            self._reading = open_reading_consumer(self._settings)
+    def _committed_reader(self) -> Iterator[Any]:
+        """The one consumer for everything read without the group; dropped after any error inside."""
+        if self._consumer is None:
+            self._consumer = open_consumer(self._settings, group_id=None)
         try:
-            yield self._reading
+            yield self._consumer
         except Exception:
-            self._drop_reader()
+            self._drop_consumer()
             raise
 
-    @contextmanager
-    def _reading_everything(self) -> Iterator[Any]:
-        """A consumer that sees what is not committed, too."""
-        consumer = open_reading_consumer(self._settings, isolation_level="read_uncommitted")
-        try:
-            yield consumer
-        finally:
-            consumer.close(autocommit=False)
+    def _uncommitted_reader(self) -> AbstractContextManager[Any]:
+        return consumer_of(None, self._settings, isolation_level="read_uncommitted")
 
-    def _drop_reader(self) -> None:
-        consumer, self._reading = self._reading, None
+    def _drop_consumer(self) -> None:
+        consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.close(autocommit=False)
-
-
-def _message_of(record: Any) -> Message:
-    timestamp = record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None
-    return Message(record.key, record.value, tuple(record.headers or ()), timestamp)

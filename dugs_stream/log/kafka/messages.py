@@ -1,26 +1,55 @@
-"""A record of kafka-python as a sample, and what it weighs."""
+"""Records and messages of this project as kafka-python's, and back: the same for every client of the Kafka engine."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dugs_stream.records import Record
+from dugs_stream.records import Message, Record
 
 
-def sample_of(record: Any) -> Record:
+def record_of(received: Any) -> Record:
     """A record of kafka-python as it lies on the topic."""
+    message = message_of(received)
     return Record(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key,
-        value=record.value,
-        headers=tuple((name, value) for name, value in record.headers or ()),
-        timestamp_ms=record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None,
+        topic=received.topic,
+        partition=received.partition,
+        offset=received.offset,
+        key=message.key,
+        value=message.value,
+        headers=message.headers,
+        timestamp_ms=message.timestamp_ms,
     )
 
 
-def size_of(sample: Record) -> int:
-    """What a sample weighs against the batch's bytes: its value, key and headers."""
-    headers = sum(len(name) + len(value or b"") for name, value in sample.headers)
-    return len(sample.value or b"") + len(sample.key or b"") + headers
+def message_of(received: Any) -> Message:
+    """What a record of kafka-python holds; a timestamp of −1 means that it has none."""
+    timestamp = received.timestamp if received.timestamp is not None and received.timestamp >= 0 else None
+    return Message(received.key, received.value, tuple(received.headers or ()), timestamp)
+
+
+def size_of(record: Record) -> int:
+    """Bytes that a record counts for in a micro-batch: value, key and headers."""
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.value or b"") + len(record.key or b"") + headers
+
+
+def send(producer: Any, topic: str, message: Message, partition: int | None = None) -> Any:
+    """Queue a message and return its future; without a partition the client picks one, by the key if there is one."""
+    return producer.send(
+        topic,
+        key=message.key,
+        value=value_to_send(message),
+        headers=headers_to_send(message),
+        timestamp_ms=message.timestamp_ms,
+        partition=partition,
+    )
+
+
+def headers_to_send(message: Message) -> list[tuple[str, bytes]]:
+    """A fresh list for each send: None, which may be received but not sent, becomes empty bytes."""
+    return [(name, b"" if value is None else value) for name, value in message.headers]
+
+
+def value_to_send(message: Message) -> bytes | None:
+    """The value; empty bytes for a message without key and value, since kafka-python (3.0.12) refuses to send that."""
+    return b"" if message.key is None and message.value is None else message.value

@@ -1,17 +1,18 @@
-"""What must the cluster allow this client, and what of it does it not? Found out without doing any of it.
+"""Permissions (ACLs) that the daemon needs on a cluster, and which of them are missing.
 
-`daemon_permissions` is the whole list of what the daemon needs (docs/security.md shows it). Topics tell by
-themselves what one may do; a group and a transactional id do not, so each is asked something that only one with
-the permission gets a proper no to: a heartbeat of nobody, the end of a transaction that never was.
+`daemon_permissions` is the whole list (docs/security.md shows it). Found out without doing any of it: a topic's metadata
+lists what this client may do; for a group and a transactional id a request is sent that can have no effect, and that is
+answered differently with and without the permission: a heartbeat of no member, the end of a transaction that never was.
 """
 
 from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafka.admin import ACLOperation
 from kafka.errors import (
@@ -26,37 +27,34 @@ from kafka.protocol.metadata import FindCoordinatorRequest, MetadataRequest
 from kafka.protocol.producer import EndTxnRequest
 
 from dugs_stream.errors import LogRefusedError, Refusal
-from dugs_stream.log.kafka.handshake import Handshake, described_user, visit_any
+from dugs_stream.log.kafka.handshake import Handshake, described_user, shake_hands_with_any
+from dugs_stream.log.kafka.settings import KafkaSettings
 from dugs_stream.log.kafka.transaction import transactional_id
+from dugs_stream.log.port import TopicNames
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dugs_stream.log.port import TopicNames
-    from dugs_stream.log.settings import KafkaSettings
-
-# A cluster makes its internal topic at the first question for a coordinator: under a second where it is idle.
-# Longer than this nothing is known, and nothing is refused.
+# A cluster makes its internal topic when it is first asked for a coordinator: in under a second if it is idle.
+# After this time the permission counts as given.
 _COORDINATOR_SECONDS = 3.0
-_LOOK_AGAIN_SECONDS = 0.1
-# The largest number there is, which Kafka gives to no producer: nothing can be meant by it.
-_NOBODY = 2**63 - 1
+_RETRY_SECONDS = 0.1
+# The largest number there is, which Kafka gives to no producer.
+_NO_PRODUCER = 2**63 - 1
 
 
 class Resource(StrEnum):
-    """What a permission is for, as kafka-acls.sh calls it; Kafka's own number of a coordinator's kind beside it."""
+    """What a permission is for, as kafka-acls.sh calls it."""
 
     TOPIC = "topic"
     GROUP = "group"
     TRANSACTIONAL_ID = "transactional-id"
 
 
+# Kafka's own numbers.
 _COORDINATOR_KINDS = {Resource.GROUP: 0, Resource.TRANSACTIONAL_ID: 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One operation on one resource. Kafka lets whoever may READ or WRITE also DESCRIBE."""
+    """One operation on one resource. In Kafka READ and WRITE include DESCRIBE."""
 
     resource: Resource
     name: str
@@ -75,7 +73,7 @@ class Permission:
 
 
 def daemon_permissions(topics: TopicNames) -> tuple[Permission, ...]:
-    """Enough for a daemon's whole life where the topics are there already; each of them is needed."""
+    """Enough for a daemon whose topics exist already; each of them is needed."""
     outputs = [topics.unique, topics.dead_letter, *([topics.decisions] if topics.decisions else [])]
     return (
         Permission(Resource.TOPIC, topics.input, "READ"),
@@ -88,7 +86,7 @@ def daemon_permissions(topics: TopicNames) -> tuple[Permission, ...]:
 
 
 def settings_permissions(topics: TopicNames) -> tuple[Permission, ...]:
-    """What it takes to see whether a topic's settings keep what is promised; without it they are not checked."""
+    """What it takes to see whether a topic's settings keep the promises; without it they are not checked."""
     names = [topics.input, topics.unique, topics.dead_letter, topics.decisions, topics.changelog]
     return tuple(Permission(Resource.TOPIC, name, "DESCRIBE_CONFIGS") for name in names if name)
 
@@ -106,21 +104,21 @@ def require_permissions(settings: KafkaSettings, topics: TopicNames) -> None:
 
 
 def find_missing(settings: KafkaSettings, permissions: Sequence[Permission]) -> tuple[Permission, ...]:
-    """Those of `permissions` that the cluster denies. What cannot be found out is taken for granted.
+    """Those of `permissions` that the cluster denies; one that cannot be found out counts as given.
 
-    Raises LogUnavailableError or LogRefusedError where no broker lets this client in.
+    Raises LogUnavailableError or LogRefusedError if no broker lets this client in.
     """
-    with visit_any(settings) as visit:
-        allowed = _Allowed(settings, visit)
+    with shake_hands_with_any(settings) as handshake:
+        allowed = _Allowed(settings, handshake)
         return tuple(each for each in permissions if not allowed.includes(each))
 
 
 class _Allowed:
-    """What the cluster said so far of what this client may do."""
+    """What the cluster has said so far about what this client may do."""
 
-    def __init__(self, settings: KafkaSettings, visit: Handshake) -> None:
+    def __init__(self, settings: KafkaSettings, handshake: Handshake) -> None:
         self._settings = settings
-        self._visit = visit
+        self._handshake = handshake
         self._topics: dict[str, frozenset[int] | None] = {}
 
     def includes(self, permission: Permission) -> bool:
@@ -130,14 +128,14 @@ class _Allowed:
         return self._of_coordinator(permission)
 
     def _of_topic(self, name: str) -> frozenset[int] | None:
-        """Operations allowed on a topic; None where there is no such topic to ask about."""
+        """Operations allowed on a topic; None if there is no such topic to ask about."""
         if name not in self._topics:
             request = MetadataRequest(
                 topics=[MetadataRequest.MetadataRequestTopic(name=name)],
                 allow_auto_topic_creation=False,
                 include_topic_authorized_operations=True,
             )
-            (topic,) = self._visit.ask(request).topics
+            (topic,) = self._handshake.ask(request).topics
             self._topics[name] = None
             if topic.error_code == TopicAuthorizationFailedError.errno:
                 self._topics[name] = frozenset()
@@ -151,23 +149,23 @@ class _Allowed:
         if answer.error_code in denied:
             return False
         if answer.error_code:
-            return True  # no coordinator yet: nothing is known
-        with Handshake(self._settings, f"{answer.host}:{answer.port}") as visit:
-            visit.arrive()
-            return visit.ask(_harmless(permission)).error_code not in denied
+            return True  # no coordinator yet, so it cannot be found out
+        with Handshake(self._settings, f"{answer.host}:{answer.port}") as handshake:
+            handshake.run()
+            return handshake.ask(_harmless(permission)).error_code not in denied
 
     def _coordinator(self, permission: Permission) -> Any:
         ends_at = time.monotonic() + _COORDINATOR_SECONDS
         while True:
-            # The last version that asks for one key at a time, which every broker of today takes.
-            answer = self._visit.ask(
+            # The last version that asks for one key at a time; every current broker takes it.
+            answer = self._handshake.ask(
                 FindCoordinatorRequest(
                     key=permission.name, key_type=_COORDINATOR_KINDS[permission.resource], max_version=3
                 )
             )
             if answer.error_code != CoordinatorNotAvailableError.errno or time.monotonic() > ends_at:
                 return answer
-            time.sleep(_LOOK_AGAIN_SECONDS)
+            time.sleep(_RETRY_SECONDS)
 
 
 def _harmless(permission: Permission) -> Any:
@@ -175,5 +173,5 @@ def _harmless(permission: Permission) -> Any:
     if permission.resource is Resource.GROUP:
         return HeartbeatRequest(group_id=permission.name, generation_id=-1, member_id="")
     return EndTxnRequest(
-        transactional_id=permission.name, producer_id=_NOBODY, producer_epoch=0, committed=False
+        transactional_id=permission.name, producer_id=_NO_PRODUCER, producer_epoch=0, committed=False
     )

@@ -1,22 +1,18 @@
-"""How is a connection to a broker encrypted, and whom does it trust? The `ssl_*` settings as one context.
+"""TLS and passwords of a connection: the `ssl_*` settings as one context, and secrets read from their files.
 
-One context serves kafka-python's clients and our own look at a broker, so that both fail on the same things.
-(kafka-python 3.0.12 takes no notice of `ssl_ciphers`, and asks a terminal for the password of a private key.)
+One context serves kafka-python's clients and our own handshake, so that both fail for the same reasons. (kafka-python
+3.0.12 ignores `ssl_ciphers`, and asks a terminal for the password of a private key.)
 """
 
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.log.kafka.secrets import secret
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from dugs_stream.log.settings import KafkaSettings
+from dugs_stream.log.kafka.settings import KafkaSettings
+from dugs_stream.references import first_line
 
 
 def uses_tls(settings: KafkaSettings) -> bool:
@@ -69,18 +65,18 @@ def _own_certificate(
     if certificate is None:
         return
     try:
-        # Without a word of ours OpenSSL would ask the terminal for the password, and a daemon would wait for ever.
-        context.load_cert_chain(str(certificate), None if key is None else str(key), password or _none_given)
+        # Without a password function OpenSSL would ask the terminal for it, and a daemon would wait for ever.
+        context.load_cert_chain(str(certificate), None if key is None else str(key), password or _no_password)
     except OSError as error:
         named = certificate if key is None else f"{certificate}, {key}"
         hint = (
-            "Name the certificate in PEM as ssl_certfile and its private key as ssl_keyfile; where the key is "
+            "Name the certificate in PEM as ssl_certfile and its private key as ssl_keyfile; if the key is "
             "encrypted, give its password as ssl_password_file."
         )
         yield Problem("log.kafka.ssl_certfile", _found(named, error), hint)
 
 
-def _none_given() -> str:
+def _no_password() -> str:
     return ""
 
 
@@ -96,7 +92,19 @@ def _ciphers(context: ssl.SSLContext, ciphers: str | None) -> Iterator[Problem]:
 
 def _found(file: Path | str, error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
-        said = (error.reason or "no PEM, or encrypted under another password").replace("_", " ").lower()
+        said = (error.reason or "not PEM, or encrypted with another password").replace("_", " ").lower()
     else:
         said = error.strerror or str(error)
     return f"'{file}' cannot be used: {said}."
+
+
+def secret(settings: KafkaSettings, name: str) -> str | None:
+    """A password, from the setting itself or from the first line of its file; None if there is none.
+
+    Read anew each time, so that it may change.
+    """
+    given = getattr(settings, name)
+    if given is not None:
+        return str(given.get_secret_value())
+    file = getattr(settings, f"{name}_file")
+    return None if file is None else first_line(file, f"log.kafka.{name}_file")

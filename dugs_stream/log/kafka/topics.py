@@ -1,14 +1,16 @@
-"""Are the topics there, and do they keep what this project promises? Makes missing ones, refuses wrong ones.
+"""Topics of a deployment: missing ones are made, and those that would break a promise are refused.
 
 A topic made here has settings under which nothing is lost: one partition for the changelog and the outputs (one
-order), a compacted changelog that never expires, uniques that never expire. A topic that was there before is
-never altered: where it would break a promise it is refused by name, all of them at once.
+order), a compacted changelog that never expires, uniques that never expire. A topic that existed before is never
+altered: if it would break a promise it is refused by name, all of them at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -17,12 +19,8 @@ from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartiti
 from dugs_stream.errors import ConfigurationError, LogUnavailableError, Problem
 from dugs_stream.log.kafka.client import open_admin
 from dugs_stream.log.kafka.errors import translating
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from dugs_stream.log.port import TopicNames
-    from dugs_stream.log.settings import KafkaSettings
+from dugs_stream.log.kafka.settings import KafkaSettings
+from dugs_stream.log.port import TopicNames
 
 _log = structlog.get_logger("dugs")
 
@@ -30,14 +28,14 @@ _log = structlog.get_logger("dugs")
 _VISIBLE_WITHIN_MS = 10_000
 # A record's key, headers and framing come on top of its value.
 _FRAMING_BYTES = 64 * 1024
-# Short segments: compaction never touches the active one, so these bound what a replay reads in vain.
+# Short segments: compaction never touches the active one, so they bound what a replay reads and drops.
 _SEGMENT_BYTES = 64 * 1024 * 1024
 _SEGMENT_MS = 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """What the cluster says of a topic: its id, and its partition numbers."""
+    """What the cluster says about a topic: its id, and its partition numbers."""
 
     name: str
     topic_id: str
@@ -46,7 +44,7 @@ class TopicFacts:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a topic is for, how it is made, and what it may not be; `key` is its place in the configuration."""
+    """How a topic is made, and what is refused of an existing one; `key` is its place in the configuration."""
 
     name: str
     key: str
@@ -61,24 +59,20 @@ class _Plan:
 def prepare_topics(
     settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
 ) -> TopicFacts:
-    """Make what is missing, where allowed, and check what is there. Returns the facts of the input topic.
+    """Make missing topics, if allowed, and check the existing ones. Returns the facts of the input topic.
 
     Raises ConfigurationError with every problem, LogUnavailableError while the cluster does not answer.
     """
     plans = _plans(settings, topics, max_message_bytes, max_record_bytes)
-    admin = open_admin(settings)
-    try:
-        with translating("looking at the topics"):
+    with closing(open_admin(settings)) as admin, translating("looking at the topics"):
+        found = _described(admin, [plan.name for plan in plans])
+        missing = [plan for plan in plans if plan.name not in found]
+        if missing and not settings.create_topics:
+            raise ConfigurationError([_missing(plan) for plan in missing])
+        if missing:
+            _create(admin, missing, settings.replication_factor)
             found = _described(admin, [plan.name for plan in plans])
-            missing = [plan for plan in plans if plan.name not in found]
-            if missing and not settings.create_topics:
-                raise ConfigurationError([_missing(plan) for plan in missing])
-            if missing:
-                _create(admin, missing, settings.replication_factor)
-                found = _described(admin, [plan.name for plan in plans])
-            _refuse_wrong_ones(admin, plans, found)
-    finally:
-        admin.close()
+        _refuse_wrong_ones(admin, plans, found)
     if topics.input not in found:
         raise LogUnavailableError(
             f"Topic {topics.input!r} was made but is not visible yet; trying again is right."
@@ -87,27 +81,28 @@ def prepare_topics(
 
 
 def prepare_input_topic(settings: KafkaSettings, topics: TopicNames, max_record_bytes: int) -> None:
-    """Make the input topic where it is missing and may be made: for whoever writes to it and may see no other."""
+    """Make the input topic if it is missing and may be made; all that a client which only writes may need to see."""
     if not settings.create_topics:
-        return  # whether it is there the writer asks
+        return  # the writer asks whether it exists
     (plan, *_rest) = _plans(settings, topics, 0, max_record_bytes)
-    admin = open_admin(settings)
-    try:
-        with translating(f"looking at the topic {plan.name}"):
-            if plan.name not in _described(admin, [plan.name]):
-                _create(admin, [plan], settings.replication_factor)
-    finally:
-        admin.close()
+    with closing(open_admin(settings)) as admin, translating(f"looking at the topic {plan.name}"):
+        if plan.name not in _described(admin, [plan.name]):
+            _create(admin, [plan], settings.replication_factor)
 
 
-def describe_topics(settings: KafkaSettings, names: Sequence[str]) -> dict[str, TopicFacts]:
-    """The facts of those of the named topics that exist."""
-    admin = open_admin(settings)
-    try:
-        with translating(f"looking at the topics {', '.join(names)}"):
-            return _described(admin, names)
-    finally:
-        admin.close()
+def existing_topics(settings: KafkaSettings, *names: str) -> tuple[TopicFacts, ...]:
+    """The facts of the named topics. Raises ConfigurationError with every one that does not exist."""
+    with closing(open_admin(settings)) as admin, translating(f"looking at the topics {', '.join(names)}"):
+        found = _described(admin, names)
+    hint = "Check the name; `dugs run` makes missing topics with the right settings."
+    missing = [
+        Problem("log.kafka", f"there is no topic {name!r} on the cluster.", hint)
+        for name in names
+        if name not in found
+    ]
+    if missing:
+        raise ConfigurationError(missing)
+    return tuple(found[name] for name in names)
 
 
 def _plans(
@@ -127,10 +122,10 @@ def _plans(
             topics.input,
             "input.topic",
             settings.input_partitions,
-            0,  # what an existing input takes is its producers' affair
+            0,  # how large messages an existing input takes is up to its producers
             {"max.message.bytes": str(input_bytes)},
         ),
-        # Uniques are few and are what people come for: they stay until somebody decides otherwise.
+        # Uniques are few and the result of all the work: they stay until an operator decides otherwise.
         _output(topics.unique, "output.topic", max_message_bytes, {**output, "retention.ms": "-1"}),
         _output(topics.dead_letter, "output.dead_letter_topic", max_message_bytes, output),
         _Plan(
@@ -153,7 +148,7 @@ def _output(name: str, key: str, max_message_bytes: int, configs: Mapping[str, s
 
 
 def _described(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
-    """Facts by name. The client raises nothing for a topic it may not see: the error code says so."""
+    """Facts by name. For a topic it may not see kafka-python (3.0.12) raises nothing: the error code says so."""
     found = {}
     for topic in admin.describe_topics(list(names)):
         code = topic["error_code"]
@@ -178,7 +173,7 @@ def _create(admin: Any, plans: Sequence[_Plan], replication_factor: int) -> None
         try:
             admin.create_topics(wanted)
         except TopicAlreadyExistsError:
-            continue  # another member was quicker; what it made is checked like any other
+            continue  # another member was quicker; its topic is checked like any other
         _log.info("topic.made", topic=plan.name, partitions=plan.partitions, configs=dict(plan.configs))
     admin.wait_for_topics([plan.name for plan in plans], timeout_ms=_VISIBLE_WITHIN_MS)
 
@@ -211,8 +206,8 @@ def _broken_promises(plan: _Plan, facts: TopicFacts, configs: Mapping[str, str])
     if plan.one_partition and len(facts.partitions) != 1:
         yield Problem(
             plan.key,
-            f"topic {plan.name!r} has {len(facts.partitions)} partitions; the changelog is one sequence and has one.",
-            f"Name another topic as {plan.key} (it is made when missing).",
+            f"topic {plan.name!r} has {len(facts.partitions)} partitions; the changelog is one sequence and must have one.",
+            f"Name another topic as {plan.key} (it is made if missing).",
         )
     policies = {policy.strip() for policy in configs.get("cleanup.policy", "").split(",")} - {""}
     if plan.only_compact and policies and policies != {"compact"}:

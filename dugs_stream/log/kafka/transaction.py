@@ -1,15 +1,17 @@
-"""One transaction: messages, changelog and offsets become visible together, or not at all.
+"""One transaction on Kafka: messages, changelog and offsets become visible together, or not at all.
 
-The producer's side of the Kafka engine. A producer that saw any error is of no use any more: its successor's
-`init_transactions` fences it and aborts what it left open. Errors are not told apart by class, since
-kafka-python raises different ones for the same fencing; they only say whether nothing is visible (aborted) or
-nobody knows (a commit was asked for).
+A producer that saw any error is not used again: its successor's `init_transactions` fences it and aborts what it left
+open. Errors are not told apart by class, since kafka-python (3.0.12) raises different ones for the same fencing; they
+only say whether nothing is visible (aborted) or whether that is unknown (a commit was asked for).
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from kafka import TopicPartition
@@ -25,40 +27,23 @@ from dugs_stream.errors import (
     TransactionAbortedError,
 )
 from dugs_stream.log.kafka.client import open_producer
-from dugs_stream.log.kafka.deadlines import call_within
+from dugs_stream.log.kafka.compat import add_partitions, call_within, force_close
+from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines, ms
 from dugs_stream.log.kafka.errors import translated, translating
-from dugs_stream.log.kafka.markers import MarkerWatch, add_partitions, partitions_of, repeat_outcome
-from dugs_stream.log.kafka.sending import readable_id, send
-from dugs_stream.log.port import Committed, Flushed, Staged
+from dugs_stream.log.kafka.markers import MarkerWatch, partitions_of, repeat_outcome
+from dugs_stream.log.kafka.membership import GroupMembership, Membership
+from dugs_stream.log.kafka.messages import send
+from dugs_stream.log.kafka.settings import KafkaSettings
+from dugs_stream.log.port import Committed, Flushed, Outgoing, Staged, TopicNames
 from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from dugs_stream.log.kafka.membership import GroupMembership, Membership
-    from dugs_stream.log.port import Outgoing, TopicNames
-    from dugs_stream.log.settings import KafkaSettings
-
 _log = structlog.get_logger("dugs")
 
-# The ladder continues from kafka_client: request 10 < delivery 20 < flush 25 < transaction 30 < watchdog 45.
-DELIVERY_SECONDS = 20.0
-FLUSH_SECONDS = 25.0
-# The broker aborts a transaction of this age, so a dead owner's hides later records from readers for no longer.
-TRANSACTION_SECONDS = 30.0
-# Older than this a transaction is not committed any more: the broker may be aborting it at this moment.
-OLDEST_COMMIT_SECONDS = 25.0
-# One round trip to two coordinators; within the transaction's age.
-STAGE_SECONDS = 15.0
-ABORT_SECONDS = 5.0
-# After 30 s plus the broker's own round of 10 s a transaction is decided, whoever hangs: a commit that has not
-# returned by then will not, and a fresh start finds a settled log.
-COMMIT_WATCHDOG_SECONDS = 45.0
-CLOSE_SECONDS = 1.0
-
-# Large batches are fewer requests; 256 KiB is where throughput stops growing on loopback.
-_LARGEST_BATCH_BYTES = 256 * 1024
+_CLOSE_SECONDS = 1.0
+# Large batches are fewer requests; 256 KiB is where throughput stops growing on loopback, and below the smallest usual
+# max.message.bytes (1 MiB).
+BATCH_BYTES = 256 * 1024
 
 
 def transactional_id(topics: TopicNames) -> str:
@@ -66,18 +51,27 @@ def transactional_id(topics: TopicNames) -> str:
     return readable_id(topics.group, topics.changelog)
 
 
-def delivery_settings(max_message_bytes: int) -> dict[str, int]:
+def readable_id(name: str, other: str) -> str:
+    """A transactional id that begins with `name`, and differs for any two pairs of names."""
+    digest = hashlib.sha256(f"{name}\0{other}".encode()).hexdigest()[:16]
+    readable = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:64]
+    return f"dugs-{readable}-{digest}"
+
+
+def delivery_settings(max_message_bytes: int, deadlines: Deadlines = DEADLINES) -> dict[str, int]:
     """How messages are batched and for how long they are tried, whether in a transaction or not."""
     return {
-        "delivery_timeout_ms": int(DELIVERY_SECONDS * 1000),
-        "max_block_ms": int(DELIVERY_SECONDS * 1000),
-        # The trap: a batch over max.message.bytes made of small records is split and stored, and yet reported
-        # as failed; a batch of half of it at most never is.
-        "batch_size": min(_LARGEST_BATCH_BYTES, max(1, max_message_bytes // 2)),
+        "delivery_timeout_ms": ms(deadlines.delivery),
+        "max_block_ms": ms(deadlines.delivery),
+        # The trap (kafka-python 3.0.12): a batch over max.message.bytes made of small records is split and stored, and
+        # yet reported as failed; a batch of half of it at most never is.
+        "batch_size": min(BATCH_BYTES, max(1, max_message_bytes // 2)),
     }
 
 
-def open_fencing_producer(settings: KafkaSettings, topics: TopicNames, max_message_bytes: int) -> Any:
+def open_fencing_producer(
+    settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, deadlines: Deadlines = DEADLINES
+) -> Any:
     """A producer under the deployment's transactional id, initialised: every earlier one is fenced by now.
 
     What they left open is aborted when this returns. Only the owner of the input may call it.
@@ -85,8 +79,9 @@ def open_fencing_producer(settings: KafkaSettings, topics: TopicNames, max_messa
     producer = open_producer(
         settings,
         transactional_id=transactional_id(topics),
-        transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
-        **delivery_settings(max_message_bytes),
+        transaction_timeout_ms=ms(deadlines.transaction),
+        request_timeout_ms=ms(deadlines.request),
+        **delivery_settings(max_message_bytes, deadlines),
     )
     try:
         with translating("fencing earlier owners off (init_transactions)"):
@@ -98,13 +93,12 @@ def open_fencing_producer(settings: KafkaSettings, topics: TopicNames, max_messa
 
 
 def close_producer(producer: Any) -> None:
-    """Let go of a producer within a bound, whatever state it is in."""
+    """Close a producer within a bound, whatever state it is in."""
     try:
-        producer.close(timeout=CLOSE_SECONDS)
-    except Exception as error:  # noqa: BLE001 (letting go must not fail)
-        # close() gives up when its flush does, and leaves the sender's thread running.
+        producer.close(timeout=_CLOSE_SECONDS)
+    except Exception as error:  # noqa: BLE001 (closing must not fail)
         _log.debug("producer.forced", error=str(error))
-        producer._sender.force_close()  # noqa: SLF001 (there is no public way to end that thread)
+        force_close(producer)
 
 
 class KafkaTransaction:
@@ -118,12 +112,14 @@ class KafkaTransaction:
         topics: TopicNames,
         changelog_end: ChangelogPosition,
         markers: MarkerWatch,
+        deadlines: Deadlines = DEADLINES,
     ) -> None:
         self._producer = producer
         self._markers = markers
         self._group = group
         self._polled_under = polled_under
         self._topics = topics
+        self._deadlines = deadlines
         self.changelog_end = changelog_end
         self._began_at = time.monotonic()
         self._is_open = False
@@ -141,41 +137,43 @@ class KafkaTransaction:
     def publish(self, outgoing: Sequence[Outgoing]) -> Flushed:
         """Steps 3 and 4.
 
-        The traps: `flush()` says nothing of a send that failed, the transaction stays open, and a commit then
-        succeeds with the record missing; a commit can even return normally for a transaction that the broker
-        had aborted, if sends are still under way. So every single future is asked before anything else.
+        The traps (kafka-python 3.0.12): `flush()` does not report a send that failed, the transaction stays open,
+        and a commit then succeeds with the record missing; a commit can even return normally for a transaction that
+        the broker had aborted, if sends are still under way. So every single future is asked before anything else.
         """
-        ends_at = time.monotonic() + FLUSH_SECONDS
+        ends_at = time.monotonic() + self._deadlines.flush
         try:
-            self._take_up({message.topic for message in outgoing})
+            self._add_partitions({message.topic for message in outgoing})
             futures = [self._send(message) for message in outgoing]
-            self._producer.flush(timeout=FLUSH_SECONDS)
+            self._producer.flush(timeout=self._deadlines.flush)
             stored = [future.get(timeout=max(0.0, ends_at - time.monotonic())) for future in futures]
         except KafkaError as error:
             raise self._failure(error, f"publishing {len(outgoing)} messages") from error
         except BaseException:
             self.has_failed = True
             raise
-        ours = [record.offset for record in stored if record.topic == self._topics.changelog]
-        if ours:
-            # The place behind the last of them can hold no row: this transaction's marker comes before any. So a
-            # state that stands here is whole also where everything before the marker's end has been deleted.
-            self.changelog_end = ChangelogPosition(max(ours) + 2)
+        rows = [each.offset for each in stored if each.topic == self._topics.changelog]
+        if rows:
+            # The offset after the last of them cannot hold a row: this transaction's marker comes before any. So a
+            # state at this position is whole even if everything before the marker's end has been deleted.
+            self.changelog_end = ChangelogPosition(max(rows) + 2)
         return Flushed(len(stored))
 
     def stage_offsets(self, flushed: Flushed, next_offsets: Mapping[int, int]) -> Staged:
         """Step 5, with the metadata of step 1.
 
-        The trap: the metadata of this moment may belong to a membership that does not own the partitions
-        any more, and the broker accepts it, moving the group's offsets back. With the metadata of the poll
-        it refuses (CommitFailedError).
+        The trap (kafka-python 3.0.12): the metadata of this moment may belong to a membership that does not own
+        the partitions any more, and the broker accepts it, moving the group's offsets back. With the metadata of
+        the poll it refuses (CommitFailedError).
         """
         del flushed
         self._assert_owner()
-        strange = set(next_offsets) - self._polled_under.partitions
-        if strange:
-            raise self._lost(
-                f"Offsets of partitions {sorted(strange)} of {self._topics.input} are not ours to set."
+        not_owned = set(next_offsets) - self._polled_under.partitions
+        if not_owned:
+            self.has_failed = True
+            raise OwnershipLostError(
+                f"Offsets of partitions {sorted(not_owned)} of {self._topics.input} cannot be set: this process does "
+                "not own them."
             )
         offsets = {
             TopicPartition(self._topics.input, partition): OffsetAndMetadata(offset, "")
@@ -185,7 +183,7 @@ class KafkaTransaction:
             try:
                 # send_offsets_to_transaction has no deadline of its own.
                 call_within(
-                    STAGE_SECONDS,
+                    self._deadlines.stage,
                     "putting offsets into the transaction",
                     lambda: self._producer.send_offsets_to_transaction(offsets, self._polled_under.metadata),
                 )
@@ -197,16 +195,16 @@ class KafkaTransaction:
         """Step 6. An exception does not mean "not committed": the answer may have been lost, not the request."""
         self._assert_owner()
         age = time.monotonic() - self._began_at
-        if age > OLDEST_COMMIT_SECONDS:
+        if age > self._deadlines.oldest_commit:
             self.has_failed = True
             raise TransactionAbortedError(
-                f"The transaction is {age:.0f} s old, and the broker aborts at {TRANSACTION_SECONDS:g} s: it is given "
-                "up and its batch decided again. Smaller micro-batches (input.batch) commit sooner."
+                f"The transaction is {age:.0f} s old, and the broker aborts it at {self._deadlines.transaction:g} s: it "
+                "is given up and its batch decided again. Smaller micro-batches (input.batch) commit sooner."
             )
-        self._is_open = False  # from here on nobody but the broker knows
+        self._is_open = False  # from here on only the broker knows
         try:
             self._markers.asked()
-            with process_ends_unless_done_within(COMMIT_WATCHDOG_SECONDS, "the commit"):
+            with process_ends_unless_done_within(self._deadlines.commit_watchdog, "the commit"):
                 self._producer.commit_transaction()
         except Exception as error:
             self.has_failed = True
@@ -218,12 +216,12 @@ class KafkaTransaction:
         return Committed(staged.next_offsets, self.changelog_end)
 
     def abort_if_open(self) -> None:
-        """Undo what is open, within a bound. Where that fails, the next owner's `init_transactions` does it."""
+        """Undo what is open, within a bound. If that fails, the next owner's `init_transactions` does it."""
         if not self._is_open:
             return
         self._is_open = False
         try:
-            call_within(ABORT_SECONDS, "aborting", self._producer.abort_transaction)
+            call_within(self._deadlines.abort, "aborting", self._producer.abort_transaction)
         except KafkaError as error:
             self.has_failed = True
             _log.debug("transaction.abort_failed", error=str(error))
@@ -239,11 +237,11 @@ class KafkaTransaction:
             self.has_failed = True
             raise
 
-    def _take_up(self, topics: Iterable[str]) -> None:
-        """Before anything of this batch is sent: is the commit before it wholly there?
+    def _add_partitions(self, topics: Iterable[str]) -> None:
+        """Before anything of this batch is sent, make sure that the commit before it is complete.
 
-        Behind the coordinator's agreement it either is, or its markers went with a lost connection. Then this
-        transaction, still empty, supplies them and is not the batch's any more.
+        After the coordinator's agreement it either is, or its markers were lost with a connection. Then this
+        transaction, still empty, supplies them instead of taking the batch.
         """
         add_partitions(self._producer, partitions_of(self._producer.partitions_for, sorted(topics)))
         try:
@@ -251,17 +249,9 @@ class KafkaTransaction:
         except LogUnavailableError:
             self.has_failed = True
             self._is_open = False
-            repeat_outcome(
-                self._producer,
-                partitions_of(self._producer.partitions_for, self._topics.outputs),
-                self._topics.group,
-                is_commit=True,
-            )
+            outputs = partitions_of(self._producer.partitions_for, self._topics.outputs)
+            repeat_outcome(self._producer, outputs, self._topics.group, is_commit=True)
             raise
-
-    def _lost(self, message: str) -> OwnershipLostError:
-        self.has_failed = True
-        return OwnershipLostError(message)
 
     def _failure(
         self, error: KafkaError, doing: str

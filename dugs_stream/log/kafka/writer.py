@@ -1,30 +1,27 @@
-"""Puts records onto a Kafka topic from beside the daemon: `dugs send`, tests, a user's own producer script.
+"""Writing records onto Kafka topics from beside the daemon: `dugs send`, tests, a user's own script.
 
-No transaction: what is flushed is stored, one by one.
+Without a transaction: what is flushed is stored, record by record.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dugs_stream.errors import ConfigurationError, LogError, Problem
+from dugs_stream.errors import ConfigurationError, LogError
 from dugs_stream.log.kafka.client import open_producer
+from dugs_stream.log.kafka.deadlines import ms
 from dugs_stream.log.kafka.errors import translating
-from dugs_stream.log.kafka.sending import send
-from dugs_stream.log.kafka.topics import describe_topics
-from dugs_stream.log.kafka.transaction import close_producer
+from dugs_stream.log.kafka.messages import send
+from dugs_stream.log.kafka.settings import KafkaSettings
+from dugs_stream.log.kafka.topics import existing_topics
+from dugs_stream.log.kafka.transaction import BATCH_BYTES, close_producer
+from dugs_stream.records import Message
 
-if TYPE_CHECKING:
-    from dugs_stream.log.settings import KafkaSettings
-    from dugs_stream.records import Message
-
-# Sends queue without limit in kafka-python 3: at these sizes the writer waits for what it has.
+# Sends queue without limit in kafka-python (3.0.12): at these sizes the writer waits for what it has.
 _MOST_QUEUED_BYTES = 64 * 1024 * 1024
 _MOST_QUEUED_MESSAGES = 10_000
 # 64 MiB over a slow line of 10 Mbit/s take a minute.
 _DELIVERY_SECONDS = 120.0
-# Below the smallest usual max.message.bytes (1 MiB): see kafka_transaction.
-_BATCH_BYTES = 256 * 1024
 
 
 class KafkaWriter:
@@ -38,8 +35,12 @@ class KafkaWriter:
         self._queued_bytes = 0
 
     def send(self, topic: str, message: Message) -> None:
-        """See port.LogWriter. Raises ConfigurationError for a topic that is not there."""
-        self._find(topic)
+        """See port.LogWriter. Raises ConfigurationError for a topic that does not exist."""
+        if (
+            topic not in self._known_topics
+        ):  # kafka-python only says, a long time later, that there is no metadata
+            existing_topics(self._settings, topic)
+            self._known_topics.add(topic)
         with translating(f"sending to {topic}"):
             self._futures.append(send(self._open(), topic, message))
         self._queued_bytes += len(message.value or b"")
@@ -77,17 +78,6 @@ class KafkaWriter:
     def _open(self) -> Any:
         if self._producer is None:
             self._producer = open_producer(
-                self._settings, delivery_timeout_ms=int(_DELIVERY_SECONDS * 1000), batch_size=_BATCH_BYTES
+                self._settings, delivery_timeout_ms=ms(_DELIVERY_SECONDS), batch_size=BATCH_BYTES
             )
         return self._producer
-
-    def _find(self, topic: str) -> None:
-        """A look before the first send: kafka-python only says, a long time later, that there is no metadata."""
-        if topic in self._known_topics:
-            return
-        if topic not in describe_topics(self._settings, [topic]):
-            hint = "`dugs run` makes missing topics with the right settings; or make it with kafka-topics.sh."
-            raise ConfigurationError(
-                [Problem("log.kafka", f"there is no topic {topic!r} on the cluster.", hint)]
-            )
-        self._known_topics.add(topic)

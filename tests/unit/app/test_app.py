@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,19 @@ def test_engine_of_the_log_is_the_one_that_is_named(tmp_path: Path) -> None:
     assert isinstance(open_reader(kafka), KafkaReader)
 
     assert not (tmp_path / "log.db").exists()
+
+
+def test_embedded_log_does_without_kafka_python() -> None:
+    """Only the engine that is named is imported."""
+    source = (
+        "import sys\n"
+        "from dugs_stream.app.logs import open_log\n"
+        "from dugs_stream.config import Settings\n"
+        "open_log(Settings())\n"
+        "assert 'kafka' not in sys.modules"
+    )
+
+    subprocess.run([sys.executable, "-c", source], check=True, timeout=60)
 
 
 def test_settings_of_gradient_and_selection_reach_the_deduplicator(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings of the two logs: data only, closed, and without a way to switch a promise off."""
+"""Settings of the two engines: data only, a closed list, and no way to switch a promise off."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dugs_stream.log.settings import KEYS_OWNED_BY_EXACTLY_ONCE, EmbeddedSettings, KafkaSettings
+from dugs_stream.log.embedded.settings import EmbeddedSettings
+from dugs_stream.log.kafka.settings import KEYS_OWNED_BY_EXACTLY_ONCE, KafkaSettings
 
 
 def test_defaults_need_nothing() -> None:
-    """Without a word the embedded log is a file in the working directory and Kafka is on this machine."""
+    """By default the embedded log is a file in the working directory and Kafka is on this machine."""
     assert EmbeddedSettings().path == Path("dugs-data/log.db")
     assert KafkaSettings().bootstrap_servers == ("localhost:9092",)
 
 
 @pytest.mark.parametrize("key", sorted(KEYS_OWNED_BY_EXACTLY_ONCE))
-def test_key_that_exactly_once_owns_is_no_setting(key: str) -> None:
+def test_key_that_exactly_once_owns_is_not_a_setting(key: str) -> None:
     """A wrong value would lose or double records, so there is no place for one; the reason is at hand."""
     with pytest.raises(ValidationError, match=key):
         KafkaSettings.model_validate({key: "1"})
@@ -57,13 +58,13 @@ def test_server_that_is_not_host_and_port_is_quoted(server: str) -> None:
     ],
 )
 def test_settings_that_cannot_work_are_refused(keys: dict[str, Any], complaint: str) -> None:
-    """What the cluster would refuse in words of its own is refused here, by its key."""
+    """A setting that the cluster would refuse is refused here, by its key."""
     with pytest.raises(ValidationError, match=complaint):
         KafkaSettings.model_validate(keys)
 
 
 @pytest.mark.parametrize("hours", [-1, "nan", "inf"])
-def test_retention_that_is_no_time_is_refused(hours: object) -> None:
+def test_retention_that_is_not_a_time_is_refused(hours: object) -> None:
     """Decided input is kept for a time, and a time is a number of hours from zero on."""
     with pytest.raises(ValidationError, match="keep_decided_hours"):
         EmbeddedSettings.model_validate({"keep_decided_hours": hours})

@@ -1,4 +1,4 @@
-"""A commit that does not return ends the process."""
+"""The watchdog of a commit: one that does not return ends the process."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_block_that_does_not_return_ends_the_process_with_70() -> None:
     assert "start again" in ended.stderr
 
 
-def test_last_word_of_the_watchdog_is_a_line_of_the_log() -> None:
-    """Where logging is set up it is an event in its format, out before the process is."""
+def test_watchdog_leaves_a_line_in_the_log() -> None:
+    """If logging is set up it is an event in its format, written before the process ends."""
     configure = (
         "from dugs_stream.ops.logging.configure import configure_logs\nconfigure_logs('error', 'json')\n"
     )

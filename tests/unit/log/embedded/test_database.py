@@ -1,4 +1,4 @@
-"""Opening the embedded log's file: made where missing, refused by name where it is not ours, never harmed."""
+"""The embedded log's file: made if missing, refused by name if it is another program's, never harmed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dugs_stream.errors import LogError, LogUnavailableError
 from dugs_stream.log.embedded import database as embedded_schema
 from dugs_stream.log.embedded.database import SCHEMA_VERSION, begin_write, open_file
 from dugs_stream.log.embedded.log import EmbeddedLog
+from dugs_stream.log.embedded.settings import EmbeddedSettings
 from dugs_stream.log.embedded.topics import find_topic
 from dugs_stream.log.embedded.writer import EmbeddedWriter
 from dugs_stream.log.port import TopicNames
-from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Message
 
 TOPICS = TopicNames(
@@ -35,7 +35,7 @@ def test_missing_file_is_made_with_a_private_folder(tmp_path: Path) -> None:
 
 
 def test_mode_of_a_log_that_is_there_is_left_alone(tmp_path: Path) -> None:
-    """Who lets a group of senders write to it goes on doing so, and what SQLite puts beside it is theirs too."""
+    """A log shared with a group of senders stays shared, and so are the files that SQLite puts beside it."""
     path = tmp_path / "log.db"
     open_file(path, create=True).close()
     path.chmod(0o660)
@@ -70,8 +70,8 @@ def test_open_file_keeps_commits_durable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"hi", b"x" * 5000, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
-    """Somebody's other file is named in the error and keeps its bytes."""
+def test_file_that_is_not_a_database_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    """A file of another kind is named in the error and keeps its bytes."""
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
 
@@ -122,7 +122,7 @@ def test_path_that_is_a_folder_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_damaged_file_is_named_as_damaged(tmp_path: Path) -> None:
-    """Overwritten pages come out as a LogError that says damaged, not as somebody else's exception."""
+    """Overwritten pages come out as a LogError that says damaged, not as SQLite's exception."""
     path = tmp_path / "log.db"
     log = EmbeddedLog(EmbeddedSettings(path=path), TOPICS)
     log.prepare()
@@ -172,7 +172,7 @@ def test_many_that_start_together_agree_on_one_schema(tmp_path: Path) -> None:
 
 
 def test_switch_to_wal_waits_for_a_reader(tmp_path: Path) -> None:
-    """A file left by a process that died before the switch is switched once nobody reads it any more."""
+    """A file left by a process that died before the switch is switched once it has no reader."""
     path = tmp_path / "log.db"
     reader = open_file(path, create=True)
     reader.execute("PRAGMA journal_mode = DELETE")
@@ -199,7 +199,7 @@ def test_switch_to_wal_waits_for_a_reader(tmp_path: Path) -> None:
 def test_writer_of_a_locked_file_says_so_and_keeps_its_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While somebody else holds the lock flush raises LogUnavailableError; flushing again stores everything."""
+    """While another connection holds the lock flush raises LogUnavailableError; flushing again stores everything."""
     monkeypatch.setattr(embedded_schema, "BUSY_SECONDS", 0.05)
     path = tmp_path / "log.db"
     writer = EmbeddedWriter(EmbeddedSettings(path=path))

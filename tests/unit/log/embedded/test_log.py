@@ -15,9 +15,9 @@ from dugs_stream.log.embedded import transaction as embedded_transaction
 from dugs_stream.log.embedded.database import begin_write, open_file
 from dugs_stream.log.embedded.log import EmbeddedLog
 from dugs_stream.log.embedded.reader import EmbeddedReader
+from dugs_stream.log.embedded.settings import EmbeddedSettings
 from dugs_stream.log.embedded.writer import EmbeddedWriter
 from dugs_stream.log.port import BatchLimits, Outgoing, TopicNames
-from dugs_stream.log.settings import EmbeddedSettings
 from dugs_stream.records import Message
 from tests.port.embedded_engine import EmbeddedEngine
 from tests.port.owning import child, commit, own, poll, stop_after
@@ -161,7 +161,7 @@ def test_changelog_with_several_partitions_is_refused(engine: EmbeddedEngine) ->
 
 
 def test_topic_that_exists_keeps_its_partitions(engine: EmbeddedEngine) -> None:
-    """The number of partitions is chosen once, by whoever makes the topic."""
+    """The number of partitions is chosen once, when the topic is made."""
     first = EmbeddedLog(engine.settings, TOPICS, input_partitions=3)
     first.prepare()
     first.close()
@@ -192,7 +192,7 @@ def test_log_used_from_another_thread_says_so(engine: EmbeddedEngine) -> None:
 def test_transaction_on_a_locked_file_is_given_up(
     engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the write lock does not come free in time the batch is given up, and works once it is free."""
+    """If the write lock does not come free in time the batch is given up; it works once the lock is free."""
     monkeypatch.setattr(embedded_transaction, "_LOCK_SECONDS", 0.05)
     log = own(engine)
     fill(engine, 1)

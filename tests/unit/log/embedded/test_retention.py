@@ -1,4 +1,4 @@
-"""Decided input goes after its time, a portion a commit, and nothing else ever does."""
+"""Retention: decided input goes after its time, a portion with each commit, and nothing else ever does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """A file with one topic of one partition, lane 1, holding 100 records."""
+    """A file with one topic of one partition, whose id is 1, holding 100 records."""
     opened = open_file(tmp_path / "log.db", create=True)
     opened.execute("BEGIN")  # one transaction a test: nothing here needs the disk
     create_topics(opened, [("samples", 1)])
@@ -40,7 +40,7 @@ def decide(
     group: str = "dugs",
     portion: int = 1000,
 ) -> int:
-    """Commit a group's offset at a moment, prune, and return the lane's beginning."""
+    """Commit a group's offset at a moment, prune, and return the partition's beginning."""
     connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, 1, ?)", (group, to))
     Retention(group, hours, clock_ms=lambda: at_ms).apply(connection, 1, to, portion=portion)
     return bounds(connection, 1)[0]
@@ -65,7 +65,7 @@ def test_recently_decided_input_stays(connection: sqlite3.Connection) -> None:
 
 
 def test_input_decided_long_enough_ago_goes(connection: sqlite3.Connection) -> None:
-    """What was decided before the hours began is pruned; what was decided since stays."""
+    """Records decided before the hours began are pruned; those decided since stay."""
     decide(connection, 30, hours=2, at_ms=0)
     decide(connection, 60, hours=2, at_ms=HOUR_MS)
 

@@ -1,4 +1,4 @@
-"""One member gets everything, and keeps it."""
+"""The single-owner assignor: one member gets everything, and keeps it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_owner_keeps_everything_when_others_join() -> None:
 
 
 def test_latest_owner_wins_over_one_that_comes_back() -> None:
-    """A zombie's claim is of an older generation than the claim of whoever replaced it."""
+    """A zombie's claim is of an older generation than its successor's."""
     assert owner_among([member("a", owned_in=4), member("b", owned_in=6)]) == "b"
 
 
@@ -83,7 +83,7 @@ def test_member_that_was_given_nothing_claims_nothing() -> None:
 
 
 def test_topic_that_the_cluster_does_not_know_yet_gives_an_empty_assignment() -> None:
-    """Metadata may come late: nobody owns anything until the next assignment, and nothing fails."""
+    """Metadata may come late: no member owns anything until the next assignment, and nothing fails."""
     waiting = [Member("a", ConsumerProtocolSubscription(0, ["unknown"], b""))]
 
     assigned = SingleOwnerAssignor().assign(Cluster(), waiting)

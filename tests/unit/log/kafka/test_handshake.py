@@ -1,4 +1,4 @@
-"""A visit to what is no broker: each step ends, within its time, with a sentence that names the server."""
+"""Handshakes with servers that are not brokers: each step ends, within its time, with a sentence naming the server."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 import pytest
 
 from dugs_stream.errors import LogRefusedError, LogUnavailableError
-from dugs_stream.log.kafka import handshake as kafka_visit
-from dugs_stream.log.kafka.handshake import Handshake, host_and_port, visit_any
-from dugs_stream.log.settings import KafkaSettings
+from dugs_stream.log.kafka import handshake
+from dugs_stream.log.kafka.handshake import Handshake, host_and_port, shake_hands_with_any
+from dugs_stream.log.kafka.settings import KafkaSettings
 
 
 @contextmanager
 def server(answer: Callable[[socket.socket], object]) -> Iterator[str]:
-    """Its address; each connection is given to `answer`, and hung up afterwards."""
+    """Its address; each connection is given to `answer`, and closed afterwards."""
     listening = socket.create_server(("127.0.0.1", 0))
     is_over = threading.Event()
 
@@ -46,13 +46,13 @@ def over(protocol: str, *servers: str) -> KafkaSettings:
 
 
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
-def test_server_that_hangs_up_is_told_with_the_likely_reason(protocol: str) -> None:
-    """It may be going down, so this is no refusal."""
+def test_server_that_closes_the_connection_is_told_with_the_likely_reason(protocol: str) -> None:
+    """It may be shutting down, so this is not a refusal."""
     with (
         server(lambda connection: connection.recv(1)) as address,
         pytest.raises(LogUnavailableError, match=address) as told,
     ):
-        visit_any(over(protocol, address))
+        shake_hands_with_any(over(protocol, address))
 
     assert not isinstance(told.value, LogRefusedError)
     assert f"another security_protocol than {protocol}" in str(told.value)
@@ -61,17 +61,17 @@ def test_server_that_hangs_up_is_told_with_the_likely_reason(protocol: str) -> N
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
 def test_server_that_stays_silent_is_given_up_in_time(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connected and then nothing, as a stalled broker behaves."""
-    monkeypatch.setattr(kafka_visit, "STEPS_SECONDS", 0.2)
+    monkeypatch.setattr(handshake, "STEPS_SECONDS", 0.2)
     is_over = threading.Event()
 
     with server(lambda _connection: is_over.wait(10)) as address:
         with pytest.raises(LogUnavailableError, match=rf"{address} takes connections and did not answer"):
-            visit_any(over(protocol, address))
+            shake_hands_with_any(over(protocol, address))
         is_over.set()
 
 
 def test_server_of_another_kind_is_told_apart_from_a_broker() -> None:
-    """A web server where a broker was expected."""
+    """A web server instead of a broker."""
 
     def as_a_web_server(connection: socket.socket) -> None:
         connection.recv(65_536)
@@ -81,21 +81,21 @@ def test_server_of_another_kind_is_told_apart_from_a_broker() -> None:
         server(as_a_web_server) as address,
         pytest.raises(LogUnavailableError, match="does not answer as a Kafka broker does"),
     ):
-        visit_any(over("PLAINTEXT", address))
+        shake_hands_with_any(over("PLAINTEXT", address))
 
 
-def test_server_that_answers_plainly_to_tls_is_a_refusal_with_the_key_to_change() -> None:
+def test_server_without_tls_is_a_refusal_with_the_key_to_change() -> None:
     """The handshake meets something else than TLS."""
 
-    def in_plain_words(connection: socket.socket) -> None:
+    def without_tls(connection: socket.socket) -> None:
         connection.recv(65_536)
         connection.sendall(b"SSH-2.0-something\r\n")
 
     with (
-        server(in_plain_words) as address,
+        server(without_tls) as address,
         pytest.raises(LogRefusedError, match="could not agree on TLS") as told,
     ):
-        visit_any(over("SSL", address))
+        shake_hands_with_any(over("SSL", address))
 
     assert "log.kafka.security_protocol" in str(told.value)
 
@@ -103,7 +103,7 @@ def test_server_that_answers_plainly_to_tls_is_a_refusal_with_the_key_to_change(
 def test_every_server_is_tried_and_all_failures_are_told() -> None:
     """A cluster that is down is one line with each of its servers."""
     with server(lambda connection: connection.recv(1)) as address, pytest.raises(LogUnavailableError) as told:
-        visit_any(over("PLAINTEXT", "127.0.0.1:1", address))
+        shake_hands_with_any(over("PLAINTEXT", "127.0.0.1:1", address))
 
     assert "127.0.0.1:1: Connection refused" in str(told.value)
     assert address in str(told.value)
@@ -111,7 +111,7 @@ def test_every_server_is_tried_and_all_failures_are_told() -> None:
 
 
 def test_steps_are_those_that_the_settings_ask_for() -> None:
-    """In the order of the way in."""
+    """In the order in which a client connects."""
     sasl = {"sasl_mechanism": "GSSAPI"}
     steps = {
         protocol: [name for name, _ in Handshake(KafkaSettings.model_validate({**keys, "security_protocol": protocol}), "a:1").steps]

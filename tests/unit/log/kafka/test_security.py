@@ -1,4 +1,4 @@
-"""The `ssl_*` settings as one context: what it trusts, what it shows, and every file that cannot be used at once."""
+"""The TLS context of the `ssl_*` settings: its authorities, its certificate, and all unusable files told at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.log.kafka import client as kafka_client
 from dugs_stream.log.kafka.security import tls_context
-from dugs_stream.log.settings import KafkaSettings
+from dugs_stream.log.kafka.settings import KafkaSettings
 from tests.support.brokers.authority import Authority
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Somebody to trust."""
+    """A certificate authority to trust."""
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
@@ -46,7 +46,7 @@ def test_without_an_authority_those_of_the_system_are_trusted() -> None:
 
 
 def test_ciphers_are_in_force_for_kafka_python_too() -> None:
-    """It has a key of that name and takes no notice; so it is handed the context itself."""
+    """kafka-python ignores its key of that name, so it is handed the context itself."""
     context = kafka_client._shared_settings(over_tls(ssl_ciphers="ECDHE+AESGCM"))["ssl_context"]
 
     chosen = {each["name"] for each in context.get_ciphers() if each["protocol"] != "TLSv1.3"}
@@ -62,7 +62,7 @@ def test_plain_connection_has_no_context() -> None:
 def test_encrypted_key_opens_with_its_password_and_asks_no_terminal_without(
     authority: Authority, tmp_path: Path
 ) -> None:
-    """OpenSSL would ask whoever sits there, and a daemon would wait for ever."""
+    """OpenSSL would ask the terminal, and a daemon would wait for ever."""
     own = authority.client("own", "of-the-key")
     file = tmp_path / "password"
     keys: dict[str, Any] = {"ssl_certfile": own.certificate, "ssl_keyfile": own.key}
@@ -104,7 +104,7 @@ def test_every_file_that_cannot_be_used_is_told_at_once(authority: Authority, tm
     assert all(problem.hint for problem in told.value.problems)
 
 
-def test_password_file_that_is_no_text_is_refused_without_a_word_of_it(tmp_path: Path) -> None:
+def test_password_file_that_is_not_text_is_refused_without_quoting_it(tmp_path: Path) -> None:
     """The decoder's own message would quote a byte of the secret."""
     file = tmp_path / "password"
     file.write_bytes(b"secret-\xff-bytes")

@@ -1,21 +1,19 @@
-"""What the two engines of the log can be told: the YAML blocks `log.embedded` and `log.kafka`.
+"""Settings of the Kafka engine: the YAML block `log.kafka`.
 
-Data only: nothing is opened, created or read here. The Kafka keys are a closed list under kafka-python's own
-names; those that exactly-once depends on are not in it (`KEYS_OWNED_BY_EXACTLY_ONCE` says which and why).
+Data only: nothing is opened, created or read here. The keys are a closed list under kafka-python's own names; those
+that exactly-once depends on are not in it (`KEYS_OWNED_BY_EXACTLY_ONCE` says which and why).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from dugs_stream.setting_types import Block
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 KEYS_OWNED_BY_EXACTLY_ONCE: Mapping[str, str] = MappingProxyType(
     {
@@ -33,17 +31,7 @@ KEYS_OWNED_BY_EXACTLY_ONCE: Mapping[str, str] = MappingProxyType(
         "transactional_id": "it is derived from the group and the changelog topic",
     }
 )
-"""kafka-python keys that no configuration may set, each with the reason: a wrong value would lose or double."""
-
-
-class EmbeddedSettings(Block):
-    """The log in one SQLite file: no broker, one daemon, any number of writers and readers."""
-
-    path: Path = Path("dugs-data/log.db")
-    """The file; it and its folder are made where they are missing."""
-    # A week: long enough to look at last weekend's rejected records, short enough for a laptop's disk.
-    keep_decided_hours: float = Field(default=168.0, ge=0.0, allow_inf_nan=False)
-    """Decided input older than this is pruned, 0 at once; the changelog and the outputs never are."""
+"""kafka-python keys that no configuration may set, each with the reason: a wrong value would lose or double records."""
 
 
 class KafkaSettings(Block):
