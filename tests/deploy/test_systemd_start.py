@@ -16,7 +16,7 @@ from dugs_stream.app.daemon import open_writer
 from dugs_stream.config import load_settings
 from dugs_stream.records import Message
 from tests.deploy.tools import require
-from tests.support.daemons.deployment import ROOT
+from tests.support.daemons.fork_server import ROOT
 from tests.support.daemons.instances import START_SECONDS
 from tests.support.daemons.private_systemd import PrivateSystemd, running_systemd, what_is_missing
 from tests.support.records.pictures import draw, png

@@ -19,7 +19,8 @@ from dugs_stream.log.kafka.transaction import transactional_id
 from dugs_stream.log.port import TopicNames
 from tests.secured.conftest import SecuredDeployment
 from tests.support.brokers.secured import Grant, SecuredBroker
-from tests.support.daemons.deployment import ROOT, npy_messages
+from tests.support.daemons.deployment import npy_messages
+from tests.support.daemons.fork_server import ROOT
 from tests.support.daemons.in_thread import has_role, living
 from tests.support.daemons.instances import Instance
 from tests.support.terminals.commands import dugs

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support.daemons.deployment import ROOT
+from tests.support.daemons.fork_server import ROOT
 from tests.support.waiting import wait_until
 
 _SYSTEMD = Path("/lib/systemd/systemd")
