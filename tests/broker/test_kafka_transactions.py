@@ -79,33 +79,6 @@ def test_message_to_a_topic_that_is_gone_aborts_the_transaction(
     assert resume(log).committed == {}
 
 
-def test_leaving_a_transaction_without_commit_makes_nothing_visible(kafka: KafkaEngine) -> None:
-    """What was published and staged in a transaction that is left early never appears."""
-    log, polled = polled_one(kafka)
-
-    with log.transaction(polled) as transaction:
-        flushed = transaction.publish([Outgoing(kafka.topics.unique, Message(b"k", b"never"))])
-        transaction.stage_offsets(flushed, polled.next_offsets)
-
-    assert read_values(kafka.reader(), kafka.topics.unique) == []
-    assert resume(log).committed == {}
-
-
-def test_exception_in_a_transaction_passes_untouched_and_aborts(kafka: KafkaEngine) -> None:
-    """An error of the caller's own comes out as it is, and nothing of the transaction appears."""
-    log, polled = polled_one(kafka)
-
-    def publish_and_fall() -> None:
-        with log.transaction(polled) as transaction:
-            transaction.publish([Outgoing(kafka.topics.unique, Message(b"k", b"never"))])
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        publish_and_fall()
-
-    assert read_values(kafka.reader(), kafka.topics.unique) == []
-
-
 def test_offsets_of_a_partition_that_is_not_owned_are_refused(kafka: KafkaEngine) -> None:
     """A partition outside the assignment cannot be committed, although the broker would take it."""
     log, polled = polled_one(kafka)

@@ -1,4 +1,4 @@
-"""A model that runs out of memory as often as it is told to: `tests.support.models.out_of_memory:hungry`."""
+"""A model whose memory runs out when a test says so: `tests.support.models.out_of_memory:tiny_at_the_limit`."""
 
 from __future__ import annotations
 
@@ -8,30 +8,18 @@ from torch import Tensor, nn
 from tests.support.models.small import WIDTH, tiny
 
 
-class Appetite:
-    """After how many forward passes memory runs out, and how often."""
+class Memory:
+    """How many of the next forward passes do not fit, and what is raised then."""
 
-    def __init__(self) -> None:
-        self.passes_before = 0
-        self.failures = 0
-        self.error: type[Exception] = RuntimeError
-
-    def feed(self) -> None:
-        """Count a pass; raise where it is one that does not fit."""
-        if self.passes_before > 0:
-            self.passes_before -= 1
-        elif self.failures > 0:
-            self.failures -= 1
-            raise self.error(
-                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"
-            )
+    failures = 0
+    error: type[Exception] = RuntimeError
 
 
-APPETITE = Appetite()
-"""Set by a test before the daemon lives; a model is built by a factory that cannot be told more."""
+MEMORY = Memory()
+"""Told by a test while the daemon lives; a model is built by a factory that cannot be told more."""
 
 
-class Hungry(nn.Module):
+class AtTheLimit(nn.Module):
     """`tiny`, on a machine with too little memory."""
 
     def __init__(self) -> None:
@@ -40,14 +28,16 @@ class Hungry(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits, or no room for them."""
-        APPETITE.feed()
+        if MEMORY.failures > 0:
+            MEMORY.failures -= 1
+            raise MEMORY.error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8")
         logits: Tensor = self.inner(inputs)
         return logits
 
 
-def hungry() -> nn.Module:
+def tiny_at_the_limit() -> nn.Module:
     """A model that knows its input shape."""
     torch.manual_seed(0)
-    model = Hungry()
+    model = AtTheLimit()
     model.input_shape = (WIDTH,)  # type: ignore[assignment]
     return model
