@@ -1,1 +1,1 @@
-"""The log the daemon reads and writes: one port, two engines, and the wire format. Imports no other room."""
+"""The log that the daemon reads and writes: one port, two engines."""

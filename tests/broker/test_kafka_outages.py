@@ -35,7 +35,9 @@ def kafka(mortal: Broker) -> Iterator[KafkaEngine]:
 @pytest.fixture
 def impatient(kafka: KafkaEngine) -> None:
     """Deadlines of seconds instead of tens of seconds, in the same order."""
-    kafka.deadlines = Deadlines(request=1.0, delivery=2.0, flush=3.0, stage=3.0, abort=0.5)
+    kafka.deadlines = Deadlines(
+        request_seconds=1.0, delivery_seconds=2.0, flush_seconds=3.0, stage_seconds=3.0, abort_seconds=0.5
+    )
 
 
 def one_in_hand(kafka: KafkaEngine) -> tuple[KafkaLog, Polled]:
@@ -112,7 +114,7 @@ def test_broker_that_dies_before_the_commit_and_comes_back_does_not_hang_it(
 
     thread = threading.Thread(target=commit_without_a_broker, daemon=True)
     thread.start()
-    thread.join(DEADLINES.commit_watchdog - 5)
+    thread.join(DEADLINES.commit_watchdog_seconds - 5)
 
     assert not thread.is_alive(), "the commit hangs although the broker is back"
     ownership = resume(log, 30)

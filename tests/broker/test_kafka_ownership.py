@@ -145,7 +145,7 @@ def test_owner_that_did_not_poll_in_time_is_told_at_its_next_poll(
     kafka: KafkaEngine,
 ) -> None:
     """After max_poll_interval the client still lists its partitions under generation −1; the poll refuses."""
-    kafka.deadlines = Deadlines(poll_interval=2.5)
+    kafka.deadlines = Deadlines(poll_interval_seconds=2.5)
     log = kafka.make_log()
     log.prepare()
     fill(kafka, 10)

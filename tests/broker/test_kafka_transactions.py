@@ -69,7 +69,7 @@ def test_message_to_a_topic_that_is_gone_aborts_the_transaction(
     kafka: KafkaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A send that finds no topic is an aborted transaction, and the daemon decides the batch again."""
-    kafka.deadlines = Deadlines(delivery=11.0)
+    kafka.deadlines = Deadlines(delivery_seconds=11.0)
     log, polled = polled_one(kafka)
     monkeypatch.setitem(log._producer.config, "max_block_ms", 300)
 
@@ -103,7 +103,7 @@ def test_transaction_that_grew_too_old_is_aborted_and_not_committed(
     kafka: KafkaEngine,
 ) -> None:
     """A commit may return normally for a transaction that the broker has timed out: it is not even asked for."""
-    kafka.deadlines = Deadlines(oldest_commit=0.0)
+    kafka.deadlines = Deadlines(oldest_commit_seconds=0.0)
     log, polled = polled_one(kafka)
 
     with pytest.raises(TransactionAbortedError, match="old"):

@@ -64,6 +64,9 @@ def test_exposure_is_below_two(installed: Path) -> None:
 
 def test_times_of_the_unit_outlast_those_of_the_daemon() -> None:
     """No legal batch, commit or pause is taken for a hang, neither while running nor while stopping."""
-    assert seconds("TimeoutStopSec") > GRACE_SECONDS + DEADLINES.flush + DEADLINES.commit_watchdog
-    assert seconds("WatchdogSec") > DEADLINES.poll_interval
+    assert (
+        seconds("TimeoutStopSec")
+        > GRACE_SECONDS + DEADLINES.flush_seconds + DEADLINES.commit_watchdog_seconds
+    )
+    assert seconds("WatchdogSec") > DEADLINES.poll_interval_seconds
     assert seconds("WatchdogSec") == LONGEST_SILENCE_SECONDS

@@ -41,7 +41,7 @@ MUTATIONS = (
     Mutation(
         "every send future is asked",
         "log/kafka/transaction.py",
-        "self._producer.flush(timeout=self._deadlines.flush)\n"
+        "self._producer.flush(timeout=self._deadlines.flush_seconds)\n"
         "            stored = [future.get(timeout=max(0.0, ends_at - time.monotonic())) for future in futures]",
         "ours = [topic for topic in outgoing if topic.topic == self._topics.changelog]\n"
         "            self.changelog_end = ChangelogPosition(self.changelog_end + len(ours) + 1)\n"

@@ -185,7 +185,7 @@ def test_batch_that_outlives_its_membership_is_given_up_and_decided_in_smaller_o
     make_deployment: MakeDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two seconds without a poll lose the input; 120 records that take five are taken fewer at a time."""
-    monkeypatch.setattr(kafka_engine, "DEADLINES", Deadlines(poll_interval=2.0))
+    monkeypatch.setattr(kafka_engine, "DEADLINES", Deadlines(poll_interval_seconds=2.0))
     deployment = make_deployment(
         model={"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.3}},
         input={"codec": "npy", "batch": {"records": 256, "wait_ms": 50}},

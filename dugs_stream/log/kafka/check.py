@@ -120,6 +120,6 @@ def _try_topics(
 
 
 def _records(settings: KafkaSettings, facts: TopicFacts) -> int:
-    with consumer_of(None, settings) as consumer:
+    with consumer_of(settings, None) as consumer:
         beginnings, ends = bounds(consumer, facts.name, facts.partitions)
     return sum(ends[partition] - beginnings[partition] for partition in ends)

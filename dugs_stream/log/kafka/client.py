@@ -56,7 +56,7 @@ def open_consumer(settings: KafkaSettings, **own: Any) -> Any:
             "isolation_level": "read_committed",
             "auto_offset_reset": "none",
             "allow_auto_create_topics": False,
-            "request_timeout_ms": ms(DEADLINES.request),
+            "request_timeout_ms": ms(DEADLINES.request_seconds),
             "retry_backoff_ms": RETRY_BACKOFF_MS,
             # 50 ms and 4 MiB instead of 500 ms and 1 MiB: twice the records/s with several partitions.
             "fetch_max_wait_ms": 50,
@@ -68,7 +68,7 @@ def open_consumer(settings: KafkaSettings, **own: Any) -> Any:
 
 
 @contextmanager
-def consumer_of(group: str | None, settings: KafkaSettings, **own: Any) -> Iterator[Any]:
+def consumer_of(settings: KafkaSettings, group: str | None, **own: Any) -> Iterator[Any]:
     """A consumer that asks for a group's offsets without joining it, or reads in no group; closed at the end."""
     consumer = open_consumer(settings, group_id=group, **own)
     try:
@@ -86,7 +86,7 @@ def open_producer(settings: KafkaSettings, **own: Any) -> Any:
             "acks": "all",
             "enable_idempotence": True,
             "allow_auto_create_topics": False,
-            "request_timeout_ms": ms(DEADLINES.request),
+            "request_timeout_ms": ms(DEADLINES.request_seconds),
             "retry_backoff_ms": RETRY_BACKOFF_MS,
             "max_request_size": LARGEST_REQUEST_BYTES,
             **own,
@@ -96,7 +96,7 @@ def open_producer(settings: KafkaSettings, **own: Any) -> Any:
 
 def open_admin(settings: KafkaSettings) -> Any:
     """An admin client, for looking at topics and making them; to be closed soon."""
-    return _open(KafkaAdminClient, settings, {"request_timeout_ms": ms(DEADLINES.request)})
+    return _open(KafkaAdminClient, settings, {"request_timeout_ms": ms(DEADLINES.request_seconds)})
 
 
 def _open(client_class: Callable[..., Any], settings: KafkaSettings, own: Mapping[str, Any]) -> Any:

@@ -11,27 +11,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """All in seconds; tests hand the engine shorter ones, in the same order."""
+    """Handed to the engine; tests hand it shorter ones, in the same order."""
 
     # One request: a thousand times the usual answer, so that only a stalled broker is given up.
-    request: float = 10.0
+    request_seconds: float = 10.0
     # One message, all its retries included.
-    delivery: float = 20.0
-    flush: float = 25.0
-    # The broker aborts a transaction of this age, so a dead owner's hides later records from readers no longer.
-    transaction: float = 30.0
+    delivery_seconds: float = 20.0
+    flush_seconds: float = 25.0
+    # The broker aborts a transaction of this age: for longer than that, a dead owner's hides no later records from readers.
+    transaction_seconds: float = 30.0
     # An older transaction is not committed any more: the broker may be aborting it at this moment.
-    oldest_commit: float = 25.0
+    oldest_commit_seconds: float = 25.0
     # Offsets into the transaction: one round trip to two coordinators, within the transaction's age.
-    stage: float = 15.0
-    abort: float = 5.0
+    stage_seconds: float = 15.0
+    abort_seconds: float = 5.0
     # After 30 s plus the broker's own round of 10 s a transaction is decided: a commit that has not returned by then
     # never will, and a fresh start finds a settled log.
-    commit_watchdog: float = 45.0
+    commit_watchdog_seconds: float = 45.0
     # From one poll to the next. Computing a micro-batch, or replaying a changelog, must end before the group gives the
     # input to another member: ten times what the daemon lets a micro-batch take (daemon.pacing), and the end of an
     # owner that hangs.
-    poll_interval: float = 300.0
+    poll_interval_seconds: float = 300.0
 
 
 DEADLINES = Deadlines()

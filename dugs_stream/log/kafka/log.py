@@ -89,7 +89,7 @@ class KafkaLog:
     @property
     def longest_pause_seconds(self) -> float:
         """See port.Log."""
-        return self._deadlines.poll_interval
+        return self._deadlines.poll_interval_seconds
 
     def acquire(self, stop: Stop, while_waiting: WhileWaiting = do_nothing) -> Ownership | None:
         """See port.Log. Fences only after the group has made this process the owner anew."""
@@ -261,7 +261,7 @@ class KafkaLog:
             raise
 
     def _uncommitted_reader(self) -> AbstractContextManager[Any]:
-        return consumer_of(None, self._settings, isolation_level="read_uncommitted")
+        return consumer_of(self._settings, None, isolation_level="read_uncommitted")
 
     def _drop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None

@@ -112,7 +112,7 @@ class GroupMembership:
                     owned = self._newly_owned()
                     self._rejoin_if_stuck()
                 # A client whose brokers are gone polls on in silence; the caller should know.
-                if time.monotonic() - asked_at > self._deadlines.request:
+                if time.monotonic() - asked_at > self._deadlines.request_seconds:
                     reach_a_broker(self._settings)
                     asked_at = time.monotonic()
                 if owned is None:
@@ -226,8 +226,8 @@ class GroupMembership:
             partition_assignment_strategy=[self._assignor],
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=min(session_ms // HEARTBEATS_A_SESSION, SLOWEST_HEARTBEAT_MS),
-            max_poll_interval_ms=ms(self._deadlines.poll_interval),
-            request_timeout_ms=ms(self._deadlines.request),
+            max_poll_interval_ms=ms(self._deadlines.poll_interval_seconds),
+            request_timeout_ms=ms(self._deadlines.request_seconds),
             fetch_max_bytes=_FETCH_BYTES,
         )
         self.consumer.subscribe([self._topic], listener=self._flags)

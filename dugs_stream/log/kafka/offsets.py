@@ -21,7 +21,7 @@ from dugs_stream.log.kafka.settings import KafkaSettings
 # A commit returns some milliseconds before its markers are written; two seconds are for a broker under load.
 _SETTLING_SECONDS = 2.0
 _RETRY_SECONDS = 0.02
-_REQUEST_MS = ms(DEADLINES.request)
+_REQUEST_MS = ms(DEADLINES.request_seconds)
 
 
 def bounds(consumer: Any, topic: str, partitions: Sequence[int]) -> tuple[dict[int, int], dict[int, int]]:
@@ -80,7 +80,7 @@ def committed_offsets(
 ) -> dict[int, int]:
     """The group's offset of every partition that has one. A consumer that subscribes to nothing joins nothing."""
     doing = f"asking for the committed offsets of group {group!r}"
-    with consumer_of(group, settings) as consumer, translating(doing):
+    with consumer_of(settings, group) as consumer, translating(doing):
         return committed_by(consumer, topic, partitions)
 
 

@@ -61,7 +61,7 @@ class Polling:
         with self._group.rejoining_on_error(f"asking for positions on {self._topic}"):
             for partition, expected in self._expected.items():
                 reached = self._group.consumer.position(
-                    TopicPartition(self._topic, partition), timeout_ms=ms(DEADLINES.request)
+                    TopicPartition(self._topic, partition), timeout_ms=ms(DEADLINES.request_seconds)
                 )
                 positions[partition] = max(expected, reached or 0)
         for record in reversed(self._pending):

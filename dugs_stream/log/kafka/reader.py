@@ -27,7 +27,7 @@ _POLL_MS = 100
 _RECORDS_A_POLL = 500
 # No progress for this long means that no broker answers: three requests' worth. A long changelog has no deadline of
 # its own, only each step of it has.
-_NO_PROGRESS_SECONDS = 3 * DEADLINES.request
+_NO_PROGRESS_SECONDS = 3 * DEADLINES.request_seconds
 
 
 class KafkaReader:
@@ -43,7 +43,7 @@ class KafkaReader:
         """See port.LogReader. Without `follow` partition after partition; with it, as records come."""
         (found,) = existing_topics(self._settings, topic)
         read = _follow if follow else _read_to_the_end
-        with consumer_of(None, self._settings) as consumer:
+        with consumer_of(self._settings, None) as consumer:
             self._consumers.append(consumer)
             try:
                 yield from read(consumer, found, stop, start or {})
@@ -53,7 +53,7 @@ class KafkaReader:
     def bounds(self, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """See port.LogReader."""
         (found,) = existing_topics(self._settings, topic)
-        with consumer_of(None, self._settings) as consumer:
+        with consumer_of(self._settings, None) as consumer:
             return bounds(consumer, found.name, found.partitions)
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ def committed_records(consumer: Any, topic: str, partition: int, start: int, end
             for record in consumer.poll(timeout_ms=_POLL_MS, max_records=_RECORDS_A_POLL).get(assigned, ()):
                 if record.offset < end:
                     yield record
-            reached = consumer.position(assigned, timeout_ms=ms(DEADLINES.request))
+            reached = consumer.position(assigned, timeout_ms=ms(DEADLINES.request_seconds))
             if reached is not None and reached > position:
                 position, moved_at = reached, time.monotonic()
             elif time.monotonic() - moved_at > _NO_PROGRESS_SECONDS:

@@ -50,7 +50,7 @@ class KafkaRedelivery:
         """See port.LogRedelivery."""
         source, _target = existing_topics(self._settings, self._source, self._target)
         doing = f"asking how far {self._name!r} came"
-        with consumer_of(self._name, self._settings) as consumer, translating(doing):
+        with consumer_of(self._settings, self._name) as consumer, translating(doing):
             marks = {partition: self._marks_of(consumer, partition) for partition in source.partitions}
         return {partition: kinds for partition, kinds in marks.items() if kinds}
 
@@ -59,9 +59,9 @@ class KafkaRedelivery:
         self._producer = open_producer(
             self._settings,
             transactional_id=readable_id(self._name, self._source),
-            transaction_timeout_ms=ms(DEADLINES.transaction),
-            delivery_timeout_ms=ms(DEADLINES.delivery),
-            max_block_ms=ms(DEADLINES.delivery),
+            transaction_timeout_ms=ms(DEADLINES.transaction_seconds),
+            delivery_timeout_ms=ms(DEADLINES.delivery_seconds),
+            max_block_ms=ms(DEADLINES.delivery_seconds),
             batch_size=BATCH_BYTES,
         )
         with translating("keeping other retries off (init_transactions)"):
@@ -92,7 +92,7 @@ class KafkaRedelivery:
 
     def _marks_of(self, consumer: Any, partition: int) -> dict[str, int]:
         committed = consumer.committed(
-            TopicPartition(self._source, partition), metadata=True, timeout_ms=ms(DEADLINES.request)
+            TopicPartition(self._source, partition), metadata=True, timeout_ms=ms(DEADLINES.request_seconds)
         )
         if committed is None or committed.offset is None or committed.offset < 0:
             return {}
@@ -106,10 +106,10 @@ class KafkaRedelivery:
         return marks
 
     def _publish(self, messages: Sequence[Message]) -> None:
-        ends_at = time.monotonic() + DEADLINES.flush
+        ends_at = time.monotonic() + DEADLINES.flush_seconds
         with translating(f"putting {len(messages)} records onto {self._target}"):
             futures = [send(self._producer, self._target, message) for message in messages]
-            self._producer.flush(timeout=DEADLINES.flush)
+            self._producer.flush(timeout=DEADLINES.flush_seconds)
             for future in futures:
                 future.get(timeout=max(0.0, ends_at - time.monotonic()))
 
@@ -123,14 +123,14 @@ class KafkaRedelivery:
         }
         with translating(f"remembering how far {self._name!r} came"):
             call_within(
-                DEADLINES.stage,
+                DEADLINES.stage_seconds,
                 "putting offsets into the transaction",
                 lambda: self._producer.send_offsets_to_transaction(offsets, self._name),
             )
 
     def _commit(self) -> None:
         try:
-            call_within(DEADLINES.commit_watchdog, "the commit", self._producer.commit_transaction)
+            call_within(DEADLINES.commit_watchdog_seconds, "the commit", self._producer.commit_transaction)
         except Exception as error:
             raise OutcomeUnknownError(
                 f"The commit ended with {str(error) or type(error).__name__}; whether these records went back is not "
@@ -140,4 +140,4 @@ class KafkaRedelivery:
     def _abort(self) -> None:
         """Within a bound; if it fails, the broker does it by the transaction's age, or the next claim."""
         with contextlib.suppress(KafkaError):
-            call_within(DEADLINES.abort, "aborting", self._producer.abort_transaction)
+            call_within(DEADLINES.abort_seconds, "aborting", self._producer.abort_transaction)

@@ -61,8 +61,8 @@ def readable_id(name: str, other: str) -> str:
 def delivery_settings(max_message_bytes: int, deadlines: Deadlines = DEADLINES) -> dict[str, int]:
     """How messages are batched and for how long they are tried, whether in a transaction or not."""
     return {
-        "delivery_timeout_ms": ms(deadlines.delivery),
-        "max_block_ms": ms(deadlines.delivery),
+        "delivery_timeout_ms": ms(deadlines.delivery_seconds),
+        "max_block_ms": ms(deadlines.delivery_seconds),
         # The trap (kafka-python 3.0.12): a batch over max.message.bytes made of small records is split and stored, and
         # yet reported as failed; a batch of half of it at most never is.
         "batch_size": min(BATCH_BYTES, max(1, max_message_bytes // 2)),
@@ -79,8 +79,8 @@ def open_fencing_producer(
     producer = open_producer(
         settings,
         transactional_id=transactional_id(topics),
-        transaction_timeout_ms=ms(deadlines.transaction),
-        request_timeout_ms=ms(deadlines.request),
+        transaction_timeout_ms=ms(deadlines.transaction_seconds),
+        request_timeout_ms=ms(deadlines.request_seconds),
         **delivery_settings(max_message_bytes, deadlines),
     )
     try:
@@ -141,11 +141,11 @@ class KafkaTransaction:
         and a commit then succeeds with the record missing; a commit can even return normally for a transaction that
         the broker had aborted, if sends are still under way. So every single future is asked before anything else.
         """
-        ends_at = time.monotonic() + self._deadlines.flush
+        ends_at = time.monotonic() + self._deadlines.flush_seconds
         try:
             self._add_partitions({message.topic for message in outgoing})
             futures = [self._send(message) for message in outgoing]
-            self._producer.flush(timeout=self._deadlines.flush)
+            self._producer.flush(timeout=self._deadlines.flush_seconds)
             stored = [future.get(timeout=max(0.0, ends_at - time.monotonic())) for future in futures]
         except KafkaError as error:
             raise self._failure(error, f"publishing {len(outgoing)} messages") from error
@@ -183,7 +183,7 @@ class KafkaTransaction:
             try:
                 # send_offsets_to_transaction has no deadline of its own.
                 call_within(
-                    self._deadlines.stage,
+                    self._deadlines.stage_seconds,
                     "putting offsets into the transaction",
                     lambda: self._producer.send_offsets_to_transaction(offsets, self._polled_under.metadata),
                 )
@@ -195,16 +195,16 @@ class KafkaTransaction:
         """Step 6. An exception does not mean "not committed": the answer may have been lost, not the request."""
         self._assert_owner()
         age = time.monotonic() - self._began_at
-        if age > self._deadlines.oldest_commit:
+        if age > self._deadlines.oldest_commit_seconds:
             self.has_failed = True
             raise TransactionAbortedError(
-                f"The transaction is {age:.0f} s old, and the broker aborts it at {self._deadlines.transaction:g} s: it "
+                f"The transaction is {age:.0f} s old, and the broker aborts it at {self._deadlines.transaction_seconds:g} s: it "
                 "is given up and its batch decided again. Smaller micro-batches (input.batch) commit sooner."
             )
         self._is_open = False  # from here on only the broker knows
         try:
             self._markers.asked()
-            with process_ends_unless_done_within(self._deadlines.commit_watchdog, "the commit"):
+            with process_ends_unless_done_within(self._deadlines.commit_watchdog_seconds, "the commit"):
                 self._producer.commit_transaction()
         except Exception as error:
             self.has_failed = True
@@ -221,7 +221,7 @@ class KafkaTransaction:
             return
         self._is_open = False
         try:
-            call_within(self._deadlines.abort, "aborting", self._producer.abort_transaction)
+            call_within(self._deadlines.abort_seconds, "aborting", self._producer.abort_transaction)
         except KafkaError as error:
             self.has_failed = True
             _log.debug("transaction.abort_failed", error=str(error))

@@ -129,17 +129,17 @@ def test_transactional_ids_of_two_deployments_never_meet() -> None:
 def test_deadlines_are_in_the_order_that_lets_each_wait_end_before_the_next() -> None:
     """Request < delivery < flush < transaction < watchdog: a shorter one gives up first and can say why."""
     ladder = [
-        DEADLINES.request,
-        DEADLINES.delivery,
-        DEADLINES.flush,
-        DEADLINES.transaction,
-        DEADLINES.commit_watchdog,
+        DEADLINES.request_seconds,
+        DEADLINES.delivery_seconds,
+        DEADLINES.flush_seconds,
+        DEADLINES.transaction_seconds,
+        DEADLINES.commit_watchdog_seconds,
     ]
 
     assert ladder == sorted(set(ladder))
     # The broker looks for old transactions every 10 s: by the watchdog's time the outcome is settled.
-    assert DEADLINES.commit_watchdog > DEADLINES.transaction + 10
-    assert DEADLINES.oldest_commit < DEADLINES.transaction
+    assert DEADLINES.commit_watchdog_seconds > DEADLINES.transaction_seconds + 10
+    assert DEADLINES.oldest_commit_seconds < DEADLINES.transaction_seconds
 
 
 def test_headers_and_values_become_what_kafka_python_takes() -> None:
