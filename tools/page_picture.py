@@ -14,9 +14,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import expect
 
-from dugs_stream.app.logs import open_log, open_writer
 from dugs_stream.config import Settings
 from dugs_stream.lab.demo.digits import as_messages, load_digits
+from dugs_stream.lab.demo.stream import put_on_input
 from dugs_stream.lab.demo.training import MODEL_KWARGS
 from tests.support.daemons.in_thread import living
 from tests.support.pages.browser import chromium, opened, wait_for
@@ -32,11 +32,12 @@ def draw_page(weights: Path, folder: Path) -> None:
     """Leave page.png and page-dark.png in the folder."""
     with tempfile.TemporaryDirectory() as work:
         settings = _settings(Path(work), weights)
-        records = _send_digits(settings)
+        messages = list(as_messages(load_digits().stream))
+        put_on_input(settings, messages)
         with living(settings) as daemon, chromium() as browser:
             address = f"http://127.0.0.1:{daemon.status.as_facts()['http_port']}/"
             # While it still works on the last of them, so that the rate is one.
-            wait_until(lambda: daemon.next_offsets.get(0, 0) > 0.8 * records, _SECONDS)
+            wait_until(lambda: daemon.next_offsets.get(0, 0) > 0.8 * len(messages), _SECONDS)
             for scheme, name in (("light", "page.png"), ("dark", "page-dark.png")):
                 with opened(
                     browser, address, color_scheme=scheme, viewport=_SIZE, device_scale_factor=_SCALE
@@ -56,18 +57,6 @@ def _settings(work: Path, weights: Path) -> Settings:
             "http": {"port": 0},
         }
     )
-
-
-def _send_digits(settings: Settings) -> int:
-    log = open_log(settings)
-    log.prepare()
-    log.close()
-    writer = open_writer(settings)
-    messages = list(as_messages(load_digits().stream))
-    for message in messages:
-        writer.send(settings.input.topic, message)
-    writer.close()
-    return len(messages)
 
 
 def _save(screenshot: bytes, path: Path) -> None:
