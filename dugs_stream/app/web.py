@@ -13,8 +13,8 @@ from dugs_stream.config import Settings
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings
-from dugs_stream.ops.gallery.album import ThumbnailStore
 from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.thumbnail_store import ThumbnailStore
 from dugs_stream.ops.machine import Disk, GpuMemory
 from dugs_stream.records import ModelIdentity
 from dugs_stream.state.store import StateStore

@@ -76,7 +76,7 @@ def test_label_and_search_narrow_the_list_and_escape_clears_them(browser: Browse
         page.select_option("#label", "")
         expect(page.locator(f"{CARD} .number")).to_have_text("#42")
         page.fill("#search", "nothing of the kind")
-        expect(page.locator("#empty")).to_have_text("No unique fits. Esc clears the filters.")
+        expect(page.locator("#empty")).to_have_text("No unique matches. Press Esc to clear the filters.")
 
 
 def test_keys_reach_everything(browser: Browser) -> None:
@@ -167,10 +167,8 @@ def test_standby_says_what_it_does_not_know(browser: Browser) -> None:
     with shown([event(0)]) as source:
         source.status.role_changed(Role.STANDBY)
         with opened(browser, source.address) as page:
-            expect(page.locator("#notice")).to_contain_text("This instance stands by.")
-            expect(page.locator(f"{CARD} .duplicates")).to_have_text(
-                "Duplicates are counted where they are decided."
-            )
+            expect(page.locator("#notice")).to_contain_text("This instance is on standby.")
+            expect(page.locator(f"{CARD} .duplicates")).to_have_text("Only the owner counts duplicates.")
             expect(page.locator(f"{CARD} .picture")).to_have_text("no picture")
 
 
@@ -195,7 +193,7 @@ def test_daemon_that_goes_away_is_missed_and_found_again(browser: Browser) -> No
     with shown([event(0)]) as source, opened(browser, source.address, faults=20) as page:
         expect(page.locator(CARD)).to_have_count(1)
         page.context.set_offline(True)
-        expect(page.locator("#notice")).to_have_text("This instance does not answer; trying again.")
+        expect(page.locator("#notice")).to_have_text("This instance does not answer. Retrying.")
         expect(page.locator(CARD)).to_have_count(1)
         page.context.set_offline(False)
         expect(page.locator("#notice")).not_to_be_visible()

@@ -1,27 +1,31 @@
-"""Which records are unique, at one glance? A picture of them in order of discovery.
+"""Contact sheet of the uniques: one picture that shows them in order of discovery.
 
 Under each: its sequence number, its class, and a bar for its similarity to the nearest earlier unique, from
 0 to the threshold. Drawn at twice the size it is meant to be shown at (920 points wide), so that it stays
-sharp on dense screens. The font is the one Pillow carries, so that nothing must be installed; it knows ASCII
-only, so other letters are shown by their nearest ASCII ones.
+sharp on dense screens. The font comes with Pillow, so nothing must be installed; it has ASCII only, so other
+letters are replaced by their nearest ASCII ones.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dugs_stream.lab.demo.events import JudgedRecord, Run
-from dugs_stream.lab.demo.pictures import PictureOf, fit, read_picture
+from dugs_stream.inputs.image import FORMATS
+from dugs_stream.lab.demo.events import EventRecord, Run
+from dugs_stream.ops.gallery.thumbnails import read_picture
 from dugs_stream.records import Verdict
 
+PictureOf = Callable[[EventRecord], bytes | None]
+"""Finds the encoded image of a judged record; None if it has none."""
+
 MOST_SHOWN = 300
-"""Uniques beyond this are left out, and the title says so: 25 rows of 12 are as much as an eye takes in."""
+"""Uniques beyond this are left out, and the title says so: 25 rows of 12 are as much as one can take in."""
 
 _WIDTH = 1840
 _MARGIN = 64
@@ -30,7 +34,7 @@ _ROW_GAP = 36
 _RADIUS = 28
 _CAPTION = 84  # two lines under each picture
 _ROOMY = 150  # pixels a picture is wide from which a three-digit number and 'class 7' fit under it
-_COLUMNS_FEWEST, _COLUMNS_MOST = 5, 12  # below five, pictures would be larger than anyone needs
+_COLUMNS_FEWEST, _COLUMNS_MOST = 5, 12  # below five, pictures would be needlessly large
 
 _Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -56,21 +60,21 @@ DARK = Theme(
 
 
 def write_contact_sheet(
-    path: Path, uniques: Sequence[JudgedRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
+    path: Path, uniques: Sequence[EventRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
 ) -> None:
     """Draw the sheet and save it as PNG; a file of that name is replaced."""
     draw_contact_sheet(uniques, picture_of, run, theme=theme).save(path, "PNG", optimize=True)
 
 
 def draw_contact_sheet(
-    uniques: Sequence[JudgedRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
+    uniques: Sequence[EventRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
 ) -> Image.Image:
     """The sheet as an RGBA image 1840 pixels wide: a card with round, transparent corners.
 
     uniques  in order of discovery; the first `MOST_SHOWN` are drawn
     """
     shown = uniques[:MOST_SHOWN]
-    pictures = [read_picture(picture_of(unique)) for unique in shown]
+    pictures = [read_picture(picture_of(unique) or b"", FORMATS) for unique in shown]
     grid = _grid(len(shown), max((max(picture.size) for picture in pictures if picture), default=1))
     lines = _title_lines(run, len(shown))
     top = _MARGIN + 66 + 40 * len(lines[1:]) + 36
@@ -157,9 +161,24 @@ def _paste(
     sheet.paste(well, corner, mask)
 
 
+def fit(picture: Image.Image, box: int) -> Image.Image:
+    """The picture scaled so that its longer side fills `box` pixels as well as it can.
+
+    Small pictures grow by a whole factor without smoothing, so that they stay crisp (and may leave a margin);
+    larger ones are resampled.
+    """
+    longer = max(picture.size)
+    factor = box // longer
+    if factor >= 2:  # noqa: PLR2004  below two, whole factors leave up to half the box empty
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    scale = box / longer
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
 def _caption(
     draw: ImageDraw.ImageDraw,
-    unique: JudgedRecord,
+    unique: EventRecord,
     run: Run,
     corner: tuple[int, int],
     side: int,
@@ -186,7 +205,7 @@ def _caption(
         draw.rounded_rectangle((x, bar[1], x + max(round(filled), 9), bar[3]), 4, fill=theme.accent)
 
 
-def _class_label(unique: JudgedRecord, *, is_roomy: bool) -> str:
+def _class_label(unique: EventRecord, *, is_roomy: bool) -> str:
     if unique.label_name is not None or unique.label is None:
         return unique.label_name or ""
     return f"class {unique.label}" if is_roomy else str(unique.label)

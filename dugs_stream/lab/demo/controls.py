@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.lab.demo.events import JudgedRecord
+from dugs_stream.lab.demo.events import EventRecord
 
 _DRAWS = 1_000  # the mean's standard error is then below 0.04 classes of ten; takes about 0.1 s
 
@@ -53,7 +53,7 @@ def _classes_of_draw(codes: NDArray[np.intp], size: int, seed: tuple[int, int]) 
 
 
 def classes_among(
-    records: Iterable[JudgedRecord], true_classes: Mapping[str, str] | None = None
+    records: Iterable[EventRecord], true_classes: Mapping[str, str] | None = None
 ) -> frozenset[str]:
     """The classes among these records: by their own labels, or by `true_classes` (key → class).
 
@@ -65,7 +65,7 @@ def classes_among(
 
 
 def picks_until_all(
-    records: Iterable[JudgedRecord], classes: int, true_classes: Mapping[str, str] | None = None
+    records: Iterable[EventRecord], classes: int, true_classes: Mapping[str, str] | None = None
 ) -> int | None:
     """How many of the records, in their order, it takes until `classes` classes were seen; None if never."""
     seen: set[str] = set()
@@ -78,7 +78,7 @@ def picks_until_all(
     return None
 
 
-def _class_of(record: JudgedRecord, true_classes: Mapping[str, str] | None) -> str | None:
+def _class_of(record: EventRecord, true_classes: Mapping[str, str] | None) -> str | None:
     if true_classes is None:
         return record.class_name
     return None if record.key is None else true_classes.get(record.key)

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from dugs_stream.inputs.image import FORMATS
 from dugs_stream.lab.demo.contact_sheet import DARK, LIGHT, write_contact_sheet
 from dugs_stream.lab.demo.controls import classes_among, picks_until_all, random_picks
 from dugs_stream.lab.demo.digits import Digits, Split, as_messages, digit_key, load_digits
-from dugs_stream.lab.demo.events import JudgedRecord, Run, count_verdicts, read_event, uniques_of
-from dugs_stream.lab.demo.gallery import write_gallery
+from dugs_stream.lab.demo.events import Run, count_verdicts, read_event, uniques_of
 from dugs_stream.lab.demo.imagenette import write_imagenette_config
 from dugs_stream.lab.demo.stream import StreamResult, run_stream
 from dugs_stream.lab.demo.summary import PseudoRun, Summary
 from dugs_stream.lab.demo.training import Plan, Step, Training, train
+from dugs_stream.ops.gallery.export import write_page
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
 
@@ -52,9 +53,9 @@ class DemoFiles:
 
     uniques        the events of the uniques, one JSON object a line, in sequence order
     contact_sheet  them at one glance (`contact_sheet_dark`: the same for dark pages)
-    gallery        each with the duplicates it absorbed
+    gallery        the page of uniques as one file: each with the duplicates it absorbed
     weights        the trained AlexNet
-    imagenette     the configuration of the same experiment on a folder of Imagenette
+    imagenette     configuration of the same experiment on a folder of Imagenette
     """
 
     uniques: Path
@@ -139,17 +140,32 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: Stre
 
 
 def _write_files(files: DemoFiles, run: Run, given: StreamResult, messages: Sequence[Message]) -> None:
-    records = [read_event(event) for event in given.events]
-    pictures = {message.key.decode(): message.value for message in messages if message.key is not None}
-
-    def picture_of(record: JudgedRecord) -> bytes | None:
-        return None if record.key is None else pictures.get(record.key)
-
-    uniques = uniques_of(records)
+    images = {message.key.decode(): message.value for message in messages if message.key is not None}
+    uniques = uniques_of(read_event(event) for event in given.events)
     _write_events(files.uniques, given.events)
-    write_contact_sheet(files.contact_sheet, uniques, picture_of, run, theme=LIGHT)
-    write_contact_sheet(files.contact_sheet_dark, uniques, picture_of, run, theme=DARK)
-    write_gallery(files.gallery, records, picture_of, run, title="dugs demo: the unique digits")
+    for path, theme in ((files.contact_sheet, LIGHT), (files.contact_sheet_dark, DARK)):
+        write_contact_sheet(path, uniques, lambda record: images.get(record.key or ""), run, theme=theme)
+    model = given.events[0]["model"]
+    write_page(
+        files.gallery,
+        given.events,
+        lambda event: images.get(event["source"]["key"]),
+        FORMATS,
+        status={
+            "threshold": run.threshold,
+            "layers": run.layers,
+            "model": model["name"],
+            "fingerprint": model["fingerprint"],
+        },
+        facts={
+            "records": f"{run.records:,}",
+            "duplicates": f"{run.verdicts[Verdict.DUPLICATE]:,}",
+            "no gradient": f"{run.verdicts[Verdict.NO_GRADIENT]:,}",
+            "rejected": f"{run.verdicts[Verdict.REJECTED]:,}",
+            "classes found": f"{run.classes_found} of {run.classes}",
+            "dimension k": f"{run.dimension:,}",
+        },
+    )
     write_imagenette_config(files.imagenette)
 
 

@@ -1,6 +1,6 @@
-"""What does an event say? The fields the lab reads, as a typed record.
+"""Events as typed records: the fields that the demo reads, and the counts of a run.
 
-An event is the JSON object of the output topics; unknown fields are passed over.
+An event is the JSON object of the output topics; unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dugs_stream.records import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedRecord:
+class EventRecord:
     """One record's verdict; None where the event has null.
 
     nearest  sequence number of the unique of highest similarity
@@ -41,11 +41,11 @@ class JudgedRecord:
         return None if self.label is None else str(self.label)
 
 
-def read_event(event: Mapping[str, Any]) -> JudgedRecord:
+def read_event(event: Mapping[str, Any]) -> EventRecord:
     """The event as a record; KeyError where `id` or `type` is missing."""
     nearest = event.get("nearest") or {}
     source = event.get("source") or {}
-    return JudgedRecord(
+    return EventRecord(
         id=event["id"],
         verdict=Verdict(event["type"]),
         key=source.get("key"),
@@ -59,27 +59,16 @@ def read_event(event: Mapping[str, Any]) -> JudgedRecord:
     )
 
 
-def count_verdicts(records: Iterable[JudgedRecord]) -> dict[Verdict, int]:
+def count_verdicts(records: Iterable[EventRecord]) -> dict[Verdict, int]:
     """How many of each verdict, all four named, in the order of `Verdict`."""
     counts = Counter(record.verdict for record in records)
     return {verdict: counts[verdict] for verdict in Verdict}
 
 
-def uniques_of(records: Iterable[JudgedRecord]) -> list[JudgedRecord]:
+def uniques_of(records: Iterable[EventRecord]) -> list[EventRecord]:
     """The uniques in order of discovery (by sequence number)."""
     found = [(record.sequence, record) for record in records if record.verdict is Verdict.UNIQUE]
     return [record for _, record in sorted(found, key=lambda pair: -1 if pair[0] is None else pair[0])]
-
-
-def duplicates_by_unique(records: Iterable[JudgedRecord]) -> dict[int, list[JudgedRecord]]:
-    """Per unique that absorbed any, its duplicates from the most to the least similar."""
-    groups: dict[int, list[JudgedRecord]] = {}
-    for record in records:
-        if record.verdict is Verdict.DUPLICATE and record.nearest is not None:
-            groups.setdefault(record.nearest, []).append(record)
-    for group in groups.values():
-        group.sort(key=lambda record: -(record.similarity or 0.0))
-    return groups
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What did the daemon see that is worth a look? Keeps pictures and counts for the page, off the deciding thread.
 
 `saw` is told of each committed micro-batch and costs a short loop; a thread of its own shrinks pictures and
-writes the album. It may skip pictures, or whole batches, where more comes than it can do within its share of a
+writes the thumbnail store. It may skip pictures, or whole batches, where more comes than it can do within its share of a
 processor: best effort, outside the exactly-once promise. Nothing in here reaches the daemon as an error.
 """
 
@@ -18,7 +18,7 @@ from typing import Self
 
 import structlog
 
-from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Example, Picture, ThumbnailStore
+from dugs_stream.ops.gallery.thumbnail_store import PLACE_OF_UNIQUE, Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.thumbnails import Thumbnail, shrink
 from dugs_stream.records import JudgedRecord, Verdict
 
@@ -57,11 +57,11 @@ class Gallery:
     """Between the daemon and the page: `with gallery:` runs the thread that keeps what `saw` is told.
 
     formats  Pillow's names of the formats that are read as pictures; none where records are no pictures
-    album    where it is kept; None until there is one, and where nothing is to be kept
+    thumbnails    where it is kept; None until there is one, and where nothing is to be kept
     """
 
-    def __init__(self, formats: Sequence[str] = (), album: ThumbnailStore | None = None) -> None:
-        self.album = album
+    def __init__(self, formats: Sequence[str] = (), thumbnails: ThumbnailStore | None = None) -> None:
+        self.thumbnails = thumbnails
         self.boot = secrets.token_hex(4)
         self.revision = 0
         self._formats = tuple(formats)
@@ -76,7 +76,7 @@ class Gallery:
 
     def saw(self, judgements: Iterable[JudgedRecord]) -> None:
         """A micro-batch was committed. Returns at once; where too much waits already, it is passed over."""
-        if self.album is None:
+        if self.thumbnails is None:
             return
         with_pictures = bool(self._formats) and self._waiting_bytes < _MOST_WAITING_BYTES
         seen = [each for judgement in judgements if (each := _seen(judgement, with_pictures)) is not None]
@@ -107,8 +107,8 @@ class Gallery:
             self._thread.join(max(0.0, ends_at - monotonic()))
         except queue.Full:
             pass  # it is busy with what nobody will miss
-        if self.album is not None:
-            self.album.close()
+        if self.thumbnails is not None:
+            self.thumbnails.close()
 
     def _work(self) -> None:
         while (seen := self._waiting.get()) is not None:
@@ -120,11 +120,11 @@ class Gallery:
                 self._count_waiting(seen, -1)
 
     def _keep(self, seen: Sequence[_Seen]) -> None:
-        album = self.album
-        if album is None:
+        thumbnails = self.thumbnails
+        if thumbnails is None:
             return
         counts = Counter(each.unique for each in seen if each.is_duplicate)
-        kept = album.examples_kept(counts)
+        kept = thumbnails.examples_kept(counts)
         pictures: list[Picture] = []
         examples: list[Example] = []
         for each in seen:
@@ -137,7 +137,7 @@ class Gallery:
             thumbnail = self._shrink(each)
             if thumbnail is not None:
                 pictures.append(Picture(each.unique, place, thumbnail))
-        album.keep(pictures, examples, counts)
+        thumbnails.keep(pictures, examples, counts)
         self.revision += 1
 
     def _shrink(self, seen: _Seen) -> Thumbnail | None:

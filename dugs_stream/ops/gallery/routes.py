@@ -17,9 +17,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dugs_stream.errors import DugsError
-from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Absorbed
+from dugs_stream.ops.gallery.cards import build_card
 from dugs_stream.ops.gallery.recorder import Gallery
 from dugs_stream.ops.gallery.search import Query, UniqueSearch, UniquesPage
+from dugs_stream.ops.gallery.thumbnail_store import PLACE_OF_UNIQUE
 
 # A page of events with 2 KB each stays below a few megabytes.
 _LARGEST_PAGE = 1000
@@ -33,7 +34,7 @@ _LONGEST_TEXT = 1024
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in ("live.js", "cards.js", "page.js")},
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _POLICY = (
@@ -96,12 +97,12 @@ def _guarded(answer: Answer) -> Answer:
 
 
 class _Answers:
-    def __init__(self, catalogue: UniqueSearch, gallery: Gallery) -> None:
-        self._catalogue = catalogue
+    def __init__(self, search: UniqueSearch, gallery: Gallery) -> None:
+        self._search = search
         self._gallery = gallery
 
     def uniques(self, request: Request) -> Response:
-        found = self._catalogue.find(_query(request))
+        found = self._search.find(_query(request))
         return JSONResponse({"total": found.total, "items": list(found.events)})
 
     def unique(self, request: Request) -> Response:
@@ -113,12 +114,12 @@ class _Answers:
         etag = self._etag()
         if request.headers.get("if-none-match") == etag and self._is_read(query):
             return Response(status_code=304, headers={"etag": etag, "cache-control": "private, no-cache"})
-        found = self._catalogue.find(query, _READ_SECONDS)
+        found = self._search.find(query, _READ_SECONDS)
         body = {
             "total": found.total,
             "read": found.read,
             "uniques": found.uniques,
-            "since_ms": None if self._gallery.album is None else self._gallery.album.since_ms,
+            "since_ms": None if self._gallery.thumbnails is None else self._gallery.thumbnails.since_ms,
             "items": self._cards(found.events),
         }
         return JSONResponse(body, headers={"etag": etag, "cache-control": "private, no-cache"})
@@ -128,48 +129,52 @@ class _Answers:
         return JSONResponse(cards[0]) if cards else _not_found()
 
     def labels(self, _request: Request) -> Response:
-        counts = self._catalogue.labels(_READ_SECONDS)
+        counts = self._search.labels(_READ_SECONDS)
         body = {
             "total": len(counts),
-            "read": self._catalogue.read,
-            "uniques": self._catalogue.total,
+            "read": self._search.read,
+            "uniques": self._search.total,
             "items": [asdict(count) for count in counts[:_MOST_LABELS]],
         }
         return JSONResponse(body)
 
     def thumbnail(self, request: Request) -> Response:
-        album = self._gallery.album
+        thumbnails = self._gallery.thumbnails
         place = request.path_params.get("place", PLACE_OF_UNIQUE)
         sequence = request.path_params["sequence"]
-        found = album.picture(sequence, place) if album is not None and max(sequence, place) < 2**63 else None
+        found = (
+            thumbnails.picture(sequence, place)
+            if thumbnails is not None and max(sequence, place) < 2**63
+            else None
+        )
         if found is None:
             return _not_found()
         headers = {"content-type": found.media_type, "cache-control": "private, max-age=3600"}
         return Response(found.encoded, headers=headers)
 
     def _events_of(self, request: Request) -> Sequence[Mapping[str, Any]]:
-        return self._catalogue.find(Query(text=f"#{request.path_params['sequence']}")).events
+        return self._search.find(Query(text=f"#{request.path_params['sequence']}")).events
 
     def _etag(self) -> str:
         """Changes with the list and with what is kept beside it; another process starts another count."""
-        return f'"{self._gallery.boot}-{self._catalogue.total}-{self._gallery.revision}"'
+        return f'"{self._gallery.boot}-{self._search.total}-{self._gallery.revision}"'
 
     def _is_read(self, query: Query) -> bool:
-        return (query.label is None and not query.text) or self._catalogue.read == self._catalogue.total
+        return (query.label is None and not query.text) or self._search.read == self._search.total
 
     def _cards(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         nearest = self._nearest_of(events)
-        album = self._gallery.album
+        thumbnails = self._gallery.thumbnails
         own = [event["sequence"] for event in events]
-        pictured = set() if album is None else album.pictured({*own, *nearest})
-        absorbed = {} if album is None else album.absorbed(own)
+        pictured = set() if thumbnails is None else thumbnails.pictured({*own, *nearest})
+        absorbed = {} if thumbnails is None else thumbnails.absorbed(own)
         return [
-            {
-                "event": event,
-                "picture": event["sequence"] in pictured,
-                "nearest": _nearest(event, nearest, pictured),
-                "absorbed": _absorbed(absorbed.get(event["sequence"])),
-            }
+            build_card(
+                event,
+                None if event["nearest"] is None else nearest.get(event["nearest"]["sequence"]),
+                pictured,
+                absorbed.get(event["sequence"]),
+            )
             for event in events
         ]
 
@@ -183,42 +188,9 @@ class _Answers:
             for event in (
                 [known[sequence]]
                 if sequence in known
-                else self._catalogue.find(Query(text=f"#{sequence}")).events
+                else self._search.find(Query(text=f"#{sequence}")).events
             )
         }
-
-
-def _nearest(
-    event: Mapping[str, Any], nearest: Mapping[int, Mapping[str, Any]], pictured: set[int]
-) -> dict[str, Any] | None:
-    if event["nearest"] is None:
-        return None
-    sequence = event["nearest"]["sequence"]
-    found = nearest.get(sequence, {})
-    return {
-        "sequence": sequence,
-        "id": event["nearest"]["id"],
-        "label": found.get("label"),
-        "label_name": found.get("label_name"),
-        "picture": sequence in pictured,
-    }
-
-
-def _absorbed(absorbed: Absorbed | None) -> dict[str, Any]:
-    if absorbed is None:
-        return {"count": 0, "some": []}
-    some = [
-        {
-            "place": example.place,
-            "id": example.record,
-            "similarity": example.similarity,
-            "label": example.label,
-            "label_name": example.label_name,
-            "picture": example.has_picture,
-        }
-        for example in absorbed.examples
-    ]
-    return {"count": absorbed.count, "some": some}
 
 
 def _not_found() -> Response:

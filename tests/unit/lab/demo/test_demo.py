@@ -143,9 +143,10 @@ def test_pictures_of_both_kinds_are_left(finished: Finished) -> None:
         with Image.open(sheet) as picture:
             assert picture.width == 1840
 
-    page = files.gallery.read_text(encoding="utf-8")
-    assert page.count("<article") == finished.result.summary.run.uniques
-    assert "no picture" not in page
+    carried = files.gallery.read_text(encoding="utf-8").split('id="carried">')[1].split("</script>")[0]
+    items = json.loads(carried)["items"]
+    assert [item["picture"] for item in items] == [True] * finished.result.summary.run.uniques
+    assert sum(item["absorbed"]["count"] + 1 for item in items) == 18
 
 
 def test_demo_ends_with_the_command_for_imagenette(

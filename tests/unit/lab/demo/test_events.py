@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dugs_stream.lab.demo.events import Run, count_verdicts, duplicates_by_unique, read_event, uniques_of
+from dugs_stream.lab.demo.events import Run, count_verdicts, read_event, uniques_of
 from dugs_stream.records import Verdict
-from tests.support.pages.events import duplicate_event, event, unique_event
+from tests.support.pages.events import event, unique_event
 
 
 def test_event_of_a_rejected_record_reads_as_nothing_but_its_verdict() -> None:
@@ -38,18 +38,6 @@ def test_uniques_come_in_order_of_discovery_whatever_the_events_order() -> None:
     ]
 
     assert [record.sequence for record in uniques_of(records)] == [0, 1]
-
-
-def test_duplicates_are_grouped_by_their_unique_most_similar_first() -> None:
-    """Each duplicate belongs to the unique it came nearest to."""
-    records = [read_event(duplicate_event(n, of, s)) for n, of, s in [(2, 0, 0.4), (3, 1, 0.5), (4, 0, 0.9)]]
-
-    groups = duplicates_by_unique(records)
-
-    assert {of: [record.similarity for record in group] for of, group in groups.items()} == {
-        0: [0.9, 0.4],
-        1: [0.5],
-    }
 
 
 def test_counts_name_every_verdict() -> None:

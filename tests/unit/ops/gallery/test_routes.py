@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from dugs_stream.errors import StateError
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.gallery.album import Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.thumbnail_store import Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
@@ -28,12 +28,12 @@ PNG = Thumbnail("image/png", b"\x89PNG, so to speak")
 @pytest.fixture
 def gallery(tmp_path: Path) -> Iterator[Gallery]:
     """With a picture of unique 3, and one of the duplicates it absorbed."""
-    album = ThumbnailStore(tmp_path / "page", limit_bytes=2**20, list_name="list")
-    album.keep(
+    thumbnails = ThumbnailStore(tmp_path / "page", limit_bytes=2**20, list_name="list")
+    thumbnails.keep(
         [Picture(3, 0, PNG), Picture(3, 1, PNG)], [Example(3, 1, "dugs.samples/0/9", 0.5, 3, None)], {3: 8}
     )
-    yield Gallery(FORMATS, album)
-    album.close()
+    yield Gallery(FORMATS, thumbnails)
+    thumbnails.close()
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_state_that_is_closed_is_unavailable_and_no_fault() -> None:
 
 def test_files_of_the_page_are_sent_once(client: httpx.Client) -> None:
     """A second look at an unchanged file costs its tag."""
-    for path in ("/", "/page.js", "/page.css", "/icon.svg"):
+    for path in ("/", "/live.js", "/cards.js", "/page.js", "/page.css", "/icon.svg"):
         first = client.get(path)
         assert first.status_code == 200
         assert client.get(path, headers={"if-none-match": first.headers["etag"]}).status_code == 304
@@ -184,7 +184,7 @@ def test_page_allows_its_own_files_and_nothing_else(client: httpx.Client) -> Non
 
 def test_script_makes_no_markup_of_data() -> None:
     """Values become text nodes; whatever parses a string as markup or code is not used at all."""
-    script = FILES.joinpath("page.js").read_text()
+    script = "".join(FILES.joinpath(f"{name}.js").read_text() for name in ("live", "file", "cards", "page"))
 
     assert not re.findall(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|javascript:",
@@ -198,12 +198,3 @@ def test_page_has_nothing_inline_and_asks_nobody_else() -> None:
 
     assert not re.findall(r"<style|style=|\son\w+=|<script>|https?://", page)
     assert not re.findall(r"(?:src|href)=\"/", page)
-
-
-def test_page_and_gallery_of_the_demo_are_one_family() -> None:
-    """The same colours under the same names, in light and in dark."""
-    demo = resources.files("dugs_stream.lab.demo").joinpath("gallery.html.jinja").read_text()
-    colours = re.compile(r"--(page|card|edge|strong|muted|well|accent): (#\w+);")
-
-    assert colours.findall(FILES.joinpath("page.css").read_text()) == colours.findall(demo)
-    assert len(colours.findall(demo)) == 14

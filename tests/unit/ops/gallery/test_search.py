@@ -106,34 +106,34 @@ def test_page_without_a_filter_reads_that_page_alone() -> None:
 def test_list_that_grows_is_read_on_and_not_again() -> None:
     """Each event is read once for the filters, whenever it came."""
     source = Listed([event(number) for number in range(2_500)])
-    catalogue = UniqueSearch(source)
-    catalogue.labels()
+    search = UniqueSearch(source)
+    search.labels()
     source.events += [event(number) for number in range(2_500, 2_600)]
     source.read.clear()
 
-    assert catalogue.find(Query(label="3")).total == 260
+    assert search.find(Query(label="3")).total == 260
     assert min(offset for offset, limit in source.read if limit > 1) == 2_500
 
 
 def test_list_that_was_loaded_anew_is_read_anew() -> None:
     """After the state went back to a snapshot, nothing of what came after it is shown."""
     source = Listed([event(number) for number in range(50)])
-    catalogue = UniqueSearch(source)
-    catalogue.labels()
+    search = UniqueSearch(source)
+    search.labels()
     source.events = [event(number, label=77) for number in range(20)]
 
-    assert catalogue.find(Query(label="77")).total == 20
-    assert [(count.label, count.uniques) for count in catalogue.labels()] == [(77, 20)]
+    assert search.find(Query(label="77")).total == 20
+    assert [(count.label, count.uniques) for count in search.labels()] == [(77, 20)]
 
 
 def test_first_look_at_a_long_list_is_answered_in_time() -> None:
     """With what was read until then, and how much that is; asking again completes it."""
-    catalogue = UniqueSearch(Listed([event(number) for number in range(3_000)]))
+    search = UniqueSearch(Listed([event(number) for number in range(3_000)]))
 
-    first = catalogue.find(Query(label="1"), within_seconds=0.0)
+    first = search.find(Query(label="1"), within_seconds=0.0)
 
     assert (first.total, first.read, first.uniques) == (0, 0, 3_000)
-    assert catalogue.find(Query(label="1")).total == 300
+    assert search.find(Query(label="1")).total == 300
 
 
 def test_labels_are_counted_the_most_frequent_first() -> None:

@@ -17,7 +17,7 @@ from tests.support.pages.server import event, shown
 
 TOKEN = "f3a1-token"
 EVERY_PATH = [
-    "/", "/page.js", "/page.css", "/icon.svg", "/metrics", "/livez", "/readyz", "/api/status", "/api/uniques",
+    "/", "/live.js", "/cards.js", "/page.js", "/page.css", "/icon.svg", "/metrics", "/livez", "/readyz", "/api/status", "/api/uniques",
     "/api/uniques/0", "/api/gallery", "/api/gallery/0", "/api/labels", "/api/thumbnails/0", "/nothing/here",
 ]  # fmt: skip
 
