@@ -116,5 +116,5 @@ def test_taken_port_is_refused_with_its_name(status: Status) -> None:
 
 def test_host_that_does_not_resolve_is_refused_by_its_own_key(status: Status) -> None:
     """The port is not to blame."""
-    with pytest.raises(ConfigurationError, match=r"^http\.host: 'no such host' is no address"):
+    with pytest.raises(ConfigurationError, match=r"^http\.host: 'no such host' is not an address"):
         HttpServer(build_http(CollectorRegistry(), status, page_of), "no such host", 0)

@@ -291,15 +291,34 @@ def test_news_and_last_words_are_never_held_back(level: int) -> None:
     assert all(repeats.filter(said(level, event="daemon.failed")) for _ in range(5))
 
 
-def test_librarys_sentence_counts_whatever_is_filled_in() -> None:
-    """Attempt 1, 2, 3 … of the same complaint are one complaint."""
+def test_library_message_is_the_same_under_any_arguments_and_numbers() -> None:
+    """Attempt 1, 2, 3 … is one complaint, whether the library fills in the number before it logs or leaves it to us."""
     repeats = Repeats(Clock())
+    facts = {"name": "kafka.net.manager", "levelno": logging.ERROR}
     records = [
-        logging.makeLogRecord({"name": "kafka", "levelno": logging.ERROR, "msg": "attempt %s", "args": (n,)})
+        logging.makeLogRecord({**facts, **message})
         for n in range(3)
+        for message in ({"msg": "attempt %s", "args": (n,)}, {"msg": f"failed (backoff {n / 7:.2f} secs)"})
     ]
 
-    assert [repeats.filter(record) for record in records] == [True, False, False]
+    assert [repeats.filter(record) for record in records] == [True, True, False, False, False, False]
+
+
+def test_kafka_logger_is_limited_like_every_other(sink: Sink) -> None:
+    """Its records reach the one handler by propagation: by level and by repetition, whatever level it set itself."""
+    logger = logging.getLogger("kafka.coordinator")
+    configure("error", "json", sink)
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    for attempt in range(5):
+        logger.warning("lost %s", attempt)
+        logger.error("Bootstrap attempt failed (backoff %s secs)", attempt)
+
+    (event,) = sink.events
+    assert (event["event"], event["logger"], event["level"]) == (
+        "library.message",
+        "kafka.coordinator",
+        "error",
+    )
 
 
 def test_memory_of_what_was_said_is_bounded() -> None:
