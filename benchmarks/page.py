@@ -28,7 +28,7 @@ from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app.web import UniquesSource
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, Gallery
+from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, GalleryRecorder
 from dugs_stream.ops.gallery.thumbnail_store import Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.thumbnails import shrink
 from dugs_stream.ops.http.server import HttpServer, build_http
@@ -136,7 +136,7 @@ def _serve(folder: Path, told: Connection) -> None:
     status.has("state")
     status.role_changed(Role.OWNER)
     status.learned(codec="image", model="alexnet", threshold=0.3, lag=0, next_offsets={0: 1})
-    gallery = Gallery(FORMATS, _open_thumbnails(folder))
+    gallery = GalleryRecorder(FORMATS, _open_thumbnails(folder))
     app = build_http(CollectorRegistry(), status, uniques, gallery)
     with HttpServer(app, "127.0.0.1", 0) as server, gallery:
         told.send(server.port)

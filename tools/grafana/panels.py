@@ -311,7 +311,7 @@ def dashboard_of(uid: str, title: str, description: str, *, refresh: str, since:
             .as_dropdown(False)
         )
         .link(
-            builder.DashboardLink("Gallery of uniques")
+            builder.DashboardLink("GalleryRecorder of uniques")
             .type(dashboard.DashboardLinkType.LINK)
             .icon("external link")
             .tooltip("The page of one instance; choose one above. The table of instances links to each.")

@@ -1,7 +1,7 @@
-"""What does a browser get? The page itself, and the uniques with what is known beside them, a page at a time.
+"""HTTP routes of the page: its static files, and uniques, labels and thumbnails as the page asks for them.
 
 `/api/uniques` is exact: its events are the changelog's. What `/api/gallery` adds to them (pictures, duplicates
-absorbed) is best effort. The page is three static files that ask these; it puts every value into text nodes.
+absorbed) is best effort. The page puts every value into text nodes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from starlette.routing import Route
 
 from dugs_stream.errors import DugsError
 from dugs_stream.ops.gallery.cards import build_card
-from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.recorder import GalleryRecorder
 from dugs_stream.ops.gallery.search import Query, UniqueSearch, UniquesPage
 from dugs_stream.ops.gallery.thumbnail_store import PLACE_OF_UNIQUE
 
-# A page of events with 2 KB each stays below a few megabytes.
+# At 2 KB an event, an answer stays below a few megabytes.
 _LARGEST_PAGE = 1000
-# Labels shown to choose from; a stream with more of them is searched by name.
+# Labels offered to choose from; beyond these, search by name.
 _MOST_LABELS = 500
-# A first look at a long list is answered with what could be read in this time, and asked again.
+# The first filter on a long list is answered with what was read in this time; the page then asks again.
 _READ_SECONDS = 0.1
-# Names as long as a record may have them, so that a link can hold one.
+# As long as the names that a record may have, so that a link can hold one.
 _LONGEST_TEXT = 1024
 
 _FILES = {
@@ -43,18 +43,18 @@ _POLICY = (
 )
 
 
-def page_routes(uniques: UniquesPage, gallery: Gallery) -> list[Route]:
-    """The page, its files, and the questions it asks."""
-    answers = _Answers(UniqueSearch(uniques), gallery)
+def page_routes(uniques: UniquesPage, gallery: GalleryRecorder) -> list[Route]:
+    """Routes of the page's files and of the JSON that it asks for."""
+    routes = _Routes(UniqueSearch(uniques), gallery)
     return [
         *(Route(path, _static(name, media_type)) for path, (name, media_type) in _FILES.items()),
-        Route("/api/uniques", _guarded(answers.uniques)),
-        Route("/api/uniques/{sequence:int}", _guarded(answers.unique)),
-        Route("/api/gallery", _guarded(answers.gallery)),
-        Route("/api/gallery/{sequence:int}", _guarded(answers.card)),
-        Route("/api/labels", _guarded(answers.labels)),
-        Route("/api/thumbnails/{sequence:int}", _guarded(answers.thumbnail)),
-        Route("/api/thumbnails/{sequence:int}/{place:int}", _guarded(answers.thumbnail)),
+        Route("/api/uniques", _guarded(routes.uniques)),
+        Route("/api/uniques/{sequence:int}", _guarded(routes.unique)),
+        Route("/api/gallery", _guarded(routes.gallery)),
+        Route("/api/gallery/{sequence:int}", _guarded(routes.card)),
+        Route("/api/labels", _guarded(routes.labels)),
+        Route("/api/thumbnails/{sequence:int}", _guarded(routes.thumbnail)),
+        Route("/api/thumbnails/{sequence:int}/{place:int}", _guarded(routes.thumbnail)),
     ]
 
 
@@ -78,17 +78,17 @@ def _static(name: str, media_type: str) -> Answer:
     return answer
 
 
-class _NonsenseError(ValueError):
-    """The question makes no sense; the text says why."""
+class _BadQueryError(ValueError):
+    """A query parameter is not valid; the text says why."""
 
 
 def _guarded(answer: Answer) -> Answer:
-    """400 for nonsense, 503 while there is no state to ask."""
+    """400 for a bad query, 503 while the state is not open."""
 
     def guarded(request: Request) -> Response:
         try:
             return answer(request)
-        except _NonsenseError as error:
+        except _BadQueryError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         except DugsError:
             return JSONResponse({"error": "the state is not open"}, status_code=503)
@@ -96,8 +96,8 @@ def _guarded(answer: Answer) -> Answer:
     return guarded
 
 
-class _Answers:
-    def __init__(self, search: UniqueSearch, gallery: Gallery) -> None:
+class _Routes:
+    def __init__(self, search: UniqueSearch, gallery: GalleryRecorder) -> None:
         self._search = search
         self._gallery = gallery
 
@@ -156,7 +156,7 @@ class _Answers:
         return self._search.find(Query(text=f"#{request.path_params['sequence']}")).events
 
     def _etag(self) -> str:
-        """Changes with the list and with what is kept beside it; another process starts another count."""
+        """Changes with the list and with the thumbnails; a new process begins with another."""
         return f'"{self._gallery.boot}-{self._search.total}-{self._gallery.revision}"'
 
     def _is_read(self, query: Query) -> bool:
@@ -179,7 +179,7 @@ class _Answers:
         ]
 
     def _nearest_of(self, events: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
-        """The events of the uniques that these came nearest to."""
+        """Events of these uniques' nearest uniques, by sequence number."""
         known = {event["sequence"]: event for event in events}
         wanted = {event["nearest"]["sequence"] for event in events if event["nearest"] is not None}
         return {
@@ -194,7 +194,7 @@ class _Answers:
 
 
 def _not_found() -> Response:
-    return JSONResponse({"error": "there is none of that number"}, status_code=404)
+    return JSONResponse({"error": "there is no such sequence number or picture"}, status_code=404)
 
 
 def _query(request: Request) -> Query:
@@ -205,13 +205,13 @@ def _query(request: Request) -> Query:
         _whole(given, "below", None),
     )
     if offset is None or limit is None or offset < 0 or not 1 <= limit <= _LARGEST_PAGE:
-        raise _NonsenseError(f"offset is at least 0, limit between 1 and {_LARGEST_PAGE}")
+        raise _BadQueryError(f"offset is at least 0, limit between 1 and {_LARGEST_PAGE}")
     order = given.get("order", "oldest")
     if order not in {"oldest", "newest"}:
-        raise _NonsenseError("order is oldest or newest; offset counts in that order")
+        raise _BadQueryError("order is oldest or newest; offset counts in that order")
     label, text = given.get("label"), given.get("id")
     if max(len(label or ""), len(text or "")) > _LONGEST_TEXT:
-        raise _NonsenseError(f"label and id have at most {_LONGEST_TEXT} characters")
+        raise _BadQueryError(f"label and id have at most {_LONGEST_TEXT} characters")
     return Query(offset, limit, label, text, newest=order == "newest", below=below)
 
 
@@ -220,5 +220,5 @@ def _whole(given: Mapping[str, str], name: str, default: int | None) -> int | No
     if text is None:
         return default
     if not (text.removeprefix("-").isdigit() and text.isascii() and len(text) <= 18):  # noqa: PLR2004 (SQLite's 64 bits)
-        raise _NonsenseError("offset, limit and below are whole numbers")
+        raise _BadQueryError("offset, limit and below are whole numbers")
     return int(text)

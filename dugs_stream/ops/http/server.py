@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.recorder import GalleryRecorder
 from dugs_stream.ops.gallery.routes import page_routes
 from dugs_stream.ops.gallery.search import UniquesPage
 from dugs_stream.ops.http.access import AuthMiddleware
@@ -34,7 +34,7 @@ def build_http(
     registry: CollectorRegistry,
     status: Status,
     uniques: UniquesPage,
-    gallery: Gallery | None = None,
+    gallery: GalleryRecorder | None = None,
     expected: str | None = None,
 ) -> ASGIApp:
     """The application with all routes.
@@ -66,7 +66,7 @@ def build_http(
             Route("/livez", alive),
             Route("/readyz", ready),
             Route("/api/status", facts),
-            *page_routes(uniques, gallery or Gallery()),
+            *page_routes(uniques, gallery or GalleryRecorder()),
         ]
     )
     return AuthMiddleware(app, expected)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery import recorder as module
-from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, Gallery
+from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, GalleryRecorder
 from dugs_stream.ops.gallery.thumbnail_store import Example, Picture, ThumbnailStore
 from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejection, SequenceNumber, Verdict
 from tests.support.records.pictures import draw, png
@@ -49,13 +49,15 @@ def thumbnails(tmp_path: Path) -> ThumbnailStore:
 
 
 @pytest.fixture
-def gallery(thumbnails: ThumbnailStore) -> Iterator[Gallery]:
+def gallery(thumbnails: ThumbnailStore) -> Iterator[GalleryRecorder]:
     """One that runs."""
-    with Gallery(FORMATS, thumbnails) as running:
+    with GalleryRecorder(FORMATS, thumbnails) as running:
         yield running
 
 
-def test_picture_count_and_first_examples_are_kept(gallery: Gallery, thumbnails: ThumbnailStore) -> None:
+def test_picture_count_and_first_examples_are_kept(
+    gallery: GalleryRecorder, thumbnails: ThumbnailStore
+) -> None:
     """All duplicates are counted, the first few can be looked at, over as many batches as they come in."""
     gallery.saw([unique(0), duplicate(1, 0), duplicate(2, 0)])
     gallery.saw([duplicate(offset, 0) for offset in range(3, 20)])
@@ -70,7 +72,9 @@ def test_picture_count_and_first_examples_are_kept(gallery: Gallery, thumbnails:
     assert thumbnails.pictured([0]) == {0}
 
 
-def test_records_that_teach_nothing_leave_nothing(gallery: Gallery, thumbnails: ThumbnailStore) -> None:
+def test_records_that_teach_nothing_leave_nothing(
+    gallery: GalleryRecorder, thumbnails: ThumbnailStore
+) -> None:
     """Neither rejected ones nor those without a gradient belong to a unique."""
     sample = Record("dugs.samples", 0, 0, None, PICTURE)
     rejected = Decision(Verdict.REJECTED, rejection=Rejection(Reason.EMPTY, "empty"))
@@ -85,7 +89,7 @@ def test_records_that_teach_nothing_leave_nothing(gallery: Gallery, thumbnails: 
 
 @pytest.mark.parametrize("value", [None, b"", b"no picture", PICTURE[:60]])
 def test_record_that_is_no_picture_is_counted_without_one(
-    gallery: Gallery, thumbnails: ThumbnailStore, value: bytes | None
+    gallery: GalleryRecorder, thumbnails: ThumbnailStore, value: bytes | None
 ) -> None:
     """Its example has everything else."""
     gallery.saw([unique(0, value), duplicate(1, 0, value)])
@@ -103,7 +107,7 @@ def test_record_that_is_no_picture_is_counted_without_one(
 
 def test_records_of_a_codec_that_is_no_image_are_not_tried(thumbnails: ThumbnailStore) -> None:
     """An .npy file costs no look at its bytes."""
-    with Gallery((), thumbnails) as gallery:
+    with GalleryRecorder((), thumbnails) as gallery:
         gallery.saw([unique(0)])
         wait_until(lambda: gallery.revision == 1, SECONDS)
         assert thumbnails.pictured([0]) == set()
@@ -111,7 +115,7 @@ def test_records_of_a_codec_that_is_no_image_are_not_tried(thumbnails: Thumbnail
 
 def test_without_a_store_nothing_is_kept() -> None:
     """As before there is a state, and where http.pictures is null."""
-    with Gallery(FORMATS) as gallery:
+    with GalleryRecorder(FORMATS) as gallery:
         gallery.saw([unique(0)])
 
     assert gallery.revision == 0
@@ -121,7 +125,7 @@ def test_disk_that_refuses_is_told_once_and_hinders_nothing(tmp_path: Path) -> N
     """Deciding goes on, and so does keeping once there is room."""
     (tmp_path / "page").write_text("a file is in the way")
     thumbnails = ThumbnailStore(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
-    with capture_logs() as lines, Gallery(FORMATS, thumbnails) as gallery:
+    with capture_logs() as lines, GalleryRecorder(FORMATS, thumbnails) as gallery:
         for sequence in range(5):
             gallery.saw([unique(sequence)])
         wait_until(gallery._waiting.empty, SECONDS)
@@ -148,7 +152,7 @@ def test_slow_disk_costs_the_deciding_thread_nothing_and_memory_little(tmp_path:
     """What comes faster than it can be kept goes without pictures, then without a trace; it is told once."""
     thumbnails = SlowStore(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
     large = bytes(2**20)
-    with capture_logs() as lines, Gallery(FORMATS, thumbnails) as gallery:
+    with capture_logs() as lines, GalleryRecorder(FORMATS, thumbnails) as gallery:
         for sequence in range(200):
             gallery.saw([unique(sequence, large)])
         held = gallery._waiting_bytes
@@ -164,7 +168,7 @@ def test_pictures_stop_where_their_share_of_a_core_is_spent(
     """Counting goes on; examples give way before uniques do."""
     monkeypatch.setattr(module, "_BURST_SECONDS", 1e-4)
     monkeypatch.setattr(module, "_RESERVED_SECONDS", 1.0)
-    with Gallery(FORMATS, thumbnails) as gallery:
+    with GalleryRecorder(FORMATS, thumbnails) as gallery:
         gallery.saw([unique(0), duplicate(100, 0)])
         gallery.saw([unique(sequence) for sequence in range(1, 100)])
         wait_until(lambda: gallery.revision == 2, SECONDS)
@@ -177,7 +181,7 @@ def test_pictures_stop_where_their_share_of_a_core_is_spent(
 
 def test_what_waits_at_the_end_is_kept(thumbnails: ThumbnailStore, tmp_path: Path) -> None:
     """A short run leaves its pictures too."""
-    with Gallery(FORMATS, thumbnails) as gallery:
+    with GalleryRecorder(FORMATS, thumbnails) as gallery:
         for sequence in range(20):
             gallery.saw([unique(sequence)])
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from dugs_stream.errors import StateError
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.recorder import GalleryRecorder
 from dugs_stream.ops.gallery.thumbnail_store import Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
 from dugs_stream.ops.http.server import HttpServer, build_http
@@ -26,18 +26,18 @@ PNG = Thumbnail("image/png", b"\x89PNG, so to speak")
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> Iterator[Gallery]:
+def gallery(tmp_path: Path) -> Iterator[GalleryRecorder]:
     """With a picture of unique 3, and one of the duplicates it absorbed."""
     thumbnails = ThumbnailStore(tmp_path / "page", limit_bytes=2**20, list_name="list")
     thumbnails.keep(
         [Picture(3, 0, PNG), Picture(3, 1, PNG)], [Example(3, 1, "dugs.samples/0/9", 0.5, 3, None)], {3: 8}
     )
-    yield Gallery(FORMATS, thumbnails)
+    yield GalleryRecorder(FORMATS, thumbnails)
     thumbnails.close()
 
 
 @pytest.fixture
-def source(gallery: Gallery) -> Iterator[Shown]:
+def source(gallery: GalleryRecorder) -> Iterator[Shown]:
     """A server with these."""
     with shown(UNIQUES, gallery) as running:
         yield running
@@ -130,7 +130,7 @@ def test_thumbnail_is_a_picture_and_nothing_else(client: httpx.Client) -> None:
 
 
 def test_page_that_did_not_change_is_not_sent_again(
-    client: httpx.Client, source: Shown, gallery: Gallery
+    client: httpx.Client, source: Shown, gallery: GalleryRecorder
 ) -> None:
     """It changes with the list and with what is kept beside it."""
     first = client.get("/api/gallery")
