@@ -103,9 +103,9 @@ class _Grid:
 
 
 def _grid(count: int, longest: int) -> _Grid:
-    """Columns so that few uniques are large, many still fit, and the sheet is wider than high.
+    """A grid in which few uniques are large, many still fit, and the sheet is wider than high.
 
-    longest  side of the largest picture: a square that is a multiple of it needs no margin around small ones
+    longest  side of the largest picture in pixels: a multiple of it needs no margin around pictures
     """
     count = max(count, 1)
     wanted = min(max(round((3.5 * count) ** 0.5), _COLUMNS_FEWEST), _COLUMNS_MOST)
@@ -122,7 +122,9 @@ def _title_lines(run: Run, shown: int) -> list[str]:
     title = f"{run.uniques:,} unique of {run.records:,} records"
     if run.classes is not None and run.classes_found is not None:
         title += f", {run.classes_found} of {run.classes} classes"
-    order = "In order of discovery: number, class, similarity to the nearest one before (bar: 0 to threshold)"
+    order = (
+        "In order of discovery: number, class, similarity to the nearest earlier unique (bar: 0 to threshold)"
+    )
     left_out = run.uniques - shown
     others = [f"{run.verdicts[verdict]:,} {_PLURAL[verdict]}" for verdict in _PLURAL if run.verdicts[verdict]]
     judged_by = [f"threshold {run.threshold:g}", f"k = {run.dimension:,}", f"layers {', '.join(run.layers)}"]
@@ -151,7 +153,7 @@ def _write_title(draw: ImageDraw.ImageDraw, lines: list[str], theme: Theme) -> N
 def _paste(
     sheet: Image.Image, picture: Image.Image | None, corner: tuple[int, int], side: int, theme: Theme
 ) -> None:
-    """The picture, centred in a square well; the well alone where there is no picture."""
+    """The picture centred in a square well; without a picture the well alone."""
     well = Image.new("RGB", (side, side), theme.well)
     if picture is not None:
         scaled = fit(picture, side)
@@ -201,7 +203,7 @@ def _caption(
     draw.rounded_rectangle(bar, 4, fill=theme.well)
     filled = (right - x) * run.share_of_threshold(unique.similarity)
     if filled > 0:
-        # no shorter than its two round ends, so that a small similarity can be told from none
+        # at least as long as its two round ends, so that a small similarity is visible
         draw.rounded_rectangle((x, bar[1], x + max(round(filled), 9), bar[3]), 4, fill=theme.accent)
 
 
@@ -216,7 +218,7 @@ def _font(size: int) -> _Font:
 
 
 def _fitted(draw: ImageDraw.ImageDraw, text: str, font: _Font, room: int) -> str:
-    """The text in letters the font has, cut with an ellipsis where it is wider than `room` pixels."""
+    """The text in letters of the font, cut with an ellipsis if wider than `room` pixels."""
     text = _ascii(text)
     if draw.textlength(text, font=font) <= room:
         return text

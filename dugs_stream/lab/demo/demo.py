@@ -40,7 +40,7 @@ class Announcer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """The numbers, and where the files lie."""
+    """The numbers, and the files left."""
 
     summary: Summary
     training: Training
@@ -49,10 +49,10 @@ class DemoResult:
 
 @dataclass(frozen=True, slots=True)
 class DemoFiles:
-    """What the demo leaves in its folder.
+    """The files that the demo leaves in its folder.
 
     uniques        the events of the uniques, one JSON object a line, in sequence order
-    contact_sheet  them at one glance (`contact_sheet_dark`: the same for dark pages)
+    contact_sheet  a picture of them all (`contact_sheet_dark`: for dark pages)
     gallery        the page of uniques as one file: each with the duplicates it absorbed
     weights        the trained AlexNet
     imagenette     configuration of the same experiment on a folder of Imagenette
@@ -67,7 +67,7 @@ class DemoFiles:
 
     @classmethod
     def within(cls, out: Path) -> DemoFiles:
-        """The files' places in a folder."""
+        """Their paths in a folder."""
         return cls(
             uniques=out / "uniques.jsonl",
             contact_sheet=out / "uniques.png",
@@ -115,7 +115,7 @@ def run_demo(
 
 
 def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: StreamResult) -> Summary:
-    """Count what both runs found, by the digits' true classes, beside random picks of equal size."""
+    """Count the classes that both runs found, by the digits' true labels, beside random picks of equal size."""
     classes = [str(label) for label in stream.labels]
     true_classes = {digit_key(row): name for row, name in zip(stream.rows, classes, strict=True)}
     total = len(set(classes))

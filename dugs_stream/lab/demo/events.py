@@ -15,7 +15,7 @@ from dugs_stream.records import Verdict
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """One record's verdict; None where the event has null.
+    """An event's verdict on one record; None for null.
 
     nearest  sequence number of the unique of highest similarity
     label    class number the loss used: given, or predicted by the model
@@ -35,14 +35,14 @@ class EventRecord:
 
     @property
     def class_name(self) -> str | None:
-        """The class as people read it: its name where there is one, else its number."""
+        """The class name if there is one, else the number."""
         if self.label_name is not None:
             return self.label_name
         return None if self.label is None else str(self.label)
 
 
 def read_event(event: Mapping[str, Any]) -> EventRecord:
-    """The event as a record; KeyError where `id` or `type` is missing."""
+    """The event as a record; KeyError if `id` or `type` is missing."""
     nearest = event.get("nearest") or {}
     source = event.get("source") or {}
     return EventRecord(
@@ -60,7 +60,7 @@ def read_event(event: Mapping[str, Any]) -> EventRecord:
 
 
 def count_verdicts(records: Iterable[EventRecord]) -> dict[Verdict, int]:
-    """How many of each verdict, all four named, in the order of `Verdict`."""
+    """Number of records by verdict, all four of them, in the order of `Verdict`."""
     counts = Counter(record.verdict for record in records)
     return {verdict: counts[verdict] for verdict in Verdict}
 
@@ -73,9 +73,9 @@ def uniques_of(records: Iterable[EventRecord]) -> list[EventRecord]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run came to, and what it judged by.
+    """The results of a run, and the settings it judged by.
 
-    classes        how many classes the stream holds; None where nobody knows
+    classes        number of classes in the stream; None if unknown
     classes_found  how many of them are among the uniques
     """
 
@@ -97,7 +97,7 @@ class Run:
         return self.verdicts[Verdict.UNIQUE]
 
     def share_of_threshold(self, similarity: float | None) -> float:
-        """How far the similarity went from 0 towards the threshold, in 0…1; 0 where there is none."""
+        """The similarity as a share of the threshold, in 0…1; 0 for None."""
         if similarity is None or similarity <= 0.0:
             return 0.0
         return min(similarity / self.threshold, 1.0) if self.threshold > 0.0 else 1.0
