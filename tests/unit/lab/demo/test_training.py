@@ -68,7 +68,9 @@ def test_model_that_learned_too_little_stops_the_demo_and_leaves_no_weights(
     labels = np.where(np.arange(12) < 8, stripes.labels, 9)
     plan = Plan(held_out=4, batch=8, epochs=1)
 
-    with pytest.raises(ModelError, match=r"accuracy of 0\.00 on 4 held-out digits, after 1 epochs on 8; .* 0\.80"):
+    with pytest.raises(
+        ModelError, match=r"accuracy of 0\.00 on 4 held-out digits, after 1 epochs on 8; .* 0\.80"
+    ):
         train(
             Digits(stripes.images, labels, stripes.rows),
             tmp_path / "w.safetensors",

@@ -96,7 +96,7 @@ def test_text_of_a_record_never_becomes_markup(field: str) -> None:
 
 
 def test_page_asks_for_nothing_and_its_policy_allows_one_script() -> None:
-    """Whatever is loaded is inside; script and style are allowed by their hashes, nothing else is."""
+    """All it needs is inside; script and style are allowed by their hashes, nothing else is."""
     html = render_page([unique_event(0, 0)], lambda _event: WHITE, FORMATS, status=STATUS, facts={})
     page = Page(html)
     data, script = page.inside["script"]
@@ -141,7 +141,7 @@ def test_record_without_a_readable_picture_has_none(value: bytes | None) -> None
     assert not carried["items"][0]["absorbed"]["some"][0]["picture"]
 
 
-def test_written_page_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
+def test_written_page_is_utf8_in_any_locale(tmp_path: Path) -> None:
     """The page says that it is UTF-8, and is; a file of an earlier run is replaced."""
     path = tmp_path / "gallery.html"
     path.write_text("before")

@@ -1,4 +1,4 @@
-"""Pictures shrunk for the page, and what is no picture."""
+"""Pictures read and shrunk, and bytes that are not pictures."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ BOMB = encoded(Image.new("1", (8_000, 8_000)))
     ids=["empty", "zero", "svg", "eps", "header only", "torn", "gif without pixels", "64 million pixels"],
 )
 def test_what_is_no_picture_has_no_thumbnail(value: bytes) -> None:
-    """Also what would cost too much, or run a program to be read."""
+    """Nor has one that would cost too much, or run a program to be read."""
     assert shrink(value, FORMATS) is None
     assert read_picture(value, FORMATS) is None
 
