@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, expect
 
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery.export import write_page
-from tests.browser.conftest import ATTACK
+from tests.browser.conftest import ATTACK, refuses_injection
 from tests.support.pages.browser import PHONE, opened, wait_for
 from tests.support.pages.events import drawn, duplicate_event, unique_event
 
@@ -88,16 +88,8 @@ def test_injected_script_does_not_run_in_a_file(browser: Browser, address: str) 
     """The policy inside the file stops inline scripts, handlers, and markup made of text."""
     with opened(browser, address, faults=9) as page:
         expect(page.locator(CARD)).to_have_count(48)
-        refused = page.evaluate(
-            """() => {
-              const script = document.createElement("script");
-              try { script.append("window.attacked = 1"); document.head.append(script); } catch {}
-              try { document.body.innerHTML += "<i></i>"; return false; } catch { return true; }
-            }"""
-        )
 
-        assert refused
-        assert page.evaluate("window.attacked") is None
+        assert refuses_injection(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -64,7 +64,7 @@ def test_first_pictures_are_drawn_in_order_of_discovery() -> None:
 
 
 def test_uniques_beyond_the_limit_are_left_out_and_the_title_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sheet of thousands would be a file nobody opens."""
+    """A sheet of thousands would be too large to open."""
     records = uniques(MOST_SHOWN + 41)
     texts = spy_on_texts(monkeypatch)
 
@@ -75,8 +75,8 @@ def test_uniques_beyond_the_limit_are_left_out_and_the_title_says_so(monkeypatch
     assert f"#{MOST_SHOWN}" not in texts
 
 
-def test_captions_say_number_class_and_similarity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What explains a unique stands under it; the first has nothing to be similar to."""
+def test_captions_show_number_class_and_similarity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason for a unique is under it; the first has no similarity."""
     records = uniques(2)
     texts = spy_on_texts(monkeypatch)
 

@@ -1,4 +1,4 @@
-"""The demo, straight down, on a few dozen digits: real training, the real engine, and what it leaves behind."""
+"""The demo on a few dozen digits: real training, the real daemon, and the files it leaves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUICK = Plan(held_out=4, batch=8, epochs=1, minimum=0.0)
 
 @dataclass
 class Heard:
-    """Everything the demo announced."""
+    """Keeps everything the demo announces."""
 
     stages: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -74,7 +74,7 @@ def logging_as_before() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Finished:
-    """A demo that ran, and what it said on the way."""
+    """A finished demo and its announcements."""
 
     result: DemoResult
     heard: Heard
@@ -106,7 +106,7 @@ def test_stream_runs_with_labels_and_again_without(finished: Finished) -> None:
 
 
 def test_streamed_digits_are_not_those_trained_on(finished: Finished) -> None:
-    """The stream is what the model has never seen."""
+    """The model was not trained on the stream."""
     keys = [event["source"]["key"] for event in decisions(finished, "given")]
 
     assert keys == [f"digit-{row:04d}" for row in range(12, 30)]
@@ -163,7 +163,7 @@ def test_demo_ends_with_the_command_for_imagenette(
 
 
 def test_stages_and_training_are_announced_as_they_come(finished: Finished) -> None:
-    """Whoever waits sees what for."""
+    """Progress is visible at every stage."""
     assert [stage.split()[0] for stage in finished.heard.stages] == [
         "Reading", "Training", "Streaming", "The", "Counting",
     ]  # fmt: skip
@@ -187,7 +187,7 @@ def test_model_that_learned_nothing_streams_nothing(
 def test_failing_stream_passes_through_and_leaves_no_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
 ) -> None:
-    """An error of the log is the log's to explain."""
+    """The demo does not replace an error of the log."""
 
     def fails(*_args: Any, **_more: Any) -> StreamResult:
         raise LogUnavailableError("the file is locked")
@@ -201,7 +201,7 @@ def test_failing_stream_passes_through_and_leaves_no_results(
 
 
 def test_pseudo_run_is_counted_by_true_classes() -> None:
-    """The model's guesses say three classes; the digits behind them are of one."""
+    """The model guesses several classes for digits that are all of one."""
     stream = stripes(6, 0)
     given = StreamResult([unique_event(0, 0, key="digit-0000")], 0.0, 0.3, 8, ("fc",))
     guesses = [unique_event(n, n, label=n, key=f"digit-{3 * n:04d}") for n in range(2)]

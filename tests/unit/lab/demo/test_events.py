@@ -1,4 +1,4 @@
-"""What the lab reads off events."""
+"""Events read as records."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dugs_stream.records import Verdict
 from tests.support.pages.events import event, unique_event
 
 
-def test_event_of_a_rejected_record_reads_as_nothing_but_its_verdict() -> None:
-    """Null fields are None, and a null nearest is no mistake."""
+def test_event_of_a_rejected_record_has_only_its_verdict() -> None:
+    """Null fields are None, a null nearest included."""
     record = read_event(event(3, "rejected", key=None))
 
     assert (record.id, record.verdict, record.key) == ("samples/0/3", Verdict.REJECTED, None)
@@ -18,7 +18,7 @@ def test_event_of_a_rejected_record_reads_as_nothing_but_its_verdict() -> None:
 
 
 def test_unknown_verdict_is_refused() -> None:
-    """An event of a later release is not counted as something it is not."""
+    """An event of a later release is not counted as another verdict."""
     with pytest.raises(ValueError, match="maybe"):
         read_event(event(0, "maybe"))
 
@@ -29,8 +29,8 @@ def test_class_name_prefers_the_name_over_the_number() -> None:
     assert read_event(unique_event(0, 0, label=0, label_name="church")).class_name == "church"
 
 
-def test_uniques_come_in_order_of_discovery_whatever_the_events_order() -> None:
-    """The sequence number decides, not the place in the file."""
+def test_uniques_come_in_order_of_discovery() -> None:
+    """By sequence number, not by place in the file."""
     records = [
         read_event(unique_event(9, 1)),
         read_event(unique_event(4, 0)),
@@ -41,7 +41,7 @@ def test_uniques_come_in_order_of_discovery_whatever_the_events_order() -> None:
 
 
 def test_counts_name_every_verdict() -> None:
-    """A verdict nobody got is zero, not absent."""
+    """A verdict without records is zero, not absent."""
     counts = count_verdicts([read_event(unique_event(0, 0))])
 
     assert list(counts) == list(Verdict)
@@ -62,7 +62,7 @@ def test_counts_name_every_verdict() -> None:
 def test_share_of_threshold_stays_between_nothing_and_all(
     threshold: float, similarity: float | None, share: float
 ) -> None:
-    """A bar has two ends, whatever the similarity and whatever the threshold."""
+    """For any similarity and any threshold."""
     run = Run(count_verdicts([]), threshold, 8, ("fc",))
 
     assert run.share_of_threshold(similarity) == pytest.approx(share)
