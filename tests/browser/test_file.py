@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.gallery.export import write_page
+from dugs_stream.ops.gallery.export import render_page
 from tests.browser.conftest import ATTACK, refuses_injection
 from tests.support.pages.browser import PHONE, opened, wait_for
 from tests.support.pages.events import drawn, duplicate_event, unique_event
@@ -27,10 +27,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     duplicates = [duplicate_event(100 + n, 0, 0.5, label=0, time=TIME) for n in range(30)]
     path = tmp_path_factory.mktemp("file") / "gallery.html"
     status = {"threshold": 0.3, "model": "alexnet", "fingerprint": "sha256:00", "layers": [ATTACK]}
-    write_page(
-        path, [*uniques, *duplicates], lambda _event: drawn(28, 28), FORMATS, status=status,
+    page = render_page(
+        [*uniques, *duplicates], lambda _event: drawn(28, 28), FORMATS, status=status,
         facts={"records": "90", ATTACK: ATTACK},
     )  # fmt: skip
+    path.write_text(page, encoding="utf-8")
     return path.as_uri()
 
 

@@ -20,7 +20,7 @@ from dugs_stream.lab.demo.imagenette import write_imagenette_config
 from dugs_stream.lab.demo.stream import StreamResult, run_stream
 from dugs_stream.lab.demo.summary import PseudoRun, Summary
 from dugs_stream.lab.demo.training import Plan, Step, Training, train
-from dugs_stream.ops.gallery.export import write_page
+from dugs_stream.ops.gallery.export import render_page
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
 
@@ -146,8 +146,7 @@ def _write_files(files: DemoFiles, run: Run, given: StreamResult, messages: Sequ
     for path, theme in ((files.contact_sheet, LIGHT), (files.contact_sheet_dark, DARK)):
         write_contact_sheet(path, uniques, lambda record: images.get(record.key or ""), run, theme=theme)
     model = given.events[0]["model"]
-    write_page(
-        files.gallery,
+    page = render_page(
         given.events,
         lambda event: images.get(event["source"]["key"]),
         FORMATS,
@@ -166,6 +165,7 @@ def _write_files(files: DemoFiles, run: Run, given: StreamResult, messages: Sequ
             "dimension k": f"{run.dimension:,}",
         },
     )
+    files.gallery.write_text(page, encoding="utf-8")
     write_imagenette_config(files.imagenette)
 
 

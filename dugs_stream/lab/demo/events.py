@@ -17,7 +17,6 @@ from dugs_stream.records import Verdict
 class EventRecord:
     """An event's verdict on one record; None for null.
 
-    nearest  sequence number of the unique of highest similarity
     label    class number the loss used: given, or predicted by the model
     key      the record's key as the event spells it
     """
@@ -29,9 +28,6 @@ class EventRecord:
     label_name: str | None = None
     sequence: int | None = None
     similarity: float | None = None
-    nearest: int | None = None
-    gradient_norm: float | None = None
-    threshold: float | None = None
 
     @property
     def class_name(self) -> str | None:
@@ -43,7 +39,6 @@ class EventRecord:
 
 def read_event(event: Mapping[str, Any]) -> EventRecord:
     """The event as a record; KeyError if `id` or `type` is missing."""
-    nearest = event.get("nearest") or {}
     source = event.get("source") or {}
     return EventRecord(
         id=event["id"],
@@ -53,9 +48,6 @@ def read_event(event: Mapping[str, Any]) -> EventRecord:
         label_name=event.get("label_name"),
         sequence=event.get("sequence"),
         similarity=event.get("similarity"),
-        nearest=nearest.get("sequence"),
-        gradient_norm=event.get("gradient_norm"),
-        threshold=event.get("threshold"),
     )
 
 

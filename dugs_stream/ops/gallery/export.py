@@ -14,7 +14,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from dugs_stream.ops.gallery.cards import build_card
@@ -31,26 +30,6 @@ MOST_PICTURE_BYTES = 16 * 2**20
 Event = Mapping[str, Any]
 
 
-def write_page(
-    path: Path,
-    events: Sequence[Event],
-    value_of: Callable[[Event], bytes | None],
-    formats: Sequence[str],
-    *,
-    status: Mapping[str, Any],
-    facts: Mapping[str, str],
-) -> None:
-    """Write the page of these events; a file of that name is replaced.
-
-    events    of every verdict, in the order of deciding; the first `MOST_UNIQUES` uniques are shown
-    value_of  the encoded image of an event's record; None: it has no picture
-    formats   Pillow's names of the formats that are read as pictures
-    status    threshold, model, fingerprint and layers, under the names of /api/status
-    facts     what else the head of the page shows, name → text
-    """
-    path.write_text(render_page(events, value_of, formats, status=status, facts=facts), encoding="utf-8")
-
-
 def render_page(
     events: Sequence[Event],
     value_of: Callable[[Event], bytes | None],
@@ -59,7 +38,14 @@ def render_page(
     status: Mapping[str, Any],
     facts: Mapping[str, str],
 ) -> str:
-    """The page as one string; see `write_page`."""
+    """The page of these events, to be written as UTF-8.
+
+    events    of every verdict, in the order of deciding; the first `MOST_UNIQUES` uniques are shown
+    value_of  the encoded image of an event's record; None: it has no picture
+    formats   Pillow's names of the formats that are read as pictures
+    status    threshold, model, fingerprint and layers, under the names of /api/status
+    facts     what else the head of the page shows, name → text
+    """
     uniques = sorted((e for e in events if e["type"] == Verdict.UNIQUE), key=lambda e: e["sequence"])
     shown = {event["sequence"]: event for event in uniques[:MOST_UNIQUES]}
     duplicates: dict[int, list[Event]] = defaultdict(list)

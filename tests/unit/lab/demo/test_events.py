@@ -10,11 +10,11 @@ from tests.support.pages.events import event, unique_event
 
 
 def test_event_of_a_rejected_record_has_only_its_verdict() -> None:
-    """Null fields are None, a null nearest included."""
+    """Null fields are None."""
     record = read_event(event(3, "rejected", key=None))
 
     assert (record.id, record.verdict, record.key) == ("samples/0/3", Verdict.REJECTED, None)
-    assert (record.nearest, record.similarity, record.class_name) == (None, None, None)
+    assert (record.sequence, record.similarity, record.class_name) == (None, None, None)
 
 
 def test_unknown_verdict_is_refused() -> None:
