@@ -23,7 +23,7 @@ const isTable = () => view.table ?? !(status.facts.codec === undefined || status
 const isStandby = () => status.facts.role === "standby";
 const isFiltered = () => view.label !== "" || view.id !== "";
 
-function show(isNews) {
+function show(isUpdate) {
   const table = isTable();
   const place = table ? $("rows") : $("cards");
   if ($("table").hidden === table) {
@@ -39,7 +39,7 @@ function show(isNews) {
   const focused = document.activeElement?.closest?.("[data-sequence]")?.dataset.sequence;
   const wanted = new Set(found.items.map((item) => item.event.sequence));
   if (current === null || !wanted.has(current)) current = found.items[0]?.event.sequence ?? null;
-  const nodes = found.items.map((item) => nodeOf(item, table, isNews));
+  const nodes = found.items.map((item) => nodeOf(item, table, isUpdate));
   for (const [sequence, { node }] of shown) {
     if (!wanted.has(sequence)) {
       node.remove();
@@ -54,7 +54,7 @@ function show(isNews) {
   showCounts();
 }
 
-function nodeOf(item, table, isNews) {
+function nodeOf(item, table, isUpdate) {
   const sequence = item.event.sequence;
   const made = JSON.stringify(item) + isStandby();
   const known = shown.get(sequence);
@@ -64,7 +64,7 @@ function nodeOf(item, table, isNews) {
   node.setAttribute("aria-label", `unique ${sequence} ${labelOf(item.event)}`);
   node.addEventListener("click", () => openDetail(sequence));
   if (known) known.node.replaceWith(node);
-  else if (isNews) node.classList.add("new");
+  else if (isUpdate) node.classList.add("new");
   shown.set(sequence, { text: made, node });
   return node;
 }
@@ -157,7 +157,7 @@ function question() {
   return { offset: page * UNIQUES_A_PAGE, limit: UNIQUES_A_PAGE, order, label, id, below };
 }
 
-async function look(isNews) {
+async function look(isUpdate) {
   clearTimeout(timer);
   const number = ++asked;
   let again = LOOK_EVERY_MS;
@@ -166,7 +166,7 @@ async function look(isNews) {
     if (number !== asked) return; // a newer question is on its way
     found = page;
     showStatus(facts);
-    show(isNews);
+    show(isUpdate);
     if (isFiltered() && page.read < page.uniques) again = 50;
     const labelsDue = performance.now() - status.labelsAt > LABELS_EVERY_MS;
     if (labelsDue) await lookAtLabels();
