@@ -28,10 +28,11 @@ from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_str
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app.daemon import open_daemon
 from dugs_stream.app.engine import build_engine
-from dugs_stream.commands.send import events, put_on_input
+from dugs_stream.commands.send import events
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.daemon.steps import RecoveryStep, Step
+from dugs_stream.lab.demo.stream import put_on_input
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.ops.metrics import Stage
 from dugs_stream.records import Message, Verdict

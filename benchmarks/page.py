@@ -1,6 +1,6 @@
 """Does the page stay quick with 100,000 uniques? `python -m benchmarks.page` (needs Chromium)
 
-A state folder of so many uniques and an album full of their pictures are made as the daemon makes them, and served
+A state folder of so many uniques and a store full of their pictures are made as the daemon makes them, and served
 by a process of its own through the daemon's own HTTP server. Then a client asks for pages (48 cards each) in a
 fixed order of kinds, and Chromium opens the page anew, each time without anything cached. Clock: of a page, from
 the question to the last byte; of a first look, what the browser itself says it painted, and the first card on it.
@@ -28,8 +28,8 @@ from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app.web import UniquesSource
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.gallery.album import Example, Picture, ThumbnailStore
-from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, Gallery
+from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, GalleryRecorder
+from dugs_stream.ops.gallery.thumbnail_store import Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.thumbnails import shrink
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.metrics import Role
@@ -43,7 +43,7 @@ from tests.support.records.pictures import draw, png
 _SEED = 0
 _DIMENSION = 8  # the page never looks at a vector
 _ROWS_A_COMMIT = 5_000
-_ALBUM_BYTES = 256 * 2**20
+_THUMBNAIL_BYTES = 256 * 2**20
 _PAGE = 48
 _LABELS = 100
 
@@ -80,9 +80,9 @@ def measure(is_quick: bool) -> Report:
 
 
 def _make_state(folder: Path, uniques: int) -> None:
-    """As the daemon leaves it: events, vectors, snapshot, and an album with every unique's picture that fits."""
+    """As the daemon leaves it: events, vectors, snapshot, and a thumbnail store with every unique's picture that fits."""
     state, index = _open_state(folder), UniqueIndex(_DIMENSION)
-    album = _open_album(folder)
+    thumbnails = _open_thumbnails(folder)
     pictures = [
         thumbnail for seed in range(50) if (thumbnail := shrink(png(draw("disc", seed, size=64)), FORMATS))
     ]
@@ -91,7 +91,7 @@ def _make_state(folder: Path, uniques: int) -> None:
         index.add(np.stack([row.vector for row in rows]))
         state.apply(rows, _trailer(start + len(rows)), ChangelogPosition(start + len(rows) + 1))
         sequences = range(start, start + len(rows))
-        album.keep(
+        thumbnails.keep(
             [Picture(s, place, pictures[(s + place) % len(pictures)]) for s in sequences for place in range(2)],
             [Example(s, place, f"dugs.samples/0/{s}", 0.9, s % _LABELS, None)
              for s in sequences for place in range(1, EXAMPLES_KEPT + 1)],
@@ -99,7 +99,7 @@ def _make_state(folder: Path, uniques: int) -> None:
         )  # fmt: skip
     state.snapshot(index)
     state.close()
-    album.close()
+    thumbnails.close()
 
 
 def _row(number: int) -> ChangelogRow:
@@ -124,8 +124,8 @@ def _open_state(folder: Path) -> StateStore:
     return state
 
 
-def _open_album(folder: Path) -> ThumbnailStore:
-    return ThumbnailStore(folder / "page", limit_bytes=_ALBUM_BYTES, list_name="benchmark")
+def _open_thumbnails(folder: Path) -> ThumbnailStore:
+    return ThumbnailStore(folder / "page", limit_bytes=_THUMBNAIL_BYTES, list_name="benchmark")
 
 
 def _serve(folder: Path, told: Connection) -> None:
@@ -136,7 +136,7 @@ def _serve(folder: Path, told: Connection) -> None:
     status.has("state")
     status.role_changed(Role.OWNER)
     status.learned(codec="image", model="alexnet", threshold=0.3, lag=0, next_offsets={0: 1})
-    gallery = Gallery(FORMATS, _open_album(folder))
+    gallery = GalleryRecorder(FORMATS, _open_thumbnails(folder))
     app = build_http(CollectorRegistry(), status, uniques, gallery)
     with HttpServer(app, "127.0.0.1", 0) as server, gallery:
         told.send(server.port)

@@ -1,7 +1,7 @@
-"""Draw the README's pictures of the page: `python -m tools.page_picture WEIGHTS FOLDER`
+"""Screenshots of the page for the README: `python -m tools.page_picture WEIGHTS FOLDER`
 
-The demo's stream (4,000 digits past the AlexNet whose weights it left) through a real daemon, and its page in
-Chromium while the last of them are decided, once light and once dark.
+A real daemon judges the demo's 4,000 digits with the weights that the demo left; the page is taken in Chromium while
+the last of them are decided, once light and once dark.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import expect
 
-from dugs_stream.app.logs import open_log, open_writer
 from dugs_stream.config import Settings
 from dugs_stream.lab.demo.digits import as_messages, load_digits
+from dugs_stream.lab.demo.stream import put_on_input
 from dugs_stream.lab.demo.training import MODEL_KWARGS
 from tests.support.daemons.in_thread import living
 from tests.support.pages.browser import chromium, opened, wait_for
@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 
 _SIZE = {"width": 1240, "height": 860}
 _SCALE = 1.5
-# Long enough for a machine that does other things as well.
+# Enough for a busy machine.
 _SECONDS = 600.0
 
 
@@ -32,11 +32,12 @@ def draw_page(weights: Path, folder: Path) -> None:
     """Leave page.png and page-dark.png in the folder."""
     with tempfile.TemporaryDirectory() as work:
         settings = _settings(Path(work), weights)
-        records = _send_digits(settings)
+        messages = list(as_messages(load_digits().stream))
+        put_on_input(settings, messages)
         with living(settings) as daemon, chromium() as browser:
             address = f"http://127.0.0.1:{daemon.status.as_facts()['http_port']}/"
-            # While it still works on the last of them, so that the rate is one.
-            wait_until(lambda: daemon.next_offsets.get(0, 0) > 0.8 * records, _SECONDS)
+            # While the last records are decided, so that the page shows a rate.
+            wait_until(lambda: daemon.next_offsets.get(0, 0) > 0.8 * len(messages), _SECONDS)
             for scheme, name in (("light", "page.png"), ("dark", "page-dark.png")):
                 with opened(
                     browser, address, color_scheme=scheme, viewport=_SIZE, device_scale_factor=_SCALE
@@ -58,20 +59,8 @@ def _settings(work: Path, weights: Path) -> Settings:
     )
 
 
-def _send_digits(settings: Settings) -> int:
-    log = open_log(settings)
-    log.prepare()
-    log.close()
-    writer = open_writer(settings)
-    messages = list(as_messages(load_digits().stream))
-    for message in messages:
-        writer.send(settings.input.topic, message)
-    writer.close()
-    return len(messages)
-
-
 def _save(screenshot: bytes, path: Path) -> None:
-    """With 256 colours, half of the bytes; chosen so that the one green dot keeps its own."""
+    """In 256 colours, half of the bytes; the method keeps the colour of the one green dot."""
     picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
     quantized = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     quantized.save(path, optimize=True)

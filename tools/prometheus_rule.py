@@ -1,6 +1,6 @@
-"""How do our alerts reach the Prometheus operator? As a PrometheusRule with the same groups; nothing is written twice.
+"""Generator of the PrometheusRule for the Prometheus operator, from the alerts in deploy/prometheus/rules.
 
-`make manifests` writes it; a test holds the file equal to what this makes of deploy/prometheus/rules.
+`make manifests` writes it; a test holds the file equal to its source.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import yaml
 RULES = Path(__file__).parents[1] / "deploy/prometheus/rules"
 TARGET = Path(__file__).parents[1] / "deploy/kubernetes/overlays/monitoring/prometheusrule.yaml"
 _OPENING = "# Made by `make manifests` from deploy/prometheus/rules: change it there.\n"
-# Never broken, so that an expression stays one line whose differences can be read.
+# Lines are never broken, so that a changed expression is one changed line.
 _WIDTH = 1_000_000
 
 

@@ -99,7 +99,7 @@ def open_daemon(
             settings.state.dir, fingerprint=engine.identity.fingerprint, dimension=settings.gradient.dimension
         )
         uniques.state = state
-        gallery.album = thumbnail_store(settings, engine.identity)
+        gallery.thumbnails = thumbnail_store(settings, engine.identity)
         deduplicator = engine.judge.deduplicator
         facts = BuildFacts(
             version("dugs-stream"),

@@ -13,8 +13,8 @@ from dugs_stream.config import Settings
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings
-from dugs_stream.ops.gallery.album import ThumbnailStore
-from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.recorder import GalleryRecorder
+from dugs_stream.ops.gallery.thumbnail_store import ThumbnailStore
 from dugs_stream.ops.machine import Disk, GpuMemory
 from dugs_stream.records import ModelIdentity
 from dugs_stream.state.store import StateStore
@@ -57,10 +57,10 @@ def gpu_memory(device: torch.device) -> GpuMemory | None:
     return held
 
 
-def open_gallery(settings: Settings) -> Gallery:
+def open_gallery(settings: Settings) -> GalleryRecorder:
     """What the page shows beside the uniques; a custom codec's records may well be pictures."""
     is_pictures = isinstance(settings.input.codec, ImageCodecSettings | CustomCodecSettings)
-    return Gallery(FORMATS if is_pictures else ())
+    return GalleryRecorder(FORMATS if is_pictures else ())
 
 
 def thumbnail_store(settings: Settings, identity: ModelIdentity) -> ThumbnailStore | None:

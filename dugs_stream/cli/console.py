@@ -28,6 +28,7 @@ from dugs_stream.commands.retry import DeadLetters
 from dugs_stream.core.sketch import jl
 from dugs_stream.errors import Finding
 from dugs_stream.lab.demo.demo import DemoResult
+from dugs_stream.lab.demo.imagenette import imagenette_command
 from dugs_stream.lab.demo.summary import render
 from dugs_stream.lab.demo.training import Step
 from dugs_stream.ops.logging.lines import printable
@@ -121,7 +122,7 @@ def demo_progress() -> Iterator[DemoProgress]:
 
 
 def show_demo(result: DemoResult) -> None:
-    """The table of the demo on stdout, and where its files lie."""
+    """The table of the demo on stdout, where its files lie, and the command for an Imagenette folder."""
     console = Console()
     console.print(render(result.summary))
     files = result.files
@@ -131,6 +132,10 @@ def show_demo(result: DemoResult) -> None:
         ("gallery", files.gallery),
     ):
         console.print(f"{what:>9}  {path}", markup=False, highlight=False, soft_wrap=True)
+    command = imagenette_command(files.imagenette)
+    console.print(
+        f"On Imagenette, with your weights: {command}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def show_findings(findings: Sequence[Finding]) -> None:

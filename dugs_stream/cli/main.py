@@ -250,10 +250,10 @@ def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) ->
 def demo(out: Path) -> None:
     """The main job with nothing to install or start: real digits through AlexNet on the embedded log."""
     from dugs_stream.cli import console as screen
-    from dugs_stream.commands import send as tasks
+    from dugs_stream.lab.demo.demo import run_demo
 
     with screen.demo_progress() as announcer:
-        result = tasks.run_demo(out, announcer)
+        result = run_demo(out, announcer)
     screen.show_demo(result)
 
 

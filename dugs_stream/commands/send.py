@@ -1,27 +1,20 @@
-"""What do `dugs send`, `tail`, `scan` and `demo` do? Each one function on settings, returning what to print."""
+"""What do `dugs send`, `tail` and `scan` do? Each one function on settings, returning what to print."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from dugs_stream.app.daemon import open_daemon
 from dugs_stream.app.engine import build_engine
-from dugs_stream.app.logs import open_log, open_reader, open_writer, prepare_input, topic_names
+from dugs_stream.app.logs import open_reader, open_writer, prepare_input, topic_names
 from dugs_stream.config import Settings
-from dugs_stream.daemon.signals import Stopping, signals_as_flags
-from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.files import list_files
-from dugs_stream.lab.demo import demo
 from dugs_stream.log.port import Stop
-from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.outputs.event import build_event
 from dugs_stream.outputs.messages import read_event
 from dugs_stream.records import Message, Record
@@ -99,76 +92,3 @@ def scan(
 def _batches(samples: Iterator[Record], size: int) -> Iterator[list[Record]]:
     while batch := list(itertools.islice(samples, size)):
         yield batch
-
-
-# -- the demo ----------------------------------------------------------------------------------------------
-
-
-def run_demo(out: Path, announce: StreamAnnouncer) -> demo.DemoResult:
-    """`dugs demo`: train, then stream through the daemon on an embedded log inside `out`, made anew."""
-    configure_logs("warning", "console")
-    return demo.run_demo(
-        out, announce=announce, run_stream=lambda request: _run_demo_stream(out, request, announce.streamed)
-    )
-
-
-class StreamAnnouncer(demo.Announcer, Protocol):
-    """An announcer that hears of the stream's progress too."""
-
-    def streamed(self, done: int, total: int) -> None:
-        """So many records are decided."""
-
-
-def _demo_settings(out: Path, request: demo.StreamRequest) -> Settings:
-    """The defaults, with every file in a folder of this run, every verdict kept, and any free port."""
-    folder = out / "work" / request.name
-    shutil.rmtree(folder, ignore_errors=True)
-    return Settings.model_validate(
-        {
-            "log": {"embedded": {"path": folder / "log.db"}},
-            "input": {"codec": {"type": "image", "mode": "L"}},
-            "output": {"decisions_topic": "dugs.decisions"},
-            "model": {"kwargs": dict(request.model_kwargs), "weights": str(request.weights)},
-            "gradient": {"loss": request.loss},
-            "state": {"dir": folder / "state"},
-            "http": {"port": 0},
-        }
-    )
-
-
-def put_on_input(settings: Settings, messages: Iterable[Message]) -> None:
-    """Make the topics where they are missing, and store these records on the input."""
-    log = open_log(settings)
-    log.prepare()
-    log.close()
-    writer = open_writer(settings)
-    for message in messages:
-        writer.send(settings.input.topic, message)
-    writer.close()
-
-
-def _run_demo_stream(
-    out: Path, request: demo.StreamRequest, on_progress: Callable[[int, int], None]
-) -> demo.StreamResult:
-    settings = _demo_settings(out, request)
-    put_on_input(settings, request.messages)
-    entered: list[float] = []
-
-    def on_step(step: Step | RecoveryStep) -> None:
-        if step is Step.POLL:
-            entered.append(time.perf_counter())
-            on_progress(sum(daemon.next_offsets.values()), len(request.messages))
-
-    stopping = Stopping()
-    with signals_as_flags(stopping), open_daemon(settings, stopping=stopping, on_step=on_step) as daemon:
-        daemon.run(drain=True)
-        layers = tuple(layer.name for layer in daemon.judge.deduplicator.chosen_layers)
-    if stopping.requested:
-        raise KeyboardInterrupt  # half a stream would make a table that says nothing
-    return demo.StreamResult(
-        events=tuple(events(settings, "decisions")),
-        seconds=entered[-1] - entered[0],
-        threshold=settings.selection.threshold,
-        dimension=settings.gradient.dimension,
-        layers=layers,
-    )

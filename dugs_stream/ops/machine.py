@@ -1,7 +1,7 @@
-"""What does the process take of its machine? Memory, processor, files, disk, and a GPU where there is one.
+"""Metrics of the process and its machine: memory, processor, files, disk, and a GPU if there is one.
 
-Process and interpreter go by the names that every exporter uses (`process_*`, `python_*`); disk and GPU by ours. All
-of it is asked when Prometheus asks, from the HTTP server's thread.
+Process and interpreter have the names that every exporter uses (`process_*`, `python_*`), disk and GPU our own. All
+are measured at each scrape, on the HTTP server's thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GpuMemory = Callable[[], Mapping[str, int]]
 
 
 class Disk(StrEnum):
-    """What the daemon writes to: a full one stops it (the log) or lengthens its next start (the state)."""
+    """A disk the daemon writes to: if full, it stops the daemon (log) or lengthens its next start (state)."""
 
     STATE = "state"
     LOG = "log"
@@ -34,7 +34,7 @@ class MachineMetrics(Collector):
         self._gpu = gpu
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One family each; a disk that cannot be asked is left out rather than shown as full."""
+        """One family each; a disk that cannot be measured is left out rather than shown as full."""
         free = GaugeMetricFamily(
             "dugs_disk_free_bytes", "Space left where the daemon writes.", labels=["disk"]
         )
@@ -62,7 +62,7 @@ class MachineMetrics(Collector):
 def show_machine(
     registry: CollectorRegistry, folders: Mapping[Disk, Path], gpu: GpuMemory | None = None
 ) -> None:
-    """Put process, interpreter, disk and GPU onto the registry."""
+    """Register the metrics of process, interpreter, disk and GPU."""
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -70,7 +70,7 @@ def show_machine(
 
 
 def _nearest_existing(folder: Path) -> Path:
-    """The folder, or what it will be made in: a fresh deployment has none before its first run."""
+    """The folder, or its nearest existing parent: before its first run a deployment has none."""
     path = folder.absolute()
     while not path.exists() and path != path.parent:
         path = path.parent

@@ -1,8 +1,8 @@
-"""Every metric of the daemon, on the registry that is handed in.
+"""Prometheus metrics of the daemon, on the registry that is handed in.
 
-Names carry one prefix and base units; label values come from closed sets (verdicts, stages, outcomes,
-reasons, roles), from the configuration (topic, partition, model) or from the first hundred classes, never from a
-record's id, key or error. What the process takes of its machine is `ops.machine`.
+Names have one prefix and base units. Label values come from closed sets (verdicts, stages, outcomes, reasons,
+roles), from the configuration (topic, partition, model) or from the first hundred classes; never from a record's
+id, key or error. The use of memory, disk and GPU is in `ops.machine`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from math import nan
 from time import perf_counter
 
@@ -20,7 +21,7 @@ from dugs_stream.records import JudgedRecord, Reason, Verdict
 
 
 class Stage(StrEnum):
-    """Where a micro-batch's time goes, in the order of its way through the house."""
+    """The stages of a micro-batch, in their order."""
 
     POLL = "poll"
     DECODE = "decode"
@@ -37,14 +38,14 @@ class CommitOutcome(StrEnum):
 
 
 class SnapshotOutcome(StrEnum):
-    """How a try to write a snapshot ended; one with nothing new to write is not counted."""
+    """How an attempt to write a snapshot ended; one with nothing new to write is not counted."""
 
     WRITTEN = "written"
     FAILED = "failed"
 
 
 class DamagedKind(StrEnum):
-    """Which part of the state folder could not be believed and was restored from the changelog."""
+    """The part of the state folder that was damaged and is restored from the changelog."""
 
     MANIFEST = "manifest"
     VECTORS = "vectors"
@@ -52,7 +53,7 @@ class DamagedKind(StrEnum):
 
 
 class RecoveryReason(StrEnum):
-    """Why the state had to be brought to the changelog's end."""
+    """Why the state had to be replayed to the changelog's end."""
 
     START = "start"
     OWNERSHIP_LOST = "ownership_lost"
@@ -61,14 +62,14 @@ class RecoveryReason(StrEnum):
 
 
 class RefusalReason(StrEnum):
-    """Why the daemon will not go on and is about to leave; each has its own way out."""
+    """Why the daemon refuses to continue and is about to exit; each needs another step of the operator's."""
 
     OFFSETS_DISAGREE = "offsets_disagree"
     CHANGELOG = "changelog"
 
 
 class Role(StrEnum):
-    """What this process is to the group right now."""
+    """The role of this process in the group."""
 
     OWNER = "owner"
     STANDBY = "standby"
@@ -77,7 +78,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BuildFacts:
-    """What `dugs_build_info` says: which engine, judged by which model, under which settings."""
+    """The labels of `dugs_build_info`: version, model and settings."""
 
     version: str
     model: str
@@ -94,7 +95,7 @@ _COSINES = tuple(round(-0.2 + step / 20, 2) for step in range(25))
 # Digit streams were seen to run from 3e-9 to 1e2 within one hour: two buckets a decade around that.
 _NORMS = tuple(base * 10.0**power for power in range(-10, 4) for base in (1, 3))
 _RECORDS = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 4096)
-# A series a class and instance: a hundred cost Prometheus nothing and cover most label sets; the others share one.
+# One series per class and instance: a hundred are cheap for Prometheus and cover most label sets; the others share one.
 _NAMED_CLASSES = 100
 _OTHER_CLASSES, _NO_LABEL = "other", "none"
 
@@ -104,134 +105,95 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._records = Counter("dugs_records", "Records decided.", ["verdict"], registry=registry)
-        self._rejected = Counter(
-            "dugs_rejected", "Records sent to the dead-letter topic.", ["reason"], registry=registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+
+        self._records = counter("dugs_records", "Records decided.", ["verdict"])
+        self._rejected = counter("dugs_rejected", "Records sent to the dead-letter topic.", ["reason"])
+        self._uniques_by_label = counter(
+            "dugs_uniques",
+            f"Uniques found, by class; those from number {_NAMED_CLASSES} on share one series.",
+            ["label"],
         )
-        self._stages = Histogram(
+        self._similarity = histogram(
+            "dugs_similarity", "Cosine of a sample to its nearest unique.", buckets=_COSINES
+        )
+        self._gradient_norm = histogram(
+            "dugs_gradient_norm", "Norm of the projected gradient.", buckets=_NORMS
+        )
+        self._uniques = gauge("dugs_index_uniques", "Uniques in the index.")
+        self._index_bytes = gauge("dugs_index_bytes", "Memory of the index's vectors.")
+        self._threshold = gauge("dugs_threshold", "The similarity from which on a record is a duplicate.")
+
+        self._stages = histogram(
             "dugs_stage_duration_seconds",
             "Time one micro-batch spent in a stage.",
             ["stage"],
             buckets=_SECONDS,
-            registry=registry,
         )
-        self._uniques_by_label = Counter(
-            "dugs_uniques",
-            f"Uniques found, by class; those from number {_NAMED_CLASSES} on share one series.",
-            ["label"],
-            registry=registry,
+        self._batch_records = histogram("dugs_batch_records", "Records in a micro-batch.", buckets=_RECORDS)
+        self._batch_limit = gauge(
+            "dugs_batch_limit_records", "Records the next micro-batch may hold, by time and memory."
         )
-        self._similarity = Histogram(
-            "dugs_similarity",
-            "Cosine of a sample to its nearest unique.",
-            buckets=_COSINES,
-            registry=registry,
+        self._out_of_memory = counter("dugs_out_of_memory", "Micro-batches halved because memory ran out.")
+        self._commits = counter("dugs_commits", "Transactions, by how they ended.", ["outcome"])
+        self._last_commit = gauge(
+            "dugs_last_commit_timestamp_seconds", "When this process last committed; 0 before its first."
         )
-        self._gradient_norm = Histogram(
-            "dugs_gradient_norm", "Norm of the projected gradient.", buckets=_NORMS, registry=registry
+        self._lag = gauge(
+            "dugs_consumer_lag_records", "Input records not yet polled.", ["topic", "partition"]
         )
-        self._uniques = Gauge("dugs_index_uniques", "Uniques in the index.", registry=registry)
-        self._index_bytes = Gauge("dugs_index_bytes", "Memory of the index's vectors.", registry=registry)
-        self._lag = Gauge(
-            "dugs_consumer_lag_records",
-            "Input records not yet polled.",
-            ["topic", "partition"],
-            registry=registry,
+        self._up_to_date = gauge("dugs_up_to_date", "1 when the lag is within one micro-batch.")
+        self._records_lost = counter("dugs_records_lost", "Input records deleted before they were decided.")
+
+        self._recoveries = counter(
+            "dugs_recoveries", "Times the state was rebuilt from the changelog.", ["reason"]
         )
-        self._batch_records = Histogram(
-            "dugs_batch_records", "Records in a micro-batch.", buckets=_RECORDS, registry=registry
+        self._recovery_seconds = histogram(
+            "dugs_recovery_duration_seconds", "Time one recovery took.", buckets=_SECONDS
         )
-        self._commits = Counter(
-            "dugs_commits", "Transactions, by how they ended.", ["outcome"], registry=registry
+        self.snapshot_age_seconds = gauge(
+            "dugs_snapshot_age_seconds", "Time since the disk last held all that was known."
         )
-        self._last_commit = Gauge(
-            "dugs_last_commit_timestamp_seconds",
-            "When this process last committed; 0 before its first.",
-            registry=registry,
+        self._snapshots = counter(
+            "dugs_snapshots", "Tries to write a snapshot, by how they ended.", ["outcome"]
         )
-        self._refused = Gauge(
+        self._state_damaged = counter(
+            "dugs_state_damaged", "Parts of the state folder found damaged and set aside.", ["kind"]
+        )
+        self._offsets_disagreement = gauge(
+            "dugs_offsets_disagreement_records",
+            "Records between the group's committed offsets and those the changelog says, either way.",
+        )
+        self._refused = gauge(
             "dugs_refused",
             "1 while the process refuses to go on for this reason and is about to leave.",
             ["reason"],
-            registry=registry,
         )
-        self._offsets_disagreement = Gauge(
-            "dugs_offsets_disagreement_records",
-            "Records between the group's committed offsets and those the changelog says, either way.",
-            registry=registry,
-        )
-        self._recoveries = Counter(
-            "dugs_recoveries",
-            "Times the state was rebuilt from the changelog.",
-            ["reason"],
-            registry=registry,
-        )
-        self._recovery_seconds = Histogram(
-            "dugs_recovery_duration_seconds", "Time one recovery took.", buckets=_SECONDS, registry=registry
-        )
-        self.snapshot_age_seconds = Gauge(
-            "dugs_snapshot_age_seconds",
-            "Time since the disk last held all that was known.",
-            registry=registry,
-        )
-        self._snapshots = Counter(
-            "dugs_snapshots", "Tries to write a snapshot, by how they ended.", ["outcome"], registry=registry
-        )
-        self._state_damaged = Counter(
-            "dugs_state_damaged",
-            "Parts of the state folder found damaged and set aside.",
-            ["kind"],
-            registry=registry,
-        )
-        self._records_lost = Counter(
-            "dugs_records_lost", "Input records deleted before they were decided.", registry=registry
-        )
-        self._batch_limit = Gauge(
-            "dugs_batch_limit_records",
-            "Records the next micro-batch may hold, by time and memory.",
-            registry=registry,
-        )
-        self._out_of_memory = Counter(
-            "dugs_out_of_memory", "Micro-batches halved because memory ran out.", registry=registry
-        )
-        self._up_to_date = Gauge(
-            "dugs_up_to_date", "1 when the lag is within one micro-batch.", registry=registry
-        )
-        self._threshold = Gauge(
-            "dugs_threshold",
-            "The similarity from which on a record is a duplicate.",
-            registry=registry,
-        )
-        self._role = Gauge("dugs_role", "1 for the role this process has.", ["role"], registry=registry)
-        self._build = Gauge(
+        self._role = gauge("dugs_role", "1 for the role this process has.", ["role"])
+        self._build = gauge(
             "dugs_build_info",
             "What is running, as labels; the value is always 1.",
             ["version", "model", "fingerprint", "k", "threshold", "device"],
-            registry=registry,
         )
-        self._threshold.set(nan)  # zero would be a threshold; this is none until the model is there
+        self._threshold.set(nan)  # until the model is there; zero would be a threshold
         self._show_closed_sets()
 
     def _show_closed_sets(self) -> None:
         """Let every series of a closed set start at zero: a rate needs a first point before the first event."""
-        for verdict in Verdict:
-            self._records.labels(verdict=verdict)
-        for reason in Reason:
-            self._rejected.labels(reason=reason)
-        for stage in Stage:
-            self._stages.labels(stage=stage)
-        for outcome in CommitOutcome:
-            self._commits.labels(outcome=outcome)
-        for ended in SnapshotOutcome:
-            self._snapshots.labels(outcome=ended)
-        for kind in DamagedKind:
-            self._state_damaged.labels(kind=kind)
-        for recovery in RecoveryReason:
-            self._recoveries.labels(reason=recovery)
-        for refusal in RefusalReason:
-            self._refused.labels(reason=refusal)
-        for label in (_OTHER_CLASSES, _NO_LABEL):
-            self._uniques_by_label.labels(label=label)
+        for family, values in (
+            (self._records, Verdict),
+            (self._rejected, Reason),
+            (self._stages, Stage),
+            (self._commits, CommitOutcome),
+            (self._snapshots, SnapshotOutcome),
+            (self._state_damaged, DamagedKind),
+            (self._recoveries, RecoveryReason),
+            (self._refused, RefusalReason),
+            (self._uniques_by_label, (_OTHER_CLASSES, _NO_LABEL)),
+        ):
+            for value in values:
+                family.labels(value)
         self.role_changed(Role.STANDBY)
 
     @contextmanager
@@ -268,7 +230,7 @@ class Metrics:
             self._uniques_by_label.labels(label=_label_value(number, name))
 
     def batch_aborted(self) -> None:
-        """Count a transaction that was given up."""
+        """Count an aborted transaction."""
         self._commits.labels(outcome=CommitOutcome.ABORTED).inc()
 
     def batch_limited(self, records: int) -> None:
@@ -284,11 +246,11 @@ class Metrics:
         self._records_lost.inc(records)
 
     def snapshot_ended(self, outcome: SnapshotOutcome) -> None:
-        """Count a try to write a snapshot."""
+        """Count an attempt to write a snapshot."""
         self._snapshots.labels(outcome=outcome).inc()
 
     def state_damaged(self, kind: DamagedKind) -> None:
-        """Count a part of the state folder that could not be believed."""
+        """Count a damaged part of the state folder."""
         self._state_damaged.labels(kind=kind).inc()
 
     def index_grew(self, uniques: int, dimension: int) -> None:
@@ -303,11 +265,11 @@ class Metrics:
         self._up_to_date.set(1 if sum(lag.values()) <= batch_records else 0)
 
     def offsets_compared(self, records: int) -> None:
-        """Show how many records lie between the group's offsets and the changelog's; 0 is as it should be."""
+        """Show how many records lie between the group's offsets and the changelog's; it should be 0."""
         self._offsets_disagreement.set(records)
 
     def refused(self, reason: RefusalReason) -> None:
-        """Show that this process will not go on; it stays so until the process ends."""
+        """Show why this process refuses to continue; it stays set until the process ends."""
         self._refused.labels(reason=reason).set(1)
 
     def recovered(self, reason: RecoveryReason, seconds: float) -> None:
@@ -334,7 +296,7 @@ class Metrics:
 
 
 def _label_value(number: int | None, name: str | None) -> str:
-    """A class as a label value, the same in every life and instance: which classes share a series is no matter of luck."""
+    """A class as a label value, the same in every process: which classes share a series depends on their number only."""
     if number is None:
         return _NO_LABEL
     if not 0 <= number < _NAMED_CLASSES:

@@ -1,6 +1,6 @@
-"""What is true of the daemon right now, written by its one thread and read by the HTTP server's.
+"""Live status of the daemon, written by its deciding thread and read by the HTTP server's.
 
-Readiness is a list of what is still missing, each by name with the reason: ready means an empty list.
+Readiness is a list of what is missing, by name with the reason: ready means an empty list.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 from dugs_stream.ops.metrics import Role
 
-# After this long without a sign of life the deciding loop hangs: deploy/systemd/dugs-stream.service, whose WatchdogSec
-# it is, argues for the number.
+# The deciding loop counts as hung after this long without a step. It equals WatchdogSec of
+# deploy/systemd/dugs-stream.service, which gives the reason for the number.
 LONGEST_SILENCE_SECONDS = 360.0
 
 
 class Status:
-    """Role, what is missing, and the facts that /api/status shows. Safe to use from any thread."""
+    """Role, what is missing, and the facts of /api/status. Thread-safe."""
 
     def __init__(self, facts: Mapping[str, Any] | None = None) -> None:
         self._lock = threading.Lock()
@@ -28,45 +28,45 @@ class Status:
         self._stirred_at: float | None = None
 
     def stirred(self) -> None:
-        """The deciding loop has come to its next step."""
+        """The deciding loop reached its next step."""
         self._stirred_at = monotonic()
 
     @property
     def hung_seconds(self) -> float | None:
-        """How long the deciding loop has been silent, where that is longer than any legal step; None else."""
-        if self._stirred_at is None:  # it does not run yet: the model is being loaded
+        """Seconds since the deciding loop's last step if longer than any step may take; else None."""
+        if self._stirred_at is None:  # not running yet: the model is being loaded
             return None
         silent = monotonic() - self._stirred_at
         return silent if silent > LONGEST_SILENCE_SECONDS else None
 
     def lacks(self, name: str, why: str) -> None:
-        """Something needed to be ready is missing."""
+        """Something that readiness requires is missing, for this reason."""
         with self._lock:
             self._missing[name] = why
 
     def has(self, name: str) -> None:
-        """Something needed to be ready is there."""
+        """Something that readiness requires is there."""
         with self._lock:
             self._missing.pop(name, None)
 
     def role_changed(self, role: Role) -> None:
-        """What this process is to the group from now on."""
+        """The role of this process in the group from now on."""
         with self._lock:
             self._role = role
 
     def learned(self, **facts: Any) -> None:
-        """Facts for /api/status; none of them may be a secret."""
+        """Add facts to /api/status; none may be a secret."""
         with self._lock:
             self._facts.update(facts)
 
     @property
     def missing(self) -> dict[str, str]:
-        """What keeps the daemon from being ready, by name, with the reason."""
+        """What keeps the daemon from being ready: name → reason."""
         with self._lock:
             return dict(self._missing)
 
     def as_facts(self) -> dict[str, Any]:
-        """Everything known, as plain values."""
+        """Role, readiness and all facts, as plain values."""
         with self._lock:
             return {
                 "role": self._role.value,

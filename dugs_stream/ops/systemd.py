@@ -1,11 +1,11 @@
-"""What does the service manager hear of this process: ready, alive, about to stop?
+"""systemd notifications (sd_notify): ready, watchdog, status, stopping.
 
-The sd_notify protocol (one datagram to the socket that NOTIFY_SOCKET names) in a few lines: of the libraries, the
-pure one rests since 2017 and the kept ones compile against libsystemd. Without NOTIFY_SOCKET nothing is sent, and
-nothing here ever raises or waits: a service manager that does not listen must not hold up a decision.
+The protocol is one datagram to the socket named by NOTIFY_SOCKET; the pure Python library for it is unmaintained
+since 2017, the others compile against libsystemd. Without NOTIFY_SOCKET nothing is sent. Nothing here raises or
+blocks: a service manager that does not listen must not delay a decision.
 
-Only the deciding thread may call, between its steps. So a sign of life means that this very loop moves, which an
-HTTP server that still answers would not show.
+Only the deciding thread may call, between its steps: a watchdog message then proves that the loop itself moves,
+which an HTTP server that still answers would not.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from time import monotonic
 
 from dugs_stream.ops.status import LONGEST_SILENCE_SECONDS, Status
 
-# A person reads the status line; the deciding thread pays one datagram for it.
+# Often enough for a status line that people read; costs the deciding thread one datagram.
 _SECONDS_BETWEEN = 5.0
 # Three messages may be lost before the service manager calls the process hung.
 _SHARE_OF_WATCHDOG = 0.25
-# systemd drops a datagram of more than 4096 bytes whole, READY=1 with it; a character may take four of them.
+# systemd drops a datagram of more than 4096 bytes as a whole; a character may take four bytes.
 _LONGEST_STATUS = 900
-# Not while a datagram to a stuck service manager would block.
+# A stuck service manager must not block the send.
 _AT_ONCE = socket.MSG_DONTWAIT
 
 
 class ServiceNotices:
-    """Notices to systemd, or to whoever else set NOTIFY_SOCKET in `environ`. One thread."""
+    """Notices to the service manager whose NOTIFY_SOCKET is in `environ`. Not thread-safe."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = _address_in(environ.get("NOTIFY_SOCKET", ""))
@@ -39,7 +39,7 @@ class ServiceNotices:
         self._last_sent_at = float("-inf")
 
     def alive(self, status: Status) -> None:
-        """A sign of life, for /livez too; READY=1 with the first one at which nothing is missing. Cheap."""
+        """Report a step of the loop, to /livez too; adds READY=1 once, as soon as nothing is missing. Cheap."""
         status.stirred()
         if self._address is None:
             return
@@ -50,18 +50,18 @@ class ServiceNotices:
         if is_news:
             lines.insert(0, "READY=1")
         elif not self._has_said_ready:
-            # The watchdog sleeps until READY=1. A recovery takes as long as it takes, but not in silence.
+            # Before READY=1 there is no watchdog; a long recovery must extend the start timeout instead.
             lines.append(f"EXTEND_TIMEOUT_USEC={int(self._silence_seconds * 1e6)}")
         if self._send(*lines):
             self._last_sent_at = monotonic()
             self._has_said_ready |= is_news
 
     def stopping(self, why: str) -> None:
-        """The life is over and is being tidied up."""
+        """The daemon is shutting down."""
         self._send("STOPPING=1", f"STATUS={_on_one_line(why)}")
 
     def _send(self, *lines: str) -> bool:
-        """Whether the service manager has the datagram."""
+        """Whether the datagram was sent."""
         if self._address is None:
             return False
         try:
@@ -73,14 +73,14 @@ class ServiceNotices:
 
 
 def _address_in(name: str) -> str | None:
-    """A path, or with "@" a name in Linux's abstract space; anything else (vsock:…) is none of ours."""
+    """A path, or with "@" a name in Linux's abstract namespace; anything else (vsock:…) is not supported."""
     if name.startswith("@"):
         return "\0" + name[1:]
     return name if name.startswith("/") else None
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
-    """What systemd expects of this very process; a child inherits the variables and is not meant."""
+    """The watchdog interval that systemd set for this process; a child only inherits the variables."""
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = environ.get("WATCHDOG_USEC", "")
@@ -89,15 +89,15 @@ def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
 
 def _line_of(status: Status) -> str:
     facts = status.as_facts()
-    said = [str(facts["role"])]
+    parts = [str(facts["role"])]
     if "uniques" in facts:
-        said.append(f"{facts['uniques']} uniques")
+        parts.append(f"{facts['uniques']} uniques")
     if "lag" in facts:
-        said.append(f"lag {facts['lag']} records")
-    said += [f"{name}: {why}" for name, why in facts["missing"].items()]
-    return _on_one_line(" · ".join(said))
+        parts.append(f"lag {facts['lag']} records")
+    parts += [f"{name}: {why}" for name, why in facts["missing"].items()]
+    return _on_one_line(" · ".join(parts))
 
 
 def _on_one_line(text: str) -> str:
-    """A line break would begin the next assignment: whatever an error's text holds, it stays text."""
+    """Line breaks removed: in the protocol one would begin the next assignment."""
     return " ".join(text.split())[:_LONGEST_STATUS]

@@ -1,4 +1,4 @@
-"""What the tests of the page share: one browser, and one daemon whose records do their worst."""
+"""Fixtures of the page's tests: one browser, and one daemon with hostile records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from dugs_stream.app.logs import open_writer
 from dugs_stream.daemon.daemon import Daemon
@@ -20,6 +20,18 @@ from tests.support.waiting import wait_until
 
 ATTACK = '<img src=x onerror="window.attacked=1"><script>window.attacked=2</script>'
 CLASSES = (f"bar {ATTACK}", "disc", "square")
+
+
+def refuses_injection(page: Page) -> bool:
+    """Whether an inline script does not run, and markup made of text is an error."""
+    refused = page.evaluate(
+        """() => {
+          const script = document.createElement("script");
+          try { script.append("window.attacked = 1"); document.head.append(script); } catch {}
+          try { document.body.innerHTML += "<i></i>"; return false; } catch { return true; }
+        }"""
+    )
+    return bool(refused) and page.evaluate("window.attacked") is None
 
 
 @pytest.fixture(scope="module")

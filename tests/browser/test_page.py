@@ -1,4 +1,4 @@
-"""The page over a list of uniques, in a real browser: filters, keys, pages, widths, colours, and what it says of itself."""
+"""The page over a list of uniques in a real browser: filters, keys, pages, widths, colours, notices."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
 from dugs_stream.ops.metrics import Role
+from tests.browser.conftest import refuses_injection
 from tests.support.pages.browser import PHONE, opened
 from tests.support.pages.server import event, shown
 
@@ -76,7 +77,7 @@ def test_label_and_search_narrow_the_list_and_escape_clears_them(browser: Browse
         page.select_option("#label", "")
         expect(page.locator(f"{CARD} .number")).to_have_text("#42")
         page.fill("#search", "nothing of the kind")
-        expect(page.locator("#empty")).to_have_text("No unique fits. Esc clears the filters.")
+        expect(page.locator("#empty")).to_have_text("No unique matches. Press Esc to clear the filters.")
 
 
 def test_keys_reach_everything(browser: Browser) -> None:
@@ -120,7 +121,7 @@ def worst() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", ["cards", "table"])
 def test_phone_never_scrolls_sideways(browser: Browser, scheme: str, view: str) -> None:
-    """Whatever a record's names are; a table scrolls within itself, and an opened unique too."""
+    """For names of any length; a table scrolls within itself, and so does an opened unique."""
     with shown(worst()) as source:
         source.status.learned(model=LONG, layers=[LONG, LONG])
         address = f"{source.address}?view={view}&sequence=2"
@@ -151,8 +152,8 @@ def test_dark_and_light_are_the_readers_choice(browser: Browser) -> None:
     assert seen == [["rgb(246, 248, 250)", "rgb(31, 35, 40)"], ["rgb(13, 17, 23)", "rgb(230, 237, 243)"]]
 
 
-def test_records_that_are_no_pictures_lie_on_a_table(browser: Browser) -> None:
-    """Unless somebody asks for cards."""
+def test_records_without_pictures_are_shown_as_a_table(browser: Browser) -> None:
+    """Unless the user chooses cards."""
     with shown([event(0), event(1)]) as source:
         source.status.learned(codec="npy")
         with opened(browser, source.address) as page:
@@ -162,20 +163,18 @@ def test_records_that_are_no_pictures_lie_on_a_table(browser: Browser) -> None:
             expect(page.locator(CARD)).to_have_count(2)
 
 
-def test_standby_says_what_it_does_not_know(browser: Browser) -> None:
+def test_standby_says_what_it_does_not_have(browser: Browser) -> None:
     """It has the uniques, and neither pictures nor counts."""
     with shown([event(0)]) as source:
         source.status.role_changed(Role.STANDBY)
         with opened(browser, source.address) as page:
-            expect(page.locator("#notice")).to_contain_text("This instance stands by.")
-            expect(page.locator(f"{CARD} .duplicates")).to_have_text(
-                "Duplicates are counted where they are decided."
-            )
+            expect(page.locator("#notice")).to_contain_text("This instance is on standby.")
+            expect(page.locator(f"{CARD} .duplicates")).to_have_text("Only the owner counts duplicates.")
             expect(page.locator(f"{CARD} .picture")).to_have_text("no picture")
 
 
 def test_best_effort_is_said_on_the_page(browser: Browser) -> None:
-    """Nobody shall take counts and pictures for exact."""
+    """Counts and pictures must not be taken for exact."""
     with shown([event(0)]) as source, opened(browser, source.address) as page:
         expect(page.locator("footer")).to_contain_text("best effort, outside the exactly-once promise")
 
@@ -190,19 +189,19 @@ def test_what_is_not_ready_is_named(browser: Browser) -> None:
             )
 
 
-def test_daemon_that_goes_away_is_missed_and_found_again(browser: Browser) -> None:
-    """The page says so, keeps what it shows, and goes on by itself."""
+def test_page_survives_a_daemon_that_is_away_for_a_while(browser: Browser) -> None:
+    """It says so, keeps what it shows, and continues by itself."""
     with shown([event(0)]) as source, opened(browser, source.address, faults=20) as page:
         expect(page.locator(CARD)).to_have_count(1)
         page.context.set_offline(True)
-        expect(page.locator("#notice")).to_have_text("This instance does not answer; trying again.")
+        expect(page.locator("#notice")).to_have_text("This instance does not answer. Retrying.")
         expect(page.locator(CARD)).to_have_count(1)
         page.context.set_offline(False)
         expect(page.locator("#notice")).not_to_be_visible()
 
 
 def test_browser_asks_for_the_password_and_the_page_works_with_it(browser: Browser) -> None:
-    """Its script, its style and its questions carry it on; without it there is nothing to see."""
+    """Scripts, style and requests send it too; without it nothing is shown."""
     secret = "Basic " + base64.b64encode(b"dugs:pass:word").decode()
     credentials = {"username": "dugs", "password": "pass:word"}
     with shown([event(0)], expected=secret) as source:
@@ -213,16 +212,8 @@ def test_browser_asks_for_the_password_and_the_page_works_with_it(browser: Brows
 
 
 def test_injected_script_does_not_run(browser: Browser) -> None:
-    """Should markup ever get in, the page's policy stops it: no inline script, no handler, no markup from text."""
+    """The page's policy stops injected markup: no inline script, no handler, no markup from text."""
     with shown([event(0)]) as source, opened(browser, source.address, faults=9) as page:
         expect(page.locator(CARD)).to_have_count(1)
-        refused = page.evaluate(
-            """() => {
-              const script = document.createElement("script");
-              try { script.append("window.attacked = 1"); document.head.append(script); } catch {}
-              try { document.body.innerHTML += "<i></i>"; return false; } catch { return true; }
-            }"""
-        )
 
-        assert refused
-        assert page.evaluate("window.attacked") is None
+        assert refuses_injection(page)

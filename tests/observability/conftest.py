@@ -16,7 +16,7 @@ from tests.support.daemons.instances import Instance, running
 from tests.support.models.small import WIDTH
 from tests.support.prometheus import MissingToolError, found, running_prometheus
 from tests.support.waiting import wait_until
-from tools.grafana.asking import Prometheus
+from tools.grafana.prometheus_api import Prometheus
 
 # Enough scrapes for every rate, and few enough seconds for a test.
 ROUNDS, ROUND_RECORDS = 6, 40

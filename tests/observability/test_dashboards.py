@@ -11,10 +11,10 @@ from PIL import Image
 
 from dugs_stream.ops.metrics import Stage
 from tests.observability.conftest import Watched
-from tools.grafana.asking import filled_in
 from tools.grafana.build import FOLDER, panels_of, queries_of, rendered, written
 from tools.grafana.data_dashboard import ABOVE, BELOW, SIMILARITY_EDGES, similarity_histogram
 from tools.grafana.draw import draw
+from tools.grafana.prometheus_api import filled_in
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 # The only queries that may be empty here, each for a reason that a test cannot mend.

@@ -18,7 +18,7 @@ import yaml
 
 from tests.support.waiting import wait_until
 from tools.broker import free_port
-from tools.grafana.asking import Prometheus
+from tools.grafana.prometheus_api import Prometheus
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"
 

@@ -1,4 +1,4 @@
-"""Write the dashboards as the JSON that Grafana reads: `make dashboards`. A test holds the two equal."""
+"""Generator of the dashboards' JSON for Grafana: `make dashboards`. A test holds file and source equal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DASHBOARDS: Mapping[str, Callable[[], Dashboard]] = {"operator": operator_dashb
 
 
 def rendered(name: str) -> str:
-    """The JSON of one dashboard, each panel with a number of its own, keys sorted so that a change is a small diff."""
+    """The JSON of one dashboard, its panels numbered, its keys sorted so that a change is a small diff."""
     document = json.loads(JSONEncoder().encode(_DASHBOARDS[name]().build()))
     for number, panel in enumerate(document["panels"], start=1):
         panel["id"] = number
@@ -27,7 +27,7 @@ def rendered(name: str) -> str:
 
 
 def written() -> Iterator[tuple[Path, str]]:
-    """Each file and what it should hold."""
+    """Each file and its expected content."""
     for name in _DASHBOARDS:
         yield FOLDER / f"{name}.json", rendered(name)
 

@@ -1,4 +1,4 @@
-"""The data owner's dashboard: what is new, how new is it, and does the model still see the stream as it did?"""
+"""Dashboard for the data owner: new uniques, their similarity, gradients, and drift of the model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BELOW, ABOVE = "below τ: unique", "τ and above: duplicate"
 
 
 def data_dashboard() -> Dashboard:
-    """The panels, from what is new now to whether that changed with the model."""
+    """The panels, from new uniques to drift."""
     board = dashboard_of(
         "dugs-data",
         "dugs-stream: data",
@@ -80,12 +80,12 @@ def _new(board: Dashboard) -> None:
         )
     )
     board.with_panel(
-        number("No gradient", "Share of records from which the model would learn nothing at all, in this range.",
+        number("No gradient", "Share of records from which the model would learn nothing, in this range.",
                f'{_judged("no_gradient", "$__range")} / (sum(increase(dugs_records_total{{{_I}}}[$__range])) > 0)',
                "percentunit", bad_above=(0.2, 0.5), decimals=2)
     )  # fmt: skip
     board.with_panel(
-        lines("Uniques found", "An hour. Falls as the list comes to hold what the stream has; a rise is something new.",
+        lines("Uniques found", "Per hour. Falls as the list comes to cover the stream; a rise means something new.",
               [query(f'3600 * sum(rate(dugs_records_total{{verdict="unique", {_I}}}{_RATE}))', "uniques an hour")],
               "short", least=0)
     )  # fmt: skip
@@ -103,7 +103,7 @@ def _new(board: Dashboard) -> None:
              f"sum by (label) (increase(dugs_uniques_total{{{_I}}}[$__range])) > 0", along="label")
     )  # fmt: skip
     board.with_panel(
-        lines("Uniques by label over time", "An hour, stacked: which class is it that brings new things?",
+        lines("Uniques by label over time", "Per hour, stacked: which class brings something new?",
               [query(f"3600 * sum by (label) (rate(dugs_uniques_total{{{_I}}}{_RATE}))", "{{label}}")],
               "short", width=12, stacked=True, least=0).height(9)
     )  # fmt: skip
@@ -112,7 +112,7 @@ def _new(board: Dashboard) -> None:
 def similarity_histogram() -> str:
     """The records of each bar, and on which side of τ it lies: one vector with labels `similarity` and `side`.
 
-    PromQL cannot compare a bucket's edge with τ, nor take the bucket below off by itself; the edges are known here.
+    PromQL can neither compare a bucket's edge with τ nor subtract the bucket below; the edges are known here.
     """
     bars_of_histogram = []
     for below, edge in zip((None, *SIMILARITY_EDGES), SIMILARITY_EDGES, strict=False):
@@ -128,12 +128,12 @@ def _up_to(edge: float) -> str:
 
 
 def _similarity(board: Dashboard) -> None:
-    board.with_row(row("How like what is known?"))
+    board.with_row(row("How similar to what is known?"))
     board.with_panel(
         bars(
             "Similarity to the nearest unique",
-            "Records of this range by their similarity, each bar named by its upper edge. The colour changes at τ: what lies "
-            "below it is unique. A heap just above τ means that a slightly larger τ would let many more through.",
+            "Records of this range by similarity, each bar named by its upper edge. The colour changes at τ: below it, records "
+            "are unique. A peak just above τ means that a slightly larger τ would let many more through.",
             similarity_histogram(), along="similarity", by="side", colours={BELOW: "orange", ABOVE: "blue"},
         )
     )  # fmt: skip
@@ -153,7 +153,7 @@ def _similarity(board: Dashboard) -> None:
         ).height(9)
     )  # fmt: skip
     board.with_panel(
-        heat("Similarity over time", "Where the stream lies between nothing like it (0) and the same again (1).",
+        heat("Similarity over time", "From 0 (nothing similar is known) to 1 (the same again).",
              f"sum by (le) (increase(dugs_similarity_bucket{{{_I}}}{_RATE}))", "short", width=24)
     )  # fmt: skip
 
@@ -161,7 +161,7 @@ def _similarity(board: Dashboard) -> None:
 def _gradients(board: Dashboard) -> None:
     board.with_row(row("How much would the model learn?"))
     board.with_panel(
-        heat("Gradient norms", "The larger, the more wrong the model is. A band near zero is what it knows by heart.",
+        heat("Gradient norms", "The larger, the more wrong the model is. A band near zero is what it has learned already.",
              f"sum by (le) (increase(dugs_gradient_norm_bucket{{{_I}}}{_RATE}))", "short", width=12)
     )  # fmt: skip
     quantiles = [
@@ -183,7 +183,7 @@ def _gradients(board: Dashboard) -> None:
     )
     board.with_panel(
         lines("Share without gradient",
-              "Of all records. Near all of them: saturated or dead layers, or a model that knows this stream by heart.",
+              "Of all records. Near 100 %: saturated or dead layers, or a model that has learned this stream already.",
               [query(f'sum(rate(dugs_records_total{{verdict="no_gradient", {_I}}}{_RATE}))'
                      f" / (sum(rate(dugs_records_total{{{_I}}}{_RATE})) > 0)", "no_gradient")],
               "percentunit", width=6, least=0).height(7)
@@ -191,7 +191,7 @@ def _gradients(board: Dashboard) -> None:
 
 
 def _by_model(verdicts: str) -> str:
-    """Records of the last hour, whichever instance decided them, by the model that it judges by now."""
+    """Records of the last hour from all instances, by the model of the instance now."""
     decided = f'sum by (instance) (increase(dugs_records_total{{verdict=~"{verdicts}", {_I}}}[1h]))'
     named = f"on (instance) group_left (model, fingerprint) dugs_build_info{{{_I}}}"
     return f"sum by (model, fingerprint) ({decided} * {named})"
@@ -222,7 +222,7 @@ def _drift(board: Dashboard) -> None:
         )
     )  # fmt: skip
     board.with_panel(
-        table_of("Models", "By which each instance judges. The instance links to its page of uniques.",
+        table_of("Models", "The model of each instance. The instance links to its page of uniques.",
                  f"dugs_build_info{{{_I}}}",
                  {"instance": "instance", "model": "model", "fingerprint": "fingerprint", "k": "k", "threshold": "τ"})
     )  # fmt: skip

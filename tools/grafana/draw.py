@@ -1,9 +1,8 @@
-"""What would Grafana show? The panels of both dashboards drawn from a real Prometheus, one picture each.
+"""Preview of the dashboards without Grafana: their panels drawn from a real Prometheus, one picture each.
 
     python -m tools.grafana.draw --prometheus http://localhost:9090 --minutes 15 --out pictures/
 
-A stand-in for looking where no Grafana runs: the layout and the queries are those of the JSON, the style is not. It reads
-panels of the kinds that `panels.py` makes, and no others.
+Layout and queries are those of the JSON, the style is not. It reads only the kinds of panel that `panels.py` makes.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.grafana.asking import Prometheus, Series, filled_in
 from tools.grafana.build import FOLDER
+from tools.grafana.prometheus_api import Prometheus, Series, filled_in
 
 # A line of Grafana's grid has 24 columns; a column of half an inch makes labels readable at the usual size.
 _INCHES_A_COLUMN, _INCHES_A_ROW = 0.8, 0.42

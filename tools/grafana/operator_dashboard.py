@@ -1,4 +1,4 @@
-"""The operator's dashboard: is it keeping up, is it healthy, where does the time go, what does it take?"""
+"""Dashboard for the operator: lag, health, time by stage, and use of the machine."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from tools.grafana.panels import (
 
 _I = 'instance=~"$instance"'
 _RATE = "[$__rate_interval]"
-# Owner and standbys each tell the lag of the same partitions: the largest is the one to worry about.
+# Owner and standbys all report the lag of the same partitions: take the largest.
 _LAG_SERIES = f'dugs_consumer_lag_records{{topic=~"$topic", {_I}}}'
 _LAG = f"max by (topic, partition) ({_LAG_SERIES})"
 _DECIDED = f"sum(rate(dugs_records_total{{{_I}}}{_RATE}))"
 _STAGES = {
-    "poll": "Waiting for records and fetching them. Long on a quiet stream, and that is well.",
-    "decode": "Bytes to tensors. Long: large pictures; resize before sending.",
+    "poll": "Waiting for records and fetching them. Long on a quiet stream, which is normal.",
+    "decode": "Bytes to tensors. If long: large pictures; resize them before sending.",
     "gradient": "Forward, partial backward and projection. This should be where the time goes.",
     "search": "The nearest unique of each record. It grows with the list and should stay below the gradient's.",
-    "commit": "One transaction. Long: the brokers are slow to replicate, or the disk of the embedded log is.",
+    "commit": "One transaction. If long: the brokers replicate slowly, or the disk of the embedded log is slow.",
 }
 
 
 def operator_dashboard() -> Dashboard:
-    """The panels, from the question asked first to the one asked last."""
+    """The panels, the most urgent question first."""
     board = dashboard_of(
         "dugs-operator",
         "dugs-stream: operation",
-        "Is it keeping up, is it healthy, where does the time go, what does it take of the machine?",
+        "Is it keeping up, is it healthy, where does the time go, what does it use of the machine?",
         refresh="10s",
         since="1h",
     )
@@ -54,7 +54,7 @@ def _keeping_up(board: Dashboard) -> None:
     board.with_row(row("Is it keeping up?"))
     board.with_panel(
         number(
-            "Up to date", "Whether what waits would fit into one micro-batch.",
+            "Up to date", "Whether the lag would fit into one micro-batch.",
             f"max(dugs_up_to_date{{{_I}}})", good=1, words={"0": "behind", "1": "yes"},
         )
     )  # fmt: skip
@@ -63,8 +63,8 @@ def _keeping_up(board: Dashboard) -> None:
     )
     board.with_panel(
         number(
-            "Time to work it off",
-            "The lag at the present pace if nothing more came. Minutes after a pause are normal; growing is not.",
+            "Time to catch up",
+            "The lag divided by the present rate. Minutes after a pause are normal; a growing value is not.",
             f"sum({_LAG}) / {_DECIDED}", "s", bad_above=(300, 1800), decimals=1,
         )
     )  # fmt: skip
@@ -75,10 +75,10 @@ def _keeping_up(board: Dashboard) -> None:
             f"time() - max(dugs_last_commit_timestamp_seconds{{{_I}}} > 0)", "s", decimals=0,
         )
     )  # fmt: skip
-    board.with_panel(number("Decided", "Records a second, all verdicts.", _DECIDED, "short", decimals=1))
+    board.with_panel(number("Decided", "Records per second, all verdicts.", _DECIDED, "short", decimals=1))
     board.with_panel(
         number(
-            "Writers", "Instances that own the input: one. None for minutes: see the runbook, no writer.",
+            "Writers", "Instances that own the input; should be 1. If 0 for minutes: see the runbook, no writer.",
             f'sum(dugs_role{{role="owner", {_I}}})', good=1,
         )
     )  # fmt: skip
@@ -89,13 +89,13 @@ def _keeping_up(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Slope of the lag",
-            "Records a second by which the lag grows (above zero) or shrinks. Above zero for long: it does not keep up.",
+            "Records per second by which the lag grows (above zero) or shrinks. Above zero for long: it does not keep up.",
             [query(f"sum(max by (topic, partition) (deriv({_LAG_SERIES}[5m])))", "slope")],
             "short",
         )
     )  # fmt: skip
     board.with_panel(
-        lines("Records by verdict", "Records decided a second. Rejected ones are on the dead-letter topic.",
+        lines("Records by verdict", "Records decided per second. Rejected ones are on the dead-letter topic.",
               [query(f"sum by (verdict) (rate(dugs_records_total{{{_I}}}{_RATE}))", "{{verdict}}")],
               "short", stacked=True, least=0)
     )  # fmt: skip
@@ -105,14 +105,14 @@ def _healthy(board: Dashboard) -> None:
     board.with_row(row("Is it healthy?"))
     board.with_panel(
         table_of(
-            "Instances", "What runs, judged by which model. The instance links to its page of uniques.",
+            "Instances", "Version, model and settings of each. The instance links to its page of uniques.",
             f"dugs_build_info{{{_I}}}",
             {"instance": "instance", "version": "version", "model": "model", "fingerprint": "fingerprint",
              "k": "k", "threshold": "τ", "device": "device"},
         )
     )  # fmt: skip
     board.with_panel(
-        roles("Roles", "Who owned the input when, who stood by, and how long a takeover took.",
+        roles("Roles", "Which instance owned the input when, which were on standby, and how long a takeover took.",
               [query(f'max by (instance) ((dugs_role{{role="standby", {_I}}} == 1)'
                      f' or (dugs_role{{role="recovering", {_I}}} == 1) * 2'
                      f' or (dugs_role{{role="owner", {_I}}} == 1) * 3)', "{{instance}}")])
@@ -125,14 +125,14 @@ def _healthy(board: Dashboard) -> None:
               "s", width=6, least=0)
     )  # fmt: skip
     board.with_panel(
-        lines("Age of the snapshot", "Since the disk last held all that was known: what a restart replays. A minute is normal.",
+        lines("Age of the snapshot", "Time since the last snapshot: what a restart replays. A minute is normal.",
               [query(f"dugs_snapshot_age_seconds{{{_I}}}", "{{instance}}")], "s", width=6, least=0)
     )  # fmt: skip
     board.with_panel(
         lines(
             "What must stay at zero",
-            "Refusals to go on, records between the group's offsets and the changelog's, records that retention deleted "
-            "undecided, damaged parts of the state folder, micro-batches that memory had no room for.",
+            "Refusals to continue, records between the group's offsets and the changelog's, records that retention deleted "
+            "undecided, damaged parts of the state folder, micro-batches too large for the memory.",
             [
                 query(f"max by (reason) (dugs_refused{{{_I}}})", "refused: {{reason}}"),
                 query(f"max(dugs_offsets_disagreement_records{{{_I}}})", "offsets disagree (records)"),
@@ -146,14 +146,14 @@ def _healthy(board: Dashboard) -> None:
 
 
 def _add_counts(board: Dashboard) -> None:
-    """What happened how often, per minute."""
+    """Events per minute."""
     for title, description, name, label in (
-        ("Commits", "Transactions a minute. Aborted ones cost a recovery and nothing else.", "dugs_commits_total", "outcome"),
-        ("Recoveries", "A minute, by what made them necessary. More than one now and then: see the runbook.",
+        ("Commits", "Transactions per minute. An aborted one costs a recovery and nothing else.", "dugs_commits_total", "outcome"),
+        ("Recoveries", "Per minute, by cause. More than an occasional one: see the runbook.",
          "dugs_recoveries_total", "reason"),
-        ("Dead letters", "Records a minute sent to the dead-letter topic, by reason; their headers say more.",
+        ("Dead letters", "Records per minute sent to the dead-letter topic, by reason; their headers say more.",
          "dugs_rejected_total", "reason"),
-        ("Snapshots", "Tries a minute to write the state down. Failed ones cost replay time at the next start.",
+        ("Snapshots", "Attempts per minute to write the state. A failed one costs replay time at the next start.",
          "dugs_snapshots_total", "outcome"),
     ):  # fmt: skip
         expr = f"60 * sum by ({label}) (rate({name}{{{_I}}}{_RATE}))"
@@ -166,18 +166,18 @@ def _time(board: Dashboard) -> None:
     board.with_row(row("Where does the time go?"))
     spent = f"sum by (stage) (rate(dugs_stage_duration_seconds_sum{{{_I}}}{_RATE}))"
     board.with_panel(
-        shares("Share of each stage", "Of the time that the deciding thread spent. Mostly poll: it waits for work.",
+        shares("Share of each stage", "Of the deciding thread's time. Mostly poll: it is waiting for records.",
                [query(f"{spent} / on() group_left() sum({spent})", "{{stage}}")])
     )  # fmt: skip
     for stage, description in _STAGES.items():
         expr = f'sum by (le) (increase(dugs_stage_duration_seconds_bucket{{stage="{stage}", {_I}}}{_RATE}))'
         board.with_panel(heat(f"Stage: {stage}", f"{description} One micro-batch each.", expr, "s"))
     board.with_panel(
-        heat("Size of micro-batches", "Records in each. Small ones on a busy stream: the limit beside it holds them back.",
+        heat("Size of micro-batches", "Records in each. Small ones on a busy stream: held back by the limit beside it.",
              f"sum by (le) (increase(dugs_batch_records_bucket{{{_I}}}{_RATE}))", "locale", width=12)
     )  # fmt: skip
     board.with_panel(
-        lines("Limit of a micro-batch", "What measured time and memory allow, and the mean of what came.",
+        lines("Limit of a micro-batch", "The limit by measured time and memory, and the mean size.",
               [query(f"min by (instance) (dugs_batch_limit_records{{{_I}}} > 0)", "limit {{instance}}"),
                query(f"sum(rate(dugs_batch_records_sum{{{_I}}}{_RATE}))"
                      f" / (sum(rate(dugs_batch_records_count{{{_I}}}{_RATE})) > 0)", "mean")],
@@ -186,9 +186,9 @@ def _time(board: Dashboard) -> None:
 
 
 def _machine(board: Dashboard) -> None:
-    board.with_row(row("What does it take of the machine?"))
+    board.with_row(row("What does it use of the machine?"))
     board.with_panel(
-        lines("Memory", "Resident memory of the process, and of that the vectors of the list.",
+        lines("Memory", "Resident memory of the process, and the part of it in vectors.",
               [query(f"process_resident_memory_bytes{{{_I}}}", "process {{instance}}"),
                query(f"dugs_index_bytes{{{_I}}}", "vectors {{instance}}")], "bytes", width=6, least=0)
     )  # fmt: skip
@@ -197,11 +197,11 @@ def _machine(board: Dashboard) -> None:
               [query(f"rate(process_cpu_seconds_total{{{_I}}}{_RATE})", "{{instance}}")], "short", width=6, least=0)
     )  # fmt: skip
     board.with_panel(
-        lines("Free disk", "Share left where the daemon writes: the state folder, and the embedded log where there is one.",
+        lines("Free disk", "Share left on the disks of the state folder and of the embedded log, if there is one.",
               [query(f"min by (instance, disk) (dugs_disk_free_bytes{{{_I}}} / dugs_disk_size_bytes{{{_I}}})",
                      "{{disk}} {{instance}}")], "percentunit", width=6, least=0)
     )  # fmt: skip
     board.with_panel(
-        lines("GPU memory", "Of the device that judges; nothing to see where that is a processor.",
+        lines("GPU memory", "Of the device that computes; empty on a CPU.",
               [query(f"dugs_gpu_memory_bytes{{{_I}}}", "{{kind}} {{instance}}")], "bytes", width=6, least=0)
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""How do our panels look? One function a kind of panel, each with its unit, its queries and what it tells.
+"""Grafana panels in this project's style: one function per kind of panel.
 
-Every panel takes its data source from the dashboard's variable and has a description: what is shown, and what a
-reader should make of it. Positions follow from the order of the panels; 24 columns make a line.
+Every panel takes its data source from the dashboard's variable and has a description: what it shows, and how to read
+it. Positions follow from the order of the panels; 24 columns make a line.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def table_of(
 
 
 def roles(title: str, description: str, queries: Sequence[prometheus.Dataquery]) -> statetimeline.Panel:
-    """Which instance was what, over time; each query's value stands for its state."""
+    """The role of each instance over time; a query's value stands for a role."""
     states = {
         "1": {"text": "standby", "color": _BLUE, "index": 0},
         "2": {"text": "recovering", "color": _YELLOW, "index": 1},
@@ -337,7 +337,7 @@ def _variable(name: str, label: str, expr: str) -> builder.QueryVariable:
 
 
 def start_of(name: str, expr: str, colour: str) -> builder.AnnotationQuery:
-    """A mark across all panels wherever the query begins to give something."""
+    """A mark across all panels at each time the query begins to return something."""
     return (
         builder.AnnotationQuery().name(name).datasource(DATASOURCE).enable(True).icon_color(colour).expr(expr)
     )

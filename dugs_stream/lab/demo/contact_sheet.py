@@ -1,27 +1,31 @@
-"""Which records are unique, at one glance? A picture of them in order of discovery.
+"""Contact sheet of the uniques: one picture that shows them in order of discovery.
 
 Under each: its sequence number, its class, and a bar for its similarity to the nearest earlier unique, from
 0 to the threshold. Drawn at twice the size it is meant to be shown at (920 points wide), so that it stays
-sharp on dense screens. The font is the one Pillow carries, so that nothing must be installed; it knows ASCII
-only, so other letters are shown by their nearest ASCII ones.
+sharp on dense screens. The font comes with Pillow, so nothing must be installed; it has ASCII only, so other
+letters are replaced by their nearest ASCII ones.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dugs_stream.lab.demo.events import JudgedRecord, Run
-from dugs_stream.lab.demo.pictures import PictureOf, fit, read_picture
+from dugs_stream.inputs.image import FORMATS
+from dugs_stream.lab.demo.events import EventRecord, Run
+from dugs_stream.ops.gallery.thumbnails import read_picture
 from dugs_stream.records import Verdict
 
+PictureOf = Callable[[EventRecord], bytes | None]
+"""Finds the encoded image of a judged record; None if it has none."""
+
 MOST_SHOWN = 300
-"""Uniques beyond this are left out, and the title says so: 25 rows of 12 are as much as an eye takes in."""
+"""Uniques beyond this are left out, and the title says so: 25 rows of 12 are as much as one can take in."""
 
 _WIDTH = 1840
 _MARGIN = 64
@@ -30,7 +34,7 @@ _ROW_GAP = 36
 _RADIUS = 28
 _CAPTION = 84  # two lines under each picture
 _ROOMY = 150  # pixels a picture is wide from which a three-digit number and 'class 7' fit under it
-_COLUMNS_FEWEST, _COLUMNS_MOST = 5, 12  # below five, pictures would be larger than anyone needs
+_COLUMNS_FEWEST, _COLUMNS_MOST = 5, 12  # below five, pictures would be needlessly large
 
 _Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -56,21 +60,21 @@ DARK = Theme(
 
 
 def write_contact_sheet(
-    path: Path, uniques: Sequence[JudgedRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
+    path: Path, uniques: Sequence[EventRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
 ) -> None:
     """Draw the sheet and save it as PNG; a file of that name is replaced."""
     draw_contact_sheet(uniques, picture_of, run, theme=theme).save(path, "PNG", optimize=True)
 
 
 def draw_contact_sheet(
-    uniques: Sequence[JudgedRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
+    uniques: Sequence[EventRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
 ) -> Image.Image:
     """The sheet as an RGBA image 1840 pixels wide: a card with round, transparent corners.
 
     uniques  in order of discovery; the first `MOST_SHOWN` are drawn
     """
     shown = uniques[:MOST_SHOWN]
-    pictures = [read_picture(picture_of(unique)) for unique in shown]
+    pictures = [read_picture(picture_of(unique) or b"", FORMATS) for unique in shown]
     grid = _grid(len(shown), max((max(picture.size) for picture in pictures if picture), default=1))
     lines = _title_lines(run, len(shown))
     top = _MARGIN + 66 + 40 * len(lines[1:]) + 36
@@ -99,9 +103,9 @@ class _Grid:
 
 
 def _grid(count: int, longest: int) -> _Grid:
-    """Columns so that few uniques are large, many still fit, and the sheet is wider than high.
+    """A grid in which few uniques are large, many still fit, and the sheet is wider than high.
 
-    longest  side of the largest picture: a square that is a multiple of it needs no margin around small ones
+    longest  side of the largest picture in pixels: a multiple of it needs no margin around pictures
     """
     count = max(count, 1)
     wanted = min(max(round((3.5 * count) ** 0.5), _COLUMNS_FEWEST), _COLUMNS_MOST)
@@ -118,7 +122,9 @@ def _title_lines(run: Run, shown: int) -> list[str]:
     title = f"{run.uniques:,} unique of {run.records:,} records"
     if run.classes is not None and run.classes_found is not None:
         title += f", {run.classes_found} of {run.classes} classes"
-    order = "In order of discovery: number, class, similarity to the nearest one before (bar: 0 to threshold)"
+    order = (
+        "In order of discovery: number, class, similarity to the nearest earlier unique (bar: 0 to threshold)"
+    )
     left_out = run.uniques - shown
     others = [f"{run.verdicts[verdict]:,} {_PLURAL[verdict]}" for verdict in _PLURAL if run.verdicts[verdict]]
     judged_by = [f"threshold {run.threshold:g}", f"k = {run.dimension:,}", f"layers {', '.join(run.layers)}"]
@@ -147,7 +153,7 @@ def _write_title(draw: ImageDraw.ImageDraw, lines: list[str], theme: Theme) -> N
 def _paste(
     sheet: Image.Image, picture: Image.Image | None, corner: tuple[int, int], side: int, theme: Theme
 ) -> None:
-    """The picture, centred in a square well; the well alone where there is no picture."""
+    """The picture centred in a square well; without a picture the well alone."""
     well = Image.new("RGB", (side, side), theme.well)
     if picture is not None:
         scaled = fit(picture, side)
@@ -157,9 +163,24 @@ def _paste(
     sheet.paste(well, corner, mask)
 
 
+def fit(picture: Image.Image, box: int) -> Image.Image:
+    """The picture scaled so that its longer side fills `box` pixels as well as it can.
+
+    Small pictures grow by a whole factor without smoothing, so that they stay crisp (and may leave a margin);
+    larger ones are resampled.
+    """
+    longer = max(picture.size)
+    factor = box // longer
+    if factor >= 2:  # noqa: PLR2004  below two, whole factors leave up to half the box empty
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    scale = box / longer
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
 def _caption(
     draw: ImageDraw.ImageDraw,
-    unique: JudgedRecord,
+    unique: EventRecord,
     run: Run,
     corner: tuple[int, int],
     side: int,
@@ -182,11 +203,11 @@ def _caption(
     draw.rounded_rectangle(bar, 4, fill=theme.well)
     filled = (right - x) * run.share_of_threshold(unique.similarity)
     if filled > 0:
-        # no shorter than its two round ends, so that a small similarity can be told from none
+        # at least as long as its two round ends, so that a small similarity is visible
         draw.rounded_rectangle((x, bar[1], x + max(round(filled), 9), bar[3]), 4, fill=theme.accent)
 
 
-def _class_label(unique: JudgedRecord, *, is_roomy: bool) -> str:
+def _class_label(unique: EventRecord, *, is_roomy: bool) -> str:
     if unique.label_name is not None or unique.label is None:
         return unique.label_name or ""
     return f"class {unique.label}" if is_roomy else str(unique.label)
@@ -197,7 +218,7 @@ def _font(size: int) -> _Font:
 
 
 def _fitted(draw: ImageDraw.ImageDraw, text: str, font: _Font, room: int) -> str:
-    """The text in letters the font has, cut with an ellipsis where it is wider than `room` pixels."""
+    """The text in letters of the font, cut with an ellipsis if wider than `room` pixels."""
     text = _ascii(text)
     if draw.textlength(text, font=font) <= room:
         return text

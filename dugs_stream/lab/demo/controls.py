@@ -1,9 +1,8 @@
-"""Would fewer assumptions have found the classes too? The demo's control rows.
+"""Control experiments of the demo: classes found by random picks, and by a run without labels.
 
 The gradient of a sample with its given label points along that label's row of the last layer, so uniques
-with given labels find the classes almost by construction. Two controls keep the demo honest: how many
-classes random picks of equal size find (`random_picks`), and how many true classes a run finds that never
-saw a label (`classes_among` with the true classes).
+with given labels find the classes almost by construction. The controls count how many classes random picks
+of equal size find (`random_picks`), and how many true classes a run without labels finds (`classes_among`).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.lab.demo.events import JudgedRecord
+from dugs_stream.lab.demo.events import EventRecord
 
 _DRAWS = 1_000  # the mean's standard error is then below 0.04 classes of ten; takes about 0.1 s
 
@@ -42,7 +41,7 @@ def random_picks(classes: Sequence[str], size: int, *, draws: int = _DRAWS, seed
     codes = np.unique(np.asarray(classes, dtype=np.str_), return_inverse=True)[1]
     picked = min(size, len(codes))
     found = np.array([_classes_of_draw(codes, picked, (seed, draw)) for draw in range(draws)])
-    # percentiles that are themselves counts of classes, not a blend of two
+    # percentiles that are counts of classes themselves, not interpolated
     low, high = np.quantile(found, [0.05, 0.95], method="inverted_cdf")
     return RandomPicks(picked, draws, float(found.mean()), int(low), int(high))
 
@@ -53,21 +52,21 @@ def _classes_of_draw(codes: NDArray[np.intp], size: int, seed: tuple[int, int]) 
 
 
 def classes_among(
-    records: Iterable[JudgedRecord], true_classes: Mapping[str, str] | None = None
+    records: Iterable[EventRecord], true_classes: Mapping[str, str] | None = None
 ) -> frozenset[str]:
     """The classes among these records: by their own labels, or by `true_classes` (key → class).
 
     A run with pseudo-labels must be counted by the true classes: its own labels are the model's guesses.
-    Records without a class count for none.
+    Records without a class are not counted.
     """
     classes = (_class_of(record, true_classes) for record in records)
     return frozenset(found for found in classes if found is not None)
 
 
 def picks_until_all(
-    records: Iterable[JudgedRecord], classes: int, true_classes: Mapping[str, str] | None = None
+    records: Iterable[EventRecord], classes: int, true_classes: Mapping[str, str] | None = None
 ) -> int | None:
-    """How many of the records, in their order, it takes until `classes` classes were seen; None if never."""
+    """How many records, in their order, it takes to see `classes` classes; None if they never do."""
     seen: set[str] = set()
     for count, record in enumerate(records, start=1):
         found = _class_of(record, true_classes)
@@ -78,7 +77,7 @@ def picks_until_all(
     return None
 
 
-def _class_of(record: JudgedRecord, true_classes: Mapping[str, str] | None) -> str | None:
+def _class_of(record: EventRecord, true_classes: Mapping[str, str] | None) -> str | None:
     if true_classes is None:
         return record.class_name
     return None if record.key is None else true_classes.get(record.key)

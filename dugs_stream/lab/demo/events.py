@@ -1,6 +1,6 @@
-"""What does an event say? The fields the lab reads, as a typed record.
+"""Events as typed records: the fields that the demo reads, and the counts of a run.
 
-An event is the JSON object of the output topics; unknown fields are passed over.
+An event is the JSON object of the output topics; unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from dugs_stream.records import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedRecord:
-    """One record's verdict; None where the event has null.
+class EventRecord:
+    """An event's verdict on one record; None for null.
 
-    nearest  sequence number of the unique of highest similarity
     label    class number the loss used: given, or predicted by the model
     key      the record's key as the event spells it
     """
@@ -29,23 +28,19 @@ class JudgedRecord:
     label_name: str | None = None
     sequence: int | None = None
     similarity: float | None = None
-    nearest: int | None = None
-    gradient_norm: float | None = None
-    threshold: float | None = None
 
     @property
     def class_name(self) -> str | None:
-        """The class as people read it: its name where there is one, else its number."""
+        """The class name if there is one, else the number."""
         if self.label_name is not None:
             return self.label_name
         return None if self.label is None else str(self.label)
 
 
-def read_event(event: Mapping[str, Any]) -> JudgedRecord:
-    """The event as a record; KeyError where `id` or `type` is missing."""
-    nearest = event.get("nearest") or {}
+def read_event(event: Mapping[str, Any]) -> EventRecord:
+    """The event as a record; KeyError if `id` or `type` is missing."""
     source = event.get("source") or {}
-    return JudgedRecord(
+    return EventRecord(
         id=event["id"],
         verdict=Verdict(event["type"]),
         key=source.get("key"),
@@ -53,40 +48,26 @@ def read_event(event: Mapping[str, Any]) -> JudgedRecord:
         label_name=event.get("label_name"),
         sequence=event.get("sequence"),
         similarity=event.get("similarity"),
-        nearest=nearest.get("sequence"),
-        gradient_norm=event.get("gradient_norm"),
-        threshold=event.get("threshold"),
     )
 
 
-def count_verdicts(records: Iterable[JudgedRecord]) -> dict[Verdict, int]:
-    """How many of each verdict, all four named, in the order of `Verdict`."""
+def count_verdicts(records: Iterable[EventRecord]) -> dict[Verdict, int]:
+    """Number of records by verdict, all four of them, in the order of `Verdict`."""
     counts = Counter(record.verdict for record in records)
     return {verdict: counts[verdict] for verdict in Verdict}
 
 
-def uniques_of(records: Iterable[JudgedRecord]) -> list[JudgedRecord]:
+def uniques_of(records: Iterable[EventRecord]) -> list[EventRecord]:
     """The uniques in order of discovery (by sequence number)."""
     found = [(record.sequence, record) for record in records if record.verdict is Verdict.UNIQUE]
     return [record for _, record in sorted(found, key=lambda pair: -1 if pair[0] is None else pair[0])]
 
 
-def duplicates_by_unique(records: Iterable[JudgedRecord]) -> dict[int, list[JudgedRecord]]:
-    """Per unique that absorbed any, its duplicates from the most to the least similar."""
-    groups: dict[int, list[JudgedRecord]] = {}
-    for record in records:
-        if record.verdict is Verdict.DUPLICATE and record.nearest is not None:
-            groups.setdefault(record.nearest, []).append(record)
-    for group in groups.values():
-        group.sort(key=lambda record: -(record.similarity or 0.0))
-    return groups
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run came to, and what it judged by.
+    """The results of a run, and the settings it judged by.
 
-    classes        how many classes the stream holds; None where nobody knows
+    classes        number of classes in the stream; None if unknown
     classes_found  how many of them are among the uniques
     """
 
@@ -108,7 +89,7 @@ class Run:
         return self.verdicts[Verdict.UNIQUE]
 
     def share_of_threshold(self, similarity: float | None) -> float:
-        """How far the similarity went from 0 towards the threshold, in 0…1; 0 where there is none."""
+        """The similarity as a share of the threshold, in 0…1; 0 for None."""
         if similarity is None or similarity <= 0.0:
             return 0.0
         return min(similarity / self.threshold, 1.0) if self.threshold > 0.0 else 1.0

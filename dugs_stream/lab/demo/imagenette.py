@@ -1,7 +1,7 @@
-"""How is the original experiment run, on one's own copy of Imagenette? A configuration and a command.
+"""The original experiment on Imagenette: its configuration and its command.
 
 Imagenette is ten classes of ImageNet in folders named by their WordNet numbers. The AlexNet is the demo's,
-for 3 × 224 × 224 pixels. Nothing is downloaded: folder and weights are the user's.
+for 3 × 224 × 224 pixels. Nothing is downloaded: the user brings the folder and the weights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CLASSES = {
     "n03445777": "golf ball",
     "n03888257": "parachute",
 }
-"""Folder name → what is on the pictures, in the order of the class numbers 0 to 9."""
+"""Folder name → subject of its pictures, in the order of the class numbers 0 to 9."""
 
 _CONFIGURATION = """\
 # Imagenette, judged by an AlexNet's last two layers.

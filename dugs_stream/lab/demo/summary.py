@@ -1,6 +1,6 @@
-"""What came out of the demo, as a record and as a table for people.
+"""Summary of the demo: its numbers as a record, and as tables for people.
 
-`render` returns something rich can print; nothing here prints.
+`render` returns something that rich can print; nothing here prints.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dugs_stream.records import Verdict
 
 @dataclass(frozen=True, slots=True)
 class PseudoRun:
-    """The same stream judged without a label: how many uniques, and how many true classes among them."""
+    """The same stream judged without labels: number of uniques, and of true classes among them."""
 
     uniques: int
     classes: int
@@ -29,9 +29,9 @@ class PseudoRun:
 class Summary:
     """The demo in numbers.
 
-    run             what the run with given labels came to
+    run             results of the run with given labels
     accuracy        of the model, on digits neither trained on nor streamed
-    first_covering  how many uniques, in order of discovery, it took to see every class; None: never
+    first_covering  uniques, in order of discovery, that it took to see every class; None: not all were seen
     """
 
     run: Run
@@ -49,14 +49,14 @@ _ALMOST_BY_CONSTRUCTION = (
 
 
 def render(summary: Summary) -> RenderableType:
-    """The two tables: what was judged, and which classes were found by it and by the controls."""
+    """The two tables: verdicts and settings, and the classes found by the run and by the controls."""
     note = Padding(Text(_ALMOST_BY_CONSTRUCTION, style="dim"), (0, 1))
     return Group(_verdicts_table(summary), _classes_table(summary), note)
 
 
 def _verdicts_table(summary: Summary) -> Table:
     run = summary.run
-    table = Table(title="What was judged", title_justify="left", show_header=False)
+    table = Table(title="Verdicts", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("records", f"{run.records:,}")
@@ -73,7 +73,7 @@ def _verdicts_table(summary: Summary) -> Table:
 
 def _classes_table(summary: Summary) -> Table:
     run, random = summary.run, summary.random
-    table = Table(title="Which classes were found", title_justify="left")
+    table = Table(title="Classes found", title_justify="left")
     table.add_column("chosen by")
     table.add_column("records", justify="right")
     table.add_column("classes", justify="right")

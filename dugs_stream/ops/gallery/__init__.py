@@ -1,1 +1,1 @@
-"""The page of uniques: what it keeps, searches and serves."""
+"""The page of uniques: thumbnails, search, routes, export."""

@@ -1,8 +1,8 @@
-"""What did the daemon see that is worth a look? Keeps pictures and counts for the page, off the deciding thread.
+"""Recorder of the page: thumbnails and duplicate counts of committed micro-batches, on a thread of its own.
 
-`saw` is told of each committed micro-batch and costs a short loop; a thread of its own shrinks pictures and
-writes the album. It may skip pictures, or whole batches, where more comes than it can do within its share of a
-processor: best effort, outside the exactly-once promise. Nothing in here reaches the daemon as an error.
+`saw` costs the deciding thread a short loop; the recorder's thread shrinks pictures and writes the thumbnail store.
+It skips pictures, or whole batches, beyond its share of a core: best effort, outside the exactly-once promise. None
+of its errors reaches the daemon.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from typing import Self
 
 import structlog
 
-from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Example, Picture, ThumbnailStore
+from dugs_stream.ops.gallery.thumbnail_store import PLACE_OF_UNIQUE, Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.thumbnails import Thumbnail, shrink
 from dugs_stream.records import JudgedRecord, Verdict
 
 _log = structlog.get_logger("dugs")
 
 EXAMPLES_KEPT = 6
-"""How many of a unique's duplicates are kept to be looked at: the first, one row on the page."""
+"""Duplicates of each unique that are kept, the first ones: one row on the page."""
 
-# Pictures may take this share of one core in the long run, and a second at once after a quiet time. Deciding a
-# record costs milliseconds and shrinking a photograph about two: 3 % of the whole is promised, half of that is here.
+# Pictures may take this share of one core in the long run, and a second at once after a quiet time. The page may
+# cost 3 % in all; half of that is spent here. Shrinking a photograph takes about 2 ms.
 _SHARE_OF_A_CORE = 0.015
 _BURST_SECONDS = 1.0
-# Examples wait until the uniques' own pictures have this much left.
+# Left for the uniques' own pictures: examples are skipped below it.
 _RESERVED_SECONDS = 0.3
-# Values that wait to be shrunk are memory of the daemon's; beyond this they go without.
+# Bounds the memory of values that wait to be shrunk; beyond it records get no picture.
 _MOST_WAITING_BYTES = 32 * 2**20
 _MOST_WAITING_BATCHES = 64
-# A stop does not wait longer for what is only best effort.
+# A stop waits no longer for best-effort work.
 _STOP_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What is needed of a judged record; `value` None where it is to have no picture."""
+    """The parts of a judged record that are recorded; `value` None: it gets no picture."""
 
     unique: int
     is_duplicate: bool
@@ -53,15 +53,15 @@ class _Seen:
     value: bytes | None
 
 
-class Gallery:
-    """Between the daemon and the page: `with gallery:` runs the thread that keeps what `saw` is told.
+class GalleryRecorder:
+    """Records what the page shows beside the events; `with gallery:` runs its thread.
 
-    formats  Pillow's names of the formats that are read as pictures; none where records are no pictures
-    album    where it is kept; None until there is one, and where nothing is to be kept
+    formats     Pillow's names of the formats that are read as pictures; none if records are not pictures
+    thumbnails  the store to write to; None: nothing is kept
     """
 
-    def __init__(self, formats: Sequence[str] = (), album: ThumbnailStore | None = None) -> None:
-        self.album = album
+    def __init__(self, formats: Sequence[str] = (), thumbnails: ThumbnailStore | None = None) -> None:
+        self.thumbnails = thumbnails
         self.boot = secrets.token_hex(4)
         self.revision = 0
         self._formats = tuple(formats)
@@ -75,8 +75,8 @@ class Gallery:
     # The deciding thread
 
     def saw(self, judgements: Iterable[JudgedRecord]) -> None:
-        """A micro-batch was committed. Returns at once; where too much waits already, it is passed over."""
-        if self.album is None:
+        """A micro-batch was committed. Returns at once; skips the batch if too many wait already."""
+        if self.thumbnails is None:
             return
         with_pictures = bool(self._formats) and self._waiting_bytes < _MOST_WAITING_BYTES
         seen = [each for judgement in judgements if (each := _seen(judgement, with_pictures)) is not None]
@@ -85,7 +85,7 @@ class Gallery:
         try:
             self._waiting.put_nowait(seen)
         except queue.Full:
-            self._complain("more is decided than can be looked at")
+            self._complain("records are decided faster than their pictures are made")
             return
         self._count_waiting(seen, +1)
 
@@ -94,7 +94,7 @@ class Gallery:
         with self._lock:
             self._waiting_bytes += sign * size
 
-    # The gallery's own thread
+    # The recorder's own thread
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -106,25 +106,25 @@ class Gallery:
             self._waiting.put(None, timeout=_STOP_SECONDS)
             self._thread.join(max(0.0, ends_at - monotonic()))
         except queue.Full:
-            pass  # it is busy with what nobody will miss
-        if self.album is not None:
-            self.album.close()
+            pass  # still busy: the rest is skipped
+        if self.thumbnails is not None:
+            self.thumbnails.close()
 
     def _work(self) -> None:
         while (seen := self._waiting.get()) is not None:
             try:
                 self._keep(seen)
-            except Exception as error:  # noqa: BLE001 (a full disk, a damaged file: never the daemon's concern)
+            except Exception as error:  # noqa: BLE001 (a full disk or a damaged file must not stop the daemon)
                 self._complain(str(error))
             finally:
                 self._count_waiting(seen, -1)
 
     def _keep(self, seen: Sequence[_Seen]) -> None:
-        album = self.album
-        if album is None:
+        thumbnails = self.thumbnails
+        if thumbnails is None:
             return
         counts = Counter(each.unique for each in seen if each.is_duplicate)
-        kept = album.examples_kept(counts)
+        kept = thumbnails.examples_kept(counts)
         pictures: list[Picture] = []
         examples: list[Example] = []
         for each in seen:
@@ -137,7 +137,7 @@ class Gallery:
             thumbnail = self._shrink(each)
             if thumbnail is not None:
                 pictures.append(Picture(each.unique, place, thumbnail))
-        album.keep(pictures, examples, counts)
+        thumbnails.keep(pictures, examples, counts)
         self.revision += 1
 
     def _shrink(self, seen: _Seen) -> Thumbnail | None:
@@ -150,7 +150,7 @@ class Gallery:
         return thumbnail
 
     def _complain(self, error: str) -> None:
-        """Once: what is best effort shall not fill a log."""
+        """Once a process: best-effort work must not fill the log."""
         if not self._has_complained:
             self._has_complained = True
             _log.warning(
@@ -161,21 +161,21 @@ class Gallery:
 
 
 class _Allowance:
-    """Processor time that grows with the clock up to a burst, and is spent."""
+    """A budget of processor time that grows with the clock up to a burst."""
 
     def __init__(self, share: float, burst_seconds: float) -> None:
         self._share, self._most = share, burst_seconds
         self._left, self._looked_at = burst_seconds, monotonic()
 
     def has(self, reserved: float) -> bool:
-        """Whether more than what is reserved is left."""
+        """Whether more than `reserved` seconds are left."""
         now = monotonic()
         self._left = min(self._most, self._left + self._share * (now - self._looked_at))
         self._looked_at = now
         return self._left > reserved
 
     def spend(self, seconds: float) -> None:
-        """Take it off; what is overdrawn has to grow back first."""
+        """Deduct; may go below zero, and then grows back first."""
         self._left -= seconds
 
 
@@ -198,7 +198,7 @@ def _seen(judgement: JudgedRecord, with_pictures: bool) -> _Seen | None:
 
 
 def _example(seen: _Seen, place: int) -> Example:
-    # A record's topic and a class's name may hold half a surrogate pair, which SQLite refuses.
+    # A topic or a class name may hold half a surrogate pair, which SQLite refuses.
     record = seen.record.encode("utf-8", "replace").decode()
     name = None if seen.label_name is None else seen.label_name.encode("utf-8", "replace").decode()
     return Example(seen.unique, place, record, seen.similarity, seen.label, name)

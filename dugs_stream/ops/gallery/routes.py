@@ -1,7 +1,7 @@
-"""What does a browser get? The page itself, and the uniques with what is known beside them, a page at a time.
+"""HTTP routes of the page: its static files, and uniques, labels and thumbnails as the page asks for them.
 
 `/api/uniques` is exact: its events are the changelog's. What `/api/gallery` adds to them (pictures, duplicates
-absorbed) is best effort. The page is three static files that ask these; it puts every value into text nodes.
+absorbed) is best effort. The page puts every value into text nodes.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dugs_stream.errors import DugsError
-from dugs_stream.ops.gallery.album import PLACE_OF_UNIQUE, Absorbed
-from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.cards import build_card
+from dugs_stream.ops.gallery.recorder import GalleryRecorder
 from dugs_stream.ops.gallery.search import Query, UniqueSearch, UniquesPage
+from dugs_stream.ops.gallery.thumbnail_store import PLACE_OF_UNIQUE
 
-# A page of events with 2 KB each stays below a few megabytes.
+# At 2 KB an event, an answer stays below a few megabytes.
 _LARGEST_PAGE = 1000
-# Labels shown to choose from; a stream with more of them is searched by name.
+# Labels offered to choose from; beyond these, search by name.
 _MOST_LABELS = 500
-# A first look at a long list is answered with what could be read in this time, and asked again.
+# The first filter on a long list is answered with what was read in this time; the page then asks again.
 _READ_SECONDS = 0.1
-# Names as long as a record may have them, so that a link can hold one.
+# As long as the names that a record may have, so that a link can hold one.
 _LONGEST_TEXT = 1024
 
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    **{f"/{name}": (name, "text/javascript; charset=utf-8") for name in ("live.js", "cards.js", "page.js")},
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _POLICY = (
@@ -42,18 +43,18 @@ _POLICY = (
 )
 
 
-def page_routes(uniques: UniquesPage, gallery: Gallery) -> list[Route]:
-    """The page, its files, and the questions it asks."""
-    answers = _Answers(UniqueSearch(uniques), gallery)
+def page_routes(uniques: UniquesPage, gallery: GalleryRecorder) -> list[Route]:
+    """Routes of the page's files and of the JSON that it asks for."""
+    routes = _Routes(UniqueSearch(uniques), gallery)
     return [
         *(Route(path, _static(name, media_type)) for path, (name, media_type) in _FILES.items()),
-        Route("/api/uniques", _guarded(answers.uniques)),
-        Route("/api/uniques/{sequence:int}", _guarded(answers.unique)),
-        Route("/api/gallery", _guarded(answers.gallery)),
-        Route("/api/gallery/{sequence:int}", _guarded(answers.card)),
-        Route("/api/labels", _guarded(answers.labels)),
-        Route("/api/thumbnails/{sequence:int}", _guarded(answers.thumbnail)),
-        Route("/api/thumbnails/{sequence:int}/{place:int}", _guarded(answers.thumbnail)),
+        Route("/api/uniques", _guarded(routes.uniques)),
+        Route("/api/uniques/{sequence:int}", _guarded(routes.unique)),
+        Route("/api/gallery", _guarded(routes.gallery)),
+        Route("/api/gallery/{sequence:int}", _guarded(routes.card)),
+        Route("/api/labels", _guarded(routes.labels)),
+        Route("/api/thumbnails/{sequence:int}", _guarded(routes.thumbnail)),
+        Route("/api/thumbnails/{sequence:int}/{place:int}", _guarded(routes.thumbnail)),
     ]
 
 
@@ -77,17 +78,17 @@ def _static(name: str, media_type: str) -> Answer:
     return answer
 
 
-class _NonsenseError(ValueError):
-    """The question makes no sense; the text says why."""
+class _BadQueryError(ValueError):
+    """A query parameter is not valid; the text says why."""
 
 
 def _guarded(answer: Answer) -> Answer:
-    """400 for nonsense, 503 while there is no state to ask."""
+    """400 for a bad query, 503 while the state is not open."""
 
     def guarded(request: Request) -> Response:
         try:
             return answer(request)
-        except _NonsenseError as error:
+        except _BadQueryError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         except DugsError:
             return JSONResponse({"error": "the state is not open"}, status_code=503)
@@ -95,13 +96,13 @@ def _guarded(answer: Answer) -> Answer:
     return guarded
 
 
-class _Answers:
-    def __init__(self, catalogue: UniqueSearch, gallery: Gallery) -> None:
-        self._catalogue = catalogue
+class _Routes:
+    def __init__(self, search: UniqueSearch, gallery: GalleryRecorder) -> None:
+        self._search = search
         self._gallery = gallery
 
     def uniques(self, request: Request) -> Response:
-        found = self._catalogue.find(_query(request))
+        found = self._search.find(_query(request))
         return JSONResponse({"total": found.total, "items": list(found.events)})
 
     def unique(self, request: Request) -> Response:
@@ -113,12 +114,12 @@ class _Answers:
         etag = self._etag()
         if request.headers.get("if-none-match") == etag and self._is_read(query):
             return Response(status_code=304, headers={"etag": etag, "cache-control": "private, no-cache"})
-        found = self._catalogue.find(query, _READ_SECONDS)
+        found = self._search.find(query, _READ_SECONDS)
         body = {
             "total": found.total,
             "read": found.read,
             "uniques": found.uniques,
-            "since_ms": None if self._gallery.album is None else self._gallery.album.since_ms,
+            "since_ms": None if self._gallery.thumbnails is None else self._gallery.thumbnails.since_ms,
             "items": self._cards(found.events),
         }
         return JSONResponse(body, headers={"etag": etag, "cache-control": "private, no-cache"})
@@ -128,53 +129,57 @@ class _Answers:
         return JSONResponse(cards[0]) if cards else _not_found()
 
     def labels(self, _request: Request) -> Response:
-        counts = self._catalogue.labels(_READ_SECONDS)
+        counts = self._search.labels(_READ_SECONDS)
         body = {
             "total": len(counts),
-            "read": self._catalogue.read,
-            "uniques": self._catalogue.total,
+            "read": self._search.read,
+            "uniques": self._search.total,
             "items": [asdict(count) for count in counts[:_MOST_LABELS]],
         }
         return JSONResponse(body)
 
     def thumbnail(self, request: Request) -> Response:
-        album = self._gallery.album
+        thumbnails = self._gallery.thumbnails
         place = request.path_params.get("place", PLACE_OF_UNIQUE)
         sequence = request.path_params["sequence"]
-        found = album.picture(sequence, place) if album is not None and max(sequence, place) < 2**63 else None
+        found = (
+            thumbnails.picture(sequence, place)
+            if thumbnails is not None and max(sequence, place) < 2**63
+            else None
+        )
         if found is None:
             return _not_found()
         headers = {"content-type": found.media_type, "cache-control": "private, max-age=3600"}
         return Response(found.encoded, headers=headers)
 
     def _events_of(self, request: Request) -> Sequence[Mapping[str, Any]]:
-        return self._catalogue.find(Query(text=f"#{request.path_params['sequence']}")).events
+        return self._search.find(Query(text=f"#{request.path_params['sequence']}")).events
 
     def _etag(self) -> str:
-        """Changes with the list and with what is kept beside it; another process starts another count."""
-        return f'"{self._gallery.boot}-{self._catalogue.total}-{self._gallery.revision}"'
+        """Changes with the list and with the thumbnails; a new process begins with another."""
+        return f'"{self._gallery.boot}-{self._search.total}-{self._gallery.revision}"'
 
     def _is_read(self, query: Query) -> bool:
-        return (query.label is None and not query.text) or self._catalogue.read == self._catalogue.total
+        return (query.label is None and not query.text) or self._search.read == self._search.total
 
     def _cards(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         nearest = self._nearest_of(events)
-        album = self._gallery.album
+        thumbnails = self._gallery.thumbnails
         own = [event["sequence"] for event in events]
-        pictured = set() if album is None else album.pictured({*own, *nearest})
-        absorbed = {} if album is None else album.absorbed(own)
+        pictured = set() if thumbnails is None else thumbnails.pictured({*own, *nearest})
+        absorbed = {} if thumbnails is None else thumbnails.absorbed(own)
         return [
-            {
-                "event": event,
-                "picture": event["sequence"] in pictured,
-                "nearest": _nearest(event, nearest, pictured),
-                "absorbed": _absorbed(absorbed.get(event["sequence"])),
-            }
+            build_card(
+                event,
+                None if event["nearest"] is None else nearest.get(event["nearest"]["sequence"]),
+                pictured,
+                absorbed.get(event["sequence"]),
+            )
             for event in events
         ]
 
     def _nearest_of(self, events: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
-        """The events of the uniques that these came nearest to."""
+        """Events of these uniques' nearest uniques, by sequence number."""
         known = {event["sequence"]: event for event in events}
         wanted = {event["nearest"]["sequence"] for event in events if event["nearest"] is not None}
         return {
@@ -183,46 +188,13 @@ class _Answers:
             for event in (
                 [known[sequence]]
                 if sequence in known
-                else self._catalogue.find(Query(text=f"#{sequence}")).events
+                else self._search.find(Query(text=f"#{sequence}")).events
             )
         }
 
 
-def _nearest(
-    event: Mapping[str, Any], nearest: Mapping[int, Mapping[str, Any]], pictured: set[int]
-) -> dict[str, Any] | None:
-    if event["nearest"] is None:
-        return None
-    sequence = event["nearest"]["sequence"]
-    found = nearest.get(sequence, {})
-    return {
-        "sequence": sequence,
-        "id": event["nearest"]["id"],
-        "label": found.get("label"),
-        "label_name": found.get("label_name"),
-        "picture": sequence in pictured,
-    }
-
-
-def _absorbed(absorbed: Absorbed | None) -> dict[str, Any]:
-    if absorbed is None:
-        return {"count": 0, "some": []}
-    some = [
-        {
-            "place": example.place,
-            "id": example.record,
-            "similarity": example.similarity,
-            "label": example.label,
-            "label_name": example.label_name,
-            "picture": example.has_picture,
-        }
-        for example in absorbed.examples
-    ]
-    return {"count": absorbed.count, "some": some}
-
-
 def _not_found() -> Response:
-    return JSONResponse({"error": "there is none of that number"}, status_code=404)
+    return JSONResponse({"error": "there is no such sequence number or picture"}, status_code=404)
 
 
 def _query(request: Request) -> Query:
@@ -233,13 +205,13 @@ def _query(request: Request) -> Query:
         _whole(given, "below", None),
     )
     if offset is None or limit is None or offset < 0 or not 1 <= limit <= _LARGEST_PAGE:
-        raise _NonsenseError(f"offset is at least 0, limit between 1 and {_LARGEST_PAGE}")
+        raise _BadQueryError(f"offset is at least 0, limit between 1 and {_LARGEST_PAGE}")
     order = given.get("order", "oldest")
     if order not in {"oldest", "newest"}:
-        raise _NonsenseError("order is oldest or newest; offset counts in that order")
+        raise _BadQueryError("order is oldest or newest; offset counts in that order")
     label, text = given.get("label"), given.get("id")
     if max(len(label or ""), len(text or "")) > _LONGEST_TEXT:
-        raise _NonsenseError(f"label and id have at most {_LONGEST_TEXT} characters")
+        raise _BadQueryError(f"label and id have at most {_LONGEST_TEXT} characters")
     return Query(offset, limit, label, text, newest=order == "newest", below=below)
 
 
@@ -248,5 +220,5 @@ def _whole(given: Mapping[str, str], name: str, default: int | None) -> int | No
     if text is None:
         return default
     if not (text.removeprefix("-").isdigit() and text.isascii() and len(text) <= 18):  # noqa: PLR2004 (SQLite's 64 bits)
-        raise _NonsenseError("offset, limit and below are whole numbers")
+        raise _BadQueryError("offset, limit and below are whole numbers")
     return int(text)

@@ -1,7 +1,7 @@
-"""Which uniques are of a label, or bear a name? Finds and pages them, through nothing but the list's own pages.
+"""Search over the uniques by label, id, key or sequence number, a page at a time.
 
-Without a filter a page is one slice of the list. With one, labels and names of all uniques are read into memory
-first, once, when somebody asks: about 20 µs and 300 bytes a unique, so that nobody pays who does not look.
+Without a filter a page is one slice of the list. The first filter reads the labels and names of all uniques into
+memory: about 20 µs and 300 bytes a unique, so an instance whose page is never filtered pays nothing.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ UniquesPage = Callable[[int, int], tuple[int, Sequence[Any]]]
 """(offset, limit) → total and that page's events, in sequence order."""
 
 NO_LABEL = "none"
-"""What a query calls the uniques without a label."""
+"""The label of a query for uniques without one."""
 
 _DIGITS_OF_64_BITS = 19
-# About 15 ms a piece: short beside what anybody is told to wait.
+# About 15 ms a piece: short beside the time limits of a query.
 _READ_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A page of the uniques that fit.
+    """A page of the uniques that match.
 
     label   the name of a class, else its number, else `NO_LABEL`
     text    part of the record's id or key, in any case; or #17 for a sequence number
     newest  from the last unique to the first
-    below   only uniques found before this sequence number, so that pages stay put while new ones come
+    below   only sequence numbers below this, so that pages do not shift while new uniques come
     """
 
     offset: int = 0
@@ -46,7 +46,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How many fit, the page's events, and how many of all uniques were looked at to say so."""
+    """How many match, the page's events, and how many of all uniques were searched."""
 
     total: int
     events: Sequence[Mapping[str, Any]]
@@ -56,7 +56,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class LabelCount:
-    """A label, its class's name where it has one, and how many uniques bear it."""
+    """A label, its class name if it has one, and its number of uniques."""
 
     label: int | None
     name: str | None
@@ -64,7 +64,7 @@ class LabelCount:
 
 
 class UniqueSearch:
-    """What is known of the list beyond its order. Any thread."""
+    """An index of the uniques' labels and names, read when first needed. Thread-safe."""
 
     def __init__(self, uniques: UniquesPage) -> None:
         self._uniques = uniques
@@ -87,7 +87,7 @@ class UniqueSearch:
         return len(self._names)
 
     def find(self, query: Query, within_seconds: float | None = None) -> Found:
-        """The page; with a filter, of what could be read in time where there is a limit."""
+        """The page that matches; with a filter and a time limit, among the uniques read in time."""
         number = _sequence_number(query.text)
         if query.text and number is not None:
             return self._found([number] if number < self.total else [], query, self.total)
@@ -99,7 +99,7 @@ class UniqueSearch:
             return self._found(self._matching(query), query, len(self._names))
 
     def labels(self, within_seconds: float | None = None) -> list[LabelCount]:
-        """Every label among the uniques that could be read in time, the most frequent first."""
+        """Every label among the uniques read in time, the most frequent first."""
         self._catch_up(within_seconds)
         with self._lock:
             counts = [
@@ -128,7 +128,7 @@ class UniqueSearch:
         return rows
 
     def _of(self, text: str) -> Sequence[int]:
-        """The uniques of a class, by its name, else by its number; or those without one."""
+        """The uniques of a class, by its name, else by its number; or those without a label."""
         named = [label for label, name in self._label_names.items() if name == text]
         if named:
             return self._of_label[named[0]]
@@ -139,7 +139,7 @@ class UniqueSearch:
         return self._of_label.get(int(text), ()) if is_number else ()
 
     def _events(self, sequences: Sequence[int]) -> list[Mapping[str, Any]]:
-        """The events, each run of neighbours read at once."""
+        """The events; each run of consecutive numbers is read at once."""
         events = {
             event["sequence"]: event
             for start, length in _runs(sorted(sequences))
@@ -152,7 +152,7 @@ class UniqueSearch:
         with self._lock:
             while ends_at is None or monotonic() < ends_at:
                 total, events = self._uniques(len(self._names), _READ_AT_ONCE)
-                if total < len(self._names):  # the state was loaded anew and grows again
+                if total < len(self._names):  # the state was reloaded and grows again
                     self._forget()
                     continue
                 for event in events:
@@ -175,7 +175,7 @@ def _sequence_number(text: str | None) -> int | None:
 
 
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as (first, how many) of each unbroken run."""
+    """(first, length) of each run of consecutive numbers; they ascend."""
     for _, run in itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
         members = [number for _, number in run]
         yield members[0], len(members)

@@ -1,7 +1,7 @@
-"""How does a record look, small? Its encoded image shrunk to a thumbnail, or nothing where there is no picture.
+"""Thumbnails of records: an encoded image read, made opaque and shrunk; None for what is not a readable picture.
 
-Read are the formats handed in and no others: some that Pillow knows run a program. Whatever cannot be read, or
-is too large to be worth it, has no thumbnail; the record was judged all the same.
+Only the formats handed in are read: to read some others, Pillow runs a program. A record without a thumbnail was
+judged all the same.
 """
 
 from __future__ import annotations
@@ -31,16 +31,36 @@ class Thumbnail:
 
 
 def shrink(encoded: bytes, formats: Sequence[str]) -> Thumbnail | None:
-    """The picture at most 192 pixels wide and high, its first frame, turned by its EXIF; None where there is none."""
+    """The picture at most 192 pixels wide and high; see `read_picture`."""
+    picture = read_picture(encoded, formats, _LONGEST_SIDE)
+    if picture is None:
+        return None
+    buffer = io.BytesIO()
+    if max(picture.size) < _CRISP_BELOW:
+        picture.save(buffer, "PNG")
+        return Thumbnail("image/png", buffer.getvalue())
+    picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return Thumbnail("image/jpeg", buffer.getvalue())
+
+
+def read_picture(
+    encoded: bytes, formats: Sequence[str], longest_side: int | None = None
+) -> Image.Image | None:
+    """The first frame as grey ("L") or colour ("RGB"), turned by its EXIF; None if it cannot be read.
+
+    longest_side  in pixels: shrink to it while reading, never enlarge; None: as it is
+    """
     try:
         with Image.open(io.BytesIO(encoded), formats=list(formats)) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 return None
-            picture.draft(None, (2 * _LONGEST_SIDE, 2 * _LONGEST_SIDE))  # lets JPEG skip most of its work
-            small = _opaque(picture)
-            small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
-            return _encoded(ImageOps.exif_transpose(small))
-    except Exception:  # noqa: BLE001 (Pillow's decoders raise whatever the damaged bytes make them trip over)
+            if longest_side is not None:
+                picture.draft(None, (2 * longest_side, 2 * longest_side))  # lets JPEG skip most of its work
+            opaque = _opaque(picture)
+            if longest_side is not None:
+                opaque.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            return ImageOps.exif_transpose(opaque)
+    except Exception:  # noqa: BLE001 (Pillow's decoders raise many kinds of error on damaged bytes)
         return None
 
 
@@ -51,12 +71,3 @@ def _opaque(picture: Image.Image) -> Image.Image:
         behind = Image.new("RGBA", picture.size, _BEHIND_TRANSPARENCY)
         return Image.alpha_composite(behind, picture.convert("RGBA")).convert("RGB")
     return picture.convert("L" if picture.mode in {"L", "1"} else "RGB")
-
-
-def _encoded(picture: Image.Image) -> Thumbnail:
-    buffer = io.BytesIO()
-    if max(picture.size) < _CRISP_BELOW:
-        picture.save(buffer, "PNG")
-        return Thumbnail("image/png", buffer.getvalue())
-    picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return Thumbnail("image/jpeg", buffer.getvalue())

@@ -1,1 +1,1 @@
-"""The daemon's HTTP server and who may ask it."""
+"""The HTTP server and its authentication."""

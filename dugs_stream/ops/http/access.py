@@ -1,8 +1,8 @@
-"""Who may ask the HTTP server, and what does every answer of it forbid the browser?
+"""HTTP authentication, and the security headers of every answer.
 
-`Gate` wraps the application: probes pass without a word, everybody else shows the one secret where one is
+`AuthMiddleware` wraps the application: probes pass, every other request must carry the secret if one is
 configured, and each answer carries the headers that keep a page from being framed, sniffed or traced.
-What is compared is compared in constant time, and nothing here is ever logged.
+Secrets are compared in constant time and never logged.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from dugs_stream.ops.http.settings import AuthSettings
 from dugs_stream.references import first_line
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
-"""Answered without a secret: whoever probes has none, and they say nothing of a record."""
+"""Answered without a secret: probes have none, and these answers hold nothing of a record."""
 
 _REALM = "dugs-stream"
-# What an answer allows unless its route says otherwise: data may be read by whoever asked, and never runs.
+# The policy of an answer unless its route sets another: data is readable, and never runs.
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _HEADERS: Mapping[str, str] = {
     "content-security-policy": _NOTHING,
@@ -39,9 +39,9 @@ _HEADERS: Mapping[str, str] = {
 
 
 def authorization(settings: AuthSettings) -> str | None:
-    """The Authorization header that is asked for; None where everybody may ask.
+    """The expected Authorization header; None without authentication.
 
-    Raises ConfigurationError where a file that should hold the secret does not.
+    Raises ConfigurationError if the secret's file cannot be read or is empty.
     """
     if settings.type == "bearer":
         return f"Bearer {_secret(settings.token, settings.token_file, 'http.auth.token')}"
@@ -56,7 +56,11 @@ def _secret(given: SecretStr | None, file: Path | None, key: str) -> str:
     if given is not None:
         secret = given.get_secret_value()
         if not secret.isascii() and key.endswith("token"):
-            _refuse(key, "holds characters that no header carries.", "Use letters, digits and -._~+/= only.")
+            _refuse(
+                key,
+                "holds characters that are not allowed in a header.",
+                "Use letters, digits and -._~+/= only.",
+            )
         return secret
     if file is None:
         _refuse(key, "is not given.", "Set it in the environment, or name a file that holds it.")
@@ -68,7 +72,7 @@ def _refuse(place: str, message: str, hint: str) -> NoReturn:
 
 
 class AuthMiddleware:
-    """Asks for `expected`, the whole Authorization header, and adds the headers of every answer."""
+    """Requires `expected`, the whole Authorization header, and adds the security headers to every answer."""
 
     def __init__(self, app: ASGIApp, expected: str | None = None) -> None:
         self._app = app
@@ -96,7 +100,7 @@ class AuthMiddleware:
         if not self._scheme:
             return True
         scheme, _, secret = given.partition(" ")
-        # Compared whatever the scheme, so that time tells neither.
+        # Compared under any scheme, so that timing reveals neither.
         is_secret = hmac.compare_digest(secret.strip().encode(), self._secret)
         return is_secret and scheme.lower() == self._scheme.lower()
 
@@ -104,7 +108,7 @@ class AuthMiddleware:
         encoding = ', charset="UTF-8"' if self._scheme == "Basic" else ""
         challenge = f'{self._scheme} realm="{_REALM}"{encoding}'
         return JSONResponse(
-            {"error": f"http.auth asks for {self._scheme.lower()} credentials"},
+            {"error": f"http.auth requires {self._scheme.lower()} credentials"},
             status_code=401,
             headers={"www-authenticate": challenge, "cache-control": "no-store"},
         )

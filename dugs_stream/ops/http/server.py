@@ -1,6 +1,6 @@
-"""The daemon's HTTP face: metrics, health and the page of uniques, from a thread of its own.
+"""HTTP server of the daemon: metrics, health and the page of uniques, on a thread of its own.
 
-It reads; nothing it serves changes a decision. It binds before the model is loaded, so that a taken port
+Read-only: nothing it serves changes a decision. It binds before the model is loaded, so that a taken port
 is refused at once and probes can watch the start.
 """
 
@@ -20,13 +20,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.recorder import GalleryRecorder
 from dugs_stream.ops.gallery.routes import page_routes
 from dugs_stream.ops.gallery.search import UniquesPage
 from dugs_stream.ops.http.access import AuthMiddleware
 from dugs_stream.ops.status import Status
 
-# uvicorn notices `should_exit` within a tenth of a second and waits for open answers; none here is slow.
+# uvicorn sees `should_exit` within 0.1 s and finishes open answers; none of these takes long.
 _STOP_SECONDS = 5.0
 
 
@@ -34,13 +34,13 @@ def build_http(
     registry: CollectorRegistry,
     status: Status,
     uniques: UniquesPage,
-    gallery: Gallery | None = None,
+    gallery: GalleryRecorder | None = None,
     expected: str | None = None,
 ) -> ASGIApp:
-    """The routes, on handed-in sources; used with a real server by the daemon and without one in tests.
+    """The application with all routes.
 
-    gallery   what is known beside the uniques; None: nothing
-    expected  the Authorization header that all but the probes must bring; None: none, see `access.authorization`
+    gallery   thumbnails and duplicate counts; None: nothing is known
+    expected  the Authorization header that all but the probes must carry, see `access.authorization`; None: any
     """
 
     def metrics(request: Request) -> Response:
@@ -66,7 +66,7 @@ def build_http(
             Route("/livez", alive),
             Route("/readyz", ready),
             Route("/api/status", facts),
-            *page_routes(uniques, gallery or Gallery()),
+            *page_routes(uniques, gallery or GalleryRecorder()),
         ]
     )
     return AuthMiddleware(app, expected)
@@ -96,11 +96,11 @@ class HttpServer:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Take the port now, so that a second daemon on it learns so before it does anything else."""
+    """Bind now, so that a second daemon on this port fails before it does anything else."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        problem = Problem("http.host", f"{host!r} is no address of this machine: {error.strerror}.")
+        problem = Problem("http.host", f"{host!r} is not an address of this machine: {error.strerror}.")
         raise ConfigurationError([problem]) from error
     try:
         listener = socket.socket(family, kind, protocol)

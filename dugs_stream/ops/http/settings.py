@@ -1,6 +1,6 @@
-"""What the HTTP server can be told about who may ask: the YAML block `http.auth`.
+"""Settings of HTTP authentication: the YAML block `http.auth`.
 
-Data only: a file that holds a secret is read by `ops.access`, when the server or its asker is made.
+Data only: a file that holds a secret is read by `ops.http.access`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _EVERY_KEY = ("token", "token_file", "username", "password", "password_file")
 
 
 class AuthSettings(Block):
-    """Who may ask for anything but /livez and /readyz."""
+    """Authentication of every route but /livez and /readyz."""
 
     type: Literal["none", "bearer", "basic"] = "none"
-    """none: everybody; bearer: whoever sends the token; basic: a user with a password, which browsers ask for."""
+    """none: no authentication; bearer: a token; basic: user and password, which browsers ask for."""
     token: SecretStr | None = None
-    """The token of bearer; only from the environment."""
+    """Token for bearer; from the environment only."""
     token_file: Path | None = None
-    """A file that holds the token, read at the start."""
+    """File that holds the token, read at the start."""
     username: str | None = None
-    """The user of basic."""
+    """User for basic."""
     password: SecretStr | None = None
-    """The user's password; only from the environment."""
+    """Password for basic; from the environment only."""
     password_file: Path | None = None
-    """A file that holds the password, read at the start."""
+    """File that holds the password, read at the start."""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
@@ -51,5 +51,5 @@ class AuthSettings(Block):
             ):
                 raise ValueError(f"{key} is empty")
         if self.username is not None and ":" in self.username:
-            raise ValueError("username holds a colon, which ends the name where it is sent; leave it out")
+            raise ValueError("username holds a colon, which basic authentication does not allow")
         return self

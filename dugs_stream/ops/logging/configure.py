@@ -1,7 +1,7 @@
-"""How the daemon speaks: one event a line on stderr, for people or as JSON. docs/logging.md lists the events.
+"""Logging setup: one event a line on stderr, for people or as JSON. docs/logging.md lists the events.
 
-Loggers of libraries, Python's warnings and what a thread dies of go through the same formatter. kafka-python writes
-the SASL password at DEBUG, so nothing below WARNING is heard of it.
+Library loggers, Python warnings and exceptions of threads go through the same formatter. kafka-python logs the SASL
+password at DEBUG, so its records below WARNING are dropped.
 """
 
 from __future__ import annotations
@@ -21,34 +21,33 @@ from dugs_stream.errors import DugsError
 from dugs_stream.ops.logging.lines import ConsoleLines, JsonLines
 from dugs_stream.ops.logging.repeats import Repeats
 
-LEVELS = ("debug", "info", "warning", "error")
 _QUIET_LIBRARIES = {"kafka": logging.WARNING, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
 _TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
 class LineSink(Protocol):
-    """Where finished lines go."""
+    """Takes finished lines."""
 
     def write(self, text: str, /) -> object:
         """Take whole lines, newline included."""
 
     def flush(self) -> object:
-        """Return when they are out: asked after a line that may be the last."""
+        """Return once they are written: called after a line that may be the last."""
 
 
 class _Stderr:
-    """Whatever stderr is at that moment; tests and terminals exchange it."""
+    """The stderr of the moment; tests and terminals replace it."""
 
     def write(self, text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Nothing is buffered here."""
 
 
 class _Lines(logging.Handler):
-    """The one handler of the root logger."""
+    """The one handler of the root logger; also takes what `kafka` and other loggers propagate."""
 
     def __init__(self, sink: LineSink) -> None:
         super().__init__()
@@ -59,24 +58,24 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception as error:  # noqa: BLE001  a library's wrong arguments are its own fault, and worth a line
+        except Exception as error:  # noqa: BLE001  a library that logs wrong arguments still gets a line
             line = self.format(_record("log.unwritable", error=repr(error), of=str(record.msg)))
         try:
             self._sink.write(line + "\n")
             if record.levelno >= logging.CRITICAL:
                 self._sink.flush()
-        except (OSError, ValueError):  # nobody reads stderr any more: no reason to stop
+        except (OSError, ValueError):  # stderr is closed: no reason to stop
             return
 
     def close(self) -> None:
-        """Say what was held back and never said again."""
+        """Report lines held back since their last repetition."""
         for event, held_back in self._repeats.unsaid():
             self.emit(_record("log.repeated", of=event, held_back=held_back))
         super().close()
 
 
 def _record(event: str, **fields: object) -> logging.LogRecord:
-    """A line of this module's own, as structlog would hand it to the handler."""
+    """A record of this module's own, as structlog would pass it to the handler."""
     return logging.makeLogRecord(
         {
             "name": "dugs",
@@ -110,6 +109,7 @@ def configure_logs(level: str, style: Literal["console", "json"], sink: LineSink
         cache_logger_on_first_use=False,
     )
     handler = _Lines(_Stderr() if sink is None else sink)
+    handler.setLevel(numeric)  # a logger with a level of its own propagates past the root logger's
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _name_foreign],
@@ -134,12 +134,12 @@ def configure_logs(level: str, style: Literal["console", "json"], sink: LineSink
 
 
 def _wants_colors() -> bool:
-    """A terminal that can, and a person who did not decline (https://no-color.org)."""
+    """On a terminal that has colours, unless the user declined (https://no-color.org)."""
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _name_foreign(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """A library's sentence is no name: it becomes a field of one of two events."""
+    """A library's message is not an event name: it becomes a field of one of two events."""
     event = "python.warning" if fields.get("logger") == "py.warnings" else "library.message"
     return {**fields, "event": event, "message": str(fields.get("event")).strip()}
 
@@ -151,18 +151,18 @@ def _show_held_back(_logger: WrappedLogger, _method: str, fields: EventDict) -> 
 
 @contextmanager
 def crashes_logged(style: Literal["console", "json"]) -> Iterator[None]:
-    """What a thread inside dies of is an event, with its traceback as a field.
+    """Log an exception that ends a thread as an event, with its traceback as a field.
 
-    In JSON so is what ends the block: `daemon.failed` for an error raised on purpose, `daemon.crashed` for any other.
-    The error goes on in either case; on a console whoever catches it says the same in words for people.
+    In JSON also one that ends the block: `daemon.failed` for an error raised on purpose, `daemon.crashed` for any
+    other. It propagates in either case; on a console the caller prints it for people.
     """
     log = structlog.get_logger("dugs")
 
-    def told(died: threading.ExceptHookArgs) -> None:
+    def log_crash(died: threading.ExceptHookArgs) -> None:
         name = None if died.thread is None else died.thread.name
         log.error("thread.crashed", kind=name, exc_info=died.exc_value)
 
-    before, threading.excepthook = threading.excepthook, told
+    before, threading.excepthook = threading.excepthook, log_crash
     try:
         yield
     except DugsError as error:

@@ -1,7 +1,7 @@
-"""How does a log event become one line, for people or for machines, whatever a record put into it?
+"""Log line formats: an event as one line of JSON, or as text for people.
 
-Nothing that a sender controls can end a line, begin another or move a terminal's cursor: control characters are
-written as escapes. Rendering never raises: a value that cannot be written is replaced by what it is.
+No value of a record can end a line, begin another or move a terminal's cursor: control characters are written as
+escapes. Rendering never raises: a value that cannot be written is replaced by a description of it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-# An object inside an object inside …: logs are flat, and a list that holds itself must end somewhere.
+# Logs are flat, and a list that contains itself must end somewhere.
 _DEEPEST = 6
 # First in a line of JSON; what follows is in the order in which it was given.
 _FIRST = ("timestamp", "level", "event", "logger")
-# A traceback's lines on a console: no line of the log itself begins so.
+# Marks a traceback's lines on a console: no log line begins with it.
 _TRACE_MARGIN = "    | "
 
 
 def printable(text: str) -> str:
-    """The text on one line, safe on any terminal: what cannot be seen (controls, directions) as an escape."""
+    """The text on one line, safe on any terminal: invisible characters (controls, directions) as escapes."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else _escaped(each) for each in text)
@@ -35,7 +35,7 @@ def _escaped(character: str) -> str:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """The value in JSON's own kinds; a number JSON has no word for (NaN, infinity) as text."""
+    """The value in JSON's own types; numbers that JSON lacks (NaN, infinity) as text."""
     if isinstance(value, str):
         return str(value)
     if value is None or isinstance(value, bool | int | float):
@@ -55,14 +55,14 @@ class JsonLines:
         try:
             ordered = {name: fields.pop(name) for name in _FIRST if name in fields}
             return json.dumps(plain({**ordered, **fields}), allow_nan=False)
-        except Exception as error:  # noqa: BLE001  a log line must not end what it tells of
-            told = {
+        except Exception as error:  # noqa: BLE001  logging must not end what it reports
+            fallback = {
                 "level": "error",
                 "event": "log.unwritable",
                 "error": repr(error),
                 "of": str(fields.get("event")),
             }
-            return json.dumps(told)
+            return json.dumps(fallback)
 
 
 class ConsoleLines:
@@ -74,7 +74,7 @@ class ConsoleLines:
     def __call__(self, logger: WrappedLogger, method: str, fields: EventDict) -> str:
         try:
             return self._lines(logger, method, fields)
-        except Exception as error:  # noqa: BLE001  a log line must not end what it tells of
+        except Exception as error:  # noqa: BLE001  logging must not end what it reports
             return f"log.unwritable of={printable(repr(fields.get('event')))} error={printable(repr(error))}"
 
     def _lines(self, logger: WrappedLogger, method: str, fields: EventDict) -> str:
@@ -89,7 +89,7 @@ class ConsoleLines:
 
 
 class _Shown:
-    """Text that stands in a line as it is: structlog takes the representation of what is no string."""
+    """Text that appears in a line unquoted: structlog prints the repr of anything but a string."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -99,7 +99,7 @@ class _Shown:
 
 
 def _shown(value: Any) -> _Shown:
-    """A value as it stands behind its name; text is quoted where it could be taken for more than one value."""
+    """A value as printed behind its name; text is quoted if it could be taken for several values."""
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         return _Shown(printable(repr(plain(value))))
     if value is None or isinstance(value, bool | int | float):

@@ -1,12 +1,12 @@
-"""Has this line just been said? The same warning or error at most once a minute, with a count of what was held back.
+"""Rate limit of repeated log lines: the same warning or error once a minute, with a count of those held back.
 
-Only lines of level warning and error are held: news (info) has its own pace, one line a micro-batch, and a line of
-level critical ends the process and is always said.
+Only levels warning and error are limited: info comes once a micro-batch, and a critical line ends the process.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# A minute: an operator still sees that it goes on, a night without a broker is 500 lines and not 100 000.
+# A minute: an operator still sees that it continues; a night without a broker is 500 lines and not 100 000.
 QUIET_SECONDS = 60.0
-# The fields that tell one occurrence of an event from another; two damaged files are two pieces of news.
+# Fields that tell two occurrences of an event apart: two damaged files are both logged.
 _KINDS = ("kind", "reason", "warning", "remark", "file", "set_aside", "topic")
-# Different lines remembered: the kinds of trouble one process has are far fewer, so memory stays bounded in any case.
+_NUMBER = re.compile(r"\d+")
+# Bounds the memory; a process logs far fewer kinds of trouble.
 _MOST_REMEMBERED = 1000
 
 
@@ -30,7 +31,7 @@ class _Said:
 
 
 class Repeats(logging.Filter):
-    """A filter for a handler. What it lets pass after silence carries `held_back`, the number of lines it replaces."""
+    """Filter for a handler. A record passed after a pause carries `held_back`, the number of lines it stands for."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -39,7 +40,7 @@ class Repeats(logging.Filter):
         self._guard = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is to be written now."""
+        """Whether to write the line now."""
         if not logging.WARNING <= record.levelno < logging.CRITICAL:
             return True
         key, now = _key(record), self._clock()
@@ -57,7 +58,7 @@ class Repeats(logging.Filter):
         return True
 
     def unsaid(self) -> Iterator[tuple[str, int]]:
-        """What is still held back: each event with how often it was not written. Asked once, at the end."""
+        """Each event still held back, with how often it was not written; empties the memory. Called once, at the end."""
         with self._guard:
             rest = [(said.name, said.held_back) for said in self._said.values() if said.held_back]
             self._said.clear()
@@ -65,7 +66,10 @@ class Repeats(logging.Filter):
 
 
 def _key(record: logging.LogRecord) -> tuple[str, ...]:
-    """Event and kind of our own lines; of a library's, its logger and the sentence before numbers are filled in."""
+    """Event and kind of our own lines; for a library, its logger and its message without arguments and numbers.
+
+    Some libraries format before they log (kafka-python: "… failed (backoff 0.53 secs)"), so numbers are left out.
+    """
     if isinstance(record.msg, Mapping):
         fields: Mapping[str, Any] = record.msg
         return (
@@ -73,6 +77,6 @@ def _key(record: logging.LogRecord) -> tuple[str, ...]:
             str(fields.get("event")),
             *(str(fields[name]) for name in _KINDS if name in fields),
         )
-    if record.name == "py.warnings":  # its sentence is "%s"; the warning is what is filled in
+    if record.name == "py.warnings":  # its message is "%s", the warning its argument
         return (record.name, record.getMessage())
-    return (record.name, str(record.msg))
+    return (record.name, _NUMBER.sub("#", str(record.msg)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from dugs_stream.ops.gallery.recorder import Gallery
+from dugs_stream.ops.gallery.recorder import GalleryRecorder
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.metrics import Role
 from dugs_stream.ops.status import Status
@@ -60,7 +60,7 @@ class Shown:
 
 @contextmanager
 def shown(
-    events: Sequence[dict[str, Any]], gallery: Gallery | None = None, expected: str | None = None
+    events: Sequence[dict[str, Any]], gallery: GalleryRecorder | None = None, expected: str | None = None
 ) -> Iterator[Shown]:
     """A server of these uniques on a port of its own."""
     source = Shown(events)

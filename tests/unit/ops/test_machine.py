@@ -1,4 +1,4 @@
-"""What the process takes of its machine, as Prometheus reads it."""
+"""Metrics of the process and its machine, as Prometheus reads them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def test_folder_that_is_not_there_yet_is_measured_where_it_will_be(
     assert 0 <= free <= size
 
 
-def test_disk_that_cannot_be_asked_is_left_out_and_the_page_still_comes(
+def test_disk_that_cannot_be_measured_is_left_out_of_the_scrape(
     registry: CollectorRegistry, tmp_path: Path
 ) -> None:
-    """A folder that cannot be looked at must not take every other metric with it, nor look like a full disk."""
+    """It must neither fail the other metrics nor look like a full disk."""
     unreadable = tmp_path / ("x" * 300)
     registry.register(MachineMetrics({Disk.STATE: unreadable, Disk.LOG: tmp_path}))
 
@@ -42,7 +42,7 @@ def test_disk_that_cannot_be_asked_is_left_out_and_the_page_still_comes(
 
 
 def test_without_a_gpu_there_is_no_memory_of_one(registry: CollectorRegistry) -> None:
-    """A zero would look like a GPU that nobody uses."""
+    """A zero would look like an idle GPU."""
     show_machine(registry, {})
 
     assert "dugs_gpu_memory_bytes" not in generate_latest(registry).decode()

@@ -135,7 +135,7 @@ def uniques(registry: CollectorRegistry) -> dict[str, float]:
 
 
 def test_classes_beyond_the_hundredth_share_one_series(registry: CollectorRegistry) -> None:
-    """Whatever labels a stream brings, the number of series has a limit, and the same one in every life."""
+    """Under any labels the number of series has a limit, the same in every process."""
     metrics = Metrics(registry)
     metrics.batch_committed([unique_of(label) for label in (*range(5000), -1, None)])
 
@@ -155,7 +155,7 @@ def test_known_classes_start_at_zero_under_their_names(registry: CollectorRegist
     assert uniques(registry) == {"cat": 1, "1": 1, "many": 0, "other": 0, "none": 0}
 
 
-def test_duplicate_is_no_unique_of_its_class(registry: CollectorRegistry) -> None:
+def test_duplicate_does_not_count_as_a_unique_of_its_class(registry: CollectorRegistry) -> None:
     """Only what joins the list is counted by label."""
     Metrics(registry).batch_committed(
         [judged(0, Decision(Verdict.DUPLICATE, similarity=0.9, gradient_norm=1.0))]
@@ -164,7 +164,7 @@ def test_duplicate_is_no_unique_of_its_class(registry: CollectorRegistry) -> Non
     assert set(uniques(registry).values()) == {0}
 
 
-def test_threshold_is_no_number_before_the_model_is_there(registry: CollectorRegistry) -> None:
+def test_threshold_is_nan_before_the_model_is_loaded(registry: CollectorRegistry) -> None:
     """Drawn as zero, a start would look like a change of the setting."""
     metrics = Metrics(registry)
     before = registry.get_sample_value("dugs_threshold")

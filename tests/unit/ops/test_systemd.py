@@ -32,10 +32,8 @@ def status() -> Status:
     return status
 
 
-def test_first_sign_of_life_with_nothing_missing_says_ready_once(
-    manager: ServiceManager, status: Status
-) -> None:
-    """READY=1 comes with the first such sign and with no later one, also after something went missing again."""
+def test_first_step_with_nothing_missing_says_ready_once(manager: ServiceManager, status: Status) -> None:
+    """READY=1 comes once, also after something went missing again."""
     notices = ServiceNotices({**manager.environ, "WATCHDOG_USEC": "4000"})
     notices.alive(status)
     status.lacks("log", "gone")
@@ -51,7 +49,7 @@ def test_first_sign_of_life_with_nothing_missing_says_ready_once(
 def _asked_until_heard(
     notices: ServiceNotices, status: Status, manager: ServiceManager
 ) -> Iterator[dict[str, str]]:
-    """Notices that come of asking again and again, as the loop does."""
+    """Notices of repeated steps, as the loop makes them."""
     for _ in range(100_000):
         notices.alive(status)
         try:
@@ -63,7 +61,7 @@ def _asked_until_heard(
 def test_status_line_names_role_uniques_lag_and_what_is_missing(
     manager: ServiceManager, status: Status
 ) -> None:
-    """`systemctl status` shows in one line what the process is and what it waits for."""
+    """`systemctl status` shows in one line the role and what the process waits for."""
     status.role_changed(Role.OWNER)
     status.lacks("log", "broker:9092 does not answer")
     ServiceNotices(manager.environ).alive(status)
@@ -73,7 +71,7 @@ def test_status_line_names_role_uniques_lag_and_what_is_missing(
 
 
 def test_start_that_is_not_over_asks_for_the_watchdogs_time_and_not_more(manager: ServiceManager) -> None:
-    """Until READY=1 every sign of life extends the start by as long as the next silence may last."""
+    """Until READY=1 every step extends the start by as long as the next one may take."""
     ServiceNotices({**manager.environ, "WATCHDOG_USEC": "90000000"}).alive(Status())
 
     notice = manager.next(1)
@@ -81,8 +79,8 @@ def test_start_that_is_not_over_asks_for_the_watchdogs_time_and_not_more(manager
     assert "READY" not in notice
 
 
-def test_signs_of_life_are_rationed(manager: ServiceManager, status: Status) -> None:
-    """A loop of a thousand steps a second costs one datagram in a while."""
+def test_steps_are_reported_at_a_limited_rate(manager: ServiceManager, status: Status) -> None:
+    """A loop of a thousand steps a second sends a datagram every few seconds."""
     notices = ServiceNotices(manager.environ)
     for _ in range(1000):
         notices.alive(status)
@@ -92,7 +90,7 @@ def test_signs_of_life_are_rationed(manager: ServiceManager, status: Status) -> 
         manager.next(0.05)
 
 
-def test_line_breaks_in_an_error_assign_nothing(manager: ServiceManager) -> None:
+def test_line_breaks_in_an_error_do_not_assign(manager: ServiceManager) -> None:
     """The text of an error cannot say READY=1, nor push the datagram over what systemd takes."""
     status = Status()
     status.lacks("log", "no answer\nREADY=1\n" + "ü" * 10_000)
@@ -110,7 +108,7 @@ def test_watchdog_of_another_process_is_not_ours(manager: ServiceManager) -> Non
 
 
 def test_abstract_socket_is_reached(status: Status) -> None:
-    """A name with @ is one in Linux's abstract space."""
+    """A name with @ is in Linux's abstract namespace."""
     with listening(f"@dugs-{uuid4()}") as manager:
         ServiceNotices(manager.environ).alive(status)
 
@@ -127,8 +125,8 @@ def test_ready_that_was_not_heard_is_said_again(tmp_path: Path, status: Status) 
         assert manager.next(1)["READY"] == "1"
 
 
-def test_service_manager_that_does_not_read_holds_nobody_up(tmp_path: Path, status: Status) -> None:
-    """A full queue loses notices; the deciding thread goes on."""
+def test_service_manager_that_does_not_read_blocks_nothing(tmp_path: Path, status: Status) -> None:
+    """A full queue loses notices; the deciding thread continues."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
         deaf.bind(str(tmp_path / "notify"))
         notices = ServiceNotices({"NOTIFY_SOCKET": str(tmp_path / "notify")})

@@ -14,20 +14,21 @@ from dugs_stream.lab.demo.contact_sheet import (
     LIGHT,
     MOST_SHOWN,
     draw_contact_sheet,
+    fit,
     write_contact_sheet,
 )
-from dugs_stream.lab.demo.events import JudgedRecord, Run, count_verdicts, read_event
+from dugs_stream.lab.demo.events import EventRecord, Run, count_verdicts, read_event
 from tests.support.pages.events import drawn, unique_event
 
 WHITE = drawn(7, 7)
 
 
-def uniques(count: int, **fields: Any) -> list[JudgedRecord]:
+def uniques(count: int, **fields: Any) -> list[EventRecord]:
     """That many uniques in order of discovery."""
     return [read_event(unique_event(n, n, label=n % 10, **fields)) for n in range(count)]
 
 
-def run_of(records: list[JudgedRecord], **fields: Any) -> Run:
+def run_of(records: list[EventRecord], **fields: Any) -> Run:
     """The run that found just these."""
     return Run(count_verdicts(records), 0.3, 2048, ("fc1", "fc2"), **fields)
 
@@ -63,7 +64,7 @@ def test_first_pictures_are_drawn_in_order_of_discovery() -> None:
 
 
 def test_uniques_beyond_the_limit_are_left_out_and_the_title_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sheet of thousands would be a file nobody opens."""
+    """A sheet of thousands would be too large to open."""
     records = uniques(MOST_SHOWN + 41)
     texts = spy_on_texts(monkeypatch)
 
@@ -74,8 +75,8 @@ def test_uniques_beyond_the_limit_are_left_out_and_the_title_says_so(monkeypatch
     assert f"#{MOST_SHOWN}" not in texts
 
 
-def test_captions_say_number_class_and_similarity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What explains a unique stands under it; the first has nothing to be similar to."""
+def test_captions_show_number_class_and_similarity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason for a unique is under it; the first has no similarity."""
     records = uniques(2)
     texts = spy_on_texts(monkeypatch)
 
@@ -116,6 +117,27 @@ def test_class_names_of_any_letters_and_length_stay_in_their_column(
     assert texts[4].startswith(shown)
     assert len(texts[4]) < 30
     assert texts[4].endswith("…") == (len(name) == 500)
+
+
+def test_small_picture_grows_by_a_whole_factor_pixel_by_pixel() -> None:
+    """Enlarging invents no grey between black and white."""
+    checker = Image.new("L", (2, 2))
+    checker.putpixel((0, 0), 255)
+
+    grown = fit(checker, 101)
+
+    assert grown.size == (100, 100)
+    assert grown.getcolors() == [(7_500, 0), (2_500, 255)]
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted"), [((300, 100), (100, 33)), ((80, 80), (100, 100)), ((5000, 1), (100, 1))]
+)
+def test_other_pictures_fill_the_box_by_their_longer_side(
+    size: tuple[int, int], fitted: tuple[int, int]
+) -> None:
+    """Proportions hold, and no side vanishes."""
+    assert fit(Image.new("RGB", size), 100).size == fitted
 
 
 def test_unreadable_picture_leaves_an_empty_well() -> None:

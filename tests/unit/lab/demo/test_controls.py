@@ -1,4 +1,4 @@
-"""The control rows: exact where mathematics knows the answer, and blind to the model's guesses."""
+"""The control experiments: equal to theory, and independent of the model's guesses."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_drawing_everything_finds_every_class(size: int) -> None:
 
 @pytest.mark.parametrize(("stream", "size"), [(STREAM, 0), ([], 5)])
 def test_drawing_nothing_finds_nothing(stream: list[str], size: int) -> None:
-    """No pick or no record is no class, and no error."""
+    """No pick or no record finds no class, without an error."""
     assert random_picks(stream, size).mean == 0.0
 
 
@@ -65,7 +65,7 @@ def test_true_classes_count_and_not_the_models_guesses() -> None:
 
 
 def test_records_without_class_or_key_count_for_none() -> None:
-    """What nobody labelled is no class of its own."""
+    """An unlabelled record does not count as a class of its own."""
     unlabelled = [read_event(event(0, "unique", sequence=0, key=None))]
 
     assert classes_among(unlabelled) == set()

@@ -1,23 +1,30 @@
-"""The demo, straight down, on a few dozen digits: real training, the real engine, and what it leaves behind."""
+"""The demo on a few dozen digits: real training, the real daemon, and the files it leaves."""
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from PIL import Image
 
-from dugs_stream.app.engine import build_engine
+from dugs_stream.cli.console import show_demo
+from dugs_stream.commands.send import events
 from dugs_stream.config import load_settings
 from dugs_stream.errors import LogUnavailableError, ModelError
-from dugs_stream.lab.demo.demo import DemoResult, StreamRequest, StreamResult, run_demo, summarise
+from dugs_stream.lab.demo import demo
+from dugs_stream.lab.demo.demo import DemoResult, run_demo, summarise
 from dugs_stream.lab.demo.digits import Digits, Split
+from dugs_stream.lab.demo.imagenette import imagenette_command
+from dugs_stream.lab.demo.stream import StreamResult
 from dugs_stream.lab.demo.training import Plan, Step
-from dugs_stream.outputs.event import build_event
-from dugs_stream.records import Record, Verdict
+from dugs_stream.records import Verdict
 from tests.support.pages.events import duplicate_event, unique_event
 
 QUICK = Plan(held_out=4, batch=8, epochs=1, minimum=0.0)
@@ -25,16 +32,20 @@ QUICK = Plan(held_out=4, batch=8, epochs=1, minimum=0.0)
 
 @dataclass
 class Heard:
-    """Everything the demo announced."""
+    """Keeps everything the demo announces."""
 
     stages: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    decided: list[tuple[int, int]] = field(default_factory=list)
 
     def stage(self, text: str) -> None:
         self.stages.append(text)
 
     def trained(self, step: Step) -> None:
         self.steps.append(step)
+
+    def streamed(self, done: int, total: int) -> None:
+        self.decided.append((done, total))
 
 
 def stripes(count: int, first_row: int) -> Digits:
@@ -49,63 +60,56 @@ def stripes(count: int, first_row: int) -> Digits:
 SPLIT = Split(train=stripes(12, 0), stream=stripes(18, 12))
 
 
-def judged_in_memory(request: StreamRequest) -> StreamResult:
-    """The engine that the daemon runs, without a log around it."""
-    overrides = [
-        "input.codec={type: image, mode: L}",
-        f"model.kwargs={json.dumps(dict(request.model_kwargs))}",
-        f"model.weights={request.weights}",
-        f"gradient.loss={request.loss}",
-        "gradient.dimension=64",
-        "gradient.tile=4",
-    ]
-    settings = load_settings(None, overrides, environ={})
-    engine = build_engine(settings)
-    samples = [Record("s", 0, n, m.key, m.value, m.headers) for n, m in enumerate(request.messages)]
-    judged = engine.judge.judge(samples, lambda sequence: f"s/unique/{sequence}")
-    events = [build_event(judgement, engine.identity) for judgement in judged]
-    layers = tuple(layer.name for layer in engine.judge.deduplicator.chosen_layers)
-    return StreamResult(events, 0.5, settings.selection.threshold, settings.gradient.dimension, layers)
+@pytest.fixture(scope="module")
+def logging_as_before() -> Iterator[None]:
+    """The demo sets up the logging of its process."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Finished:
-    """A demo that ran, and what it asked for and said on the way."""
+    """A finished demo and its announcements."""
 
     result: DemoResult
     heard: Heard
-    requests: list[StreamRequest]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(tmp_path_factory: pytest.TempPathFactory, logging_as_before: None) -> Finished:
     """One run for all tests below, since it builds the full AlexNet three times."""
-    heard, requests = Heard(), []
-
-    def run_stream(request: StreamRequest) -> StreamResult:
-        requests.append(request)
-        return judged_in_memory(request)
-
+    heard = Heard()
     out = tmp_path_factory.mktemp("demo") / "new" / "folder"
-    result = run_demo(out, announce=heard, run_stream=run_stream, plan=QUICK, digits=SPLIT)
-    return Finished(result, heard, requests)
+    return Finished(run_demo(out, heard, plan=QUICK, digits=SPLIT), heard)
+
+
+def decisions(finished: Finished, run: str) -> list[Mapping[str, Any]]:
+    """Every event of one of the two streams, off the log that it leaves."""
+    folder = finished.result.files.weights.parent / "work" / run
+    overrides = [f"log.embedded.path={folder / 'log.db'}", "output.decisions_topic=dugs.decisions"]
+    return list(events(load_settings(None, overrides, environ={}), "decisions"))
 
 
 def test_stream_runs_with_labels_and_again_without(finished: Finished) -> None:
-    """Both runs judge the same records by the same trained weights."""
-    assert [(request.name, request.loss) for request in finished.requests] == [
-        ("given", "label"),
-        ("pseudo", "pseudo"),
-    ]
-    assert finished.requests[0].messages == finished.requests[1].messages
-    assert finished.requests[0].weights == finished.result.files.weights
+    """Both runs judge the same records by the same trained weights, and only one of them is told the labels."""
+    given, pseudo = decisions(finished, "given"), decisions(finished, "pseudo")
+
+    assert [event["id"] for event in given] == [event["id"] for event in pseudo]
+    assert {event["label_source"] for event in given} == {"given"}
+    assert {event["label_source"] for event in pseudo} == {"predicted"}
+    assert len({event["model"]["fingerprint"] for event in given}) == 1
 
 
 def test_streamed_digits_are_not_those_trained_on(finished: Finished) -> None:
-    """The stream is what the model has never seen."""
-    keys = [message.key for message in finished.requests[0].messages]
+    """The model was not trained on the stream."""
+    keys = [event["source"]["key"] for event in decisions(finished, "given")]
 
-    assert keys == [f"digit-{row:04d}".encode() for row in range(12, 30)]
+    assert keys == [f"digit-{row:04d}" for row in range(12, 30)]
 
 
 def test_summary_counts_every_record_and_the_classes_of_the_uniques(finished: Finished) -> None:
@@ -117,9 +121,9 @@ def test_summary_counts_every_record_and_the_classes_of_the_uniques(finished: Fi
     assert summary.run.records == 18
     assert summary.run.verdicts[Verdict.REJECTED] == 0
     assert (summary.run.classes, summary.run.classes_found) == (3, len(labels))
-    assert (summary.run.layers, summary.run.dimension) == (("classifier.4", "classifier.6"), 64)
+    assert (summary.run.layers, summary.run.dimension) == (("classifier.4", "classifier.6"), 2048)
     assert summary.random.size == summary.run.uniques
-    assert summary.records_per_second == 36.0
+    assert summary.records_per_second > 0
 
 
 def test_uniques_are_left_as_the_daemons_own_events_in_sequence(finished: Finished) -> None:
@@ -139,52 +143,65 @@ def test_pictures_of_both_kinds_are_left(finished: Finished) -> None:
         with Image.open(sheet) as picture:
             assert picture.width == 1840
 
-    page = files.gallery.read_text(encoding="utf-8")
-    assert page.count("<article") == finished.result.summary.run.uniques
-    assert "no picture" not in page
+    carried = files.gallery.read_text(encoding="utf-8").split('id="carried">')[1].split("</script>")[0]
+    items = json.loads(carried)["items"]
+    assert [item["picture"] for item in items] == [True] * finished.result.summary.run.uniques
+    assert sum(item["absorbed"]["count"] + 1 for item in items) == 18
+
+
+def test_demo_ends_with_the_command_for_imagenette(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line to copy, unbroken on any width, that names the configuration the demo has left."""
+    show_demo(finished.result)
+
+    files = finished.result.files
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"On Imagenette, with your weights: {imagenette_command(files.imagenette)}"
+    )
+    assert load_settings(files.imagenette, environ={}).input.classes
 
 
 def test_stages_and_training_are_announced_as_they_come(finished: Finished) -> None:
-    """Whoever waits sees what for."""
+    """Progress is visible at every stage."""
     assert [stage.split()[0] for stage in finished.heard.stages] == [
         "Reading", "Training", "Streaming", "The", "Counting",
     ]  # fmt: skip
     assert finished.heard.steps[-1].accuracy == finished.result.training.accuracy
+    assert (finished.heard.decided[0], finished.heard.decided[-1]) == ((0, 18), (18, 18))
 
 
-def test_model_that_learned_nothing_streams_nothing(tmp_path: Path) -> None:
+def test_model_that_learned_nothing_streams_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
+) -> None:
     """Below the minimum the demo ends before the daemon starts, with no files that look like results."""
     unseen = Digits(SPLIT.train.images, np.where(np.arange(12) < 8, SPLIT.train.labels, 9), SPLIT.train.rows)
-
-    def never(request: StreamRequest) -> StreamResult:
-        raise AssertionError(request)
+    monkeypatch.setattr(demo, "run_stream", lambda *_args, **_more: pytest.fail("it streams"))
 
     with pytest.raises(ModelError, match=r"accuracy of 0\.00"):
-        run_demo(
-            tmp_path,
-            announce=Heard(),
-            run_stream=never,
-            plan=Plan(held_out=4, epochs=1),
-            digits=Split(unseen, SPLIT.stream),
-        )
+        run_demo(tmp_path, Heard(), plan=Plan(held_out=4, epochs=1), digits=Split(unseen, SPLIT.stream))
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failing_stream_passes_through_and_leaves_no_results(tmp_path: Path) -> None:
-    """An error of the log is the log's to explain."""
+def test_failing_stream_passes_through_and_leaves_no_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
+) -> None:
+    """The demo does not replace an error of the log."""
 
-    def fails(request: StreamRequest) -> StreamResult:
+    def fails(*_args: Any, **_more: Any) -> StreamResult:
         raise LogUnavailableError("the file is locked")
 
+    monkeypatch.setattr(demo, "run_stream", fails)
+
     with pytest.raises(LogUnavailableError, match="locked"):
-        run_demo(tmp_path, announce=Heard(), run_stream=fails, plan=QUICK, digits=SPLIT)
+        run_demo(tmp_path, Heard(), plan=QUICK, digits=SPLIT)
 
     assert [path.name for path in tmp_path.iterdir()] == ["alexnet.safetensors"]
 
 
 def test_pseudo_run_is_counted_by_true_classes() -> None:
-    """The model's guesses say three classes; the digits behind them are of one."""
+    """The model guesses several classes for digits that are all of one."""
     stream = stripes(6, 0)
     given = StreamResult([unique_event(0, 0, key="digit-0000")], 0.0, 0.3, 8, ("fc",))
     guesses = [unique_event(n, n, label=n, key=f"digit-{3 * n:04d}") for n in range(2)]

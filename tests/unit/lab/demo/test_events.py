@@ -1,24 +1,24 @@
-"""What the lab reads off events."""
+"""Events read as records."""
 
 from __future__ import annotations
 
 import pytest
 
-from dugs_stream.lab.demo.events import Run, count_verdicts, duplicates_by_unique, read_event, uniques_of
+from dugs_stream.lab.demo.events import Run, count_verdicts, read_event, uniques_of
 from dugs_stream.records import Verdict
-from tests.support.pages.events import duplicate_event, event, unique_event
+from tests.support.pages.events import event, unique_event
 
 
-def test_event_of_a_rejected_record_reads_as_nothing_but_its_verdict() -> None:
-    """Null fields are None, and a null nearest is no mistake."""
+def test_event_of_a_rejected_record_has_only_its_verdict() -> None:
+    """Null fields are None."""
     record = read_event(event(3, "rejected", key=None))
 
     assert (record.id, record.verdict, record.key) == ("samples/0/3", Verdict.REJECTED, None)
-    assert (record.nearest, record.similarity, record.class_name) == (None, None, None)
+    assert (record.sequence, record.similarity, record.class_name) == (None, None, None)
 
 
 def test_unknown_verdict_is_refused() -> None:
-    """An event of a later release is not counted as something it is not."""
+    """An event of a later release is not counted as another verdict."""
     with pytest.raises(ValueError, match="maybe"):
         read_event(event(0, "maybe"))
 
@@ -29,8 +29,8 @@ def test_class_name_prefers_the_name_over_the_number() -> None:
     assert read_event(unique_event(0, 0, label=0, label_name="church")).class_name == "church"
 
 
-def test_uniques_come_in_order_of_discovery_whatever_the_events_order() -> None:
-    """The sequence number decides, not the place in the file."""
+def test_uniques_come_in_order_of_discovery() -> None:
+    """By sequence number, not by place in the file."""
     records = [
         read_event(unique_event(9, 1)),
         read_event(unique_event(4, 0)),
@@ -40,20 +40,8 @@ def test_uniques_come_in_order_of_discovery_whatever_the_events_order() -> None:
     assert [record.sequence for record in uniques_of(records)] == [0, 1]
 
 
-def test_duplicates_are_grouped_by_their_unique_most_similar_first() -> None:
-    """Each duplicate belongs to the unique it came nearest to."""
-    records = [read_event(duplicate_event(n, of, s)) for n, of, s in [(2, 0, 0.4), (3, 1, 0.5), (4, 0, 0.9)]]
-
-    groups = duplicates_by_unique(records)
-
-    assert {of: [record.similarity for record in group] for of, group in groups.items()} == {
-        0: [0.9, 0.4],
-        1: [0.5],
-    }
-
-
 def test_counts_name_every_verdict() -> None:
-    """A verdict nobody got is zero, not absent."""
+    """A verdict without records is zero, not absent."""
     counts = count_verdicts([read_event(unique_event(0, 0))])
 
     assert list(counts) == list(Verdict)
@@ -74,7 +62,7 @@ def test_counts_name_every_verdict() -> None:
 def test_share_of_threshold_stays_between_nothing_and_all(
     threshold: float, similarity: float | None, share: float
 ) -> None:
-    """A bar has two ends, whatever the similarity and whatever the threshold."""
+    """For any similarity and any threshold."""
     run = Run(count_verdicts([]), threshold, 8, ("fc",))
 
     assert run.share_of_threshold(similarity) == pytest.approx(share)

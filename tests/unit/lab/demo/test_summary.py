@@ -1,4 +1,4 @@
-"""The demo's table: the numbers, the controls beside them, and what they are worth."""
+"""The demo's tables: the numbers, the controls beside them, and the note under them."""
 
 from __future__ import annotations
 

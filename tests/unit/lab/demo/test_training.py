@@ -1,4 +1,4 @@
-"""Training: mechanics on a handful of digits, and the refusal to go on with a model that learned nothing."""
+"""Training on a handful of digits, and the refusal of a model that learned nothing."""
 
 from __future__ import annotations
 
@@ -63,12 +63,14 @@ def test_same_seed_trains_the_same_weights(stripes: Digits, tmp_path: Path) -> N
 def test_model_that_learned_too_little_stops_the_demo_and_leaves_no_weights(
     stripes: Digits, tmp_path: Path
 ) -> None:
-    """Below the minimum nothing is saved, and the error says how far it came."""
+    """Below the minimum nothing is saved, and the error gives the accuracy."""
     # The held-out digits carry a class that training never showed: accuracy on them is zero.
     labels = np.where(np.arange(12) < 8, stripes.labels, 9)
     plan = Plan(held_out=4, batch=8, epochs=1)
 
-    with pytest.raises(ModelError, match=r"accuracy of 0\.00 on 4 digits .* after 1 epochs on 8; .* 0\.80"):
+    with pytest.raises(
+        ModelError, match=r"accuracy of 0\.00 on 4 held-out digits, after 1 epochs on 8; .* 0\.80"
+    ):
         train(
             Digits(stripes.images, labels, stripes.rows),
             tmp_path / "w.safetensors",

@@ -1,4 +1,4 @@
-"""What is kept of committed micro-batches: off the thread that decides, within a share of a core, and never an error."""
+"""The recorder: off the deciding thread, within a share of a core, and never an error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery import recorder as module
-from dugs_stream.ops.gallery.album import Example, Picture, ThumbnailStore
-from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, Gallery
+from dugs_stream.ops.gallery.recorder import EXAMPLES_KEPT, GalleryRecorder
+from dugs_stream.ops.gallery.thumbnail_store import Example, Picture, ThumbnailStore
 from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejection, SequenceNumber, Verdict
 from tests.support.records.pictures import draw, png
 from tests.support.waiting import wait_until
@@ -23,9 +23,9 @@ SECONDS = 20.0
 
 def unique(sequence: int, value: bytes | None = PICTURE) -> JudgedRecord:
     """A record that was decided to be unique."""
-    sample = Record("dugs.samples", 0, sequence, b"key", value)
+    record = Record("dugs.samples", 0, sequence, b"key", value)
     return JudgedRecord(
-        sample,
+        record,
         Decision(Verdict.UNIQUE, 0.1, SequenceNumber(0), SequenceNumber(sequence), 1.0),
         0,
         0.3,
@@ -36,92 +36,92 @@ def unique(sequence: int, value: bytes | None = PICTURE) -> JudgedRecord:
 
 def duplicate(offset: int, of: int, value: bytes | None = PICTURE) -> JudgedRecord:
     """A record that an earlier one absorbed."""
-    sample = Record("dugs.samples", 0, offset, b"key", value)
+    record = Record("dugs.samples", 0, offset, b"key", value)
     return JudgedRecord(
-        sample, Decision(Verdict.DUPLICATE, 0.9, SequenceNumber(of), None, 1.0), 0, 0.3, 1, "cat\ud800"
+        record, Decision(Verdict.DUPLICATE, 0.9, SequenceNumber(of), None, 1.0), 0, 0.3, 1, "cat\ud800"
     )
 
 
 @pytest.fixture
-def album(tmp_path: Path) -> ThumbnailStore:
-    """Closed by the gallery."""
+def thumbnails(tmp_path: Path) -> ThumbnailStore:
+    """Closed by the recorder."""
     return ThumbnailStore(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
 
 
 @pytest.fixture
-def gallery(album: ThumbnailStore) -> Iterator[Gallery]:
+def gallery(thumbnails: ThumbnailStore) -> Iterator[GalleryRecorder]:
     """One that runs."""
-    with Gallery(FORMATS, album) as running:
+    with GalleryRecorder(FORMATS, thumbnails) as running:
         yield running
 
 
-def test_picture_count_and_first_examples_are_kept(gallery: Gallery, album: ThumbnailStore) -> None:
-    """All duplicates are counted, the first few can be looked at, over as many batches as they come in."""
+def test_picture_count_and_first_examples_are_kept(
+    gallery: GalleryRecorder, thumbnails: ThumbnailStore
+) -> None:
+    """All duplicates are counted and the first few kept, over any number of batches."""
     gallery.saw([unique(0), duplicate(1, 0), duplicate(2, 0)])
     gallery.saw([duplicate(offset, 0) for offset in range(3, 20)])
     wait_until(lambda: gallery.revision == 2, SECONDS)
 
-    absorbed = album.absorbed([0])[0]
+    absorbed = thumbnails.absorbed([0])[0]
     assert absorbed.count == 19
     assert [example.record for example in absorbed.examples] == [
         f"dugs.samples/0/{offset}" for offset in range(1, EXAMPLES_KEPT + 1)
     ]
     assert all(example.has_picture for example in absorbed.examples)
-    assert album.pictured([0]) == {0}
+    assert thumbnails.pictured([0]) == {0}
 
 
-def test_records_that_teach_nothing_leave_nothing(gallery: Gallery, album: ThumbnailStore) -> None:
+def test_records_that_teach_nothing_leave_nothing(
+    gallery: GalleryRecorder, thumbnails: ThumbnailStore
+) -> None:
     """Neither rejected ones nor those without a gradient belong to a unique."""
-    sample = Record("dugs.samples", 0, 0, None, PICTURE)
+    record = Record("dugs.samples", 0, 0, None, PICTURE)
     rejected = Decision(Verdict.REJECTED, rejection=Rejection(Reason.EMPTY, "empty"))
     gallery.saw(
-        [JudgedRecord(sample, rejected, 0, 0.3), JudgedRecord(sample, Decision(Verdict.NO_GRADIENT), 0, 0.3)]
+        [JudgedRecord(record, rejected, 0, 0.3), JudgedRecord(record, Decision(Verdict.NO_GRADIENT), 0, 0.3)]
     )
     gallery.saw([unique(0)])
     wait_until(lambda: gallery.revision == 1, SECONDS)
 
-    assert album.absorbed([0]) == {}
+    assert thumbnails.absorbed([0]) == {}
 
 
 @pytest.mark.parametrize("value", [None, b"", b"no picture", PICTURE[:60]])
 def test_record_that_is_no_picture_is_counted_without_one(
-    gallery: Gallery, album: ThumbnailStore, value: bytes | None
+    gallery: GalleryRecorder, thumbnails: ThumbnailStore, value: bytes | None
 ) -> None:
     """Its example has everything else."""
     gallery.saw([unique(0, value), duplicate(1, 0, value)])
     wait_until(lambda: gallery.revision == 1, SECONDS)
 
-    (example,) = album.absorbed([0])[0].examples
-    assert (example.similarity, example.label, example.label_name, example.has_picture) == (
-        0.9,
-        1,
-        "cat?",
-        False,
-    )
-    assert album.pictured([0]) == set()
+    (example,) = thumbnails.absorbed([0])[0].examples
+    facts = (example.similarity, example.label, example.label_name, example.has_picture)
+    assert facts == (0.9, 1, "cat?", False)
+    assert thumbnails.pictured([0]) == set()
 
 
-def test_records_of_a_codec_that_is_no_image_are_not_tried(album: ThumbnailStore) -> None:
-    """An .npy file costs no look at its bytes."""
-    with Gallery((), album) as gallery:
+def test_records_of_a_codec_that_is_no_image_are_not_tried(thumbnails: ThumbnailStore) -> None:
+    """An .npy file is not decoded as a picture."""
+    with GalleryRecorder((), thumbnails) as gallery:
         gallery.saw([unique(0)])
         wait_until(lambda: gallery.revision == 1, SECONDS)
-        assert album.pictured([0]) == set()
+        assert thumbnails.pictured([0]) == set()
 
 
-def test_without_an_album_nothing_is_kept() -> None:
-    """As before there is a state, and where http.pictures is null."""
-    with Gallery(FORMATS) as gallery:
+def test_without_a_store_nothing_is_kept() -> None:
+    """Before there is a state, and with http.pictures null."""
+    with GalleryRecorder(FORMATS) as gallery:
         gallery.saw([unique(0)])
 
     assert gallery.revision == 0
 
 
-def test_disk_that_refuses_is_told_once_and_hinders_nothing(tmp_path: Path) -> None:
-    """Deciding goes on, and so does keeping once there is room."""
+def test_disk_that_refuses_is_logged_once_and_stops_nothing(tmp_path: Path) -> None:
+    """Deciding continues, and so does recording once there is room."""
     (tmp_path / "page").write_text("a file is in the way")
-    album = ThumbnailStore(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
-    with capture_logs() as lines, Gallery(FORMATS, album) as gallery:
+    thumbnails = ThumbnailStore(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
+    with capture_logs() as lines, GalleryRecorder(FORMATS, thumbnails) as gallery:
         for sequence in range(5):
             gallery.saw([unique(sequence)])
         wait_until(gallery._waiting.empty, SECONDS)
@@ -133,8 +133,8 @@ def test_disk_that_refuses_is_told_once_and_hinders_nothing(tmp_path: Path) -> N
     assert [line["event"] for line in lines] == ["page.incomplete"]
 
 
-class SlowAlbum(ThumbnailStore):
-    """An album whose disk answers only when it is let."""
+class SlowStore(ThumbnailStore):
+    """A store whose disk waits for an event."""
 
     let = threading.Event()
 
@@ -145,39 +145,39 @@ class SlowAlbum(ThumbnailStore):
 
 
 def test_slow_disk_costs_the_deciding_thread_nothing_and_memory_little(tmp_path: Path) -> None:
-    """What comes faster than it can be kept goes without pictures, then without a trace; it is told once."""
-    album = SlowAlbum(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
+    """Beyond the limits records lose their pictures, then whole batches are skipped; it is logged once."""
+    thumbnails = SlowStore(tmp_path / "page", limit_bytes=4 * 2**20, list_name="list")
     large = bytes(2**20)
-    with capture_logs() as lines, Gallery(FORMATS, album) as gallery:
+    with capture_logs() as lines, GalleryRecorder(FORMATS, thumbnails) as gallery:
         for sequence in range(200):
             gallery.saw([unique(sequence, large)])
         held = gallery._waiting_bytes
-        album.let.set()
+        thumbnails.let.set()
 
     assert held <= module._MOST_WAITING_BYTES + len(large)
     assert [line["event"] for line in lines] == ["page.incomplete"]
 
 
-def test_pictures_stop_where_their_share_of_a_core_is_spent(
-    album: ThumbnailStore, monkeypatch: pytest.MonkeyPatch
+def test_pictures_stop_when_their_share_of_a_core_is_spent(
+    thumbnails: ThumbnailStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counting goes on; examples give way before uniques do."""
+    """Counting continues; examples lose their pictures before uniques do."""
     monkeypatch.setattr(module, "_BURST_SECONDS", 1e-4)
     monkeypatch.setattr(module, "_RESERVED_SECONDS", 1.0)
-    with Gallery(FORMATS, album) as gallery:
+    with GalleryRecorder(FORMATS, thumbnails) as gallery:
         gallery.saw([unique(0), duplicate(100, 0)])
         gallery.saw([unique(sequence) for sequence in range(1, 100)])
         wait_until(lambda: gallery.revision == 2, SECONDS)
-        pictured, absorbed = album.pictured(range(100)), album.absorbed([0])[0]
+        pictured, absorbed = thumbnails.pictured(range(100)), thumbnails.absorbed([0])[0]
 
     assert 0 in pictured
     assert len(pictured) < 50
     assert (absorbed.count, absorbed.examples[0].has_picture) == (1, False)
 
 
-def test_what_waits_at_the_end_is_kept(album: ThumbnailStore, tmp_path: Path) -> None:
+def test_what_waits_at_the_end_is_kept(thumbnails: ThumbnailStore, tmp_path: Path) -> None:
     """A short run leaves its pictures too."""
-    with Gallery(FORMATS, album) as gallery:
+    with GalleryRecorder(FORMATS, thumbnails) as gallery:
         for sequence in range(20):
             gallery.saw([unique(sequence)])
 

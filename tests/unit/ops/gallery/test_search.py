@@ -1,4 +1,4 @@
-"""Finding uniques by label, name and number, against the plain way."""
+"""Search by label, name and number, compared with a plain loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Listed:
 
 
 def plain(events: Sequence[dict[str, Any]], query: Query) -> list[dict[str, Any]]:
-    """What fits, the slow and obvious way."""
+    """What matches, by a loop."""
 
     def fits(one: dict[str, Any]) -> bool:
         label = one.get("label_name", NO_LABEL if one["label"] is None else str(one["label"]))
@@ -54,7 +54,7 @@ LABELS = st.lists(st.sampled_from([0, 1, 2, 5, None]), max_size=40)
     st.booleans(),
     st.one_of(st.none(), st.integers(0, 45)),
 )
-def test_pages_are_those_of_the_plain_way(
+def test_pages_are_those_of_a_plain_loop(
     labels: list[int | None],
     offset: int,
     limit: int,
@@ -63,7 +63,7 @@ def test_pages_are_those_of_the_plain_way(
     newest: bool,
     below: int | None,
 ) -> None:
-    """Whatever is asked for, the page and the total are what a loop over all events finds."""
+    """For any query, the page and the total are what a loop over all events finds."""
     events = [
         event(number, label=label, **({"label_name": NAMES[label]} if label in NAMES else {}))
         for number, label in enumerate(labels)
@@ -89,8 +89,8 @@ def test_sequence_number_finds_the_one(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["#60", "#99999999999999999999999999", "#", "#x", "#-1", "#²"])
-def test_number_that_is_none_finds_nothing(text: str) -> None:
-    """And is no error."""
+def test_invalid_number_finds_nothing(text: str) -> None:
+    """And raises no error."""
     assert UniqueSearch(Listed([event(number) for number in range(60)])).find(Query(text=text)).total == 0
 
 
@@ -104,36 +104,36 @@ def test_page_without_a_filter_reads_that_page_alone() -> None:
 
 
 def test_list_that_grows_is_read_on_and_not_again() -> None:
-    """Each event is read once for the filters, whenever it came."""
+    """Each event is read once for the filters."""
     source = Listed([event(number) for number in range(2_500)])
-    catalogue = UniqueSearch(source)
-    catalogue.labels()
+    search = UniqueSearch(source)
+    search.labels()
     source.events += [event(number) for number in range(2_500, 2_600)]
     source.read.clear()
 
-    assert catalogue.find(Query(label="3")).total == 260
+    assert search.find(Query(label="3")).total == 260
     assert min(offset for offset, limit in source.read if limit > 1) == 2_500
 
 
-def test_list_that_was_loaded_anew_is_read_anew() -> None:
+def test_reloaded_list_is_read_again() -> None:
     """After the state went back to a snapshot, nothing of what came after it is shown."""
     source = Listed([event(number) for number in range(50)])
-    catalogue = UniqueSearch(source)
-    catalogue.labels()
+    search = UniqueSearch(source)
+    search.labels()
     source.events = [event(number, label=77) for number in range(20)]
 
-    assert catalogue.find(Query(label="77")).total == 20
-    assert [(count.label, count.uniques) for count in catalogue.labels()] == [(77, 20)]
+    assert search.find(Query(label="77")).total == 20
+    assert [(count.label, count.uniques) for count in search.labels()] == [(77, 20)]
 
 
 def test_first_look_at_a_long_list_is_answered_in_time() -> None:
-    """With what was read until then, and how much that is; asking again completes it."""
-    catalogue = UniqueSearch(Listed([event(number) for number in range(3_000)]))
+    """With what was read in time, and how much that is; the next query completes it."""
+    search = UniqueSearch(Listed([event(number) for number in range(3_000)]))
 
-    first = catalogue.find(Query(label="1"), within_seconds=0.0)
+    first = search.find(Query(label="1"), within_seconds=0.0)
 
     assert (first.total, first.read, first.uniques) == (0, 0, 3_000)
-    assert catalogue.find(Query(label="1")).total == 300
+    assert search.find(Query(label="1")).total == 300
 
 
 def test_labels_are_counted_the_most_frequent_first() -> None:

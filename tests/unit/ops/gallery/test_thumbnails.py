@@ -1,4 +1,4 @@
-"""Pictures shrunk for the page, and what is no picture."""
+"""Pictures read and shrunk, and bytes that are not pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.ops.gallery.thumbnails import shrink
+from dugs_stream.ops.gallery.thumbnails import read_picture, shrink
+from tests.support.pages.events import drawn
 from tests.support.records.pictures import draw, png
 
 
@@ -91,5 +92,32 @@ BOMB = encoded(Image.new("1", (8_000, 8_000)))
     ids=["empty", "zero", "svg", "eps", "header only", "torn", "gif without pixels", "64 million pixels"],
 )
 def test_what_is_no_picture_has_no_thumbnail(value: bytes) -> None:
-    """Also what would cost too much, or run a program to be read."""
+    """Nor has one that would cost too much, or run a program to be read."""
     assert shrink(value, FORMATS) is None
+    assert read_picture(value, FORMATS) is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "expected"),
+    [
+        ("1", "PNG", "L"),
+        ("L", "PNG", "L"),
+        ("I;16", "PNG", "L"),
+        ("P", "GIF", "RGB"),
+        ("CMYK", "JPEG", "RGB"),
+    ],
+)
+def test_picture_read_whole_is_grey_or_colour(mode: str, kind: str, expected: str) -> None:
+    """What is drawn or encoded has one of two modes, and its own size."""
+    picture = read_picture(drawn(300, 200, mode, kind, colour=0), FORMATS)
+
+    assert picture is not None
+    assert (picture.mode, picture.size) == (expected, (300, 200))
+
+
+def test_transparent_pixels_lie_on_neutral_grey() -> None:
+    """Neither a white nor a black drawing vanishes."""
+    picture = read_picture(drawn(mode="RGBA", colour=0), FORMATS)
+
+    assert picture is not None
+    assert picture.getpixel((0, 0)) == (127, 127, 127)

@@ -1,4 +1,4 @@
-"""One event a line, in both formats, whatever is said by whom."""
+"""One event a line, in both formats, for any value and any logger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOSTILE = "k\n2026-01-01T00:00:00Z [error    ] daemon.failed\r\x1b[2J\x9b31m\u20
 
 
 class Sink:
-    """Keeps what is written, and when it was to be out at once."""
+    """Keeps what is written, and how often it was flushed."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -43,7 +43,7 @@ class Sink:
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    """Where the lines go; the logging of this process is as before afterwards."""
+    """Receives the lines; the logging of this process is restored afterwards."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield Sink()
@@ -92,7 +92,7 @@ def circular() -> list[Any]:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_json_line_parses_whatever_it_is_given(sink: Sink, value: object) -> None:
+def test_json_line_parses_for_any_value(sink: Sink, value: object) -> None:
     """One line, one object, with the event under its name."""
     configure("info", "json", sink)
 
@@ -105,8 +105,8 @@ def test_json_line_parses_whatever_it_is_given(sink: Sink, value: object) -> Non
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-def test_value_that_cannot_be_written_is_named_in_its_stead(sink: Sink, style: Any) -> None:
-    """A log line does not end what it tells of."""
+def test_value_that_cannot_be_written_is_described_instead(sink: Sink, style: Any) -> None:
+    """Logging never raises."""
     configure("info", style, sink)
 
     log().info("batch.committed", key=Unprintable())
@@ -128,7 +128,7 @@ def test_console_line_is_one_line_of_visible_characters(sink: Sink) -> None:
 
 
 def test_console_value_of_several_words_is_quoted(sink: Sink) -> None:
-    """So that a value cannot pass for further fields."""
+    """So that a value cannot look like further fields."""
     configure("info", "console", sink)
 
     log().info("tail.read", key='a exit_code=0 "b')
@@ -141,7 +141,7 @@ def boom(secret: str) -> None:
 
 
 def test_json_traceback_is_a_field_without_the_variables(sink: Sink) -> None:
-    """Where it happened and why, on the one line; what the frames held stays out."""
+    """Place and reason, on the one line; without the frames' variables."""
     configure("info", "json", sink)
 
     try:
@@ -156,7 +156,7 @@ def test_json_traceback_is_a_field_without_the_variables(sink: Sink) -> None:
 
 
 def test_console_traceback_stands_under_its_line_with_a_margin(sink: Sink) -> None:
-    """Every line of it is told from a line of the log, whatever the error says."""
+    """Each of its lines differs from a log line, for any error text."""
     configure("info", "console", sink)
 
     try:
@@ -171,8 +171,8 @@ def test_console_traceback_stands_under_its_line_with_a_margin(sink: Sink) -> No
 
 
 @pytest.mark.parametrize("name", ["kafka.conn", "uvicorn.error", "some.library"])
-def test_library_speaks_in_the_same_format_under_one_name(sink: Sink, name: str) -> None:
-    """Its sentence is a field, its logger another."""
+def test_library_logs_in_the_same_format_under_one_event(sink: Sink, name: str) -> None:
+    """Its message is a field, its logger another."""
     configure("info", "json", sink)
 
     logging.getLogger(name).warning("lost %s\nof %d", "node", 3)
@@ -182,7 +182,7 @@ def test_library_speaks_in_the_same_format_under_one_name(sink: Sink, name: str)
 
 
 def test_librarys_wrong_arguments_are_a_line_too(sink: Sink) -> None:
-    """No traceback of the logging machinery between the lines."""
+    """No traceback of the logging module between the lines."""
     configure("info", "json", sink)
 
     logging.getLogger("some.library").warning("%d records", "many")
@@ -192,7 +192,7 @@ def test_librarys_wrong_arguments_are_a_line_too(sink: Sink) -> None:
 
 
 def test_python_warning_is_a_line(sink: Sink) -> None:
-    """PyTorch's advice does not stand between lines of JSON."""
+    """PyTorch's advice does not break the JSON lines."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         configure("info", "json", sink)
@@ -215,8 +215,8 @@ def test_level_is_the_least_severe_that_is_written(sink: Sink, level: str, said:
     assert len(sink.events) == said
 
 
-def test_kafkas_debug_is_not_heard_since_it_holds_the_password(sink: Sink) -> None:
-    """At no level of ours."""
+def test_kafkas_debug_is_dropped_since_it_holds_the_password(sink: Sink) -> None:
+    """At every level of ours."""
     configure("debug", "json", sink)
 
     logging.getLogger("kafka.admin").debug("Starting with %s", {"sasl_plain_password": "hunter2"})
@@ -224,8 +224,8 @@ def test_kafkas_debug_is_not_heard_since_it_holds_the_password(sink: Sink) -> No
     assert sink.text == ""
 
 
-def test_sink_that_is_gone_is_no_reason_to_stop(sink: Sink) -> None:
-    """A closed stderr: the daemon decides on."""
+def test_closed_sink_stops_nothing(sink: Sink) -> None:
+    """With stderr closed the daemon continues."""
 
     class Gone(Sink):
         def write(self, text: str) -> None:
@@ -250,8 +250,8 @@ def said(level: int, **fields: object) -> logging.LogRecord:
     return logging.makeLogRecord({"name": "dugs", "levelno": level, "msg": fields})
 
 
-def test_same_warning_is_said_once_a_minute_with_a_count() -> None:
-    """What was held back is counted, and the count stands on the next line that is said."""
+def test_same_warning_is_logged_once_a_minute_with_a_count() -> None:
+    """Lines held back are counted, and the next line carries the count."""
     clock = Clock()
     repeats = Repeats(clock)
 
@@ -267,8 +267,8 @@ def test_same_warning_is_said_once_a_minute_with_a_count() -> None:
     assert list(repeats.unsaid()) == []
 
 
-def test_other_kind_of_the_same_event_is_news() -> None:
-    """Two damaged files, two reasons, two remarks are each said."""
+def test_other_kind_of_the_same_event_is_logged() -> None:
+    """Two damaged files, two reasons, two remarks are all logged."""
     repeats = Repeats(Clock())
     records = [
         {"event": "state.damaged", "file": "a"},
@@ -284,26 +284,45 @@ def test_other_kind_of_the_same_event_is_news() -> None:
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG, logging.CRITICAL])
-def test_news_and_last_words_are_never_held_back(level: int) -> None:
-    """A micro-batch's summary has its own pace; what ends the process is said whatever was said before."""
+def test_other_levels_are_never_held_back(level: int) -> None:
+    """A micro-batch's summary comes at its own rate; a line that ends the process is always written."""
     repeats = Repeats(Clock())
 
     assert all(repeats.filter(said(level, event="daemon.failed")) for _ in range(5))
 
 
-def test_librarys_sentence_counts_whatever_is_filled_in() -> None:
-    """Attempt 1, 2, 3 … of the same complaint are one complaint."""
+def test_library_message_is_the_same_under_any_arguments_and_numbers() -> None:
+    """Attempt 1, 2, 3 … is one complaint, whether the library fills in the number before it logs or leaves it to us."""
     repeats = Repeats(Clock())
+    facts = {"name": "kafka.net.manager", "levelno": logging.ERROR}
     records = [
-        logging.makeLogRecord({"name": "kafka", "levelno": logging.ERROR, "msg": "attempt %s", "args": (n,)})
+        logging.makeLogRecord({**facts, **message})
         for n in range(3)
+        for message in ({"msg": "attempt %s", "args": (n,)}, {"msg": f"failed (backoff {n / 7:.2f} secs)"})
     ]
 
-    assert [repeats.filter(record) for record in records] == [True, False, False]
+    assert [repeats.filter(record) for record in records] == [True, True, False, False, False, False]
 
 
-def test_memory_of_what_was_said_is_bounded() -> None:
-    """A library that says something new each time cannot fill it."""
+def test_kafka_logger_is_limited_like_every_other(sink: Sink) -> None:
+    """Its records reach the one handler by propagation: by level and by repetition, whatever level it set itself."""
+    logger = logging.getLogger("kafka.coordinator")
+    configure("error", "json", sink)
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    for attempt in range(5):
+        logger.warning("lost %s", attempt)
+        logger.error("Bootstrap attempt failed (backoff %s secs)", attempt)
+
+    (event,) = sink.events
+    assert (event["event"], event["logger"], event["level"]) == (
+        "library.message",
+        "kafka.coordinator",
+        "error",
+    )
+
+
+def test_memory_of_lines_is_bounded() -> None:
+    """A library with a new message each time cannot fill it."""
     repeats = Repeats(Clock())
     for number in range(5000):
         repeats.filter(said(logging.WARNING, event=f"event.{number}"))
@@ -311,7 +330,7 @@ def test_memory_of_what_was_said_is_bounded() -> None:
     assert len(repeats._said) <= 1000
 
 
-def test_what_was_held_back_to_the_end_is_told_at_the_end(sink: Sink) -> None:
+def test_lines_held_back_to_the_end_are_reported_at_the_end(sink: Sink) -> None:
     """No line disappears without a number."""
     configure("info", "json", sink)
     for _ in range(8):
@@ -324,11 +343,11 @@ def test_what_was_held_back_to_the_end_is_told_at_the_end(sink: Sink) -> None:
     assert (sink.events[1]["of"], sink.events[1]["held_back"]) == ("snapshot.failed", 7)
 
 
-# -- last words --------------------------------------------------------------------------------------------
+# -- crashes --------------------------------------------------------------------------------------------
 
 
 def test_error_that_ends_the_daemon_is_an_event_in_json(sink: Sink) -> None:
-    """With the exit code, never held back, and out before the process is."""
+    """With the exit code, never held back, and flushed."""
     configure("error", "json", sink)
     for _ in range(2):
         with pytest.raises(StateError), crashes_logged("json"):
@@ -350,8 +369,8 @@ def test_crash_is_an_event_with_its_traceback_in_json(sink: Sink) -> None:
     assert "ZeroDivisionError" in event["exception"]
 
 
-def test_console_leaves_last_words_to_the_command(sink: Sink) -> None:
-    """It says the same in one line for people; twice would be noise."""
+def test_console_leaves_the_error_to_the_command(sink: Sink) -> None:
+    """It prints the error for people; twice would be noise."""
     configure("info", "console", sink)
     with pytest.raises(StateError), crashes_logged("console"):
         raise StateError("the folder is in use")

@@ -1,8 +1,7 @@
-"""What is kept for the page beside the uniques themselves? Small pictures, and what each unique absorbed, on disk.
+"""Store of thumbnails and duplicate counts on disk: one SQLite file of bounded size.
 
-Best effort and nothing more: one SQLite file that never grows beyond its limit, forgets its oldest pictures
-first, and is thrown away where it is damaged or belongs to another list of uniques. No decision depends on it.
-One writer; readers from any thread.
+Best effort: the file never grows beyond its limit, drops its oldest pictures first, and is deleted if it is damaged
+or belongs to another list of uniques. No decision depends on it. One writer; readers from any thread.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
 
 PLACE_OF_UNIQUE = 0
-"""The place of a unique's own picture; its examples have the places from 1 on."""
+"""Place of a unique's own picture; its examples have the places from 1 on."""
 
 _FILE = "album.db"
 _SCHEMA = """
@@ -33,20 +32,20 @@ CREATE TABLE IF NOT EXISTS examples (
     similarity REAL, label INTEGER, label_name TEXT, UNIQUE (sequence, place));
 CREATE TABLE IF NOT EXISTS absorbed (sequence INTEGER PRIMARY KEY, count INTEGER NOT NULL);
 """
-# The database may fill this share of the limit; what it writes aside during a transaction fits the rest.
+# The database may fill this share of the limit; the rest is for the journal of a transaction.
 _SHARE_FOR_DATABASE = 7 / 8
 _PAGE_BYTES = 4096
-# A database without room for its own tables could never keep a thing.
+# Room for the tables themselves.
 _FEWEST_PAGES = 32
-# Forgetting a sixteenth at a time makes room for many, and leaves nearly all that is worth seeing.
-_SHARE_FORGOTTEN = 16
-# Another process has this file only by mistake, and nobody waits long for a picture.
+# Dropping a sixteenth at a time makes room for many, and keeps nearly all.
+_SHARE_DELETED = 16
+# Another process has this file open only by mistake; a picture is not worth a long wait.
 _BUSY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A thumbnail and whose it is."""
+    """A thumbnail, its unique and its place."""
 
     sequence: int
     place: int
@@ -55,7 +54,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One of the duplicates that a unique absorbed."""
+    """A duplicate that a unique absorbed."""
 
     sequence: int
     place: int
@@ -68,17 +67,17 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Absorbed:
-    """How many duplicates a unique absorbed, as far as is known, and the first few of them."""
+    """The known number of duplicates of a unique, and the first few of them."""
 
     count: int
     examples: tuple[Example, ...]
 
 
 class ThumbnailStore:
-    """The file `album.db` in a folder of its own, which is made with the first thing to keep.
+    """The file `album.db` in a folder of its own, which the first `keep` makes.
 
-    list_name says whose uniques these are: what was kept under another name is not shown, and thrown away by
-    the next `keep`.
+    list_name  names the list of uniques: what was kept under another name is not shown, and the next `keep`
+               deletes it
     """
 
     def __init__(self, folder: Path, *, limit_bytes: int, list_name: str) -> None:
@@ -95,7 +94,7 @@ class ThumbnailStore:
     def keep(
         self, pictures: Sequence[Picture], examples: Sequence[Example], counts: Mapping[int, int]
     ) -> None:
-        """Add all of it, or nothing. Raises OSError or sqlite3.Error where the disk refuses.
+        """Add all or nothing. Raises OSError or sqlite3.Error if the disk refuses.
 
         counts  how many more duplicates each unique absorbed
         """
@@ -112,22 +111,20 @@ class ThumbnailStore:
         self, pictures: Sequence[Picture], examples: Sequence[Example], counts: Mapping[int, int]
     ) -> None:
         connection = self._opened_to_write()
-        for attempt in range(_SHARE_FORGOTTEN):
+        for attempt in range(_SHARE_DELETED):
             try:
                 _insert(connection, pictures, examples, counts)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or attempt == _SHARE_FORGOTTEN - 1:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or attempt == _SHARE_DELETED - 1:
                     raise
-                _forget_oldest(connection)
+                _delete_oldest(connection)
             else:
                 return
 
     def _opened_to_write(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._folder.mkdir(
-                mode=0o700, exist_ok=True
-            )  # the state folder above it is there, or there is no daemon
-            # What was kept under a larger limit would stay that large.
+            self._folder.mkdir(mode=0o700, exist_ok=True)  # the state folder above it exists
+            # A file made under a larger limit would not shrink.
             if self._path.exists() and self._path.stat().st_size > self._limit_bytes:
                 self._remove_files()
             self._connection = self._connect()
@@ -151,7 +148,7 @@ class ThumbnailStore:
 
     def _connect(self) -> sqlite3.Connection:
         if self._closed:
-            raise sqlite3.ProgrammingError("the album is closed")
+            raise sqlite3.ProgrammingError("the thumbnail store is closed")
         connection = sqlite3.connect(
             self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -159,7 +156,7 @@ class ThumbnailStore:
             pages = max(_FEWEST_PAGES, int(self._limit_bytes * _SHARE_FOR_DATABASE) // _PAGE_BYTES)
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             connection.execute(f"PRAGMA max_page_count = {pages}")
-            # Nothing here is worth waiting for a disk; a power cut may cost the album.
+            # Best effort: not worth an fsync; a power cut may cost the file.
             connection.execute("PRAGMA synchronous = OFF")
             connection.executescript(_SCHEMA)
         except BaseException:
@@ -167,10 +164,10 @@ class ThumbnailStore:
             raise
         return connection
 
-    # Reading; whatever cannot be read is not there
+    # Reading; what cannot be read counts as missing
 
     def examples_kept(self, sequences: Iterable[int]) -> dict[int, int]:
-        """How many examples each of these uniques has."""
+        """Number of examples of each of these uniques."""
         found = self._rows(
             "SELECT sequence, MAX(place) FROM examples WHERE sequence IN (SELECT value FROM json_each(?)) "
             "GROUP BY sequence",
@@ -179,7 +176,7 @@ class ThumbnailStore:
         return dict(found)
 
     def absorbed(self, sequences: Sequence[int]) -> dict[int, Absorbed]:
-        """What each of these uniques absorbed; those that nothing is known of are left out."""
+        """What each of these uniques absorbed; without those that nothing is known of."""
         examples: dict[int, list[Example]] = {}
         for sequence, place, record, similarity, label, name, pictured in self._rows(
             "SELECT e.sequence, e.place, e.record, e.similarity, e.label, e.label_name, p.id IS NOT NULL "
@@ -204,7 +201,7 @@ class ThumbnailStore:
         return {sequence for (sequence,) in found}
 
     def picture(self, sequence: int, place: int) -> Thumbnail | None:
-        """The picture at a place; None where there is none any more."""
+        """The picture at a place; None if it is missing."""
         found = self._rows(
             "SELECT media_type, encoded FROM pictures WHERE sequence = ? AND place = ?",
             (sequence, place),
@@ -213,7 +210,7 @@ class ThumbnailStore:
 
     @property
     def since_ms(self) -> int | None:
-        """When the first thing was kept, in milliseconds since 1970; None where nothing is."""
+        """Time of the first `keep`, in milliseconds since 1970; None if nothing is kept."""
         found = self._rows("SELECT value FROM facts WHERE name = 'since'", ())
         return int(found[0][0]) if found else None
 
@@ -228,13 +225,13 @@ class ThumbnailStore:
                 return []
 
     def _opened_to_read(self) -> sqlite3.Connection | None:
-        """Never makes the file: until the daemon keeps something, the folder may be another process's."""
+        """Never makes the file: before the first `keep` the folder may be another process's."""
         if self._connection is None and self._path.exists():
             self._connection = self._connect()
         return self._connection
 
     def close(self) -> None:
-        """Let go of the file; nothing can be kept any more."""
+        """Close the file; nothing can be kept after it."""
         with self._lock:
             self._closed = True
             if self._connection is not None:
@@ -243,7 +240,7 @@ class ThumbnailStore:
 
 
 def _listed(sequences: Iterable[int]) -> tuple[str]:
-    """As one parameter, for json_each: SQLite takes a limited number of them."""
+    """As one parameter for json_each: SQLite limits the number of parameters."""
     return (json.dumps(list(sequences)),)
 
 
@@ -259,7 +256,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
         yield connection
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # a full disk ends it by itself
+        if connection.in_transaction:  # SQLite rolls back by itself on a full disk
             connection.execute("ROLLBACK")
         raise
 
@@ -286,12 +283,12 @@ def _insert(
         )
 
 
-def _forget_oldest(connection: sqlite3.Connection) -> None:
-    """Make room: the oldest pictures and examples go, the counts stay."""
+def _delete_oldest(connection: sqlite3.Connection) -> None:
+    """Make room: delete the oldest pictures and examples, keep the counts."""
     with _transaction(connection):
         for table in ("pictures", "examples"):
             rows = connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]  # noqa: S608 (a fixed name)
-            share = -(-rows // _SHARE_FORGOTTEN)
+            share = -(-rows // _SHARE_DELETED)
             connection.execute(
                 f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY id LIMIT ?)",  # noqa: S608 (as above)
                 (share,),
@@ -299,6 +296,6 @@ def _forget_oldest(connection: sqlite3.Connection) -> None:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file's content is wrong, rather than the disk full or the file locked."""
+    """Whether the content is damaged, rather than the disk full or the file locked."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return (code & 0xFF) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}

@@ -1,4 +1,4 @@
-"""What does a Prometheus answer to a dashboard's query? The variables filled in as Grafana would, over its HTTP API."""
+"""Client of the Prometheus HTTP API, and a dashboard's variables filled in as Grafana would."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def filled_in(expr: str, *, rate_interval: str, span: str, instance: str = ".*",
 
 
 class Prometheus:
-    """A Prometheus at `address`, asked over HTTP. Raises ValueError with its own words for a query it refuses."""
+    """A Prometheus at `address`. Raises ValueError with its message for a query that it refuses."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -47,22 +47,24 @@ class Prometheus:
     def over(self, expr: str, seconds: float, step: float) -> list[Series]:
         """The values of every series over the last seconds, one every `step`."""
         now = time.time()
-        asked = {"query": expr, "start": str(now - seconds), "end": str(now), "step": str(step)}
-        result = self._ask("query_range", asked)["result"]
+        parameters = {"query": expr, "start": str(now - seconds), "end": str(now), "step": str(step)}
+        result = self._ask("query_range", parameters)["result"]
         return _series([(each["metric"], each["values"]) for each in result])
 
     def ask(self, path: str) -> Any:
-        """Any other question of the API: targets, rules."""
+        """Any other resource of the API: targets, rules."""
         answer = httpx.get(f"{self.address}/api/v1/{path}", trust_env=False, timeout=30)
         return answer.json()["data"]
 
-    def _ask(self, what: str, asked: Mapping[str, str]) -> Any:
-        answer = httpx.post(f"{self.address}/api/v1/{what}", data=dict(asked), trust_env=False, timeout=30)
+    def _ask(self, what: str, parameters: Mapping[str, str]) -> Any:
+        answer = httpx.post(
+            f"{self.address}/api/v1/{what}", data=dict(parameters), trust_env=False, timeout=30
+        )
         document = answer.json()
         if document["status"] != "success":
-            raise ValueError(f"{document['error']}: {asked['query']}")
+            raise ValueError(f"{document['error']}: {parameters['query']}")
         data = document["data"]
-        # A scalar is a bare pair of time and value.
+        # A scalar comes as a pair of time and value.
         return (
             {"result": [{"metric": {}, "value": data["result"]}]} if data["resultType"] == "scalar" else data
         )
