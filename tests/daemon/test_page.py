@@ -10,7 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from dugs_stream.app.web import page_folder
-from dugs_stream.commands.index import info, reset, verify
+from dugs_stream.commands.index import info, reset
+from dugs_stream.commands.verify import verify
 from dugs_stream.config import load_settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import StateError

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dugs_stream.cli.main import dugs
-from dugs_stream.commands.index import verify
+from dugs_stream.commands.verify import verify
 from dugs_stream.errors import ChangelogError, StateError
 from tests.support.daemons.deployment import Deployment, npy_messages, one_thread
 from tests.support.daemons.in_thread import has_role, living

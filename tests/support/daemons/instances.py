@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from dugs_stream.commands.index import verify
+from dugs_stream.commands.verify import verify
 from dugs_stream.config import Settings, load_settings
 from tests.support.daemons.deployment import ROOT, Deployment
 from tests.support.waiting import wait_until
