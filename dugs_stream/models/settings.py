@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue
 
@@ -29,8 +29,3 @@ class ModelSettings(Block):
     """A .safetensors file, or a .pt/.pth state_dict (read with weights_only); null: untrained, built under the seed."""
     input_shape: Annotated[tuple[Annotated[Whole, Field(ge=1)], ...], Field(min_length=1)] | None = None
     """One sample's axes for the start-up probe, such as [3, 224, 224]; null: the model or the first record says."""
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments, as a dictionary of the caller's own."""
-        return dict(self.kwargs)

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.cli.options import REASONS
-from dugs_stream.records import Reason
 from tests.support.terminals.commands import dugs
 
 COMPLETE = """
@@ -40,6 +38,7 @@ def completed(*words: str) -> list[str]:
         (("index", "ver"), ["verify"]),
         (("run", "--dr"), ["--drain"]),
         (("tail", "--topic", "d"), ["decisions", "dead-letter"]),
+        (("retry", "--reason", "label_u"), ["label_unknown"]),
     ],
 )
 def test_bash_completes_commands_options_and_values(words: tuple[str, ...], offered: list[str]) -> None:
@@ -69,8 +68,3 @@ def test_unknown_shell_is_bad_usage() -> None:
 
     assert (ended.code, ended.out) == (2, "")
     assert "'bash', 'zsh', 'fish'" in ended.err
-
-
-def test_reasons_that_are_completed_are_those_there_are() -> None:
-    """The command line has a list of its own, so that a completion need not load NumPy."""
-    assert set(REASONS) == {reason.value for reason in Reason}

@@ -107,8 +107,8 @@ def test_what_is_no_id_is_bad_usage(decided: Deployment, name: str) -> None:
     ("name", "why"),
     [
         ("0/26", "There is no such record yet: dugs.samples/0 ends at 26."),
-        ("1/0", "'dugs.samples' has the partitions 0 to 0."),
-        ("other/0/1", "'other' is not the input of this deployment, which is 'dugs.samples'."),
+        ("1/0", "The partitions of 'dugs.samples' are 0 to 0."),
+        ("other/0/1", "'other' is not the input topic of this configuration, which is 'dugs.samples'."),
     ],
 )
 def test_record_that_is_not_there_is_said_so(decided: Deployment, name: str, why: str) -> None:
@@ -131,7 +131,7 @@ def test_record_that_waits_is_not_decided_yet(tmp_path: Path) -> None:
     after = dugs("explain", "0/7", "-c", deployment.config)
 
     assert "Not decided yet: group 'dugs' has committed nothing of dugs.samples/0" in before.err
-    assert "Not decided yet: group 'dugs' stands at 5 of dugs.samples/0, 2 before it." in after.err
+    assert "Not decided yet: group 'dugs' is at 5 of dugs.samples/0, 2 records before it." in after.err
     assert (before.code, after.code) == (1, 1)
 
 
@@ -158,7 +158,7 @@ def test_event_that_retention_took_is_said_so(tmp_path: Path) -> None:
     ended = dugs("explain", f"0/{next(n for n in range(30) if n not in uniques)}", "-c", deployment.config)
 
     assert ended.code == 1
-    assert "Decided, and no event of it is left" in ended.err
+    assert "It was decided, and its event is gone" in ended.err
 
 
 def test_topic_that_is_missing_is_named(decided: Deployment) -> None:
