@@ -169,7 +169,7 @@ def lines_on_letters(found: DeadLetters, topic: str) -> list[str]:
     if found.cut:
         lines.append(
             f"{found.cut} cannot go back: too large for {topic}, so only their first bytes are there (dugs_sha256 names "
-            "the whole); send them again from where they came from"
+            "the whole); send them again from their source"
         )
     if found.superseded:
         lines.append(

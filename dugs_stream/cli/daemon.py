@@ -21,7 +21,7 @@ from dugs_stream.cli.options import Command, Settings, configured
 )  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show no live summary on a terminal, only the log.")
 def run(settings: Settings, *, drain: bool, quiet: bool) -> None:
-    """Run the daemon until SIGTERM: read samples, judge them, publish the unique ones."""
+    """Run the daemon until SIGTERM. It reads samples, judges them and publishes the unique ones."""
     from dugs_stream.app.daemon import run_daemon
     from dugs_stream.ops.live_summary import LiveSummary, suits
 
@@ -43,7 +43,7 @@ def run(settings: Settings, *, drain: bool, quiet: bool) -> None:
     "--deep", is_flag=True, help="Also load the model, probe it, and try the log and the state folder."
 )
 def check(settings: Settings, *, deep: bool) -> None:
-    """Report every problem of the configuration at once, each with its place and a remedy."""
+    """Report every problem of the configuration at once. Each comes with its place and a remedy."""
     from dugs_stream.config import warnings
 
     for warning in warnings(settings):
@@ -62,7 +62,7 @@ def check(settings: Settings, *, deep: bool) -> None:
 @click.command(cls=Command, epilog="dugs schema config > dugs.schema.json")
 @click.argument("subject", type=click.Choice(["config", "event"]))
 def schema(subject: str) -> None:
-    """Print the JSON Schema (2020-12) of the configuration or of an event."""
+    """Print the JSON Schema of the configuration or of an event. Its dialect is 2020-12."""
     if subject == "config":
         from dugs_stream.config import config_schema
 

@@ -35,7 +35,7 @@ def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int
 )  # fmt: skip
 @click.option("--follow", is_flag=True, help="Keep printing new events until interrupted.")
 def tail(settings: Settings, *, topic: str, follow: bool) -> None:
-    """Print the events of an output topic as JSON lines, from its beginning."""
+    """Print the events of an output topic as JSON lines. It is read from its beginning."""
     from dugs_stream.cli.console import reader_has_left
     from dugs_stream.commands.tail import events
 
@@ -51,7 +51,7 @@ def tail(settings: Settings, *, topic: str, follow: bool) -> None:
     help="Write to this file instead of stdout.",
 )  # fmt: skip
 def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) -> None:
-    """Judge files as the daemon would, in memory: one decision a line, no log, no state."""
+    """Judge files in memory as the daemon would. One decision a line, no log, no state."""
     from dugs_stream.cli.console import counting, lines_to
     from dugs_stream.commands.scan import scan
 
@@ -66,7 +66,7 @@ def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) ->
     help="Folder for the results; files of an earlier demo in it are replaced.",
 )  # fmt: skip
 def demo(out: Path) -> None:
-    """Try it all with nothing to install or start: real digits, AlexNet, the daemon on the embedded log."""
+    """Try it all with nothing to install or start. Real digits, AlexNet, the daemon on the embedded log."""
     from dugs_stream.cli.demo import demo_progress, show_demo
     from dugs_stream.commands.send import run_demo
 

@@ -12,7 +12,7 @@ from dugs_stream.cli.options import Group, Settings, configured, print_json, yes
 
 @click.group(cls=Group, epilog="dugs index info -c config/kafka.yaml\ndugs index export -o exported/")
 def index() -> None:
-    """Inspect the index of uniques, or repair what an error message says."""
+    """Inspect and repair the index of uniques."""
 
 
 @index.command(epilog="dugs index info -c config/kafka.yaml")
@@ -27,7 +27,7 @@ def info(settings: Settings) -> None:
 @index.command(epilog="dugs index verify -c config/kafka.yaml")
 @configured
 def verify(settings: Settings) -> None:
-    """Compare the state folder with a replay of the changelog, as far as the folder goes."""
+    """Compare the state folder with the changelog. Rows that only the changelog has are no difference."""
     from dugs_stream.commands.verify import verify
 
     verification = verify(settings)
@@ -42,7 +42,7 @@ def verify(settings: Settings) -> None:
     help="Folder for the two files; it is made if missing.",
 )  # fmt: skip
 def export(settings: Settings, *, output: Path) -> None:
-    """Write every committed unique to vectors.npy (uniques, k) and uniques.jsonl, in sequence order."""
+    """Export every committed unique. vectors.npy (uniques, k) and uniques.jsonl are in sequence order."""
     from dugs_stream.commands.index import export
 
     uniques = export(settings, output)

@@ -15,7 +15,7 @@ from dugs_stream.core.sketch import jl as lemma
 @click.option("-e", "--epsilon", type=float, help="Largest relative distortion of a squared distance.")
 @click.option("-k", "--dimension", type=click.IntRange(min=1), help="Dimensions of the projection.")
 def jl(samples: int, epsilon: float | None, dimension: int | None) -> None:
-    """Apply the Johnson-Lindenstrauss lemma: k from N and ε, or ε from N and k."""
+    """Apply the Johnson-Lindenstrauss lemma. Both ways: k from N and ε, or ε from N and k."""
     if (epsilon is None) == (dimension is None):
         raise click.UsageError("give either -e (to learn k) or -k (to learn ε)")
     try:

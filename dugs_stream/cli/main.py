@@ -50,7 +50,7 @@ def dugs() -> None:
 @click.command(cls=Command, epilog="dugs completion bash > ~/.local/share/bash-completion/completions/dugs")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that lets a shell complete commands, options and their values."""
+    """Print the completion script for a shell. It completes commands, options and their values."""
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)

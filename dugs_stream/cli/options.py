@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-if (
-    TYPE_CHECKING
-):  # the one place where commands get this name: importing the settings takes longer than `--help` may
+# Commands get this name from here: importing the settings takes longer than `dugs --help` may.
+if TYPE_CHECKING:
     from dugs_stream import config
 
     Settings = config.Settings

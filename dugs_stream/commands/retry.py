@@ -102,9 +102,9 @@ def retry(
     seen: DeadLetters,
     on_progress: Progress = silent,
 ) -> DeadLetters:
-    """Put back what `look` has seen; returns what was done. Raises LogError where it stopped early.
+    """Put back what `look` has seen; returns what was done. Raises LogError if it stopped early.
 
-    Whoever retried since `look` keeps what they sent: it is not sent again.
+    What another retry has sent since `look` is not sent again.
     """
     redelivery, reader = open_redelivery(settings), open_reader(settings)
     try:

@@ -1,9 +1,9 @@
-"""Where settings come from: one tree out of a YAML file, the environment and --set, each value with its place.
+"""Sources of the settings: a YAML file, the environment and --set, merged into one tree with the place of each value.
 
 Later sources win: file, then environment (DUGS_SECTION__KEY, one more __ a level), then --set section.key=value.
-Values of the two latter are YAML, but for keys that take only text: those are taken as they are written. What
-cannot be read becomes a problem with its place, and reading goes on. Whether the keys exist and the values fit
-is not asked here. YAML is read by SafeLoader alone: no tag makes an object.
+Values of the latter two are YAML, except that text for a key that takes only text stays as written. What cannot be
+read becomes a problem with its place, and reading continues. Whether the keys exist and the values fit is checked
+elsewhere. YAML is read by SafeLoader alone: no tag makes an object.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_NODES = 50_000
 
 @dataclass(slots=True)
 class Gathered:
-    """The tree of all sources together, where each value was written, and what could not be read."""
+    """The merged tree of all sources, the place of each value, and what could not be read."""
 
     root: type[BaseModel]
     tree: dict[str, Any] = field(default_factory=dict)
@@ -47,10 +47,10 @@ class Gathered:
         return dotted(path) or self.places.get((), "configuration")
 
     def put(self, path: KeyPath, value: Any, place: str) -> None:
-        """Set one value from outside the file; it replaces whatever stood at that key."""
+        """Set one value from outside the file; it replaces any value of that key."""
         block = self._open_block(path[:-1])
         if block is None:
-            return  # the value above is of a wrong type, and is reported as that
+            return  # the value above has a wrong type, and is reported for that
         block[str(path[-1])] = value
         for old in [other for other in self.places if other[: len(path)] == path]:
             del self.places[old]
@@ -61,7 +61,7 @@ class Gathered:
         for depth, part in enumerate(path, start=1):
             below = block.get(str(part))
             if below is None or (isinstance(below, str) and path[:depth] == ("input", "codec")):
-                # The codec's short form is its type; `image` is also what stands there by default.
+                # The codec's short form is its type, and the default type is image.
                 below = {"type": below or "image"} if path[:depth] == ("input", "codec") else {}
                 block[str(part)] = below
             if not isinstance(below, dict):
@@ -73,7 +73,7 @@ class Gathered:
 def gather(
     root: type[BaseModel], path: Path | None, overrides: Sequence[str], environ: Mapping[str, str]
 ) -> Gathered:
-    """Everything that was said, in the order of precedence. Never raises for what was said wrongly."""
+    """Read all sources in the order of precedence. Mistakes in them become problems, not exceptions."""
     gathered = Gathered(root)
     if path is not None:
         _read_file(gathered, path)
@@ -95,9 +95,7 @@ def _read_file(gathered: Gathered, path: Path) -> None:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         hint = "Give another path to -c, or leave it out for the defaults."
-        gathered.problems.append(
-            Problem(place, f"there is no such file (looked in {str(Path.cwd())!r}).", hint)
-        )
+        gathered.problems.append(Problem(place, f"no such file (looked in {str(Path.cwd())!r}).", hint))
         return
     except UnicodeDecodeError as exc:
         gathered.problems.append(Problem(place, f"not UTF-8 at byte {exc.start}.", "Save the file as UTF-8."))
@@ -143,7 +141,7 @@ def _syntax_problem(exc: yaml.YAMLError, place: str) -> Problem:
 
 
 class _Reader(yaml.SafeLoader):
-    """SafeLoader's values, with the line and column of every key, and duplicate keys reported."""
+    """SafeLoader with the line and column of every key; duplicate keys are reported."""
 
     def __init__(self, text: str, place: str, gathered: Gathered) -> None:
         super().__init__(text)
@@ -198,7 +196,7 @@ class _Reader(yaml.SafeLoader):
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is None:
                 self._report(
-                    key_node, path, "found a list or mapping as a key, expected a word.", "Write key: value."
+                    key_node, path, "found a list or mapping as a key, expected a name.", "Write key: value."
                 )
                 continue
             self._gathered.places[(*path, key)] = self._where(key_node)
@@ -212,9 +210,7 @@ class _Reader(yaml.SafeLoader):
                 earlier = first.setdefault(key_node.value, key_node)
                 if earlier is not key_node and key_node.value != "<<":
                     line = earlier.start_mark.line + 1
-                    message = (
-                        f'the key "{key_node.value}" is here for the second time (first in line {line}).'
-                    )
+                    message = f'the key "{key_node.value}" appears twice (first in line {line}).'
                     self._report(key_node, (*path, key_node.value), message, "Keep one of the two.")
 
     def _report(self, node: yaml.Node, path: KeyPath, message: str, hint: str) -> None:
@@ -225,7 +221,7 @@ class _Reader(yaml.SafeLoader):
 
 
 def _drop_empty_blocks(gathered: Gathered, block: dict[str, Any], above: KeyPath) -> None:
-    """A block whose keys are all commented out reads as null, and means its defaults."""
+    """Drop blocks whose keys are all commented out: YAML reads them as null, and they mean the defaults."""
     for name in list(block):
         path = (*above, name)
         if block[name] is None and is_block(gathered.root, path):
@@ -254,7 +250,7 @@ def _read_variable(gathered: Gathered, name: str, text: str) -> None:
 
 
 def _refuse_single_underscores(gathered: Gathered, name: str, rest: str) -> None:
-    """DUGS_HTTP_PORT would change nothing without a word; a name of another program's is let be."""
+    """Refuse DUGS_HTTP_PORT, which would silently change nothing; names of other programs are ignored."""
     section = next(
         (each for each in gathered.root.model_fields if rest == each or rest.startswith(f"{each}_")), None
     )
@@ -262,7 +258,7 @@ def _refuse_single_underscores(gathered: Gathered, name: str, rest: str) -> None
         return
     key = rest[len(section) + 1 :] or "key"
     hint = f"Write {_PREFIX}{section.upper()}{_LEVEL}{key.upper()}."
-    message = "sets nothing: section and key are separated by two underscores."
+    message = "has no effect: section and key must be separated by two underscores."
     gathered.problems.append(Problem(f"environment {name}", message, hint))
 
 

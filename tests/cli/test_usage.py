@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import socket
@@ -27,6 +28,7 @@ def test_help_of_every_command_ends_with_an_example_that_works(words: tuple[str,
     ended = dugs(*words, "--help")
 
     assert (ended.code, ended.err) == (0, "")
+    assert not re.search(r"^  .*\.\.\.$", ended.out, re.MULTILINE)  # a summary that was cut off
     _, example = ended.out.split("Example:\n")
     lines = [line.strip() for line in example.splitlines() if line.strip()]
     assert lines

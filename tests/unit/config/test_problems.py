@@ -34,7 +34,7 @@ def problems_of(folder: Path, text: str) -> list[str]:
         (
             "log: {kafka: {acks: 1}}",
             ('1:15 log.kafka.acks: "acks" cannot be set: every message must be confirmed by all in-sync replicas, or '
-            "records would be lost or doubled. Remove the key."),
+            "records would be lost or duplicated. Remove the key."),
         ),
         # wrong types
         ("input: {batch: {records: '256'}}", '1:17 input.batch.records: found "256", expected a whole number.'),
@@ -73,7 +73,7 @@ def problems_of(folder: Path, text: str) -> list[str]:
         ("gradient: {layers: 2}", "1:12 gradient.layers: found 2, expected {last: Z} or {names: [glob, …]}."),
         (
             "gradient: {layers: {last: 2, names: [a]}}",
-            "1:12 gradient.layers: found a block with last, names, expected either last or names, and not both.",
+            "1:12 gradient.layers: found a block with last, names, expected either last or names, not both.",
         ),
         ("gradient: {layers: {last: 0}}", "1:21 gradient.layers.last: found 0, expected at least 1."),
         # codecs
@@ -108,7 +108,7 @@ def problems_of(folder: Path, text: str) -> list[str]:
             "input: {classes: [a, no]}",
             '1:9 input.classes: found ["a", false], expected names; YAML reads one of them as False: put quotes around it.',
         ),
-        ("input: {classes: [a, a]}", "1:9 input.classes: found [\"a\", \"a\"], expected different names, and 'a' is there twice."),
+        ("input: {classes: [a, a]}", "1:9 input.classes: found [\"a\", \"a\"], expected different names, but 'a' is there twice."),
         ("input: {classes: []}", "1:9 input.classes: found [], expected a list of class names, or the path of a file with"),
         (
             "output: {topic: a b}",
@@ -132,7 +132,7 @@ def problems_of(folder: Path, text: str) -> list[str]:
         (
             "input: {label: none}",
             ('1:9 input.label: found "none", but gradient.loss "label" needs the label of every record. Say where it '
-            "stands (header:NAME, key, json:FIELD), or set gradient.loss: pseudo."),
+            "is (header:NAME, key, json:FIELD), or set gradient.loss: pseudo."),
         ),
         (
             "input: {label: 'json:y'}",
@@ -144,7 +144,7 @@ def problems_of(folder: Path, text: str) -> list[str]:
         ),
         (
             "output: {decisions_topic: dugs_unique}",
-            ('1:10 output.decisions_topic: found "dugs_unique", too near to "dugs.unique" for Kafka ("." and "_" count as one), '
+            ('1:10 output.decisions_topic: found "dugs_unique", too close to "dugs.unique" for Kafka ("." and "_" count as the same), '
             "which is output.topic."),
         ),
         (

@@ -68,7 +68,7 @@ def test_file_that_is_not_there_is_left_to_whoever_reads_it() -> None:
             ["security_protocol=SASL_PLAINTEXT", "sasl_mechanism=SCRAM-SHA-512"],
             "every record goes unencrypted",
         ),
-        (["security_protocol=SSL", "ssl_check_hostname=false"], "can pass for the broker"),
+        (["security_protocol=SSL", "ssl_check_hostname=false"], "can pose as the broker"),
     ],
 )
 def test_way_to_the_broker_that_gives_something_away_is_pointed_out(overrides: list[str], words: str) -> None:

@@ -60,7 +60,7 @@ def test_originals_larger_than_the_output_takes_are_warned_of() -> None:
 
     assert warnings(load_settings(None, [*overrides, "input.max_record_bytes=1MiB"], {})) == []
     (line,) = warnings(load_settings(None, overrides, {}))
-    assert "larger than output.max_message_bytes (1048576) go by reference" in line
+    assert "larger than output.max_message_bytes (1048576) are published by reference" in line
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "dugs.example"])

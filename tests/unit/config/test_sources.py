@@ -123,14 +123,14 @@ def test_anchors_and_merge_keys_are_plain_yaml(tmp_path: Path) -> None:
         ("input:\n\t topic: x", ":2:1: not YAML: while scanning for the next token: found character '\\t'"),
         ("- a\n- b", ": found list, expected a mapping of sections. Begin with a section, for instance input:"),
         ("just words", ": found str, expected a mapping of sections."),
-        ("http: {port: 1}\nhttp: {port: 2}", ':2:1 http: the key "http" is here for the second time (first in line 1)'),
-        ("http:\n  port: 1\n  host: h\n  port: 2", ':4:3 http.port: the key "port" is here for the second time (first in line 2)'),
+        ("http: {port: 1}\nhttp: {port: 2}", ':2:1 http: the key "http" appears twice (first in line 1)'),
+        ("http:\n  port: 1\n  host: h\n  port: 2", ':4:3 http.port: the key "port" appears twice (first in line 2)'),
         ("a: 1\n---\nb: 2", ":2:1: not YAML: expected a single document in the stream: but found another document."),
         ("http: {port: !!python/name:os.system x}", ":1:14: not YAML: could not determine a constructor for the tag"),
         ("http: !!python/object:os.system {}", ":1:7: not YAML: the tag 'tag:yaml.org,2002:python/object:os.system'."),
         ("model: &m {kwargs: *m}", ":1:8: not YAML: an alias that contains itself."),
         ("http: {port: 2026-13-45}", ":1:14: not YAML: month must be in 1..12."),
-        ("? [a, b]\n: 1", ":1:3: found a list or mapping as a key, expected a word. Write key: value."),
+        ("? [a, b]\n: 1", ":1:3: found a list or mapping as a key, expected a name. Write key: value."),
         (b"\xff\xfe\xfa", ": not UTF-8 at byte 0. Save the file as UTF-8."),
         ("a: \x07", ": not YAML: special characters are not allowed."),
         ("model: {kwargs: {a: " + "[" * 500 + "]" * 500 + "}}", ": nested too deeply."),
@@ -161,7 +161,7 @@ def test_missing_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
     assert problems_of(path) == [
         (
-            f"{path}: there is no such file (looked in {str(Path.cwd())!r}). "
+            f"{path}: no such file (looked in {str(Path.cwd())!r}). "
             "Give another path to -c, or leave it out for the defaults."
         )
     ]
@@ -196,7 +196,7 @@ def test_variable_with_single_underscores_is_refused_with_the_right_name() -> No
     """A variable that looks like a setting and would change nothing is an error."""
     assert problems_of(environ={"DUGS_HTTP_PORT": "1"}) == [
         (
-            "environment DUGS_HTTP_PORT: sets nothing: section and key are separated by two underscores. "
+            "environment DUGS_HTTP_PORT: has no effect: section and key must be separated by two underscores. "
             "Write DUGS_HTTP__PORT."
         )
     ]
@@ -226,8 +226,8 @@ def test_secret_in_the_file_is_refused_and_never_shown(tmp_path: Path, text: str
     lines = problems_of(path)
 
     assert lines[0] == (
-        f"{place.format(path=path)}: a secret may stand neither in the configuration nor on the command line, where "
-        "others read it. Set it in the environment as DUGS_LOG__KAFKA__SSL_PASSWORD, or name a file that holds it "
+        f"{place.format(path=path)}: a secret must not be in the configuration file or on the command line, where "
+        "others can read it. Set it in the environment as DUGS_LOG__KAFKA__SSL_PASSWORD, or name a file that holds it "
         "under ssl_password_file."
     )
     assert "hunter2" not in "\n".join(lines)
@@ -237,7 +237,7 @@ def test_secret_on_the_command_line_is_refused_and_never_shown() -> None:
     """Other users see a process's arguments."""
     lines = problems_of(None, ["log.kafka.ssl_password=hunter2"])
 
-    assert lines[0].startswith("--set log.kafka.ssl_password: a secret may stand neither in")
+    assert lines[0].startswith("--set log.kafka.ssl_password: a secret must not be in")
     assert "hunter2" not in "\n".join(lines)
 
 
