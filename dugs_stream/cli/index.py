@@ -42,7 +42,7 @@ def verify(settings: Settings) -> None:
     help="Folder for the two files; it is made if missing.",
 )  # fmt: skip
 def export(settings: Settings, *, output: Path) -> None:
-    """Export every committed unique. vectors.npy (uniques, k) and uniques.jsonl are in sequence order."""
+    """Export every committed unique. Both vectors.npy (uniques, k) and uniques.jsonl are in sequence order."""
     from dugs_stream.commands.index import export
 
     uniques = export(settings, output)

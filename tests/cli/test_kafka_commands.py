@@ -18,7 +18,7 @@ from dugs_stream.records import Message as Record
 from tests.cli.conftest import BLOCKS
 from tests.support.daemons.deployment import Deployment
 from tests.support.records.pictures import CLASSES, draw, png
-from tests.support.terminals.commands import dugs, start_dugs
+from tests.support.terminals.commands import dugs
 
 pytestmark = pytest.mark.broker
 
@@ -64,9 +64,8 @@ def read_by_a_foreign_client(address: str, topic: str, count: int) -> list[Messa
 
 def run_drained(deployment: Deployment) -> None:
     """`dugs run --drain`, which must end with 0."""
-    process = start_dugs("run", "--drain", "-c", deployment.config)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    ended = dugs("run", "--drain", "-c", deployment.config)
+    assert ended.code == 0, ended.err
 
 
 def without_names(events: list[dict[str, Any]]) -> list[Any]:
