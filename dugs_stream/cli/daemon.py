@@ -8,12 +8,10 @@ import sys
 
 import click
 
-from dugs_stream.cli.options import Command, Settings, configured
+from dugs_stream.cli.options import Settings, command, configured
 
 
-@click.command(
-    cls=Command, epilog="dugs run -c config/kafka.yaml\ndugs run --set selection.threshold=0.5 --drain"
-)
+@command("dugs run -c config/kafka.yaml\ndugs run --set selection.threshold=0.5 --drain")
 @configured
 @click.option(
     "--drain", is_flag=True,
@@ -37,7 +35,7 @@ def run(settings: Settings, *, drain: bool, quiet: bool) -> None:
         )  # the last JSON line said why; one more line would not be JSON
 
 
-@click.command(cls=Command, epilog="dugs check -c config/kafka.yaml --deep")
+@command("dugs check -c config/kafka.yaml --deep")
 @configured
 @click.option(
     "--deep", is_flag=True, help="Also load the model, probe it, and try the log and the state folder."
@@ -59,7 +57,7 @@ def check(settings: Settings, *, deep: bool) -> None:
             sys.exit(1)
 
 
-@click.command(cls=Command, epilog="dugs schema config > dugs.schema.json")
+@command("dugs schema config > dugs.schema.json")
 @click.argument("subject", type=click.Choice(["config", "event"]))
 def schema(subject: str) -> None:
     """Print the JSON Schema of the configuration or of an event. Its dialect is 2020-12."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from dugs_stream.cli.options import Command, Settings, configured, paths, print_json
+from dugs_stream.cli.options import Settings, command, configured, paths, print_json
 
 
-@click.command(cls=Command, epilog="dugs send -c config/kafka.yaml photos/ --limit 1000")
+@command("dugs send -c config/kafka.yaml photos/ --limit 1000")
 @configured
 @paths
 @click.option(
@@ -27,7 +27,7 @@ def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int
     click.echo(f"sent {sent} records to {settings.input.topic}", err=True)
 
 
-@click.command(cls=Command, epilog="dugs tail -c config/kafka.yaml --follow | jq .similarity")
+@command("dugs tail -c config/kafka.yaml --follow | jq .similarity")
 @configured
 @click.option(
     "--topic", type=click.Choice(["unique", "decisions", "dead-letter"]), default="unique", show_default=True,
@@ -43,7 +43,7 @@ def tail(settings: Settings, *, topic: str, follow: bool) -> None:
         print_json(event)
 
 
-@click.command(cls=Command, epilog="dugs scan -c config/embedded.yaml photos/ -o decisions.jsonl")
+@command("dugs scan -c config/embedded.yaml photos/ -o decisions.jsonl")
 @configured
 @paths
 @click.option(
@@ -60,7 +60,7 @@ def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) ->
     click.echo(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()), err=True)
 
 
-@click.command(cls=Command, epilog="dugs demo --out demo-out")
+@command("dugs demo --out demo-out")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default="demo-out", show_default=True,
     help="Folder for the results; files of an earlier demo in it are replaced.",

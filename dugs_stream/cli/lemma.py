@@ -6,11 +6,11 @@ import math
 
 import click
 
-from dugs_stream.cli.options import Command
+from dugs_stream.cli.options import command
 from dugs_stream.core.sketch import jl as lemma
 
 
-@click.command(cls=Command, epilog="dugs jl -n 10000 -e 0.001\ndugs jl -n 1000000 -k 2048")
+@command("dugs jl -n 10000 -e 0.001\ndugs jl -n 1000000 -k 2048")
 @click.option("-n", "samples", type=click.IntRange(min=2), required=True, help="Number of samples compared.")
 @click.option("-e", "--epsilon", type=float, help="Largest relative distortion of a squared distance.")
 @click.option("-k", "--dimension", type=click.IntRange(min=1), help="Dimensions of the projection.")

@@ -16,7 +16,7 @@ from dugs_stream.cli.daemon import check, run, schema
 from dugs_stream.cli.files import demo, scan, send, tail
 from dugs_stream.cli.index import index
 from dugs_stream.cli.lemma import jl
-from dugs_stream.cli.options import Command, Group
+from dugs_stream.cli.options import Group, command
 from dugs_stream.cli.records import explain, retry
 from dugs_stream.errors import ConfigurationError, DugsError
 
@@ -47,7 +47,7 @@ def dugs() -> None:
     """
 
 
-@click.command(cls=Command, epilog="dugs completion bash > ~/.local/share/bash-completion/completions/dugs")
+@command("dugs completion bash > ~/.local/share/bash-completion/completions/dugs")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script for a shell. It completes commands, options and their values."""
@@ -58,8 +58,8 @@ def completion(shell: str) -> None:
     click.echo(found(dugs, {}, "dugs", "_DUGS_COMPLETE").source())
 
 
-for _command in (run, check, schema, send, tail, scan, demo, explain, retry, index, jl, completion):
-    dugs.add_command(_command)
+for _each in (run, check, schema, send, tail, scan, demo, explain, retry, index, jl, completion):
+    dugs.add_command(_each)
 
 
 def main() -> NoReturn:

@@ -42,6 +42,11 @@ class Command(click.Command):
                     formatter.write_text(line)
 
 
+def command(epilog: str) -> Callable[[Callable[..., Any]], Command]:
+    """Make a function a command whose help ends with these lines as its example."""
+    return click.command(cls=Command, epilog=epilog)
+
+
 class Group(Command, click.Group):
     """A group of such commands."""
 

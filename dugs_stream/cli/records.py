@@ -6,13 +6,10 @@ import sys
 
 import click
 
-from dugs_stream.cli.options import Command, Reasons, Settings, Since, configured, print_json, yes
+from dugs_stream.cli.options import Reasons, Settings, Since, command, configured, print_json, yes
 
 
-@click.command(
-    cls=Command,
-    epilog="dugs explain dugs.samples/2/1041 -c config/kafka.yaml\ndugs explain 2/1041 --json",
-)
+@command("dugs explain dugs.samples/2/1041 -c config/kafka.yaml\ndugs explain 2/1041 --json")
 @configured
 @click.argument("record", metavar="ID")
 @click.option(
@@ -40,10 +37,7 @@ def explain(settings: Settings, *, record: str, as_json: bool) -> None:
         show_explanation(found)
 
 
-@click.command(
-    cls=Command,
-    epilog="dugs retry -c config/kafka.yaml --dry-run\ndugs retry --reason label_unknown --since 2h --yes",
-)
+@command("dugs retry -c config/kafka.yaml --dry-run\ndugs retry --reason label_unknown --since 2h --yes")
 @configured
 @click.option(
     "--reason", "reasons", multiple=True, type=Reasons(),

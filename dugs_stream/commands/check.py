@@ -6,6 +6,7 @@ It changes nothing except what a start of `dugs run` would: missing topics are m
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.logs import open_log, topic_names
@@ -61,15 +62,12 @@ def _try_kafka(settings: Settings) -> Iterator[Finding]:
 
 
 def _try_log(settings: Settings, tried: str) -> Iterator[Finding]:
-    log = open_log(settings)
-    try:
+    with closing(open_log(settings)) as log:
         log.prepare()
         beginnings, ends = log.input_bounds()
         records = sum(ends[partition] - beginnings[partition] for partition in ends)
         found = f"{settings.input.topic}: {len(ends)} partition(s), about {records} records"
         yield Finding(tried, passed=True, found=found)
-    finally:
-        log.close()
 
 
 def _try_state(settings: Settings, fingerprint: str | None) -> Iterator[Finding]:

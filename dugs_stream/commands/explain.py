@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +69,7 @@ def explain(settings: Settings, record: RecordId, on_progress: Progress = silent
     """The decision on one record. Raises ConfigurationError if a topic is missing."""
     names = topic_names(settings)
     topics = [topic for topic in (names.unique, names.dead_letter, names.decisions) if topic is not None]
-    reader = open_reader(settings)
-    try:
+    with closing(open_reader(settings)) as reader:
         search = _Search(reader, topics, on_progress)
         for topic in topics:
             found = search.event_of(topic, record)
@@ -77,8 +77,6 @@ def explain(settings: Settings, record: RecordId, on_progress: Progress = silent
                 event, place = found
                 return Explanation(event, place, search.unique(names.unique, event.get("nearest")))
         return Absence(topics, _why_absent(settings, reader, record))
-    finally:
-        reader.close()
 
 
 class _Search:
@@ -147,12 +145,9 @@ def _why_absent(settings: Settings, reader: LogReader, record: RecordId) -> str:
 
 
 def _next_to_decide(settings: Settings, partition: int) -> int | None:
-    log = open_log(settings)
-    try:
+    with closing(open_log(settings)) as log:
         log.prepare()
         return log.committed_offsets().get(partition)
-    finally:
-        log.close()
 
 
 def _not_decided(settings: Settings, record: RecordId, beginning: int, next_offset: int | None) -> str:

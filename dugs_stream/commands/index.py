@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from dugs_stream.changelog.replay import BEGINNING, Recovered, rebuild
 from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
-from dugs_stream.log.port import Log
+from dugs_stream.log.port import Log, LogReader
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Message, Trailer
 from dugs_stream.state.snapshot import find_newest
 from dugs_stream.state.store import StateStore
@@ -54,15 +55,12 @@ def info(settings: Settings) -> dict[str, Any]:
 
 def replayed(settings: Settings) -> Recovered:
     """Everything the changelog holds, read from its beginning. Raises ChangelogError if it is not whole."""
-    reader = open_reader(settings)
-    try:
-        return rebuild(BEGINNING, _entries(settings, reader.read))
-    finally:
-        reader.close()
+    with closing(open_reader(settings)) as reader:
+        return rebuild(BEGINNING, _entries(reader, settings.output.changelog_topic))
 
 
-def _entries(settings: Settings, read: Any) -> Iterator[tuple[ChangelogPosition, ChangelogRow | Trailer]]:
-    for record in read(settings.output.changelog_topic, follow=False, stop=lambda: False):
+def _entries(reader: LogReader, topic: str) -> Iterator[tuple[ChangelogPosition, ChangelogRow | Trailer]]:
+    for record in reader.read(topic, follow=False, stop=lambda: False):
         message = Message(record.key, record.value, record.headers, record.timestamp_ms)
         yield ChangelogPosition(record.offset), decode_changelog(message)
 
@@ -125,13 +123,10 @@ class Adoption:
 
 def adoptions(settings: Settings) -> tuple[Adoption, ...]:
     """What `dugs index adopt-offsets` would change; empty if changelog and group agree. Changes nothing itself."""
-    log = open_log(settings)
-    try:
+    with closing(open_log(settings)) as log:
         log.prepare()
         trailer = _last_trailer(settings, log)
         committed = log.committed_offsets()
-    finally:
-        log.close()
     decided = {} if trailer is None else trailer.next_offsets
     return tuple(
         Adoption(f"{settings.input.topic}/{partition}", decided[partition], committed[partition])

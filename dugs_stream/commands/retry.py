@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from dugs_stream.app.logs import open_reader, open_redelivery
@@ -77,8 +78,7 @@ def look(
     on_progress: Progress = silent,
 ) -> DeadLetters:
     """What `retry` would do now. Changes nothing."""
-    redelivery, reader = open_redelivery(settings), open_reader(settings)
-    try:
+    with closing(open_redelivery(settings)) as redelivery, closing(open_reader(settings)) as reader:
         marks = redelivery.marks()
         topic = _Topic(reader, settings.output.dead_letter_topic, marks, selection)
         came_back = set()
@@ -91,9 +91,6 @@ def look(
         for _ in topic.walk(found):
             pass
         return found
-    finally:
-        reader.close()
-        redelivery.close()
 
 
 def retry(
@@ -106,8 +103,7 @@ def retry(
 
     What another retry has sent since `look` is not sent again.
     """
-    redelivery, reader = open_redelivery(settings), open_reader(settings)
-    try:
+    with closing(open_redelivery(settings)) as redelivery, closing(open_reader(settings)) as reader:
         claimed = redelivery.claim()
         topic = _Topic(reader, settings.output.dead_letter_topic, claimed, selection, seen.ends)
         found, marks = DeadLetters(seen.ends, came_back=seen.came_back), _Marks(claimed, selection)
@@ -128,9 +124,6 @@ def retry(
             redelivery.deliver(portion, marks.known)
         on_progress(found.total, seen.total)
         return found
-    finally:
-        reader.close()
-        redelivery.close()
 
 
 class _Marks:

@@ -6,6 +6,7 @@ import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -38,14 +39,11 @@ def send(
     total = min(len(listing) * repeat, limit or len(listing) * repeat)
     records = itertools.chain.from_iterable(listing.samples() for _ in range(repeat))
     prepare_input(settings)
-    writer = open_writer(settings)
-    try:
+    with closing(open_writer(settings)) as writer:
         for done, record in enumerate(itertools.islice(records, total), start=1):
             writer.send(settings.input.topic, Message(record.key, record.value, record.headers))
             on_progress(done, total)
         writer.flush()
-    finally:
-        writer.close()
     return total
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 from dugs_stream.app.logs import open_reader, topic_names
@@ -26,9 +27,6 @@ def events(
         raise ConfigurationError(
             [Problem("output.decisions_topic", "no decisions topic is configured.", hint)]
         )
-    reader = open_reader(settings)
-    try:
+    with closing(open_reader(settings)) as reader:
         for record in reader.read(chosen, follow=follow, stop=stop):
             yield read_event(record)
-    finally:
-        reader.close()

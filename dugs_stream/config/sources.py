@@ -46,6 +46,10 @@ class Gathered:
                 )
         return dotted(path) or self.places.get((), "configuration")
 
+    def refuse(self, place: str, message: str, hint: str) -> None:
+        """Note something that could not be read."""
+        self.problems.append(Problem(place, message, hint))
+
     def put(self, path: KeyPath, value: Any, place: str) -> None:
         """Set one value from outside the file; it replaces any value of that key."""
         block = self._open_block(path[:-1])
@@ -95,14 +99,14 @@ def _read_file(gathered: Gathered, path: Path) -> None:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         hint = "Give another path to -c, or leave it out for the defaults."
-        gathered.problems.append(Problem(place, f"no such file (looked in {str(Path.cwd())!r}).", hint))
+        gathered.refuse(place, f"no such file (looked in {str(Path.cwd())!r}).", hint)
         return
     except UnicodeDecodeError as exc:
-        gathered.problems.append(Problem(place, f"not UTF-8 at byte {exc.start}.", "Save the file as UTF-8."))
+        gathered.refuse(place, f"not UTF-8 at byte {exc.start}.", "Save the file as UTF-8.")
         return
     except OSError as exc:
         hint = "Give a YAML file that can be read."
-        gathered.problems.append(Problem(place, f"cannot be read: {exc.strerror}.", hint))
+        gathered.refuse(place, f"cannot be read: {exc.strerror}.", hint)
         return
     _read_text(gathered, text, place)
 
@@ -114,15 +118,13 @@ def _read_text(gathered: Gathered, text: str, place: str) -> None:
         gathered.problems.append(_syntax_problem(exc, place))
         return
     except RecursionError:
-        gathered.problems.append(
-            Problem(place, "nested too deeply.", "No setting is more than a few levels deep.")
-        )
+        gathered.refuse(place, "nested too deeply.", "No setting is more than a few levels deep.")
         return
     if tree is None:
         return  # an empty file is the defaults
     if not isinstance(tree, dict):
         message = f"found {type(tree).__name__}, expected a mapping of sections."
-        gathered.problems.append(Problem(place, message, "Begin with a section, for instance input:"))
+        gathered.refuse(place, message, "Begin with a section, for instance input:")
         return
     gathered.tree = tree
 
@@ -214,7 +216,7 @@ class _Reader(yaml.SafeLoader):
                     self._report(key_node, (*path, key_node.value), message, "Keep one of the two.")
 
     def _report(self, node: yaml.Node, path: KeyPath, message: str, hint: str) -> None:
-        self._gathered.problems.append(Problem(f"{self._where(node)} {dotted(path)}".rstrip(), message, hint))
+        self._gathered.refuse(f"{self._where(node)} {dotted(path)}".rstrip(), message, hint)
 
     def _where(self, node: yaml.Node) -> str:
         return f"{self._place}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
@@ -242,9 +244,7 @@ def _read_variable(gathered: Gathered, name: str, text: str) -> None:
         _refuse_single_underscores(gathered, name, parts[0])
     elif not all(parts):
         message = "found an empty level, expected DUGS_SECTION__KEY."
-        gathered.problems.append(
-            Problem(place, message, "Put two underscores between levels, none at the end.")
-        )
+        gathered.refuse(place, message, "Put two underscores between levels, none at the end.")
     else:
         _put_text(gathered, tuple(parts), text, place)
 
@@ -259,7 +259,7 @@ def _refuse_single_underscores(gathered: Gathered, name: str, rest: str) -> None
     key = rest[len(section) + 1 :] or "key"
     hint = f"Write {_PREFIX}{section.upper()}{_LEVEL}{key.upper()}."
     message = "has no effect: section and key must be separated by two underscores."
-    gathered.problems.append(Problem(f"environment {name}", message, hint))
+    gathered.refuse(f"environment {name}", message, hint)
 
 
 def _read_override(gathered: Gathered, override: str) -> None:
@@ -268,7 +268,7 @@ def _read_override(gathered: Gathered, override: str) -> None:
     if not equals or len(path) < 2 or not all(path):  # noqa: PLR2004 (a section and a key)
         # Only the part before "=" is shown: the rest may be a secret.
         message = f"found {(name + equals)!r}, expected {_SET_FORM}."
-        gathered.problems.append(Problem("--set", message, "For instance --set selection.threshold=0.5."))
+        gathered.refuse("--set", message, "For instance --set selection.threshold=0.5.")
         return
     _put_text(gathered, path, text, f"--set {dotted(path)}")
 
@@ -288,6 +288,6 @@ def _put_yaml(gathered: Gathered, path: KeyPath, text: str, place: str) -> None:
     except (yaml.YAMLError, RecursionError, ValueError) as exc:
         what = getattr(exc, "problem", None) or "it cannot be read"
         message = f"found {text[:60]!r}, expected a value in YAML: {what}."
-        gathered.problems.append(Problem(place, message, "Put quotes around text with special characters."))
+        gathered.refuse(place, message, "Put quotes around text with special characters.")
         return
     gathered.put(path, value, place)
