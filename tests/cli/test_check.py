@@ -152,9 +152,9 @@ def test_deep_check_names_a_chosen_layer_that_never_runs(fresh: Deployment) -> N
 
 def test_deep_check_names_a_broker_that_does_not_answer(decided: Deployment) -> None:
     """With its address, and the rest is tried all the same."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
         override = ("--set", "log.engine=kafka", "--set", f"log.kafka.bootstrap_servers=[{address}]")
         ended = dugs("check", "-c", decided.config, "--deep", *override, environ={"COLUMNS": "1000"})
 

@@ -41,7 +41,7 @@ def test_info_tells_what_the_newest_snapshot_holds(decided: Deployment) -> None:
     assert facts["damaged"] == []
 
 
-def test_info_of_a_folder_that_is_not_there_says_so_and_makes_none(fresh: Deployment) -> None:
+def test_info_of_a_missing_folder_says_so_and_makes_none(fresh: Deployment) -> None:
     """No snapshot is a fact, not a failure."""
     ended = dugs("index", "info", "-c", fresh.config)
 

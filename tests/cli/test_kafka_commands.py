@@ -144,8 +144,8 @@ def produce(address: str, topic: str, *, partition: int, first: int) -> None:
     assert producer.flush(60) == 0
 
 
-def test_dead_letters_go_back_once_and_are_decided_after_the_mend(on_kafka: Deployment) -> None:
-    """Poison, mend, retry, decided; explained from either topic; and a second retry finds nothing to do."""
+def test_dead_letters_go_back_once_and_are_decided_after_the_fix(on_kafka: Deployment) -> None:
+    """Poison, fix, retry, decide; explained from either topic; and a second retry finds nothing to do."""
     config, topic = on_kafka.config, on_kafka.settings.input.topic
     elsewhere = [Record(b"k", png(draw(name, 3)), (("class", name.encode()),)) for name in CLASSES]
     on_kafka.send(elsewhere)

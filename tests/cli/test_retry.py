@@ -30,7 +30,7 @@ def named_wrongly(count: int, name: str = "cat") -> list[Message]:
 
 @pytest.fixture
 def poisoned(tmp_path: Path) -> Deployment:
-    """Ten records decided, three whose label is unknown, two that are no array."""
+    """Ten records decided, three whose label is unknown, two that are not arrays."""
     deployment = Deployment(tmp_path / "poisoned")
     junk = [Message(None, b"junk", (("label", b"1"),)), Message(b"k", None, (("label", b"1"),))]
     deployment.send([*npy_messages(10), *named_wrongly(3), *junk])
@@ -63,8 +63,8 @@ def test_record_comes_back_as_it_was(poisoned: Deployment) -> None:
         assert new.headers[:-1] == old.headers
 
 
-def test_mended_configuration_decides_what_was_rejected(tmp_path: Path) -> None:
-    """Poison, mend, retry, decided: each record has one verdict more, the letters stay, and the changelog agrees."""
+def test_fixed_configuration_decides_what_was_rejected(tmp_path: Path) -> None:
+    """Poison, fix, retry, decide: each record has one verdict more, the letters stay, and the changelog agrees."""
     deployment = Deployment(tmp_path)
     elsewhere = [Message(each.key, each.value, (("class", b"2"),)) for each in npy_messages(6)]
     deployment.send(elsewhere)
@@ -172,7 +172,7 @@ def test_letter_that_was_cut_stays_and_is_counted(tmp_path: Path) -> None:
 
 
 def test_newest_letter_of_a_record_goes_back_alone(poisoned: Deployment) -> None:
-    """Rejected twice, it is two letters and still one record, also where the memory is passed over."""
+    """Rejected twice, it is two letters and still one record, even if the memory is ignored."""
     dugs("retry", "-c", poisoned.config, "--yes")
     poisoned.drain()
 
@@ -187,7 +187,7 @@ def test_newest_letter_of_a_record_goes_back_alone(poisoned: Deployment) -> None
 def test_retry_that_is_cut_off_neither_loses_nor_doubles(
     poisoned: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Records and memory are one transaction: whatever was delivered is remembered, and the rest goes next time."""
+    """Records and memory are one transaction: what was delivered is remembered, and the next retry takes the rest."""
     monkeypatch.setattr(retrying, "_PORTION_RECORDS", 2)
     deliver = EmbeddedRedelivery.deliver
     calls: list[int] = []
@@ -209,7 +209,7 @@ def test_retry_that_is_cut_off_neither_loses_nor_doubles(
 
 
 def test_two_at_once_send_nothing_twice(poisoned: Deployment) -> None:
-    """Whoever comes second is stopped before it sends."""
+    """The second one is stopped before it sends."""
     selection = retrying.Selection()
     seen = retrying.look(poisoned.settings, selection)
     slow = open_redelivery(poisoned.settings)

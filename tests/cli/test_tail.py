@@ -33,7 +33,7 @@ def test_uniques_are_what_is_read_by_default(decided: Deployment) -> None:
 
 
 def test_dead_letters_say_why(decided: Deployment) -> None:
-    """The two files that were no pictures."""
+    """The two files that were not pictures."""
     events = dugs("tail", "-c", decided.config, "--topic", "dead-letter").lines
 
     assert [(event["source"]["key"], event["reason"]) for event in events] == [
@@ -42,7 +42,7 @@ def test_dead_letters_say_why(decided: Deployment) -> None:
     ]
 
 
-def test_decisions_that_nobody_configured_are_bad_usage(decided: Deployment) -> None:
+def test_missing_decisions_topic_is_bad_usage(decided: Deployment) -> None:
     """Exit 2, and the key to set is named."""
     ended = dugs("tail", "-c", decided.config, "--topic", "decisions", "--set", "output.decisions_topic=null")
 
@@ -92,7 +92,7 @@ def test_follow_goes_on_with_what_comes(deployment: Deployment, pictures: Path, 
 
 
 def test_follower_whose_reader_leaves_ends_quietly(decided: Deployment) -> None:
-    """`dugs tail --follow | head -1` is no failure, and does not wait for one more event."""
+    """`dugs tail --follow | head -1` is not a failure, and does not wait for one more event."""
     process = start_dugs("tail", "-c", decided.config, "--follow")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -106,7 +106,7 @@ def test_follower_whose_reader_leaves_ends_quietly(decided: Deployment) -> None:
     process.stderr.close()
 
 
-def test_output_that_nobody_reads_is_no_failure(decided: Deployment) -> None:
+def test_output_without_a_reader_is_not_a_failure(decided: Deployment) -> None:
     """A pipe closed before the first line: exit 0 and silence, up to the interpreter's last breath."""
     process = start_dugs("tail", "-c", decided.config)
     assert process.stdout is not None

@@ -121,13 +121,13 @@ def test_settings_from_anywhere_are_checked_together(tmp_path: Path) -> None:
 def test_secrets_are_never_printed(fresh: Deployment) -> None:
     """Not by check, not in the settings that a daemon logs, not when the broker is away, at no level."""
     environ = {"DUGS_LOG__KAFKA__SASL_PLAIN_PASSWORD": "hunter2"}
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
         fresh.write(
             log={
                 "engine": "kafka",
                 "kafka": {
-                    "bootstrap_servers": [f"127.0.0.1:{nobody.getsockname()[1]}"],
+                    "bootstrap_servers": [f"127.0.0.1:{closed.getsockname()[1]}"],
                     "security_protocol": "SASL_PLAINTEXT",
                     "sasl_mechanism": "PLAIN",
                     "sasl_plain_username": "someone",
