@@ -28,7 +28,7 @@ from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_str
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app.daemon import open_daemon
 from dugs_stream.app.engine import build_engine
-from dugs_stream.commands.send import events
+from dugs_stream.commands.tail import events
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.daemon.steps import RecoveryStep, Step

@@ -33,7 +33,7 @@ from benchmarks.report import Measurement, Report, Target
 from benchmarks.visitor import visited
 from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
 from dugs_stream.app.daemon import open_daemon
-from dugs_stream.commands.send import events
+from dugs_stream.commands.tail import events
 from dugs_stream.config import Settings
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.lab.demo.digits import load_digits

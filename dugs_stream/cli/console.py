@@ -1,8 +1,7 @@
-"""What a person sees: progress on stderr (bars only on a terminal) and tables."""
+"""Terminal output for people: progress bars on stderr (only on a terminal), tables, sentences."""
 
 from __future__ import annotations
 
-import math
 import select
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -25,16 +23,12 @@ from rich.text import Text
 
 from dugs_stream.commands.explain import Explanation
 from dugs_stream.commands.retry import DeadLetters
-from dugs_stream.core.sketch import jl
 from dugs_stream.errors import Finding
-from dugs_stream.lab.demo.demo import DemoResult
-from dugs_stream.lab.demo.imagenette import imagenette_command
-from dugs_stream.lab.demo.summary import render
-from dugs_stream.lab.demo.training import Step
 from dugs_stream.ops.logging.lines import printable
 
 
-def _bars(console: Console) -> Progress:
+def bars_on(console: Console) -> Progress:
+    """Bars with a description, the count and the remaining time; nothing at all away from a terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -50,14 +44,14 @@ def _bars(console: Console) -> Progress:
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, moved by calling the result with (done, total)."""
-    with _bars(Console(stderr=True)) as bars:
+    with bars_on(Console(stderr=True)) as bars:
         task = bars.add_task(what, total=None, note="")
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 @contextmanager
 def lines_to(output: Path | None) -> Iterator[Callable[[str], None]]:
-    """Write lines to a file (its folder is made), or to stdout where none is named."""
+    """Write lines to a file (its folder is made), or to stdout if none is named."""
     if output is None:
         yield lambda line: _write(sys.stdout, line)
         return
@@ -71,75 +65,17 @@ def _write(file: IO[str], line: str) -> None:
 
 
 def reader_has_left() -> bool:
-    """Whether stdout is a pipe that nobody reads any more: `dugs tail --follow | head -1` need not wait for an event."""
+    """Whether stdout is a pipe whose reader has closed it: `dugs tail --follow | head -1` need not wait for an event."""
     try:
         watched = select.poll()
         watched.register(sys.stdout.fileno(), 0)
         return any(state & (select.POLLERR | select.POLLHUP) for _, state in watched.poll(0))
-    except (AttributeError, OSError, ValueError):  # no such call on this system, or stdout is no file
+    except (AttributeError, OSError, ValueError):  # no such call on this system, or stdout is not a file
         return False
 
 
-class DemoProgress:
-    """The demo's announcer: a line a stage, and one bar that training and the streams move."""
-
-    def __init__(self, console: Console, bars: Progress) -> None:
-        self._console = console
-        self._bars = bars
-        self._task: TaskID | None = None
-
-    def stage(self, text: str) -> None:
-        """A new stage begins."""
-        self._drop()
-        self._console.print(f"• {text}", style="bold", markup=False, highlight=False)
-
-    def trained(self, step: Step) -> None:
-        """A mini-batch was trained on, or an epoch measured."""
-        accuracy = "" if step.accuracy is None else f"  accuracy {step.accuracy:.2f}"
-        self._move(step.step, step.steps, f"epoch {step.epoch}  loss {step.loss:.3f}{accuracy}")
-
-    def streamed(self, done: int, total: int) -> None:
-        """So many records of the stream are decided."""
-        self._move(done, total, "records")
-
-    def _move(self, done: int, total: int, note: str) -> None:
-        if self._task is None:
-            self._task = self._bars.add_task(" ", total=total, note=note)
-        self._bars.update(self._task, completed=done, total=total, note=note)
-
-    def _drop(self) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task = None
-
-
-@contextmanager
-def demo_progress() -> Iterator[DemoProgress]:
-    """Stages as lines on stderr, with a bar under them on a terminal."""
-    console = Console(stderr=True)
-    with _bars(console) as bars:
-        yield DemoProgress(console, bars)
-
-
-def show_demo(result: DemoResult) -> None:
-    """The table of the demo on stdout, where its files lie, and the command for an Imagenette folder."""
-    console = Console()
-    console.print(render(result.summary))
-    files = result.files
-    for what, path in (
-        ("events", files.uniques),
-        ("pictures", files.contact_sheet),
-        ("gallery", files.gallery),
-    ):
-        console.print(f"{what:>9}  {path}", markup=False, highlight=False, soft_wrap=True)
-    command = imagenette_command(files.imagenette)
-    console.print(
-        f"On Imagenette, with your weights: {command}", markup=False, highlight=False, soft_wrap=True
-    )
-
-
 def show_findings(findings: Sequence[Finding]) -> None:
-    """What `dugs check --deep` tried, one row a try."""
+    """A table of what `dugs check --deep` tried, one row a try."""
     table = Table(show_lines=False)
     for column in ("", "tried", "found"):
         table.add_column(column, overflow="fold")
@@ -150,7 +86,7 @@ def show_findings(findings: Sequence[Finding]) -> None:
 
 
 def show_explanation(found: Explanation) -> None:
-    """A decision for people, on stdout; nothing that a record holds can do more than be read."""
+    """A decision for people, on stdout; control characters of a record are escaped."""
     console = Console()
     event, threshold = found.event, float(found.event["threshold"])
     console.print(
@@ -233,7 +169,7 @@ def lines_on_letters(found: DeadLetters, topic: str) -> list[str]:
     if found.cut:
         lines.append(
             f"{found.cut} cannot go back: too large for {topic}, so only their first bytes are there (dugs_sha256 names "
-            "the whole); send them again from where they came from"
+            "the whole); send them again from their source"
         )
     if found.superseded:
         lines.append(
@@ -242,27 +178,3 @@ def lines_on_letters(found: DeadLetters, topic: str) -> list[str]:
     if found.older:
         lines.append(f"{found.older} older ones are left out (--since); --from-offset brings them back")
     return lines
-
-
-def lemma_for_epsilon(samples: int, epsilon: float) -> list[str]:
-    """The bound on k, the smallest k above it, and the powers of two around that."""
-    bound, smallest = jl.bound(samples, epsilon), jl.smallest_dimension(samples, epsilon)
-    below, above = jl.powers_of_two_around(smallest)
-    return [
-        f"bound        {bound:.2f}   8·ln({samples})/{epsilon:g}²",
-        f"smallest k   {smallest}",
-        f"between      {below} (2^{_exponent(below)}) and {above} (2^{_exponent(above)})",
-    ]
-
-
-def lemma_for_dimension(samples: int, dimension: int, epsilon: float) -> list[str]:
-    """The distortion that k dimensions guarantee, and the powers of two around k."""
-    below, above = jl.powers_of_two_around(dimension)
-    return [
-        f"epsilon      {epsilon:.6g}   √(8·ln({samples})/{dimension})",
-        f"between      {below} (2^{_exponent(below)}) and {above} (2^{_exponent(above)})",
-    ]
-
-
-def _exponent(power: int) -> int:
-    return int(math.log2(power))

@@ -1,44 +1,63 @@
-"""What kinds of value do the command's options take, beyond those that click brings?
+"""Options and arguments that commands share, and the form of their help.
 
 Imports nothing heavy: `dugs --help` and the shell's completion go through here.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-REASONS = (
-    "empty",
-    "too_large",
-    "undecodable",
-    "wrong_shape",
-    "label_missing",
-    "label_unknown",
-    "label_out_of_range",
-    "not_finite",
-    "model_error",
-)
-"""`records.Reason` without NumPy, which that module brings along; a test holds the two equal."""
+# Commands get this name from here: importing the settings takes longer than `dugs --help` may.
+if TYPE_CHECKING:
+    from dugs_stream import config
+
+    Settings = config.Settings
+    _Choice = click.Choice[str]
+    _Whole = click.ParamType[int]
+else:  # older releases of click have no generic types
+    Settings = object
+    _Choice = click.Choice
+    _Whole = click.ParamType
 
 _AGO = re.compile(r"([0-9]{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-if TYPE_CHECKING:
-    _Whole = click.ParamType[int]
-else:
-    _Whole = click.ParamType  # which older releases of click cannot be asked the kind of
+class Command(click.Command):
+    """A command whose help ends with an example, kept line by line."""
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.epilog:
+            with formatter.section("Example"):
+                for line in self.epilog.splitlines():
+                    formatter.write_text(line)
+
+
+def command(epilog: str) -> Callable[[Callable[..., Any]], Command]:
+    """Make a function a command whose help ends with these lines as its example."""
+    return click.command(cls=Command, epilog=epilog)
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
 
 
 class Since(_Whole):
-    """A time: so long ago (90m, 2h, 7d), or ISO 8601, in UTC where it names no zone. As milliseconds since 1970."""
+    """A time ago (90m, 2h, 7d) or in ISO 8601 (UTC unless it names a zone), as milliseconds since 1970."""
 
-    name = "moment"
+    name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
@@ -49,5 +68,51 @@ class Since(_Whole):
         try:
             moment = datetime.fromisoformat(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no time; write 90m, 2h, 7d or 2026-11-24T10:15Z.", param, ctx)
+            self.fail(f"{value!r} is not a time; write 90m, 2h, 7d or 2026-11-24T10:15Z.", param, ctx)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+class Reasons(_Choice):
+    """The reasons for a rejection, imported when they are asked for: `records` brings NumPy."""
+
+    def __init__(self) -> None:
+        self.case_sensitive = True
+
+    @cached_property
+    def choices(self) -> Sequence[str]:  # type: ignore[override]  # click sets it in the constructor left out here
+        from dugs_stream.records import Reason
+
+        return [reason.value for reason in Reason]
+
+
+_config = click.option(
+    "-c", "--config", "config", type=click.Path(path_type=Path),
+    help="Configuration in YAML; a key that it omits has its default.",
+)  # fmt: skip
+_set = click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
+    help="Override one setting; may be repeated.",
+)  # fmt: skip
+paths = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command -c and --set, and hand it the loaded settings as its first argument."""
+
+    def load(config: Path | None, overrides: Sequence[str], **rest: Any) -> None:
+        from dugs_stream.config import load_settings
+        from dugs_stream.ops.logging.configure import configure_logs
+
+        settings = load_settings(config, overrides)
+        configure_logs("warning", settings.logging.format)  # `dugs run` says more
+        command(settings, **rest)
+
+    load.__name__, load.__doc__ = command.__name__, command.__doc__
+    load.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own way
+    return _config(_set(load))
+
+
+def print_json(document: Any) -> None:
+    """One JSON document a line, readable by any tool behind a pipe."""
+    click.echo(json.dumps(document, ensure_ascii=False))

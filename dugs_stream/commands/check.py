@@ -1,6 +1,6 @@
-"""Would the daemon start and keep its promises here? Tries model, log and state, and reports every finding.
+"""`dugs check --deep`: a preflight of model, log and state folder that reports every finding.
 
-It changes nothing but what `dugs run` would at its start anyway: missing topics are made where that is allowed.
+It changes nothing except what a start of `dugs run` would: missing topics are made if that is allowed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FINGERPRINT = "fingerprint"
 
 
 def check_deep(settings: Settings) -> list[Finding]:
-    """Try everything that can be tried without deciding a record; a failure does not stop the rest."""
+    """Try everything that needs no record; a failure does not stop the rest."""
     found = list(attempts("model", lambda: _try_model(settings)))
     fingerprint = next((each.found for each in found if each.tried == _FINGERPRINT), None)
     found += attempts(f"log ({settings.log.engine})", lambda: check_log(settings))
@@ -52,7 +52,7 @@ def _describe(layer: ChosenLayer) -> str:
 
 
 def _try_state(settings: Settings, fingerprint: str | None) -> Iterator[Finding]:
-    """Open it as a start would; where the model failed, any model's list is taken."""
+    """Open the folder as a start would; if the model failed, the list of any model is accepted."""
     state = StateStore(settings.state.dir, fingerprint=fingerprint, dimension=settings.gradient.dimension)
     loaded = state.open()
     try:
@@ -60,7 +60,7 @@ def _try_state(settings: Settings, fingerprint: str | None) -> Iterator[Finding]
         yield Finding("state folder", passed=True, found=holds)
         damaged = [path.name for path in loaded.set_aside] + [lost.file for lost in loaded.missing]
         if damaged:
-            found = f"damaged: {', '.join(damaged)}; the next start mends it from the changelog"
+            found = f"damaged: {', '.join(damaged)}; the next start repairs it from the changelog"
             yield Finding("state folder", passed=True, found=found)
     finally:
         state.close()

@@ -1,19 +1,21 @@
-"""What was decided of one record, and against which unique? `dugs explain`, from what lies on the output topics.
+"""`dugs explain`: the decision on one record and its nearest unique, read from the output topics.
 
-Looks from outside and changes nothing, but that missing topics are made as at any start. The topics are read from their
-beginning, the short ones first, up to the first event of the record: a record that was decided twice (after
-`dugs index adopt-offsets`) is told by the first.
+Changes nothing, except that missing topics are made as at any start. The topics are read from their beginning, the
+short ones first, up to the first event of the record: of a record that was decided twice (after
+`dugs index adopt-offsets`), the first decision is shown.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from dugs_stream.app.logs import open_log, open_reader, topic_names
 from dugs_stream.changelog.wire import EVENT_HEADER
+from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.config import Settings
 from dugs_stream.errors import LogError
 from dugs_stream.log.port import LogReader
@@ -21,14 +23,13 @@ from dugs_stream.outputs.messages import read_event
 from dugs_stream.records import Record
 
 Event = Mapping[str, Any]
-Progress = Callable[[int, int], None]
 
 _ID = re.compile(r"(?:(?P<topic>[^/]+)/)?(?P<partition>[0-9]+)/(?P<offset>[0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class RecordId:
-    """A record's name in every event; of an id without a topic the input is meant."""
+    """A record's name in every event; without a topic it means the input topic."""
 
     topic: str
     partition: int
@@ -58,20 +59,17 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """No event of the record: where was looked, what that means, and what to do about it."""
+    """No event of the record: the topics that were searched, what that means, and what to do about it."""
 
     searched: Sequence[str]
     why: str
 
 
-def explain(
-    settings: Settings, record: RecordId, on_progress: Progress = lambda _done, _total: None
-) -> Explanation | Absence:
-    """The decision on one record. Raises ConfigurationError where a topic is missing."""
+def explain(settings: Settings, record: RecordId, on_progress: Progress = silent) -> Explanation | Absence:
+    """The decision on one record. Raises ConfigurationError if a topic is missing."""
     names = topic_names(settings)
     topics = [topic for topic in (names.unique, names.dead_letter, names.decisions) if topic is not None]
-    reader = open_reader(settings)
-    try:
+    with closing(open_reader(settings)) as reader:
         search = _Search(reader, topics, on_progress)
         for topic in topics:
             found = search.event_of(topic, record)
@@ -79,8 +77,6 @@ def explain(
                 event, place = found
                 return Explanation(event, place, search.unique(names.unique, event.get("nearest")))
         return Absence(topics, _why_absent(settings, reader, record))
-    finally:
-        reader.close()
 
 
 class _Search:
@@ -98,15 +94,15 @@ class _Search:
     def event_of(self, topic: str, record: RecordId) -> tuple[Event, str] | None:
         """The event of a record and its place."""
         named = f'"{record}"'.encode()
-        for sample in self._reader.read(topic, follow=False, stop=lambda: False):
+        for stored in self._reader.read(topic, follow=False, stop=lambda: False):
             self._done += 1
             self._on_progress(self._done, max(self._done, self._total))
             # Parsing costs far more than looking for the name, and almost every event is another record's.
-            if not any(named in part for part in _parts(sample)):
+            if not any(named in part for part in _parts(stored)):
                 continue
-            event = _event_in(sample)
+            event = _event_in(stored)
             if event is not None and event.get("id") == str(record):
-                return event, sample.id
+                return event, stored.id
         return None
 
     def unique(self, topic: str, nearest: object) -> Event | None:
@@ -118,28 +114,28 @@ class _Search:
         return None if found is None else found[0]
 
 
-def _parts(sample: Record) -> list[bytes]:
-    """The places an event may stand in."""
-    inner = [value or b"" for name, value in sample.headers if name == EVENT_HEADER]
-    return inner or [sample.value or b""]
+def _parts(stored: Record) -> list[bytes]:
+    """Where an event can be: in a header, or in the value."""
+    inner = [value or b"" for name, value in stored.headers if name == EVENT_HEADER]
+    return inner or [stored.value or b""]
 
 
-def _event_in(sample: Record) -> Event | None:
-    """The record's event; None for one that somebody else put there."""
+def _event_in(stored: Record) -> Event | None:
+    """The event in a record of an output topic; None for a record that another program put there."""
     try:
-        return read_event(sample)
+        return read_event(stored)
     except LogError:
         return None
 
 
 def _why_absent(settings: Settings, reader: LogReader, record: RecordId) -> str:
-    """Not there yet, not decided yet, or decided and not kept."""
+    """Not sent yet, not decided yet, or decided and not kept."""
     topic = settings.input.topic
     if record.topic != topic:
-        return f"{record.topic!r} is not the input of this deployment, which is {topic!r}."
+        return f"{record.topic!r} is not the input topic of this configuration, which is {topic!r}."
     beginnings, ends = reader.bounds(topic)
     if record.partition not in ends:
-        return f"{topic!r} has the partitions 0 to {max(ends)}."
+        return f"The partitions of {topic!r} are 0 to {max(ends)}."
     if record.offset >= ends[record.partition]:
         return f"There is no such record yet: {topic}/{record.partition} ends at {ends[record.partition]}."
     next_offset = _next_to_decide(settings, record.partition)
@@ -149,30 +145,27 @@ def _why_absent(settings: Settings, reader: LogReader, record: RecordId) -> str:
 
 
 def _next_to_decide(settings: Settings, partition: int) -> int | None:
-    log = open_log(settings)
-    try:
+    with closing(open_log(settings)) as log:
         log.prepare()
         return log.committed_offsets().get(partition)
-    finally:
-        log.close()
 
 
 def _not_decided(settings: Settings, record: RecordId, beginning: int, next_offset: int | None) -> str:
     place, group = f"{record.topic}/{record.partition}", f"group {settings.input.group!r}"
     if record.offset < beginning:
-        return f"Gone before it was decided: {place} begins at {beginning} by now (retention)."
+        return f"Deleted by retention before it was decided: {place} now begins at {beginning}."
     if next_offset is None:
         return f"Not decided yet: {group} has committed nothing of {place}; is the daemon running?"
-    return f"Not decided yet: {group} stands at {next_offset} of {place}, {record.offset - next_offset} before it."
+    return f"Not decided yet: {group} is at {next_offset} of {place}, {record.offset - next_offset} records before it."
 
 
 def _not_kept(settings: Settings) -> str:
     if settings.output.decisions_topic is None:
         return (
-            "Decided, and neither unique nor rejected: duplicates and records without a gradient leave an event only "
-            "where output.decisions_topic names a topic for them. Set it, and the verdicts from then on are kept."
+            "It was decided, and is neither unique nor rejected: events of duplicates and of records without a gradient "
+            "are kept only if output.decisions_topic names a topic. Set it to keep the verdicts from then on."
         )
     return (
-        f"Decided, and no event of it is left: it was before output.decisions_topic named "
-        f"{settings.output.decisions_topic!r}, or the retention of that topic took it."
+        f"It was decided, and its event is gone: output.decisions_topic was set to "
+        f"{settings.output.decisions_topic!r} later, or the retention of that topic deleted it."
     )

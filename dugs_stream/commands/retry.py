@@ -1,18 +1,19 @@
-"""How do dead letters get back onto the input topic? `dugs retry`, once the cause is mended.
+"""`dugs retry`: dead letters put back on the input topic, once the cause is fixed.
 
-A record goes back as it was, as a new record of the input: it gets a new place and a verdict of its own, and is counted
-again (once rejected, once whatever it is now). The dead letter stays where it is. What went back is remembered with the
-record in one transaction, for each reason apart; so a second retry offers only what came later, and one that is killed
-neither loses a record nor sends it twice.
+A record goes back unchanged, as a new record of the input: it gets a new offset and a new verdict, and is counted again.
+The dead letter stays. How far each reason was retried is stored in the same transaction as the records; so a second
+retry offers only what came later, and a retry that is killed neither loses a record nor sends it twice.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from dugs_stream.app.logs import open_reader, open_redelivery
+from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.config import Settings
 from dugs_stream.log.port import LogReader, Marks
 from dugs_stream.outputs.messages import reason_of, retried_from, retried_message
@@ -26,11 +27,12 @@ _PORTION_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead letters are meant.
+    """Which dead letters to retry.
 
-    reasons      those alone; none named: every one
-    since_ms     those rejected at this time or later
-    from_offset  from this offset of the topic on, whatever went back before
+    reasons      only these; empty: all
+    limit        at most this many
+    since_ms     only those rejected at this time or later, in milliseconds since 1970
+    from_offset  from this offset of the topic on, even if they were retried before
     """
 
     reasons: frozenset[str] = frozenset()
@@ -40,7 +42,7 @@ class Selection:
 
     @property
     def kinds(self) -> frozenset[str]:
-        """The reasons that are looked at."""
+        """The reasons that are selected."""
         return self.reasons or frozenset(reason.value for reason in Reason)
 
 
@@ -48,12 +50,12 @@ class Selection:
 class DeadLetters:
     """What was found on the topic, up to `ends`.
 
-    chosen      by reason, what goes back
+    chosen      how many go back, by reason
     cut         too large for the topic when they were rejected: only their first bytes are there
-    older       before `since`; they are not offered again but by `from_offset`
-    superseded  came back as a later dead letter, which goes in their stead
+    older       before `since`; only `from_offset` offers them again
+    superseded  rejected again after a retry: the later dead letter goes back instead
     left        beyond the limit
-    came_back   the ids that later dead letters name as what they were before a retry
+    came_back   ids of the records that later dead letters were retried from
     """
 
     ends: Mapping[int, int]
@@ -73,11 +75,10 @@ class DeadLetters:
 def look(
     settings: Settings,
     selection: Selection,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    on_progress: Progress = silent,
 ) -> DeadLetters:
     """What `retry` would do now. Changes nothing."""
-    redelivery, reader = open_redelivery(settings), open_reader(settings)
-    try:
+    with closing(open_redelivery(settings)) as redelivery, closing(open_reader(settings)) as reader:
         marks = redelivery.marks()
         topic = _Topic(reader, settings.output.dead_letter_topic, marks, selection)
         came_back = set()
@@ -90,23 +91,19 @@ def look(
         for _ in topic.walk(found):
             pass
         return found
-    finally:
-        reader.close()
-        redelivery.close()
 
 
 def retry(
     settings: Settings,
     selection: Selection,
     seen: DeadLetters,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    on_progress: Progress = silent,
 ) -> DeadLetters:
-    """Put back what `look` has seen; returns what was done. Raises LogError where it stopped early.
+    """Put back what `look` has seen; returns what was done. Raises LogError if it stopped early.
 
-    Whoever retried since `look` keeps what they sent: it is not sent again.
+    What another retry has sent since `look` is not sent again.
     """
-    redelivery, reader = open_redelivery(settings), open_reader(settings)
-    try:
+    with closing(open_redelivery(settings)) as redelivery, closing(open_reader(settings)) as reader:
         claimed = redelivery.claim()
         topic = _Topic(reader, settings.output.dead_letter_topic, claimed, selection, seen.ends)
         found, marks = DeadLetters(seen.ends, came_back=seen.came_back), _Marks(claimed, selection)
@@ -127,9 +124,6 @@ def retry(
             redelivery.deliver(portion, marks.known)
         on_progress(found.total, seen.total)
         return found
-    finally:
-        reader.close()
-        redelivery.close()
 
 
 class _Marks:

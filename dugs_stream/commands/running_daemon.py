@@ -1,7 +1,7 @@
-"""What does the daemon that holds a state folder say of itself? Asked over HTTP, on the port it was configured to have.
+"""HTTP client for the daemon that holds a state folder.
 
-Only the very process that holds the folder is believed: its process id must be the one beside the folder's lock.
-Where the port asks for credentials they are sent, to the configured address and nowhere else.
+Only the process that holds the folder is believed: its process id must be the one beside the folder's lock.
+Credentials are sent to the configured address and nowhere else.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 @dataclass(frozen=True, slots=True)
 class LiveDaemon:
-    """A daemon's own words: uniques counted by its last trailer, their chained checksum, its place in the changelog."""
+    """What a daemon reports: the uniques that its last trailer counts, their chained checksum, its changelog position."""
 
     address: str
     role: str
@@ -34,7 +34,7 @@ class LiveDaemon:
     authorization: str | None = field(default=None, repr=False)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """The events of those uniques, in order. Raises OSError where it does not answer any more."""
+        """The events of those uniques, in order. Raises OSError if it no longer answers."""
         for offset in range(0, self.uniques, _PAGE):
             limit = min(_PAGE, self.uniques - offset)
             yield from _ask(self.address, f"/api/uniques?offset={offset}&limit={limit}", self.authorization)[
@@ -43,9 +43,9 @@ class LiveDaemon:
 
 
 def ask_daemon(host: str, port: int, pid: int | None, authorization: str | None = None) -> LiveDaemon | None:
-    """The daemon of this process id, if it is the one that answers at host:port and knows its state already.
+    """The daemon with this process id, if it answers at host:port and has loaded its state; else None.
 
-    Raises StateError where it takes other credentials than `authorization`, the whole header.
+    `authorization` is the whole header. Raises StateError if the daemon takes other credentials.
     """
     host = _ANY_HOST.get(host, host)
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -66,17 +66,17 @@ def ask_daemon(host: str, port: int, pid: int | None, authorization: str | None 
         if error.code != HTTPStatus.UNAUTHORIZED:
             return None
         raise StateError(
-            f"what answers at {address} takes other credentials than http.auth names here; run this with the daemon's "
-            "own configuration and secrets"
+            f"the daemon at {address} refuses the credentials of http.auth in this configuration; use the daemon's own "
+            "configuration and secrets"
         ) from error
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A daemon never redirects; whoever does shall not have its credentials."""
+    """A daemon never redirects; another server must not get its credentials."""
 
-    def redirect_request(self, *_whatever: Any) -> None:
+    def redirect_request(self, *_arguments: Any) -> None:
         return None
 
 

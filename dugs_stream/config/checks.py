@@ -1,4 +1,4 @@
-"""What one setting asks of another: checks over settings that are each right by themselves. Pure."""
+"""Conflicts and warnings between settings that are each valid by themselves. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dugs_stream.outputs.event import EVENT_BYTES_LIMIT
 from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES
 
 ROW_BYTES = EVENT_BYTES_LIMIT + 2**10
-"""What a changelog row needs beside its vector: an event at its longest, and a key, a header's name, framing."""
+"""Bytes of a changelog row beside its vector: the longest event, a key, a header's name, framing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Settings that do not go together: the one to show first, then the others that it depends on."""
+    """Settings that contradict each other; `paths` has the one to report first, then those it depends on."""
 
     paths: tuple[KeyPath, ...]
     message: str
@@ -30,8 +30,8 @@ class Conflict:
 def conflicts(settings: Settings) -> list[Conflict]:
     """Every conflict, in the order of the blocks."""
     checks: tuple[Callable[[Settings], Iterator[Conflict]], ...] = (
-        _label_stands_in_a_json_value,
-        _loss_has_its_label,
+        _json_label_needs_a_json_codec,
+        _loss_needs_a_label,
         _topics_differ,
         _messages_hold_an_event,
         _vector_fits_a_message,
@@ -40,7 +40,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
     return [conflict for check in checks for conflict in check(settings)]
 
 
-def _label_stands_in_a_json_value(settings: Settings) -> Iterator[Conflict]:
+def _json_label_needs_a_json_codec(settings: Settings) -> Iterator[Conflict]:
     codec = settings.input.codec
     is_json = parse_label_place(settings.input.label).kind is LabelKind.JSON
     if is_json and isinstance(codec, ImageCodecSettings | NpyCodecSettings):
@@ -51,12 +51,12 @@ def _label_stands_in_a_json_value(settings: Settings) -> Iterator[Conflict]:
         )
 
 
-def _loss_has_its_label(settings: Settings) -> Iterator[Conflict]:
+def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
     if settings.gradient.loss == "label" and settings.input.label == LabelKind.NONE:
         yield Conflict(
             (("input", "label"), ("gradient", "loss")),
             'found "none", but gradient.loss "label" needs the label of every record.',
-            "Say where it stands (header:NAME, key, json:FIELD), or set gradient.loss: pseudo.",
+            "Say where it is (header:NAME, key, json:FIELD), or set gradient.loss: pseudo.",
         )
 
 
@@ -75,7 +75,7 @@ def _topics_differ(settings: Settings) -> Iterator[Conflict]:
             what = (
                 "the same topic as"
                 if name == other
-                else f'too near to "{name}" for Kafka ("." and "_" count as one), which is'
+                else f'too close to "{name}" for Kafka ("." and "_" count as the same), which is'
             )
             yield Conflict(
                 (second, first),
@@ -121,19 +121,19 @@ def _input_shape_is_the_codecs(settings: Settings) -> Iterator[Conflict]:
         )
 
 
-# A million records is where a stream begins to be one; the maximum of N chance cosines is about √(2·ln N / k).
+# A stream of ordinary length; the maximum of N chance cosines is about √(2·ln N / k).
 _CHANCE_RECORDS = 10**6
 
 
 def warnings(settings: Settings) -> list[str]:
-    """What is allowed and may surprise, a sentence or two each."""
+    """Settings that are allowed and may surprise, a sentence or two each."""
     return [
         *_untrained(settings),
         *_threshold_in_the_noise(settings),
         *_originals_too_large(settings),
         *_open_to_the_network(settings),
         *_password_in_the_clear(settings),
-        *_any_host_will_do(settings),
+        *_hostname_not_checked(settings),
     ]
 
 
@@ -162,16 +162,16 @@ def _originals_too_large(settings: Settings) -> Iterator[str]:
     largest, limit = settings.input.max_record_bytes, settings.output.max_message_bytes
     if settings.output.payload == "original" and largest > limit:
         yield (
-            f"output.payload is original: uniques larger than output.max_message_bytes ({limit}) go by reference, "
-            f"since input.max_record_bytes ({largest}) lets them in."
+            f"output.payload is original: uniques larger than output.max_message_bytes ({limit}) are published "
+            f"by reference, since input.max_record_bytes ({largest}) accepts them."
         )
 
 
 def _open_to_the_network(settings: Settings) -> Iterator[str]:
     if settings.http.auth.type == "none" and not _is_loopback(settings.http.host):
         yield (
-            f"http.host {settings.http.host} can be reached from other machines and http.auth.type is none: whoever "
-            "reaches it sees records' pictures, keys and labels. Set http.auth, or listen on 127.0.0.1."
+            f"http.host {settings.http.host} can be reached from other machines and http.auth.type is none: "
+            "anyone who reaches it sees records' pictures, keys and labels. Set http.auth, or listen on 127.0.0.1."
         )
 
 
@@ -188,17 +188,17 @@ def _password_in_the_clear(settings: Settings) -> Iterator[str]:
         )
 
 
-def _any_host_will_do(settings: Settings) -> Iterator[str]:
+def _hostname_not_checked(settings: Settings) -> Iterator[str]:
     kafka = settings.log.kafka
     if kafka.security_protocol in {"SSL", "SASL_SSL"} and not kafka.ssl_check_hostname:
         yield (
-            "log.kafka.ssl_check_hostname is false: whoever has any certificate of a trusted authority can pass for "
-            "the broker. Have certificates issued for the names that the brokers advertise."
+            "log.kafka.ssl_check_hostname is false: anyone with a certificate of a trusted authority can pose as the "
+            "broker. Have certificates issued for the names that the brokers advertise."
         )
 
 
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name; what it resolves to is not looked up here
+    except ValueError:  # a name, which is not resolved here
         return host == "localhost"

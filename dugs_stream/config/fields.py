@@ -1,6 +1,6 @@
-"""What the settings' classes say of a key: which class holds it, whether it is text, whether it is secret.
+"""Look-ups in the classes of the settings: which class holds a key, whether it is text, whether it is secret.
 
-The classes are the only declaration; this reads them, so that no list of keys is written twice. Pure.
+The classes are the only declaration, so that no list of keys is written twice. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 KeyPath = tuple[str | int, ...]
-"""A key's place in the tree: section, key, and whatever lies below."""
+"""A key's place in the tree: section, key, and the keys below it."""
 
 
 def dotted(path: Sequence[str | int]) -> str:
@@ -23,7 +23,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def blocks_at(root: type[BaseModel], path: KeyPath) -> list[type[BaseModel]]:
-    """The classes a mapping at `path` may be of: several for a codec, none for what is no block."""
+    """The classes that a mapping at `path` can have: several for a codec, none if it is not a block."""
     blocks = [root]
     for part in path:
         fields = [block.model_fields[part] for block in blocks if part in block.model_fields]
@@ -32,24 +32,24 @@ def blocks_at(root: type[BaseModel], path: KeyPath) -> list[type[BaseModel]]:
 
 
 def is_block(root: type[BaseModel], path: KeyPath) -> bool:
-    """Whether the key at `path` opens a block and takes nothing but one."""
+    """Whether the value at `path` must be a block."""
     leaves = [leaf for field in _fields_at(root, path) for leaf in _leaves(field.annotation)]
     return bool(leaves) and all(isinstance(leaf, type) and issubclass(leaf, BaseModel) for leaf in leaves)
 
 
 def is_text(root: type[BaseModel], path: KeyPath) -> bool:
-    """Whether the key takes text and nothing else (null apart), so that 007 and yes stay what was written."""
+    """Whether the key takes only text (or null), so that 007 and yes stay as written."""
     leaves = {leaf for field in _fields_at(root, path) for leaf in _leaves(field.annotation)} - {type(None)}
     return bool(leaves) and leaves <= {str, SecretStr, Path}
 
 
 def is_secret(root: type[BaseModel], path: KeyPath) -> bool:
-    """Whether the key's value may be neither written into a file of settings nor printed."""
+    """Whether the key's value must not be written into a configuration file, nor printed."""
     return any(SecretStr in _leaves(field.annotation) for field in _fields_at(root, path))
 
 
 def every_key(root: type[BaseModel], above: KeyPath = ()) -> Iterator[KeyPath]:
-    """Every key that can be written, blocks before what is in them."""
+    """Every key that can be set, each block before the keys in it."""
     seen: set[str] = set()
     for block in blocks_at(root, above):
         for name in block.model_fields:

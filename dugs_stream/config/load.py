@@ -1,7 +1,7 @@
-"""What this run is configured to be: defaults, a file, the environment and --set → settings, or every problem.
+"""Loading of the settings: defaults, a file, the environment and --set become settings, or a list of every problem.
 
-`load_settings` is the only reader of the environment. The settings it returns are frozen data: nothing is opened,
-created or imported by them; `app` turns them into objects. Each later source wins over the earlier ones.
+`load_settings` is the only reader of the environment. The settings it returns are frozen data: they open, create
+and import nothing; `app` turns them into objects. Each later source wins over the earlier ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def load_settings(
     """The settings of defaults < file < environment < overrides ("section.key=value").
 
     `environ` None is this process's environment. Raises ConfigurationError with every problem at once, in the
-    order: what could not be read, what does not fit its key, what does not go together.
+    order: what could not be read, values that do not fit their key, settings that contradict each other.
     """
     gathered = gather(
         Settings, None if path is None else Path(path), overrides, os.environ if environ is None else environ
@@ -43,7 +43,7 @@ def load_settings(
 
 
 def _refused_secrets(gathered: Gathered) -> list[Problem]:
-    """Secrets that stand where others can read them: in the file, or on the command line."""
+    """Secrets that others can read: in the file, or on the command line."""
     return [
         _refused_secret(path, gathered.place(path))
         for path, place in gathered.places.items()
@@ -58,12 +58,14 @@ def _refused_secret(path: KeyPath, place: str) -> Problem:
     file_key = f"{path[-1]}_file"
     is_there = any(file_key in block.model_fields for block in blocks_at(Settings, path[:-1]))
     other = f", or name a file that holds it under {file_key}" if is_there else ""
-    message = "a secret may stand neither in the configuration nor on the command line, where others read it."
+    message = (
+        "a secret must not be in the configuration file or on the command line, where others can read it."
+    )
     return Problem(place, message, f"Set it in the environment as {variable}{other}.")
 
 
 def _validate(gathered: Gathered) -> tuple[Settings | None, list[Problem], list[KeyPath]]:
-    """The settings, or what is wrong; what is wrong is dropped for its default, so that the rest is judged too."""
+    """The settings and what is wrong; a wrong value is replaced by its default, so that the rest is checked too."""
     problems: list[Problem] = []
     dropped: list[KeyPath] = []
     while True:
@@ -71,7 +73,7 @@ def _validate(gathered: Gathered) -> tuple[Settings | None, list[Problem], list[
             return Settings.model_validate(gathered.tree), problems, dropped
         except ValidationError as exc:
             errors = exc.errors(include_url=False)
-        # A block that misses the very value that was dropped from it is no problem of its own.
+        # A block that misses the very value that was dropped from it is not a second problem.
         problems += [
             problem_of(error, gathered)
             for error in errors
@@ -81,11 +83,13 @@ def _validate(gathered: Gathered) -> tuple[Settings | None, list[Problem], list[
         gone = [(error["type"], path) for error in errors if (path := _drop(gathered.tree, tree_path(error)))]
         if not gone:
             return None, problems, dropped
-        dropped += [path for kind, path in gone if kind != "extra_forbidden"]  # nobody misses an unknown key
+        dropped += [
+            path for kind, path in gone if kind != "extra_forbidden"
+        ]  # no check depends on an unknown key
 
 
 def _drop(tree: dict[str, Any], path: KeyPath) -> KeyPath:
-    """Take out the value at `path`, or the nearest above it that is there; returns its path, () for none."""
+    """Remove the value at `path`, or the nearest one above it that exists; returns its path, () if there is none."""
     for length in range(len(path), 0, -1):
         block = _value_at(tree, path[: length - 1])
         if isinstance(block, dict) and path[length - 1] in block:
@@ -95,14 +99,14 @@ def _drop(tree: dict[str, Any], path: KeyPath) -> KeyPath:
 
 
 def _value_at(tree: Any, path: KeyPath) -> Any:
-    """The value at `path`; None where there is none."""
+    """The value at `path`; None if there is none."""
     for part in path:
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
 
 
 def _conflicts(settings: Settings | None, gathered: Gathered, dropped: Sequence[KeyPath]) -> list[Problem]:
-    """Conflicts between settings that are each right: none is judged by a default that replaced a wrong value."""
+    """Conflicts between valid settings; a default that replaced a wrong value counts for nothing."""
     if settings is None:
         return []
     return [
@@ -117,7 +121,7 @@ def _conflicts(settings: Settings | None, gathered: Gathered, dropped: Sequence[
 
 
 def _first_written(paths: Sequence[KeyPath], gathered: Gathered) -> str:
-    """The place of the first of the paths; where only another one was written, that is named beside it."""
+    """The place of the first path; if only another one was written, that place is named beside it."""
     if paths[0] in gathered.places:
         return gathered.place(paths[0])
     written = next((gathered.place(path) for path in paths if path in gathered.places), None)
@@ -126,7 +130,7 @@ def _first_written(paths: Sequence[KeyPath], gathered: Gathered) -> str:
 
 
 def warnings(settings: Settings) -> list[str]:
-    """What is allowed and may surprise or expose, a sentence or two each. Looks at the modes of secrets' files."""
+    """Settings that are allowed and may surprise or expose data, a sentence or two each. Reads the modes of secret files."""
     return [*checks.warnings(settings), *exposed_files(settings)]
 
 

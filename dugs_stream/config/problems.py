@@ -1,7 +1,7 @@
-"""What is wrong with a tree of settings, in words for the person who wrote it: pydantic's findings translated.
+"""Translation of pydantic's errors into problems for the person who wrote the configuration.
 
-Each problem says where, what was found, what was expected and the way out. A secret's value is never quoted,
-and neither is the value of an unknown key, which may be a misspelt secret. Pure.
+Each problem says where, what was found, what was expected and what to do. A secret's value is never quoted, nor is
+the value of an unknown key, which may be a misspelt secret. Pure.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ _EXPECTED = {
 
 
 def tree_path(error: ErrorDetails) -> KeyPath:
-    """The keys that lead to the error in the tree as it was written (pydantic adds the codec's kind to them)."""
+    """The keys that lead to the error in the tree as written (pydantic adds the codec's kind to them)."""
     path = error["loc"]
-    if path[:2] == ("input", "codec") and len(path) > 2 and path[2] in {*CODEC_NAMES, "custom"}:  # noqa: PLR2004 (what stands below the codec)
+    if path[:2] == ("input", "codec") and len(path) > 2 and path[2] in {*CODEC_NAMES, "custom"}:  # noqa: PLR2004 (what is below the codec)
         return (*path[:2], *path[3:])
     return path
 
 
 def problem_of(error: ErrorDetails, gathered: Gathered) -> Problem:
-    """The one problem behind one of pydantic's findings."""
+    """The problem behind one of pydantic's errors."""
     path = tree_path(error)
     place = gathered.place(path)
     if error["type"] == "extra_forbidden":
@@ -80,7 +80,7 @@ def _unknown_key(path: KeyPath, place: str, gathered: Gathered) -> Problem:
     if block == ("log", "kafka") and key in KEYS_OWNED_BY_EXACTLY_ONCE:
         why = KEYS_OWNED_BY_EXACTLY_ONCE[key]
         return Problem(
-            place, f'"{key}" cannot be set: {why}, or records would be lost or doubled.', "Remove the key."
+            place, f'"{key}" cannot be set: {why}, or records would be lost or duplicated.', "Remove the key."
         )
     known = sorted({name for owner in blocks_at(gathered.root, block) for name in owner.model_fields})
     message = f'unknown key "{key}"' + (f" in {dotted(block)}." if block else ".")
@@ -99,7 +99,7 @@ def _expected(error: ErrorDetails) -> str:
 
 
 def _hint(error: ErrorDetails) -> str:
-    """The nearest word, where words are what was asked for."""
+    """The nearest of the allowed words, if the setting takes one of a few words."""
     if error["type"] != "literal_error" or not isinstance(error["input"], str):
         return ""
     words = [word.strip(" '") for word in error["ctx"]["expected"].replace(" or ", ",").split(",")]
@@ -108,7 +108,7 @@ def _hint(error: ErrorDetails) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """The value as YAML would have it, short; of a block only its keys, since a secret may lie inside."""
+    """The value in YAML, shortened; of a block only its keys, since it may contain a secret."""
     if isinstance(value, Mapping):
         return f"a block with {_listed(value)}"
     text = json.dumps(value, ensure_ascii=False, default=str)

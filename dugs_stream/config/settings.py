@@ -1,8 +1,8 @@
-"""What can be configured: one frozen class a block of the YAML, each key with its default and its sentence.
+"""The configuration as frozen classes: one for each block of the YAML, each key with its default and a description.
 
-A component's own block stands beside the component (`log.kafka.settings`, `inputs.settings`, `models.settings`).
-Data only: nothing is opened, read or imported here, and relative paths stay as they are written (they mean the
-working directory). What one block asks of another is in `config.checks`.
+A component's own block is beside the component (`log.kafka.settings`, `inputs.settings`, `models.settings`).
+Data only: nothing is opened, read or imported here, and relative paths stay as written (relative to the working
+directory). What one block requires of another is in `config.checks`.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ class LogSettings(Block):
     engine: Literal["embedded", "kafka"] = "embedded"
     """embedded: one SQLite file, no broker; kafka: a cluster."""
     embedded: EmbeddedSettings = EmbeddedSettings()
-    """Used where engine is embedded."""
+    """Used if engine is embedded."""
     kafka: KafkaSettings = KafkaSettings()
-    """Used where engine is kafka; keys under kafka-python's names."""
+    """Used if engine is kafka; keys under kafka-python's names."""
 
 
 class BatchSettings(Block):
-    """When a micro-batch is full: whichever comes first. The split into batches never changes a verdict."""
+    """Limits of a micro-batch: the first one reached ends it. How records are batched never changes a verdict."""
 
     records: Annotated[Whole, Field(ge=1)] = 256
-    """At most so many records."""
+    """The most records in a micro-batch."""
     wait_ms: Annotated[Whole, Field(ge=0)] = 200
-    """At most so many milliseconds of waiting for more."""
+    """The longest wait for more records, in milliseconds."""
     bytes: ByteSize = 64 * 2**20
-    """At most so many bytes of values; a single larger record comes alone."""
+    """The most bytes of values in a micro-batch; a larger record is a micro-batch of its own."""
 
 
 def _label(text: str) -> str:
@@ -58,7 +58,7 @@ def _label(text: str) -> str:
 
 
 def _classes(value: Any) -> Any:
-    """A list of different names, or a file's path. Whole numbers are names too: YAML reads a digit as one."""
+    """A list of different names, or a file's path. Whole numbers are names too: YAML reads 7 as a number."""
     if value is None or (isinstance(value, str) and value):
         return value
     expected = "a list of class names, or the path of a file with one name a line"
@@ -71,14 +71,14 @@ def _class_name(name: object) -> str:
     if isinstance(name, bool) or name is None:
         raise ExpectedError(f"names; YAML reads one of them as {name!r}: put quotes around it")
     if not isinstance(name, str | int) or name == "":
-        raise ExpectedError(f"names, and one of them is {name!r}")
+        raise ExpectedError(f"names, but one of them is {name!r}")
     return str(name)
 
 
 def _different_names(names: list[str]) -> tuple[str, ...]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ExpectedError(f"different names, and {twice!r} is there twice")
+        raise ExpectedError(f"different names, but {twice!r} is there twice")
     return tuple(names)
 
 
@@ -88,17 +88,17 @@ class InputSettings(Block):
     topic: TopicName = "dugs.samples"
     """The topic that samples are read from."""
     group: Annotated[str, Field(min_length=1, max_length=249)] = "dugs"
-    """The consumer group: its offsets say what has been decided; one group judges each record once."""
+    """The consumer group: its offsets say what has been decided, and it judges each record once."""
     start: Literal["earliest", "latest"] = "earliest"
-    """Where to begin, only where the group has committed nothing yet."""
+    """Where to begin if the group has not committed anything yet."""
     codec: CodecSettings = ImageCodecSettings()
     """What a value holds: image, npy, json or package.module:function, or a mapping {type: …} with the codec's options."""
     label: Annotated[str, AfterValidator(_label)] = "header:label"
-    """Where the label stands: header:NAME, key, json:FIELD or none. A name of `classes` first, else a class number."""
+    """Where the label is: header:NAME, key, json:FIELD or none. It is a name of `classes`, or else a class number."""
     classes: Annotated[tuple[str, ...] | str | None, BeforeValidator(_classes)] = None
-    """Names of the classes in the order of the model's outputs, or a file with one a line (read at start)."""
+    """Names of the classes in the order of the model's outputs, or a file with one name a line (read at start)."""
     batch: BatchSettings = BatchSettings()
-    """When a micro-batch is full."""
+    """Limits of a micro-batch."""
     max_record_bytes: ByteSize = 16 * 2**20
     """A larger value is rejected as too_large."""
 
@@ -109,13 +109,13 @@ class OutputSettings(Block):
     topic: TopicName = "dugs.unique"
     """Events of the uniques."""
     decisions_topic: TopicName | None = None
-    """Events of every verdict, in the order they were taken; null: none."""
+    """Events of every verdict, in the order of the decisions; null: no such topic."""
     dead_letter_topic: TopicName = "dugs.dead-letter"
     """Rejected records with the reason."""
     changelog_topic: TopicName = "dugs.changelog"
-    """The uniques' vectors and events: what a restart is rebuilt from."""
+    """The uniques' vectors and events, from which a restart rebuilds its state."""
     max_message_bytes: ByteSize = 2**20
-    """What the output topics take in one message; a longer dead letter is cut, with its sha256."""
+    """The largest message for the output topics; a longer dead letter is cut and carries its SHA-256."""
     payload: Literal["reference", "original"] = "reference"
     """What a message on `topic` carries: the event, or the record's own bytes and headers with the event in a header."""
 
@@ -130,14 +130,14 @@ class LayersSettings(Block):
     """Which layers' gradients are compared; a layer is a module with parameters of its own."""
 
     last: Annotated[Whole, Field(ge=1)] | None = None
-    """The last so many layers, in the order in which the forward pass runs them."""
+    """How many layers to take from the end, in the order in which the forward pass runs them."""
     names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] | None = None
     """Globs over dotted module names; one that matches a container takes everything inside."""
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> LayersSettings:
         if (self.last is None) == (self.names is None):
-            raise ExpectedError("either last or names, and not both")
+            raise ExpectedError("either last or names, not both")
         return self
 
 
@@ -157,7 +157,7 @@ def _device(text: str) -> str:
 
 
 class GradientSettings(Block):
-    """What is compared: the gradient of which loss in which layers, compressed to how many dimensions."""
+    """The gradient that is compared: of which loss, in which layers, compressed to how many dimensions."""
 
     layers: Annotated[LayersSettings, BeforeValidator(_layers)] = LayersSettings(last=2)
     """Which layers: {last: Z} or {names: [glob, …]}."""
@@ -166,12 +166,12 @@ class GradientSettings(Block):
     dimension: Annotated[Whole, Field(ge=2)] = 2048
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
     tile: Annotated[Whole, Field(ge=1)] = 32
-    """Samples computed together; fixed, so that company never changes a vector."""
+    """How many samples are computed together; fixed, so that a vector never depends on its neighbours in the batch."""
     # 2^63 - 1: what torch's generator and the map's counters both take.
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
-    """Seed of the compression, and of the model's weights where `model.weights` is null."""
+    """Seed of the compression, and of the model's weights if `model.weights` is null."""
     device: Annotated[str, AfterValidator(_device)] = "auto"
-    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    """auto (a GPU if there is one), cpu, cuda or cuda:N."""
 
 
 class SelectionSettings(Block):
@@ -186,10 +186,10 @@ class SelectionSettings(Block):
 
 
 class StateSettings(Block):
-    """What is kept on this machine; it can always be rebuilt from the changelog."""
+    """The copy of the list on this machine; it can always be rebuilt from the changelog."""
 
     dir: Path = Path("dugs-data/state")
-    """The folder, made where it is missing; one daemon a folder."""
+    """The folder; it is made if missing, and belongs to one daemon at a time."""
 
 
 class HttpSettings(Block):
@@ -200,9 +200,9 @@ class HttpSettings(Block):
     port: Annotated[Whole, Field(ge=0, le=65535)] = 9464
     """The port; 0 takes any free one."""
     auth: AuthSettings = AuthSettings()
-    """Who may ask for anything but /livez and /readyz."""
+    """Who may request anything but /livez and /readyz."""
     pictures: ByteSize | None = 256 * 2**20
-    """Bytes of disk for the page's small pictures and counts, in the folder `page` of state.dir; null: none are kept."""
+    """Bytes of disk for the page's thumbnails and counts, in the folder `page` of state.dir; null: none are kept."""
 
 
 class LoggingSettings(Block):
@@ -226,11 +226,11 @@ class Settings(Block):
     model: ModelSettings = ModelSettings()
     """The trained model whose gradients are compared."""
     gradient: GradientSettings = GradientSettings()
-    """What is compared."""
+    """The gradient that is compared."""
     selection: SelectionSettings = SelectionSettings()
     """When a sample is unique."""
     state: StateSettings = StateSettings()
-    """What is kept on this machine."""
+    """The copy of the list on this machine."""
     http: HttpSettings = HttpSettings()
     """Metrics, health and the gallery."""
     logging: LoggingSettings = LoggingSettings()

@@ -1,9 +1,9 @@
-"""Where settings come from: one tree out of a YAML file, the environment and --set, each value with its place.
+"""Sources of the settings: a YAML file, the environment and --set, merged into one tree with the place of each value.
 
 Later sources win: file, then environment (DUGS_SECTION__KEY, one more __ a level), then --set section.key=value.
-Values of the two latter are YAML, but for keys that take only text: those are taken as they are written. What
-cannot be read becomes a problem with its place, and reading goes on. Whether the keys exist and the values fit
-is not asked here. YAML is read by SafeLoader alone: no tag makes an object.
+Values of the latter two are YAML, except that text for a key that takes only text stays as written. What cannot be
+read becomes a problem with its place, and reading continues. Whether the keys exist and the values fit is checked
+elsewhere. YAML is read by SafeLoader alone: no tag makes an object.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_NODES = 50_000
 
 @dataclass(slots=True)
 class Gathered:
-    """The tree of all sources together, where each value was written, and what could not be read."""
+    """The merged tree of all sources, the place of each value, and what could not be read."""
 
     root: type[BaseModel]
     tree: dict[str, Any] = field(default_factory=dict)
@@ -46,11 +46,15 @@ class Gathered:
                 )
         return dotted(path) or self.places.get((), "configuration")
 
+    def refuse(self, place: str, message: str, hint: str) -> None:
+        """Note something that could not be read."""
+        self.problems.append(Problem(place, message, hint))
+
     def put(self, path: KeyPath, value: Any, place: str) -> None:
-        """Set one value from outside the file; it replaces whatever stood at that key."""
+        """Set one value from outside the file; it replaces any value of that key."""
         block = self._open_block(path[:-1])
         if block is None:
-            return  # the value above is of a wrong type, and is reported as that
+            return  # the value above has a wrong type, and is reported for that
         block[str(path[-1])] = value
         for old in [other for other in self.places if other[: len(path)] == path]:
             del self.places[old]
@@ -61,7 +65,7 @@ class Gathered:
         for depth, part in enumerate(path, start=1):
             below = block.get(str(part))
             if below is None or (isinstance(below, str) and path[:depth] == ("input", "codec")):
-                # The codec's short form is its type; `image` is also what stands there by default.
+                # The codec's short form is its type, and the default type is image.
                 below = {"type": below or "image"} if path[:depth] == ("input", "codec") else {}
                 block[str(part)] = below
             if not isinstance(below, dict):
@@ -73,7 +77,7 @@ class Gathered:
 def gather(
     root: type[BaseModel], path: Path | None, overrides: Sequence[str], environ: Mapping[str, str]
 ) -> Gathered:
-    """Everything that was said, in the order of precedence. Never raises for what was said wrongly."""
+    """Read all sources in the order of precedence. Mistakes in them become problems, not exceptions."""
     gathered = Gathered(root)
     if path is not None:
         _read_file(gathered, path)
@@ -95,16 +99,14 @@ def _read_file(gathered: Gathered, path: Path) -> None:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         hint = "Give another path to -c, or leave it out for the defaults."
-        gathered.problems.append(
-            Problem(place, f"there is no such file (looked in {str(Path.cwd())!r}).", hint)
-        )
+        gathered.refuse(place, f"no such file (looked in {str(Path.cwd())!r}).", hint)
         return
     except UnicodeDecodeError as exc:
-        gathered.problems.append(Problem(place, f"not UTF-8 at byte {exc.start}.", "Save the file as UTF-8."))
+        gathered.refuse(place, f"not UTF-8 at byte {exc.start}.", "Save the file as UTF-8.")
         return
     except OSError as exc:
         hint = "Give a YAML file that can be read."
-        gathered.problems.append(Problem(place, f"cannot be read: {exc.strerror}.", hint))
+        gathered.refuse(place, f"cannot be read: {exc.strerror}.", hint)
         return
     _read_text(gathered, text, place)
 
@@ -116,15 +118,13 @@ def _read_text(gathered: Gathered, text: str, place: str) -> None:
         gathered.problems.append(_syntax_problem(exc, place))
         return
     except RecursionError:
-        gathered.problems.append(
-            Problem(place, "nested too deeply.", "No setting is more than a few levels deep.")
-        )
+        gathered.refuse(place, "nested too deeply.", "No setting is more than a few levels deep.")
         return
     if tree is None:
         return  # an empty file is the defaults
     if not isinstance(tree, dict):
         message = f"found {type(tree).__name__}, expected a mapping of sections."
-        gathered.problems.append(Problem(place, message, "Begin with a section, for instance input:"))
+        gathered.refuse(place, message, "Begin with a section, for instance input:")
         return
     gathered.tree = tree
 
@@ -143,7 +143,7 @@ def _syntax_problem(exc: yaml.YAMLError, place: str) -> Problem:
 
 
 class _Reader(yaml.SafeLoader):
-    """SafeLoader's values, with the line and column of every key, and duplicate keys reported."""
+    """SafeLoader with the line and column of every key; duplicate keys are reported."""
 
     def __init__(self, text: str, place: str, gathered: Gathered) -> None:
         super().__init__(text)
@@ -198,7 +198,7 @@ class _Reader(yaml.SafeLoader):
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is None:
                 self._report(
-                    key_node, path, "found a list or mapping as a key, expected a word.", "Write key: value."
+                    key_node, path, "found a list or mapping as a key, expected a name.", "Write key: value."
                 )
                 continue
             self._gathered.places[(*path, key)] = self._where(key_node)
@@ -212,20 +212,18 @@ class _Reader(yaml.SafeLoader):
                 earlier = first.setdefault(key_node.value, key_node)
                 if earlier is not key_node and key_node.value != "<<":
                     line = earlier.start_mark.line + 1
-                    message = (
-                        f'the key "{key_node.value}" is here for the second time (first in line {line}).'
-                    )
+                    message = f'the key "{key_node.value}" appears twice (first in line {line}).'
                     self._report(key_node, (*path, key_node.value), message, "Keep one of the two.")
 
     def _report(self, node: yaml.Node, path: KeyPath, message: str, hint: str) -> None:
-        self._gathered.problems.append(Problem(f"{self._where(node)} {dotted(path)}".rstrip(), message, hint))
+        self._gathered.refuse(f"{self._where(node)} {dotted(path)}".rstrip(), message, hint)
 
     def _where(self, node: yaml.Node) -> str:
         return f"{self._place}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
 
 
 def _drop_empty_blocks(gathered: Gathered, block: dict[str, Any], above: KeyPath) -> None:
-    """A block whose keys are all commented out reads as null, and means its defaults."""
+    """Drop blocks whose keys are all commented out: YAML reads them as null, and they mean the defaults."""
     for name in list(block):
         path = (*above, name)
         if block[name] is None and is_block(gathered.root, path):
@@ -246,15 +244,13 @@ def _read_variable(gathered: Gathered, name: str, text: str) -> None:
         _refuse_single_underscores(gathered, name, parts[0])
     elif not all(parts):
         message = "found an empty level, expected DUGS_SECTION__KEY."
-        gathered.problems.append(
-            Problem(place, message, "Put two underscores between levels, none at the end.")
-        )
+        gathered.refuse(place, message, "Put two underscores between levels, none at the end.")
     else:
         _put_text(gathered, tuple(parts), text, place)
 
 
 def _refuse_single_underscores(gathered: Gathered, name: str, rest: str) -> None:
-    """DUGS_HTTP_PORT would change nothing without a word; a name of another program's is let be."""
+    """Refuse DUGS_HTTP_PORT, which would silently change nothing; names of other programs are ignored."""
     section = next(
         (each for each in gathered.root.model_fields if rest == each or rest.startswith(f"{each}_")), None
     )
@@ -262,8 +258,8 @@ def _refuse_single_underscores(gathered: Gathered, name: str, rest: str) -> None
         return
     key = rest[len(section) + 1 :] or "key"
     hint = f"Write {_PREFIX}{section.upper()}{_LEVEL}{key.upper()}."
-    message = "sets nothing: section and key are separated by two underscores."
-    gathered.problems.append(Problem(f"environment {name}", message, hint))
+    message = "has no effect: section and key must be separated by two underscores."
+    gathered.refuse(f"environment {name}", message, hint)
 
 
 def _read_override(gathered: Gathered, override: str) -> None:
@@ -272,7 +268,7 @@ def _read_override(gathered: Gathered, override: str) -> None:
     if not equals or len(path) < 2 or not all(path):  # noqa: PLR2004 (a section and a key)
         # Only the part before "=" is shown: the rest may be a secret.
         message = f"found {(name + equals)!r}, expected {_SET_FORM}."
-        gathered.problems.append(Problem("--set", message, "For instance --set selection.threshold=0.5."))
+        gathered.refuse("--set", message, "For instance --set selection.threshold=0.5.")
         return
     _put_text(gathered, path, text, f"--set {dotted(path)}")
 
@@ -292,6 +288,6 @@ def _put_yaml(gathered: Gathered, path: KeyPath, text: str, place: str) -> None:
     except (yaml.YAMLError, RecursionError, ValueError) as exc:
         what = getattr(exc, "problem", None) or "it cannot be read"
         message = f"found {text[:60]!r}, expected a value in YAML: {what}."
-        gathered.problems.append(Problem(place, message, "Put quotes around text with special characters."))
+        gathered.refuse(place, message, "Put quotes around text with special characters.")
         return
     gathered.put(path, value, place)

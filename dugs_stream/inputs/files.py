@@ -72,11 +72,6 @@ class Listing:
             yield Record(TOPIC, 0, offset, file.key, file.read(), _headers(file.label))
 
 
-def iter_samples(paths: Sequence[Path], codec: str) -> Iterator[Record]:
-    """The samples of all files under `paths`; the listing is complete before the first file is read."""
-    return list_files(paths, codec).samples()
-
-
 def list_files(paths: Sequence[Path], codec: str) -> Listing:
     """Every file under `paths` that `codec` takes: path by path as given, sorted within each.
 

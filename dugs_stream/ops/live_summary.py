@@ -1,8 +1,8 @@
-"""What does `dugs run` show on a terminal? A few lines at the bottom that keep up with the daemon; the log scrolls above.
+"""Live summary of `dugs run` on a terminal: a few lines at the bottom that follow the daemon, with the log above them.
 
-A thread of its own reads the metrics and the status, and writes the log's lines too: the deciding thread only puts
-them into a queue, so neither drawing nor a terminal that is held (Ctrl-S) makes it wait. The cursor is never hidden
-and the terminal's modes are never touched, so there is nothing to restore, whatever ends the process.
+A thread of its own reads the metrics and the status, and writes the log lines too: the deciding thread only queues
+them, so neither drawing nor a stopped terminal (Ctrl-S) makes it wait. The cursor is never hidden and the terminal's
+modes are never changed, so nothing has to be restored however the process ends.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from dugs_stream.records import Verdict
 
 # Twice a second reads as live, and costs some milliseconds of a core each time.
 _REDRAW_SECONDS = 0.5
-# Rates and shares are those of this long: steady enough to read, short enough to see a change.
+# Rates and shares cover this long: steady enough to read, short enough to see a change.
 _WINDOW_SECONDS = 10.0
-# Lines that wait for a terminal that is held; at one a micro-batch, an hour's worth. The oldest go first.
+# Lines that wait for a stopped terminal: at one a micro-batch, an hour's worth. The oldest are dropped first.
 _MOST_WAITING = 10_000
 _NAMES = ("dugs_records_total", "dugs_stage_duration_seconds_sum", "dugs_commits_total", "dugs_index_uniques")
 
 
 def suits(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether a summary can be drawn there: a terminal that can move its cursor."""
+    """Whether a summary can be drawn on the stream: a terminal that can move its cursor."""
     return stream.isatty() and environ.get("TERM", "dumb") not in {"", "dumb", "unknown"}
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """The metrics at one moment."""
+    """The metrics at one moment; `at` in seconds of the monotonic clock."""
 
     at: float
     records: Mapping[str, float]
@@ -54,7 +54,7 @@ class Readings:
 
     @classmethod
     def of(cls, registry: CollectorRegistry, at: float) -> Readings:
-        """One pass over the few metrics that are shown."""
+        """Read the few metrics that are shown, in one pass."""
         found = {
             (sample.name, *sample.labels.values()): sample.value
             for metric in registry.restricted_registry(_NAMES).collect()
@@ -71,7 +71,7 @@ class Readings:
 
 
 class LiveSummary:
-    """The summary and the log above it; a `ops.logs.LineSink` besides. Before and after `watching` lines go straight out."""
+    """The summary and the log above it, a `LineSink` of ops.logging. Outside of `watching`, lines are written directly."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -90,7 +90,7 @@ class LiveSummary:
             self.flush()
 
     def flush(self) -> None:
-        """Write out what waits, above the summary."""
+        """Write the queued lines above the summary."""
         with self._drawing:
             text = self._take()
             if not text:
@@ -102,7 +102,7 @@ class LiveSummary:
                 self._live.console.print(Text.from_ansi(text.rstrip("\n")), soft_wrap=True, highlight=False)
 
     def leave(self) -> None:
-        """Last words, for a signal handler that is about to end the process: takes no lock, whoever holds it."""
+        """Write the queued lines from a signal handler that is about to end the process: without taking the lock."""
         with contextlib.suppress(OSError, ValueError):
             os.write(self._stream.fileno(), ("\n" + self._take()).encode("utf-8", "backslashreplace"))
 
@@ -117,7 +117,7 @@ class LiveSummary:
 
     @contextmanager
     def watching(self, registry: CollectorRegistry, status: Status) -> Iterator[None]:
-        """Draw until the block ends; the last drawing stays on the screen."""
+        """Draw until the block ends; the last summary stays on the screen."""
         over = threading.Event()
         console = _SteadyConsole(file=self._stream, force_terminal=True)
 
@@ -132,7 +132,7 @@ class LiveSummary:
                 live.update(look(), refresh=True)
 
         def keep_drawing() -> None:
-            with contextlib.suppress(OSError, ValueError):  # the terminal is gone: nobody to draw for
+            with contextlib.suppress(OSError, ValueError):  # the terminal is gone
                 while not over.wait(_REDRAW_SECONDS):
                     draw()
 
@@ -167,7 +167,7 @@ class LiveSummary:
         return table
 
     def _window(self, now: Readings) -> Readings:
-        """The oldest readings within the window; and notices when there was a commit."""
+        """Add the readings to the window and note the time of a commit; returns the oldest readings within the window."""
         if self._past and now.commits > self._past[-1].commits:
             self._committed_at = now.at
         self._past.append(now)
@@ -183,9 +183,9 @@ class LiveSummary:
 
 
 class _SteadyConsole(Console):
-    """A console that leaves the cursor as it is: hidden, a kill would leave it so in the user's shell."""
+    """A console that never hides the cursor: after a kill it would stay hidden in the user's shell."""
 
-    def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002  rich asks for both, and gets neither
+    def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002
         return False
 
 

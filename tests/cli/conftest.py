@@ -21,7 +21,7 @@ BLOCKS: dict[str, Mapping[str, Any]] = {
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty-four pictures in three folders, and two that are none among the last."""
+    """Twenty-four pictures in three folders, and two broken ones among the last."""
     folder = folder_of_pictures(tmp_path_factory.mktemp("pictures"))
     (folder / "square" / "90.png").write_bytes(b"no picture")
     (folder / "square" / "91.png").write_bytes((folder / "square" / "00.png").read_bytes()[:60])

@@ -7,7 +7,6 @@ import pickle
 import socket
 from pathlib import Path
 
-import pytest
 import torch
 from torch import nn
 
@@ -44,23 +43,23 @@ def test_all_problems_are_told_at_once_with_their_places(tmp_path: Path) -> None
         assert any(line.startswith(f"dugs: {path}:{place}: ") for line in lines), place
 
 
-@pytest.mark.parametrize("path", ["/dev/null", "config/embedded.yaml", "config/kafka.yaml"])
-def test_configuration_without_problems_is_valid(path: str) -> None:
+def test_configuration_without_problems_is_valid() -> None:
     """An empty file is the defaults; an untrained model is pointed out, not refused."""
-    ended = dugs("check", "-c", path)
+    for path in ("/dev/null", "config/embedded.yaml", "config/kafka.yaml"):
+        ended = dugs("check", "-c", path)
 
-    assert (ended.code, ended.out) == (0, "")
-    assert "warning: model.weights is null" in ended.err
-    assert "The configuration is valid." in ended.err
+        assert (ended.code, ended.out) == (0, ""), path
+        assert "warning: model.weights is null" in ended.err, path
+        assert "The configuration is valid." in ended.err, path
 
 
-@pytest.mark.parametrize("path", ["none.yaml", "tests", "README.md"])
-def test_file_that_is_no_configuration_is_refused(path: str) -> None:
+def test_file_that_is_not_a_configuration_is_refused() -> None:
     """Missing, a folder, or something else."""
-    ended = dugs("check", "-c", path)
+    for path in ("none.yaml", "tests", "README.md"):
+        ended = dugs("check", "-c", path)
 
-    assert ended.code == 2
-    assert ended.err.startswith(f"dugs: {path}")
+        assert ended.code == 2, path
+        assert ended.err.startswith(f"dugs: {path}"), path
 
 
 def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> None:
@@ -80,36 +79,40 @@ def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> No
     assert "FAILED" not in ended.out
 
 
-@pytest.mark.parametrize(
-    ("override", "found"),
-    [
-        ("model.weights=none.safetensors", "none.safetensors"),
-        ("model.factory=tests.support.models.images:none", "none"),
-        ("model.factory=tests.support.models.odd:breaks", "vocabulary.txt"),
-        ("model.input_shape=[1, 9, 10]", "1, 9, 10"),
-        ("gradient.layers={names: ['nosuch.*']}", "nosuch"),
-        ("gradient.loss=tests.support.models.images:none", "none"),
-        ("gradient.dimension=128", "64"),
-        ("gradient.seed=9", "was built by the model"),
-        ("model.kwargs={classes: 5}", "was built by the model"),
-        ("state.dir=/proc/none", "/proc/none"),
-        ("log.embedded.path=/proc/none.db", "/proc/none.db"),
-    ],
-)
-def test_deep_check_tells_what_would_fail_and_goes_on(decided: Deployment, override: str, found: str) -> None:
-    """Exit 1, the finding in the table, and every other try in it too."""
-    ended = dugs("check", "-c", decided.config, "--deep", "--set", override, environ={"COLUMNS": "1000"})
+WOULD_FAIL = [
+    ("model.weights=none.safetensors", "none.safetensors"),
+    ("model.factory=tests.support.models.images:none", "none"),
+    ("model.factory=tests.support.models.odd:breaks", "vocabulary.txt"),
+    ("model.input_shape=[1, 9, 10]", "1, 9, 10"),
+    ("gradient.layers={names: ['nosuch.*']}", "nosuch"),
+    ("gradient.loss=tests.support.models.images:none", "none"),
+    ("gradient.dimension=128", "64"),
+    ("gradient.seed=9", "was built by the model"),
+    ("model.kwargs={classes: 5}", "was built by the model"),
+    ("state.dir=/proc/none", "/proc/none"),
+    ("log.embedded.path=/proc/none.db", "/proc/none.db"),
+]
 
-    assert ended.code == 1, ended.out + ended.err
-    failed = [line for line in ended.out.splitlines() if "FAILED" in line]
-    assert len(failed) == 1, ended.out
-    assert found in failed[0]
-    assert "log (embedded)" in ended.out
-    assert "state folder" in ended.out
+
+def failed_in(table: str) -> str:
+    """The one finding of a deep check that failed."""
+    (failed,) = [line for line in table.splitlines() if "FAILED" in line]
+    return failed
+
+
+def test_deep_check_tells_what_would_fail_and_goes_on(decided: Deployment) -> None:
+    """Exit 1, the finding in the table, and every other try in it too."""
+    for override, found in WOULD_FAIL:
+        ended = dugs("check", "-c", decided.config, "--deep", "--set", override, environ={"COLUMNS": "1000"})
+
+        assert ended.code == 1, (override, ended)
+        assert found in failed_in(ended.out), override
+        assert "log (embedded)" in ended.out, override
+        assert "state folder" in ended.out, override
 
 
 def test_deep_check_names_a_model_that_mixes_samples_and_its_layer(fresh: Deployment) -> None:
-    """Its verdicts would depend on company."""
+    """Its verdicts would depend on the other samples of a batch."""
     fresh.write(
         model={"factory": "tests.support.models.small:mixes_samples", "input_shape": [16]},
         input={"codec": "npy"},
@@ -117,14 +120,14 @@ def test_deep_check_names_a_model_that_mixes_samples_and_its_layer(fresh: Deploy
 
     ended = dugs("check", "-c", fresh.config, "--deep", environ={"COLUMNS": "1000"})
 
-    (failed,) = [line for line in ended.out.splitlines() if "FAILED" in line]
+    failed = failed_in(ended.out)
     assert ended.code == 1
     assert "mixes" in failed
     assert "1 (MixesSamples)" in failed
 
 
 def test_deep_check_takes_batch_norm_left_in_train_mode(fresh: Deployment) -> None:
-    """The model is judged by in eval mode, whatever its owner left it in; slow layers are named."""
+    """The model is put into eval mode, and slow layers are named."""
     fresh.write(
         model={"factory": "tests.support.models.images:with_batch_norm"}, gradient={"layers": {"last": 3}}
     )
@@ -143,20 +146,19 @@ def test_deep_check_names_a_chosen_layer_that_never_runs(fresh: Deployment) -> N
 
     ended = dugs("check", "-c", fresh.config, "--deep", environ={"COLUMNS": "1000"})
 
-    (failed,) = [line for line in ended.out.splitlines() if "FAILED" in line]
     assert ended.code == 1
-    assert "spare" in failed
+    assert "spare" in failed_in(ended.out)
 
 
 def test_deep_check_names_a_broker_that_does_not_answer(decided: Deployment) -> None:
     """With its address, and the rest is tried all the same."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
         override = ("--set", "log.engine=kafka", "--set", f"log.kafka.bootstrap_servers=[{address}]")
         ended = dugs("check", "-c", decided.config, "--deep", *override, environ={"COLUMNS": "1000"})
 
-    (failed,) = [line for line in ended.out.splitlines() if "FAILED" in line]
+    failed = failed_in(ended.out)
     assert ended.code == 1
     assert "log (kafka)" in failed
     assert address in failed
@@ -164,7 +166,7 @@ def test_deep_check_names_a_broker_that_does_not_answer(decided: Deployment) -> 
 
 
 def test_deep_check_names_files_of_the_state_that_are_damaged(deployment: Deployment) -> None:
-    """That does not hinder a start, which mends them."""
+    """A start repairs them, so it is not a failure."""
     (vectors,) = (deployment.folder / "state").glob("vectors-*")
     vectors.write_bytes(b"\0" * vectors.stat().st_size)
 
@@ -176,7 +178,7 @@ def test_deep_check_names_files_of_the_state_that_are_damaged(deployment: Deploy
     deployment.check()
 
 
-def test_weights_that_are_none_are_named(fresh: Deployment, tmp_path: Path) -> None:
+def test_files_that_are_not_weights_are_named(fresh: Deployment, tmp_path: Path) -> None:
     """Another model's, text, half a file, a whole pickled module, a pickle that would run code: none gets in."""
     torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "other.pt")
     torch.save(nn.Linear(3, 3), tmp_path / "module.pt")
@@ -187,19 +189,10 @@ def test_weights_that_are_none_are_named(fresh: Deployment, tmp_path: Path) -> N
     (tmp_path / "folder.pt").mkdir()
 
     for path in sorted([*tmp_path.glob("*.pt"), *tmp_path.glob("*.safetensors")]):
-        ended = dugs(
-            "check",
-            "-c",
-            fresh.config,
-            "--deep",
-            "--set",
-            f"model.weights={path}",
-            environ={"COLUMNS": "2000"},
-        )
-        failed = [line for line in ended.out.splitlines() if "FAILED" in line]
+        override = f"model.weights={path}"
+        ended = dugs("check", "-c", fresh.config, "--deep", "--set", override, environ={"COLUMNS": "2000"})
         assert ended.code == 1, path
-        assert len(failed) == 1, ended.out
-        assert path.name in failed[0]
+        assert path.name in failed_in(ended.out)
     assert not (tmp_path / "touched").exists()
 
 

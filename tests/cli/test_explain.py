@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.terminals.commands import dugs
 
 
-@pytest.mark.parametrize("verdict", ["unique", "duplicate", "rejected"])
-def test_event_of_a_record_is_found_with_its_nearest_unique(decided: Deployment, verdict: str) -> None:
-    """Whole, as it was published, with the place where it lies; the nearest is the unique's own event."""
-    event = [each for each in decided.events() if each["type"] == verdict][-1]
+def test_event_of_a_record_is_found_with_its_nearest_unique(decided: Deployment) -> None:
+    """Whole, as it was published, with its place on the topic; the nearest is the unique's own event."""
+    topics = {"unique": "dugs.unique", "duplicate": "dugs.decisions", "rejected": "dugs.dead-letter"}
+    for verdict, topic in topics.items():
+        event = [each for each in decided.events() if each["type"] == verdict][-1]
 
-    ended = dugs("explain", event["id"], "-c", decided.config, "--json")
+        ended = dugs("explain", event["id"], "-c", decided.config, "--json")
 
-    (found,) = ended.lines
-    assert (ended.code, ended.err) == (0, "")
-    assert found["event"] == event
-    topic = {"unique": "dugs.unique", "duplicate": "dugs.decisions", "rejected": "dugs.dead-letter"}[verdict]
-    assert found["found_at"].rsplit("/", 2)[0] == topic
-    if event["nearest"] is None:
-        assert found["nearest"] is None
-    else:
-        assert found["nearest"] == decided.events("unique")[event["nearest"]["sequence"]]
+        (found,) = ended.lines
+        assert (ended.code, ended.err) == (0, ""), verdict
+        assert found["event"] == event
+        assert found["found_at"].rsplit("/", 2)[0] == topic
+        nearest = event["nearest"] and decided.events("unique")[event["nearest"]["sequence"]]
+        assert found["nearest"] == nearest
 
 
 def test_explanation_for_people_says_verdict_distance_and_nearest(decided: Deployment) -> None:
@@ -94,30 +90,27 @@ def test_key_of_a_record_cannot_write_on_the_terminal(tmp_path: Path) -> None:
     assert r"k\n\x1b]0;title\x07 is unique" in ended.out
 
 
-@pytest.mark.parametrize("name", ["17", "dugs.samples/0", "a/b/c", "dugs.samples/0/-1", "", "0/1/2/3"])
-def test_what_is_no_id_is_bad_usage(decided: Deployment, name: str) -> None:
-    """Exit 2, and its form."""
-    ended = dugs("explain", "-c", decided.config, "--", name)
+def test_malformed_id_is_bad_usage(decided: Deployment) -> None:
+    """Exit 2, and the form of an id."""
+    for name in ("17", "dugs.samples/0", "a/b/c", "dugs.samples/0/-1", "", "0/1/2/3"):
+        ended = dugs("explain", "-c", decided.config, "--", name)
 
-    assert (ended.code, ended.out) == (2, "")
-    assert "topic/partition/offset" in ended.err
+        assert (ended.code, ended.out) == (2, ""), name
+        assert f"{name!r} is not an id: write topic/partition/offset" in ended.err
 
 
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("0/26", "There is no such record yet: dugs.samples/0 ends at 26."),
-        ("1/0", "'dugs.samples' has the partitions 0 to 0."),
-        ("other/0/1", "'other' is not the input of this deployment, which is 'dugs.samples'."),
-    ],
-)
-def test_record_that_is_not_there_is_said_so(decided: Deployment, name: str, why: str) -> None:
+def test_record_that_does_not_exist_is_told_why(decided: Deployment) -> None:
     """Exit 1, the topics that were searched, and what the id means."""
-    ended = dugs("explain", name, "-c", decided.config)
+    for name, why in (
+        ("0/26", "There is no such record yet: dugs.samples/0 ends at 26."),
+        ("1/0", "The partitions of 'dugs.samples' are 0 to 0."),
+        ("other/0/1", "'other' is not the input topic of this configuration, which is 'dugs.samples'."),
+    ):
+        ended = dugs("explain", name, "-c", decided.config)
 
-    assert (ended.code, ended.out) == (1, "")
-    assert "dugs.unique, dugs.dead-letter, dugs.decisions" in ended.err
-    assert why in ended.err
+        assert (ended.code, ended.out) == (1, ""), name
+        assert "dugs.unique, dugs.dead-letter, dugs.decisions" in ended.err
+        assert why in ended.err
 
 
 def test_record_that_waits_is_not_decided_yet(tmp_path: Path) -> None:
@@ -131,7 +124,7 @@ def test_record_that_waits_is_not_decided_yet(tmp_path: Path) -> None:
     after = dugs("explain", "0/7", "-c", deployment.config)
 
     assert "Not decided yet: group 'dugs' has committed nothing of dugs.samples/0" in before.err
-    assert "Not decided yet: group 'dugs' stands at 5 of dugs.samples/0, 2 before it." in after.err
+    assert "Not decided yet: group 'dugs' is at 5 of dugs.samples/0, 2 records before it." in after.err
     assert (before.code, after.code) == (1, 1)
 
 
@@ -146,7 +139,7 @@ def test_duplicate_without_a_decisions_topic_says_what_to_switch_on(decided: Dep
     assert "on dugs.unique, dugs.dead-letter." in ended.err
 
 
-def test_event_that_retention_took_is_said_so(tmp_path: Path) -> None:
+def test_event_that_was_not_kept_is_told_why(tmp_path: Path) -> None:
     """A decisions topic that was named later does not hold what was decided before."""
     deployment = Deployment(tmp_path, output={"decisions_topic": None})
     deployment.send(npy_messages(30))
@@ -158,7 +151,7 @@ def test_event_that_retention_took_is_said_so(tmp_path: Path) -> None:
     ended = dugs("explain", f"0/{next(n for n in range(30) if n not in uniques)}", "-c", deployment.config)
 
     assert ended.code == 1
-    assert "Decided, and no event of it is left" in ended.err
+    assert "It was decided, and its event is gone" in ended.err
 
 
 def test_topic_that_is_missing_is_named(decided: Deployment) -> None:

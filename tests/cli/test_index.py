@@ -1,4 +1,4 @@
-"""`dugs index`: what the state holds, whether it is the changelog's, and out of the house with it."""
+"""`dugs index`: inspection, verification, export, reset and the adoption of offsets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dugs_stream.errors import ChangelogError
 from dugs_stream.records import Message
 from dugs_stream.state.lock import FolderLock
 from tests.support.daemons.deployment import Deployment
-from tests.support.terminals.commands import dugs, start_dugs
+from tests.support.terminals.commands import dugs
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -41,7 +41,7 @@ def test_info_tells_what_the_newest_snapshot_holds(decided: Deployment) -> None:
     assert facts["damaged"] == []
 
 
-def test_info_of_a_folder_that_is_not_there_says_so_and_makes_none(fresh: Deployment) -> None:
+def test_info_of_a_missing_folder_says_so_and_makes_none(fresh: Deployment) -> None:
     """No snapshot is a fact, not a failure."""
     ended = dugs("index", "info", "-c", fresh.config)
 
@@ -104,7 +104,7 @@ def test_verify_of_a_state_that_is_behind_is_zero(deployment: Deployment, tmp_pa
 
 @pytest.mark.parametrize("pattern", ["vectors-*", "metadata.db", "snapshot-*"])
 def test_verify_names_a_damaged_file_and_leaves_it_so(deployment: Deployment, pattern: str) -> None:
-    """Exit 1, asked again the same; the next start mends it, and then all is equal."""
+    """Exit 1, asked again the same; the next start repairs it, and then all is equal."""
     path = max((deployment.folder / "state").glob(pattern))
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
@@ -149,28 +149,27 @@ def test_verify_tells_of_rows_that_no_changelog_has(deployment: Deployment, tmp_
     assert ended.out == f"different: {uniques} rows on disk, the changelog holds 0\n"
 
 
-@pytest.mark.parametrize("command", [("verify",), ("reset", "--yes")])
-def test_state_of_a_running_daemon_is_left_alone(decided: Deployment, command: tuple[str, ...]) -> None:
-    """Exit 1, and the process that has it is named."""
+def test_state_of_a_running_daemon_is_left_alone(decided: Deployment) -> None:
+    """Exit 1, and the process that holds it is named."""
     before = files_of(decided.folder / "state")
-    with FolderLock(decided.folder / "state"):
-        ended = dugs("index", *command, "-c", decided.config)
+    for command in (("verify",), ("reset", "--yes")):
+        with FolderLock(decided.folder / "state"):
+            ended = dugs("index", *command, "-c", decided.config)
 
-    assert (ended.code, ended.out) == (1, "")
-    assert "in use by process" in ended.err
-    assert files_of(decided.folder / "state") == before
+        assert (ended.code, ended.out) == (1, ""), command
+        assert "in use by process" in ended.err, command
+        assert files_of(decided.folder / "state") == before, command
 
 
-@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
-def test_reset_asks_first(decided: Deployment, answer: str) -> None:
+def test_reset_asks_first(decided: Deployment) -> None:
     """No, Enter and the end of the input all mean no; the folder is named in the question."""
     before = files_of(decided.folder / "state")
+    for answer in ("n\n", "\n", ""):
+        ended = dugs("index", "reset", "-c", decided.config, answer=answer)
 
-    ended = dugs("index", "reset", "-c", decided.config, answer=answer)
-
-    assert ended.code != 0
-    assert f"Delete everything in {decided.folder / 'state'}?" in ended.err
-    assert files_of(decided.folder / "state") == before
+        assert ended.code != 0, repr(answer)
+        assert f"Delete everything in {decided.folder / 'state'}?" in ended.err
+        assert files_of(decided.folder / "state") == before, repr(answer)
 
 
 @pytest.mark.parametrize(("options", "answer"), [((), "y\n"), (("--yes",), "")])
@@ -188,17 +187,17 @@ def test_reset_loses_no_decision(deployment: Deployment, options: tuple[str, ...
 
 
 def test_adopted_offsets_count_from_then_on(deployment: Deployment) -> None:
-    """Where the group's offsets were moved, the daemon refuses and names the command; that makes one commit and ends."""
+    """If the group's offsets were moved, the daemon refuses and names the command; that makes one commit and ends."""
     before = deployment.events()
     with sqlite3.connect(deployment.folder / "log.db") as log:
         log.execute("UPDATE offsets SET next_offset = 20")
     log.close()
     with pytest.raises(ChangelogError, match="dugs index adopt-offsets"):
         deployment.drain()
-    process = start_dugs("index", "adopt-offsets", "--yes", "-c", deployment.config)
-    out, errors = process.communicate(timeout=60)
 
-    assert (process.returncode, out) == (0, ""), errors
+    adopted = dugs("index", "adopt-offsets", "--yes", "-c", deployment.config)
+
+    assert (adopted.code, adopted.out) == (0, ""), adopted.err
     deployment.drain()
     events = deployment.events()
     assert events[: len(before)] == before

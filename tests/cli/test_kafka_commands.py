@@ -18,7 +18,7 @@ from dugs_stream.records import Message as Record
 from tests.cli.conftest import BLOCKS
 from tests.support.daemons.deployment import Deployment
 from tests.support.records.pictures import CLASSES, draw, png
-from tests.support.terminals.commands import dugs, start_dugs
+from tests.support.terminals.commands import dugs
 
 pytestmark = pytest.mark.broker
 
@@ -64,9 +64,8 @@ def read_by_a_foreign_client(address: str, topic: str, count: int) -> list[Messa
 
 def run_drained(deployment: Deployment) -> None:
     """`dugs run --drain`, which must end with 0."""
-    process = start_dugs("run", "--drain", "-c", deployment.config)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    ended = dugs("run", "--drain", "-c", deployment.config)
+    assert ended.code == 0, ended.err
 
 
 def without_names(events: list[dict[str, Any]]) -> list[Any]:
@@ -145,8 +144,8 @@ def produce(address: str, topic: str, *, partition: int, first: int) -> None:
     assert producer.flush(60) == 0
 
 
-def test_dead_letters_go_back_once_and_are_decided_after_the_mend(on_kafka: Deployment) -> None:
-    """Poison, mend, retry, decided; explained from either topic; and a second retry finds nothing to do."""
+def test_dead_letters_go_back_once_and_are_decided_after_the_fix(on_kafka: Deployment) -> None:
+    """Poison, fix, retry, decide; explained from either topic; and a second retry finds nothing to do."""
     config, topic = on_kafka.config, on_kafka.settings.input.topic
     elsewhere = [Record(b"k", png(draw(name, 3)), (("class", name.encode()),)) for name in CLASSES]
     on_kafka.send(elsewhere)

@@ -9,7 +9,7 @@ from pathlib import Path
 from dugs_stream.daemon.steps import Step
 from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_messages
-from tests.support.terminals.commands import start_dugs
+from tests.support.terminals.commands import dugs, start_dugs
 from tests.support.terminals.terminal import on_a_terminal
 from tests.support.waiting import wait_until
 
@@ -111,10 +111,9 @@ def test_failure_is_the_last_line_and_json(tmp_path: Path) -> None:
     """A start that is refused: no line of another form, and the exit code is the one it names."""
     deployment = Deployment(tmp_path, logging={"format": "json"}, model={"factory": "nosuch.module:build"})
 
-    process = start_dugs("run", "-c", deployment.config)
-    _, errors = process.communicate(timeout=_START_SECONDS)
-    events = [json.loads(line) for line in errors.split("\n") if line]
+    ended = dugs("run", "-c", deployment.config)
+    events = [json.loads(line) for line in ended.err.split("\n") if line]
 
     assert events[-1]["event"] == "daemon.failed"
     assert "nosuch" in events[-1]["error"]
-    assert process.returncode == events[-1]["exit_code"] != 0
+    assert ended.code == events[-1]["exit_code"] != 0

@@ -7,8 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.daemons.deployment import Deployment
 from tests.support.terminals.commands import dugs
 
@@ -40,14 +38,13 @@ def test_scan_decides_as_the_daemon_does(decided: Deployment, pictures: Path) ->
     assert {path: path.stat().st_mtime_ns for path in decided.folder.rglob("*")} == before
 
 
-@pytest.mark.parametrize("records", [1, 5])
-def test_batches_of_a_scan_change_nothing(decided: Deployment, pictures: Path, records: int) -> None:
+def test_batches_of_a_scan_change_nothing(decided: Deployment, pictures: Path) -> None:
     """A matter of memory alone."""
-    ended = dugs("scan", "-c", decided.config, pictures, "--set", f"input.batch.records={records}")
+    expected = [without_names(dict(event)) for event in decided.events()]
+    for records in (1, 5):
+        ended = dugs("scan", "-c", decided.config, pictures, "--set", f"input.batch.records={records}")
 
-    assert [without_names(event) for event in ended.lines] == [
-        without_names(dict(event)) for event in decided.events()
-    ]
+        assert [without_names(event) for event in ended.lines] == expected, records
 
 
 def test_decisions_go_into_the_file_that_is_named(
@@ -86,16 +83,16 @@ def test_files_in_the_folder_itself_have_no_class(decided: Deployment, pictures:
     assert {event["label_source"] for event in judged.lines} == {"predicted"}
 
 
-@pytest.mark.parametrize("output", ["/proc/none/decisions.jsonl", "/dev/null/decisions.jsonl"])
-def test_output_that_cannot_be_opened_is_a_line_and_no_traceback(
-    decided: Deployment, pictures: Path, output: str
+def test_output_that_cannot_be_opened_is_a_line_and_not_a_traceback(
+    decided: Deployment, pictures: Path
 ) -> None:
     """Exit 1 before anything is judged."""
-    ended = dugs("scan", "-c", decided.config, pictures, "-o", output)
+    for folder in ("/proc/none", "/dev/null"):
+        ended = dugs("scan", "-c", decided.config, pictures, "-o", f"{folder}/decisions.jsonl")
 
-    assert (ended.code, ended.out) == (1, "")
-    assert "/decisions.jsonl" in ended.err or "/none" in ended.err or "/dev/null" in ended.err
-    assert len(ended.err.splitlines()) == 1
+        assert (ended.code, ended.out) == (1, ""), folder
+        (line,) = ended.err.splitlines()
+        assert folder in line
 
 
 def test_model_that_fails_on_every_file_is_a_failure(fresh: Deployment, pictures: Path) -> None:

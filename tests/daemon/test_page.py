@@ -10,7 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from dugs_stream.app.web import page_folder
-from dugs_stream.commands.index import info, reset, verify
+from dugs_stream.commands.index import info, reset
+from dugs_stream.commands.verify import verify
 from dugs_stream.config import load_settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import StateError
@@ -152,7 +153,7 @@ def test_verify_shows_its_secret_to_the_living_daemon(guarded: Deployment) -> No
         assert asked(daemon, "/livez").status_code == 200
         assert verify(guarded.settings).live == daemon.state.total
         guarded.write(http={"port": guarded.settings.http.port, "auth": {"type": "none"}})
-        with pytest.raises(StateError, match=r"takes other credentials than http\.auth names"):
+        with pytest.raises(StateError, match=r"refuses the credentials of http\.auth in this"):
             verify(guarded.settings)
 
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dugs_stream.cli.main import dugs
-from dugs_stream.commands.index import verify
+from dugs_stream.commands.verify import verify
 from dugs_stream.errors import ChangelogError, StateError
 from tests.support.daemons.deployment import Deployment, npy_messages, one_thread
 from tests.support.daemons.in_thread import has_role, living
@@ -63,7 +63,7 @@ def test_living_daemon_is_compared_instead_of_refused(deployment: Deployment) ->
     [
         ("uniques", 10_000, "the daemon counts 10000 uniques, the changelog holds"),
         ("checksum", "0" * 64, "the daemon's checksum over"),
-        ("changelog_position", 10_000, "the daemon stands at changelog position 10000"),
+        ("changelog_position", 10_000, "the daemon is at changelog position 10000"),
     ],
 )
 def test_first_difference_of_a_living_daemon_is_named(
@@ -145,7 +145,7 @@ def test_adopt_offsets_says_what_is_decided_again_commits_once_and_ends(deployme
         deployment.drain()
 
     refused = command(deployment, "adopt-offsets", answer="n\n")
-    assert "decided up to 40, the group stands at 30: 10 are decided again" in refused.output
+    assert "decided up to 40, the group is at 30: 10 records are decided again" in refused.output
     assert refused.exit_code != 0
     with pytest.raises(ChangelogError, match="adopt-offsets"):
         deployment.drain()
@@ -165,7 +165,7 @@ def test_adopt_offsets_forward_says_what_is_skipped(deployment: Deployment) -> N
     adopted = command(deployment, "adopt-offsets", answer="y\n")
 
     assert adopted.exit_code == 0, adopted.output
-    assert "the 15 between are skipped for good" in adopted.output
+    assert "the 15 records in between are skipped for good" in adopted.output
     deployment.drain()
     assert [event["source"]["offset"] for event in deployment.events()] == [*range(40), *range(55, 60)]
 

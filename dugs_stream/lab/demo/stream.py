@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from dugs_stream.app.daemon import open_daemon
 from dugs_stream.app.logs import open_log, open_writer
-from dugs_stream.commands.send import events
+from dugs_stream.commands.tail import events
 from dugs_stream.config import Settings
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import RecoveryStep, Step

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from dugs_stream.app.daemon import open_daemon
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.logs import open_log, open_reader, open_writer
-from dugs_stream.commands.index import replayed, verify
-from dugs_stream.commands.send import events
+from dugs_stream.commands.index import replayed
+from dugs_stream.commands.tail import events
+from dugs_stream.commands.verify import verify
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.pipeline.judge import Judge

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from dugs_stream.commands.index import verify
+from dugs_stream.commands.verify import verify
 from dugs_stream.config import Settings, load_settings
 from tests.support.daemons.deployment import Deployment
 from tests.support.daemons.fork_server import start_forked

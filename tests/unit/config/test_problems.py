@@ -1,4 +1,4 @@
-"""What is said of a setting that does not fit: its place, what was found, what was expected, the way out."""
+"""The problem of a setting that does not fit: its place, what was found, what was expected, the way out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORDINGS = [
     (
         "log: {kafka: {acks: 1}}",
         ('1:15 log.kafka.acks: "acks" cannot be set: every message must be confirmed by all in-sync replicas, or '
-        "records would be lost or doubled. Remove the key."),
+        "records would be lost or duplicated. Remove the key."),
     ),
     # wrong types
     ("input: {batch: {records: '256'}}", '1:17 input.batch.records: found "256", expected a whole number.'),
@@ -71,7 +71,7 @@ WORDINGS = [
     ("gradient: {layers: 2}", "1:12 gradient.layers: found 2, expected {last: Z} or {names: [glob, …]}."),
     (
         "gradient: {layers: {last: 2, names: [a]}}",
-        "1:12 gradient.layers: found a block with last, names, expected either last or names, and not both.",
+        "1:12 gradient.layers: found a block with last, names, expected either last or names, not both.",
     ),
     ("gradient: {layers: {last: 0}}", "1:21 gradient.layers.last: found 0, expected at least 1."),
     # codecs
@@ -106,7 +106,7 @@ WORDINGS = [
         "input: {classes: [a, no]}",
         '1:9 input.classes: found ["a", false], expected names; YAML reads one of them as False: put quotes around it.',
     ),
-    ("input: {classes: [a, a]}", "1:9 input.classes: found [\"a\", \"a\"], expected different names, and 'a' is there twice."),
+    ("input: {classes: [a, a]}", "1:9 input.classes: found [\"a\", \"a\"], expected different names, but 'a' is there twice."),
     ("input: {classes: []}", "1:9 input.classes: found [], expected a list of class names, or the path of a file with"),
     (
         "output: {topic: a b}",
@@ -130,7 +130,7 @@ WORDINGS = [
     (
         "input: {label: none}",
         ('1:9 input.label: found "none", but gradient.loss "label" needs the label of every record. Say where it '
-        "stands (header:NAME, key, json:FIELD), or set gradient.loss: pseudo."),
+        "is (header:NAME, key, json:FIELD), or set gradient.loss: pseudo."),
     ),
     (
         "input: {label: 'json:y'}",
@@ -142,7 +142,7 @@ WORDINGS = [
     ),
     (
         "output: {decisions_topic: dugs_unique}",
-        ('1:10 output.decisions_topic: found "dugs_unique", too near to "dugs.unique" for Kafka ("." and "_" count as one), '
+        ('1:10 output.decisions_topic: found "dugs_unique", too close to "dugs.unique" for Kafka ("." and "_" count as the same), '
         "which is output.topic."),
     ),
     (
@@ -168,9 +168,10 @@ WORDINGS = [
 
 
 def test_wrong_setting_is_refused_in_these_words(tmp_path: Path) -> None:
-    """Place, finding, expectation and way out stand in one line."""
+    """Place, finding, expectation and way out in one line."""
     for text, expected in WORDINGS:
         (line,) = problems_of(tmp_path, text)
+
         assert line.startswith(expected), text
 
 
@@ -193,7 +194,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_unknown_key_hides_no_problem_of_its_block(tmp_path: Path) -> None:
-    """Nobody misses an unknown key, so what is left of its block is judged as it stands."""
+    """No check depends on an unknown key, so the rest of its block is checked."""
     lines = problems_of(tmp_path, "input: {label: 'json:y', codec: {type: image, moed: L, mean: [0.5]}}")
 
     assert [line.split()[1] for line in lines] == ["input.codec.moed:", "input.codec:"]
@@ -202,7 +203,7 @@ def test_unknown_key_hides_no_problem_of_its_block(tmp_path: Path) -> None:
 
 
 def test_largest_dimension_that_fits_is_the_one_the_message_names(tmp_path: Path) -> None:
-    """One more is refused, that one is taken."""
+    """One more is refused."""
     (line,) = problems_of(tmp_path, "gradient: {dimension: 257793}")
 
     assert "Lower gradient.dimension to at most 257792" in line

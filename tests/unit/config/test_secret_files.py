@@ -1,10 +1,8 @@
-"""Files with secrets: pointed out where every user of the machine may read them."""
+"""Warnings about files with secrets, and about connections that expose data."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import pytest
 
 from dugs_stream.config import load_settings, warnings
 from dugs_stream.config.secret_files import secret_files
@@ -16,7 +14,7 @@ def warned(*overrides: str) -> list[str]:
 
 
 def test_every_key_that_names_a_secrets_file_is_found() -> None:
-    """Whoever adds a secret with a file beside it has it looked after; no other file is taken for one."""
+    """A new secret with a file beside it is found too; no other file is taken for one."""
     every = load_settings(
         None,
         [
@@ -37,45 +35,36 @@ def test_every_key_that_names_a_secrets_file_is_found() -> None:
     assert list(secret_files(Settings())) == []
 
 
-@pytest.mark.parametrize(
-    ("mode", "is_exposed"), [(0o600, False), (0o640, False), (0o604, True), (0o444, True)]
-)
-def test_file_is_pointed_out_where_everybody_may_read_it(tmp_path: Path, mode: int, is_exposed: bool) -> None:
-    """The group is the administrator's affair: a pod's secrets are read through one."""
+def test_file_that_every_user_can_read_is_pointed_out(tmp_path: Path) -> None:
+    """A group may read it: a pod's secrets are read through one."""
     file = tmp_path / "key"
     file.write_text("key")
-    file.chmod(mode)
+    for mode, is_exposed in {0o600: False, 0o640: False, 0o604: True, 0o444: True}.items():
+        file.chmod(mode)
 
-    said = [line for line in warned(f"log.kafka.ssl_keyfile={file}") if "every user" in line]
+        said = [line for line in warned(f"log.kafka.ssl_keyfile={file}") if "every user" in line]
 
-    assert len(said) == is_exposed
-    assert not said or said[0].startswith("log.kafka.ssl_keyfile: ")
+        assert len(said) == is_exposed, oct(mode)
+        assert not said or said[0].startswith("log.kafka.ssl_keyfile: ")
 
 
-def test_file_that_is_not_there_is_left_to_whoever_reads_it() -> None:
+def test_missing_file_is_left_to_its_reader() -> None:
     """A warning about its mode would hide what is wrong."""
     assert not [line for line in warned("log.kafka.ssl_keyfile=/nowhere/key") if "every user" in line]
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (
-            ["security_protocol=SASL_PLAINTEXT", "sasl_mechanism=PLAIN"],
-            "the password itself goes unencrypted",
-        ),
-        (
-            ["security_protocol=SASL_PLAINTEXT", "sasl_mechanism=SCRAM-SHA-512"],
-            "every record goes unencrypted",
-        ),
-        (["security_protocol=SSL", "ssl_check_hostname=false"], "can pass for the broker"),
-    ],
-)
-def test_way_to_the_broker_that_gives_something_away_is_pointed_out(overrides: list[str], words: str) -> None:
-    """What is allowed and may surprise."""
-    user = ["sasl_plain_username=u", "sasl_plain_password_file=/nowhere/p"] if "SASL" in overrides[0] else []
-    far = [f"log.kafka.{each}" for each in (*overrides, *user, "bootstrap_servers=[broker.example.org:9092]")]
-    near = [*far[:-1], "log.kafka.bootstrap_servers=[127.0.0.1:9092]"]
+def test_connection_to_the_broker_that_exposes_data_is_pointed_out() -> None:
+    """Unencrypted to another machine, or encrypted to an unknown one."""
+    user = ("sasl_plain_username=u", "sasl_plain_password_file=/nowhere/p")
+    plain = ("security_protocol=SASL_PLAINTEXT", *user)
+    for overrides, words, also_near in (
+        ((*plain, "sasl_mechanism=PLAIN"), "the password itself goes unencrypted", False),
+        ((*plain, "sasl_mechanism=SCRAM-SHA-512"), "every record goes unencrypted", False),
+        (("security_protocol=SSL", "ssl_check_hostname=false"), "can pose as the broker", True),
+    ):
+        for server, is_warned in (("broker.example.org:9092", True), ("127.0.0.1:9092", also_near)):
+            keys = [f"log.kafka.{each}" for each in (*overrides, f"bootstrap_servers=[{server}]")]
 
-    assert any(words in line for line in warned("log.engine=kafka", *far))
-    assert any(words in line for line in warned("log.engine=kafka", *near)) == (overrides[0][-3:] == "SSL")
+            lines = warned("log.engine=kafka", *keys)
+
+            assert any(words in line for line in lines) == is_warned, (words, server)

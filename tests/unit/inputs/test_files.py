@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.errors import ConfigurationError
-from dugs_stream.inputs.files import iter_samples, list_files
+from dugs_stream.inputs.files import list_files
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def digits(tmp_path: Path) -> Path:
 
 def test_folder_gives_sorted_samples_with_class_and_relative_key(digits: Path) -> None:
     """The order is by path, the key relative to the root, the class the file's own folder."""
-    samples = list(iter_samples([digits], "image"))
+    samples = list(list_files([digits], "image").samples())
 
     seen = [(sample.key, sample.value, sample.headers) for sample in samples]
     assert seen == [
@@ -71,7 +71,7 @@ def test_upper_case_folders_sort_by_code_point(tmp_path: Path) -> None:
 
 def test_paths_keep_the_order_they_were_given_in(digits: Path) -> None:
     """Several paths follow one another as named; offsets run on."""
-    samples = list(iter_samples([digits / "7", digits / "10"], "image"))
+    samples = list(list_files([digits / "7", digits / "10"], "image").samples())
 
     assert [(sample.offset, sample.key) for sample in samples] == [
         (0, b"a.PNG"),
@@ -82,14 +82,14 @@ def test_paths_keep_the_order_they_were_given_in(digits: Path) -> None:
 
 def test_file_named_itself_has_its_name_as_key_and_no_class(digits: Path) -> None:
     """A single file lies in its own root."""
-    (sample,) = iter_samples([digits / "7" / "b.png"], "image")
+    (sample,) = list_files([digits / "7" / "b.png"], "image").samples()
 
     assert (sample.key, sample.headers) == (b"b.png", ())
 
 
 def test_files_are_read_only_when_asked_for(digits: Path) -> None:
     """A folder larger than memory is no trouble: what changes after the listing is what is read."""
-    samples = iter_samples([digits], "image")
+    samples = list_files([digits], "image").samples()
     next(samples)
     (digits / "7" / "a.PNG").write_bytes(b"changed")
 
@@ -98,7 +98,7 @@ def test_files_are_read_only_when_asked_for(digits: Path) -> None:
 
 def test_file_gone_after_the_listing_is_an_error_that_names_it(digits: Path) -> None:
     """A sample is never silently skipped."""
-    samples = iter_samples([digits], "image")
+    samples = list_files([digits], "image").samples()
     (digits / "10" / "x.jpeg").unlink()
 
     with pytest.raises(ConfigurationError, match=r"x\.jpeg.*no such file"):
@@ -166,7 +166,7 @@ def test_name_that_is_not_utf8_keeps_its_bytes(tmp_path: Path) -> None:
     os.mkdir(folder)  # noqa: PTH102  a path of bytes, which pathlib does not take
     Path(os.fsdecode(folder + b"/x.json")).write_bytes(b"[1]")
 
-    (sample,) = iter_samples([tmp_path], "json")
+    (sample,) = list_files([tmp_path], "json").samples()
 
     assert sample.key == b"\xff/x.json"
     assert sample.headers == (("label", b"\xff"),)

@@ -1,4 +1,4 @@
-"""What `dugs run` draws on a terminal, drawn on a real pseudo-terminal in this process."""
+"""The live summary of `dugs run`, drawn on a real pseudo-terminal in this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -68,7 +67,7 @@ def owner() -> Status:
 def test_summary_shows_role_rate_verdicts_uniques_lag_commit_and_stages(
     terminal: Terminal, metrics: Metrics
 ) -> None:
-    """All that a glance is for."""
+    """Everything that a glance at the terminal is for."""
     with shown_on(terminal, metrics, owner()):
         with metrics.stage("gradient"):
             metrics.batch_committed([])
@@ -111,7 +110,7 @@ def test_log_lines_come_whole_and_in_order_above_the_summary(terminal: Terminal,
 
 
 def test_cursor_is_never_hidden_and_no_mode_is_changed(terminal: Terminal, metrics: Metrics) -> None:
-    """Whatever ends the process leaves the user's shell as it was."""
+    """However the process ends, the user's shell is as before."""
     with shown_on(terminal, metrics, owner()):
         wait_until(lambda: "time in" in terminal.text, 10)
         modes = terminal.modes
@@ -139,8 +138,8 @@ def test_colours_are_there_without_no_color(terminal: Terminal, metrics: Metrics
     assert "\x1b[33m" in terminal.raw
 
 
-def test_held_terminal_holds_nobody_but_the_drawing_thread(metrics: Metrics) -> None:
-    """Ctrl-S, or a slow line: a terminal that takes nothing does not make whoever writes a log line wait."""
+def test_stopped_terminal_blocks_only_the_drawing_thread(metrics: Metrics) -> None:
+    """Ctrl-S, or a slow line: a terminal that takes nothing does not block the threads that log."""
     ours, theirs = pty.openpty()
     freed = threading.Event()
     reader = threading.Thread(target=lambda: (freed.wait(15), _read_all(ours)), daemon=True)
@@ -190,17 +189,10 @@ def test_lines_before_and_after_the_drawing_go_straight_out() -> None:
     assert stream.getvalue() == "first\n"
 
 
-@pytest.mark.parametrize("term", ["dumb", "", "unknown"])
-def test_terminal_that_cannot_move_its_cursor_gets_the_log_alone(terminal: Terminal, term: str) -> None:
-    """And so does one that says nothing of itself."""
-    with os.fdopen(os.dup(terminal.theirs), "w") as stream:
+def test_only_a_terminal_that_can_move_its_cursor_suits(terminal: Terminal, tmp_path: Path) -> None:
+    """Not a dumb or unknown one, and not a file, even with TERM set to xterm."""
+    with os.fdopen(os.dup(terminal.theirs), "w") as stream, (tmp_path / "log").open("w") as file:
         assert suits(stream, {"TERM": "xterm"})
-        assert not suits(stream, {"TERM": term})
-        assert not suits(stream, {})
-
-
-def test_file_is_no_terminal(tmp_path: Path) -> None:
-    """Whatever TERM says."""
-    with (tmp_path / "log").open("w") as file:
-        stream: TextIO = file
-        assert not suits(stream, {"TERM": "xterm-256color"})
+        for environ in ({"TERM": "dumb"}, {"TERM": ""}, {"TERM": "unknown"}, {}):
+            assert not suits(stream, environ), environ
+        assert not suits(file, {"TERM": "xterm"})

@@ -14,8 +14,8 @@ import pytest
 import structlog
 from PIL import Image
 
-from dugs_stream.cli.console import show_demo
-from dugs_stream.commands.send import events
+from dugs_stream.cli.demo import show_demo
+from dugs_stream.commands.tail import events
 from dugs_stream.config import load_settings
 from dugs_stream.errors import LogUnavailableError, ModelError
 from dugs_stream.lab.demo import demo

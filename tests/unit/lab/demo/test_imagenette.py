@@ -13,7 +13,7 @@ from PIL import Image
 from dugs_stream.config import load_settings
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.inputs.decoder import Sample, build_decoder
-from dugs_stream.inputs.files import iter_samples
+from dugs_stream.inputs.files import list_files
 from dugs_stream.lab.demo.imagenette import CLASSES, imagenette_command, write_imagenette_config
 from dugs_stream.models import alexnet
 
@@ -37,7 +37,7 @@ def test_written_configuration_is_valid_and_reads_a_folder_of_imagenette(tmp_pat
         label_is_required=True,
         max_record_bytes=2**20,
     )
-    (sample,) = iter_samples([tmp_path / "train"], settings.input.codec.type)
+    (sample,) = list_files([tmp_path / "train"], settings.input.codec.type).samples()
     decoded = decoder.decode(sample)
 
     assert isinstance(decoded, Sample)

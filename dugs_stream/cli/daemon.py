@@ -1,0 +1,72 @@
+"""The commands around the daemon: run, check, schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from dugs_stream.cli.options import Settings, command, configured
+
+
+@command("dugs run -c config/kafka.yaml\ndugs run --set selection.threshold=0.5 --drain")
+@configured
+@click.option(
+    "--drain", is_flag=True,
+    help="Stop once everything that was on the input at the start is decided and committed.",
+)  # fmt: skip
+@click.option("--quiet", is_flag=True, help="Show no live summary on a terminal, only the log.")
+def run(settings: Settings, *, drain: bool, quiet: bool) -> None:
+    """Run the daemon until SIGTERM. It reads samples, judges them and publishes the unique ones."""
+    from dugs_stream.app.daemon import run_daemon
+    from dugs_stream.ops.live_summary import LiveSummary, suits
+
+    is_json = settings.logging.format == "json"
+    is_live = not (quiet or is_json) and suits(sys.stderr, os.environ)
+    try:
+        run_daemon(settings, drain=drain, summary=LiveSummary(sys.stderr) if is_live else None)
+    except Exception as error:
+        if not is_json:
+            raise
+        sys.exit(
+            getattr(error, "exit_code", 1)
+        )  # the last JSON line said why; one more line would not be JSON
+
+
+@command("dugs check -c config/kafka.yaml --deep")
+@configured
+@click.option(
+    "--deep", is_flag=True, help="Also load the model, probe it, and try the log and the state folder."
+)
+def check(settings: Settings, *, deep: bool) -> None:
+    """Report every problem of the configuration at once. Each comes with its place and a remedy."""
+    from dugs_stream.config import warnings
+
+    for warning in warnings(settings):
+        click.echo(f"warning: {warning}", err=True)
+    click.echo("The configuration is valid.", err=True)
+    if deep:
+        from dugs_stream.cli.console import show_findings
+        from dugs_stream.commands.check import check_deep
+
+        findings = check_deep(settings)
+        show_findings(findings)
+        if not all(finding.passed for finding in findings):
+            sys.exit(1)
+
+
+@command("dugs schema config > dugs.schema.json")
+@click.argument("subject", type=click.Choice(["config", "event"]))
+def schema(subject: str) -> None:
+    """Print the JSON Schema of the configuration or of an event. Its dialect is 2020-12."""
+    if subject == "config":
+        from dugs_stream.config import config_schema
+
+        document = config_schema()
+    else:
+        from dugs_stream.outputs.event import event_schema
+
+        document = event_schema()
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))

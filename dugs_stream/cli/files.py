@@ -1,0 +1,75 @@
+"""The commands from files and to the terminal: send, tail, scan, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dugs_stream.cli.options import Settings, command, configured, paths, print_json
+
+
+@command("dugs send -c config/kafka.yaml photos/ --limit 1000")
+@configured
+@paths
+@click.option(
+    "--repeat", type=click.IntRange(min=1), default=1, show_default=True,
+    help="How many times to send everything.",
+)  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after this many records.")
+def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int | None) -> None:
+    """Send files or folders to the input topic. A file's folder is its class, in the header `label`."""
+    from dugs_stream.cli.console import counting
+    from dugs_stream.commands.send import send
+
+    with counting("sending") as progress:
+        sent = send(settings, paths, repeat=repeat, limit=limit, on_progress=progress)
+    click.echo(f"sent {sent} records to {settings.input.topic}", err=True)
+
+
+@command("dugs tail -c config/kafka.yaml --follow | jq .similarity")
+@configured
+@click.option(
+    "--topic", type=click.Choice(["unique", "decisions", "dead-letter"]), default="unique", show_default=True,
+    help="Which output topic to read.",
+)  # fmt: skip
+@click.option("--follow", is_flag=True, help="Keep printing new events until interrupted.")
+def tail(settings: Settings, *, topic: str, follow: bool) -> None:
+    """Print the events of an output topic as JSON lines. It is read from its beginning."""
+    from dugs_stream.cli.console import reader_has_left
+    from dugs_stream.commands.tail import events
+
+    for event in events(settings, topic, follow=follow, stop=reader_has_left):
+        print_json(event)
+
+
+@command("dugs scan -c config/embedded.yaml photos/ -o decisions.jsonl")
+@configured
+@paths
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this file instead of stdout.",
+)  # fmt: skip
+def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) -> None:
+    """Judge files in memory as the daemon would. One decision a line, no log, no state."""
+    from dugs_stream.cli.console import counting, lines_to
+    from dugs_stream.commands.scan import scan
+
+    with counting("judging") as progress, lines_to(output) as write:
+        verdicts = scan(settings, paths, write, on_progress=progress)
+    click.echo(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()), err=True)
+
+
+@command("dugs demo --out demo-out")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default="demo-out", show_default=True,
+    help="Folder for the results; files of an earlier demo in it are replaced.",
+)  # fmt: skip
+def demo(out: Path) -> None:
+    """Try it all with nothing to install or start. Real digits, AlexNet, the daemon on the embedded log."""
+    from dugs_stream.cli.demo import demo_progress, show_demo
+    from dugs_stream.lab.demo.demo import run_demo
+
+    with demo_progress() as announcer:
+        result = run_demo(out, announcer)
+    show_demo(result)
