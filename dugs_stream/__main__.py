@@ -1,4 +1,4 @@
-"""`python -m dugs_stream` is the command `dugs`."""
+"""The program `dugs`: `python -m dugs_stream`."""
 
 from __future__ import annotations
 

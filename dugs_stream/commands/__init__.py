@@ -1,1 +1,1 @@
-"""What each command of `dugs` does: settings in, a record out."""
+"""The work of each command of `dugs`: settings in, a record out."""
