@@ -43,7 +43,7 @@ def test_dialect_does_not_grow_back(pattern: str) -> None:
         for path in tracked(pattern)
         if path.suffix not in {".png", ".json"}
         for number, line in enumerate(path.read_text().splitlines(), start=1)
-        if DIALECT.search(line)
+        if DIALECT.search(line) and not (path.name == "CONTRIBUTING.md" and line.startswith("|"))
     ]
 
     assert not found, "\n".join(found)

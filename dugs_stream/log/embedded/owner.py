@@ -38,7 +38,7 @@ class Owner:
     def __init__(self, path: Path, group: str) -> None:
         self._path = path
         self._group = group
-        # thread_local=False: the lock belongs to this object, in whatever thread it is closed.
+        # thread_local=False: the lock belongs to this object; any thread may close it.
         self._lock = FileLock(lock_path(path, group), thread_local=False)
         self.epoch: int | None = None
 

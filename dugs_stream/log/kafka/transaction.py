@@ -93,7 +93,7 @@ def open_fencing_producer(
 
 
 def close_producer(producer: Any) -> None:
-    """Close a producer within a bound, whatever state it is in."""
+    """Close a producer within a bound, in any state."""
     try:
         producer.close(timeout=_CLOSE_SECONDS)
     except Exception as error:  # noqa: BLE001 (closing must not fail)

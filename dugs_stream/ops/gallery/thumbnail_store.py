@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
+from dugs_stream.sqlite import is_damage, transaction
 
 PLACE_OF_UNIQUE = 0
 """Place of a unique's own picture; its examples have the places from 1 on."""
@@ -102,7 +102,7 @@ class ThumbnailStore:
             try:
                 self._keep(pictures, examples, counts)
             except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                if not is_damage(error):
                     raise
                 self._start_over()
                 self._keep(pictures, examples, counts)
@@ -139,7 +139,7 @@ class ThumbnailStore:
         self._remove_files()
         self._connection = self._connect()
         facts = (("list", self._list_name), ("since", str(int(time.time() * 1000))))
-        with _transaction(self._connection) as connection:
+        with transaction(self._connection) as connection:
             connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
 
     def _remove_files(self) -> None:
@@ -249,25 +249,13 @@ def _list_name(connection: sqlite3.Connection) -> str | None:
     return None if found is None else str(found[0])
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield connection
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # SQLite rolls back by itself on a full disk
-            connection.execute("ROLLBACK")
-        raise
-
-
 def _insert(
     connection: sqlite3.Connection,
     pictures: Sequence[Picture],
     examples: Sequence[Example],
     counts: Mapping[int, int],
 ) -> None:
-    with _transaction(connection):
+    with transaction(connection):
         connection.executemany(
             "INSERT OR REPLACE INTO pictures (sequence, place, media_type, encoded) VALUES (?, ?, ?, ?)",
             [(p.sequence, p.place, p.thumbnail.media_type, p.thumbnail.encoded) for p in pictures],
@@ -285,7 +273,7 @@ def _insert(
 
 def _delete_oldest(connection: sqlite3.Connection) -> None:
     """Make room: delete the oldest pictures and examples, keep the counts."""
-    with _transaction(connection):
+    with transaction(connection):
         for table in ("pictures", "examples"):
             rows = connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]  # noqa: S608 (a fixed name)
             share = -(-rows // _SHARE_DELETED)
@@ -293,9 +281,3 @@ def _delete_oldest(connection: sqlite3.Connection) -> None:
                 f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY id LIMIT ?)",  # noqa: S608 (as above)
                 (share,),
             )
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the content is damaged, rather than the disk full or the file locked."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return (code & 0xFF) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
