@@ -43,7 +43,7 @@ from dugs_stream.app.engine import build_engine
 from dugs_stream.changelog.replay import BEGINNING, ReplayStart
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings
-from dugs_stream.core.projector import Projection
+from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.log.kafka.client import open_producer
 from dugs_stream.log.kafka.group import committed_offsets
 from dugs_stream.log.kafka.log import KafkaLog
@@ -56,7 +56,6 @@ from dugs_stream.log.port import BatchLimits, Outgoing, Polled, TopicNames
 from dugs_stream.log.settings import KafkaSettings
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.pipeline.encode import Outputs, Standing, encode_batch
-from dugs_stream.pipeline.judge import JudgedBatch
 from dugs_stream.records import (
     ChangelogPosition,
     Decision,
@@ -381,9 +380,8 @@ def _decided(batches: Sequence[Sequence[Record]], topics: TopicNames) -> list[tu
     outgoing = []
     for samples in batches:
         judgements = tuple(_judged(samples, standing.changelog.uniques, generator))
-        nothing = Projection(np.empty((0, _DIMENSION), np.float32), np.empty(0), None)
         polled = Polled(tuple(samples), {0: samples[-1].offset + 1})
-        batch = encode_batch(polled, JudgedBatch(judgements, nothing, ()), standing, outputs)
+        batch = encode_batch(polled, judgements, standing, outputs)
         outgoing.append(batch.outgoing)
         reached = ReplayStart(batch.trailer.uniques, batch.trailer.checksum, ChangelogPosition(0))
         standing = Standing(reached, batch.trailer.next_offsets, standing.input_topic_id)
@@ -429,7 +427,10 @@ def _projecting(stream: Stream) -> Compute:
                 "state": {"dir": Path(folder)},
             }
         )
-        deduplicator = build_engine(settings).judge.deduplicator
+        spec = build_engine(settings).projector.spec
+    deduplicator = Deduplicator(
+        spec.model, spec.layers, dimension=spec.dimension, seed=spec.seed, device=spec.device, tile=spec.tile
+    )
 
     def project(number: int) -> object:
         some = slice(number * _BATCH, (number + 1) * _BATCH)

@@ -100,27 +100,29 @@ def open_daemon(
         )
         uniques.state = state
         gallery.album = thumbnail_store(settings, engine.identity)
-        deduplicator = engine.judge.deduplicator
+        device = engine.projector.spec.device
+        probe = engine.projector.found
         facts = BuildFacts(
             version("dugs-stream"),
             engine.identity.name,
             engine.identity.fingerprint,
             settings.gradient.dimension,
             settings.selection.threshold,
-            str(deduplicator.device),
+            str(device),
         )
         metrics.built(facts)
-        metrics.classes_known(class_names(settings, deduplicator.classes))
-        show_machine(registry, disks(settings), gpu_memory(deduplicator.device))
+        metrics.classes_known(class_names(settings, None if probe is None else probe.classes))
+        show_machine(registry, disks(settings), gpu_memory(device))
         status.learned(model=facts.model, fingerprint=facts.fingerprint, k=facts.k, threshold=facts.threshold)
         status.learned(
             http_port=server.port,
             pid=os.getpid(),
             codec=settings.input.codec.type,
-            layers=[layer.name for layer in deduplicator.chosen_layers],
+            layers=list(engine.projector.layer_names),
         )
         daemon = Daemon(
             log=open_log(settings),
+            projector=engine.projector,
             judge=engine.judge,
             state=state,
             outputs=_outputs(settings, engine.identity),

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from dugs_stream.app.daemon import open_daemon
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.logs import open_log, open_reader, open_writer, prepare_input, topic_names
 from dugs_stream.config import Settings
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import ConfigurationError, Problem
@@ -80,15 +83,15 @@ def scan(
     """`dugs scan`: the engine over files, in memory; one event a line, counts by verdict returned."""
     listing = list_files(paths, settings.input.codec.type)
     engine = build_engine(settings)
-    ids: list[str] = []
+    index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
     verdicts: Counter[str] = Counter()
     done = 0
     for samples in _batches(listing.samples(), settings.input.batch.records):
-        judged = engine.judge.judge(samples, ids.__getitem__)
-        engine.judge.deduplicator.accept(judged.projection, judged.decisions)
-        for judgement in judged:
-            if judgement.decision.sequence is not None:
+        projected = engine.projector.project(samples)
+        for judgement in engine.judge.decide(projected, index, ids.__getitem__):
+            if judgement.vector is not None:
                 ids.append(judgement.record.id)
+                index.add(judgement.vector[np.newaxis])
             verdicts[judgement.decision.verdict.value] += 1
             write(json.dumps(build_event(judgement, engine.identity), ensure_ascii=False))
         done += len(samples)
@@ -162,7 +165,7 @@ def _run_demo_stream(
     stopping = Stopping()
     with signals_as_flags(stopping), open_daemon(settings, stopping=stopping, on_step=on_step) as daemon:
         daemon.run(drain=True)
-        layers = tuple(layer.name for layer in daemon.judge.deduplicator.chosen_layers)
+        layers = daemon.projector.layer_names
     if stopping.requested:
         raise KeyboardInterrupt  # half a stream would make a table that says nothing
     return demo.StreamResult(

@@ -28,6 +28,7 @@ from tenacity import (
 )
 
 from dugs_stream.changelog.resume import InputTopic, Resumption, check_trailer, resume
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.daemon.batch_log import BatchLines
 from dugs_stream.daemon.lag import LagMonitor
 from dugs_stream.daemon.pacing import Pacing
@@ -47,7 +48,9 @@ from dugs_stream.ops.metrics import Metrics, RecoveryReason, Role, Stage
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs, Standing, encode_batch
-from dugs_stream.pipeline.judge import Judge, JudgedBatch, JudgingAbandonedError, OutOfMemoryError
+from dugs_stream.pipeline.judge import Judge
+from dugs_stream.pipeline.project import BatchAbandonedError, OutOfMemoryError, RecordProjector
+from dugs_stream.records import JudgedRecord
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -72,6 +75,7 @@ class Daemon:
     """
 
     log: Log
+    projector: RecordProjector
     judge: Judge
     state: StateStore
     outputs: Outputs
@@ -83,7 +87,7 @@ class Daemon:
     on_step: OnStep = lambda _step: None
     on_committed: Callable[[EncodedBatch], None] = lambda _batch: None
     notices: ServiceNotices = field(default_factory=lambda: ServiceNotices({}))
-    _replica: Replica = field(init=False)
+    replica: Replica = field(init=False)
     _lookout: LagMonitor = field(init=False)
     _pacing: Pacing = field(init=False)
     _lines: BatchLines = field(default_factory=BatchLines, init=False)
@@ -98,13 +102,14 @@ class Daemon:
     _input_topic_id: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self._replica = Replica(self.log, self.judge, self.state, self.outputs, self.metrics, self._enter)
+        index = UniqueIndex(self.projector.spec.dimension)
+        self.replica = Replica(self.log, index, self.state, self.outputs, self.metrics, self._enter)
         self._lookout = LagMonitor(
             self.log, self.outputs.topics.input, self.limits.records, self.metrics, self.status
         )
         self._pacing = Pacing(
             self.limits.records,
-            tile=self.judge.deduplicator.tile,
+            tile=self.projector.tile,
             target_seconds=min(_LONGEST_BATCH_SECONDS, _SHARE_OF_PAUSE * self.log.longest_pause_seconds),
         )
 
@@ -124,7 +129,7 @@ class Daemon:
         self._is_one_shot = drain or adopt_offsets
         drain_to: Mapping[int, int] | None = None
         try:
-            self._replica.load()
+            self.replica.load()
             while not self.stopping.requested:
                 try:
                     ownership = self._own()
@@ -137,7 +142,7 @@ class Daemon:
                     if drain and drain_to is None:
                         drain_to = ownership.ends
                     self._decide_until_stopped(drain_to)
-                except JudgingAbandonedError:
+                except BatchAbandonedError:
                     _log.warning("batch.abandoned", why="told to stop; nothing of it was committed")
                 except (OwnershipLostError, TransactionAbortedError, LogUnavailableError) as error:
                     if self._gives_up_on(error):
@@ -183,10 +188,10 @@ class Daemon:
 
     def _stand_by(self) -> None:
         """Keep the index warm while another process owns the input; ready as soon as it is for the first time."""
-        if self._replica.follow():
+        if self.replica.follow():
             self.status.has("state")
             self._show_index()
-            self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
+            self.replica.snapshot_if_due(_SNAPSHOT_SECONDS)
             self._lookout.look_as_standby(
                 {} if self.state.trailer is None else self.state.trailer.next_offsets
             )
@@ -228,10 +233,10 @@ class Daemon:
     def _shut_down(self) -> None:
         self.status.lacks("state", "shutting down")
         self.notices.stopping("shutting down: last snapshot")
-        self._replica.snapshot(with_graph=True)
+        self.replica.snapshot(with_graph=True)
         self.log.close()
         self.state.close()
-        _log.info("daemon.stopped", uniques=len(self.judge.deduplicator.index))
+        _log.info("daemon.stopped", uniques=len(self.replica.index))
 
     def _play(self, role: Role) -> None:
         self.metrics.role_changed(role)
@@ -243,9 +248,9 @@ class Daemon:
         """Bring the state to the changelog's end, hold it against the group's offsets, and seek."""
         started = monotonic()
         self._play(Role.RECOVERING)
-        if not self._replica.is_warm:
+        if not self.replica.is_warm:
             self.status.lacks("state", "being recovered from the changelog")
-        self._replica.catch_up(ownership.changelog_start, ownership.changelog_end)
+        self.replica.catch_up(ownership.changelog_start, ownership.changelog_end)
         self._enter(RecoveryStep.RESUME)
         resumption = self._resume(ownership, adopt_offsets=adopt_offsets)
         self._count_lost(resumption)
@@ -268,7 +273,7 @@ class Daemon:
                 trailer = replace(trailer, next_offsets={**trailer.next_offsets, **ownership.committed})
             resumption = resume(trailer, ownership.committed, topic, self.start)
         except ChangelogError:
-            self._replica.is_warm = False  # a changelog that is refused is not written into the state folder
+            self.replica.is_warm = False  # a changelog that is refused is not written into the state folder
             raise
         for remark in (*remarks, *resumption.remarks):
             _log.warning("recovery.remark", remark=remark)
@@ -296,22 +301,24 @@ class Daemon:
             if polled.is_empty and not self._owes_trailer:
                 if drain_to is not None and self._has_reached(drain_to):
                     return
-                self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
+                self.replica.snapshot_if_due(_SNAPSHOT_SECONDS)
                 continue
             with self._lines.of(polled):
                 judged = self._judge(polled)
                 if judged is not None:
                     self._commit_and_apply(polled, judged)
-            self._replica.snapshot_if_due(_SNAPSHOT_SECONDS)
+            self.replica.snapshot_if_due(_SNAPSHOT_SECONDS)
 
     def _commit_no_records(self) -> None:
         """A transaction of its trailer alone."""
         self._enter(Step.POLL)
         polled = self.log.poll(replace(self.limits, records=0, wait_ms=0))
         with self._lines.of(polled):
-            self._commit_and_apply(polled, self.judge.judge((), self.state.id_of))
+            self._commit_and_apply(
+                polled, self.judge.decide(self.projector.project(()), self.replica.index, self.state.id_of)
+            )
 
-    def _commit_and_apply(self, polled: Polled, judged: JudgedBatch) -> None:
+    def _commit_and_apply(self, polled: Polled, judged: tuple[JudgedRecord, ...]) -> None:
         standing = Standing(self.state.replay_start, self._next_offsets, self._input_topic_id)
         batch = encode_batch(polled, judged, standing, self.outputs)
         self._apply(batch, self._commit(batch))
@@ -327,7 +334,7 @@ class Daemon:
         positions = self.log.positions()
         return all(positions.get(partition, 0) >= end for partition, end in ends.items())
 
-    def _judge(self, polled: Polled) -> JudgedBatch | None:
+    def _judge(self, polled: Polled) -> tuple[JudgedRecord, ...] | None:
         """Step 2: verdicts; index and state are read and not changed. None where they did not fit into memory."""
         self._enter(Step.JUDGE)
         began_at, records = monotonic(), len(polled.records)
@@ -338,11 +345,12 @@ class Daemon:
             return self.stopping.is_impatient or monotonic() > outlives_at
 
         try:
-            judged = self.judge.judge(polled.records, self.state.id_of, should_abandon)
+            projected = self.projector.project(polled.records, should_abandon)
+            judged = self.judge.decide(projected, self.replica.index, self.state.id_of)
         except OutOfMemoryError as error:
             self._take_fewer(records, error)
             return None
-        except JudgingAbandonedError as error:
+        except BatchAbandonedError as error:
             if self.stopping.is_impatient:
                 raise
             self._pacing.took(records, monotonic() - began_at)
@@ -360,7 +368,7 @@ class Daemon:
         if not self._pacing.ran_out_of_memory(records):
             raise ModelError(
                 f"Memory ran out over a single record ({error}); nothing of it was committed. A tile of "
-                f"{self.judge.deduplicator.tile} samples is computed at once whatever the micro-batch: lower "
+                f"{self.projector.tile} samples is computed at once whatever the micro-batch: lower "
                 "gradient.tile or gradient.dimension, or give the process more memory, then start again."
             ) from error
         self.metrics.batch_limited(self._pacing.records)
@@ -382,7 +390,7 @@ class Daemon:
     def _apply(self, batch: EncodedBatch, committed: Committed) -> None:
         """Step 7: what is committed becomes the state; nothing before this line changed it."""
         self._enter(Step.APPLY)
-        self._replica.take(batch, committed.changelog_end)
+        self.replica.take(batch, committed.changelog_end)
         self._owes_trailer = False
         self._next_offsets = dict(batch.trailer.next_offsets)
         self.metrics.batch_committed(batch.judged)
@@ -407,7 +415,7 @@ class Daemon:
         self.on_step(step)
 
     def _show_index(self) -> None:
-        index, standing = self.judge.deduplicator.index, self.state.replay_start
+        index, standing = self.replica.index, self.state.replay_start
         self.metrics.index_grew(len(index), index.dimension)
         self.status.learned(
             uniques=standing.uniques,
@@ -418,4 +426,4 @@ class Daemon:
 
     def snapshot_age_seconds(self) -> float:
         """Since the disk last held all that was known, or since the start."""
-        return self._replica.snapshot_age_seconds()
+        return self.replica.snapshot_age_seconds()

@@ -8,7 +8,7 @@ a replay that broke off between two trailers costs a reload of the last snapshot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
@@ -24,7 +24,6 @@ from dugs_stream.errors import LogError, StateError
 from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import DamagedKind, Metrics, SnapshotOutcome
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs
-from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.files import MissingRows
 from dugs_stream.state.store import StateStore
@@ -42,11 +41,17 @@ class Replica:
     """The uniques as this process knows them: the judge's index, and the state beside it. One thread."""
 
     def __init__(
-        self, log: Log, judge: Judge, state: StateStore, outputs: Outputs, metrics: Metrics, on_step: OnStep
+        self,
+        log: Log,
+        index: UniqueIndex,
+        state: StateStore,
+        outputs: Outputs,
+        metrics: Metrics,
+        on_step: OnStep,
     ) -> None:
         self.is_warm = False
+        self.index = index
         self._log = log
-        self._judge = judge
         self._state = state
         self._outputs = outputs
         self._metrics = metrics
@@ -75,12 +80,12 @@ class Replica:
         self._fill_index()
 
     def _fill_index(self) -> None:
-        index = UniqueIndex(self._judge.deduplicator.dimension)
+        index = UniqueIndex(self.index.dimension)
         if not self._missing:
             for vectors in self._state.vector_blocks():
                 index.add(vectors)
             index.load_graph(self._state.path)
-        self._judge.deduplicator.index = index
+        self.index = index
 
     # -- from the changelog ----------------------------------------------------------------------------
 
@@ -161,8 +166,7 @@ class Replica:
         self._on_step(RecoveryStep.REPLAYED)
         if part.trailer is not None:
             check_names(part.trailer, self._outputs.deployment, self._outputs.topics.input)
-        if part.rows:
-            self._judge.deduplicator.index.add(np.stack([row.vector for row in part.rows]))
+        self._add(part.rows)
         self._state.apply(part.rows, part.trailer, part.position)
 
     @contextmanager
@@ -181,8 +185,12 @@ class Replica:
 
     def take(self, batch: EncodedBatch, changelog_end: ChangelogPosition) -> None:
         """What this process has just committed becomes the state."""
-        self._judge.deduplicator.accept(batch.judged.projection, batch.judged.decisions)
+        self._add(batch.rows)
         self._state.apply(batch.rows, batch.trailer, changelog_end)
+
+    def _add(self, rows: Sequence[ChangelogRow]) -> None:
+        if rows:
+            self.index.add(np.stack([row.vector for row in rows]))
 
     # -- snapshots -------------------------------------------------------------------------------------
 
@@ -201,7 +209,7 @@ class Replica:
             return
         self._snapshot_tried_at = monotonic()
         try:
-            written = self._state.snapshot(self._judge.deduplicator.index, with_graph=with_graph)
+            written = self._state.snapshot(self.index, with_graph=with_graph)
         except StateError as error:
             self._metrics.snapshot_ended(SnapshotOutcome.FAILED)
             _log.error(

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dugs_stream.inputs.codec import Shape, check_shape, undecodable
+from dugs_stream.inputs.codec import Shape, undecodable, wrong_shape
 from dugs_stream.inputs.settings import ImageCodecSettings
 from dugs_stream.records import Rejection
 
@@ -55,11 +55,11 @@ class ImageCodec:
 
     def _other_size(self, image: Image.Image, expected_shape: Shape | None) -> Rejection | None:
         """Refuse by the header alone, before the pixels cost anything; turning may swap the sides."""
-        if self.settings.size is not None or expected_shape is None:
-            return None
         shape = (self.settings.channels, image.height, image.width)
         turned = (self.settings.channels, image.width, image.height)
-        return None if turned == expected_shape else check_shape(shape, expected_shape)
+        if self.settings.size is not None or expected_shape is None or expected_shape in (shape, turned):
+            return None
+        return wrong_shape(shape, expected_shape)
 
     def _tensor(self, image: Image.Image) -> torch.Tensor | Rejection:
         turned = ImageOps.exif_transpose(image)

@@ -16,7 +16,6 @@ from dugs_stream.changelog.wire import row_message, trailer_message
 from dugs_stream.log.port import Outgoing, Polled, TopicNames
 from dugs_stream.outputs.event import build_event
 from dugs_stream.outputs.messages import dead_letter_message, decision_message, unique_message
-from dugs_stream.pipeline.judge import JudgedBatch
 from dugs_stream.records import ChangelogRow, JudgedRecord, ModelIdentity, Trailer, Verdict
 
 
@@ -45,19 +44,21 @@ class EncodedBatch:
     """A micro-batch ready to commit: all that will be true once it is."""
 
     polled: Polled
-    judged: JudgedBatch
+    judged: tuple[JudgedRecord, ...]
     rows: tuple[ChangelogRow, ...]
     trailer: Trailer
     outgoing: tuple[Outgoing, ...]
 
 
-def encode_batch(polled: Polled, judged: JudgedBatch, standing: Standing, outputs: Outputs) -> EncodedBatch:
+def encode_batch(
+    polled: Polled, judged: tuple[JudgedRecord, ...], standing: Standing, outputs: Outputs
+) -> EncodedBatch:
     """Everything the batch puts on the log, in order: outputs, changelog rows, trailer."""
     events = [build_event(judgement, outputs.identity) for judgement in judged]
-    rows = tuple(_rows(judged.judgements, events))
+    rows = tuple(_rows(judged, events))
     trailer = _trailer(polled, rows, standing, outputs)
     outgoing = [
-        *_verdicts(judged.judgements, events, outputs),
+        *_verdicts(judged, events, outputs),
         *(Outgoing(outputs.topics.changelog, row_message(row)) for row in rows),
         Outgoing(outputs.topics.changelog, trailer_message(trailer)),
     ]

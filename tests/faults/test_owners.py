@@ -196,7 +196,7 @@ def test_ten_quick_rebalances_reload_nothing_and_lose_nothing(make_deployment: M
     deployment.send(npy_messages(40))
     with living(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner") and sum(daemon.next_offsets.values()) == 40, 60)
-        index = daemon.judge.deduplicator.index
+        index = daemon.replica.index
         opened: list[None] = []
         open_state = daemon.state.open
         daemon.state.open = lambda: opened.append(None) or open_state()  # type: ignore[method-assign, func-returns-value, return-value]
@@ -212,7 +212,7 @@ def test_ten_quick_rebalances_reload_nothing_and_lose_nothing(make_deployment: M
                     time.sleep(0.005)
         wait_until(lambda: sum(daemon.next_offsets.values()) == 140, 60, "all records decided")
 
-        assert daemon.judge.deduplicator.index is index
+        assert daemon.replica.index is index
         assert opened == []
         assert unready == []
         assert sample_of(daemon, "dugs_commits_total", outcome="aborted") == 0

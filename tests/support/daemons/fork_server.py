@@ -267,8 +267,8 @@ def _live(life: Life) -> int:
             open_daemon(settings, stopping=stopping, on_step=_Observer(life)) as daemon,
         ):
             if life.clock_offset_ms:
-                clock_ms = daemon.judge._clock_ms
-                daemon.judge._clock_ms = lambda: clock_ms() + life.clock_offset_ms
+                clock_ms = daemon.judge.clock_ms
+                daemon.judge.clock_ms = lambda: clock_ms() + life.clock_offset_ms
             daemon.run(drain=life.drain, adopt_offsets=life.adopt_offsets)
     except DugsError as error:
         print(f"dugs: {type(error).__name__}: {error}", file=sys.stderr)

@@ -67,8 +67,8 @@ def test_image_record_is_decoded() -> None:
     stream = io.BytesIO()
     Image.new("L", (4, 4)).save(stream, "PNG")
 
-    outcome = decoder(ImageCodecSettings(mode="L"), expected_shape=(1, 4, 4)).decode(
-        sample(stream.getvalue())
+    outcome = (
+        decoder(ImageCodecSettings(mode="L")).expecting((1, 4, 4), None).decode(sample(stream.getvalue()))
     )
 
     assert isinstance(outcome, Sample)
@@ -129,7 +129,7 @@ def test_number_beyond_float32_is_rejected() -> None:
 def test_any_shape_is_taken_until_one_is_expected() -> None:
     """The model, or the first record, says which shape it is; the decoder before that stays as it was."""
     before = decoder()
-    after = before.expecting(torch.Size([2]))
+    after = before.expecting(torch.Size([2]), None)
 
     assert isinstance(before.decode(sample(npy(1, 2, 3))), Sample)
     assert after.decode(sample(npy(1, 2, 3))) == Rejection(
@@ -140,7 +140,7 @@ def test_any_shape_is_taken_until_one_is_expected() -> None:
 
 def test_json_record_carries_numbers_and_label() -> None:
     """Both come out of one document."""
-    reader = decoder(JsonCodecSettings(field="x"), label="json:y", expected_shape=(2,))
+    reader = decoder(JsonCodecSettings(field="x"), label="json:y").expecting((2,), None)
 
     outcome = reader.decode(sample(b'{"x": [1, 2], "y": "cat"}', headers=()))
     assert isinstance(outcome, Sample)

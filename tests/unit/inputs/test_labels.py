@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dugs_stream.inputs.labels import Labels, check_range
+from dugs_stream.inputs.labels import Labels
 from dugs_stream.inputs.settings import parse_label_place
 from dugs_stream.records import Headers, Reason, Record, Rejection
 
@@ -126,14 +127,21 @@ def test_number_that_no_class_has_is_out_of_range(
     assert read_header(value, classes) == Rejection(Reason.LABEL_OUT_OF_RANGE, error)
 
 
-def test_range_is_checked_again_once_the_number_of_classes_is_known() -> None:
-    """10⁹ is a number until the model says how many classes it has."""
-    assert read_header(b"1000000000") == 10**9
-    assert check_range(10**9, 10) == Rejection(Reason.LABEL_OUT_OF_RANGE, "label 1000000000, expected 0 to 9")
-    assert check_range(10, 10) is not None
-    assert check_range(9, 10) is None
-    assert check_range(10**9, None) is None
-    assert check_range(None, 10) is None
+@pytest.mark.parametrize("classes", [None, tuple("abcdefghij")])
+@pytest.mark.parametrize("value", [b"4", b"e", b"1000000000"])
+def test_range_is_that_of_the_model_once_its_classes_are_known(
+    classes: tuple[str, ...] | None, value: bytes
+) -> None:
+    """A number or a name beyond the model's outputs is refused, however many names there are."""
+    reader = replace(labels(classes=classes), outputs=4)
+    if classes is None and value == b"e":
+        return
+    number = 4 if value == b"e" else int(value)
+
+    found = reader.read(sample(headers=(("label", value),)))
+
+    assert found == Rejection(Reason.LABEL_OUT_OF_RANGE, f"label {number}, expected 0 to 3")
+    assert reader.read(sample(headers=(("label", b"3"),))) == 3
 
 
 def test_name_of_a_label_is_its_class() -> None:

@@ -12,10 +12,8 @@ from dugs_stream.changelog.checksum import chain
 from dugs_stream.changelog.replay import BEGINNING, ReplayStart
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.changelog.wire import decode_changelog
-from dugs_stream.core.projector import Projection
 from dugs_stream.log.port import Polled, TopicNames
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs, Standing, encode_batch
-from dugs_stream.pipeline.judge import JudgedBatch
 from dugs_stream.records import (
     ChangelogPosition,
     ChangelogRow,
@@ -69,11 +67,7 @@ def decide(
     """The batch of these judgements."""
     samples = tuple(judgement.record for judgement in judgements)
     polled = Polled(samples, {each.partition: each.offset + 1 for each in samples})
-    decisions = tuple(judgement.decision for judgement in judgements)
-    nothing = Projection(np.zeros((0, DIMENSION), np.float32), np.zeros(0), None)
-    return encode_batch(
-        polled, JudgedBatch(tuple(judgements), nothing, decisions), standing, into or outputs()
-    )
+    return encode_batch(polled, tuple(judgements), standing, into or outputs())
 
 
 AT_THE_BEGINNING = Standing(BEGINNING, {0: 0, 1: 0}, "topic-id")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dugs_stream.app.engine import build_engine
 from dugs_stream.config import load_settings
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import LogUnavailableError, ModelError
 from dugs_stream.lab.demo.demo import DemoResult, StreamRequest, StreamResult, run_demo, summarise
 from dugs_stream.lab.demo.digits import Digits, Split
@@ -62,10 +63,12 @@ def judged_in_memory(request: StreamRequest) -> StreamResult:
     settings = load_settings(None, overrides, environ={})
     engine = build_engine(settings)
     samples = [Record("s", 0, n, m.key, m.value, m.headers) for n, m in enumerate(request.messages)]
-    judged = engine.judge.judge(samples, lambda sequence: f"s/unique/{sequence}")
+    projected = engine.projector.project(samples)
+    index = UniqueIndex(settings.gradient.dimension)
+    judged = engine.judge.decide(projected, index, lambda sequence: f"s/unique/{sequence}")
     events = [build_event(judgement, engine.identity) for judgement in judged]
-    layers = tuple(layer.name for layer in engine.judge.deduplicator.chosen_layers)
-    return StreamResult(events, 0.5, settings.selection.threshold, settings.gradient.dimension, layers)
+    threshold, dimension = settings.selection.threshold, settings.gradient.dimension
+    return StreamResult(events, 0.5, threshold, dimension, engine.projector.layer_names)
 
 
 @dataclass
