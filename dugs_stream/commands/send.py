@@ -165,7 +165,7 @@ def _run_demo_stream(
     stopping = Stopping()
     with signals_as_flags(stopping), open_daemon(settings, stopping=stopping, on_step=on_step) as daemon:
         daemon.run(drain=True)
-        layers = daemon.projector.layer_names
+        layers = daemon.loop.stages.projector.layer_names
     if stopping.requested:
         raise KeyboardInterrupt  # half a stream would make a table that says nothing
     return demo.StreamResult(

@@ -4,7 +4,7 @@
 written yet stay in memory too. `apply` tells it of each commit and `snapshot` writes it, both from one thread;
 `total` and `events` may be asked from any other. The vectors to search in are the index's business.
 
-    open → (refill) → index.add(each of vector_blocks) → replay(replay_start, …): index.add, apply → …
+    open → (refill) → index.add(each of vector_blocks) → replay(head, …): index.add, apply → …
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.changelog.replay import BEGINNING, ReplayStart
+from dugs_stream.changelog.replay import BEGINNING, ChangelogHead
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
@@ -75,7 +75,7 @@ class StateStore:
         return self.total == (BEGINNING.uniques if self._trailer is None else self._trailer.uniques)
 
     @property
-    def replay_start(self) -> ReplayStart:
+    def head(self) -> ChangelogHead:
         """Where a replay of the changelog goes on. StateError where rows still wait for their trailer."""
         uniques = BEGINNING.uniques if self._trailer is None else self._trailer.uniques
         if not self.stands_at_trailer:
@@ -85,7 +85,7 @@ class StateStore:
             )
         if self._trailer is None:
             return BEGINNING
-        return ReplayStart(uniques, self._trailer.checksum, self._position)
+        return ChangelogHead.after(self._trailer, self._position)
 
     def open(self) -> LoadedState:
         """Lock the folder and take up its newest valid snapshot; what that does not cover is cut off.
@@ -171,7 +171,7 @@ class StateStore:
         rows wait for their trailer; nothing is damaged by that, and the next call tries again.
         """
         started = perf_counter()
-        uniques = self.replay_start.uniques
+        uniques = self.head.uniques
         if len(index) != uniques:
             raise StateError(
                 f"the index holds {len(index)} rows and the state {uniques}; apply a commit to both before a snapshot"

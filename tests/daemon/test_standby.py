@@ -67,7 +67,7 @@ def test_takeover_reads_only_what_the_standby_has_not_read(deployment: Deploymen
 
 def test_standby_writes_snapshots_of_its_own(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has read it need not read again after a restart, although it never owned anything."""
-    monkeypatch.setattr("dugs_stream.daemon.daemon._SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr("dugs_stream.daemon.replica._SNAPSHOT_SECONDS", 0.0)
     deployment.send(npy_messages(40))
     other = beside(deployment)
     with living(deployment.settings) as owner, living(other.settings) as standby:

@@ -236,7 +236,7 @@ def test_batch_that_outlives_its_membership_is_given_up_and_decided_in_smaller_o
     )
     deployment.send(npy_messages(120))
     with living(deployment.settings) as daemon:
-        daemon._pacing._in_time = lambda: 256  # type: ignore[method-assign]  # as if nothing had been measured
+        daemon.loop.pacing._in_time = lambda: 256  # type: ignore[method-assign]  # as if nothing had been measured
         wait_until(lambda: sum(daemon.next_offsets.values()) == 120, 120, "all records decided")
         assert recovered(daemon) >= 1
         assert sample_of(daemon, "dugs_batch_limit_records") < 120

@@ -106,7 +106,7 @@ def recover(live: StateStore, changelog: Changelog) -> UniqueIndex:
     index = UniqueIndex(changelog.dimension)
     for block in live.vector_blocks():
         index.add(block)
-    start = live.replay_start
+    start = live.head
     for part in replay(start, changelog.after(start.position), FINGERPRINT):
         index.add(
             np.array([row.vector for row in part.rows], dtype=np.float32).reshape(-1, changelog.dimension)

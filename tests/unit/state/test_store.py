@@ -48,7 +48,7 @@ def test_restart_reads_the_snapshot_and_replays_only_the_rest(tmp_path):
 
     with opened(tmp_path) as (live, loaded):
         assert (loaded.snapshot.rows, loaded.missing, loaded.set_aside) == (19, (), ())
-        assert live.replay_start.position == 22
+        assert live.head.position == 22
         index = recover(live, changelog)
         assert np.array_equal(index.vectors, changelog.vectors)
         assert live.events(0, 100) == [row.event for row in changelog.rows]
@@ -94,7 +94,7 @@ def test_state_without_uniques_has_a_snapshot_too(tmp_path):
 
     with opened(tmp_path) as (live, loaded):
         assert loaded.snapshot.trailer == changelog.entries[-1][1]
-        assert live.replay_start.position == 1
+        assert live.head.position == 1
 
 
 def test_nothing_committed_writes_no_snapshot(tmp_path):
@@ -192,7 +192,7 @@ def test_replay_that_broke_off_is_gone_after_opening_again(tmp_path):
     live.close()
     live.open()
 
-    assert (live.total, live.replay_start.uniques) == (0, 0)
+    assert (live.total, live.head.uniques) == (0, 0)
     live.close()
 
 
