@@ -360,7 +360,10 @@ def _sent(
         for _, message in batch:
             writer.send(topic, message)
         polled.append(
-            tuple(Record(topic, 0, offset, each.key, each.value, each.headers) for offset, each in batch)
+            tuple(
+                Record(each.key, each.value, each.headers, topic=topic, partition=0, offset=offset)
+                for offset, each in batch
+            )
         )
     writer.close()
     return polled

@@ -55,7 +55,7 @@ class LabelSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a record on a topic holds, wherever it lies: to be written, or read back."""
+    """The content of a record on a topic."""
 
     key: bytes | None
     value: bytes | None
@@ -63,17 +63,13 @@ class Message:
     timestamp_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record as it lies on the input topic, undecoded."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record(Message):
+    """A message with its place on a topic, undecoded."""
 
     topic: str
     partition: int
     offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
-    timestamp_ms: int | None = None
 
     @property
     def id(self) -> str:

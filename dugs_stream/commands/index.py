@@ -25,7 +25,7 @@ from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
 from dugs_stream.log.port import Log
 from dugs_stream.ops.http.access import authorization
-from dugs_stream.records import ChangelogPosition, ChangelogRow, Message, SequenceNumber, Trailer
+from dugs_stream.records import ChangelogPosition, ChangelogRow, SequenceNumber, Trailer
 from dugs_stream.state.lock import FolderLock, holder_of
 from dugs_stream.state.snapshot import Snapshot, find_newest
 from dugs_stream.state.store import StateStore
@@ -98,8 +98,7 @@ def replayed(settings: Settings) -> Recovered:
 
 def _entries(settings: Settings, read: Any) -> Iterator[tuple[ChangelogPosition, ChangelogRow | Trailer]]:
     for record in read(settings.output.changelog_topic, follow=False, stop=lambda: False):
-        message = Message(record.key, record.value, record.headers, record.timestamp_ms)
-        yield ChangelogPosition(record.offset), decode_changelog(message)
+        yield ChangelogPosition(record.offset), decode_changelog(record)
 
 
 def verify(settings: Settings) -> Verification:

@@ -46,7 +46,7 @@ def send(
     writer = open_writer(settings)
     try:
         for done, sample in enumerate(itertools.islice(samples, total), start=1):
-            writer.send(settings.input.topic, Message(sample.key, sample.value, sample.headers))
+            writer.send(settings.input.topic, sample)
             on_progress(done, total)
         writer.flush()
     finally:

@@ -35,7 +35,7 @@ class Deduplicator:
     dimension  k, numbers a sample
     threshold  τ: unique when the cosine to every earlier unique is below it
     seed       of the projection; the same seed gives the same map on every device
-    device     "auto" is cuda where there is one
+    device     "auto" is cuda if there is one
     tile       samples computed together; fixed, so that company never changes a vector
     index      uniques to go on from; a new, empty one by default
     """
@@ -102,8 +102,8 @@ class Deduplicator:
     def probe(self, example: Tensor | NDArray[Any], label: int | None = None) -> Probe:
         """Look at the model through one example, without a sample axis, and remember what was found.
 
-        A classification loss takes class 0 where no label is given; a user's function is called with what is
-        given. Again: returns what was found the first time. Raises ModelError where the model cannot be used
+        A classification loss takes class 0 if no label is given; a user's function gets what is given. Later calls
+        return what was found the first time. Raises ModelError if the model cannot be used
         (see `core.probe`), ValueError for an example that is empty or not finite.
         """
         if self._probe is None:
@@ -115,8 +115,8 @@ class Deduplicator:
     def project(self, inputs: Tensor | NDArray[Any], labels: Labels | None = None) -> Projection:
         """The projected gradients of n samples, inputs (n, …) and labels (n,). Changes nothing.
 
-        The first finite sample is the probe where none was given before. Raises ValueError or TypeError for
-        inputs or labels that cannot be meant, naming the positions; ModelError where the model fails.
+        The first finite sample is the probe if there was none before. Raises ValueError or TypeError for inputs or
+        labels that cannot be meant, naming the positions; ModelError if the model fails.
         """
         tensor = self._spec.in_precision(_as_tensor(inputs))
         if tensor.dim() == 0:
@@ -188,7 +188,7 @@ class Deduplicator:
             )
 
     def _probed_by(self, inputs: Tensor, labels: Tensor | None) -> Projector | None:
-        """Probe with the first finite sample; None where there is none."""
+        """Probe with the first finite sample; None if there is none."""
         for at, sample in enumerate(inputs):
             if sample.is_floating_point() and not bool(torch.isfinite(sample).all()):
                 continue

@@ -2,7 +2,7 @@
 
 A sample is unique when its similarity to every earlier unique, in the index or earlier in the same batch, is
 below τ. The whole batch is held against the index in one search; what the batch itself adds is held against
-the rest by one float32 product, and whatever lies within the proven error bound of a decision or of the
+the rest by one float32 product, and what lies within the proven error bound of a decision or of the
 maximum is computed in float64. So the split into batches changes no verdict, similarity or nearest.
 """
 

@@ -1,6 +1,6 @@
 """The life of a daemon: own the input, recover, then decide and commit until told to stop.
 
-    run       reach the log → stand by → own → recover → loop, from the top again after whatever voids ownership
+    run       reach the log → stand by → own → recover → loop, again from the top when ownership is void
     loop      poll → project → decide → encode → commit → apply, one micro-batch after the other (loop.py)
     shutdown  snapshot, give the input back
 
@@ -57,7 +57,7 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 class Daemon:
     """One process's life beside a log. Build it with `app.daemon.open_daemon`; call `run` once, from the main thread.
 
-    `start` says from where a group without offsets reads. The observers are told all that happens, and decide nothing.
+    `start` is where a group without offsets begins to read. The observers hear all that happens, and decide nothing.
     """
 
     def __init__(

@@ -73,7 +73,7 @@ class Replica:
     # -- from disk -------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Take up what the state folder holds: its newest valid snapshot, and a graph beside it."""
+        """Load what the state folder holds: its newest valid snapshot, and a graph beside it."""
         self._observers.step_entered(RecoveryStep.LOAD)
         self._parts = None
         self._state.close()
@@ -188,7 +188,7 @@ class Replica:
             raise
 
     def take(self, batch: EncodedBatch, committed: Committed) -> ChangelogHead:
-        """What this process has just committed becomes the state; where the changelog ends after it."""
+        """What this process has just committed becomes the state; the changelog's head after it."""
         self._add(batch.rows, batch.trailer, committed.changelog_end)
         return self.head
 

@@ -1,8 +1,7 @@
-"""What a .npy value holds: one array of plain numbers, read without ever unpickling.
+""".npy codec: one array of plain numbers, read without ever unpickling.
 
-The header is read first and believed only as far as the value's own bytes go: a header that promises
-another number of bytes than follow it is refused before anything is allocated. Numbers become float32
-(or int64, where the settings say so and the array holds whole numbers).
+The header is read first: one that promises another number of bytes than follow it is refused before anything is
+allocated. Numbers become float32 (or int64, if the settings say so and the array holds whole numbers).
 Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 

@@ -85,7 +85,7 @@ class RecordProjector:
 
     @property
     def tile(self) -> int:
-        """Samples computed together, whatever the micro-batch."""
+        """Samples computed together; cutting a micro-batch at its multiples changes no vector."""
         return self.spec.tile if self._model is None else self._model.found.tile
 
     def probe(self, example: Sample) -> None:
@@ -229,7 +229,7 @@ class _ProbedModel:
 
 @contextmanager
 def telling_out_of_memory() -> Iterator[None]:
-    """What says that memory ran out, in whatever words, becomes OutOfMemoryError."""
+    """Every error that says that memory ran out becomes OutOfMemoryError."""
     try:
         yield
     except Exception as error:

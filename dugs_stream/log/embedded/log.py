@@ -103,7 +103,7 @@ class EmbeddedLog:
             with translated(scope.path, "reading the changelog from"):
                 rows = list(stored_from(scope.connection, lane, at, end=end, limit=_REPLAY_ROWS))
             for row in rows:
-                yield ChangelogPosition(row.offset), row.message()
+                yield ChangelogPosition(row.offset), row.sample(scope.changelog.name, 0)
             if len(rows) < _REPLAY_ROWS:
                 return
             at = rows[-1].offset + 1

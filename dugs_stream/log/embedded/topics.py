@@ -46,18 +46,14 @@ class Stored(NamedTuple):
     def sample(self, topic: str, partition: int) -> Record:
         """The record as the port hands it out."""
         return Record(
-            topic,
-            partition,
-            self.offset,
             self.key,
             self.value,
             unpack_headers(self.headers),
             self.timestamp_ms,
+            topic=topic,
+            partition=partition,
+            offset=self.offset,
         )
-
-    def message(self) -> Message:
-        """The record without its place."""
-        return Message(self.key, self.value, unpack_headers(self.headers), self.timestamp_ms)
 
 
 def find_topic(connection: sqlite3.Connection, name: str) -> Topic | None:

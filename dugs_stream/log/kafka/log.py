@@ -28,6 +28,7 @@ from dugs_stream.log.kafka.errors import translating
 from dugs_stream.log.kafka.group import committed_offsets
 from dugs_stream.log.kafka.markers import MarkerWatch, last_outcome, partitions_of, repeat_outcome
 from dugs_stream.log.kafka.membership import GroupMembership, Membership
+from dugs_stream.log.kafka.messages import sample_of
 from dugs_stream.log.kafka.permissions import require_permissions
 from dugs_stream.log.kafka.topics import TopicFacts, describe_topics, prepare_topics
 from dugs_stream.log.kafka.transaction import (
@@ -106,7 +107,7 @@ class KafkaLog:
             for record in committed_records(
                 consumer, self._topics.changelog, _CHANGELOG_PARTITION, start, end
             ):
-                yield ChangelogPosition(record.offset), _message_of(record)
+                yield ChangelogPosition(record.offset), sample_of(record)
 
     def seek(self, next_offsets: Mapping[int, int]) -> None:
         """See port.Log. Needs an offset for every input partition."""
@@ -267,8 +268,3 @@ class KafkaLog:
         consumer, self._reading = self._reading, None
         if consumer is not None:
             consumer.close(autocommit=False)
-
-
-def _message_of(record: Any) -> Message:
-    timestamp = record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None
-    return Message(record.key, record.value, tuple(record.headers or ()), timestamp)

@@ -15,7 +15,7 @@ def sample_of(record: Any) -> Record:
         offset=record.offset,
         key=record.key,
         value=record.value,
-        headers=tuple((name, value) for name, value in record.headers or ()),
+        headers=tuple(record.headers or ()),
         timestamp_ms=record.timestamp if record.timestamp is not None and record.timestamp >= 0 else None,
     )
 

@@ -355,7 +355,10 @@ class Bench:
     def _project(self, new: Sequence[SeenRecord], contents: Mapping[str, str]) -> None:
         if new:
             projector = build_engine(self.deployment.settings).projector
-            samples = [Record(r.topic, r.partition, r.offset, r.key, r.value, r.headers) for r in new]
+            samples = [
+                Record(r.key, r.value, r.headers, topic=r.topic, partition=r.partition, offset=r.offset)
+                for r in new
+            ]
             with one_thread():
                 projected = projector.project(samples)
             for record, outcome in zip(projected.records, projected.outcomes, strict=True):

@@ -247,7 +247,7 @@ def _live(life: Life) -> int:
     from dugs_stream.config import load_settings  # noqa: PLC0415
     from dugs_stream.daemon.signals import Stopping, signals_as_flags  # noqa: PLC0415
     from dugs_stream.errors import DugsError  # noqa: PLC0415
-    from dugs_stream.log import kafka_client  # noqa: PLC0415
+    from dugs_stream.log.kafka import client as kafka_client  # noqa: PLC0415
     from dugs_stream.ops.logging.configure import configure_logs  # noqa: PLC0415
 
     if life.snapshot_seconds is not None:

@@ -36,7 +36,7 @@ def npy(*numbers: float) -> bytes:
 
 def sample(value: bytes | None, headers: Headers = LABELLED) -> Record:
     """A record with this value."""
-    return Record("in", 0, 0, None, value, headers)
+    return Record(None, value, headers, topic="in", partition=0, offset=0)
 
 
 def decoder(codec: Any = None, **changes: Any) -> Decoder:

@@ -14,7 +14,7 @@ from dugs_stream.records import Headers, Reason, Record, Rejection
 
 def sample(key: bytes | None = None, headers: Headers = ()) -> Record:
     """A record with this key and these headers."""
-    return Record("in", 0, 0, key, b"value", headers)
+    return Record(key, b"value", headers, topic="in", partition=0, offset=0)
 
 
 def labels(

@@ -25,7 +25,7 @@ def record(offset: int, values: np.ndarray, label: str | None = "1") -> Record:
     buffer = io.BytesIO()
     np.save(buffer, values)
     headers = () if label is None else (("label", label.encode()),)
-    return Record("in", 0, offset, b"k", buffer.getvalue(), headers)
+    return Record(b"k", buffer.getvalue(), headers, topic="in", partition=0, offset=offset)
 
 
 def random_records(count: int, seed: int = 0) -> list[Record]:

@@ -59,7 +59,7 @@ def rejected(offset: int, partition: int = 0) -> JudgedRecord:
 
 def sample(offset: int, partition: int) -> Record:
     """A record."""
-    return Record("samples", partition, offset, b"key", b"value")
+    return Record(b"key", b"value", topic="samples", partition=partition, offset=offset)
 
 
 def decide(

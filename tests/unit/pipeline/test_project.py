@@ -44,9 +44,15 @@ def breaking(offset: int) -> Record:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Record("in", 0, 3, None, None), Reason.EMPTY),
-        (Record("in", 0, 3, None, b"not an array", (("label", b"1"),)), Reason.UNDECODABLE),
-        (Record("in", 0, 3, None, b"x" * 20_000, (("label", b"1"),)), Reason.TOO_LARGE),
+        (Record(None, None, topic="in", partition=0, offset=3), Reason.EMPTY),
+        (
+            Record(None, b"not an array", (("label", b"1"),), topic="in", partition=0, offset=3),
+            Reason.UNDECODABLE,
+        ),
+        (
+            Record(None, b"x" * 20_000, (("label", b"1"),), topic="in", partition=0, offset=3),
+            Reason.TOO_LARGE,
+        ),
         (record(3, np.zeros(WIDTH + 1, np.float32)), Reason.WRONG_SHAPE),
         (record(3, np.full(WIDTH, np.nan, np.float32)), Reason.NOT_FINITE),
         (record(3, np.ones(WIDTH, np.float32), None), Reason.LABEL_MISSING),
@@ -103,7 +109,7 @@ def test_batch_without_a_record_that_decodes_leaves_the_probe_to_the_next() -> N
     """Nothing of it says what the model takes."""
     projector = projector_of()
 
-    batch = projector.project([Record("in", 0, 0, None, None)])
+    batch = projector.project([Record(None, None, topic="in", partition=0, offset=0)])
 
     assert rejected(batch) == [0]
     assert projector.found is None

@@ -62,7 +62,10 @@ def judged_in_memory(request: StreamRequest) -> StreamResult:
     ]
     settings = load_settings(None, overrides, environ={})
     engine = build_engine(settings)
-    samples = [Record("s", 0, n, m.key, m.value, m.headers) for n, m in enumerate(request.messages)]
+    samples = [
+        Record(m.key, m.value, m.headers, topic="s", partition=0, offset=n)
+        for n, m in enumerate(request.messages)
+    ]
     projected = engine.projector.project(samples)
     index = UniqueIndex(settings.gradient.dimension)
     judged = engine.judge.decide(projected, index, lambda sequence: f"s/unique/{sequence}")
