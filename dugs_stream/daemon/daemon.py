@@ -57,7 +57,7 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 class Daemon:
     """One process's life beside a log. Build it with `app.daemon.open_daemon`; call `run` once, from the main thread.
 
-    `start` is where a group without offsets begins to read. The observers hear all that happens, and decide nothing.
+    `start` is where a group without offsets begins to read. The watchers hear all that happens, and decide nothing.
     """
 
     def __init__(
@@ -67,15 +67,16 @@ class Daemon:
         stages: Stages,
         limits: BatchLimits,
         start: Literal["earliest", "latest"],
-        observers: Watchers,
+        watchers: Watchers,
         stopping: Stopping,
     ) -> None:
         self.log = log
         self.state = state
-        self.observers = observers
+        self.watchers = watchers
+        self._tell = watchers.tell
         self.stopping = stopping
-        self.replica = Replica(log, state, stages.projector.spec.dimension, stages.outputs, observers)
-        self.loop = Loop(log, stages, self.replica, limits, observers, stopping)
+        self.replica = Replica(log, state, stages.projector.spec.dimension, stages.outputs, self._tell)
+        self.loop = Loop(log, stages, self.replica, limits, self._tell, stopping)
         self._outputs = stages.outputs
         self._start = start
         self._is_prepared = False
@@ -91,12 +92,12 @@ class Daemon:
     @property
     def metrics(self) -> Metrics:
         """What /metrics shows."""
-        return self.observers.metrics
+        return self.watchers.metrics
 
     @property
     def status(self) -> Status:
         """What /readyz and /api/status show."""
-        return self.observers.status
+        return self.watchers.status
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -155,33 +156,33 @@ class Daemon:
         if not self._is_prepared:
             self.log.prepare()
             self._is_prepared = True
-            self.observers.log_reached()
-        self.observers.role_changed(Role.STANDBY)
-        self.observers.step_entered(RecoveryStep.ACQUIRE)
+            self._tell.log_reached()
+        self._tell.role_changed(Role.STANDBY)
+        self._tell.step_entered(RecoveryStep.ACQUIRE)
         return self.log.acquire(self._is_to_stop, self._stand_by)
 
     def _is_to_stop(self) -> bool:
         """Asked twice a second during a wait without limit."""
-        self.observers.alive()
+        self._tell.alive()
         return self.stopping.requested
 
     def _stand_by(self) -> None:
         """Keep the index warm while another process owns the input; ready as soon as it is for the first time."""
         if self.replica.follow():
-            self.observers.head_moved(self.replica.head)
+            self._tell.head_moved(self.replica.head)
             self.replica.snapshot_if_due()
             self.loop.lag.look_as_standby(self.replica.head.next_offsets)
 
     def _log_is_unavailable(self, attempt: RetryCallState) -> None:
         error = attempt.outcome.exception() if attempt.outcome is not None else None
         self._is_prepared = False
-        self.observers.alive()
+        self._tell.alive()
         if isinstance(error, LogUnavailableError):
-            self.observers.log_unavailable(error)
+            self._tell.log_unavailable(error)
 
     def _ownership_is_void(self, error: Exception) -> RecoveryReason:
         """What was polled or half written is void; what this process knows stands at a trailer and stays."""
-        self.observers.ownership_voided(error)
+        self._tell.ownership_voided(error)
         if isinstance(error, OwnershipLostError):
             return RecoveryReason.OWNERSHIP_LOST
         self._is_prepared = False
@@ -194,7 +195,7 @@ class Daemon:
         return RecoveryReason.ABORTED if is_aborted else RecoveryReason.LOG_UNAVAILABLE
 
     def _shut_down(self) -> None:
-        self.observers.shutting_down()
+        self._tell.shutting_down()
         self.replica.snapshot(with_graph=True)
         self.log.close()
         self.state.close()
@@ -205,20 +206,20 @@ class Daemon:
     def _recover(self, ownership: Ownership, reason: RecoveryReason, *, adopt_offsets: bool) -> ChangelogHead:
         """Bring the state to the changelog's end, hold it against the group's offsets, and seek."""
         started = monotonic()
-        self.observers.role_changed(Role.RECOVERING)
+        self._tell.role_changed(Role.RECOVERING)
         if not self.replica.is_warm:
-            self.observers.state_outdated()
+            self._tell.state_outdated()
         self.replica.catch_up(ownership.changelog_start, ownership.changelog_end)
-        self.observers.step_entered(RecoveryStep.RESUME)
+        self._tell.step_entered(RecoveryStep.RESUME)
         resumption = self._resume(ownership, adopt_offsets=adopt_offsets)
         self._count_lost(resumption)
         known = self.replica.head
         head = replace(known, next_offsets=resumption.next_offsets, input_topic_id=ownership.input_topic_id)
-        self.observers.step_entered(RecoveryStep.SEEK)
+        self._tell.step_entered(RecoveryStep.SEEK)
         self.log.seek(head.next_offsets)
-        self.observers.role_changed(Role.OWNER)
-        self.observers.head_moved(known)
-        self.observers.recovered(reason, monotonic() - started, head)
+        self._tell.role_changed(Role.OWNER)
+        self._tell.head_moved(known)
+        self._tell.recovered(reason, monotonic() - started, head)
         return head
 
     def _resume(self, ownership: Ownership, *, adopt_offsets: bool) -> Resumption:
@@ -243,5 +244,5 @@ class Daemon:
         """Each record that retention took is counted once, however often recovery passes the gap."""
         for partition, gone in resumption.lost.items():
             known = max(gone.start, self._lost_up_to.get(partition, 0))
-            self.observers.records_lost(max(0, gone.stop - known))
+            self._tell.records_lost(max(0, gone.stop - known))
             self._lost_up_to[partition] = gone.stop

@@ -30,11 +30,11 @@ _ASK_AGAIN_SECONDS = 2.0
 class LagMonitor:
     """Looks at the log's ends and offsets at their own pace. One thread, the log's."""
 
-    def __init__(self, log: Log, topic: str, batch_records: int, observers: Observer) -> None:
+    def __init__(self, log: Log, topic: str, batch_records: int, tell: Observer) -> None:
         self._log = log
         self._topic = topic
         self._batch_records = batch_records
-        self._observers = observers
+        self._tell = tell
         self._lag_due_at = 0.0
         self._offsets_due_at = monotonic() + _OFFSETS_SECONDS
 
@@ -58,7 +58,7 @@ class LagMonitor:
     def _show_lag(self, positions: Mapping[int, int]) -> None:
         _, ends = self._log.input_bounds()
         lag = {partition: max(0, end - positions.get(partition, end)) for partition, end in ends.items()}
-        self._observers.lag_changed(self._topic, lag, self._batch_records)
+        self._tell.lag_changed(self._topic, lag, self._batch_records)
 
     def _compare_offsets(self, decided: Mapping[int, int]) -> None:
         """A group's offsets may be moved by hand while an owner lives; the next recovery would refuse them."""
@@ -70,6 +70,6 @@ class LagMonitor:
             return
         both = committed.keys() & decided.keys()
         records = sum(abs(committed[partition] - decided[partition]) for partition in both)
-        self._observers.offsets_compared(records)
+        self._tell.offsets_compared(records)
         if records:
             self._offsets_due_at = monotonic() + _ASK_AGAIN_SECONDS

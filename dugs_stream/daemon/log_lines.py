@@ -15,7 +15,6 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.daemon.observers import Observer
-from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import ChangelogError, LogUnavailableError, OwnershipLostError, StateError
 from dugs_stream.log.port import Polled
 from dugs_stream.ops.metrics import RecoveryReason
@@ -30,7 +29,7 @@ _log = structlog.get_logger("dugs")
 _MOST_NAMED = 8
 
 
-class LogLines(Observer):
+class LogLines:
     """Writes the lines, and numbers the micro-batches of this process."""
 
     def __init__(self) -> None:
@@ -38,13 +37,29 @@ class LogLines(Observer):
         self._began_at = monotonic()
         self._said_unavailable = ""
 
-    def step_entered(self, step: Step | RecoveryStep) -> None:
-        _log.debug("daemon.step", step=step)
+    @property
+    def observer(self) -> Observer:
+        """The events that have a line."""
+        return Observer(
+            step_entered=lambda step: _log.debug("daemon.step", step=step),
+            log_reached=self._log_reached,
+            log_unavailable=self._log_unavailable,
+            ownership_voided=self._ownership_voided,
+            state_loaded=self._state_loaded,
+            recovered=self._recovered,
+            batch_polled=self._batch_polled,
+            batch_halved=self._batch_halved,
+            batch_committed=self._batch_committed,
+            batch_ended=self._batch_ended,
+            snapshot_written=self._snapshot_written,
+            snapshot_failed=self._snapshot_failed,
+            refused=self._refused,
+        )
 
-    def log_reached(self) -> None:
+    def _log_reached(self) -> None:
         self._said_unavailable = ""
 
-    def log_unavailable(self, error: LogUnavailableError) -> None:
+    def _log_unavailable(self, error: LogUnavailableError) -> None:
         if self._said_unavailable != str(
             error
         ):  # the same cause again is not news, and /readyz shows it all the time
@@ -52,32 +67,32 @@ class LogLines(Observer):
             then = "trying again until it answers"
             _log.error("log.unavailable", cause=error.cause, error=str(error), then=then)
 
-    def ownership_voided(self, error: Exception) -> None:
+    def _ownership_voided(self, error: Exception) -> None:
         if isinstance(error, OwnershipLostError):
             _log.info("ownership.asked_again", why=str(error))  # a standby that comes or goes is not news
         else:
             _log.warning("ownership.void", error=str(error), kind=type(error).__name__)
 
-    def state_loaded(self, loaded: LoadedState) -> None:
+    def _state_loaded(self, loaded: LoadedState) -> None:
         for path in loaded.set_aside:
             _log.warning("state.damaged", set_aside=str(path), then="the changelog restores what it held")
         for missing in loaded.missing:
             _log.warning("state.damaged", file=missing.file, then="its rows come from the changelog")
 
-    def recovered(self, reason: RecoveryReason, seconds: float, head: ChangelogHead) -> None:
+    def _recovered(self, reason: RecoveryReason, seconds: float, head: ChangelogHead) -> None:
         offsets = dict(head.next_offsets)
         _log.info("daemon.ready", reason=reason, seconds=round(seconds, 3), next_offsets=offsets)
 
-    def batch_polled(self, polled: Polled) -> None:
+    def _batch_polled(self, polled: Polled) -> None:
         self._number += 1
         self._began_at = monotonic()
         bind_contextvars(batch=self._number, offsets=_offsets(polled))
 
-    def batch_halved(self, records: int, limit: int, error: Exception) -> None:
+    def _batch_halved(self, records: int, limit: int, error: Exception) -> None:
         if records > 1:
             _log.warning("batch.halved", records=records, then=limit, error=str(error))
 
-    def batch_committed(self, batch: EncodedBatch, head: ChangelogHead) -> None:
+    def _batch_committed(self, batch: EncodedBatch, head: ChangelogHead) -> None:
         bind_contextvars(commit=int(head.position))
         verdicts = Counter(each.decision.verdict for each in batch.judged)
         _log.info(
@@ -90,18 +105,18 @@ class LogLines(Observer):
         if verdicts[Verdict.REJECTED]:
             _say_why(batch)
 
-    def batch_ended(self) -> None:
+    def _batch_ended(self) -> None:
         unbind_contextvars("batch", "offsets", "commit")
 
-    def snapshot_written(self, snapshot: SnapshotResult) -> None:
+    def _snapshot_written(self, snapshot: SnapshotResult) -> None:
         seconds = round(snapshot.seconds, 3)
         _log.info("snapshot.written", rows=snapshot.rows, new=snapshot.new_rows, seconds=seconds)
 
-    def snapshot_failed(self, error: StateError) -> None:
+    def _snapshot_failed(self, error: StateError) -> None:
         then = "deciding goes on; the changelog holds everything"
         _log.error("snapshot.failed", error=str(error), then=then)
 
-    def refused(self, error: ChangelogError, seconds: float) -> None:
+    def _refused(self, error: ChangelogError, seconds: float) -> None:
         then = f"leaving in {seconds:.0f} s, at once when told to stop"
         _log.error("daemon.refused", error=str(error), then=then)
 

@@ -49,11 +49,11 @@ class Loop:
         stages: Stages,
         replica: Replica,
         limits: BatchLimits,
-        observers: Observer,
+        tell: Observer,
         stopping: Stopping,
     ) -> None:
         self.head = BEGINNING
-        self.lag = LagMonitor(log, stages.outputs.topics.input, limits.records, observers)
+        self.lag = LagMonitor(log, stages.outputs.topics.input, limits.records, tell)
         self.pacing = Pacing(
             limits.records,
             tile=stages.projector.tile,
@@ -63,7 +63,7 @@ class Loop:
         self.stages = stages
         self._replica = replica
         self._limits = limits
-        self._observers = observers
+        self._tell = tell
         self._stopping = stopping
 
     def run(self, head: ChangelogHead, drain_to: Mapping[int, int] | None, *, owes_trailer: bool) -> None:
@@ -88,7 +88,7 @@ class Loop:
 
     def _poll(self, records: int, wait_ms: int) -> Polled:
         """Step 1: the records, and the membership they were polled under."""
-        self._observers.step_entered(Step.POLL)
+        self._tell.step_entered(Step.POLL)
         with self.stages.timer(Stage.POLL):
             polled = self._log.poll(replace(self._limits, records=records, wait_ms=wait_ms))
         self.lag.look(self.head.next_offsets)
@@ -96,7 +96,7 @@ class Loop:
 
     def _decide_and_commit(self, polled: Polled) -> bool:
         """Steps 2 to 7; False if the batch did not fit into memory and has to be polled again, smaller."""
-        self._observers.batch_polled(polled)
+        self._tell.batch_polled(polled)
         try:
             judged = self._judge(polled)
             if judged is None:
@@ -105,16 +105,16 @@ class Loop:
             self._apply(batch, self._commit(batch))
             return True
         finally:
-            self._observers.batch_ended()
+            self._tell.batch_ended()
 
     def _judge(self, polled: Polled) -> tuple[JudgedRecord, ...] | None:
         """Step 2: verdicts; index and state are read and not changed. None if memory ran out."""
-        self._observers.step_entered(Step.JUDGE)
+        self._tell.step_entered(Step.JUDGE)
         began_at, records = monotonic(), len(polled.records)
         outlives_at = began_at + self._log.longest_pause_seconds
 
         def should_abandon() -> bool:
-            self._observers.alive()
+            self._tell.alive()
             return self._stopping.is_impatient or monotonic() > outlives_at
 
         try:
@@ -132,13 +132,13 @@ class Loop:
                 "poll. It is given up and decided again in smaller ones."
             ) from error
         self.pacing.took(records, monotonic() - began_at)
-        self._observers.batch_judged(self.pacing.records)
+        self._tell.batch_judged(self.pacing.records)
         return judged
 
     def _take_fewer(self, records: int, error: OutOfMemoryError) -> None:
         """No record is to blame and nothing was changed: go back and poll fewer of them."""
         can_be_halved = self.pacing.ran_out_of_memory(records)
-        self._observers.batch_halved(records, self.pacing.records, error)
+        self._tell.batch_halved(records, self.pacing.records, error)
         if not can_be_halved:
             raise ModelError(
                 f"Memory ran out over a single record ({error}); nothing of it was committed. A tile of "
@@ -150,14 +150,14 @@ class Loop:
     def _commit(self, batch: EncodedBatch) -> Committed:
         """Steps 3 to 6."""
         with self.stages.timer(Stage.COMMIT):
-            return commit(self._log, batch, self._observers.step_entered)
+            return commit(self._log, batch, self._tell.step_entered)
 
     def _apply(self, batch: EncodedBatch, committed: Committed) -> None:
         """Step 7: what is committed becomes the state; nothing before this line changed it."""
-        self._observers.step_entered(Step.APPLY)
+        self._tell.step_entered(Step.APPLY)
         self.head = self._replica.take(batch, committed)
-        self._observers.head_moved(self.head)
-        self._observers.batch_committed(batch, self.head)
+        self._tell.head_moved(self.head)
+        self._tell.batch_committed(batch, self.head)
 
     def _has_reached(self, ends: Mapping[int, int]) -> bool:
         positions = self._log.positions()

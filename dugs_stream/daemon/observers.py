@@ -6,6 +6,8 @@ and changes nothing: it has no say in what is decided.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -23,85 +25,67 @@ from dugs_stream.state.store import SnapshotResult
 _log = structlog.get_logger("dugs")
 
 
+def _ignore(*_facts: object) -> None:
+    """What an observer does with an event that it does not need."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observer:
-    """What there is to hear, in the order of a life; nothing here does anything. All from the daemon's own thread."""
+    """What to do at each event, in the order of a life; nothing by default. All from the daemon's own thread."""
 
-    def step_entered(self, step: Step | RecoveryStep) -> None:
-        """A step of the commit protocol or of recovery begins."""
-
-    def alive(self) -> None:
-        """The thread moves: told between two steps, and often while it waits."""
-
-    def role_changed(self, role: Role) -> None:
-        """Owner, standby or recovering, from now on."""
-
-    def log_reached(self) -> None:
-        """The log answers, and its topics are as they must be."""
-
-    def log_unavailable(self, error: LogUnavailableError) -> None:
-        """It does not; tried again until it does."""
-
-    def ownership_voided(self, error: Exception) -> None:
-        """What was polled or half written is void; recovery comes next."""
-
-    def state_loaded(self, loaded: LoadedState) -> None:
-        """The state folder was read; what was damaged comes from the changelog."""
-
-    def state_outdated(self) -> None:
-        """The state must be brought to the changelog's end before anything can be decided."""
-
-    def head_moved(self, head: ChangelogHead) -> None:
-        """The state stands here: after standing by, after recovery, and after each commit."""
-
-    def recovered(self, reason: RecoveryReason, seconds: float, head: ChangelogHead) -> None:
-        """The state is whole and the input is owned."""
-
-    def records_lost(self, records: int) -> None:
-        """Retention deleted input records before they were decided."""
-
-    def lag_changed(self, topic: str, lag: dict[int, int], batch_records: int) -> None:
-        """Records per partition that wait to be decided, and how many one micro-batch may take."""
-
-    def offsets_compared(self, records: int) -> None:
-        """Records between the group's offsets and the changelog's."""
-
-    def batch_polled(self, polled: Polled) -> None:
-        """A micro-batch is in hand until `batch_ended`."""
-
-    def batch_judged(self, limit: int) -> None:
-        """The micro-batch has its verdicts; the next may hold this many records."""
-
-    def batch_halved(self, records: int, limit: int, error: Exception) -> None:
-        """It did not fit into memory; if it had more than one record, it is polled again, at most `limit` at a time."""
-
-    def batch_committed(self, batch: EncodedBatch, head: ChangelogHead) -> None:
-        """It is committed, and is the state."""
-
-    def batch_ended(self) -> None:
-        """It is over, committed or not."""
-
-    def snapshot_written(self, snapshot: SnapshotResult) -> None:
-        """The state folder holds all that is known."""
-
-    def snapshot_failed(self, error: StateError) -> None:
-        """The state folder could not be written."""
-
-    def refused(self, error: ChangelogError, seconds: float) -> None:
-        """The daemon does not go on; it stays up this long to say so."""
-
-    def shutting_down(self) -> None:
-        """The life is over and is being tidied up."""
+    step_entered: Callable[[Step | RecoveryStep], None] = _ignore
+    """A step of the commit protocol or of recovery begins."""
+    alive: Callable[[], None] = _ignore
+    """The thread moves: told between two steps, and often while it waits."""
+    role_changed: Callable[[Role], None] = _ignore
+    """Owner, standby or recovering, from now on."""
+    log_reached: Callable[[], None] = _ignore
+    """The log answers, and its topics are as they must be."""
+    log_unavailable: Callable[[LogUnavailableError], None] = _ignore
+    """It does not; tried again until it does."""
+    ownership_voided: Callable[[Exception], None] = _ignore
+    """What was polled or half written is void; recovery comes next."""
+    state_loaded: Callable[[LoadedState], None] = _ignore
+    """The state folder was read; what was damaged comes from the changelog."""
+    state_outdated: Callable[[], None] = _ignore
+    """The state must be brought to the changelog's end before anything can be decided."""
+    head_moved: Callable[[ChangelogHead], None] = _ignore
+    """The state stands here: after standing by, after recovery, and after each commit."""
+    recovered: Callable[[RecoveryReason, float, ChangelogHead], None] = _ignore
+    """The state is whole and the input is owned."""
+    records_lost: Callable[[int], None] = _ignore
+    """Retention deleted input records before they were decided."""
+    lag_changed: Callable[[str, dict[int, int], int], None] = _ignore
+    """Records per partition that wait to be decided, and how many one micro-batch may take."""
+    offsets_compared: Callable[[int], None] = _ignore
+    """Records between the group's offsets and the changelog's."""
+    batch_polled: Callable[[Polled], None] = _ignore
+    """A micro-batch is in hand until `batch_ended`."""
+    batch_judged: Callable[[int], None] = _ignore
+    """The micro-batch has its verdicts; the next may hold this many records."""
+    batch_halved: Callable[[int, int, Exception], None] = _ignore
+    """It did not fit into memory; if it had more than one record, it is polled again, at most `limit` at a time."""
+    batch_committed: Callable[[EncodedBatch, ChangelogHead], None] = _ignore
+    """It is committed, and is the state."""
+    batch_ended: Callable[[], None] = _ignore
+    """It is over, committed or not."""
+    snapshot_written: Callable[[SnapshotResult], None] = _ignore
+    """The state folder holds all that is known."""
+    snapshot_failed: Callable[[StateError], None] = _ignore
+    """The state folder could not be written."""
+    refused: Callable[[ChangelogError, float], None] = _ignore
+    """The daemon does not go on; it stays up this long to say so."""
+    shutting_down: Callable[[], None] = _ignore
+    """The life is over and is being tidied up."""
 
 
-class Observers(Observer):
-    """Several observers as one, told in their order."""
+class Observers:
+    """All observers of a daemon; `tell` is the one that the daemon speaks to, and tells them in their order."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = list(observers)
         self._failed: set[int] = set()
-        for event in vars(Observer):
-            if not event.startswith("_"):
-                setattr(self, event, partial(self._tell, event))
+        self.tell = Observer(**{event.name: partial(self._tell, event.name) for event in fields(Observer)})
 
     def add(self, observer: Observer) -> None:
         """Tell this one too, from now on."""

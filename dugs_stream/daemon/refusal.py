@@ -19,8 +19,8 @@ _LOOK_SECONDS = 1.0
 
 def linger_after_refusal(daemon: Daemon, error: ChangelogError, seconds: float = _SECONDS) -> None:
     """Show the refusal until `seconds` are over or the process is told to stop. `daemon.run` must have ended."""
-    daemon.observers.refused(error, seconds)
+    daemon.watchers.tell.refused(error, seconds)
     for _ in range(int(seconds / _LOOK_SECONDS)):
-        daemon.observers.alive()
+        daemon.watchers.tell.alive()
         if daemon.stopping.event.wait(_LOOK_SECONDS):
             return

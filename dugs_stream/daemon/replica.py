@@ -42,15 +42,13 @@ _SLICE_SECONDS = 0.5
 class Replica:
     """The uniques that this process knows: the index, which it alone changes, and the state beside it. One thread."""
 
-    def __init__(
-        self, log: Log, state: StateStore, dimension: int, outputs: Outputs, observers: Observer
-    ) -> None:
+    def __init__(self, log: Log, state: StateStore, dimension: int, outputs: Outputs, tell: Observer) -> None:
         self.is_warm = False
         self.index = UniqueIndex(dimension)
         self._log = log
         self._state = state
         self._outputs = outputs
-        self._observers = observers
+        self._tell = tell
         self._missing: tuple[MissingRows, ...] = ()
         self._parts: Iterator[Replayed] | None = None
         self._looked_at = 0.0
@@ -74,11 +72,11 @@ class Replica:
 
     def load(self) -> None:
         """Load what the state folder holds: its newest valid snapshot, and a graph beside it."""
-        self._observers.step_entered(RecoveryStep.LOAD)
+        self._tell.step_entered(RecoveryStep.LOAD)
         self._parts = None
         self._state.close()
         loaded = self._state.open()
-        self._observers.state_loaded(loaded)
+        self._tell.state_loaded(loaded)
         self._missing = loaded.missing
         self._fill_index()
 
@@ -132,9 +130,9 @@ class Replica:
     ) -> Iterator[Replayed]:
         """Refill what the disk lost, then read what was committed after what is known."""
         if self._missing:
-            self._observers.step_entered(RecoveryStep.REFILL)
+            self._tell.step_entered(RecoveryStep.REFILL)
             self._refill(changelog_start, changelog_end)
-        self._observers.step_entered(RecoveryStep.REPLAY)
+        self._tell.step_entered(RecoveryStep.REPLAY)
         start = self.head
         require_covered(start.position, changelog_start, changelog_end)
         entries = self._entries(start.position, changelog_end)
@@ -166,7 +164,7 @@ class Replica:
             yield position, decode_changelog(message)
 
     def _apply(self, part: Replayed) -> None:
-        self._observers.step_entered(RecoveryStep.REPLAYED)
+        self._tell.step_entered(RecoveryStep.REPLAYED)
         if part.trailer is not None:
             check_names(part.trailer, self._outputs.deployment, self._outputs.topics.input)
         self._add(part.rows, part.trailer, part.position)
@@ -218,8 +216,8 @@ class Replica:
         try:
             written = self._state.snapshot(self.index, with_graph=with_graph)
         except StateError as error:
-            self._observers.snapshot_failed(error)
+            self._tell.snapshot_failed(error)
             return
         self._snapshot_written_at = monotonic()
         if written is not None:
-            self._observers.snapshot_written(written)
+            self._tell.snapshot_written(written)

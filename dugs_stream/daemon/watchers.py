@@ -1,168 +1,99 @@
-"""Who watches a daemon: its metrics, its status with the service manager, its log lines, its page, and a hook for steps."""
+"""The observers of every daemon as tables, event by event: its metrics, its status, its log lines."""
 
 from __future__ import annotations
 
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.daemon.log_lines import LogLines
 from dugs_stream.daemon.observers import Observer, Observers
-from dugs_stream.daemon.steps import OnStep, RecoveryStep, Step
-from dugs_stream.errors import (
-    ChangelogError,
-    LogUnavailableError,
-    OffsetsDisagreeError,
-    StateError,
-    TransactionAbortedError,
-)
-from dugs_stream.ops.gallery.recorder import Gallery
-from dugs_stream.ops.metrics import (
-    DamagedKind,
-    Metrics,
-    RecoveryReason,
-    RefusalReason,
-    Role,
-    SnapshotOutcome,
-)
+from dugs_stream.errors import LogUnavailableError, OffsetsDisagreeError, TransactionAbortedError
+from dugs_stream.ops.metrics import DamagedKind, Metrics, RefusalReason, SnapshotOutcome
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
-from dugs_stream.pipeline.encode import EncodedBatch
 from dugs_stream.state.files import LoadedState
-from dugs_stream.state.store import SnapshotResult
 
 
-class MetricsWatcher(Observer):
-    """Counts and measures. `dimension` is that of the index's vectors."""
+class Watchers(Observers):
+    """What watches a daemon; `metrics` and `status` are what its HTTP server shows."""
 
-    def __init__(self, metrics: Metrics, dimension: int) -> None:
-        self._metrics = metrics
-        self._dimension = dimension
+    def __init__(
+        self, metrics: Metrics, status: Status, notices: ServiceNotices, dimension: int, *others: Observer
+    ) -> None:
+        shown = (watch_by_metrics(metrics, dimension), watch_by_status(status, notices))
+        super().__init__(*shown, LogLines().observer, *others)
+        self.metrics = metrics
+        self.status = status
 
-    def role_changed(self, role: Role) -> None:
-        self._metrics.role_changed(role)
 
-    def ownership_voided(self, error: Exception) -> None:
-        if isinstance(error, TransactionAbortedError):
-            self._metrics.batch_aborted()
+def watch_by_metrics(metrics: Metrics, dimension: int) -> Observer:
+    """Counts and measures; `dimension` is that of the index's vectors."""
 
-    def state_loaded(self, loaded: LoadedState) -> None:
+    def state_loaded(loaded: LoadedState) -> None:
         for _ in loaded.set_aside:
-            self._metrics.state_damaged(DamagedKind.MANIFEST)
+            metrics.state_damaged(DamagedKind.MANIFEST)
         for missing in loaded.missing:
             is_vectors = missing.file.startswith("vectors")
-            self._metrics.state_damaged(DamagedKind.VECTORS if is_vectors else DamagedKind.EVENTS)
+            metrics.state_damaged(DamagedKind.VECTORS if is_vectors else DamagedKind.EVENTS)
 
-    def head_moved(self, head: ChangelogHead) -> None:
-        self._metrics.index_grew(head.uniques, self._dimension)
+    def ownership_voided(error: Exception) -> None:
+        if isinstance(error, TransactionAbortedError):
+            metrics.batch_aborted()
 
-    def recovered(self, reason: RecoveryReason, seconds: float, head: ChangelogHead) -> None:
-        self._metrics.recovered(reason, seconds)
+    def batch_halved(_records: int, limit: int, _error: Exception) -> None:
+        metrics.ran_out_of_memory()
+        metrics.batch_limited(limit)
 
-    def records_lost(self, records: int) -> None:
-        self._metrics.records_lost(records)
-
-    def lag_changed(self, topic: str, lag: dict[int, int], batch_records: int) -> None:
-        self._metrics.lag_changed(topic, lag, batch_records)
-
-    def offsets_compared(self, records: int) -> None:
-        self._metrics.offsets_compared(records)
-
-    def batch_judged(self, limit: int) -> None:
-        self._metrics.batch_limited(limit)
-
-    def batch_halved(self, records: int, limit: int, error: Exception) -> None:
-        self._metrics.ran_out_of_memory()
-        self._metrics.batch_limited(limit)
-
-    def batch_committed(self, batch: EncodedBatch, head: ChangelogHead) -> None:
-        self._metrics.batch_committed(batch.judged)
-
-    def snapshot_written(self, snapshot: SnapshotResult) -> None:
-        self._metrics.snapshot_ended(SnapshotOutcome.WRITTEN)
-
-    def snapshot_failed(self, error: StateError) -> None:
-        self._metrics.snapshot_ended(SnapshotOutcome.FAILED)
-
-    def refused(self, error: ChangelogError, seconds: float) -> None:
-        disagree = isinstance(error, OffsetsDisagreeError)
-        self._metrics.refused(RefusalReason.OFFSETS_DISAGREE if disagree else RefusalReason.CHANGELOG)
+    return Observer(
+        role_changed=metrics.role_changed,
+        ownership_voided=ownership_voided,
+        state_loaded=state_loaded,
+        head_moved=lambda head: metrics.index_grew(head.uniques, dimension),
+        recovered=lambda reason, seconds, _head: metrics.recovered(reason, seconds),
+        records_lost=metrics.records_lost,
+        lag_changed=metrics.lag_changed,
+        offsets_compared=metrics.offsets_compared,
+        batch_judged=metrics.batch_limited,
+        batch_halved=batch_halved,
+        batch_committed=lambda batch, _head: metrics.batch_committed(batch.judged),
+        snapshot_written=lambda _snapshot: metrics.snapshot_ended(SnapshotOutcome.WRITTEN),
+        snapshot_failed=lambda _error: metrics.snapshot_ended(SnapshotOutcome.FAILED),
+        refused=lambda error, _seconds: metrics.refused(
+            RefusalReason.OFFSETS_DISAGREE
+            if isinstance(error, OffsetsDisagreeError)
+            else RefusalReason.CHANGELOG
+        ),
+    )
 
 
-class StatusWatcher(Observer):
-    """Shows on /readyz what is missing, on /api/status what is true, and to the service manager that the thread moves."""
+def watch_by_status(status: Status, notices: ServiceNotices) -> Observer:
+    """On /readyz what is missing, on /api/status what is true, and to the service manager that the thread moves."""
 
-    def __init__(self, status: Status, notices: ServiceNotices) -> None:
-        self._status = status
-        self._notices = notices
-
-    def step_entered(self, step: Step | RecoveryStep) -> None:
-        self.alive()
-
-    def alive(self) -> None:
-        self._notices.alive(self._status)
-
-    def role_changed(self, role: Role) -> None:
-        self._status.role_changed(role)
-
-    def log_reached(self) -> None:
-        self._status.has("log")
-
-    def log_unavailable(self, error: LogUnavailableError) -> None:
-        self._status.lacks("log", f"{error.cause}: {error}")
-
-    def ownership_voided(self, error: Exception) -> None:
+    def lacks_log(error: Exception) -> None:
         if isinstance(error, LogUnavailableError):
-            self.log_unavailable(error)
+            status.lacks("log", f"{error.cause}: {error}")
 
-    def state_outdated(self) -> None:
-        self._status.lacks("state", "being recovered from the changelog")
-
-    def head_moved(self, head: ChangelogHead) -> None:
-        self._status.has("state")
-        self._status.learned(
+    def head_moved(head: ChangelogHead) -> None:
+        status.has("state")
+        status.learned(
             uniques=head.uniques,
             checksum=head.checksum,
             changelog_position=head.position,
             next_offsets=dict(head.next_offsets),
         )
 
-    def lag_changed(self, topic: str, lag: dict[int, int], batch_records: int) -> None:
-        self._status.learned(lag=sum(lag.values()))
+    def shutting_down() -> None:
+        status.lacks("state", "shutting down")
+        notices.stopping("shutting down: last snapshot")
 
-    def refused(self, error: ChangelogError, seconds: float) -> None:
-        self._status.lacks("changelog", str(error))
-
-    def shutting_down(self) -> None:
-        self._status.lacks("state", "shutting down")
-        self._notices.stopping("shutting down: last snapshot")
-
-
-class StepHook(Observer):
-    """A function that is told each step."""
-
-    def __init__(self, on_step: OnStep) -> None:
-        self._on_step = on_step
-
-    def step_entered(self, step: Step | RecoveryStep) -> None:
-        self._on_step(step)
-
-
-class GalleryWatcher(Observer):
-    """Keeps pictures and counts for the page."""
-
-    def __init__(self, gallery: Gallery) -> None:
-        self._gallery = gallery
-
-    def batch_committed(self, batch: EncodedBatch, head: ChangelogHead) -> None:
-        self._gallery.saw(batch.judged)
-
-
-class Watchers(Observers):
-    """The observers of a daemon; `metrics` and `status` are what its HTTP server shows."""
-
-    def __init__(
-        self, metrics: Metrics, status: Status, notices: ServiceNotices, dimension: int, *others: Observer
-    ) -> None:
-        super().__init__(
-            MetricsWatcher(metrics, dimension), StatusWatcher(status, notices), LogLines(), *others
-        )
-        self.metrics = metrics
-        self.status = status
+    return Observer(
+        step_entered=lambda _step: notices.alive(status),
+        alive=lambda: notices.alive(status),
+        role_changed=status.role_changed,
+        log_reached=lambda: status.has("log"),
+        log_unavailable=lacks_log,
+        ownership_voided=lacks_log,
+        state_outdated=lambda: status.lacks("state", "being recovered from the changelog"),
+        head_moved=head_moved,
+        lag_changed=lambda _topic, lag, _batch_records: status.learned(lag=sum(lag.values())),
+        refused=lambda error, _seconds: status.lacks("changelog", str(error)),
+        shutting_down=shutting_down,
+    )

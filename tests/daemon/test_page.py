@@ -85,13 +85,12 @@ def test_onlooker_that_fails_is_told_once_and_changes_nothing(deployment: Deploy
     deployment.send(pictures(60))
     seen: list[int] = []
 
-    class Fails(Observer):
-        def batch_committed(self, batch: EncodedBatch, head: ChangelogHead) -> None:
-            seen.append(len(batch.rows))
-            raise RuntimeError("looked too hard")
+    def fail(batch: EncodedBatch, _head: ChangelogHead) -> None:
+        seen.append(len(batch.rows))
+        raise RuntimeError("looked too hard")
 
     with capture_logs() as lines, living(deployment.settings) as daemon:
-        daemon.observers.add(Fails())
+        daemon.watchers.add(Observer(batch_committed=fail))
         wait_until(lambda: daemon.next_offsets.get(0) == 60, SECONDS)
 
     assert len(seen) > 1
