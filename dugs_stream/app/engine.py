@@ -17,6 +17,7 @@ from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.decoder import Sample, build_decoder
+from dugs_stream.inputs.labels import Label
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
 from dugs_stream.pipeline.judge import Judge
@@ -62,9 +63,8 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     )
     shape = settings.model.input_shape or model.input_shape
     if shape is not None:
-        projector.probe(
-            Sample(_example(shape, settings), 0 if projector.spec.loss.needs_labels else None, None)
-        )
+        label = Label(0, None) if projector.spec.loss.needs_labels else None
+        projector.probe(Sample(_example(shape, settings), label))
     return Engine(projector, judge, _identify(settings, model, classes))
 
 

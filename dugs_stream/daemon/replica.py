@@ -45,6 +45,7 @@ class Replica:
     def __init__(self, log: Log, state: StateStore, dimension: int, outputs: Outputs, tell: Observer) -> None:
         self.is_warm = False
         self.index = UniqueIndex(dimension)
+        self.id_of = state.id_of
         self._log = log
         self._state = state
         self._outputs = outputs
@@ -63,10 +64,6 @@ class Replica:
     def trailer(self) -> Trailer | None:
         """The last trailer that is known."""
         return self._state.trailer
-
-    def id_of(self, sequence: int) -> str:
-        """The record id of a unique."""
-        return self._state.id_of(sequence)
 
     # -- from disk -------------------------------------------------------------------------------------
 
@@ -188,7 +185,7 @@ class Replica:
     def take(self, batch: EncodedBatch, committed: Committed) -> ChangelogHead:
         """What this process has just committed becomes the state; the changelog's head after it."""
         self._add(batch.rows, batch.trailer, committed.changelog_end)
-        return self.head
+        return ChangelogHead.after(batch.trailer, committed.changelog_end)
 
     def _add(
         self, rows: Sequence[ChangelogRow], trailer: Trailer | None, position: ChangelogPosition

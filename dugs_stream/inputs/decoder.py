@@ -16,7 +16,7 @@ from dugs_stream.inputs.codec import Codec, Shape, wrong_shape
 from dugs_stream.inputs.custom import CustomCodec
 from dugs_stream.inputs.image import ImageCodec
 from dugs_stream.inputs.json import JsonCodec, parse_document
-from dugs_stream.inputs.labels import Labels
+from dugs_stream.inputs.labels import Label, Labels
 from dugs_stream.inputs.npy import NpyCodec
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
@@ -35,8 +35,7 @@ class Sample:
     """One sample ready for the model: a CPU tensor without a batch axis, and its class if it has one."""
 
     tensor: torch.Tensor
-    label: int | None
-    label_name: str | None
+    label: Label | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +53,6 @@ class Decoder:
         outputs None takes any class number: the loss does not look a label up among the outputs.
         """
         return replace(self, expected_shape=tuple(shape), labels=replace(self.labels, outputs=outputs))
-
-    def class_name(self, label: int | None) -> str | None:
-        """The class's name; None if it has none."""
-        return self.labels.name(label)
 
     def decode(self, record: Record) -> Sample | Rejection:
         """The record's tensor and label, or a Rejection if anything is wrong with it.
@@ -79,7 +74,7 @@ class Decoder:
             return tensor
         if self.expected_shape is not None and tensor.shape != self.expected_shape:
             return wrong_shape(tensor.shape, self.expected_shape)
-        return _check_finite(tensor) or Sample(tensor, label, self.labels.name(label))
+        return _check_finite(tensor) or Sample(tensor, label)
 
     def _check_size(self, value: bytes | None) -> Rejection | None:
         if value is None:

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dugs_stream.inputs.settings import LabelKind, LabelPlace
 from dugs_stream.records import Reason, Record, Rejection
 
 _MOST_DIGITS = 18
 """Every number of 18 digits fits the int64 that a label travels in; no model has so many classes."""
+
+
+class Label(NamedTuple):
+    """A class: its number among the model's outputs, and its name if classes have names."""
+
+    number: int
+    name: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +42,8 @@ class Labels:
         """Whether the label stands inside the value."""
         return self.place.kind is LabelKind.JSON
 
-    def read(self, record: Record, document: Any = None) -> int | Rejection | None:
-        """The class number, None if there is none and none is required, or the rejection.
+    def read(self, record: Record, document: Any = None) -> Label | Rejection | None:
+        """The label, None if there is none and none is required, or the rejection.
 
         `document` is the record's value as parsed JSON, needed only if `needs_document`.
         """
@@ -46,7 +53,8 @@ class Labels:
         if found is None or (isinstance(found, str | bytes) and not found):
             return self._missing() if self.is_required else None
         text = _text(found)
-        return _unknown(repr(found)[:80], self.classes) if text is None else self._number(text)
+        number = _unknown(repr(found)[:80], self.classes) if text is None else self._number(text)
+        return number if isinstance(number, Rejection) else Label(number, self.name(number))
 
     def name(self, label: int | None) -> str | None:
         """The class's name; None if classes have no names or there is no such class."""

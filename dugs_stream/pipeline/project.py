@@ -18,9 +18,10 @@ import torch
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.probe import Probe
-from dugs_stream.core.projector import Projection, Projector
+from dugs_stream.core.projector import Projection, Projector, model_precision
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.decoder import Decoder, Sample
+from dugs_stream.inputs.labels import Label
 from dugs_stream.records import LabelSource, Reason, Record, Rejection
 
 StageTimer = Callable[[str], AbstractContextManager[None]]
@@ -43,8 +44,7 @@ class Projected:
     """A record that has a vector: its row of the batch's projection, and the label that its loss used."""
 
     row: int
-    label: int | None
-    label_name: str | None
+    label: Label | None
     label_source: LabelSource | None
 
 
@@ -93,7 +93,11 @@ class RecordProjector:
 
         Raises ModelError if the model cannot be used or fails on the sample, ValueError for an empty sample.
         """
-        self._model = _ProbedModel(self.spec, *self.spec.probe(example.tensor, example.label), example)
+        label = None if example.label is None else example.label.number
+        found, projector = self.spec.probe(example.tensor, label)
+        self._model = _ProbedModel(
+            found, projector, model_precision(self.spec.model), self.spec.loss.predicts_labels, example
+        )
         classes = None if self.spec.loss.predicts_labels else self._model.found.classes
         self._decoder = self._decoder.expecting(example.tensor.shape, classes)
 
@@ -159,20 +163,20 @@ class RecordProjector:
 
     def _projected(self, sample: Sample, row: int, projection: Projection) -> Projected:
         if self.spec.loss.predicts_labels and projection.labels is not None:
-            label = int(projection.labels[row])
-            return Projected(row, label, self._decoder.class_name(label), LabelSource.PREDICTED)
-        return Projected(
-            row, sample.label, sample.label_name, None if sample.label is None else LabelSource.GIVEN
-        )
+            number = int(projection.labels[row])
+            label = Label(number, self._decoder.labels.name(number))
+            return Projected(row, label, LabelSource.PREDICTED)
+        return Projected(row, sample.label, None if sample.label is None else LabelSource.GIVEN)
 
 
 @dataclass(frozen=True, slots=True)
 class _ProbedModel:
     """A model fit for use: what the probe found, the projector it made, and the sample it was made with."""
 
-    spec: GradientSpec
     found: Probe
     projector: Projector
+    precision: torch.dtype | None
+    predicts_labels: bool
     sample: Sample
 
     def project(
@@ -206,13 +210,15 @@ class _ProbedModel:
 
     def _project(self, samples: Sequence[Sample | Rejection]) -> Projection:
         inputs = torch.stack([sample.tensor for sample in samples if isinstance(sample, Sample)])
+        if inputs.is_floating_point() and self.precision is not None:
+            inputs = inputs.to(self.precision)
         labels = [
-            sample.label for sample in samples if isinstance(sample, Sample) and sample.label is not None
+            each.label.number for each in samples if isinstance(each, Sample) and each.label is not None
         ]
         # Some without a label: only if the loss needs none, since the decoder rejects them otherwise.
-        is_given = not self.spec.loss.predicts_labels and len(labels) == len(samples)
+        is_given = not self.predicts_labels and len(labels) == len(samples)
         given = torch.tensor(labels, dtype=torch.int64) if is_given else None
-        return self.projector.project(self.spec.in_precision(inputs), given)
+        return self.projector.project(inputs, given)
 
     def _require_intact(self, error: Exception) -> None:
         """The sample that the model was probed with tells a bad record from a broken model or device."""

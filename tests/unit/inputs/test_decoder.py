@@ -59,7 +59,7 @@ def test_record_becomes_tensor_label_and_name() -> None:
 
     assert isinstance(outcome, Sample)
     assert outcome.tensor.tolist() == [1, 2]
-    assert (outcome.label, outcome.label_name) == (1, "dog")
+    assert outcome.label == (1, "dog")
 
 
 def test_image_record_is_decoded() -> None:
@@ -144,7 +144,7 @@ def test_json_record_carries_numbers_and_label() -> None:
 
     outcome = reader.decode(sample(b'{"x": [1, 2], "y": "cat"}', headers=()))
     assert isinstance(outcome, Sample)
-    assert (outcome.tensor.tolist(), outcome.label) == ([1, 2], 0)
+    assert (outcome.tensor.tolist(), outcome.label) == ([1, 2], (0, "cat"))
     assert reason_of(reader.decode(sample(b'{"x": [1, 2]}'))) is Reason.LABEL_MISSING
     assert reason_of(reader.decode(sample(b'{"x": [1], "y": 0}'))) is Reason.WRONG_SHAPE
     assert reason_of(reader.decode(sample(b"nonsense"))) is Reason.UNDECODABLE
