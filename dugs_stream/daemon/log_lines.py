@@ -88,9 +88,9 @@ class LogLines:
         self._began_at = monotonic()
         bind_contextvars(batch=self._number, offsets=_offsets(polled))
 
-    def _batch_halved(self, records: int, limit: int, error: Exception) -> None:
+    def _batch_halved(self, records: int, limit: int, error: str) -> None:
         if records > 1:
-            _log.warning("batch.halved", records=records, then=limit, error=str(error))
+            _log.warning("batch.halved", records=records, then=limit, error=error)
 
     def _batch_committed(self, batch: EncodedBatch, head: ChangelogHead) -> None:
         bind_contextvars(commit=int(head.position))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from dugs_stream.changelog.replay import BEGINNING, ChangelogHead
+from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.daemon.commit import commit
 from dugs_stream.daemon.lag import LagMonitor
 from dugs_stream.daemon.observers import Observer
@@ -22,7 +23,7 @@ from dugs_stream.log.port import BatchLimits, Committed, Log, Polled
 from dugs_stream.ops.metrics import Stage
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs, encode_batch
 from dugs_stream.pipeline.judge import Judge
-from dugs_stream.pipeline.project import BatchAbandonedError, OutOfMemoryError, RecordProjector, StageTimer
+from dugs_stream.pipeline.project import BatchAbandonedError, RecordProjector, StageTimer, what_failed
 from dugs_stream.records import JudgedRecord
 
 # A micro-batch ends within this, so that stopping and standing by stay a matter of seconds; and within a tenth of
@@ -120,9 +121,6 @@ class Loop:
         try:
             projected = self.stages.projector.project(polled.records, should_abandon)
             judged = self.stages.judge.decide(projected, self._replica.index, self._replica.id_of)
-        except OutOfMemoryError as error:
-            self._take_fewer(records, error)
-            return None
         except BatchAbandonedError as error:
             if self._stopping.is_impatient:
                 raise
@@ -131,17 +129,23 @@ class Loop:
                 f"The micro-batch of {records} records outlived its membership: {monotonic() - began_at:.0f} s without a "
                 "poll. It is given up and decided again in smaller ones."
             ) from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._take_fewer(records, error)
+            return None
         self.pacing.took(records, monotonic() - began_at)
         self._tell.batch_judged(self.pacing.records)
         return judged
 
-    def _take_fewer(self, records: int, error: OutOfMemoryError) -> None:
+    def _take_fewer(self, records: int, error: Exception) -> None:
         """No record is to blame and nothing was changed: go back and poll fewer of them."""
+        self.stages.projector.release_memory()
         can_be_halved = self.pacing.ran_out_of_memory(records)
-        self._tell.batch_halved(records, self.pacing.records, error)
+        self._tell.batch_halved(records, self.pacing.records, what_failed(error))
         if not can_be_halved:
             raise ModelError(
-                f"Memory ran out over a single record ({error}); nothing of it was committed. A tile of "
+                f"Memory ran out over a single record ({what_failed(error)}); nothing of it was committed. A tile of "
                 f"{self.stages.projector.tile} samples is computed at once whatever the micro-batch: lower "
                 "gradient.tile or gradient.dimension, or give the process more memory, then start again."
             ) from error

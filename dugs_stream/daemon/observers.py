@@ -63,7 +63,7 @@ class Observer:
     """A micro-batch is in hand until `batch_ended`."""
     batch_judged: Callable[[int], None] = _ignore
     """The micro-batch has its verdicts; the next may hold this many records."""
-    batch_halved: Callable[[int, int, Exception], None] = _ignore
+    batch_halved: Callable[[int, int, str], None] = _ignore
     """It did not fit into memory; if it had more than one record, it is polled again, at most `limit` at a time."""
     batch_committed: Callable[[EncodedBatch, ChangelogHead], None] = _ignore
     """It is committed, and is the state."""

@@ -38,7 +38,7 @@ def watch_by_metrics(metrics: Metrics, dimension: int) -> Observer:
         if isinstance(error, TransactionAbortedError):
             metrics.batch_aborted()
 
-    def batch_halved(_records: int, limit: int, _error: Exception) -> None:
+    def batch_halved(_records: int, limit: int, _error: str) -> None:
         metrics.ran_out_of_memory()
         metrics.batch_limited(limit)
 

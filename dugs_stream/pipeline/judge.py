@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import Explain, select
-from dugs_stream.pipeline.project import ProjectedBatch, StageTimer, telling_out_of_memory
+from dugs_stream.pipeline.project import ProjectedBatch, StageTimer
 from dugs_stream.records import Decision, JudgedRecord, Rejection, Verdict
 
 IdOf = Callable[[int], str]
@@ -29,8 +29,8 @@ class Judge:
     stage: StageTimer
 
     def decide(self, batch: ProjectedBatch, index: UniqueIndex, id_of: IdOf) -> tuple[JudgedRecord, ...]:
-        """A verdict for each record of the batch, in order. Raises OutOfMemoryError when memory ran out."""
-        with telling_out_of_memory(), self.stage("search"):
+        """A verdict for each record of the batch, in order."""
+        with self.stage("search"):
             decisions = select(
                 index,
                 batch.projection.vectors,

@@ -8,8 +8,8 @@ the same vectors, bit for bit.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,10 +33,6 @@ _LONGEST_ERROR = 500
 
 class BatchAbandonedError(Exception):
     """The micro-batch was given up between two tiles because the caller asked for it."""
-
-
-class OutOfMemoryError(Exception):
-    """The micro-batch does not fit into memory. No record is to blame: fewer of them at once may fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +102,22 @@ class RecordProjector:
     ) -> ProjectedBatch:
         """The vectors of the records; changes nothing.
 
-        Raises BatchAbandonedError when `should_abandon` says so between two tiles, OutOfMemoryError when memory ran
-        out, ModelError when the fault is the model's and not a record's.
+        Raises BatchAbandonedError when `should_abandon` says so between two tiles, ModelError when the fault is the
+        model's and not a record's. An error that says that memory ran out passes as it is: no record is to blame.
         """
-        with telling_out_of_memory():
-            model = self._model or self._probed_with_first(records)
-            with self._stage("decode"):
-                outcomes = [self._decoder.decode(record) for record in records]
-            if model is None:
-                return self._joined(records, outcomes, [])
-            with self._stage("gradient"):
-                return self._joined(records, outcomes, model.project(outcomes, should_abandon))
+        model = self._model or self._probed_with_first(records)
+        with self._stage("decode"):
+            outcomes = [self._decoder.decode(record) for record in records]
+        if model is None:
+            return self._joined(records, outcomes, [])
+        with self._stage("gradient"):
+            return self._joined(records, outcomes, model.project(outcomes, should_abandon))
+
+    @staticmethod
+    def release_memory() -> None:
+        """Give the GPU back what a failed batch held, so that it does not stand in the next one's way."""
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # PyTorch left it without types
+            torch.cuda.empty_cache()
 
     def _probed_with_first(self, records: Sequence[Record]) -> _ProbedModel | None:
         """Probe with the first record that the model can take; None if no record can be decoded."""
@@ -228,29 +229,16 @@ class _ProbedModel:
             if is_out_of_memory(broken):
                 raise
             raise ModelError(
-                f"The model fails on the sample that it was probed with ({_said(broken)}), so no record is to blame. "
+                f"The model fails on the sample that it was probed with ({what_failed(broken)}), so no record is to blame. "
                 "Nothing of this micro-batch was committed; look at the device, then start again."
             ) from error
 
 
-@contextmanager
-def telling_out_of_memory() -> Iterator[None]:
-    """Every error that says that memory ran out becomes OutOfMemoryError."""
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # PyTorch left it without types
-            torch.cuda.empty_cache()  # what the failed batch held must not stand in the next one's way
-        raise OutOfMemoryError(_said(error)) from error
-
-
 def _model_error(error: Exception) -> Rejection:
-    return Rejection(Reason.MODEL_ERROR, _said(error)[:_LONGEST_ERROR])
+    return Rejection(Reason.MODEL_ERROR, what_failed(error)[:_LONGEST_ERROR])
 
 
-def _said(error: BaseException) -> str:
+def what_failed(error: BaseException) -> str:
     """What the user's code raised, without what was wrapped around it."""
     original = error.__cause__ or error
     return f"{type(original).__name__}: {original}"
