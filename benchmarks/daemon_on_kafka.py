@@ -109,7 +109,7 @@ def measure_at(address: str, is_quick: bool) -> Report:
 
 def _alternate(settings: Callable[[], Settings], stream: Stream, rounds: int) -> tuple[Pairs, list[_Round]]:
     """Loop · daemon · loop · daemon …, after one short life of each that does not count."""
-    engine = build_engine(settings()).judge.deduplicator
+    engine = _deduplicator(settings())
     batch = settings().input.batch.records
     expected = _uniques_of_a_plain_loop(engine, stream, batch)
     _live(settings(), stream.messages[:batch])
@@ -119,6 +119,20 @@ def _alternate(settings: Callable[[], Settings], stream: Stream, rounds: int) ->
         lives.append(_live(settings(), stream.messages))
         assert lives[-1].uniques == expected, "the daemon's uniques differ from a plain loop's"
     return Pairs(tuple(loop_seconds), tuple(life.seconds for life in lives)), lives
+
+
+def _deduplicator(settings: Settings) -> Deduplicator:
+    """The daemon's engine without a log around it."""
+    spec = build_engine(settings).projector.spec
+    return Deduplicator(
+        spec.model,
+        spec.layers,
+        dimension=spec.dimension,
+        threshold=settings.selection.threshold,
+        seed=spec.seed,
+        device=spec.device,
+        tile=spec.tile,
+    )
 
 
 def _project_all(engine: Deduplicator, stream: Stream, batch: int) -> float:

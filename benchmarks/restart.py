@@ -6,7 +6,7 @@ changelog alone, which also leaves the snapshot), then from the snapshot, with a
 cache. Clock: from the start of the process, Python and PyTorch included, to the commit of the first decision.
 
 Last, a hundred snapshots in a row, each of 10,000 more uniques. The daemon writes them between two micro-batches, in
-the one thread that decides (`Daemon._decide_until_stopped` → `Replica.snapshot_if_due` → `StateStore.snapshot`), so
+the one thread that decides (`Loop.run` → `Replica.snapshot_if_due` → `StateStore.snapshot`), so
 how long a snapshot takes is how long deciding pauses. Making, indexing and applying the rows is off the clock.
 """
 
@@ -242,7 +242,7 @@ def _grow(state: StateStore, index: UniqueIndex, settings: Settings, new: int) -
         checksum = chain(checksum, row)
     index.add(np.stack([row.vector for row in rows]))
     trailer = _trailer(settings, state.total + new, checksum, last.fingerprint, last.input_topic_id)
-    state.apply(rows, trailer, ChangelogPosition(state.replay_start.position + new + 1))
+    state.apply(rows, trailer, ChangelogPosition(state.head.position + new + 1))
 
 
 if __name__ == "__main__":

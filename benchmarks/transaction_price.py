@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -40,10 +40,10 @@ from benchmarks.command import as_command
 from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app.engine import build_engine
-from dugs_stream.changelog.replay import BEGINNING, ReplayStart
+from dugs_stream.changelog.replay import BEGINNING, ChangelogHead
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings
-from dugs_stream.core.projector import Projection
+from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.log.kafka.client import open_producer
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.membership import GroupMembership
@@ -56,8 +56,7 @@ from dugs_stream.log.kafka.transaction import close_producer, delivery_settings
 from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import BatchLimits, Outgoing, Polled, TopicNames
 from dugs_stream.ops.logging.configure import configure_logs
-from dugs_stream.pipeline.encode import Outputs, Standing, encode_batch
-from dugs_stream.pipeline.judge import JudgedBatch
+from dugs_stream.pipeline.encode import Outputs, encode_batch
 from dugs_stream.records import (
     ChangelogPosition,
     Decision,
@@ -364,7 +363,10 @@ def _sent(
         for _, message in batch:
             writer.send(topic, message)
         polled.append(
-            tuple(Record(topic, 0, offset, each.key, each.value, each.headers) for offset, each in batch)
+            tuple(
+                Record(each.key, each.value, each.headers, topic=topic, partition=0, offset=offset)
+                for offset, each in batch
+            )
         )
     writer.close()
     return polled
@@ -380,16 +382,14 @@ def _decided(batches: Sequence[Sequence[Record]], topics: TopicNames) -> list[tu
         ModelIdentity("alexnet", "sha256:5f2c"),
         Deployment(topics.group, "sha256:5f2c", _THRESHOLD, 0.0),
     )
-    standing = Standing(BEGINNING, {0: 0}, "input-topic-id")
+    head = replace(BEGINNING, next_offsets={0: 0}, input_topic_id="input-topic-id")
     outgoing = []
     for samples in batches:
-        judgements = tuple(_judged(samples, standing.changelog.uniques, generator))
-        nothing = Projection(np.empty((0, _DIMENSION), np.float32), np.empty(0), None)
+        judgements = tuple(_judged(samples, head.uniques, generator))
         polled = Polled(tuple(samples), {0: samples[-1].offset + 1})
-        batch = encode_batch(polled, JudgedBatch(judgements, nothing, ()), standing, outputs)
+        batch = encode_batch(polled, judgements, head, outputs)
         outgoing.append(batch.outgoing)
-        reached = ReplayStart(batch.trailer.uniques, batch.trailer.checksum, ChangelogPosition(0))
-        standing = Standing(reached, batch.trailer.next_offsets, standing.input_topic_id)
+        head = ChangelogHead.after(batch.trailer, ChangelogPosition(0))
     return outgoing
 
 
@@ -432,7 +432,10 @@ def _projecting(stream: Stream) -> Compute:
                 "state": {"dir": Path(folder)},
             }
         )
-        deduplicator = build_engine(settings).judge.deduplicator
+        spec = build_engine(settings).projector.spec
+    deduplicator = Deduplicator(
+        spec.model, spec.layers, dimension=spec.dimension, seed=spec.seed, device=spec.device, tile=spec.tile
+    )
 
     def project(number: int) -> object:
         some = slice(number * _BATCH, (number + 1) * _BATCH)

@@ -56,7 +56,7 @@ class LabelSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The content of a log record without its place: one to write, or one of the changelog."""
+    """The content of a record on a topic."""
 
     key: bytes | None
     value: bytes | None
@@ -64,17 +64,13 @@ class Message:
     timestamp_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record read from a topic, undecoded: its place and its content."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record(Message):
+    """A message with its place on a topic, undecoded."""
 
     topic: str
     partition: int
     offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
-    timestamp_ms: int | None = None
 
     @property
     def id(self) -> str:

@@ -11,15 +11,18 @@ from importlib.metadata import version
 import structlog
 from prometheus_client import CollectorRegistry
 
-from dugs_stream.app.engine import build_engine
+from dugs_stream.app.engine import Engine, build_engine
 from dugs_stream.app.logs import open_log, topic_names
 from dugs_stream.app.web import UniquesSource, class_names, disks, gpu_memory, open_gallery, thumbnail_store
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings, effective, warnings
 from dugs_stream.daemon.daemon import Daemon
+from dugs_stream.daemon.loop import Stages
+from dugs_stream.daemon.observers import Observer
 from dugs_stream.daemon.refusal import linger_after_refusal
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import OnStep
+from dugs_stream.daemon.watchers import Watchers
 from dugs_stream.errors import ChangelogError
 from dugs_stream.log.port import BatchLimits
 from dugs_stream.ops.http.access import authorization
@@ -44,7 +47,7 @@ def run_daemon(
     adopt_offsets: bool = False,
     summary: LiveSummary | None = None,
 ) -> None:
-    """`dugs run`: logs, signals and HTTP around the daemon's life, and a summary of it where one is given."""
+    """`dugs run`: logs, signals and HTTP around the daemon's life, and a summary of it if one is given."""
     configure_logs(settings.logging.level, settings.logging.format, summary)
     stopping = Stopping()
     with ExitStack() as held:
@@ -68,7 +71,7 @@ def run_daemon(
 
 @contextmanager
 def _files_for_us_alone() -> Iterator[None]:
-    """Whatever the daemon writes holds records, or tells of them: its files get mode 0600, its folders 0700."""
+    """Files of the daemon hold records, or tell of them: they get mode 0600, its folders 0700."""
     before = os.umask(0o077)
     try:
         yield
@@ -83,7 +86,7 @@ def open_daemon(
     stopping: Stopping | None = None,
     on_step: OnStep = lambda _step: None,
 ) -> Iterator[Daemon]:
-    """A daemon with its HTTP server running, not yet living.
+    """A daemon with its HTTP server running; `run` is the caller's to call. `on_step` is told each step as it begins.
 
     The port comes first: a second daemon on it is refused before it loads a model. The folder is locked by `run`.
     """
@@ -100,43 +103,52 @@ def open_daemon(
         )
         uniques.state = state
         gallery.thumbnails = thumbnail_store(settings, engine.identity)
-        deduplicator = engine.judge.deduplicator
-        facts = BuildFacts(
-            version("dugs-stream"),
-            engine.identity.name,
-            engine.identity.fingerprint,
-            settings.gradient.dimension,
-            settings.selection.threshold,
-            str(deduplicator.device),
-        )
-        metrics.built(facts)
-        metrics.classes_known(class_names(settings, deduplicator.classes))
-        show_machine(registry, disks(settings), gpu_memory(deduplicator.device))
-        status.learned(model=facts.model, fingerprint=facts.fingerprint, k=facts.k, threshold=facts.threshold)
-        status.learned(
-            http_port=server.port,
-            pid=os.getpid(),
-            codec=settings.input.codec.type,
-            layers=[layer.name for layer in deduplicator.chosen_layers],
-        )
+        _show_build(settings, engine, metrics, status)
+        status.learned(http_port=server.port, pid=os.getpid())
         daemon = Daemon(
-            log=open_log(settings),
-            judge=engine.judge,
-            state=state,
-            outputs=_outputs(settings, engine.identity),
-            limits=BatchLimits(
+            open_log(settings),
+            state,
+            Stages(engine.projector, engine.judge, _outputs(settings, engine.identity), metrics.stage),
+            BatchLimits(
                 settings.input.batch.records, settings.input.batch.wait_ms, settings.input.batch.bytes
             ),
-            start=settings.input.start,
-            metrics=metrics,
-            status=status,
-            stopping=stopping or Stopping(),
-            on_step=on_step,
-            on_committed=lambda batch: gallery.saw(batch.judged),
-            notices=ServiceNotices(os.environ),
+            settings.input.start,
+            Watchers(
+                metrics,
+                status,
+                ServiceNotices(os.environ),
+                settings.gradient.dimension,
+                Observer(batch_committed=lambda batch, _head: gallery.saw(batch.judged)),
+                Observer(step_entered=on_step),
+            ),
+            stopping or Stopping(),
         )
-        metrics.snapshot_age_seconds.set_function(daemon.snapshot_age_seconds)
+        metrics.snapshot_age_seconds.set_function(daemon.replica.snapshot_age_seconds)
         yield daemon
+
+
+def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: Status) -> None:
+    """Which model and settings this process runs, on /metrics and /api/status."""
+    probe, device = engine.projector.found, engine.projector.spec.device
+    facts = BuildFacts(
+        version("dugs-stream"),
+        engine.identity.name,
+        engine.identity.fingerprint,
+        settings.gradient.dimension,
+        settings.selection.threshold,
+        str(device),
+    )
+    metrics.built(facts)
+    metrics.classes_known(class_names(settings, None if probe is None else probe.classes))
+    show_machine(metrics.registry, disks(settings), gpu_memory(device))
+    status.learned(
+        model=facts.model,
+        fingerprint=facts.fingerprint,
+        k=facts.k,
+        threshold=facts.threshold,
+        codec=settings.input.codec.type,
+        layers=list(engine.projector.layer_names),
+    )
 
 
 def _outputs(settings: Settings, identity: ModelIdentity) -> Outputs:

@@ -1,26 +1,27 @@
-"""The engine of the settings: model, decoder and deduplicator, and the identity that makes vectors comparable."""
+"""The engine of the settings: what projects records, what judges them, and the identity of the model behind both."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 import torch
 
 from dugs_stream.config import Settings
-from dugs_stream.core.deduplicator import Deduplicator
+from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
-from dugs_stream.inputs.decoder import build_decoder
+from dugs_stream.inputs.decoder import Sample, build_decoder
+from dugs_stream.inputs.labels import Label
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
 from dugs_stream.pipeline.judge import Judge
+from dugs_stream.pipeline.project import RecordProjector, StageTimer
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
 
@@ -29,15 +30,15 @@ _log = structlog.get_logger("dugs")
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What judges: the model's identity, and decoder and deduplicator as one."""
+    """Records to vectors, vectors to verdicts, and the identity of the model that they are judged by."""
 
+    projector: RecordProjector
     judge: Judge
     identity: ModelIdentity
-    model: LoadedModel
 
 
-def build_engine(settings: Settings, stage: Callable[[str], Any] = lambda _name: nullcontext()) -> Engine:
-    """Load the model and build what judges by it; where the input shape is known, probe at once.
+def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullcontext()) -> Engine:
+    """Load the model and build what judges by it; if the input shape is known, probe at once.
 
     Raises ConfigurationError or ModelError.
     """
@@ -45,26 +46,26 @@ def build_engine(settings: Settings, stage: Callable[[str], Any] = lambda _name:
         settings.model.factory, settings.model.kwargs, settings.model.weights, settings.gradient.seed
     )
     classes = read_classes(settings.input.classes)
-    deduplicator = _build_deduplicator(settings, model)
-    shape = settings.model.input_shape or model.input_shape
     decoder = build_decoder(
         settings.input.codec,
         label=settings.input.label,
         classes=classes,
         label_is_required=settings.gradient.loss == "label",
         max_record_bytes=settings.input.max_record_bytes,
-        expected_shape=shape,
     )
+    projector = RecordProjector(decoder, _gradient_spec(settings, model), stage)
     judge = Judge(
-        decoder,
-        deduplicator,
+        settings.selection.threshold,
+        settings.selection.min_gradient_norm,
+        settings.selection.explain,
         clock_ms=lambda: time.time_ns() // 1_000_000,
         stage=stage,
-        predicts_labels=settings.gradient.loss == "pseudo",
     )
+    shape = settings.model.input_shape or model.input_shape
     if shape is not None:
-        deduplicator.probe(_example(shape, settings))
-    return Engine(judge, _identify(settings, model, classes), model)
+        label = Label(0, None) if projector.spec.loss.needs_labels else None
+        projector.probe(Sample(_example(shape, settings), label))
+    return Engine(projector, judge, _identify(settings, model, classes))
 
 
 def _example(shape: Sequence[int], settings: Settings) -> torch.Tensor:
@@ -75,28 +76,25 @@ def _example(shape: Sequence[int], settings: Settings) -> torch.Tensor:
     return torch.rand(tuple(shape), generator=generator)
 
 
-def _build_deduplicator(settings: Settings, model: LoadedModel) -> Deduplicator:
+def _gradient_spec(settings: Settings, model: LoadedModel) -> GradientSpec:
     _require_device(settings.gradient.device)
     layers = settings.gradient.layers
     loss: str | LossFunction = settings.gradient.loss
     if ":" in settings.gradient.loss:
         loss = import_string(settings.gradient.loss, "gradient.loss")
-    return Deduplicator(
+    return GradientSpec(
         model.module,
-        layers=layers.last or list(layers.names or ()),
-        loss=loss,
-        dimension=settings.gradient.dimension,
-        threshold=settings.selection.threshold,
-        seed=settings.gradient.seed,
-        device=settings.gradient.device,
-        tile=settings.gradient.tile,
-        min_gradient_norm=settings.selection.min_gradient_norm,
-        explain=settings.selection.explain,
+        layers.last or list(layers.names or ()),
+        loss,
+        settings.gradient.dimension,
+        settings.gradient.seed,
+        settings.gradient.device,
+        settings.gradient.tile,
     )
 
 
 def _require_device(device: str) -> None:
-    """Say it here: PyTorch says it late, and in the words of its own source code."""
+    """PyTorch would say it late, and in the words of its own source code."""
     if not device.startswith("cuda"):
         return
     wanted, there = int(device.partition(":")[2] or 0), torch.cuda.device_count()

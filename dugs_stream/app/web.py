@@ -1,4 +1,4 @@
-"""The web page of the settings: uniques, thumbnails, and the disks and GPU that metrics watch."""
+"""The web page of the settings: uniques and thumbnails; and the disks and the GPU that metrics watch."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _log = structlog.get_logger("dugs")
 
 
 class UniquesSource:
-    """The page of uniques that HTTP shows: empty until there is a state to ask."""
+    """The uniques that HTTP shows: none until there is a state."""
 
     def __init__(self) -> None:
         self.state: StateStore | None = None
 
     def __call__(self, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
-        """Total, and the events from `offset` on."""
+        """The total, and the events from `offset` on."""
         return (0, []) if self.state is None else (self.state.total, self.state.events(offset, limit))
 
 
 def class_names(settings: Settings, outputs: int | None) -> Sequence[str | None]:
-    """The names, or as many blanks as the model has outputs."""
+    """The names, or None for each of the model's outputs."""
     return read_classes(settings.input.classes) or [None] * (outputs or 0)
 
 
@@ -58,7 +58,7 @@ def gpu_memory(device: torch.device) -> GpuMemory | None:
 
 
 def open_gallery(settings: Settings) -> GalleryRecorder:
-    """What the page shows beside the uniques; a custom codec's records may well be pictures."""
+    """The pictures of the page; a custom codec's records may well be pictures."""
     is_pictures = isinstance(settings.input.codec, ImageCodecSettings | CustomCodecSettings)
     return GalleryRecorder(FORMATS if is_pictures else ())
 
@@ -74,5 +74,5 @@ def thumbnail_store(settings: Settings, identity: ModelIdentity) -> ThumbnailSto
 
 
 def page_folder(settings: Settings) -> Path:
-    """Where the page keeps its pictures: within the state folder, so that one lock and one owner hold for both."""
+    """The folder of the page's pictures: within the state folder, so that one lock and one owner hold for both."""
     return settings.state.dir / "page"

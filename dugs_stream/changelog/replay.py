@@ -7,7 +7,7 @@ before one trailer; each trailer is checked against the rows before it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,27 @@ _WAY_OUT = (
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayStart:
-    """A trailer to go on from: the rows it counts, their checksum, and the position after it."""
+class ChangelogHead:
+    """The end of the changelog after a trailer: where a replay starts, and what the next trailer goes on from.
+
+    uniques, checksum  number of rows up to here, and the checksum over them
+    position           the changelog position after the trailer
+    next_offsets       per input partition, the offset of the next record to decide
+    """
 
     uniques: int
     checksum: str
     position: ChangelogPosition
+    next_offsets: Mapping[int, int] = field(default_factory=dict)
+    input_topic_id: str = ""
+
+    @classmethod
+    def after(cls, trailer: Trailer, position: ChangelogPosition) -> ChangelogHead:
+        """The head behind this trailer, which is the last message before `position`."""
+        return cls(trailer.uniques, trailer.checksum, position, trailer.next_offsets, trailer.input_topic_id)
 
 
-BEGINNING = ReplayStart(0, NO_ROWS, ChangelogPosition(0))
+BEGINNING = ChangelogHead(0, NO_ROWS, ChangelogPosition(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,7 @@ class Replayed:
 
 
 def replay(
-    start: ReplayStart,
+    start: ChangelogHead,
     entries: Iterable[tuple[ChangelogPosition, ChangelogRow | Trailer]],
     fingerprint: str | None = None,
 ) -> Iterator[Replayed]:
@@ -99,7 +111,7 @@ class Recovered:
 
 
 def rebuild(
-    start: ReplayStart,
+    start: ChangelogHead,
     entries: Iterable[tuple[ChangelogPosition, ChangelogRow | Trailer]],
     fingerprint: str | None = None,
 ) -> Recovered:

@@ -28,20 +28,22 @@ def check_deep(settings: Settings) -> list[Finding]:
 
 def _try_model(settings: Settings) -> Iterator[Finding]:
     engine = build_engine(settings)
-    deduplicator = engine.judge.deduplicator
+    probe = engine.projector.found
     weights = settings.model.weights or f"none: untrained, built under seed {settings.gradient.seed}"
     yield Finding(
-        "model", passed=True, found=f"{engine.identity.name}, weights {weights}, on {deduplicator.device}"
+        "model",
+        passed=True,
+        found=f"{engine.identity.name}, weights {weights}, on {engine.projector.spec.device}",
     )
     yield Finding(_FINGERPRINT, passed=True, found=engine.identity.fingerprint)
-    if not deduplicator.is_probed:
+    if probe is None:
         found = "not probed: the input shape is unknown until the first record (set model.input_shape to check it now)"
         yield Finding("layers", passed=True, found=found)
         return
     yield Finding("samples", passed=True, found="a sample alone has the same gradient as in a batch")
-    for layer in deduplicator.chosen_layers:
+    for layer in probe.layers:
         yield Finding(f"layer {layer.name}", passed=True, found=_describe(layer))
-    for shared in deduplicator.tied:
+    for shared in probe.tied:
         found = f"also used by {', '.join(shared.not_chosen)}: choose it too to have the parameter's whole gradient"
         yield Finding(f"parameter {shared.name}", passed=True, found=found)
 

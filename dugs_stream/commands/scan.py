@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from dugs_stream.app.engine import build_engine
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.config import Settings
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.inputs.files import list_files
 from dugs_stream.outputs.event import build_event
 from dugs_stream.records import Record
@@ -26,15 +29,15 @@ def scan(
     """Judge the files under `paths` and write one event a line; returns the count of each verdict."""
     listing = list_files(paths, settings.input.codec.type)
     engine = build_engine(settings)
-    ids: list[str] = []
+    index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
     verdicts: Counter[str] = Counter()
     done = 0
     for records in _batches(listing.samples(), settings.input.batch.records):
-        judged = engine.judge.judge(records, ids.__getitem__)
-        engine.judge.deduplicator.accept(judged.projection, judged.decisions)
-        for each in judged:
-            if each.decision.sequence is not None:
+        projected = engine.projector.project(records)
+        for each in engine.judge.decide(projected, index, ids.__getitem__):
+            if each.vector is not None:
                 ids.append(each.record.id)
+                index.add(each.vector[np.newaxis])
             verdicts[each.decision.verdict.value] += 1
             write(json.dumps(build_event(each, engine.identity), ensure_ascii=False))
         done += len(records)

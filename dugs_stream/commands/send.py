@@ -11,7 +11,6 @@ from dugs_stream.app.logs import open_writer, prepare_input
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.config import Settings
 from dugs_stream.inputs.files import list_files
-from dugs_stream.records import Message
 
 
 def send(
@@ -32,7 +31,7 @@ def send(
     prepare_input(settings)
     with closing(open_writer(settings)) as writer:
         for done, record in enumerate(itertools.islice(records, total), start=1):
-            writer.send(settings.input.topic, Message(record.key, record.value, record.headers))
+            writer.send(settings.input.topic, record)
             on_progress(done, total)
         writer.flush()
     return total

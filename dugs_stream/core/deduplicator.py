@@ -1,7 +1,8 @@
-"""Which samples does a model still learn something new from? The engine, and the library's door.
+"""The deduplicator of the library: from which samples does a model still learn something new?
 
 gradients → sketch → index → selection. `project` and `decide` change nothing; `accept` adds the uniques'
-vectors to the index; `offer` does all three. Not safe to call from two threads.
+vectors to the index; `offer` does all three. It checks all that a caller may get wrong; the daemon, whose decoder
+has checked each record, uses the same parts without it (`pipeline`). Not safe to call from two threads.
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.layers import ChosenLayer, TiedParameter
-from dugs_stream.core.gradients.losses import LossFunction, resolve_loss
+from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.core.probe import Probe, probe_model
-from dugs_stream.core.projector import Projection, Projector, model_precision
+from dugs_stream.core.probe import Probe
+from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.selection import Explain, select
-from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.records import Decision, Verdict
 
 Labels = Sequence[int] | NDArray[Any] | Tensor
@@ -34,7 +35,7 @@ class Deduplicator:
     dimension  k, numbers a sample
     threshold  τ: unique when the cosine to every earlier unique is below it
     seed       of the projection; the same seed gives the same map on every device
-    device     "auto" is cuda where there is one
+    device     "auto" is cuda if there is one
     tile       samples computed together; fixed, so that company never changes a vector
     index      uniques to go on from; a new, empty one by default
     """
@@ -54,21 +55,17 @@ class Deduplicator:
         explain: Explain = "nearest",
         index: UniqueIndex | None = None,
     ) -> None:
-        self.model = model
-        self.layers = _checked_layers(layers)
-        self.loss = resolve_loss(loss)
-        self.dimension = _at_least_one("dimension", dimension)
+        self._spec = GradientSpec(model, layers, loss, dimension, seed, device, tile)
+        self.model, self.layers, self.loss = self._spec.model, self._spec.layers, self._spec.loss
+        self.dimension, self.seed, self.device = self._spec.dimension, self._spec.seed, self._spec.device
         self.threshold = _within("threshold", threshold, -1.0, 1.0)
         self.min_gradient_norm = _within("min_gradient_norm", min_gradient_norm, 0.0, float("inf"))
-        self.seed = seed
-        self.device = _resolved(device)
         self.explain: Explain = explain
         self.index = UniqueIndex(dimension) if index is None else index
         if self.index.dimension != dimension:
             raise ValueError(
                 f"the index holds vectors of {self.index.dimension} numbers, dimension is {dimension}"
             )
-        self._tile = _at_least_one("tile", tile)
         self._probe: Probe | None = None
         self._projector: Projector | None = None
 
@@ -80,7 +77,7 @@ class Deduplicator:
     @property
     def tile(self) -> int:
         """Samples computed together: cutting a batch at its multiples changes no vector."""
-        return self._tile if self._probe is None else self._probe.tile
+        return self._spec.tile if self._probe is None else self._probe.tile
 
     @property
     def tied(self) -> tuple[TiedParameter, ...]:
@@ -105,35 +102,23 @@ class Deduplicator:
     def probe(self, example: Tensor | NDArray[Any], label: int | None = None) -> Probe:
         """Look at the model through one example, without a sample axis, and remember what was found.
 
-        A classification loss takes class 0 where no label is given; a user's function is called with what is
-        given. Again: returns what was found the first time. Raises ModelError where the model cannot be used
+        A classification loss takes class 0 if no label is given; a user's function gets what is given. Later calls
+        return what was found the first time. Raises ModelError if the model cannot be used
         (see `core.probe`), ValueError for an example that is empty or not finite.
         """
         if self._probe is None:
-            with torch.inference_mode(mode=False):  # what is made here must be able to take part in autograd
-                self._probe, self._projector = self._look(example, label)
+            if label is None and self.loss.needs_labels:
+                label = 0
+            self._probe, self._projector = self._spec.probe(_as_tensor(example), label)
         return self._probe
-
-    def _look(self, example: Tensor | NDArray[Any], label: int | None) -> tuple[Probe, Projector]:
-        tensor = self._as_inputs(example)
-        if tensor.numel() == 0 or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())):
-            raise ValueError(
-                f"the example of shape {tuple(tensor.shape)} is empty or not finite; give another one"
-            )
-        if label is None and self.loss.needs_labels:
-            label = 0
-        scalar = None if label is None else torch.as_tensor(label)
-        self.model.to(self.device)
-        sketch = Sketch(self.seed, self.dimension, self.device)
-        return probe_model(self.model, self.layers, self.loss, sketch, self._tile, tensor, scalar)
 
     def project(self, inputs: Tensor | NDArray[Any], labels: Labels | None = None) -> Projection:
         """The projected gradients of n samples, inputs (n, …) and labels (n,). Changes nothing.
 
-        The first finite sample is the probe where none was given before. Raises ValueError or TypeError for
-        inputs or labels that cannot be meant, naming the positions; ModelError where the model fails.
+        The first finite sample is the probe if there was none before. Raises ValueError or TypeError for inputs or
+        labels that cannot be meant, naming the positions; ModelError if the model fails.
         """
-        tensor = self._as_inputs(inputs)
+        tensor = self._spec.in_precision(_as_tensor(inputs))
         if tensor.dim() == 0:
             raise ValueError("inputs have no axis of samples, expected shape (n, …)")
         given = self._as_labels(labels, tensor.shape[0])
@@ -173,18 +158,6 @@ class Deduplicator:
         self.accept(projection, decisions)
         return decisions
 
-    def _as_inputs(self, inputs: Tensor | NDArray[Any]) -> Tensor:
-        """A tensor; floating-point values in the model's own precision."""
-        if isinstance(inputs, np.ndarray):
-            if inputs.dtype == object:
-                raise TypeError("inputs are an array of Python objects, expected numbers")
-            inputs = torch.from_numpy(np.ascontiguousarray(inputs))
-        if not isinstance(inputs, Tensor):
-            raise TypeError(f"inputs are a {type(inputs).__name__}, expected a tensor or numpy array (n, …)")
-        precision = model_precision(self.model)
-        inputs = inputs.detach()
-        return inputs.to(precision) if inputs.is_floating_point() and precision is not None else inputs
-
     def _as_labels(self, labels: Labels | None, n: int) -> Tensor | None:
         """Labels (n,): int64 for a classification loss, as they are for a user's function."""
         if self.loss.predicts_labels:
@@ -215,7 +188,7 @@ class Deduplicator:
             )
 
     def _probed_by(self, inputs: Tensor, labels: Tensor | None) -> Projector | None:
-        """Probe with the first finite sample; None where there is none."""
+        """Probe with the first finite sample; None if there is none."""
         for at, sample in enumerate(inputs):
             if sample.is_floating_point() and not bool(torch.isfinite(sample).all()):
                 continue
@@ -230,6 +203,16 @@ def _nothing_finite(n: int, dimension: int) -> Projection:
     return Projection(np.zeros((n, dimension), dtype=np.float32), np.full(n, np.nan), None)
 
 
+def _as_tensor(inputs: Tensor | NDArray[Any]) -> Tensor:
+    if isinstance(inputs, np.ndarray):
+        if inputs.dtype == object:
+            raise TypeError("inputs are an array of Python objects, expected numbers")
+        inputs = torch.from_numpy(np.ascontiguousarray(inputs))
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs are a {type(inputs).__name__}, expected a tensor or numpy array (n, …)")
+    return inputs
+
+
 def _label_tensor(labels: Labels) -> Tensor:
     if isinstance(labels, Tensor):
         return labels.detach().cpu()
@@ -241,31 +224,7 @@ def _label_tensor(labels: Labels) -> Tensor:
     return torch.from_numpy(np.array(array))
 
 
-def _checked_layers(layers: int | Sequence[str]) -> int | tuple[str, ...]:
-    if isinstance(layers, bool) or not isinstance(layers, int | Sequence) or isinstance(layers, str):
-        raise TypeError(f"layers is {layers!r}, expected a number (the last Z layers) or a list of globs")
-    if isinstance(layers, int):
-        return _at_least_one("layers", layers)
-    if not layers or not all(isinstance(glob, str) for glob in layers):
-        raise ValueError(f"layers is {layers!r}, expected at least one glob over module names")
-    return tuple(layers)
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is {value!r}, expected an integer")
-    if value < 1:
-        raise ValueError(f"{name} is {value}, expected at least 1")
-    return value
-
-
 def _within(name: str, value: float, low: float, high: float) -> float:
     if not low <= value <= high:
         raise ValueError(f"{name} is {value!r}, expected a number from {low} to {high}")
     return float(value)
-
-
-def _resolved(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)

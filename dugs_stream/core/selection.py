@@ -1,8 +1,8 @@
-"""Which samples of a micro-batch are unique? Greedy in arrival order, as if each had come alone.
+"""Greedy selection of the unique samples of a micro-batch, in arrival order, as if each had come alone.
 
 A sample is unique when its similarity to every earlier unique, in the index or earlier in the same batch, is
 below τ. The whole batch is held against the index in one search; what the batch itself adds is held against
-the rest by one float32 product, and whatever lies within the proven error bound of a decision or of the
+the rest by one float32 product, and what lies within the proven error bound of a decision or of the
 maximum is computed in float64. So the split into batches changes no verdict, similarity or nearest.
 """
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from dugs_stream.core.index.similarity import error_bound, similarities
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.core.projector import LEAST_NORM
 from dugs_stream.records import Decision, Reason, Rejection, SequenceNumber, Verdict
 
 Explain = Literal["nearest", "bound"]
@@ -31,8 +30,8 @@ def select(
 ) -> list[Decision]:
     """One decision a row, in order; changes nothing. Sequence numbers continue from len(index).
 
-    vectors (m, k) float32, unit rows wherever the norm is usable; norms (m,) float64, NaN or infinite where
-    the gradient is not finite. With explain="nearest" every decision of a usable sample names its exact
+    vectors (m, k) float32, unit rows, or zero rows for gradients without a direction; norms (m,) float64, NaN or
+    infinite for gradients that are not finite. With explain="nearest" every decision of a usable sample names its exact
     nearest unique; with "bound" a unique has similarity and nearest None and an upper bound instead, which
     saves work on long lists and, unlike all else, depends on the split. The very first unique has none of it.
     """
@@ -40,7 +39,8 @@ def select(
         raise ValueError(f"{len(norms)} norms for {len(vectors)} vectors, expected as many")
     if explain not in ("nearest", "bound"):
         raise ValueError(f"explain is {explain!r}, expected 'nearest' or 'bound'")
-    is_usable = np.isfinite(norms) & (norms >= max(LEAST_NORM, min_gradient_norm))
+    has_direction = vectors.any(axis=1)
+    is_usable = np.isfinite(norms) & has_direction & (norms >= min_gradient_norm)
     judged = _Batch(index, vectors[is_usable], threshold, explain).decisions(norms[is_usable])
     return [
         next(judged) if usable else _without_direction(float(norm))

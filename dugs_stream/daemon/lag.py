@@ -1,7 +1,7 @@
-"""How far is the input ahead of us, and do the group's offsets still say what the changelog says?
+"""Consumer lag, and whether the group's offsets still agree with the changelog.
 
-Asked now and then by whoever owns the input and, for the lag, by whoever stands by: an owner that hangs cannot tell
-how far it falls behind, its standby can. Nothing here decides anything; what cannot be asked now is asked later.
+The owner looks now and then; a standby looks at the lag too, since an owner that hangs cannot tell how far it falls
+behind. Nothing here decides anything; what cannot be asked now is asked later.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from time import monotonic
 
 import structlog
 
+from dugs_stream.daemon.observers import Observer
 from dugs_stream.errors import LogError
 from dugs_stream.log.port import Log
-from dugs_stream.ops.metrics import Metrics
-from dugs_stream.ops.status import Status
 
 _log = structlog.get_logger("dugs")
 
 # The lag costs a question to the broker; a dashboard asks every few seconds at most.
 _LAG_SECONDS = 1.0
-# A standby's question delays its takeover by as long as the answer takes, and nobody pages by the second.
+# A standby's question delays its takeover by as long as the answer takes, and no alert depends on single seconds.
 _STANDBY_LAG_SECONDS = 5.0
 # Kafka's engine opens a connection of its own to ask for the group's offsets: a fifth of a second in every minute.
 _OFFSETS_SECONDS = 60.0
@@ -31,12 +30,11 @@ _ASK_AGAIN_SECONDS = 2.0
 class LagMonitor:
     """Looks at the log's ends and offsets at their own pace. One thread, the log's."""
 
-    def __init__(self, log: Log, topic: str, batch_records: int, metrics: Metrics, status: Status) -> None:
+    def __init__(self, log: Log, topic: str, batch_records: int, tell: Observer) -> None:
         self._log = log
         self._topic = topic
         self._batch_records = batch_records
-        self._metrics = metrics
-        self._status = status
+        self._tell = tell
         self._lag_due_at = 0.0
         self._offsets_due_at = monotonic() + _OFFSETS_SECONDS
 
@@ -60,11 +58,10 @@ class LagMonitor:
     def _show_lag(self, positions: Mapping[int, int]) -> None:
         _, ends = self._log.input_bounds()
         lag = {partition: max(0, end - positions.get(partition, end)) for partition, end in ends.items()}
-        self._metrics.lag_changed(self._topic, lag, self._batch_records)
-        self._status.learned(lag=sum(lag.values()))
+        self._tell.lag_changed(self._topic, lag, self._batch_records)
 
     def _compare_offsets(self, decided: Mapping[int, int]) -> None:
-        """Somebody may move a group's offsets under a living owner; the next recovery would refuse them."""
+        """A group's offsets may be moved by hand while an owner lives; the next recovery would refuse them."""
         self._offsets_due_at = monotonic() + _OFFSETS_SECONDS
         try:
             committed = self._log.committed_offsets()
@@ -73,6 +70,6 @@ class LagMonitor:
             return
         both = committed.keys() & decided.keys()
         records = sum(abs(committed[partition] - decided[partition]) for partition in both)
-        self._metrics.offsets_compared(records)
+        self._tell.offsets_compared(records)
         if records:
             self._offsets_due_at = monotonic() + _ASK_AGAIN_SECONDS

@@ -1,6 +1,6 @@
-"""How many records may the next micro-batch hold, so that it ends in time and fits into memory?
+"""Pacing: how many records the next micro-batch may hold, so that it ends in time and fits into memory.
 
-Arithmetic on what was measured; no clock and no memory of its own is looked at. The smallest limit counts:
+Arithmetic on what was measured, without a clock. The smallest limit counts:
 
     time      whole tiles: target seconds ÷ seconds a tile, of the slowest of the last batches
     evidence  eight times the largest of the last batches; one tile before there was any
@@ -13,11 +13,11 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-# The slowest of so many batches sets the pace: one batch of small records must not bring back a limit that the
-# next batch of large ones would overrun; a stream that has become faster is believed sixteen batches later.
+# The slowest of this many batches sets the pace: one batch of small records must not bring back a limit that the
+# next batch of large ones would overrun; a stream that has become faster counts sixteen batches later.
 _REMEMBERED_BATCHES = 16
 # One record in a tile costs what a full tile costs, but not its share of decoding: what a batch of one says is
-# believed of eight, no more. From a tile of 32 to a batch of 256 that is one step.
+# expected of eight, no more. From a tile of 32 to a batch of 256 that is one step.
 _BELIEVED_FOR = 8
 # A batch that took five times its target was half way to losing the input, however few its records were: the
 # limit is halved as after running out of memory, below a tile if need be.
@@ -38,7 +38,7 @@ class Pacing:
 
     most            records that the configuration allows
     tile            records computed together: a batch costs its whole tiles
-    target_seconds  what judging one batch may take; inf: as long as it likes
+    target_seconds  what judging one batch may take; inf: without limit
     """
 
     def __init__(self, most: int, *, tile: int, target_seconds: float) -> None:
@@ -67,7 +67,7 @@ class Pacing:
         return max(1, int(self._target_seconds / slowest)) * self._tile
 
     def took(self, records: int, seconds: float) -> None:
-        """A micro-batch of so many records was judged in so many seconds, whatever became of it then."""
+        """A micro-batch of `records` was judged in `seconds`, committed or not."""
         if records < 1:
             return
         was_full = records >= self.records
@@ -78,7 +78,7 @@ class Pacing:
             self._grow()
 
     def ran_out_of_memory(self, records: int) -> bool:
-        """A micro-batch of so many records did not fit; False where it was a single one and cannot be halved."""
+        """A micro-batch of `records` did not fit; False if it was a single one and cannot be halved."""
         self._halve(records)
         return records > 1
 

@@ -1,91 +1,94 @@
-"""How do this process's index and state folder follow the changelog?
+"""Replica of the changelog: this process's index and state folder, as owner and as standby.
 
-Owner and standby do the same with it: replay what others committed, whole batches at a time, and keep snapshots.
-A standby `follow`s a slice at a time while it waits, so that a takeover has little left to `catch_up` with; an
-owner `take`s its own commits in. Whatever is voided elsewhere, this memory stands at a trailer and is kept; only
-a replay that broke off between two trailers costs a reload of the last snapshot.
+Both replay what others committed, whole batches at a time, and keep snapshots. A standby `follow`s a slice at a time
+while it waits, so that a takeover has little left to `catch_up` with; an owner `take`s its own commits in. When
+ownership is void, this memory stands at a trailer and is kept; only a replay that broke off between two trailers costs
+a reload of the last snapshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
 import numpy as np
 import structlog
 
-from dugs_stream.changelog.replay import Replayed, replay
+from dugs_stream.changelog.replay import ChangelogHead, Replayed, replay
 from dugs_stream.changelog.resume import check_names, require_covered
 from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.daemon.steps import OnStep, RecoveryStep
+from dugs_stream.daemon.observers import Observer
+from dugs_stream.daemon.steps import RecoveryStep
 from dugs_stream.errors import LogError, StateError
-from dugs_stream.log.port import Log
-from dugs_stream.ops.metrics import DamagedKind, Metrics, SnapshotOutcome
+from dugs_stream.log.port import Committed, Log
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs
-from dugs_stream.pipeline.judge import Judge
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.files import MissingRows
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
 
-# A standby looks four times a second whether there is more: two small requests, and so little to replay when its
-# turn comes.
+# A snapshot saves replay time at the next start and costs a few file writes: every half minute is
+# frequent enough for a restart of seconds and rare enough never to be seen in throughput.
+_SNAPSHOT_SECONDS = 30.0
+# A standby looks four times a second whether there is more: two small requests, and so little to replay at a takeover.
 _LOOK_SECONDS = 0.25
 # A slice of a long replay; between two the process asks for its place in the group, and whether to stop.
 _SLICE_SECONDS = 0.5
 
 
 class Replica:
-    """The uniques as this process knows them: the judge's index, and the state beside it. One thread."""
+    """The uniques that this process knows: the index, which it alone changes, and the state beside it. One thread."""
 
-    def __init__(
-        self, log: Log, judge: Judge, state: StateStore, outputs: Outputs, metrics: Metrics, on_step: OnStep
-    ) -> None:
+    def __init__(self, log: Log, state: StateStore, dimension: int, outputs: Outputs, tell: Observer) -> None:
         self.is_warm = False
+        self.index = UniqueIndex(dimension)
+        self.id_of = state.id_of
         self._log = log
-        self._judge = judge
         self._state = state
         self._outputs = outputs
-        self._metrics = metrics
-        self._on_step = on_step
+        self._tell = tell
         self._missing: tuple[MissingRows, ...] = ()
         self._parts: Iterator[Replayed] | None = None
         self._looked_at = 0.0
         self._snapshot_tried_at = self._snapshot_written_at = monotonic()
 
+    @property
+    def head(self) -> ChangelogHead:
+        """The end of what is known of the changelog. Raises StateError while rows wait for their trailer."""
+        return self._state.head
+
+    @property
+    def trailer(self) -> Trailer | None:
+        """The last trailer that is known."""
+        return self._state.trailer
+
     # -- from disk -------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Take up what the state folder holds: its newest valid snapshot, and a graph beside it."""
-        self._on_step(RecoveryStep.LOAD)
+        """Load what the state folder holds: its newest valid snapshot, and a graph beside it."""
+        self._tell.step_entered(RecoveryStep.LOAD)
         self._parts = None
         self._state.close()
         loaded = self._state.open()
-        for path in loaded.set_aside:
-            self._metrics.state_damaged(DamagedKind.MANIFEST)
-            _log.warning("state.damaged", set_aside=str(path), then="the changelog restores what it held")
-        for missing in loaded.missing:
-            is_vectors = missing.file.startswith("vectors")
-            self._metrics.state_damaged(DamagedKind.VECTORS if is_vectors else DamagedKind.EVENTS)
-            _log.warning("state.damaged", file=missing.file, then="its rows come from the changelog")
+        self._tell.state_loaded(loaded)
         self._missing = loaded.missing
         self._fill_index()
 
     def _fill_index(self) -> None:
-        index = UniqueIndex(self._judge.deduplicator.dimension)
+        index = UniqueIndex(self.index.dimension)
         if not self._missing:
             for vectors in self._state.files.vectors.blocks():
                 index.add(vectors)
             index.load_graph(self._state.files.path)
-        self._judge.deduplicator.index = index
+        self.index = index
 
     # -- from the changelog ----------------------------------------------------------------------------
 
     def follow(self) -> bool:
-        """Replay a slice of what was committed since; whether that was all there was when last looked at.
+        """Replay a slice of what was committed since; whether that was all that was there at the last look.
 
         Raises ChangelogError for a changelog that an owner would refuse too, and LogUnavailableError.
         """
@@ -95,7 +98,7 @@ class Replica:
                     return self.is_warm
                 self._looked_at = monotonic()
                 start, end = self._log.changelog_bounds()
-                if end < self._state.replay_start.position:
+                if end < self.head.position:
                     return False  # hidden for a while by an open transaction; an owner looks again behind its fence
                 self._parts = self._replay(start, end)
             ends_at = monotonic() + _SLICE_SECONDS
@@ -108,13 +111,13 @@ class Replica:
         return True
 
     def catch_up(self, changelog_start: ChangelogPosition, changelog_end: ChangelogPosition) -> None:
-        """Replay up to the very end, as the owner; what a standby has begun is finished first."""
+        """Replay up to the end, as the owner; what a standby has begun is finished first."""
         with self._at_a_trailer():
             for parts in (self._parts or (), self._replay(changelog_start, changelog_end)):
                 for part in parts:
                     self._apply(part)
-            # Behind the last trailer lie only markers; standing after them, a changelog whose beginning is deleted
-            # up to its very end is still seen to be covered.
+            # Behind the last trailer there are only markers. The position after them tells a changelog whose beginning
+            # was deleted up to its end from one that lacks rows.
             self._state.apply((), None, changelog_end)
             self._parts = None
         self.is_warm = True
@@ -122,12 +125,12 @@ class Replica:
     def _replay(
         self, changelog_start: ChangelogPosition, changelog_end: ChangelogPosition
     ) -> Iterator[Replayed]:
-        """Refill what the disk lost, then read whatever was committed after what is known."""
+        """Refill what the disk lost, then read what was committed after what is known."""
         if self._missing:
-            self._on_step(RecoveryStep.REFILL)
+            self._tell.step_entered(RecoveryStep.REFILL)
             self._refill(changelog_start, changelog_end)
-        self._on_step(RecoveryStep.REPLAY)
-        start = self._state.replay_start
+        self._tell.step_entered(RecoveryStep.REPLAY)
+        start = self.head
         require_covered(start.position, changelog_start, changelog_end)
         entries = self._entries(start.position, changelog_end)
         before, began_at = self._state.total, monotonic()
@@ -158,16 +161,14 @@ class Replica:
             yield position, decode_changelog(message)
 
     def _apply(self, part: Replayed) -> None:
-        self._on_step(RecoveryStep.REPLAYED)
+        self._tell.step_entered(RecoveryStep.REPLAYED)
         if part.trailer is not None:
             check_names(part.trailer, self._outputs.deployment, self._outputs.topics.input)
-        if part.rows:
-            self._judge.deduplicator.index.add(np.stack([row.vector for row in part.rows]))
-        self._state.apply(part.rows, part.trailer, part.position)
+        self._add(part.rows, part.trailer, part.position)
 
     @contextmanager
     def _at_a_trailer(self) -> Iterator[None]:
-        """An error of the log in here leaves the memory at a trailer: where it stood, or at the last snapshot."""
+        """An error of the log inside leaves the memory at a trailer: where it stood, or at the last snapshot."""
         try:
             yield
         except LogError:
@@ -176,13 +177,22 @@ class Replica:
                 self.load()
             raise
         except BaseException:
-            self.is_warm = False  # what was replayed is not to be believed, nor to be written down
+            self.is_warm = (
+                False  # what was replayed is not valid, and must not be written to the state folder
+            )
             raise
 
-    def take(self, batch: EncodedBatch, changelog_end: ChangelogPosition) -> None:
-        """What this process has just committed becomes the state."""
-        self._judge.deduplicator.accept(batch.judged.projection, batch.judged.decisions)
-        self._state.apply(batch.rows, batch.trailer, changelog_end)
+    def take(self, batch: EncodedBatch, committed: Committed) -> ChangelogHead:
+        """What this process has just committed becomes the state; the changelog's head after it."""
+        self._add(batch.rows, batch.trailer, committed.changelog_end)
+        return ChangelogHead.after(batch.trailer, committed.changelog_end)
+
+    def _add(
+        self, rows: Sequence[ChangelogRow], trailer: Trailer | None, position: ChangelogPosition
+    ) -> None:
+        self._state.apply(rows, trailer, position)
+        if rows:
+            self.index.add(np.stack([row.vector for row in rows]))
 
     # -- snapshots -------------------------------------------------------------------------------------
 
@@ -190,9 +200,9 @@ class Replica:
         """Since the disk last held all that was known, or since the start."""
         return monotonic() - self._snapshot_written_at
 
-    def snapshot_if_due(self, every_seconds: float) -> None:
-        """Write a snapshot where the last try is that long ago."""
-        if monotonic() - self._snapshot_tried_at >= every_seconds:
+    def snapshot_if_due(self) -> None:
+        """Write a snapshot if the last try was half a minute ago."""
+        if monotonic() - self._snapshot_tried_at >= _SNAPSHOT_SECONDS:
             self.snapshot()
 
     def snapshot(self, *, with_graph: bool = False) -> None:
@@ -201,15 +211,10 @@ class Replica:
             return
         self._snapshot_tried_at = monotonic()
         try:
-            written = self._state.snapshot(self._judge.deduplicator.index, with_graph=with_graph)
+            written = self._state.snapshot(self.index, with_graph=with_graph)
         except StateError as error:
-            self._metrics.snapshot_ended(SnapshotOutcome.FAILED)
-            _log.error(
-                "snapshot.failed", error=str(error), then="deciding goes on; the changelog holds everything"
-            )
+            self._tell.snapshot_failed(error)
             return
         self._snapshot_written_at = monotonic()
         if written is not None:
-            self._metrics.snapshot_ended(SnapshotOutcome.WRITTEN)
-            seconds = round(written.seconds, 3)
-            _log.info("snapshot.written", rows=written.rows, new=written.new_rows, seconds=seconds)
+            self._tell.snapshot_written(written)

@@ -1,7 +1,7 @@
-"""When does the daemon stop? Signals set flags here; everyone else asks.
+"""SIGTERM and SIGINT as flags that the daemon asks between its steps.
 
-The first SIGTERM or SIGINT lets the micro-batch in hand finish, for a bounded time; past that it is
-abandoned, which costs nothing but doing it again: no offset has moved. A second signal leaves at once.
+The first signal lets the micro-batch in hand finish, for a bounded time; after that it is abandoned, which costs only
+doing it again, since no offset has moved. A second signal leaves at once.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def signals_as_flags(
     """Turn SIGTERM and SIGINT into `stopping.request()`, a second one into leaving at once (exit 1).
 
     Only the main thread may call it. The handlers before are put back. `before_leaving` is called by the second
-    signal, in the middle of whatever the main thread does: it may take no lock.
+    signal, at any point of the main thread: it may take no lock.
     """
 
     def note(_number: int, _frame: FrameType | None) -> None:
         if stopping.requested:
             before_leaving()
-            os._exit(1)  # no clean-up: whatever is half done is undone by the next recovery
+            os._exit(1)  # no clean-up: the next recovery undoes what is half done
         stopping.request()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -1,6 +1,6 @@
-"""At which named points may the process die? Whoever watches the daemon is told each as it begins.
+"""Steps of the commit protocol and of recovery: the named points at which the process may die.
 
-Recovery comes back to the same state from every one of them; the fault suite kills at each.
+Observers are told each as it begins. Recovery comes back to the same state from every one; the fault suite kills at each.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class Step(StrEnum):
 
 
 class RecoveryStep(StrEnum):
-    """The way from a fresh process, or from whatever voided ownership, to the first poll.
+    """The way from a fresh process, or from void ownership, to the first poll.
 
-    load    the state folder is taken up
-    acquire the input is asked for; what ends it is the fence
-    refill  rows that the disk lost are read from the changelog; only where some are missing
-    replay  the changelog is read from where the state stands, owner or standby
-    replayed  one committed batch of it is about to be taken in; as often as there are any
-    resume  the last trailer is held against the configuration and the group
-    seek    every position of the input is set
+    load      the state folder is read
+    acquire   the input is asked for; what ends it is the fence
+    refill    rows that the disk lost are read from the changelog, if some are missing
+    replay    the changelog is read from the state's end, as owner or standby
+    replayed  one committed batch of it is about to be applied
+    resume    the last trailer is held against the configuration and the group
+    seek      every position of the input is set
     """
 
     LOAD = "load"

@@ -1,4 +1,4 @@
-"""What the classes are called: the list of the configuration, or a file with one name a line."""
+"""Names of the classes: the list of the configuration, or a file with one name a line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dugs_stream.errors import ConfigurationError, Problem
 def read_classes(classes: Sequence[str] | str | None) -> tuple[str, ...] | None:
     """The names in their order: a list as it is, a text as the path of a UTF-8 file; None stays None.
 
-    Blank lines and spaces around names are passed over. Raises ConfigurationError for a file that cannot
+    Blank lines and spaces around names are skipped. Raises ConfigurationError for a file that cannot
     be read, is empty or names a class twice.
     """
     if classes is None or not isinstance(classes, str):

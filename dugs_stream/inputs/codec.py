@@ -1,7 +1,7 @@
-"""What every codec is: bytes in, one sample's tensor or a rejection out; and the checks they share.
+"""The codec protocol: bytes in, one sample's tensor or a rejection out; and the rejections that codecs share.
 
-A codec is pure and safe to call from several threads at once. It never raises for bad bytes: whatever
-is wrong with a record is a `Rejection`, because a bad record is a verdict and not an error.
+A codec is pure and safe to call from several threads at once. It never raises for bad bytes: they become a
+`Rejection`, because a bad record is a verdict and not an error.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Codec(Protocol):
     def decode(self, value: bytes, expected_shape: Shape | None) -> torch.Tensor | Rejection:
         """The tensor behind `value`, on the CPU, without a batch axis.
 
-        A codec that knows the shape before it pays for the pixels compares it with `expected_shape` (None:
-        any) at once; the decoder compares the tensor's in any case.
+        A codec that knows the shape before it pays for the pixels compares it with `expected_shape` (None: any) at
+        once; the decoder compares the tensor's.
         """
 
 
@@ -37,10 +37,8 @@ def undecodable(error: str) -> Rejection:
     return Rejection(Reason.UNDECODABLE, text)
 
 
-def check_shape(shape: Sequence[int], expected_shape: Shape | None) -> Rejection | None:
-    """WRONG_SHAPE where `shape` is not the one expected; None where it is, or where none is expected."""
-    if expected_shape is None or tuple(shape) == expected_shape:
-        return None
+def wrong_shape(shape: Sequence[int], expected_shape: Shape) -> Rejection:
+    """The rejection of a sample that is not of the model's shape."""
     return Rejection(
         Reason.WRONG_SHAPE, f"the record is {_written(shape)}, the model takes {_written(expected_shape)}"
     )

@@ -1,4 +1,4 @@
-"""How a function of the user's reads a value: bytes in, a tensor out, its exceptions turned into rejections."""
+"""Custom codec: a function of the user's, bytes in and a tensor out, its exceptions turned into rejections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CustomCodec:
 
     @classmethod
     def from_settings(cls, settings: CustomCodecSettings) -> CustomCodec:
-        """Imports the function. Raises ConfigurationError where the import string names none."""
+        """Imports the function. Raises ConfigurationError if the import string names none."""
         return cls(import_string(settings.type, "input.codec"))
 
     def decode(self, value: bytes, expected_shape: Shape | None) -> torch.Tensor | Rejection:  # noqa: ARG002 (only the function knows the shape; the decoder checks it)
@@ -32,7 +32,7 @@ class CustomCodec:
             tensor = self.function(value)
         except Exception as exc:
             if is_out_of_memory(exc):
-                raise  # the machine's lack, not the record's fault: tried again in a smaller micro-batch
+                raise  # the machine lacks memory, the record is not to blame: tried again in a smaller micro-batch
             return undecodable(f"{type(exc).__name__}: {exc}")
         if not isinstance(tensor, torch.Tensor):
             return undecodable(

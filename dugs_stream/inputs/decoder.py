@@ -1,7 +1,7 @@
-"""What is in a record: its tensor and its label, or the reason why it cannot be judged.
+"""Decoding of records: tensor and label of a sample, or the reason why it cannot be judged.
 
 The checks go from cheap to dear, and the first that fails is the reason: empty value, size, label, content,
-shape, finite numbers. Pure and safe to call from several threads; no device is touched.
+shape, finite numbers. Nothing after this asks again. Pure and safe to call from several threads; no device is touched.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from dugs_stream.inputs.codec import Codec, Shape, check_shape
+from dugs_stream.inputs.codec import Codec, Shape, wrong_shape
 from dugs_stream.inputs.custom import CustomCodec
 from dugs_stream.inputs.image import ImageCodec
 from dugs_stream.inputs.json import JsonCodec, parse_document
-from dugs_stream.inputs.labels import Labels
+from dugs_stream.inputs.labels import Label, Labels
 from dugs_stream.inputs.npy import NpyCodec
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
@@ -32,57 +32,61 @@ AnyCodecSettings = ImageCodecSettings | NpyCodecSettings | JsonCodecSettings | C
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample ready for the model: a CPU tensor without a batch axis, and its class where it has one."""
+    """One sample ready for the model: a CPU tensor without a batch axis, and its class if it has one."""
 
     tensor: torch.Tensor
-    label: int | None
-    label_name: str | None
+    label: Label | None
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """Turns samples into tensors and labels. `expected_shape` None takes any shape until `expecting` is asked."""
+    """Turns records into samples. `expected_shape` None takes any shape until `expecting` is called."""
 
     codec: Codec
     labels: Labels
     max_record_bytes: int
     expected_shape: Shape | None = None
 
-    def expecting(self, shape: Sequence[int]) -> Decoder:
-        """The same decoder for a model whose input shape is known by now (without the batch axis)."""
-        return replace(self, expected_shape=tuple(shape))
+    def expecting(self, shape: Sequence[int], outputs: int | None) -> Decoder:
+        """The same decoder for a probed model: its input shape (without the batch axis), and how many classes it knows.
 
-    def class_name(self, label: int | None) -> str | None:
-        """What the class is called, None where it has no name."""
-        return self.labels.name(label)
-
-    def decode(self, sample: Record) -> Sample | Rejection:
-        """The sample's tensor and label, or a Rejection for whatever is wrong with the record.
-
-        The one exception is the machine's lack of memory, which is no record's fault.
+        outputs None takes any class number: the loss does not look a label up among the outputs.
         """
-        value = sample.value
-        if not value:
-            return Rejection(
-                Reason.EMPTY,
-                "the record has no value (a tombstone?)" if value is None else "the value is empty",
-            )
-        if len(value) > self.max_record_bytes:
-            return Rejection(
-                Reason.TOO_LARGE,
-                f"the value is {len(value)} bytes, at most {self.max_record_bytes} are read (input.max_record_bytes)",
-            )
+        return replace(self, expected_shape=tuple(shape), labels=replace(self.labels, outputs=outputs))
+
+    def decode(self, record: Record) -> Sample | Rejection:
+        """The record's tensor and label, or a Rejection if anything is wrong with it.
+
+        Raises only what says that memory ran out, since no record is to blame for that.
+        """
+        value = record.value or b""
+        refused = self._check_size(record.value)
+        if refused is not None:
+            return refused
         document = parse_document(value) if self._parses_json else None
         if isinstance(document, Rejection):
             return document
-        label = self.labels.read(sample, document)
+        label = self.labels.read(record, document)
         if isinstance(label, Rejection):
             return label
         tensor = self._tensor(value, document)
         if isinstance(tensor, Rejection):
             return tensor
-        refused = check_shape(tensor.shape, self.expected_shape) or _check_finite(tensor)
-        return refused or Sample(tensor, label, self.labels.name(label))
+        if self.expected_shape is not None and tensor.shape != self.expected_shape:
+            return wrong_shape(tensor.shape, self.expected_shape)
+        return _check_finite(tensor) or Sample(tensor, label)
+
+    def _check_size(self, value: bytes | None) -> Rejection | None:
+        if value is None:
+            return Rejection(Reason.EMPTY, "the record has no value (a tombstone?)")
+        if not value:
+            return Rejection(Reason.EMPTY, "the value is empty")
+        if len(value) > self.max_record_bytes:
+            return Rejection(
+                Reason.TOO_LARGE,
+                f"the value is {len(value)} bytes, at most {self.max_record_bytes} are read (input.max_record_bytes)",
+            )
+        return None
 
     @property
     def _parses_json(self) -> bool:
@@ -103,7 +107,7 @@ def _check_finite(tensor: torch.Tensor) -> Rejection | None:
 
 
 def build_codec(settings: AnyCodecSettings) -> Codec:
-    """The codec behind its settings. Raises ConfigurationError where a user's function cannot be imported."""
+    """The codec of the settings. Raises ConfigurationError if a user's function cannot be imported."""
     if isinstance(settings, ImageCodecSettings):
         return ImageCodec(settings)
     if isinstance(settings, NpyCodecSettings):
@@ -120,9 +124,7 @@ def build_decoder(
     classes: Sequence[str] | None,
     label_is_required: bool,
     max_record_bytes: int,
-    expected_shape: Sequence[int] | None = None,
 ) -> Decoder:
     """The decoder of one deployment. `label` is input.label's text, `classes` what `read_classes` gave."""
     labels = Labels(parse_label_place(label), None if classes is None else tuple(classes), label_is_required)
-    shape = None if expected_shape is None else tuple(expected_shape)
-    return Decoder(build_codec(codec), labels, max_record_bytes, shape)
+    return Decoder(build_codec(codec), labels, max_record_bytes)

@@ -1,10 +1,9 @@
-"""Which files of a folder are samples, and in which order?
+"""Records from the files of a folder, for `dugs send` and `dugs scan`.
 
-`list_files` looks at names only; contents are read one file at a time while the samples are iterated, so
-that a folder larger than memory can be sent or scanned. A file's own folder is its class: its name becomes
-the header `label`. The order is that of the relative paths, part by part, by code point: the same on every
-machine, whatever its locale or file system. Nothing is decoded here; what a file holds is the codec's
-business.
+`list_files` looks at names only; contents are read one file at a time while the records are iterated, so that a folder
+larger than memory can be sent or scanned. A file's own folder is its class: its name becomes the header `label`. The
+order is that of the relative paths, part by part, by code point: the same on every machine, in every locale and on every
+file system. Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.records import Headers, Record
 
 TOPIC = "files"
-"""The topic that samples read from files name; ids are files/0/NUMBER."""
+"""The topic of records that are read from files; their ids are files/0/NUMBER."""
 
 LABEL_HEADER = "label"
 """The header that carries the folder's name; the default `input.label` reads it."""
@@ -27,17 +26,16 @@ SUFFIXES: Mapping[str, frozenset[str]] = {
     "image": frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}),
     "npy": frozenset({".npy"}),
     "json": frozenset({".json"}),
-    "text": frozenset({".txt"}),
 }
 """Per built-in codec, the endings (lower case) of the files it takes; a codec not named here takes every file."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file, the name its sample goes by, and its class.
+    """A file, the key of its record, and its class.
 
     key    path relative to the given root, with forward slashes, as the bytes the file system holds
-    label  name of the file's own folder; None for a file that lies in the root itself
+    label  name of the file's own folder; None for a file in the root itself
     """
 
     path: Path
@@ -45,7 +43,7 @@ class FoundFile:
     label: str | None
 
     def read(self) -> bytes:
-        """The whole content; ConfigurationError where the file cannot be read."""
+        """The whole content. Raises ConfigurationError if the file cannot be read."""
         try:
             return self.path.read_bytes()
         except OSError as exc:
@@ -63,13 +61,13 @@ class Listing:
     left_out: int
 
     def __len__(self) -> int:
-        """How many samples there will be."""
+        """How many records there will be."""
         return len(self.files)
 
     def samples(self) -> Iterator[Record]:
-        """One sample a file, read as it is asked for; offsets count from 0."""
+        """One record for each file, read when it is asked for; offsets count from 0."""
         for offset, file in enumerate(self.files):
-            yield Record(TOPIC, 0, offset, file.key, file.read(), _headers(file.label))
+            yield Record(file.key, file.read(), _headers(file.label), topic=TOPIC, partition=0, offset=offset)
 
 
 def list_files(paths: Sequence[Path], codec: str) -> Listing:
@@ -116,7 +114,7 @@ def _list_one(path: Path, suffixes: frozenset[str] | None) -> Listing:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Every visible entry below root that is no folder; a real folder is entered once."""
+    """Every visible entry below root that is not a folder; a real folder is entered once."""
     seen: set[tuple[int, int]] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_raise):
         stat = Path(folder).stat()

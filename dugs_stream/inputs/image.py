@@ -1,4 +1,4 @@
-"""What an encoded image is to a model: float32 C×H×W in 0…1, by Pillow, in one fixed order of steps.
+"""Image codec: an encoded image as float32 C×H×W in 0…1, by Pillow, in one fixed order of steps.
 
 decode → turn by the EXIF orientation → to the colour mode → resize → scale to 0…1 → (x - mean) / std.
 
@@ -6,9 +6,9 @@ decode → turn by the EXIF orientation → to the colour mode → resize → sc
 - 16-bit grey keeps its 16 bits; 16-bit colour is read by Pillow at 8 bits. A 32-bit image has no fixed
   range to scale from and is rejected: send it as .npy.
 - Of an animation the first frame is read.
-- Read are the formats in FORMATS. The others Pillow knows are not: one of them (EPS) runs a program.
-- Larger than Pillow's own limit against decompression bombs (89 478 485 pixels) is rejected. Pillow only
-  warns from that size on, and raises from twice that size on.
+- Only the formats in FORMATS are read; of the others that Pillow knows, one (EPS) runs a program.
+- An image above Pillow's own limit against decompression bombs (89 478 485 pixels) is rejected. Pillow only
+  warns above that size, and raises above twice that size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dugs_stream.inputs.codec import Shape, check_shape, undecodable
+from dugs_stream.inputs.codec import Shape, undecodable, wrong_shape
 from dugs_stream.inputs.settings import ImageCodecSettings
 from dugs_stream.records import Rejection
 
@@ -49,17 +49,17 @@ class ImageCodec:
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
             return undecodable(f"possible decompression bomb: {exc}")
         except MemoryError:
-            raise  # the size was held against the limits above: the machine's lack, not the record's fault
-        except Exception as exc:  # noqa: BLE001 (Pillow's decoders raise whatever the damaged bytes make them trip over)
+            raise  # the size is within the limits above, so the machine lacks memory and the record is not to blame
+        except Exception as exc:  # noqa: BLE001 (Pillow's decoders raise any kind of error over damaged bytes)
             return undecodable(f"damaged image: {type(exc).__name__}: {exc}")
 
     def _other_size(self, image: Image.Image, expected_shape: Shape | None) -> Rejection | None:
         """Refuse by the header alone, before the pixels cost anything; turning may swap the sides."""
-        if self.settings.size is not None or expected_shape is None:
-            return None
         shape = (self.settings.channels, image.height, image.width)
         turned = (self.settings.channels, image.width, image.height)
-        return None if turned == expected_shape else check_shape(shape, expected_shape)
+        if self.settings.size is not None or expected_shape is None or expected_shape in (shape, turned):
+            return None
+        return wrong_shape(shape, expected_shape)
 
     def _tensor(self, image: Image.Image) -> torch.Tensor | Rejection:
         turned = ImageOps.exif_transpose(image)
@@ -99,7 +99,7 @@ def _too_many_pixels(image: Image.Image) -> Rejection | None:
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image | Rejection:
-    """The image in `mode`, or as one plane of floats in 0…255 where it is 16-bit grey."""
+    """The image in `mode`, or as one plane of floats in 0…255 if it is 16-bit grey."""
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.float32) * np.float32(_EIGHT_BITS / _SIXTEEN_BITS)
         return Image.fromarray(grey)

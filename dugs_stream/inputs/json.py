@@ -1,7 +1,7 @@
-"""What a JSON value holds: an array of numbers, bare or in one field of an object.
+"""JSON codec: an array of numbers, bare or in one field of an object.
 
-Nested arrays are axes and must be regular. Only numbers are numbers: true, null and "1" are refused, NaN
-and Infinity (which JSON does not have) are refused as not finite.
+Nested arrays are axes and must be regular. true, null and "1" are not numbers and are refused; NaN and Infinity
+(which JSON does not have) are refused as not finite.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dugs_stream.inputs.settings import JsonCodecSettings
 from dugs_stream.records import Reason, Rejection
 
 _MOST_AXES = 8
-"""Deeper than any model's input; it keeps the walk's recursion short whatever the record says."""
+"""Deeper than any model's input; it bounds the recursion, whatever a record holds."""
 _SHOWN_KEYS = 5
 
 
@@ -67,7 +67,7 @@ def parse_document(value: bytes) -> Any:
     try:
         return json.loads(value, parse_constant=_refuse_constant)
     except _ConstantError as exc:
-        return Rejection(Reason.NOT_FINITE, f"the JSON holds {exc}, which is no number")
+        return Rejection(Reason.NOT_FINITE, f"the JSON holds {exc}, which is not a number")
     except RecursionError:
         return undecodable("the JSON is nested too deeply")
     except ValueError as exc:  # not JSON, not UTF-8, or a number of thousands of digits
@@ -75,7 +75,7 @@ def parse_document(value: bytes) -> Any:
 
 
 class _ConstantError(Exception):
-    """NaN, Infinity or -Infinity stands where JSON wants a number."""
+    """NaN, Infinity or -Infinity instead of a number."""
 
 
 def _refuse_constant(name: str) -> NoReturn:

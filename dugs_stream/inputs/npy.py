@@ -1,8 +1,7 @@
-"""What a .npy value holds: one array of plain numbers, read without ever unpickling.
+""".npy codec: one array of plain numbers, read without ever unpickling.
 
-The header is read first and believed only as far as the value's own bytes go: a header that promises
-another number of bytes than follow it is refused before anything is allocated. Numbers become float32
-(or int64, where the settings say so and the array holds whole numbers).
+The header is read first: one that promises another number of bytes than follow it is refused before anything is
+allocated. Numbers become float32 (or int64, if the settings say so and the array holds whole numbers).
 Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
@@ -18,7 +17,7 @@ import torch
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from dugs_stream.inputs.codec import Shape, check_shape, undecodable
+from dugs_stream.inputs.codec import Shape, undecodable, wrong_shape
 from dugs_stream.inputs.numbers import tensor_of
 from dugs_stream.inputs.settings import NpyCodecSettings
 from dugs_stream.records import Rejection
@@ -35,8 +34,9 @@ class NpyCodec:
         header = _read_header(value)
         if isinstance(header, Rejection):
             return header
-        refused = check_shape(header.shape, expected_shape) or _not_as_promised(header, value)
-        return refused or tensor_of(header.array(value), self.settings.dtype)
+        if expected_shape is not None and header.shape != expected_shape:
+            return wrong_shape(header.shape, expected_shape)
+        return _not_as_promised(header, value) or tensor_of(header.array(value), self.settings.dtype)
 
 
 @dataclass(frozen=True, slots=True)

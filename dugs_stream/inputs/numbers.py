@@ -1,4 +1,4 @@
-"""How an array of numbers becomes a tensor: float32 from any of them, int64 from whole ones."""
+"""Tensors from arrays of numbers: float32 from any, int64 from whole ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dugs_stream.records import Rejection
 def tensor_of(array: NDArray[Any], dtype: Literal["float32", "int64"]) -> torch.Tensor | Rejection:
     """A tensor with memory of its own, in C order, of the array's shape.
 
-    float32: whole numbers are exact up to 2^24, what is beyond float32's range becomes infinite (and is
-    rejected as such by the decoder). int64: an array of fractions or beyond 2^63 - 1 is refused.
+    float32: whole numbers are exact up to 2^24, numbers beyond float32's range become infinite (and the decoder rejects
+    them as such). int64: an array of fractions or beyond 2^63 - 1 is refused.
     """
     if dtype == "float32":
         with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""How a record's bytes become a tensor and a label, as settings: the codec's forms and the label's place.
+"""Settings of the codec and of the label's place: how a record's bytes become a tensor and a label.
 
 Data only: nothing here opens, imports or decodes.
 """
@@ -77,7 +77,7 @@ class CustomCodecSettings(Block):
 
 
 def _as_mapping(value: Any) -> Any:
-    """The mapping behind the short form: `image` is {type: image}. Raises ExpectedError for what is neither."""
+    """The mapping behind the short form: `image` is {type: image}. Raises ExpectedError for anything else."""
     mapping = {"type": value} if isinstance(value, str) else value
     if isinstance(mapping, Mapping) and isinstance(mapping.get("type"), str):
         if mapping["type"] not in CODEC_NAMES:
@@ -121,7 +121,7 @@ CodecSettings = Annotated[_AnyCodec, Discriminator(_tag), BeforeValidator(_as_ma
 
 
 class LabelKind(StrEnum):
-    """Where in a record a label can stand."""
+    """The part of a record that a label is in."""
 
     HEADER = "header"
     KEY = "key"
@@ -131,7 +131,7 @@ class LabelKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LabelPlace:
-    """Where the label stands: a kind, and the header's or field's name where the kind has one."""
+    """The label's place: a kind, and the header's or field's name if the kind has one."""
 
     kind: LabelKind
     name: str = ""

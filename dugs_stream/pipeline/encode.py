@@ -1,4 +1,4 @@
-"""What does a judged micro-batch write? Its outputs, its changelog rows, and the trailer that closes them.
+"""Encoding of a judged micro-batch: its outputs, its changelog rows, and the trailer that closes them.
 
 Pure: the same judgements after the same changelog give the same messages.
 """
@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dugs_stream.changelog.checksum import chain
-from dugs_stream.changelog.replay import ReplayStart
+from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.changelog.wire import row_message, trailer_message
 from dugs_stream.log.port import Outgoing, Polled, TopicNames
 from dugs_stream.outputs.event import build_event
 from dugs_stream.outputs.messages import dead_letter_message, decision_message, unique_message
-from dugs_stream.pipeline.judge import JudgedBatch
 from dugs_stream.records import ChangelogRow, JudgedRecord, ModelIdentity, Trailer, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where verdicts go and in what form."""
+    """The topics that verdicts go to, and the form in which they go."""
 
     topics: TopicNames
     payload: Literal["reference", "original"]
@@ -32,79 +31,72 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where changelog and input stand before the batch."""
-
-    changelog: ReplayStart
-    next_offsets: Mapping[int, int]
-    input_topic_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class EncodedBatch:
-    """A micro-batch ready to commit: all that will be true once it is."""
+    """A micro-batch ready to commit: what was judged, and what will be true once it is committed."""
 
     polled: Polled
-    judged: JudgedBatch
+    judged: tuple[JudgedRecord, ...]
     rows: tuple[ChangelogRow, ...]
     trailer: Trailer
     outgoing: tuple[Outgoing, ...]
 
 
-def encode_batch(polled: Polled, judged: JudgedBatch, standing: Standing, outputs: Outputs) -> EncodedBatch:
+def encode_batch(
+    polled: Polled, judged: tuple[JudgedRecord, ...], head: ChangelogHead, outputs: Outputs
+) -> EncodedBatch:
     """Everything the batch puts on the log, in order: outputs, changelog rows, trailer."""
-    events = [build_event(judgement, outputs.identity) for judgement in judged]
-    rows = tuple(_rows(judged.judgements, events))
-    trailer = _trailer(polled, rows, standing, outputs)
+    events = [build_event(each, outputs.identity) for each in judged]
+    rows = tuple(_rows(judged, events))
+    trailer = _trailer(polled, rows, head, outputs)
     outgoing = [
-        *_verdicts(judged.judgements, events, outputs),
+        *_verdicts(judged, events, outputs),
         *(Outgoing(outputs.topics.changelog, row_message(row)) for row in rows),
         Outgoing(outputs.topics.changelog, trailer_message(trailer)),
     ]
     return EncodedBatch(polled, judged, rows, trailer, tuple(outgoing))
 
 
-def _rows(judgements: Sequence[JudgedRecord], events: Sequence[Mapping[str, Any]]) -> Iterator[ChangelogRow]:
-    for judgement, event in zip(judgements, events, strict=True):
-        if judgement.decision.sequence is not None and judgement.vector is not None:
-            yield ChangelogRow(judgement.decision.sequence, event, judgement.vector)
+def _rows(judged: Sequence[JudgedRecord], events: Sequence[Mapping[str, Any]]) -> Iterator[ChangelogRow]:
+    for each, event in zip(judged, events, strict=True):
+        if each.decision.sequence is not None and each.vector is not None:
+            yield ChangelogRow(each.decision.sequence, event, each.vector)
 
 
 def _verdicts(
-    judgements: Sequence[JudgedRecord], events: Sequence[Mapping[str, Any]], outputs: Outputs
+    judged: Sequence[JudgedRecord], events: Sequence[Mapping[str, Any]], outputs: Outputs
 ) -> Iterator[Outgoing]:
     topics, most = outputs.topics, outputs.max_message_bytes
-    for judgement, event in zip(judgements, events, strict=True):
-        if judgement.decision.verdict is Verdict.UNIQUE:
-            yield Outgoing(topics.unique, unique_message(judgement, event, outputs.payload, most))
-        if judgement.decision.verdict is Verdict.REJECTED:
-            yield Outgoing(topics.dead_letter, dead_letter_message(judgement, event, most))
+    for each, event in zip(judged, events, strict=True):
+        if each.decision.verdict is Verdict.UNIQUE:
+            yield Outgoing(topics.unique, unique_message(each, event, outputs.payload, most))
+        if each.decision.verdict is Verdict.REJECTED:
+            yield Outgoing(topics.dead_letter, dead_letter_message(each, event, most))
         if topics.decisions is not None:
-            yield Outgoing(topics.decisions, decision_message(judgement, event, most))
+            yield Outgoing(topics.decisions, decision_message(each, event, most))
 
 
-def _trailer(polled: Polled, rows: Sequence[ChangelogRow], standing: Standing, outputs: Outputs) -> Trailer:
-    checksum = standing.changelog.checksum
+def _trailer(polled: Polled, rows: Sequence[ChangelogRow], head: ChangelogHead, outputs: Outputs) -> Trailer:
+    checksum = head.checksum
     for row in rows:
         checksum = chain(checksum, row)
     return Trailer(
-        uniques=standing.changelog.uniques + len(rows),
+        uniques=head.uniques + len(rows),
         checksum=checksum,
-        next_offsets={**standing.next_offsets, **polled.next_offsets},
+        next_offsets={**head.next_offsets, **polled.next_offsets},
         batch_ranges=ranges_of(polled),
         fingerprint=outputs.deployment.fingerprint,
         threshold=outputs.deployment.threshold,
         min_gradient_norm=outputs.deployment.min_gradient_norm,
         input_topic=outputs.topics.input,
-        input_topic_id=standing.input_topic_id,
+        input_topic_id=head.input_topic_id,
         group=outputs.deployment.group,
     )
 
 
 def ranges_of(polled: Polled) -> dict[int, tuple[int, int]]:
-    """First and last offset decided, per partition; samples come ordered by (partition, offset)."""
+    """First and last offset decided, per partition; records come ordered by (partition, offset)."""
     ranges: dict[int, tuple[int, int]] = {}
-    for sample in polled.records:
-        first, _ = ranges.get(sample.partition, (sample.offset, sample.offset))
-        ranges[sample.partition] = (first, sample.offset)
+    for record in polled.records:
+        first, _ = ranges.get(record.partition, (record.offset, record.offset))
+        ranges[record.partition] = (first, record.offset)
     return ranges

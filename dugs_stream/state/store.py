@@ -4,7 +4,7 @@ Record ids are in memory, and events until a snapshot has written them; all else
 calls `apply` after each commit and `snapshot` now and then; `total` and `events` are safe in any other. The vectors
 to search in belong to the index.
 
-    open → (refill) → index.add(each of files.vectors.blocks()) → replay(replay_start, …): index.add, apply → …
+    open → (refill) → index.add(each of files.vectors.blocks()) → replay(head, …): index.add, apply → …
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from threading import Lock
 from time import perf_counter
 from typing import Any
 
-from dugs_stream.changelog.replay import BEGINNING, ReplayStart
+from dugs_stream.changelog.replay import BEGINNING, ChangelogHead
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
@@ -65,17 +65,15 @@ class StateStore:
         return self.total == (BEGINNING.uniques if self.trailer is None else self.trailer.uniques)
 
     @property
-    def replay_start(self) -> ReplayStart:
+    def head(self) -> ChangelogHead:
         """Where a replay of the changelog goes on. Raises StateError if rows have come without their trailer."""
-        start = BEGINNING
-        if self.trailer is not None:
-            start = ReplayStart(self.trailer.uniques, self.trailer.checksum, self._position)
+        head = BEGINNING if self.trailer is None else ChangelogHead.after(self.trailer, self._position)
         if not self.stands_at_trailer:
             raise StateError(
-                f"{self.total} rows were applied and the last trailer counts {start.uniques}: a replay broke off; "
+                f"{self.total} rows were applied and the last trailer counts {head.uniques}: a replay broke off; "
                 "close the state and open it again"
             )
-        return start
+        return head
 
     def open(self) -> LoadedState:
         """Lock the folder and load its newest valid snapshot; what that does not cover is cut off.
@@ -157,7 +155,7 @@ class StateStore:
         have come without their trailer; that damages nothing, and the next call tries again.
         """
         started = perf_counter()
-        uniques = self.replay_start.uniques
+        uniques = self.head.uniques
         if len(index) != uniques:
             raise StateError(
                 f"the index holds {len(index)} rows and the state {uniques}; apply a commit to both before a snapshot"

@@ -116,7 +116,7 @@ def test_zero_gradient_is_a_verdict_of_its_own(tmp_path: Path) -> None:
     daemon = deployment.drain()
 
     assert {event["type"] for event in deployment.events()} == {"no_gradient"}
-    assert len(daemon.judge.deduplicator.index) == 0
+    assert len(daemon.replica.index) == 0
 
 
 def test_threshold_may_change_between_runs(tmp_path: Path) -> None:

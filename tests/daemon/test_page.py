@@ -10,10 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from dugs_stream.app.web import page_folder
+from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.commands.index import info, reset
 from dugs_stream.commands.verify import verify
 from dugs_stream.config import load_settings
 from dugs_stream.daemon.daemon import Daemon
+from dugs_stream.daemon.observers import Observer
 from dugs_stream.errors import StateError
 from dugs_stream.ops.http.access import authorization
 from dugs_stream.pipeline.encode import EncodedBatch
@@ -84,12 +86,12 @@ def test_onlooker_that_fails_is_told_once_and_changes_nothing(deployment: Deploy
     deployment.send(pictures(60))
     seen: list[int] = []
 
-    def fail(batch: EncodedBatch) -> None:
+    def fail(batch: EncodedBatch, _head: ChangelogHead) -> None:
         seen.append(len(batch.rows))
         raise RuntimeError("looked too hard")
 
     with capture_logs() as lines, living(deployment.settings) as daemon:
-        daemon.on_committed = fail
+        daemon.watchers.add(Observer(batch_committed=fail))
         wait_until(lambda: daemon.next_offsets.get(0) == 60, SECONDS)
 
     assert len(seen) > 1

@@ -49,7 +49,7 @@ def test_takeover_reads_only_what_the_standby_has_not_read(deployment: Deploymen
         wait_until(lambda: knows(owner, 60), SECONDS)
         with living(beside(deployment).settings) as standby:
             wait_until(lambda: has_role(standby, "standby") and knows(standby, 60), SECONDS)
-            warm = standby.judge.deduplicator.index
+            warm = standby.replica.index
             rows = len(warm)
             read_from: list[int] = []
             read = standby.log.read_changelog
@@ -59,7 +59,7 @@ def test_takeover_reads_only_what_the_standby_has_not_read(deployment: Deploymen
             deployment.send(npy_messages(40, seed=1))
             wait_until(lambda: knows(standby, 100), SECONDS)
 
-            assert standby.judge.deduplicator.index is warm
+            assert standby.replica.index is warm
             assert rows > 0
             assert all(start > 0 for start in read_from)
     deployment.check()
@@ -67,7 +67,7 @@ def test_takeover_reads_only_what_the_standby_has_not_read(deployment: Deploymen
 
 def test_standby_writes_snapshots_of_its_own(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has read it need not read again after a restart, although it never owned anything."""
-    monkeypatch.setattr("dugs_stream.daemon.daemon._SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr("dugs_stream.daemon.replica._SNAPSHOT_SECONDS", 0.0)
     deployment.send(npy_messages(40))
     other = beside(deployment)
     with living(deployment.settings) as owner, living(other.settings) as standby:
@@ -78,7 +78,7 @@ def test_standby_writes_snapshots_of_its_own(deployment: Deployment, monkeypatch
         wait_until(lambda: has_role(owner, "owner"), SECONDS)
         with living(other.settings) as again:
             wait_until(lambda: has_role(again, "standby"), SECONDS)
-            assert len(again.judge.deduplicator.index) == len(owner.judge.deduplicator.index) > 0
+            assert len(again.replica.index) == len(owner.replica.index) > 0
 
 
 def test_takeover_in_the_middle_of_a_batch_that_is_being_read_finishes_it(
@@ -100,7 +100,7 @@ def test_takeover_in_the_middle_of_a_batch_that_is_being_read_finishes_it(
             assert "state" in standby.status.missing
             owner.stopping.request()
             wait_until(lambda: has_role(standby, "owner"), SECONDS)
-            assert len(standby.judge.deduplicator.index) == standby.state.total == uniques > 3
+            assert len(standby.replica.index) == standby.state.total == uniques > 3
     deployment.check()
 
 

@@ -66,22 +66,22 @@ MUTATIONS = (
     ),
     Mutation(
         "nothing is applied before it is committed",
-        "daemon.py",
+        "daemon/loop.py",
         "self._apply(batch, self._commit(batch))",
-        "self._apply(batch, Committed(batch.trailer.next_offsets, self.state.replay_start.position))\n"
-        "        self._commit(batch)",
+        "self._apply(batch, Committed(batch.trailer.next_offsets, self.head.position))\n"
+        "            self._commit(batch)",
         ("broker refuses one send of a batch", "broker killed in mid-transaction"),
     ),
     Mutation(
         "the group's offsets are held against the trailer",
-        "resume.py",
+        "changelog/resume.py",
         "raise _disagreement(place, offset, committed[partition])",
         "offset = committed[partition]",
         ("offsets moved back", "offsets moved forward"),
     ),
     Mutation(
         "the same, on the embedded log",
-        "resume.py",
+        "changelog/resume.py",
         "raise _disagreement(place, offset, committed[partition])",
         "offset = committed[partition]",
         ("offsets moved back", "offsets moved forward"),

@@ -152,7 +152,7 @@ def test_quick_rebalances_reload_nothing_and_lose_nothing(make_deployment: MakeD
     deployment.send(npy_messages(40))
     with living(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner") and sum(daemon.next_offsets.values()) == 40, 60)
-        index = daemon.judge.deduplicator.index
+        index = daemon.replica.index
         opened: list[None] = []
         open_state = daemon.state.open
         daemon.state.open = lambda: opened.append(None) or open_state()  # type: ignore[method-assign, func-returns-value, return-value]
@@ -168,7 +168,7 @@ def test_quick_rebalances_reload_nothing_and_lose_nothing(make_deployment: MakeD
                     time.sleep(0.005)
         wait_until(lambda: sum(daemon.next_offsets.values()) == 70, 60, "all records decided")
 
-        assert daemon.judge.deduplicator.index is index
+        assert daemon.replica.index is index
         assert opened == []
         assert unready == []
         assert sample_of(daemon, "dugs_commits_total", outcome="aborted") == 0
@@ -192,7 +192,7 @@ def test_batch_that_outlives_its_membership_is_given_up_and_decided_in_smaller_o
     )
     deployment.send(npy_messages(120))
     with living(deployment.settings) as daemon:
-        daemon._pacing._in_time = lambda: 256  # type: ignore[method-assign]  # as if nothing had been measured
+        daemon.loop.pacing._in_time = lambda: 256  # type: ignore[method-assign]  # as if nothing had been measured
         wait_until(lambda: sum(daemon.next_offsets.values()) == 120, 120, "all records decided")
         assert recovered(daemon) >= 1
         assert sample_of(daemon, "dugs_batch_limit_records") < 120

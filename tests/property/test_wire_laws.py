@@ -69,7 +69,9 @@ def test_every_event_keeps_to_the_schema_and_its_size(judged: JudgedRecord) -> N
 def test_event_of_the_worst_key_and_error_stays_within_its_size(key: bytes, character: str) -> None:
     """The bound holds if every character of key and error takes its longest escape."""
     decision = Decision(Verdict.REJECTED, rejection=Rejection(Reason.UNDECODABLE, character * 5000))
-    made = build_event(judgement_of(Record("t" * 249, 0, 2**63 - 1, key, None), decision), MODEL)
+    made = build_event(
+        judgement_of(Record(key, None, topic="t" * 249, partition=0, offset=2**63 - 1), decision), MODEL
+    )
 
     assert len(canonical_json(made)) <= EVENT_BYTES_LIMIT
 
@@ -81,7 +83,10 @@ def test_unique_messages_give_their_event_back(judged: JudgedRecord, payload: Pa
     made = build_event(judged, MODEL)
     message = unique_message(judged, made, payload, 1 << 20)
 
-    assert read_event(Record("out", 0, 0, message.key, message.value, message.headers)) == made
+    read_back = read_event(
+        Record(message.key, message.value, message.headers, topic="out", partition=0, offset=0)
+    )
+    assert read_back == made
     assert message.key == judged.record.key
     if payload == "original":
         assert message.value == (
@@ -96,7 +101,7 @@ def test_no_message_exceeds_its_limit(
     key: bytes | None, value: bytes | None, headers: Headers, limit: int
 ) -> None:
     """However large key, value and headers are, each message fits, and none is refused."""
-    record = Record("samples", 0, 0, key, value, headers)
+    record = Record(key, value, headers, topic="samples", partition=0, offset=0)
     unique = judgement_of(record)
     decision = Decision(Verdict.REJECTED, rejection=Rejection(Reason.TOO_LARGE, "x" * 5000))
     rejected = judgement_of(record, decision)

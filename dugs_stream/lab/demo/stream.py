@@ -63,7 +63,7 @@ def run_stream(
     stopping = Stopping()
     with signals_as_flags(stopping), open_daemon(settings, stopping=stopping, on_step=on_step) as daemon:
         daemon.run(drain=True)
-        layers = tuple(layer.name for layer in daemon.judge.deduplicator.chosen_layers)
+        layers = daemon.loop.stages.projector.layer_names
     if stopping.requested:
         raise KeyboardInterrupt
     return StreamResult(

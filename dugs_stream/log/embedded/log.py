@@ -110,7 +110,7 @@ class EmbeddedLog:
             with translated(scope.path, "reading the changelog from"):
                 rows = list(stored_from(scope.connection, partition_id, at, end=end, limit=_REPLAY_ROWS))
             for row in rows:
-                yield ChangelogPosition(row.offset), row.message()
+                yield ChangelogPosition(row.offset), row.record(scope.changelog.name, 0)
             if len(rows) < _REPLAY_ROWS:
                 return
             at = rows[-1].offset + 1

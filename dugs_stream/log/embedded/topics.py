@@ -52,18 +52,14 @@ class Stored(NamedTuple):
     def record(self, topic: str, partition: int) -> Record:
         """The record as the port hands it out."""
         return Record(
-            topic,
-            partition,
-            self.offset,
             self.key,
             self.value,
             unpack_headers(self.headers),
             self.timestamp_ms,
+            topic=topic,
+            partition=partition,
+            offset=self.offset,
         )
-
-    def message(self) -> Message:
-        """The record without its topic, partition and offset."""
-        return Message(self.key, self.value, unpack_headers(self.headers), self.timestamp_ms)
 
 
 def find_topic(connection: sqlite3.Connection, name: str) -> Topic | None:

@@ -21,7 +21,7 @@ from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines
 from dugs_stream.log.kafka.errors import translating
 from dugs_stream.log.kafka.markers import MarkerWatch, last_outcome, partitions_of, repeat_outcome
 from dugs_stream.log.kafka.membership import GroupMembership, Membership
-from dugs_stream.log.kafka.messages import message_of
+from dugs_stream.log.kafka.messages import record_of
 from dugs_stream.log.kafka.offsets import bounds, committed_offsets, hidden, require_settled
 from dugs_stream.log.kafka.permissions import require_permissions
 from dugs_stream.log.kafka.polling import Polling
@@ -115,7 +115,7 @@ class KafkaLog:
             for record in committed_records(
                 consumer, self._topics.changelog, _CHANGELOG_PARTITION, start, end
             ):
-                yield ChangelogPosition(record.offset), message_of(record)
+                yield ChangelogPosition(record.offset), record_of(record)
 
     def seek(self, next_offsets: Mapping[int, int]) -> None:
         """See port.Log. Needs an offset for every input partition."""

@@ -8,23 +8,17 @@ from dugs_stream.records import Message, Record
 
 
 def record_of(received: Any) -> Record:
-    """A record of kafka-python as it lies on the topic."""
-    message = message_of(received)
+    """A record of kafka-python as it lies on the topic; a timestamp of −1 means that it has none."""
+    timestamp = received.timestamp if received.timestamp is not None and received.timestamp >= 0 else None
     return Record(
         topic=received.topic,
         partition=received.partition,
         offset=received.offset,
-        key=message.key,
-        value=message.value,
-        headers=message.headers,
-        timestamp_ms=message.timestamp_ms,
+        key=received.key,
+        value=received.value,
+        headers=tuple(received.headers or ()),
+        timestamp_ms=timestamp,
     )
-
-
-def message_of(received: Any) -> Message:
-    """What a record of kafka-python holds; a timestamp of −1 means that it has none."""
-    timestamp = received.timestamp if received.timestamp is not None and received.timestamp >= 0 else None
-    return Message(received.key, received.value, tuple(received.headers or ()), timestamp)
 
 
 def size_of(record: Record) -> int:

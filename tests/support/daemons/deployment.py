@@ -28,8 +28,8 @@ from dugs_stream.commands.tail import events
 from dugs_stream.commands.verify import verify
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.daemon.daemon import Daemon
-from dugs_stream.pipeline.judge import Judge
-from dugs_stream.records import Message, Record, Verdict
+from dugs_stream.pipeline.project import Projected, RecordProjector
+from dugs_stream.records import Message, Record
 from tests.support.daemons.fork_server import start_forked
 from tests.support.models.small import WIDTH
 from tests.support.oracles.sequential import check_decisions
@@ -142,7 +142,7 @@ class Deployment:
     def check(self) -> None:
         """Hold everything published against the plain sequential algorithm over the input."""
         decisions, uniques, samples = self.events(), self.events("unique"), self.inputs()
-        vectors = self._vectors(build_engine(self.settings).judge, samples)
+        vectors = self._vectors(build_engine(self.settings).projector, samples)
         check_decisions(decisions, vectors, self.settings.selection.threshold, [s.id for s in samples])
         assert uniques == [event for event in decisions if event["type"] == "unique"]
         assert [event["sequence"] for event in uniques] == list(range(len(uniques)))
@@ -156,9 +156,12 @@ class Deployment:
         assert verification.is_equal, str(verification)
 
     @staticmethod
-    def _vectors(judge: Judge, samples: Sequence[Record]) -> dict[str, NDArray[np.float32]]:
+    def _vectors(projector: RecordProjector, samples: Sequence[Record]) -> dict[str, NDArray[np.float32]]:
         """The projected gradient of each record that can be judged, all against an empty index."""
         with one_thread():
-            judged = judge.judge(samples, lambda _sequence: "")
-        kept = [each.record.id for each in judged if each.decision.verdict is not Verdict.REJECTED]
-        return dict(zip(kept, judged.projection.vectors, strict=True))
+            projected = projector.project(samples)
+        return {
+            record.id: projected.projection.vectors[outcome.row]
+            for record, outcome in zip(projected.records, projected.outcomes, strict=True)
+            if isinstance(outcome, Projected)
+        }

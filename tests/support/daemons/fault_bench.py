@@ -30,7 +30,7 @@ from kafka.admin import MemberToRemove
 from numpy.typing import NDArray
 
 from dugs_stream.app.engine import build_engine
-from dugs_stream.records import Message, Record, Verdict
+from dugs_stream.records import Message, Record, Rejection
 from tests.support.brokers.fault_broker import FaultBroker
 from tests.support.brokers.kafka_admin import KafkaHands
 from tests.support.brokers.proxy import Proxy
@@ -353,14 +353,17 @@ class Bench:
 
     def _project(self, new: Sequence[SeenRecord], contents: Mapping[str, str]) -> None:
         if new:
-            judge = build_engine(self.deployment.settings).judge
-            samples = [Record(r.topic, r.partition, r.offset, r.key, r.value, r.headers) for r in new]
+            projector = build_engine(self.deployment.settings).projector
+            samples = [
+                Record(r.key, r.value, r.headers, topic=r.topic, partition=r.partition, offset=r.offset)
+                for r in new
+            ]
             with one_thread():
-                judged = judge.judge(samples, lambda _sequence: "")
-            rows = iter(judged.projection.vectors)
-            for each in judged:
-                is_rejected = each.decision.verdict is Verdict.REJECTED
-                self.grounds.vectors[contents[each.record.id]] = None if is_rejected else next(rows)
+                projected = projector.project(samples)
+            for record, outcome in zip(projected.records, projected.outcomes, strict=True):
+                is_rejected = isinstance(outcome, Rejection)
+                vector = None if is_rejected else projected.projection.vectors[outcome.row]
+                self.grounds.vectors[contents[record.id]] = vector
 
 
 def _content(record: SeenRecord) -> str:

@@ -283,7 +283,7 @@ def _live_and_end(life: Life) -> NoReturn:
 
 
 def _live(life: Life) -> int:
-    import dugs_stream.daemon.daemon  # noqa: PLC0415
+    import dugs_stream.daemon.replica  # noqa: PLC0415
     from dugs_stream.app.daemon import open_daemon  # noqa: PLC0415
     from dugs_stream.config import load_settings  # noqa: PLC0415
     from dugs_stream.daemon.signals import Stopping, signals_as_flags  # noqa: PLC0415
@@ -292,8 +292,8 @@ def _live(life: Life) -> int:
     from dugs_stream.ops.logging.configure import configure_logs  # noqa: PLC0415
 
     if life.snapshot_seconds is not None:
-        assert hasattr(dugs_stream.daemon.daemon, "_SNAPSHOT_SECONDS")
-        dugs_stream.daemon.daemon._SNAPSHOT_SECONDS = life.snapshot_seconds
+        assert hasattr(dugs_stream.daemon.replica, "_SNAPSHOT_SECONDS")
+        dugs_stream.daemon.replica._SNAPSHOT_SECONDS = life.snapshot_seconds
     if life.metadata_ms is not None:
         assert hasattr(kafka_client, "METADATA_MAX_AGE_MS")
         kafka_client.METADATA_MAX_AGE_MS = life.metadata_ms
@@ -306,8 +306,8 @@ def _live(life: Life) -> int:
             open_daemon(settings, stopping=stopping, on_step=_Observer(life)) as daemon,
         ):
             if life.clock_offset_ms:
-                clock_ms = daemon.judge._clock_ms
-                daemon.judge._clock_ms = lambda: clock_ms() + life.clock_offset_ms
+                clock_ms = daemon.loop.stages.judge.clock_ms
+                daemon.loop.stages.judge.clock_ms = lambda: clock_ms() + life.clock_offset_ms
             daemon.run(drain=life.drain, adopt_offsets=life.adopt_offsets)
     except DugsError as error:
         print(f"dugs: {type(error).__name__}: {error}", file=sys.stderr)

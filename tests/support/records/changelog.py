@@ -130,7 +130,7 @@ def recover(store: StateStore, changelog: Changelog) -> UniqueIndex:
     index = UniqueIndex(changelog.dimension)
     for block in store.files.vectors.blocks():
         index.add(block)
-    start = store.replay_start
+    start = store.head
     for part in replay(start, changelog.after(start.position), FINGERPRINT):
         index.add(
             np.array([row.vector for row in part.rows], dtype=np.float32).reshape(-1, changelog.dimension)

@@ -81,7 +81,7 @@ def test_embedded_log_does_without_kafka_python() -> None:
     subprocess.run([sys.executable, "-c", source], check=True, timeout=60)
 
 
-def test_settings_of_gradient_and_selection_reach_the_deduplicator(tmp_path: Path) -> None:
+def test_settings_of_gradient_and_selection_reach_the_engine(tmp_path: Path) -> None:
     """Each under its own name."""
     engine = build_engine(
         settings_of(
@@ -91,20 +91,21 @@ def test_settings_of_gradient_and_selection_reach_the_deduplicator(tmp_path: Pat
         )
     )
 
-    deduplicator = engine.judge.deduplicator
-    assert [layer.name for layer in deduplicator.chosen_layers] == ["2"]
-    assert (deduplicator.dimension, deduplicator.tile, deduplicator.threshold) == (48, 3, 0.7)
-    assert (deduplicator.seed, deduplicator.min_gradient_norm, deduplicator.explain) == (7, 0.25, "bound")
-    assert deduplicator.loss.predicts_labels
-    assert deduplicator.classes == 4
+    spec, judge, probe = engine.projector.spec, engine.judge, engine.projector.found
+    assert engine.projector.layer_names == ("2",)
+    assert (spec.dimension, spec.tile, spec.seed) == (48, 3, 7)
+    assert (judge.threshold, judge.min_gradient_norm, judge.explain) == (0.7, 0.25, "bound")
+    assert spec.loss.predicts_labels
+    assert probe is not None
+    assert probe.classes == 4
 
 
 def test_loss_of_the_users_own_is_imported(tmp_path: Path) -> None:
     """By package.module:function; the logits then need not be classes."""
     engine = build_engine(settings_of(tmp_path, gradient={"loss": "tests.unit.app.test_app:probe_loss"}))
 
-    assert engine.judge.deduplicator.is_probed
-    assert engine.judge.deduplicator.classes is None
+    assert engine.projector.found is not None
+    assert engine.projector.found.classes is None
 
 
 @pytest.mark.parametrize("loss", ["tests.unit.test_app:none", "nosuch.module:loss"])
@@ -122,8 +123,8 @@ def test_model_of_unknown_shape_waits_for_its_first_record(tmp_path: Path) -> No
     blocks["model"]["input_shape"] = [16]
     now = build_engine(settings_of(tmp_path / "now", **blocks))
 
-    assert not later.judge.deduplicator.is_probed
-    assert now.judge.deduplicator.is_probed
+    assert later.projector.found is None
+    assert now.projector.found is not None
 
 
 def test_model_that_cannot_be_probed_is_a_model_error(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dugs_stream.changelog import replay as recovery
-from dugs_stream.changelog.replay import BEGINNING, ReplayStart, rebuild, replay
+from dugs_stream.changelog.replay import BEGINNING, ChangelogHead, rebuild, replay
 from dugs_stream.errors import ChangelogError
 from dugs_stream.records import ChangelogPosition, Trailer
 from tests.support.records.changelog import FINGERPRINT, Changelog
@@ -27,10 +27,10 @@ def test_replay_goes_on_from_a_trailer() -> None:
     """From a snapshot only the rest is read, and the chained checksum still has to fit."""
     changelog = Changelog.of(3, 2)
     trailer = changelog.until(4).trailer
-    start = ReplayStart(trailer.uniques, trailer.checksum, changelog.entries[4][0])
+    start = ChangelogHead(trailer.uniques, trailer.checksum, changelog.entries[4][0])
 
     assert [row.sequence for row in next(replay(start, changelog.entries[4:])).rows] == [3, 4]
-    wrong = ReplayStart(trailer.uniques, "ab" * 32, start.position)
+    wrong = ChangelogHead(trailer.uniques, "ab" * 32, start.position)
     with pytest.raises(
         ChangelogError, match=r"position 6: the trailer's checksum .* at least one was changed"
     ):

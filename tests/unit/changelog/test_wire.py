@@ -16,7 +16,7 @@ from tests.support.records.judgements import MODEL, judgement_of
 
 ROW = ChangelogRow(
     SequenceNumber(17),
-    build_event(judgement_of(Record("dugs.samples", 2, 1041, b"img-7", b"x")), MODEL),
+    build_event(judgement_of(Record(b"img-7", b"x", topic="dugs.samples", partition=2, offset=1041)), MODEL),
     np.array([0.6, -0.8], np.float32),
 )
 TRAILER = Trailer(

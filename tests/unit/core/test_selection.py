@@ -131,9 +131,16 @@ def test_empty_batch_has_no_decisions():
 
 
 def test_row_without_unit_norm_is_the_callers_mistake():
-    """A usable norm with a row that is no unit row is refused, not judged."""
-    with pytest.raises(ValueError, match="queries: row 0 has the norm 0"):
-        choose(UniqueIndex(32), np.zeros((1, 32), dtype=np.float32), [1.0])
+    """A usable norm with a row that is neither a unit row nor zero is refused, not judged."""
+    with pytest.raises(ValueError, match="queries: row 0 has the norm 2"):
+        choose(UniqueIndex(32), 2 * ROWS[:1], [1.0])
+
+
+def test_row_without_a_direction_is_no_gradient_whatever_its_norm():
+    """The projector says what is too small to have a direction; nothing here asks again."""
+    decisions = choose(UniqueIndex(32), np.zeros((1, 32), dtype=np.float32), [1e-31])
+
+    assert decisions == [Decision(Verdict.NO_GRADIENT, gradient_norm=1e-31)]
 
 
 def test_numbers_that_do_not_match_are_refused():

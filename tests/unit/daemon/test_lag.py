@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 from dugs_stream.app.logs import open_log
 from dugs_stream.daemon import lag as lookout
 from dugs_stream.daemon.lag import LagMonitor
+from dugs_stream.daemon.watchers import watch_by_metrics
 from dugs_stream.errors import LogUnavailableError
 from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import Metrics
-from dugs_stream.ops.status import Status
 from tests.daemon.test_ways_out import move_group
 from tests.support.daemons.deployment import Deployment, npy_messages
 
@@ -56,8 +56,8 @@ def log(deployment: Deployment) -> Iterator[Log]:
 
 @pytest.fixture
 def looking(log: Log, registry: CollectorRegistry) -> LagMonitor:
-    """A lookout over it."""
-    return LagMonitor(log, "dugs.samples", 256, Metrics(registry), Status())
+    """A monitor of it."""
+    return LagMonitor(log, "dugs.samples", 256, watch_by_metrics(Metrics(registry), 64))
 
 
 def lag(registry: CollectorRegistry) -> float | None:

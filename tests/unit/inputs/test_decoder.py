@@ -36,7 +36,7 @@ def npy(*numbers: float) -> bytes:
 
 def sample(value: bytes | None, headers: Headers = LABELLED) -> Record:
     """A record with this value."""
-    return Record("in", 0, 0, None, value, headers)
+    return Record(None, value, headers, topic="in", partition=0, offset=0)
 
 
 def decoder(codec: Any = None, **changes: Any) -> Decoder:
@@ -59,7 +59,7 @@ def test_record_becomes_tensor_label_and_name() -> None:
 
     assert isinstance(outcome, Sample)
     assert outcome.tensor.tolist() == [1, 2]
-    assert (outcome.label, outcome.label_name) == (1, "dog")
+    assert outcome.label == (1, "dog")
 
 
 def test_image_record_is_decoded() -> None:
@@ -67,8 +67,8 @@ def test_image_record_is_decoded() -> None:
     stream = io.BytesIO()
     Image.new("L", (4, 4)).save(stream, "PNG")
 
-    outcome = decoder(ImageCodecSettings(mode="L"), expected_shape=(1, 4, 4)).decode(
-        sample(stream.getvalue())
+    outcome = (
+        decoder(ImageCodecSettings(mode="L")).expecting((1, 4, 4), None).decode(sample(stream.getvalue()))
     )
 
     assert isinstance(outcome, Sample)
@@ -129,7 +129,7 @@ def test_number_beyond_float32_is_rejected() -> None:
 def test_any_shape_is_taken_until_one_is_expected() -> None:
     """The model, or the first record, says which shape it is; the decoder before that stays as it was."""
     before = decoder()
-    after = before.expecting(torch.Size([2]))
+    after = before.expecting(torch.Size([2]), None)
 
     assert isinstance(before.decode(sample(npy(1, 2, 3))), Sample)
     assert after.decode(sample(npy(1, 2, 3))) == Rejection(
@@ -140,11 +140,11 @@ def test_any_shape_is_taken_until_one_is_expected() -> None:
 
 def test_json_record_carries_numbers_and_label() -> None:
     """Both come out of one document."""
-    reader = decoder(JsonCodecSettings(field="x"), label="json:y", expected_shape=(2,))
+    reader = decoder(JsonCodecSettings(field="x"), label="json:y").expecting((2,), None)
 
     outcome = reader.decode(sample(b'{"x": [1, 2], "y": "cat"}', headers=()))
     assert isinstance(outcome, Sample)
-    assert (outcome.tensor.tolist(), outcome.label) == ([1, 2], 0)
+    assert (outcome.tensor.tolist(), outcome.label) == ([1, 2], (0, "cat"))
     assert reason_of(reader.decode(sample(b'{"x": [1, 2]}'))) is Reason.LABEL_MISSING
     assert reason_of(reader.decode(sample(b'{"x": [1], "y": 0}'))) is Reason.WRONG_SHAPE
     assert reason_of(reader.decode(sample(b"nonsense"))) is Reason.UNDECODABLE

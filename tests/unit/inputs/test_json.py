@@ -83,7 +83,7 @@ def test_value_that_is_no_regular_array_is_undecodable(value: str | bytes, expec
 def test_constant_that_json_does_not_have_is_not_finite(constant: str) -> None:
     """Python would read them; they are no numbers to learn from."""
     assert decode(f"[1, {constant}]") == Rejection(
-        Reason.NOT_FINITE, f"the JSON holds {constant}, which is no number"
+        Reason.NOT_FINITE, f"the JSON holds {constant}, which is not a number"
     )
 
 

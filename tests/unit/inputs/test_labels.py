@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dugs_stream.inputs.labels import Labels, check_range
+from dugs_stream.inputs.labels import Label, Labels
 from dugs_stream.inputs.settings import parse_label_place
 from dugs_stream.records import Headers, Reason, Record, Rejection
 
 
 def sample(key: bytes | None = None, headers: Headers = ()) -> Record:
     """A record with this key and these headers."""
-    return Record("in", 0, 0, key, b"value", headers)
+    return Record(key, b"value", headers, topic="in", partition=0, offset=0)
 
 
 def labels(
@@ -23,23 +24,23 @@ def labels(
     return Labels(parse_label_place(place), classes, is_required)
 
 
-def read_header(value: bytes | None, classes: tuple[str, ...] | None = None) -> int | Rejection | None:
+def read_header(value: bytes | None, classes: tuple[str, ...] | None = None) -> Label | Rejection | None:
     """The label of a record whose header has this value."""
     return labels(classes=classes).read(sample(headers=(("label", value),)))
 
 
 def test_label_stands_in_a_header_the_key_or_a_field() -> None:
     """Each place gives the same label."""
-    assert labels("header:label").read(sample(headers=(("other", b"1"), ("label", b"3")))) == 3
-    assert labels("key").read(sample(key=b"3")) == 3
-    assert labels("json:y").read(sample(), {"y": 3}) == 3
-    assert labels("json:y").read(sample(), {"y": "3"}) == 3
+    assert labels("header:label").read(sample(headers=(("other", b"1"), ("label", b"3")))) == Label(3, None)
+    assert labels("key").read(sample(key=b"3")) == Label(3, None)
+    assert labels("json:y").read(sample(), {"y": 3}) == Label(3, None)
+    assert labels("json:y").read(sample(), {"y": "3"}) == Label(3, None)
     assert labels("none").read(sample(key=b"3")) is None
 
 
 def test_last_of_repeated_headers_counts() -> None:
     """As Kafka's own clients read them."""
-    assert labels().read(sample(headers=(("label", b"1"), ("label", b"2")))) == 2
+    assert labels().read(sample(headers=(("label", b"1"), ("label", b"2")))) == Label(2, None)
 
 
 @pytest.mark.parametrize(
@@ -47,13 +48,13 @@ def test_last_of_repeated_headers_counts() -> None:
 )
 def test_name_of_the_classes_goes_first_and_a_number_second(value: bytes, label: int) -> None:
     """Both ways to say a class are understood, spaces around them or not."""
-    assert read_header(value, ("cat", "dog")) == label
+    assert read_header(value, ("cat", "dog")) == Label(label, ("cat", "dog")[label])
 
 
 def test_name_that_is_a_digit_is_a_name() -> None:
     """With classes ["7", "3"] the label 7 is class 0, in bytes and in JSON."""
-    assert read_header(b"7", ("7", "3")) == 0
-    assert labels("json:y", ("7", "3")).read(sample(), {"y": 3}) == 1
+    assert read_header(b"7", ("7", "3")) == Label(0, "7")
+    assert labels("json:y", ("7", "3")).read(sample(), {"y": 3}) == Label(1, "3")
 
 
 @pytest.mark.parametrize(
@@ -126,14 +127,20 @@ def test_number_that_no_class_has_is_out_of_range(
     assert read_header(value, classes) == Rejection(Reason.LABEL_OUT_OF_RANGE, error)
 
 
-def test_range_is_checked_again_once_the_number_of_classes_is_known() -> None:
-    """10⁹ is a number until the model says how many classes it has."""
-    assert read_header(b"1000000000") == 10**9
-    assert check_range(10**9, 10) == Rejection(Reason.LABEL_OUT_OF_RANGE, "label 1000000000, expected 0 to 9")
-    assert check_range(10, 10) is not None
-    assert check_range(9, 10) is None
-    assert check_range(10**9, None) is None
-    assert check_range(None, 10) is None
+@pytest.mark.parametrize(
+    ("value", "classes", "number"),
+    [(b"4", None, 4), (b"4", tuple("abcdef"), 4), (b"e", tuple("abcdef"), 4), (b"1000000000", None, 10**9)],
+)
+def test_range_is_that_of_the_model_once_its_classes_are_known(
+    value: bytes, classes: tuple[str, ...] | None, number: int
+) -> None:
+    """A number or a name beyond the model's outputs is refused, however many names there are."""
+    reader = replace(labels(classes=classes), outputs=4)
+
+    found = reader.read(sample(headers=(("label", value),)))
+
+    assert found == Rejection(Reason.LABEL_OUT_OF_RANGE, f"label {number}, expected 0 to 3")
+    assert isinstance(reader.read(sample(headers=(("label", b"3"),))), Label)
 
 
 def test_name_of_a_label_is_its_class() -> None:

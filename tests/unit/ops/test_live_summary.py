@@ -41,7 +41,9 @@ def metrics() -> Metrics:
     for offset in range(8):
         verdict = Verdict.UNIQUE if offset < 3 else Verdict.DUPLICATE
         decision = Decision(verdict, sequence=SequenceNumber(offset) if offset < 3 else None)
-        filled.batch_committed([JudgedRecord(Record("t", 0, offset, None, b""), decision, 0, 0.3)])
+        filled.batch_committed(
+            [JudgedRecord(Record(None, b"", topic="t", partition=0, offset=offset), decision, 0, 0.3)]
+        )
     filled.index_grew(3, 64)
     return filled
 

@@ -45,7 +45,9 @@ PROMISED = [
 
 def judged(offset: int, decision: Decision) -> JudgedRecord:
     """A judgement of a record at this offset."""
-    return JudgedRecord(Record("in", 0, offset, None, b"x"), decision, time_ms=0, threshold=0.3)
+    return JudgedRecord(
+        Record(None, b"x", topic="in", partition=0, offset=offset), decision, time_ms=0, threshold=0.3
+    )
 
 
 @pytest.fixture
@@ -125,7 +127,9 @@ def test_stage_that_fails_is_timed_too(registry: CollectorRegistry) -> None:
 def unique_of(label: int | None, name: str | None = None) -> JudgedRecord:
     """A unique of this class."""
     decision = Decision(Verdict.UNIQUE, sequence=SequenceNumber(0), gradient_norm=1.0)
-    return JudgedRecord(Record("in", 0, 0, None, b"x"), decision, 0, 0.3, label=label, label_name=name)
+    return JudgedRecord(
+        Record(None, b"x", topic="in", partition=0, offset=0), decision, 0, 0.3, label=label, label_name=name
+    )
 
 
 def uniques(registry: CollectorRegistry) -> dict[str, float]:

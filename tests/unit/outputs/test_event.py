@@ -13,7 +13,7 @@ from dugs_stream.records import Decision, Reason, Record, Rejection, SequenceNum
 from tests.support.records.judgements import MODEL, judgement_of, rejected
 
 LONG_KEY = b"k" * (KEY_BYTES_LIMIT + 1)
-RECORD = Record("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (), 1_795_515_300_123)
+RECORD = Record(b"img-7", b"\x89PNG", (), 1_795_515_300_123, topic="dugs.samples", partition=2, offset=1041)
 
 
 def test_event_of_a_unique_is_the_contract_s_example() -> None:

@@ -24,12 +24,22 @@ from dugs_stream.records import Message, Record
 from tests.support.records.judgements import MODEL, judgement_of, rejected
 
 MEGABYTE = 1024 * 1024
-RECORD = Record("dugs.samples", 2, 1041, b"img-7", b"\x89PNG", (("label", b"7"), ("label", None)), 123)
+RECORD = Record(
+    b"img-7",
+    b"\x89PNG",
+    (("label", b"7"), ("label", None)),
+    123,
+    topic="dugs.samples",
+    partition=2,
+    offset=1041,
+)
 
 
 def read_back(message: Message) -> Record:
     """The message as it lies on an output topic."""
-    return Record("out", 0, 0, message.key, message.value, message.headers, message.timestamp_ms)
+    return Record(
+        message.key, message.value, message.headers, message.timestamp_ms, topic="out", partition=0, offset=0
+    )
 
 
 def headers_of(message: Message) -> dict[str, bytes | None]:
@@ -227,5 +237,5 @@ def test_read_event_names_a_record_that_holds_none() -> None:
     """A record without an event is a LogError that names it, as when the wrong topic is read."""
     for value in (None, b"", b"\x89PNG", b"[1]", b"{"):
         with pytest.raises(LogError, match="elsewhere/3/9") as refused:
-            read_event(Record("elsewhere", 3, 9, None, value))
+            read_event(Record(None, value, topic="elsewhere", partition=3, offset=9))
         assert repr(value or b"") in str(refused.value)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dugs_stream.changelog.checksum import chain
-from dugs_stream.changelog.replay import BEGINNING, ReplayStart
+from dugs_stream.changelog.replay import BEGINNING, ChangelogHead
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.changelog.wire import decode_changelog
-from dugs_stream.core.projector import Projection
 from dugs_stream.log.port import Polled, TopicNames
-from dugs_stream.pipeline.encode import EncodedBatch, Outputs, Standing, encode_batch
-from dugs_stream.pipeline.judge import JudgedBatch
+from dugs_stream.pipeline.encode import EncodedBatch, Outputs, encode_batch
 from dugs_stream.records import (
     ChangelogPosition,
     ChangelogRow,
@@ -60,23 +59,19 @@ def rejected(offset: int, partition: int = 0) -> JudgedRecord:
 
 def sample(offset: int, partition: int) -> Record:
     """A record."""
-    return Record("samples", partition, offset, b"key", b"value")
+    return Record(b"key", b"value", topic="samples", partition=partition, offset=offset)
 
 
 def decide(
-    judgements: Sequence[JudgedRecord], standing: Standing, into: Outputs | None = None
+    judgements: Sequence[JudgedRecord], head: ChangelogHead, into: Outputs | None = None
 ) -> EncodedBatch:
     """The batch of these judgements."""
     samples = tuple(judgement.record for judgement in judgements)
     polled = Polled(samples, {each.partition: each.offset + 1 for each in samples})
-    decisions = tuple(judgement.decision for judgement in judgements)
-    nothing = Projection(np.zeros((0, DIMENSION), np.float32), np.zeros(0), None)
-    return encode_batch(
-        polled, JudgedBatch(tuple(judgements), nothing, decisions), standing, into or outputs()
-    )
+    return encode_batch(polled, tuple(judgements), head, into or outputs())
 
 
-AT_THE_BEGINNING = Standing(BEGINNING, {0: 0, 1: 0}, "topic-id")
+AT_THE_BEGINNING = replace(BEGINNING, next_offsets={0: 0, 1: 0}, input_topic_id="topic-id")
 
 
 def test_each_verdict_goes_to_its_topics_in_order() -> None:
@@ -114,13 +109,9 @@ def test_row_on_the_changelog_is_what_was_published() -> None:
 
 def test_trailer_continues_count_checksum_and_offsets() -> None:
     """Partitions that had nothing in this batch keep their offsets; the ranges name this batch alone."""
-    standing = Standing(
-        ReplayStart(7, "0123456789abcdef", ChangelogPosition(20)), {0: 5, 1: 9, 2: 4}, "topic-id"
-    )
+    head = ChangelogHead(7, "0123456789abcdef", ChangelogPosition(20), {0: 5, 1: 9, 2: 4}, "topic-id")
 
-    batch = decide(
-        [unique(5, 7), duplicate(6), unique(9, 8, partition=1), rejected(12, partition=1)], standing
-    )
+    batch = decide([unique(5, 7), duplicate(6), unique(9, 8, partition=1), rejected(12, partition=1)], head)
 
     trailer = batch.trailer
     assert trailer.uniques == 9

@@ -41,7 +41,7 @@ def test_restart_reads_the_snapshot_and_replays_only_the_rest(tmp_path: Path) ->
 
     with opened(tmp_path) as (store, loaded):
         assert (loaded.rows, loaded.missing, loaded.set_aside) == (19, (), ())
-        assert store.replay_start.position == 22
+        assert store.head.position == 22
         index = recover(store, changelog)
         assert np.array_equal(index.vectors, changelog.vectors)
         assert store.events(0, 100) == [row.event for row in changelog.rows]
@@ -87,7 +87,7 @@ def test_state_without_uniques_has_a_snapshot_too(tmp_path: Path) -> None:
 
     with opened(tmp_path) as (store, _):
         assert store.trailer == changelog.trailer
-        assert store.replay_start.position == 1
+        assert store.head.position == 1
 
 
 def test_nothing_committed_writes_no_snapshot(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_replay_that_broke_off_is_gone_after_opening_again(tmp_path: Path) -> No
     store.close()
     store.open()
 
-    assert (store.total, store.replay_start.uniques) == (0, 0)
+    assert (store.total, store.head.uniques) == (0, 0)
     store.close()
 
 

@@ -23,7 +23,7 @@ SECONDS = 20.0
 
 def unique(sequence: int, value: bytes | None = PICTURE) -> JudgedRecord:
     """A record that was decided to be unique."""
-    record = Record("dugs.samples", 0, sequence, b"key", value)
+    record = Record(b"key", value, topic="dugs.samples", partition=0, offset=sequence)
     return JudgedRecord(
         record,
         Decision(Verdict.UNIQUE, 0.1, SequenceNumber(0), SequenceNumber(sequence), 1.0),
@@ -36,7 +36,7 @@ def unique(sequence: int, value: bytes | None = PICTURE) -> JudgedRecord:
 
 def duplicate(offset: int, of: int, value: bytes | None = PICTURE) -> JudgedRecord:
     """A record that an earlier one absorbed."""
-    record = Record("dugs.samples", 0, offset, b"key", value)
+    record = Record(b"key", value, topic="dugs.samples", partition=0, offset=offset)
     return JudgedRecord(
         record, Decision(Verdict.DUPLICATE, 0.9, SequenceNumber(of), None, 1.0), 0, 0.3, 1, "cat\ud800"
     )
@@ -76,7 +76,7 @@ def test_records_that_teach_nothing_leave_nothing(
     gallery: GalleryRecorder, thumbnails: ThumbnailStore
 ) -> None:
     """Neither rejected ones nor those without a gradient belong to a unique."""
-    record = Record("dugs.samples", 0, 0, None, PICTURE)
+    record = Record(None, PICTURE, topic="dugs.samples", partition=0, offset=0)
     rejected = Decision(Verdict.REJECTED, rejection=Rejection(Reason.EMPTY, "empty"))
     gallery.saw(
         [JudgedRecord(record, rejected, 0, 0.3), JudgedRecord(record, Decision(Verdict.NO_GRADIENT), 0, 0.3)]

@@ -1,0 +1,101 @@
+"""Observers of the daemon: one protocol for metrics, status, service manager, log lines and page.
+
+The daemon tells each event in one line and does not know who listens. An observer that raises is named once in the log
+and changes nothing: it has no say in what is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import structlog
+
+from dugs_stream.changelog.replay import ChangelogHead
+from dugs_stream.daemon.steps import RecoveryStep, Step
+from dugs_stream.errors import ChangelogError, LogUnavailableError, StateError
+from dugs_stream.log.port import Polled
+from dugs_stream.ops.metrics import RecoveryReason, Role
+from dugs_stream.pipeline.encode import EncodedBatch
+from dugs_stream.state.files import LoadedState
+from dugs_stream.state.store import SnapshotResult
+
+_log = structlog.get_logger("dugs")
+
+
+def _ignore(*_facts: object) -> None:
+    """What an observer does with an event that it does not need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """What to do at each event, in the order of a life; nothing by default. All from the daemon's own thread."""
+
+    step_entered: Callable[[Step | RecoveryStep], None] = _ignore
+    """A step of the commit protocol or of recovery begins."""
+    alive: Callable[[], None] = _ignore
+    """The thread moves: told between two steps, and often while it waits."""
+    role_changed: Callable[[Role], None] = _ignore
+    """Owner, standby or recovering, from now on."""
+    log_reached: Callable[[], None] = _ignore
+    """The log answers, and its topics are as they must be."""
+    log_unavailable: Callable[[LogUnavailableError], None] = _ignore
+    """It does not; tried again until it does."""
+    ownership_voided: Callable[[Exception], None] = _ignore
+    """What was polled or half written is void; recovery comes next."""
+    state_loaded: Callable[[LoadedState], None] = _ignore
+    """The state folder was read; what was damaged comes from the changelog."""
+    state_outdated: Callable[[], None] = _ignore
+    """The state must be brought to the changelog's end before anything can be decided."""
+    head_moved: Callable[[ChangelogHead], None] = _ignore
+    """The state stands here: after standing by, after recovery, and after each commit."""
+    recovered: Callable[[RecoveryReason, float, ChangelogHead], None] = _ignore
+    """The state is whole and the input is owned."""
+    records_lost: Callable[[int], None] = _ignore
+    """Retention deleted input records before they were decided."""
+    lag_changed: Callable[[str, dict[int, int], int], None] = _ignore
+    """Records per partition that wait to be decided, and how many one micro-batch may take."""
+    offsets_compared: Callable[[int], None] = _ignore
+    """Records between the group's offsets and the changelog's."""
+    batch_polled: Callable[[Polled], None] = _ignore
+    """A micro-batch is in hand until `batch_ended`."""
+    batch_judged: Callable[[int], None] = _ignore
+    """The micro-batch has its verdicts; the next may hold this many records."""
+    batch_halved: Callable[[int, int, str], None] = _ignore
+    """It did not fit into memory; if it had more than one record, it is polled again, at most `limit` at a time."""
+    batch_committed: Callable[[EncodedBatch, ChangelogHead], None] = _ignore
+    """It is committed, and is the state."""
+    batch_ended: Callable[[], None] = _ignore
+    """It is over, committed or not."""
+    snapshot_written: Callable[[SnapshotResult], None] = _ignore
+    """The state folder holds all that is known."""
+    snapshot_failed: Callable[[StateError], None] = _ignore
+    """The state folder could not be written."""
+    refused: Callable[[ChangelogError, float], None] = _ignore
+    """The daemon does not go on; it stays up this long to say so."""
+    shutting_down: Callable[[], None] = _ignore
+    """The life is over and is being tidied up."""
+
+
+class Observers:
+    """All observers of a daemon; `tell` is the one that the daemon speaks to, and tells them in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = list(observers)
+        self._failed: set[int] = set()
+        self.tell = Observer(**{event.name: partial(self._tell, event.name) for event in fields(Observer)})
+
+    def add(self, observer: Observer) -> None:
+        """Tell this one too, from now on."""
+        self._observers.append(observer)
+
+    def _tell(self, event: str, *facts: Any) -> None:
+        for observer in self._observers:
+            try:
+                getattr(observer, event)(*facts)
+            except Exception as error:  # noqa: BLE001 (an observer has no say in what is decided)
+                if id(observer) not in self._failed:
+                    _log.exception("onlooker.failed", error=str(error), then="deciding goes on")
+                self._failed.add(id(observer))

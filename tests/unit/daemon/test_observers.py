@@ -1,0 +1,60 @@
+"""One protocol for all who watch a daemon: each hears each event, and none can change what is decided."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from structlog.testing import capture_logs
+
+from dugs_stream.daemon.observers import Observer, Observers
+from dugs_stream.daemon.steps import RecoveryStep, Step
+
+
+def fail(_step: object) -> None:
+    """An observer that breaks."""
+    raise RuntimeError("looked too hard")
+
+
+def test_each_observer_hears_each_event_in_their_order() -> None:
+    """Also one that comes later, from then on."""
+    heard: list[tuple[str, Step | RecoveryStep]] = []
+    observers = Observers(Observer(step_entered=lambda step: heard.append(("first", step))))
+    observers.tell.step_entered(Step.POLL)
+    observers.add(Observer(step_entered=lambda step: heard.append(("later", step))))
+
+    observers.tell.step_entered(Step.JUDGE)
+
+    assert heard == [("first", Step.POLL), ("first", Step.JUDGE), ("later", Step.JUDGE)]
+
+
+def test_observer_that_fails_is_named_once_and_keeps_no_other_from_hearing() -> None:
+    """Nothing of it reaches the daemon."""
+    heard: list[Step | RecoveryStep] = []
+    observers = Observers(Observer(step_entered=fail), Observer(step_entered=heard.append))
+
+    with capture_logs() as lines:
+        for step in (Step.POLL, Step.JUDGE):
+            observers.tell.step_entered(step)
+
+    assert heard == [Step.POLL, Step.JUDGE]
+    assert [line["event"] for line in lines] == ["onlooker.failed"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_process_passes(error: type[BaseException]) -> None:
+    """A signal may come while an observer is at work."""
+
+    def leave(_step: object) -> None:
+        raise error
+
+    with pytest.raises(error):
+        Observers(Observer(step_entered=leave)).tell.step_entered(Step.POLL)
+
+
+def test_event_that_an_observer_does_not_need_passes_it_by() -> None:
+    """Each watcher names those it needs and no other."""
+    nothing = Observer()
+
+    for event in fields(Observer):
+        getattr(nothing, event.name)()
