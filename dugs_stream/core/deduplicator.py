@@ -1,4 +1,4 @@
-"""The deduplicator of the library: from which samples does a model still learn something new?
+"""The library's deduplicator: the samples from which a model still learns something new.
 
 gradients → sketch → index → selection. `project` and `decide` change nothing; `accept` adds the uniques'
 vectors to the index; `offer` does all three. It checks all that a caller may get wrong; the daemon, whose decoder

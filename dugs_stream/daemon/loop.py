@@ -146,7 +146,7 @@ class Loop:
         if not can_be_halved:
             raise ModelError(
                 f"Memory ran out over a single record ({what_failed(error)}); nothing of it was committed. A tile of "
-                f"{self.stages.projector.tile} samples is computed at once whatever the micro-batch: lower "
+                f"{self.stages.projector.tile} samples is computed at once, however small the micro-batch: lower "
                 "gradient.tile or gradient.dimension, or give the process more memory, then start again."
             ) from error
         self._log.seek(self.head.next_offsets)

@@ -19,7 +19,7 @@ from dugs_stream.inputs.settings import JsonCodecSettings
 from dugs_stream.records import Reason, Rejection
 
 _MOST_AXES = 8
-"""Deeper than any model's input; it bounds the recursion, whatever a record holds."""
+"""Deeper than any model's input; it bounds the recursion for every record."""
 _SHOWN_KEYS = 5
 
 
