@@ -17,9 +17,9 @@ from dugs_stream.lab.demo.contact_sheet import (
     write_contact_sheet,
 )
 from dugs_stream.lab.demo.events import JudgedRecord, Run, count_verdicts, read_event
-from tests.support.pages.events import drawn, unique_event
+from tests.support.pages.events import encoded_picture, unique_event
 
-WHITE = drawn(7, 7)
+WHITE = encoded_picture(7, 7)
 
 
 def uniques(count: int, **fields: Any) -> list[JudgedRecord]:
@@ -48,7 +48,7 @@ def test_any_number_of_uniques_fits_inside_the_card(count: int) -> None:
 def test_first_pictures_are_drawn_in_order_of_discovery() -> None:
     """The first unique is at the top left, its neighbour the second."""
     colours = [40, 90, 140]
-    pictures = [drawn(8, 8, colour=colour) for colour in colours]
+    pictures = [encoded_picture(8, 8, colour=colour) for colour in colours]
     records = uniques(3)
 
     sheet = draw_contact_sheet(records, lambda record: pictures[record.sequence or 0], run_of(records))

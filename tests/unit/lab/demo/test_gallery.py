@@ -19,9 +19,9 @@ from dugs_stream.lab.demo.gallery import (
     render_gallery,
     write_gallery,
 )
-from tests.support.pages.events import drawn, duplicate_event, event, unique_event
+from tests.support.pages.events import duplicate_event, encoded_picture, event, unique_event
 
-WHITE = drawn()
+WHITE = encoded_picture()
 SCRIPT = "</title></style></dd><script>alert(1)</script><img src=x onerror=alert(1)>\"'"
 
 

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from dugs_stream.lab.demo.pictures import data_uri, fit, read_picture
-from tests.support.pages.events import drawn
+from tests.support.pages.events import encoded_picture
 
 
-@pytest.mark.parametrize("encoded", [None, b"", b"not an image", drawn(20, 20)[:40], drawn(kind="GIF")[:8]])
+@pytest.mark.parametrize(
+    "encoded", [None, b"", b"not an image", encoded_picture(20, 20)[:40], encoded_picture(kind="GIF")[:8]]
+)
 def test_what_is_no_readable_image_has_no_picture(encoded: bytes | None) -> None:
     """A record without a picture is shown without one; it is no error."""
     assert read_picture(encoded) is None
@@ -30,7 +32,7 @@ def test_what_is_no_readable_image_has_no_picture(encoded: bytes | None) -> None
 )
 def test_every_mode_becomes_grey_or_colour(mode: str, kind: str, expected: str) -> None:
     """What is pasted and packed has one of two modes."""
-    picture = read_picture(drawn(mode=mode, kind=kind, colour=0))
+    picture = read_picture(encoded_picture(mode=mode, kind=kind, colour=0))
 
     assert picture is not None
     assert picture.mode == expected
@@ -38,7 +40,7 @@ def test_every_mode_becomes_grey_or_colour(mode: str, kind: str, expected: str) 
 
 def test_transparent_pixels_lie_on_neutral_grey() -> None:
     """Neither a white nor a black drawing vanishes."""
-    picture = read_picture(drawn(mode="RGBA", colour=0))
+    picture = read_picture(encoded_picture(mode="RGBA", colour=0))
 
     assert picture is not None
     assert picture.getpixel((0, 0)) == (127, 127, 127)
