@@ -36,7 +36,7 @@ from dugs_stream.ops.metrics import Role
 from dugs_stream.ops.status import Status
 from dugs_stream.records import ChangelogPosition, ChangelogRow, SequenceNumber, Trailer
 from dugs_stream.state.store import StateStore
-from tests.support.pages.browser import chromium, missing_chromium, opened, wait_for
+from tests.support.pages.browser import chromium, missing_chromium, open_page, wait_for
 from tests.support.pages.server import event
 from tests.support.records.pictures import draw, png
 
@@ -163,7 +163,7 @@ def _first_looks(address: str, uniques: int, looks: int) -> tuple[list[float], l
     paints, cards = [], []
     with chromium() as browser:
         for _ in range(looks):
-            with opened(browser, address, viewport={"width": 1280, "height": 900}) as page:
+            with open_page(browser, address, viewport={"width": 1280, "height": 900}) as page:
                 wait_for(page, "document.querySelectorAll('article.card').length === 48")
                 cards.append(float(page.evaluate("performance.now()")))
                 wait_for(page, "performance.getEntriesByName('first-contentful-paint').length > 0")
@@ -172,8 +172,8 @@ def _first_looks(address: str, uniques: int, looks: int) -> tuple[list[float], l
                         page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
                     )
                 )
-                shown = page.locator("#count").inner_text().replace(",", "")
-                assert int(shown) == uniques, shown
+                page_server = page.locator("#count").inner_text().replace(",", "")
+                assert int(page_server) == uniques, page_server
     return paints, cards
 
 

@@ -95,7 +95,7 @@ class Broker:
         self.port = port or free_port()
         self._controller_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._heir: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -125,16 +125,16 @@ class Broker:
                 cwd=self.folder,
                 start_new_session=True,  # a Ctrl-C in the terminal must not reach it before its clients end
             )
-        self._heir = _ends_with_this_process(self._process.pid)
+        self._watcher = _ends_with_this_process(self._process.pid)
         self._wait_until_ready()
         return self
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        if self._heir is not None:
-            self._heir.kill()
-            self._heir.communicate()
-            self._heir = None
+        if self._watcher is not None:
+            self._watcher.kill()
+            self._watcher.communicate()
+            self._watcher = None
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(KILL_SECONDS)

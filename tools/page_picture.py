@@ -18,8 +18,8 @@ from dugs_stream.config import Settings
 from dugs_stream.lab.demo.digits import as_messages, load_digits
 from dugs_stream.lab.demo.stream import put_on_input
 from dugs_stream.lab.demo.training import MODEL_KWARGS
-from tests.support.daemons.in_thread import living
-from tests.support.pages.browser import chromium, opened, wait_for
+from tests.support.daemons.in_thread import running_in_thread
+from tests.support.pages.browser import chromium, open_page, wait_for
 from tests.support.waiting import wait_until
 
 _SIZE = {"width": 1240, "height": 860}
@@ -34,12 +34,12 @@ def draw_page(weights: Path, folder: Path) -> None:
         settings = _settings(Path(work), weights)
         messages = list(as_messages(load_digits().stream))
         put_on_input(settings, messages)
-        with living(settings) as daemon, chromium() as browser:
+        with running_in_thread(settings) as daemon, chromium() as browser:
             address = f"http://127.0.0.1:{daemon.status.as_facts()['http_port']}/"
             # While the last records are decided, so that the page shows a rate.
             wait_until(lambda: daemon.next_offsets.get(0, 0) > 0.8 * len(messages), _SECONDS)
             for scheme, name in (("light", "page.png"), ("dark", "page-dark.png")):
-                with opened(
+                with open_page(
                     browser, address, color_scheme=scheme, viewport=_SIZE, device_scale_factor=_SCALE
                 ) as page:
                     expect(page.locator("#rate")).not_to_have_text("–")

@@ -33,7 +33,7 @@ class CredulousBroker(Broker):
 
 
 @pytest.fixture(scope="session")
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker that a test may stop or kill, and leaves running."""
     broker = CredulousBroker(tmp_path_factory.mktemp("broker"))
     try:

@@ -101,7 +101,7 @@ def test_records_deleted_under_an_owner_lead_it_through_recovery(kafka: KafkaEng
 
 def test_foreign_open_transaction_on_the_changelog_is_waited_for_and_named(kafka: KafkaEngine) -> None:
     """It hides what we committed behind it: going on would forget those uniques, so nobody owns until it is over."""
-    owner, heir = kafka.make_log(), kafka.make_log()
+    owner, successor = kafka.make_log(), kafka.make_log()
     owner.prepare()
     produce(kafka, [b"value"] * 10)
     resume(owner)
@@ -118,12 +118,12 @@ def test_foreign_open_transaction_on_the_changelog_is_waited_for_and_named(kafka
     with pytest.raises(
         LogUnavailableError, match=r"open transaction of another producer hides .*from position 0"
     ):
-        heir.acquire(stop_after(30))
+        successor.acquire(stop_after(30))
     foreign.abort_transaction(20)
 
-    ownership = acquired(heir)
+    ownership = acquired(successor)
     assert ownership.committed == {0: 10}
-    assert len(list(heir.read_changelog(ownership.changelog_start, ownership.changelog_end))) == 1
+    assert len(list(successor.read_changelog(ownership.changelog_start, ownership.changelog_end))) == 1
 
 
 def test_bounds_may_be_asked_while_another_log_owns(kafka: KafkaEngine) -> None:

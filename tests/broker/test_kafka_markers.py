@@ -31,8 +31,8 @@ pytestmark = pytest.mark.broker
 
 
 @pytest.fixture
-def kafka(mortal: Broker) -> Iterator[KafkaEngine]:
-    engine = KafkaEngine(mortal.address, fresh_topics())
+def kafka(killable: Broker) -> Iterator[KafkaEngine]:
+    engine = KafkaEngine(killable.address, fresh_topics())
     yield engine
     engine.close()
 
@@ -75,12 +75,12 @@ def leave_hanging(kafka: KafkaEngine, log: KafkaLog, event: bytes) -> None:
     producer._transaction_manager._complete_transaction()  # as the client believes after an answered commit
 
 
-def heir_of(kafka: KafkaEngine, log: KafkaLog) -> tuple[KafkaLog, list[bytes | None]]:
+def successor_of(kafka: KafkaEngine, log: KafkaLog) -> tuple[KafkaLog, list[bytes | None]]:
     """The next owner, and the changelog as it finds it."""
     log.close()
-    heir = kafka.make_log()
-    heir.prepare()
-    return heir, replayed_values(heir, resume(heir))
+    successor = kafka.make_log()
+    successor.prepare()
+    return successor, replayed_values(successor, resume(successor))
 
 
 def test_hanging_records_after_a_commit_are_committed_by_the_next_owner(kafka: KafkaEngine) -> None:
@@ -90,11 +90,11 @@ def test_hanging_records_after_a_commit_are_committed_by_the_next_owner(kafka: K
     leave_hanging(kafka, log, b"hanging")
     assert read_values(kafka.reader(), kafka.topics.unique) == [b"first"]
 
-    heir, changelog = heir_of(kafka, log)
+    successor, changelog = successor_of(kafka, log)
 
     assert changelog == [b"{}", b'{"hanging": true}']
     assert read_values(kafka.reader(), kafka.topics.unique) == [b"first", b"hanging"]
-    heir.close()
+    successor.close()
 
 
 def test_hanging_records_after_an_abort_are_aborted_by_the_next_owner(kafka: KafkaEngine) -> None:
@@ -105,11 +105,11 @@ def test_hanging_records_after_an_abort_are_aborted_by_the_next_owner(kafka: Kaf
     give_up_a_batch(kafka, log)
     leave_hanging(kafka, log, b"hanging")
 
-    heir, changelog = heir_of(kafka, log)
+    successor, changelog = successor_of(kafka, log)
 
     assert changelog == [b"{}"]
     assert read_values(kafka.reader(), kafka.topics.unique) == [b"first"]
-    heir.close()
+    successor.close()
 
 
 def test_connection_lost_after_a_commit_supplies_its_markers_before_anything_is_sent(

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.broker
 
 
 @pytest.fixture
-def kafka(mortal: Broker) -> Iterator[KafkaEngine]:
-    engine = KafkaEngine(mortal.address, fresh_topics())
+def kafka(killable: Broker) -> Iterator[KafkaEngine]:
+    engine = KafkaEngine(killable.address, fresh_topics())
     yield engine
     engine.close()
 
@@ -51,7 +51,7 @@ def one_in_hand(kafka: KafkaEngine) -> tuple[KafkaLog, Polled]:
 
 
 def test_broker_that_stalls_in_a_commit_leaves_an_outcome_that_recovery_finds(
-    kafka: KafkaEngine, mortal: Broker, impatient: None
+    kafka: KafkaEngine, killable: Broker, impatient: None
 ) -> None:
     """A commit's error does not say whether it happened; afterwards offset, changelog and output agree."""
     log, polled = one_in_hand(kafka)
@@ -65,8 +65,8 @@ def test_broker_that_stalls_in_a_commit_leaves_an_outcome_that_recovery_finds(
                 ]
             )
             staged = transaction.stage_offsets(flushed, polled.next_offsets)
-            os.kill(mortal.pid, signal.SIGSTOP)
-            goes_on = threading.Timer(3.0, os.kill, (mortal.pid, signal.SIGCONT))
+            os.kill(killable.pid, signal.SIGSTOP)
+            goes_on = threading.Timer(3.0, os.kill, (killable.pid, signal.SIGCONT))
             goes_on.start()
             try:
                 transaction.commit(staged)
@@ -90,7 +90,7 @@ def test_broker_that_stalls_in_a_commit_leaves_an_outcome_that_recovery_finds(
 
 
 def test_broker_that_dies_before_the_commit_and_comes_back_does_not_hang_it(
-    kafka: KafkaEngine, mortal: Broker
+    kafka: KafkaEngine, killable: Broker
 ) -> None:
     """The coordinator's connection is down as commit is called: it ends when the broker is back, one way or other."""
     log, polled = one_in_hand(kafka)
@@ -101,8 +101,8 @@ def test_broker_that_dies_before_the_commit_and_comes_back_does_not_hang_it(
             with log.transaction(polled) as transaction:
                 flushed = transaction.publish([outgoing(kafka.topics.unique, b"event")])
                 staged = transaction.stage_offsets(flushed, polled.next_offsets)
-                mortal.kill()
-                back = threading.Thread(target=mortal.start)
+                killable.kill()
+                back = threading.Thread(target=killable.start)
                 back.start()
                 try:
                     transaction.commit(staged)
@@ -123,11 +123,11 @@ def test_broker_that_dies_before_the_commit_and_comes_back_does_not_hang_it(
     assert outcome != ["committed"] or events == [b"event"]
 
 
-def test_broker_that_is_gone_is_told_by_every_way_in(kafka: KafkaEngine, mortal: Broker) -> None:
+def test_broker_that_is_gone_is_told_by_every_way_in(kafka: KafkaEngine, killable: Broker) -> None:
     """Without a broker each entrance says so, with the address and the way out, instead of waiting."""
     log, _polled = one_in_hand(kafka)
     log.close()
-    mortal.kill()
+    killable.kill()
     try:
         for entrance in (
             kafka.make_log().prepare,
@@ -136,10 +136,10 @@ def test_broker_that_is_gone_is_told_by_every_way_in(kafka: KafkaEngine, mortal:
             lambda: kafka.writer().send(kafka.topics.input, Message(b"k", b"v")),
             lambda: read_values(kafka.reader(), kafka.topics.unique),
         ):
-            with pytest.raises(LogUnavailableError, match=mortal.address):
+            with pytest.raises(LogUnavailableError, match=killable.address):
                 entrance()
     finally:
-        mortal.start()
+        killable.start()
 
     log.prepare()
     resume(log)

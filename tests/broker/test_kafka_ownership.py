@@ -118,9 +118,9 @@ def test_open_transaction_of_a_dead_owner_is_aborted_before_the_changelog_is_loo
     kafka: KafkaEngine,
 ) -> None:
     """Fencing comes first: the changelog's end it names is not held back by what a predecessor left open."""
-    dead, heir = kafka.make_log(), kafka.make_log()
+    dead, successor = kafka.make_log(), kafka.make_log()
     dead.prepare()
-    heir.prepare()
+    successor.prepare()
     fill(kafka, 20)
     resume(dead)
     commit_values(kafka, dead, poll_until(dead, 10, limits=FIRST))
@@ -130,10 +130,10 @@ def test_open_transaction_of_a_dead_owner_is_aborted_before_the_changelog_is_loo
     transaction.publish([Outgoing(kafka.topics.changelog, Message(b"1", b"never"))])
     kafka.depose(dead)
 
-    ownership = resume(heir)
+    ownership = resume(successor)
     assert ownership.committed == {0: 10}
-    assert replayed_values(heir, ownership) == [b"{}"]
-    commit_values(kafka, heir, poll_until(heir, 10))
+    assert replayed_values(successor, ownership) == [b"{}"]
+    commit_values(kafka, successor, poll_until(successor, 10))
 
     with pytest.raises(OwnershipLostError):
         transaction.stage_offsets(transaction.publish([]), polled.next_offsets)

@@ -13,7 +13,7 @@ from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.records import Message
 from tests.deploy.tools import require
 from tests.support.daemons.deployment import Deployment
-from tests.support.daemons.in_thread import has_role, living
+from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.pages.browser import chromium, missing_chromium
 from tests.support.records.pictures import draw, png
 from tests.support.waiting import wait_until
@@ -38,8 +38,8 @@ def refuses_injection(page: Page) -> bool:
 def browser() -> Iterator[Browser]:
     """Chromium; without it the tests say what to install, and fail where CI is true. One Playwright a thread, so no longer."""
     require("Chromium", missing_chromium())
-    with chromium() as opened:
-        yield opened
+    with chromium() as open_page:
+        yield open_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,6 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
         model={"factory": "tests.support.models.images:small"},
         selection={"threshold": 0.7},
     )
-    with living(deployment.settings) as daemon:
+    with running_in_thread(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), 60.0)
         yield Stream(deployment, daemon)

@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, expect
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery.export import render_page
 from tests.browser.conftest import ATTACK, refuses_injection
-from tests.support.pages.browser import PHONE, opened, wait_for
-from tests.support.pages.events import drawn, duplicate_event, unique_event
+from tests.support.pages.browser import PHONE, open_page, wait_for
+from tests.support.pages.events import duplicate_event, encoded_picture, unique_event
 
 CARD = "article.card"
 TIME = "2026-11-24T10:15:00.123Z"
@@ -28,7 +28,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("file") / "gallery.html"
     status = {"threshold": 0.3, "model": "alexnet", "fingerprint": "sha256:00", "layers": [ATTACK]}
     page = render_page(
-        [*uniques, *duplicates], lambda _event: drawn(28, 28), FORMATS, status=status,
+        [*uniques, *duplicates], lambda _event: encoded_picture(28, 28), FORMATS, status=status,
         facts={"records": "90", ATTACK: ATTACK},
     )  # fmt: skip
     path.write_text(page, encoding="utf-8")
@@ -37,7 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_file_shows_every_unique_with_pictures_and_duplicates(browser: Browser, address: str) -> None:
     """In sequence order, a page at a time; what only a daemon knows is not there."""
-    with opened(browser, address) as page:
+    with open_page(browser, address) as page:
         expect(page.locator(CARD)).to_have_count(48)
         wait_for(page, "[...document.images].every((image) => image.complete && image.naturalWidth === 28)")
 
@@ -55,7 +55,7 @@ def test_file_shows_every_unique_with_pictures_and_duplicates(browser: Browser, 
 
 def test_file_can_be_searched_filtered_and_opened(browser: Browser, address: str) -> None:
     """By label, part of a key and number; a card opens on the whole event."""
-    with opened(browser, address) as page:
+    with open_page(browser, address) as page:
         page.select_option("#label", "disc")
         expect(page.locator(CARD)).to_have_count(20)
         page.fill("#search", "KEY-5")
@@ -73,7 +73,7 @@ def test_file_can_be_searched_filtered_and_opened(browser: Browser, address: str
 @pytest.mark.parametrize("view", ["cards", "table"])
 def test_script_in_a_record_stays_text_in_a_file(browser: Browser, address: str, view: str) -> None:
     """Neither a label, a key, a layer nor a fact runs or becomes markup; and the file loads nothing."""
-    with opened(browser, f"{address}?view={view}&sequence=0") as page:
+    with open_page(browser, f"{address}?view={view}&sequence=0") as page:
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         expect(page.locator("#detail pre")).to_contain_text("</script><img src=x onerror=")
@@ -87,7 +87,7 @@ def test_script_in_a_record_stays_text_in_a_file(browser: Browser, address: str,
 
 def test_injected_script_does_not_run_in_a_file(browser: Browser, address: str) -> None:
     """The policy inside the file stops inline scripts, handlers, and markup made of text."""
-    with opened(browser, address, faults=9) as page:
+    with open_page(browser, address, faults=9) as page:
         expect(page.locator(CARD)).to_have_count(48)
 
         assert refuses_injection(page)
@@ -96,7 +96,7 @@ def test_injected_script_does_not_run_in_a_file(browser: Browser, address: str) 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_file_on_a_phone_never_scrolls_sideways(browser: Browser, address: str, scheme: str) -> None:
     """In either colours, which are the reader's choice."""
-    with opened(browser, address, viewport=PHONE, color_scheme=scheme) as page:
+    with open_page(browser, address, viewport=PHONE, color_scheme=scheme) as page:
         expect(page.locator(CARD)).to_have_count(48)
 
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

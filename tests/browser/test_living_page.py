@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import ATTACK, Stream
-from tests.support.pages.browser import opened, wait_for
+from tests.support.pages.browser import open_page, wait_for
 
 CARD = "article.card"
 
@@ -21,7 +21,7 @@ def pictures_loaded(page: Page) -> int:
 
 def test_page_fills_while_the_daemon_decides(browser: Browser, stream: Stream) -> None:
     """Uniques, pictures and duplicates appear without a reload, and so does the status of the instance."""
-    with opened(browser, stream.address) as page:
+    with open_page(browser, stream.address) as page:
         expect(page.locator("#empty")).to_have_text(
             "No unique record yet. New ones appear here as they are decided."
         )
@@ -54,7 +54,7 @@ def test_counts_of_duplicates_are_those_of_the_decisions(browser: Browser, strea
         if event["type"] == "unique"
     }
     most = max(counts, key=lambda sequence: counts[sequence])
-    with opened(browser, f"{stream.address}?id=%23{most}") as page:
+    with open_page(browser, f"{stream.address}?id=%23{most}") as page:
         expect(page.locator(f"{CARD} .duplicates b")).to_have_text(str(counts[most]))
 
 
@@ -62,7 +62,7 @@ def test_counts_of_duplicates_are_those_of_the_decisions(browser: Browser, strea
 def test_script_in_a_record_stays_text(browser: Browser, stream: Stream, view: str) -> None:
     """In labels, keys, and the whole event that a card opens; nothing of it becomes markup."""
     stream.send(6, first=90)
-    with opened(browser, f"{stream.address}?order=oldest&view={view}") as page:
+    with open_page(browser, f"{stream.address}?order=oldest&view={view}") as page:
         attacked = page.locator("[data-sequence]", has_text=ATTACK).first
         expect(attacked).to_be_visible()
         wait_for(page, f"document.querySelector('#label').textContent.includes({ATTACK!r})")
@@ -77,7 +77,7 @@ def test_script_in_a_record_stays_text(browser: Browser, stream: Stream, view: s
 def test_label_that_is_a_script_filters(browser: Browser, stream: Stream) -> None:
     """It works like any other name, in the list and in the address."""
     stream.send(6, first=100)
-    with opened(browser, stream.address) as page:
+    with open_page(browser, stream.address) as page:
         expect(page.locator("#label option")).not_to_have_count(1)
         page.select_option("#label", label=page.locator("#label option", has_text="onerror").inner_text())
         expect(page.locator(f"{CARD} .class", has_text="disc")).to_have_count(0)

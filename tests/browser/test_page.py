@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, Error, Page, expect
 
 from dugs_stream.ops.metrics import Role
 from tests.browser.conftest import refuses_injection
-from tests.support.pages.browser import PHONE, opened
-from tests.support.pages.server import event, shown
+from tests.support.pages.browser import PHONE, open_page
+from tests.support.pages.server import event, page_server
 
 CARD = "article.card"
 LONG = "W" * 300
@@ -27,7 +27,10 @@ def numbers(page: Page) -> list[int]:
 
 def test_pages_turn_and_stay_put_while_new_uniques_come(browser: Browser) -> None:
     """What stood on the second page when it was opened still stands there; the first page has the news."""
-    with shown([event(number) for number in range(130)]) as source, opened(browser, source.address) as page:
+    with (
+        page_server([event(number) for number in range(130)]) as source,
+        open_page(browser, source.address) as page,
+    ):
         expect(page.locator(CARD)).to_have_count(48)
         assert numbers(page) == list(range(129, 81, -1))
         page.click("#next")
@@ -43,7 +46,10 @@ def test_pages_turn_and_stay_put_while_new_uniques_come(browser: Browser) -> Non
 
 def test_last_page_has_no_next(browser: Browser) -> None:
     """By sequence the last page is the newest; buttons that lead nowhere are off."""
-    with shown([event(number) for number in range(50)]) as source, opened(browser, source.address) as page:
+    with (
+        page_server([event(number) for number in range(50)]) as source,
+        open_page(browser, source.address) as page,
+    ):
         page.select_option("#order", "oldest")
         page.click("#next")
         expect(page.locator(CARD)).to_have_count(2)
@@ -56,7 +62,10 @@ def test_last_page_has_no_next(browser: Browser) -> None:
 
 def test_label_and_search_narrow_the_list_and_escape_clears_them(browser: Browser) -> None:
     """Both stand in the address, so that a link leads to what was found."""
-    with shown([event(number) for number in range(60)]) as source, opened(browser, source.address) as page:
+    with (
+        page_server([event(number) for number in range(60)]) as source,
+        open_page(browser, source.address) as page,
+    ):
         expect(page.locator("#label option")).to_have_count(11)
         page.select_option("#label", "7")
         expect(page.locator(CARD)).to_have_count(6)
@@ -82,7 +91,10 @@ def test_label_and_search_narrow_the_list_and_escape_clears_them(browser: Browse
 
 def test_keys_reach_everything(browser: Browser) -> None:
     """Moving, opening, closing, turning over, choosing the view and the help need no mouse."""
-    with shown([event(number) for number in range(60)]) as source, opened(browser, source.address) as page:
+    with (
+        page_server([event(number) for number in range(60)]) as source,
+        open_page(browser, source.address) as page,
+    ):
         expect(page.locator(CARD)).to_have_count(48)
         for key in ("j", "j", "j", "k", "ArrowRight"):
             page.keyboard.press(key)
@@ -122,10 +134,10 @@ def worst() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("view", ["cards", "table"])
 def test_phone_never_scrolls_sideways(browser: Browser, scheme: str, view: str) -> None:
     """For names of any length; a table scrolls within itself, and so does an opened unique."""
-    with shown(worst()) as source:
+    with page_server(worst()) as source:
         source.status.learned(model=LONG, layers=[LONG, LONG])
         address = f"{source.address}?view={view}&sequence=2"
-        with opened(browser, address, viewport=PHONE, color_scheme=scheme) as page:
+        with open_page(browser, address, viewport=PHONE, color_scheme=scheme) as page:
             expect(page.locator("#detail pre")).to_be_visible()
             expect(page.locator("#model")).to_have_text(LONG)
 
@@ -139,9 +151,9 @@ def test_phone_never_scrolls_sideways(browser: Browser, scheme: str, view: str) 
 def test_dark_and_light_are_the_readers_choice(browser: Browser) -> None:
     """Ground and text change places, and stay apart in both."""
     seen = []
-    with shown([event(0)]) as source:
+    with page_server([event(0)]) as source:
         for scheme in ("light", "dark"):
-            with opened(browser, source.address, color_scheme=scheme) as page:
+            with open_page(browser, source.address, color_scheme=scheme) as page:
                 expect(page.locator(CARD)).to_have_count(1)
                 seen.append(
                     page.evaluate(
@@ -154,9 +166,9 @@ def test_dark_and_light_are_the_readers_choice(browser: Browser) -> None:
 
 def test_records_without_pictures_are_shown_as_a_table(browser: Browser) -> None:
     """Unless the user chooses cards."""
-    with shown([event(0), event(1)]) as source:
+    with page_server([event(0), event(1)]) as source:
         source.status.learned(codec="npy")
-        with opened(browser, source.address) as page:
+        with open_page(browser, source.address) as page:
             expect(page.locator("#rows tr")).to_have_count(2)
             expect(page.locator("#cards")).not_to_be_visible()
             page.click("#cards-view")
@@ -165,9 +177,9 @@ def test_records_without_pictures_are_shown_as_a_table(browser: Browser) -> None
 
 def test_standby_says_what_it_does_not_have(browser: Browser) -> None:
     """It has the uniques, and neither pictures nor counts."""
-    with shown([event(0)]) as source:
+    with page_server([event(0)]) as source:
         source.status.role_changed(Role.STANDBY)
-        with opened(browser, source.address) as page:
+        with open_page(browser, source.address) as page:
             expect(page.locator("#notice")).to_contain_text("This instance is on standby.")
             expect(page.locator(f"{CARD} .duplicates")).to_have_text("Only the owner counts duplicates.")
             expect(page.locator(f"{CARD} .picture")).to_have_text("no picture")
@@ -175,15 +187,15 @@ def test_standby_says_what_it_does_not_have(browser: Browser) -> None:
 
 def test_best_effort_is_said_on_the_page(browser: Browser) -> None:
     """Counts and pictures must not be taken for exact."""
-    with shown([event(0)]) as source, opened(browser, source.address) as page:
+    with page_server([event(0)]) as source, open_page(browser, source.address) as page:
         expect(page.locator("footer")).to_contain_text("best effort, outside the exactly-once promise")
 
 
 def test_what_is_not_ready_is_named(browser: Browser) -> None:
     """With the reason that /readyz gives, as text."""
-    with shown([event(0)]) as source:
+    with page_server([event(0)]) as source:
         source.status.lacks("log", "<b>localhost:9092</b> does not answer")
-        with opened(browser, source.address) as page:
+        with open_page(browser, source.address) as page:
             expect(page.locator("#notice")).to_have_text(
                 "Not ready. log: <b>localhost:9092</b> does not answer"
             )
@@ -191,7 +203,7 @@ def test_what_is_not_ready_is_named(browser: Browser) -> None:
 
 def test_page_survives_a_daemon_that_is_away_for_a_while(browser: Browser) -> None:
     """It says so, keeps what it shows, and continues by itself."""
-    with shown([event(0)]) as source, opened(browser, source.address, faults=20) as page:
+    with page_server([event(0)]) as source, open_page(browser, source.address, faults=20) as page:
         expect(page.locator(CARD)).to_have_count(1)
         page.context.set_offline(True)
         expect(page.locator("#notice")).to_have_text("This instance does not answer. Retrying.")
@@ -204,16 +216,16 @@ def test_browser_asks_for_the_password_and_the_page_works_with_it(browser: Brows
     """Scripts, style and requests send it too; without it nothing is shown."""
     secret = "Basic " + base64.b64encode(b"dugs:pass:word").decode()
     credentials = {"username": "dugs", "password": "pass:word"}
-    with shown([event(0)], expected=secret) as source:
-        with opened(browser, source.address, http_credentials=credentials) as page:
+    with page_server([event(0)], expected=secret) as source:
+        with open_page(browser, source.address, http_credentials=credentials) as page:
             expect(page.locator(CARD)).to_have_count(1)
-        with pytest.raises(Error, match="AUTH"), opened(browser, source.address, faults=1):
+        with pytest.raises(Error, match="AUTH"), open_page(browser, source.address, faults=1):
             pass
 
 
 def test_injected_script_does_not_run(browser: Browser) -> None:
     """The page's policy stops injected markup: no inline script, no handler, no markup from text."""
-    with shown([event(0)]) as source, opened(browser, source.address, faults=9) as page:
+    with page_server([event(0)]) as source, open_page(browser, source.address, faults=9) as page:
         expect(page.locator(CARD)).to_have_count(1)
 
         assert refuses_injection(page)

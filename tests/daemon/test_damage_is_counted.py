@@ -10,7 +10,7 @@ import pytest
 from dugs_stream.errors import StateError
 from dugs_stream.log.embedded.topics import bounds, delete_below, find_topic
 from tests.support.daemons.deployment import Deployment, npy_messages
-from tests.support.daemons.in_thread import sample_of
+from tests.support.daemons.in_thread import metric_of
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_damaged_file_is_counted_by_its_kind_and_mended(
     daemon = deployment.drain()
 
     for each in ("manifest", "vectors", "events"):
-        assert sample_of(daemon, "dugs_state_damaged_total", kind=each) == (each == kind)
+        assert metric_of(daemon, "dugs_state_damaged_total", kind=each) == (each == kind)
     deployment.check()
 
 
@@ -60,9 +60,9 @@ def test_records_deleted_before_they_were_decided_are_counted_once(deployment: D
 
     daemon = deployment.drain()
 
-    assert sample_of(daemon, "dugs_records_lost_total") == 12
+    assert metric_of(daemon, "dugs_records_lost_total") == 12
     assert len(deployment.events()) == 40 + 18
-    assert sample_of(deployment.drain(), "dugs_records_lost_total") == 0
+    assert metric_of(deployment.drain(), "dugs_records_lost_total") == 0
 
 
 def test_snapshots_are_counted_by_how_they_ended(deployment: Deployment) -> None:
@@ -77,7 +77,7 @@ def test_snapshots_are_counted_by_how_they_ended(deployment: Deployment) -> None
         failed = deployment.drain()
     written = deployment.drain()
 
-    assert sample_of(failed, "dugs_snapshots_total", outcome="failed") == 1
-    assert sample_of(failed, "dugs_snapshots_total", outcome="written") == 0
-    assert sample_of(written, "dugs_snapshots_total", outcome="written") == 1
+    assert metric_of(failed, "dugs_snapshots_total", outcome="failed") == 1
+    assert metric_of(failed, "dugs_snapshots_total", outcome="written") == 0
+    assert metric_of(written, "dugs_snapshots_total", outcome="written") == 1
     deployment.check()

@@ -11,7 +11,7 @@ import pytest
 from dugs_stream.daemon.steps import Step
 from dugs_stream.errors import ModelError
 from tests.support.daemons.deployment import Deployment, npy_messages
-from tests.support.daemons.in_thread import sample_of
+from tests.support.daemons.in_thread import metric_of
 from tests.support.models.out_of_memory import MEMORY
 
 
@@ -47,8 +47,8 @@ def test_memory_that_runs_out_halves_the_batch_and_blames_no_record(
     daemon = deployment.drain(on_step=fails_in_second_batch(2, error))
 
     assert MEMORY.failures == 0
-    assert sample_of(daemon, "dugs_out_of_memory_total") == 2
-    assert sample_of(daemon, "dugs_batch_limit_records") < 32
+    assert metric_of(daemon, "dugs_out_of_memory_total") == 2
+    assert metric_of(daemon, "dugs_batch_limit_records") < 32
     assert deployment.events("dead-letter") == []
     deployment.check()
 

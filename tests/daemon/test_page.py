@@ -21,7 +21,7 @@ from dugs_stream.ops.http.access import authorization
 from dugs_stream.pipeline.encode import EncodedBatch
 from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_messages
-from tests.support.daemons.in_thread import has_role, living
+from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.records.pictures import CLASSES, draw, png
 from tests.support.terminals.commands import dugs
 from tests.support.waiting import wait_until
@@ -68,15 +68,15 @@ def test_pictures_and_counts_survive_a_restart(deployment: Deployment) -> None:
     deployment.send(pictures(30))
     deployment.drain()
     deployment.send(pictures(30, first=30))
-    with living(deployment.settings) as daemon:
+    with running_in_thread(deployment.settings) as daemon:
         wait_until(lambda: daemon.next_offsets.get(0) == 60, SECONDS)
         decisions = deployment.events()
         duplicates = sum(event["type"] == "duplicate" for event in decisions)
         wait_until(lambda: sum(card["absorbed"]["count"] for card in cards(daemon)) == duplicates, SECONDS)
-        shown = cards(daemon)
+        page_server = cards(daemon)
 
-        assert [card["event"] for card in shown] == deployment.events("unique")
-        assert all(card["picture"] for card in shown)
+        assert [card["event"] for card in page_server] == deployment.events("unique")
+        assert all(card["picture"] for card in page_server)
         assert asked(daemon, "/api/thumbnails/0").content.startswith(b"\x89PNG")
     deployment.check()
 
@@ -90,7 +90,7 @@ def test_onlooker_that_fails_is_told_once_and_changes_nothing(deployment: Deploy
         seen.append(len(batch.rows))
         raise RuntimeError("looked too hard")
 
-    with capture_logs() as lines, living(deployment.settings) as daemon:
+    with capture_logs() as lines, running_in_thread(deployment.settings) as daemon:
         daemon.watchers.add(Observer(batch_committed=fail))
         wait_until(lambda: daemon.next_offsets.get(0) == 60, SECONDS)
 
@@ -147,7 +147,7 @@ def guarded(tmp_path: Path) -> Deployment:
 def test_verify_shows_its_secret_to_the_living_daemon(guarded: Deployment) -> None:
     """And tells the lack of it from a daemon that does not answer."""
     guarded.send(npy_messages(40))
-    with living(guarded.settings) as daemon:
+    with running_in_thread(guarded.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner") and daemon.next_offsets.get(0) == 40, SECONDS)
         wait_until(lambda: daemon.status.as_facts()["uniques"] == daemon.state.total, SECONDS)
 
@@ -166,7 +166,7 @@ def test_secret_of_the_port_is_printed_nowhere(guarded: Deployment) -> None:
     settings = load_settings(guarded.config, environ={"DUGS_HTTP__AUTH__TOKEN": TOKEN})
     header = authorization(settings.http.auth)
     assert header == f"Bearer {TOKEN}"
-    with capture_logs() as lines, living(settings) as daemon:
+    with capture_logs() as lines, running_in_thread(settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), SECONDS)
         answers = [
             asked(daemon, path, headers={"authorization": header}).text

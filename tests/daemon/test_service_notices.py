@@ -12,7 +12,7 @@ import pytest
 
 from dugs_stream.daemon.steps import Step
 from tests.support.daemons.deployment import Deployment, npy_messages
-from tests.support.daemons.in_thread import living
+from tests.support.daemons.in_thread import running_in_thread
 from tests.support.daemons.instances import START_SECONDS, running
 from tests.support.daemons.service_manager import ServiceManager, listening
 from tests.support.models.small import Gated
@@ -52,7 +52,7 @@ def test_standby_is_ready_and_lives_while_it_waits(
     deployment = Deployment(tmp_path)
     deployment.send(npy_messages(20))
     monkeypatch.delenv("NOTIFY_SOCKET")
-    with living(deployment.settings):
+    with running_in_thread(deployment.settings):
         monkeypatch.setenv("NOTIFY_SOCKET", manager.environ["NOTIFY_SOCKET"])
         with running(deployment, "b"):
             ready = manager.wait_for("READY", "1", START_SECONDS)
@@ -84,7 +84,7 @@ def test_loop_that_hangs_falls_silent_and_livez_says_so_until_it_moves(
     deployment.write(http={"port": free_port()})
     deployment.send(npy_messages(20))
     Gated.is_open.set()
-    with living(deployment.settings):
+    with running_in_thread(deployment.settings):
         manager.wait_for("STATUS", "lag 0 records", START_SECONDS)
         Gated.is_waiting.clear()
         Gated.is_open.clear()
@@ -112,7 +112,7 @@ def test_long_micro_batch_shows_life_between_its_tiles(tmp_path: Path, manager: 
     deployment.send(npy_messages(48))
     steps: list[Step] = []
     heard_in: Counter[int] = Counter()
-    with living(deployment.settings, on_step=steps.append) as daemon:
+    with running_in_thread(deployment.settings, on_step=steps.append) as daemon:
         while sum(daemon.next_offsets.values()) < 48:
             manager.next(START_SECONDS)
             heard_in[len(steps)] += 1

@@ -10,7 +10,7 @@ import pytest
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import ChangelogError
 from tests.support.daemons.deployment import Deployment, npy_messages
-from tests.support.daemons.in_thread import has_role, living, sample_of
+from tests.support.daemons.in_thread import has_role, metric_of, running_in_thread
 from tests.support.waiting import wait_until
 
 SECONDS = 30.0
@@ -37,7 +37,7 @@ def knows(daemon: Daemon, records: int) -> bool:
 
 def stand_by_until_it_ends(deployment: Deployment) -> None:
     """A standby that is expected to end by itself."""
-    with living(deployment.settings) as standby:
+    with running_in_thread(deployment.settings) as standby:
         wait_until(lambda: "shutting down" in standby.status.missing.get("state", ""), SECONDS)
         assert standby.status.as_facts()["role"] == "standby"
 
@@ -45,9 +45,9 @@ def stand_by_until_it_ends(deployment: Deployment) -> None:
 def test_takeover_reads_only_what_the_standby_has_not_read(deployment: Deployment) -> None:
     """The index that was warm is the index that decides; nothing is read from the beginning again."""
     deployment.send(npy_messages(60))
-    with living(deployment.settings) as owner:
+    with running_in_thread(deployment.settings) as owner:
         wait_until(lambda: knows(owner, 60), SECONDS)
-        with living(beside(deployment).settings) as standby:
+        with running_in_thread(beside(deployment).settings) as standby:
             wait_until(lambda: has_role(standby, "standby") and knows(standby, 60), SECONDS)
             warm = standby.replica.index
             rows = len(warm)
@@ -70,13 +70,13 @@ def test_standby_writes_snapshots_of_its_own(deployment: Deployment, monkeypatch
     monkeypatch.setattr("dugs_stream.daemon.replica._SNAPSHOT_SECONDS", 0.0)
     deployment.send(npy_messages(40))
     other = beside(deployment)
-    with living(deployment.settings) as owner, living(other.settings) as standby:
+    with running_in_thread(deployment.settings) as owner, running_in_thread(other.settings) as standby:
         wait_until(lambda: knows(owner, 40) and knows(standby, 40), SECONDS)
-        wait_until(lambda: sample_of(standby, "dugs_snapshots_total", outcome="written") >= 1, SECONDS)
+        wait_until(lambda: metric_of(standby, "dugs_snapshots_total", outcome="written") >= 1, SECONDS)
 
-    with living(deployment.settings) as owner:
+    with running_in_thread(deployment.settings) as owner:
         wait_until(lambda: has_role(owner, "owner"), SECONDS)
-        with living(other.settings) as again:
+        with running_in_thread(other.settings) as again:
             wait_until(lambda: has_role(again, "standby"), SECONDS)
             assert len(again.replica.index) == len(owner.replica.index) > 0
 
@@ -92,9 +92,9 @@ def test_takeover_in_the_middle_of_a_batch_that_is_being_read_finishes_it(
     uniques = len(deployment.events("unique"))
     monkeypatch.setattr("dugs_stream.daemon.replica._SLICE_SECONDS", 0.0)
     monkeypatch.setattr("dugs_stream.changelog.replay._ROWS_AT_ONCE", 1)
-    with living(deployment.settings) as owner:
+    with running_in_thread(deployment.settings) as owner:
         wait_until(lambda: has_role(owner, "owner"), SECONDS)
-        with living(beside(deployment, gradient=one_batch).settings) as standby:
+        with running_in_thread(beside(deployment, gradient=one_batch).settings) as standby:
             wait_until(lambda: standby.state.total >= 3, SECONDS)
             assert not standby.state.stands_at_trailer
             assert "state" in standby.status.missing
@@ -108,7 +108,7 @@ def test_standby_of_another_model_refuses_as_an_owner_would(deployment: Deployme
     """It does not wait for its turn to say so, and writes nothing into its folder."""
     deployment.send(npy_messages(30))
     other = beside(deployment, gradient={"dimension": 64, "tile": 8, "seed": 5})
-    with living(deployment.settings) as owner:
+    with running_in_thread(deployment.settings) as owner:
         wait_until(lambda: knows(owner, 30), SECONDS)
         with pytest.raises(ChangelogError, match=r"Configure that model again, or start a new list"):
             stand_by_until_it_ends(other)
@@ -119,13 +119,13 @@ def test_standby_of_another_model_refuses_as_an_owner_would(deployment: Deployme
 
 def test_standby_that_leaves_is_no_news_to_the_owner(deployment: Deployment) -> None:
     """Its coming and going costs the owner nothing on a log whose owner is whoever holds the lock."""
-    with living(deployment.settings) as owner:
+    with running_in_thread(deployment.settings) as owner:
         wait_until(lambda: has_role(owner, "owner"), SECONDS)
         for _ in range(2):
-            with living(beside(deployment).settings) as standby:
+            with running_in_thread(beside(deployment).settings) as standby:
                 wait_until(lambda: has_role(standby, "standby"), SECONDS)
         deployment.send(npy_messages(20))
         wait_until(lambda: knows(owner, 20), SECONDS)
 
-        assert sample_of(owner, "dugs_recoveries_total", reason="ownership_lost") == 0
+        assert metric_of(owner, "dugs_recoveries_total", reason="ownership_lost") == 0
     deployment.check()

@@ -12,7 +12,7 @@ from dugs_stream.cli.main import dugs
 from dugs_stream.commands.verify import verify
 from dugs_stream.errors import ChangelogError, StateError
 from tests.support.daemons.deployment import Deployment, npy_messages, one_thread
-from tests.support.daemons.in_thread import has_role, living
+from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.waiting import wait_until
 from tools.broker import free_port
 
@@ -45,7 +45,7 @@ def move_group(deployment: Deployment, offset: int) -> None:
 
 def test_living_daemon_is_compared_instead_of_refused(deployment: Deployment) -> None:
     """Its uniques, their checksum and its place are held against the changelog, and its snapshot too."""
-    with living(deployment.settings) as daemon:
+    with running_in_thread(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), SECONDS)
         deployment.send(npy_messages(40, seed=1))
         wait_until(lambda: sum(daemon.next_offsets.values()) == 80, SECONDS)
@@ -70,7 +70,7 @@ def test_first_difference_of_a_living_daemon_is_named(
     deployment: Deployment, fact: str, value: object, difference: str
 ) -> None:
     """A memory that is not the changelog's is told by what it says of itself."""
-    with living(deployment.settings) as daemon:
+    with running_in_thread(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), SECONDS)
         daemon.status.learned(**{fact: value})
 
@@ -81,7 +81,7 @@ def test_first_difference_of_a_living_daemon_is_named(
 
 def test_event_that_a_living_daemon_has_wrong_is_named_by_its_row(deployment: Deployment) -> None:
     """Row by row, as the gallery shows them."""
-    with living(deployment.settings) as daemon:
+    with running_in_thread(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), SECONDS)
         events = daemon.state.events
         daemon.state.events = lambda offset, limit: [  # type: ignore[method-assign]
@@ -95,7 +95,7 @@ def test_event_that_a_living_daemon_has_wrong_is_named_by_its_row(deployment: De
 
 def test_vectors_spoilt_under_a_living_daemon_are_named(deployment: Deployment) -> None:
     """The disk is compared too, while its owner lives."""
-    with living(deployment.settings) as daemon:
+    with running_in_thread(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), SECONDS)
         path = next(deployment.settings.state.dir.glob("vectors-*.f32"))
         content = bytearray(path.read_bytes())
@@ -109,7 +109,7 @@ def test_vectors_spoilt_under_a_living_daemon_are_named(deployment: Deployment) 
 
 def test_folder_held_by_a_process_that_does_not_answer_is_refused(deployment: Deployment) -> None:
     """Nobody else's word is taken for it."""
-    with living(deployment.settings) as daemon:
+    with running_in_thread(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), SECONDS)
         deployment.write(http={"port": free_port()})
 
@@ -119,7 +119,7 @@ def test_folder_held_by_a_process_that_does_not_answer_is_refused(deployment: De
 
 def test_word_of_another_daemon_is_not_taken(deployment: Deployment) -> None:
     """Whoever answers on the port must be the process that holds the folder."""
-    with living(deployment.settings) as daemon:
+    with running_in_thread(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), SECONDS)
         daemon.status.learned(pid=1)
 

@@ -81,7 +81,7 @@ def send_pictures(settings_file: Path, count: int) -> None:
 
 def process_facts(systemd: PrivateSystemd) -> dict[str, str]:
     """/proc/PID/status of the daemon, by name."""
-    path = systemd.root / "proc" / systemd.shown(UNIT, "MainPID") / "status"
+    path = systemd.root / "proc" / systemd.unit_property(UNIT, "MainPID") / "status"
     return {
         name: value.strip()
         for name, _, value in (line.partition(":") for line in path.read_text().splitlines())
@@ -106,7 +106,7 @@ def test_unit_starts_decides_and_stops_on_kafka_under_its_limits(
 ) -> None:
     """Ready means ready: `systemctl start` returns when the daemon owns its input; records are decided; it ends with 0."""
     systemd.start(UNIT, START_SECONDS)
-    assert systemd.shown(UNIT, "StatusText").startswith("owner")
+    assert systemd.unit_property(UNIT, "StatusText").startswith("owner")
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(on_kafka))
     send_pictures(config, 40)
@@ -117,7 +117,10 @@ def test_unit_starts_decides_and_stops_on_kafka_under_its_limits(
         pytest.fail(f"{error}\n{systemd.output}")
     assert_limits_hold(systemd)
     assert systemd.systemctl("stop", UNIT, seconds=60).returncode == 0
-    assert (systemd.shown(UNIT, "Result"), systemd.shown(UNIT, "ExecMainStatus")) == ("success", "0")
+    assert (systemd.unit_property(UNIT, "Result"), systemd.unit_property(UNIT, "ExecMainStatus")) == (
+        "success",
+        "0",
+    )
 
 
 def test_unit_runs_on_the_embedded_log_with_the_drop_in_for_a_gpu(systemd: PrivateSystemd) -> None:
@@ -140,7 +143,7 @@ def test_process_that_hangs_is_ended_and_started_again(systemd: PrivateSystemd) 
     systemd.systemctl("kill", "--signal=SIGSTOP", "--kill-who=main", UNIT)
 
     def is_another() -> bool:
-        is_active = systemd.shown(UNIT, "ActiveState") == "active"
-        return is_active and systemd.shown(UNIT, "NRestarts") == "1"
+        is_active = systemd.unit_property(UNIT, "ActiveState") == "active"
+        return is_active and systemd.unit_property(UNIT, "NRestarts") == "1"
 
     wait_until(is_another, START_SECONDS, "the next process")

@@ -23,9 +23,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.rounds import LANES, open_grounds, play
+from tests.faults.rounds import WORKERS, open_setup, play
 from tests.faults.table import ENGINES, Fault, all_faults
-from tests.support.daemons.fault_bench import Grounds
+from tests.support.daemons.fault_bench import FaultSetup
 
 # One deployment's share of the rounds: its changelog grows, and with it what every recovery replays.
 _ROUNDS_A_BENCH = 25
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=150)
     outcomes: dict[tuple[str, str], Outcome] = {}
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="dugs-faults-") as folder, open_grounds(Path(folder)) as grounds:
-        for number, (job, seconds, counts, failure) in enumerate(_played(jobs, grounds, Path(folder))):
+    with tempfile.TemporaryDirectory(prefix="dugs-faults-") as folder, open_setup(Path(folder)) as setup:
+        for number, (job, seconds, counts, failure) in enumerate(_played(jobs, setup, Path(folder))):
             outcome = outcomes.setdefault((job.fault.name, job.engine), Outcome())
             outcome.rounds += job.rounds
             outcome.seconds += seconds
@@ -111,7 +111,7 @@ def _jobs(
 
 
 def _played(
-    jobs: Sequence[Job], grounds: Grounds, folder: Path
+    jobs: Sequence[Job], setup: FaultSetup, folder: Path
 ) -> Iterator[tuple[Job, float, Counter[str], str]]:
     together = [job for job in jobs if not job.fault.is_alone]
     numbered = {id(job): number for number, job in enumerate(jobs)}
@@ -120,12 +120,12 @@ def _played(
         began = time.monotonic()
         try:
             bench = folder / f"bench-{numbered[id(job)]}"
-            counts, failure = play(job.fault, job.engine, job.seed, job.rounds, grounds, bench), ""
+            counts, failure = play(job.fault, job.engine, job.seed, job.rounds, setup, bench), ""
         except Exception:  # noqa: BLE001 (whatever it is, it is a finding, and the others go on)
             counts, failure = Counter[str](), traceback.format_exc()
         return job, time.monotonic() - began, counts, failure
 
-    with ThreadPoolExecutor(LANES) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         yield from pool.map(one, together)
     for job in jobs:
         if job.fault.is_alone:

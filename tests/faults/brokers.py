@@ -1,4 +1,4 @@
-"""kill -9 of the broker under a daemon that lives on, and a broker that is away for a minute."""
+"""kill -9 of the broker under a daemon that keeps running, and a broker that is away for a minute."""
 
 from __future__ import annotations
 

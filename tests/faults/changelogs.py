@@ -92,9 +92,9 @@ def beginning_deleted(bench: Bench) -> None:
     bench.kafka.delete_up_to_end(bench.names.changelog, is_compacted=True)
     bench.feed(16)
     shutil.rmtree(bench.state)
-    before = len(bench.look().records[bench.names.decisions])
+    before = len(bench.contents().records[bench.names.decisions])
     bench.refused("No valid snapshot covers them")
-    assert len(bench.look().records[bench.names.decisions]) == before
+    assert len(bench.contents().records[bench.names.decisions]) == before
     shutil.rmtree(bench.state)
     shutil.copytree(saved, bench.state)
     bench.drain()

@@ -1,4 +1,4 @@
-"""The clock jumps back between and within lives; the threshold changes between two runs."""
+"""The clock jumps back between and within runs; the threshold changes between two runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _A_DAY_MS = 86_400_000
 
 @fault(11, "clock jumps back")
 def clock_back(bench: Bench) -> None:
-    """Each life a day before the one before it; one of them killed."""
+    """Each run a day before the one before it; one of them killed."""
     for days in range(3):
         bench.feed(16)
         if days == 1:

@@ -1,4 +1,4 @@
-"""The state folder, damaged in every way between two lives; it is mended from the changelog, or refused by name."""
+"""The state folder, damaged in every way between two runs; it is mended from the changelog, or refused by name."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def inside_recovery(bench: Bench) -> None:
 
 
 def _leave_something_to_replay(bench: Bench) -> None:
-    """One committed batch that no snapshot holds: the life ends before the next begins."""
+    """One committed batch that no snapshot holds: the daemon ends before the next begins."""
     bench.feed(8)
     _live_until(bench, "poll", 3)
 
@@ -92,9 +92,9 @@ def at_random(bench: Bench) -> None:
     bench.check()
 
 
-def _live_until(bench: Bench, step: str, nth: int, **life: Any) -> None:
-    """A life that is killed at a step, and does not end before."""
-    daemon = bench.start(die_at=(step, nth), **life)
+def _live_until(bench: Bench, step: str, nth: int, **options: Any) -> None:
+    """A daemon that is killed at a step, and does not end before."""
+    daemon = bench.start(die_at=(step, nth), **options)
     status = daemon.wait(DRAINED_SECONDS)
     assert status == -signal.SIGKILL, f"{step} {nth}: ended with {status}\n{daemon.output[-3000:]}"
 

@@ -48,7 +48,7 @@ def _moved(bench: Bench, by: int) -> None:
     bench.feed(20)
     bench.drain()
     bench.feed(20)
-    right = bench.look().committed[0]
+    right = bench.contents().committed[0]
     bench.move_offset(right + by)
     bench.refused("group's offset was moved", "adopt-offsets")
     bench.move_offset(right)

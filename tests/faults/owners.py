@@ -19,12 +19,12 @@ _TAKEOVER_SECONDS = 60.0
 @fault(2, "owner stopped, replaced, woken", (KAFKA,), "a stopped owner of a SQLite file keeps its lock")
 def zombie(bench: Bench) -> None:
     """Asleep at any moment for longer than its session; awake it writes nothing, fences nobody, and stands by."""
-    lives = [bench.start(), bench.start(config=bench.second_config())]
-    owner = _owner(lives)
+    daemons = [bench.start(), bench.start(config=bench.second_config())]
+    owner = _owner(daemons)
     bench.feed(60)
     time.sleep(bench.random.uniform(0.0, 0.5))
     owner.send_signal(signal.SIGSTOP)
-    successor = next(life for life in lives if life is not owner)
+    successor = next(daemon for daemon in daemons if daemon is not owner)
     wait_until(
         lambda: "daemon.ready" in successor.output, _TAKEOVER_SECONDS, "the successor to own the input"
     )
@@ -33,7 +33,7 @@ def zombie(bench: Bench) -> None:
     bench.feed(30)
     bench.wait_until_decided(bench.fed)
     wait_until(lambda: not _owns(owner), _TAKEOVER_SECONDS, "the zombie to notice")
-    for daemon in lives:
+    for daemon in daemons:
         assert daemon.is_alive, daemon.output[-3000:]
         bench.finish(daemon, then_drain=False)
     assert "TransactionAbortedError" not in successor.output, successor.output[-3000:]
@@ -44,15 +44,15 @@ def zombie(bench: Bench) -> None:
 @fault(5, "two at once, the owner killed")
 def owner_killed(bench: Bench) -> None:
     """The other one takes over, twice."""
-    lives = [bench.start(), bench.start(config=bench.second_config())]
+    daemons = [bench.start(), bench.start(config=bench.second_config())]
     for _ in range(2):
         bench.feed(20)
-        owner = _owner(lives)
+        owner = _owner(daemons)
         bench.wait_until_decided(bench.fed - 10)
-        place = lives.index(owner)
+        place = daemons.index(owner)
         owner.kill()
-        lives[place] = bench.start(config=owner.life.config)
-    for daemon in lives:
+        daemons[place] = bench.start(config=owner.options.config)
+    for daemon in daemons:
         bench.feed(8)
         bench.finish(daemon, then_drain=False)
     bench.drain()
@@ -62,15 +62,15 @@ def owner_killed(bench: Bench) -> None:
 @fault(5, "two restarted in turn")
 def restarted_in_turn(bench: Bench) -> None:
     """SIGTERM to one, then to the other, while records come in."""
-    lives = [bench.start(), bench.start(config=bench.second_config())]
+    daemons = [bench.start(), bench.start(config=bench.second_config())]
     for number in range(4):
         bench.feed(10)
-        _owner(lives)
-        daemon = lives[number % 2]
+        _owner(daemons)
+        daemon = daemons[number % 2]
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(_TAKEOVER_SECONDS) == 0, daemon.output[-3000:]
-        lives[number % 2] = bench.start(config=daemon.life.config)
-    for daemon in lives:
+        daemons[number % 2] = bench.start(config=daemon.options.config)
+    for daemon in daemons:
         bench.finish(daemon, then_drain=False)
     bench.drain()
     bench.check()
@@ -79,22 +79,22 @@ def restarted_in_turn(bench: Bench) -> None:
 @fault(5, "ten quick rebalances", (KAFKA,), "the embedded log has no group: its owner is a process's lock")
 def ten_rebalances(bench: Bench) -> None:
     """Every member is put out of the group, again before the last time is got over."""
-    lives = [bench.start(), bench.start(config=bench.second_config())]
-    _owner(lives)
+    daemons = [bench.start(), bench.start(config=bench.second_config())]
+    _owner(daemons)
     for _ in range(10):
         bench.feed(6)
         bench.depose()
         time.sleep(bench.random.uniform(0.0, 0.5))
-    for daemon in lives:
+    for daemon in daemons:
         bench.finish(daemon, then_drain=False)
     bench.drain()
     bench.check()
 
 
-def _owner(lives: list[ForkedDaemon]) -> ForkedDaemon:
+def _owner(daemons: list[ForkedDaemon]) -> ForkedDaemon:
     """The living one that owns the input."""
     found = wait_until(
-        lambda: next((life for life in lives if life.is_alive and _owns(life)), None),
+        lambda: next((daemon for daemon in daemons if daemon.is_alive and _owns(daemon)), None),
         _TAKEOVER_SECONDS,
         "one of two instances to own the input",
     )

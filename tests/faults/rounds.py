@@ -10,42 +10,42 @@ from pathlib import Path
 from tests.faults.table import KAFKA, Fault
 from tests.support.brokers.fault_broker import FaultBroker
 from tests.support.brokers.proxy import Proxy
-from tests.support.daemons.fault_bench import Bench, Grounds
+from tests.support.daemons.fault_bench import Bench, FaultSetup
 
 # Lives that wait cost nothing: two a core keep both of a small machine busy, more make sessions run out by load.
-LANES = 4
+WORKERS = 4
 
 
 @contextmanager
-def open_grounds(folder: Path) -> Iterator[Grounds]:
+def open_setup(folder: Path) -> Iterator[FaultSetup]:
     """A proxy; the broker is started by the first fault that plays on it."""
     with ExitStack() as held:
         proxy = held.enter_context(Proxy())
         broker = FaultBroker(folder / "broker", proxy.port)
         proxy.target = broker.proxied_door
         held.callback(broker.kill)
-        yield Grounds(broker, proxy)
+        yield FaultSetup(broker, proxy)
 
 
-def play(each: Fault, engine: str, seed: int, rounds: int, grounds: Grounds, folder: Path) -> Counter[str]:
+def play(each: Fault, engine: str, seed: int, rounds: int, setup: FaultSetup, folder: Path) -> Counter[str]:
     """Play a fault; AssertionError with the line that repeats it where a promise broke."""
     if engine == KAFKA:
-        assert grounds.broker is not None
-        assert grounds.proxy is not None
-        grounds.proxy.heal()
-        with grounds.lock:
-            grounds.broker.start_if_down()
-    bench = Bench(folder, grounds, engine, seed, proxied=each.proxied)
+        assert setup.broker is not None
+        assert setup.proxy is not None
+        setup.proxy.heal()
+        with setup.lock:
+            setup.broker.start_if_down()
+    bench = Bench(folder, setup, engine, seed, proxied=each.proxied)
     bench.rounds = rounds
     try:
         each.play(bench)
     except BaseException as error:
-        for daemon in bench.living:
-            error.add_note(f"{daemon.life.log}, where it stands:\n{daemon.last_words()}")
+        for daemon in bench.alive:
+            error.add_note(f"{daemon.options.log}, where it stands:\n{daemon.output_and_stacks()}")
         error.add_note(f"repeat with: {repeat_line(each, engine, seed, rounds)}")
         raise
     finally:
-        bench.end_lives()
+        bench.kill_all()
     return bench.counts
 
 

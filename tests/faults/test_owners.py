@@ -20,7 +20,7 @@ from dugs_stream.log.kafka import engine as kafka_engine
 from dugs_stream.log.kafka.deadlines import Deadlines
 from dugs_stream.log.port import Log
 from tests.support.daemons.deployment import Deployment, npy_messages
-from tests.support.daemons.in_thread import has_role, living, sample_of
+from tests.support.daemons.in_thread import has_role, metric_of, running_in_thread
 from tests.support.daemons.instances import Instance, running
 from tests.support.waiting import wait_until
 
@@ -80,27 +80,27 @@ def test_zombie_writes_nothing_fences_nobody_and_comes_back_as_standby(
 ) -> None:
     """Stopped for longer than its session, replaced, and woken up again; idle, and in the middle of a batch."""
     deployment = make_deployment(**model)
-    with owner_and_standby(deployment) as (zombie, heir):
+    with owner_and_standby(deployment) as (zombie, successor):
         deployment.send(npy_messages(80))
         zombie.wait_for_decided(32 if model else 80)
         zombie.signal(signal.SIGSTOP)
-        heir.wait_for("owner", SESSION_SECONDS + PROMISED_SECONDS + BUSY_MACHINE_SECONDS)
+        successor.wait_for("owner", SESSION_SECONDS + PROMISED_SECONDS + BUSY_MACHINE_SECONDS)
         deployment.send(npy_messages(40, seed=1))
-        heir.wait_for_decided(120)
-        recovered = heir.metric('dugs_recoveries_total{reason="ownership_lost"}')
+        successor.wait_for_decided(120)
+        recovered = successor.metric('dugs_recoveries_total{reason="ownership_lost"}')
 
         zombie.signal(signal.SIGCONT)
         zombie.wait_for("standby", 30)
         zombie.wait_for_decided(120)
-        # The zombie's coming back moved the group on; that, and nothing worse, is all the heir has noticed.
-        heir.wait_for("owner", 30)
+        # The zombie's coming back moved the group on; that, and nothing worse, is all the successor has noticed.
+        successor.wait_for("owner", 30)
         deployment.send(npy_messages(40, seed=2))
-        heir.wait_for_decided(160)
+        successor.wait_for_decided(160)
 
-        assert heir.metric('dugs_commits_total{outcome="aborted"}') == 0
-        assert heir.metric('dugs_recoveries_total{reason="ownership_lost"}') <= recovered + 2
-        heir.wait_for("owner", 30)
-        for each in (zombie, heir):
+        assert successor.metric('dugs_commits_total{outcome="aborted"}') == 0
+        assert successor.metric('dugs_recoveries_total{reason="ownership_lost"}') <= recovered + 2
+        successor.wait_for("owner", 30)
+        for each in (zombie, successor):
             each.terminate()
             each.check()
     deployment.check()
@@ -150,7 +150,7 @@ def test_quick_rebalances_reload_nothing_and_lose_nothing(make_deployment: MakeD
     """Memory stays at its trailer: the same index, no snapshot read again, ready all the time."""
     deployment = make_deployment()
     deployment.send(npy_messages(40))
-    with living(deployment.settings) as daemon:
+    with running_in_thread(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner") and sum(daemon.next_offsets.values()) == 40, 60)
         index = daemon.replica.index
         opened: list[None] = []
@@ -171,13 +171,13 @@ def test_quick_rebalances_reload_nothing_and_lose_nothing(make_deployment: MakeD
         assert daemon.replica.index is index
         assert opened == []
         assert unready == []
-        assert sample_of(daemon, "dugs_commits_total", outcome="aborted") == 0
+        assert metric_of(daemon, "dugs_commits_total", outcome="aborted") == 0
     deployment.check()
 
 
 def recovered(daemon: Daemon) -> float:
     """How often ownership was renewed."""
-    return sample_of(daemon, "dugs_recoveries_total", reason="ownership_lost")
+    return metric_of(daemon, "dugs_recoveries_total", reason="ownership_lost")
 
 
 @kafka_only
@@ -191,9 +191,9 @@ def test_batch_that_outlives_its_membership_is_given_up_and_decided_in_smaller_o
         input={"codec": "npy", "batch": {"records": 256, "wait_ms": 50}},
     )
     deployment.send(npy_messages(120))
-    with living(deployment.settings) as daemon:
+    with running_in_thread(deployment.settings) as daemon:
         daemon.loop.pacing._in_time = lambda: 256  # type: ignore[method-assign]  # as if nothing had been measured
         wait_until(lambda: sum(daemon.next_offsets.values()) == 120, 120, "all records decided")
         assert recovered(daemon) >= 1
-        assert sample_of(daemon, "dugs_batch_limit_records") < 120
+        assert metric_of(daemon, "dugs_batch_limit_records") < 120
     deployment.check()

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rounds import LANES, open_grounds, play
+from tests.faults.rounds import WORKERS, open_setup, play
 from tests.faults.table import ENGINES, KAFKA, Fault, all_faults
-from tests.support.daemons.fault_bench import Grounds
+from tests.support.daemons.fault_bench import FaultSetup
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -26,8 +26,8 @@ _SHORT = [each for each in all_faults() if not each.is_long]
 class Players:
     """Plays the faults of the tests that were chosen, ahead of them."""
 
-    def __init__(self, grounds: Grounds, folder: Path, pool: ThreadPoolExecutor) -> None:
-        self._grounds, self._folder, self._pool = grounds, folder, pool
+    def __init__(self, setup: FaultSetup, folder: Path, pool: ThreadPoolExecutor) -> None:
+        self._setup, self._folder, self._pool = setup, folder, pool
         self._ahead: dict[tuple[str, str], Future[Counter[str]]] = {}
 
     def ahead(self, each: Fault, engine: str) -> None:
@@ -47,15 +47,15 @@ class Players:
     def _play(self, each: Fault, engine: str) -> Counter[str]:
         seed = int(os.environ.get("DUGS_FAULT_SEED", random.SystemRandom().randrange(2**32)))
         folder = self._folder / f"{engine}-{each.name.replace(' ', '-').replace('/', '-')}"
-        return play(each, engine, seed, 1, self._grounds, folder)
+        return play(each, engine, seed, 1, self._setup, folder)
 
 
 @pytest.fixture(scope="module")
 def players(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Players]:
     """Everything that was chosen is under way; the broker starts with the first fault that needs it."""
     folder = tmp_path_factory.mktemp("faults")
-    with open_grounds(folder) as grounds, ThreadPoolExecutor(LANES) as pool:
-        playing = Players(grounds, folder, pool)
+    with open_setup(folder) as setup, ThreadPoolExecutor(WORKERS) as pool:
+        playing = Players(setup, folder, pool)
         for item in request.session.items:
             if item.path == request.path and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
                 each, engine = (item.callspec.params[name] for name in ("each", "engine"))

@@ -44,12 +44,12 @@ def topic_made_again(bench: Bench) -> None:
     bench.feed(20)
     bench.drain()
     bench.remember(bench.names.input)
-    before = bench.look()
+    before = bench.contents()
     bench.kafka.delete_topic(bench.names.input)
     bench.deployment.prepare()
     bench.feed(30)
     bench.refused("It was deleted and created again")
-    after = bench.look()
+    after = bench.contents()
     for topic in set(bench.names.all) - {bench.names.input}:
         assert after.records[topic] == before.records[topic], topic
 
@@ -63,7 +63,7 @@ def file_gone(bench: Bench) -> None:
         path.unlink()
     bench.feed(20)
     bench.refused("the topic was deleted or is another one")
-    assert not bench.look().records[bench.names.decisions]
+    assert not bench.contents().records[bench.names.decisions]
 
 
 @fault(12, "records deleted beyond our position", (KAFKA,), _KEPT)
@@ -82,7 +82,7 @@ def deleted_unread(bench: Bench) -> None:
 
 @fault(12, "records deleted under a daemon that reads", (KAFKA,), _KEPT)
 def deleted_while_reading(bench: Bench) -> None:
-    """Its position is gone while it lives: it goes on behind the gap, or ends and its successor does."""
+    """Its position is gone while it runs: it goes on behind the gap, or ends and its successor does."""
     bench.feed(8)
     daemon, go_on = bench.hold("poll", 2)
     bench.feed(200)

@@ -14,7 +14,7 @@ from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_message, npy_messages
 from tests.support.daemons.instances import Instance, running
 from tests.support.models.small import WIDTH
-from tests.support.prometheus import MissingToolError, found, running_prometheus
+from tests.support.prometheus import MissingToolError, path_of, running_prometheus
 from tests.support.waiting import wait_until
 from tools.grafana.prometheus_api import Prometheus
 
@@ -35,8 +35,8 @@ def missing(error: MissingToolError) -> None:
 def prometheus_tools() -> None:
     """Prometheus and promtool are there."""
     try:
-        found("prometheus")
-        found("promtool")
+        path_of("prometheus")
+        path_of("promtool")
     except MissingToolError as error:
         missing(error)
 

@@ -14,7 +14,7 @@ from tests.port.engines import Engine
 from tests.support.waiting import wait_until
 
 # Ample for any real engine on a machine that does other things as well; a test that works never waits so long.
-PATIENT = 30.0
+WAIT_SECONDS = 30.0
 GENEROUS = BatchLimits(records=1000, wait_ms=5000, bytes=64 * 1024 * 1024)
 
 
@@ -56,7 +56,7 @@ def messages(count: int, tag: str = "value") -> list[Message]:
 
 def poll(log: Log, count: int) -> Polled:
     """One batch of exactly `count` records that are there or on their way."""
-    polled = log.poll(BatchLimits(records=count, wait_ms=int(PATIENT * 1000), bytes=GENEROUS.bytes))
+    polled = log.poll(BatchLimits(records=count, wait_ms=int(WAIT_SECONDS * 1000), bytes=GENEROUS.bytes))
     assert len(polled.records) == count
     return polled
 
@@ -74,7 +74,7 @@ def drain(log: Log, count: int, limits: BatchLimits) -> list[Polled]:
             batches.append(batch)
         return came() >= count
 
-    wait_until(enough, PATIENT, f"{count} records")
+    wait_until(enough, WAIT_SECONDS, f"{count} records")
     assert came() == count
     return batches
 
@@ -104,7 +104,7 @@ def read_count(engine: Engine, topic: str, count: int) -> list[Record]:
         found[:] = read_all(engine, topic)
         return len(found) >= count
 
-    wait_until(enough, PATIENT, f"{count} records on {topic}")
+    wait_until(enough, WAIT_SECONDS, f"{count} records on {topic}")
     return found
 
 

@@ -11,7 +11,7 @@ from dugs_stream.log.port import BatchLimits, Log, Outgoing, Polled
 from dugs_stream.records import Message
 from tests.port.engines import Engine
 from tests.port.owning import (
-    PATIENT,
+    WAIT_SECONDS,
     acquire,
     child,
     commit,
@@ -154,7 +154,7 @@ def test_poll_by_a_deposed_owner_says_that_ownership_is_lost(engine: Engine) -> 
     first = own(engine)
     engine.depose(first)
     acquire(engine, engine.make_log())
-    stop = stop_after(PATIENT)
+    stop = stop_after(WAIT_SECONDS)
 
     def go_on_polling() -> None:
         while not stop():

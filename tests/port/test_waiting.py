@@ -15,7 +15,7 @@ from dugs_stream.errors import ChangelogError, OwnershipLostError
 from dugs_stream.log.port import Log, Outgoing, Ownership, Polled
 from dugs_stream.records import Message
 from tests.port.engines import Engine
-from tests.port.owning import PATIENT, acquire, commit, messages, own, poll, send, stop_after
+from tests.port.owning import WAIT_SECONDS, acquire, commit, messages, own, poll, send, stop_after
 from tests.support.waiting import wait_until
 
 
@@ -41,7 +41,7 @@ def waiting(log: Log, while_waiting: list[object]) -> Iterator[list[Ownership | 
         yield found
     finally:
         leave.set()
-        thread.join(PATIENT)
+        thread.join(WAIT_SECONDS)
 
 
 def poll_as_the_owner(engine: Engine, owner: Log, count: int) -> Polled:
@@ -70,7 +70,9 @@ def test_waiting_log_sees_commits_as_they_happen_disturbs_nobody_and_takes_over(
             polled = poll_as_the_owner(engine, owner, 1)
             commit(owner, polled, [Outgoing(engine.topics.changelog, Message(b"row", value))])
             values = [b"one", b"two"][:number]
-            wait_until(lambda values=values, number=number: looks_like(looks, values, {0: number}), PATIENT)  # type: ignore[misc]
+            wait_until(
+                lambda values=values, number=number: looks_like(looks, values, {0: number}), WAIT_SECONDS
+            )  # type: ignore[misc]
         assert found == []
         owner.close()
         wait_until(lambda: found, engine.takeover_seconds, "the takeover")
@@ -89,7 +91,7 @@ def test_waiting_log_does_not_see_an_open_transaction(engine: Engine) -> None:
         with owner.transaction(polled) as transaction:
             transaction.publish([Outgoing(engine.topics.changelog, Message(b"row", b"never"))])
             looked = len(looks)
-            wait_until(lambda: len(looks) > looked + 1, PATIENT)
+            wait_until(lambda: len(looks) > looked + 1, WAIT_SECONDS)
             assert looks_like(looks, [], {})
 
 
@@ -115,7 +117,7 @@ def test_what_is_raised_while_waiting_ends_the_wait_and_others_may_own(engine: E
         raise ChangelogError("of another model")
 
     with pytest.raises(ChangelogError, match="of another model"):
-        log.acquire(stop_after(PATIENT), refuse)
+        log.acquire(stop_after(WAIT_SECONDS), refuse)
     owner.close()
     assert acquire(engine, engine.make_log()) is not None
 

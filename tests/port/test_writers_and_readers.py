@@ -12,7 +12,7 @@ from dugs_stream.log.port import BatchLimits
 from dugs_stream.records import Message
 from tests.port.engines import Engine
 from tests.port.owning import (
-    PATIENT,
+    WAIT_SECONDS,
     acquire,
     child,
     commit,
@@ -94,7 +94,7 @@ def test_processes_write_at_once_while_the_owner_reads(engine: Engine) -> None:
     finally:
         for writer in writers:
             with writer:
-                assert writer.wait(PATIENT) == 0
+                assert writer.wait(WAIT_SECONDS) == 0
 
     values = [(sample.value or b"").decode() for batch in batches for sample in batch.records]
     for tag in tags:
@@ -152,7 +152,7 @@ def test_read_that_follows_sees_what_comes_later_and_ends_when_stopped(engine: E
     prepared(engine)
     send(engine, messages(1))
     stopped = threading.Event()
-    gives_up = stop_after(PATIENT)
+    gives_up = stop_after(WAIT_SECONDS)
     found = []
 
     sender = threading.Timer(0.2, lambda: send(engine, messages(2, "later")))
@@ -175,7 +175,7 @@ def test_read_of_an_unknown_topic_is_refused_by_name(engine: Engine) -> None:
     prepared(engine)
 
     with pytest.raises(ConfigurationError, match="nowhere-to-be-found"):
-        list(engine.reader().read("nowhere-to-be-found", follow=True, stop=stop_after(PATIENT)))
+        list(engine.reader().read("nowhere-to-be-found", follow=True, stop=stop_after(WAIT_SECONDS)))
 
 
 def test_reader_sees_only_committed_records_of_the_daemon(engine: Engine) -> None:

@@ -21,7 +21,7 @@ from tests.secured.conftest import SecuredDeployment
 from tests.support.brokers.secured import Grant, SecuredBroker
 from tests.support.daemons.deployment import npy_messages
 from tests.support.daemons.fork_server import ROOT
-from tests.support.daemons.in_thread import has_role, living
+from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.daemons.instances import Instance
 from tests.support.terminals.commands import dugs
 from tests.support.waiting import wait_until
@@ -139,7 +139,7 @@ def test_deep_check_has_a_row_for_each_permission_and_the_command_that_grants_it
 def test_looking_for_permissions_disturbs_no_owner(deployment: SecuredDeployment) -> None:
     """The daemon goes on in the same generation, with its transactional id unfenced, while others look."""
     deployment.broker.allow("dugs", documented(deployment.topics))
-    with living(deployment.user.settings) as daemon:
+    with running_in_thread(deployment.user.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), 30, "the daemon to own the input")
         for round_number in range(3):
             assert (

@@ -16,7 +16,7 @@ from tests.secured.conftest import SecuredDeployment
 from tests.support.brokers.authority import Authority
 from tests.support.brokers.secured import PASSWORD, Grant
 from tests.support.daemons.deployment import npy_messages
-from tests.support.daemons.in_thread import has_role, living
+from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.waiting import wait_until
 from tools.broker import free_port
 
@@ -98,7 +98,7 @@ def test_refused_daemon_says_why_once_and_becomes_ready_when_the_cause_is_gone(
     """Not ready with the cause's name, one line in the log however often it tries, and no restart needed."""
     mend = break_it(allowed)
 
-    with living(allowed.user.settings) as daemon:
+    with running_in_thread(allowed.user.settings) as daemon:
         wait_until(lacks_log(daemon, cause), NOTICED_SECONDS, "/readyz to say why")
         status, reason = readiness(daemon)
         tried_until = time.monotonic() + 1
@@ -119,7 +119,7 @@ def test_daemon_without_a_broker_says_that_nobody_can_be_reached(allowed: Secure
     address = f"127.0.0.1:{free_port()}"
     allowed.configure(bootstrap_servers=[address])
 
-    with living(allowed.user.settings) as daemon:
+    with running_in_thread(allowed.user.settings) as daemon:
         wait_until(lacks_log(daemon, "unreachable"), NOTICED_SECONDS, "/readyz to say why")
         assert address in readiness(daemon)[1]
 
@@ -131,7 +131,7 @@ def test_owner_that_loses_a_permission_says_so_and_goes_on_when_it_is_back(
     """READ of the input, or WRITE to the uniques: the batch in hand is void, and decided once in the end."""
     topics = allowed.topics
     lost = [Grant("topic", topics.input if operation == "read" else topics.unique, operation)]
-    with living(allowed.user.settings) as daemon:
+    with running_in_thread(allowed.user.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), MENDED_SECONDS, "the daemon to own the input")
         allowed.broker.forbid("dugs", lost)
         allowed.administrator.send(npy_messages(20))
@@ -150,7 +150,7 @@ def test_owner_that_loses_a_permission_says_so_and_goes_on_when_it_is_back(
 
 def test_owner_whose_broker_dies_says_so_within_its_bound_and_recovers(allowed: SecuredDeployment) -> None:
     """An idle owner too, which asks for nothing that could fail: kafka-python polls on in silence."""
-    with living(allowed.user.settings) as daemon:
+    with running_in_thread(allowed.user.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), MENDED_SECONDS, "the daemon to own the input")
         allowed.broker.kill()
         try:

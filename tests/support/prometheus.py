@@ -36,7 +36,7 @@ class MissingToolError(RuntimeError):
         )
 
 
-def found(tool: str) -> str:
+def path_of(tool: str) -> str:
     """The path of a tool. Raises MissingToolError."""
     path = shutil.which(tool)
     if path is None:
@@ -47,14 +47,14 @@ def found(tool: str) -> str:
 def promtool(*words: str) -> subprocess.CompletedProcess[str]:
     """Run promtool, and say what it said. Raises MissingToolError."""
     return subprocess.run(
-        [found("promtool"), *words], capture_output=True, text=True, check=False, timeout=240
+        [path_of("promtool"), *words], capture_output=True, text=True, check=False, timeout=240
     )
 
 
 @contextmanager
 def running_prometheus(folder: Path, ports: Mapping[str, int]) -> Iterator[Prometheus]:
     """Scrapes each named port as an instance of the job dugs-stream, and evaluates our rules as often."""
-    program, port = found("prometheus"), free_port()
+    program, port = path_of("prometheus"), free_port()
     folder.mkdir()
     config = _configure(folder, ports)
     with (folder / "prometheus.log").open("wb") as said:

@@ -29,7 +29,7 @@ class Foreign:
         self._producer.abort_transaction(ANSWER_SECONDS)
 
 
-class KafkaHands:
+class KafkaAdmin:
     """Changes topics, groups and records of a cluster; each method returns once the change is visible."""
 
     def __init__(self, address: str, group: str) -> None:

@@ -1,6 +1,6 @@
-"""One deployment under faults: records of known identity go in, daemons live and die, the oracle has the last word.
+"""One deployment under faults: records of known identity go in, daemons run and are killed, and an oracle checks what came out.
 
-bench = Bench(folder, grounds, engine, seed)
+bench = Bench(folder, setup, engine, seed)
 bench.feed(40)
 bench.start(die_at=("commit", 2)).wait(30)
 bench.drain()
@@ -32,22 +32,22 @@ from numpy.typing import NDArray
 from dugs_stream.app.engine import build_engine
 from dugs_stream.records import Message, Record, Rejection
 from tests.support.brokers.fault_broker import FaultBroker
-from tests.support.brokers.kafka_admin import KafkaHands
+from tests.support.brokers.kafka_admin import KafkaAdmin
 from tests.support.brokers.proxy import Proxy
 from tests.support.daemons.deployment import Deployment, as_npy, npy_message, one_thread
-from tests.support.daemons.fork_server import ForkedDaemon, Life
+from tests.support.daemons.fork_server import DaemonOptions, ForkedDaemon
 from tests.support.models.small import WIDTH
 from tests.support.oracles.faults import Expected, Names, check_deployment, check_state_folder
 from tests.support.oracles.log_contents import (
-    Seen,
-    SeenRecord,
+    LogContents,
+    LoggedRecord,
+    contents_of_embedded,
+    contents_of_kafka,
     is_read_to_its_end,
-    look_at_embedded,
-    look_at_kafka,
 )
 from tests.support.waiting import wait_until
 
-# A drained life takes a second; a broker that comes back, a session that runs out and a busy machine come on top.
+# A drained run takes a second; a broker that comes back, a session that runs out and a busy machine come on top.
 DRAINED_SECONDS = 150.0
 # The test broker takes one this short, and a killed owner holds the group up for no longer.
 SESSION_MS = 1_500
@@ -59,7 +59,7 @@ POISON_SHARE = 0.12
 
 
 @dataclass
-class Grounds:
+class FaultSetup:
     """Where faults are played: on Kafka the broker, and the proxy before its second listener."""
 
     broker: FaultBroker | None = None
@@ -95,12 +95,12 @@ def _poison(generator: random.Random, number: int) -> Message:
 
 
 class Bench:
-    """See the module. `kafka` runs it on the grounds' broker, through its proxy where `proxied`."""
+    """See the module. `kafka` runs it on the broker of `setup`, through its proxy where `proxied`."""
 
     def __init__(
         self,
         folder: Path,
-        grounds: Grounds,
+        setup: FaultSetup,
         engine: str,
         seed: int,
         *,
@@ -108,7 +108,7 @@ class Bench:
         partitions: int = 1,
         **blocks: Mapping[str, Any],
     ) -> None:
-        self.grounds = grounds
+        self.setup = setup
         self.engine = engine
         self.random = random.Random(seed)
         self.expected_lost: frozenset[str] = frozenset()
@@ -116,10 +116,10 @@ class Bench:
         self.is_compacted = False
         self.rounds = 1
         self.counts: Counter[str] = Counter()
-        self.lives = 0
+        self.started = 0
         self._daemons: list[ForkedDaemon] = []
         self.fed = 0
-        self._remembered: dict[str, list[SeenRecord]] = {}
+        self._remembered: dict[str, list[LoggedRecord]] = {}
         self._made_anew: set[str] = set()
         unique = uuid.uuid4().hex[:8]
         self.group = f"group-{unique}"
@@ -141,7 +141,7 @@ class Bench:
         self.deployment.write(**blocks)
 
     def _kafka(self, proxied: bool, partitions: int) -> Mapping[str, Any]:
-        broker, proxy = self.grounds.broker, self.grounds.proxy
+        broker, proxy = self.setup.broker, self.setup.proxy
         assert broker is not None
         assert proxy is not None
         address = f"127.0.0.1:{proxy.port}" if proxied else broker.address
@@ -158,7 +158,7 @@ class Bench:
 
     @property
     def folder(self) -> Path:
-        """Where configuration, state and lives' outputs lie."""
+        """Where configuration, state and the daemons' outputs lie."""
         return self.deployment.folder
 
     @property
@@ -169,19 +169,19 @@ class Bench:
     @property
     def broker(self) -> FaultBroker:
         """The broker, on Kafka."""
-        assert self.grounds.broker is not None
-        return self.grounds.broker
+        assert self.setup.broker is not None
+        return self.setup.broker
 
     @property
     def proxy(self) -> Proxy:
         """The proxy before its second door."""
-        assert self.grounds.proxy is not None
-        return self.grounds.proxy
+        assert self.setup.proxy is not None
+        return self.setup.proxy
 
     @cached_property
-    def kafka(self) -> KafkaHands:
+    def kafka(self) -> KafkaAdmin:
         """Hands of a stranger on the cluster."""
-        return KafkaHands(self.broker.address, self.group)
+        return KafkaAdmin(self.broker.address, self.group)
 
     def second_config(self) -> str:
         """The configuration of a second instance: everything alike but its state folder."""
@@ -194,46 +194,46 @@ class Bench:
         self.deployment.send(mixed_records(self.random, self.fed, count))
         self.fed += count
 
-    # -- lives -----------------------------------------------------------------------------------------
+    # -- daemons ---------------------------------------------------------------------------------------
 
-    def start(self, **life: Any) -> ForkedDaemon:
-        """A daemon begins to live; see `Life` for what may befall it."""
-        self.lives += 1
-        log = self.folder / f"life-{self.lives:04d}.txt"
-        life = {"config": str(self.deployment.config), "log": str(log), **life}
-        daemon = ForkedDaemon(Life(**life))
+    def start(self, **options: Any) -> ForkedDaemon:
+        """A daemon begins to live; see `DaemonOptions` for what may befall it."""
+        self.started += 1
+        log = self.folder / f"daemon-{self.started:04d}.txt"
+        options = {"config": str(self.deployment.config), "log": str(log), **options}
+        daemon = ForkedDaemon(DaemonOptions(**options))
         self._daemons.append(daemon)
         return daemon
 
     @property
-    def living(self) -> list[ForkedDaemon]:
+    def alive(self) -> list[ForkedDaemon]:
         """Those that live now."""
         return [daemon for daemon in self._daemons if daemon.is_alive]
 
-    def end_lives(self) -> None:
-        """Kill what still lives; the last word of a fault that failed."""
+    def kill_all(self) -> None:
+        """Kill those that still run."""
         for daemon in self._daemons:
             daemon.kill()
 
-    def drain(self, **life: Any) -> ForkedDaemon:
+    def drain(self, **options: Any) -> ForkedDaemon:
         """A daemon that is left alone decides what there is, and ends well."""
-        daemon = self.start(drain=True, **life)
+        daemon = self.start(drain=True, **options)
         status = daemon.wait(DRAINED_SECONDS)
         assert status == 0, f"a daemon left alone ended with {status}:\n{daemon.output[-3000:]}"
         return daemon
 
-    def refused(self, *words: str, **life: Any) -> ForkedDaemon:
+    def refused(self, *words: str, **options: Any) -> ForkedDaemon:
         """A daemon must refuse to start, with these words in what it says."""
-        daemon = self.start(drain=True, **life)
+        daemon = self.start(drain=True, **options)
         status = daemon.wait(DRAINED_SECONDS)
         assert status > 0, f"a daemon that should refuse ended with {status}:\n{daemon.output[-3000:]}"
         _require_words(daemon, words)
         return daemon
 
-    def hold(self, step: str, nth: int = 1, **life: Any) -> tuple[ForkedDaemon, Callable[[], None]]:
+    def hold(self, step: str, nth: int = 1, **options: Any) -> tuple[ForkedDaemon, Callable[[], None]]:
         """A daemon that waits at a step, and what lets it go on."""
-        gate = self.folder / f"gate-{self.lives}"
-        daemon = self.start(hold_at=(step, nth), gate=str(gate), **life)
+        gate = self.folder / f"gate-{self.started}"
+        daemon = self.start(hold_at=(step, nth), gate=str(gate), **options)
         reached = Path(f"{gate}.reached")
         wait_until(lambda: reached.exists() or not daemon.is_alive, DRAINED_SECONDS)
         assert reached.exists(), daemon.output[-3000:]
@@ -246,7 +246,7 @@ class Bench:
         wait_until(
             lambda: not daemon.is_alive or self._is_all_decided(),
             DRAINED_SECONDS,
-            daemon.life.log,
+            daemon.options.log,
             _LOOK_EVERY_SECONDS,
         )
         daemon.send_signal(signal.SIGTERM)
@@ -258,12 +258,12 @@ class Bench:
     def _is_all_decided(self) -> bool:
         if self.engine == "kafka":
             return is_read_to_its_end(self.broker.address, self.group, self.names.input)
-        seen = self.look()
+        seen = self.contents()
         return dict(seen.committed) == dict(seen.ends)
 
-    def decided_records(self) -> list[SeenRecord]:
+    def decided_records(self) -> list[LoggedRecord]:
         """The input records that are decided, as far as they are known."""
-        names = {json.loads(r.value or b"{}")["id"] for r in self.look().records[self.names.decisions]}
+        names = {json.loads(r.value or b"{}")["id"] for r in self.contents().records[self.names.decisions]}
         return [record for record in self._remembered[self.names.input] if record.id in names]
 
     def count(self, what: str) -> None:
@@ -304,7 +304,7 @@ class Bench:
     def wait_until_decided(self, count: int, seconds: float = DRAINED_SECONDS) -> None:
         """Until so many decisions are committed."""
         wait_until(
-            lambda: len(self.look().records[self.names.decisions]) >= count,
+            lambda: len(self.contents().records[self.names.decisions]) >= count,
             seconds,
             f"{count} decisions",
             _LOOK_EVERY_SECONDS,
@@ -312,21 +312,21 @@ class Bench:
 
     # -- what came out ---------------------------------------------------------------------------------
 
-    def look(self) -> Seen:
+    def contents(self) -> LogContents:
         """Everything committed, as a stranger sees it."""
         if self.engine == "embedded":
-            return look_at_embedded(self.folder / "log.db", self.group, self.names.input)
-        return look_at_kafka(self.broker.address, self.group, self.names.all, self.names.input)
+            return contents_of_embedded(self.folder / "log.db", self.group, self.names.input)
+        return contents_of_kafka(self.broker.address, self.group, self.names.all, self.names.input)
 
     def remember(self, topic: str, *, is_made_anew: bool = False) -> None:
         """Keep what lies on a topic now, since it is about to be deleted, or the topic with it."""
-        self._remembered[topic] = list(self.look().records[topic])
+        self._remembered[topic] = list(self.contents().records[topic])
         if is_made_anew:
             self._made_anew.add(topic)
 
     def check(self, *, is_complete: bool = True) -> int:
         """The oracle: everything decided, once, and as the sequential algorithm does; returns the uniques."""
-        seen = self._with_remembered(self.look())
+        seen = self._with_remembered(self.contents())
         inputs = {record.id: record for record in seen.records[self.names.input]}
         assert len(inputs) == self.fed, f"{self.fed} records were sent, {len(inputs)} are known"
         expected = Expected(inputs, self.expected_lost, self.thresholds, self.is_compacted)
@@ -334,7 +334,7 @@ class Bench:
         check_state_folder(self.state, seen.records[self.names.changelog], is_complete=is_complete)
         return uniques
 
-    def _with_remembered(self, seen: Seen) -> Seen:
+    def _with_remembered(self, seen: LogContents) -> LogContents:
         """The topics as they would be if nothing of them had been deleted."""
         whole = dict(seen.records)
         for topic, before in self._remembered.items():
@@ -342,16 +342,16 @@ class Bench:
             whole[topic] = [*before, *(r for r in whole[topic] if (r.partition, r.offset) not in places)]
         return replace(seen, records=whole)
 
-    def _vectors(self, records: Sequence[SeenRecord]) -> dict[str, NDArray[np.float32]]:
+    def _vectors(self, records: Sequence[LoggedRecord]) -> dict[str, NDArray[np.float32]]:
         """The engine's own projection of each record that can be judged, computed once for all deployments."""
-        known, contents = self.grounds.vectors, {record.id: _content(record) for record in records}
+        known, contents = self.setup.vectors, {record.id: _content(record) for record in records}
         new = [record for record in records if contents[record.id] not in known]
-        with self.grounds.lock:
+        with self.setup.lock:
             self._project(new, contents)
         found = {name: known[content] for name, content in contents.items()}
         return {name: vector for name, vector in found.items() if vector is not None}
 
-    def _project(self, new: Sequence[SeenRecord], contents: Mapping[str, str]) -> None:
+    def _project(self, new: Sequence[LoggedRecord], contents: Mapping[str, str]) -> None:
         if new:
             projector = build_engine(self.deployment.settings).projector
             samples = [
@@ -363,10 +363,10 @@ class Bench:
             for record, outcome in zip(projected.records, projected.outcomes, strict=True):
                 is_rejected = isinstance(outcome, Rejection)
                 vector = None if is_rejected else projected.projection.vectors[outcome.row]
-                self.grounds.vectors[contents[record.id]] = vector
+                self.setup.vectors[contents[record.id]] = vector
 
 
-def _content(record: SeenRecord) -> str:
+def _content(record: LoggedRecord) -> str:
     return hashlib.sha256(repr((record.value, record.headers)).encode()).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """`dugs` by the dozen: one process imports everything once and forks a child for each command or daemon.
 
     process = start_forked("run", "-c", path, stderr=subprocess.PIPE)      # a Popen
-    daemon = ForkedDaemon(Life(config=str(path), die_at=("publish", 2)))   # one that something befalls
+    daemon = ForkedDaemon(DaemonOptions(config=str(path), die_at=("publish", 2)))   # with faults
     daemon.wait(30)                                                        # −9
 
 Importing torch takes seconds, a fork milliseconds. The server has one thread, runs no torch operation and opens
@@ -35,19 +35,19 @@ ROOT = Path(__file__).parents[3]
 # A fork answers at once; on a machine full of other tests not quite.
 START_SECONDS = 60.0
 # Characters of a daemon's output that a failure shows: some thirty lines of log and a dozen threads.
-_LAST_WORDS = 9_000
+_SHOWN_CHARACTERS = 9_000
 _PR_SET_CHILD_SUBREAPER = 36
 _LARGEST_REQUEST = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """How a daemon lives: by which configuration, and what befalls it.
+class DaemonOptions:
+    """How a daemon of the fault suite runs: by which configuration, and what is done to it.
 
     die_at            a step and how often it is entered: SIGKILL then
     hold_at           the same, and there the daemon waits until the file `gate` is there; `gate` with the suffix
                       .reached says that it waits
-    snapshot_seconds  between snapshots, for lives too short for the daemon's own pace
+    snapshot_seconds  between snapshots, for runs too short for the daemon's own pace
     clock_offset_ms   added to the time that events carry
     file_bytes        RLIMIT_FSIZE: no file grows beyond, as on a full disk
     metadata_ms       after which the client asks the cluster anew what partitions there are
@@ -67,16 +67,16 @@ class Life:
 
 
 class ForkedProcess(subprocess.Popen[str]):
-    """A `dugs` that the fork server began; everything else is Popen's. `file_bytes` as in Life."""
+    """A `dugs` that the fork server began; everything else is Popen's. `file_bytes` as in DaemonOptions."""
 
     def __init__(
         self,
         arguments: Sequence[str],
-        life: Life | None = None,
+        options: DaemonOptions | None = None,
         file_bytes: int | None = None,
         **keywords: Any,
     ) -> None:
-        self._life, self._file_bytes = life, file_bytes
+        self._options, self._file_bytes = options, file_bytes
         super().__init__(arguments, text=True, **keywords)
 
     def _execute_child(
@@ -90,7 +90,7 @@ class ForkedProcess(subprocess.Popen[str]):
             "arguments": [str(each) for each in args],
             "cwd": str(cwd or Path.cwd()),
             "environ": dict(env or os.environ),
-            "life": self._life and asdict(self._life),
+            "options": self._options and asdict(self._options),
             "file_bytes": self._file_bytes,
         }
         handles = [own if handle == -1 else handle for own, handle in enumerate(streams)]
@@ -100,17 +100,19 @@ class ForkedProcess(subprocess.Popen[str]):
 
 
 class ForkedDaemon(ForkedProcess):
-    """A daemon with a life of its own, that prints to a file."""
+    """A daemon under faults, that prints to a file."""
 
-    def __init__(self, life: Life) -> None:
-        self.life = life
-        with Path(life.log).open("ab") as log:
-            super().__init__([], life, life.file_bytes, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    def __init__(self, options: DaemonOptions) -> None:
+        self.options = options
+        with Path(options.log).open("ab") as log:
+            super().__init__(
+                [], options, options.file_bytes, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
 
     @property
     def output(self) -> str:
         """What it printed so far."""
-        return Path(self.life.log).read_text(errors="replace")
+        return Path(self.options.log).read_text(errors="replace")
 
     @property
     def is_alive(self) -> bool:
@@ -122,12 +124,12 @@ class ForkedDaemon(ForkedProcess):
         super().kill()
         self.wait(START_SECONDS)
 
-    def last_words(self) -> str:
+    def output_and_stacks(self) -> str:
         """Its output, with where each of its threads stands now."""
         self.send_signal(signal.SIGUSR1)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(1.0)  # time to print them
-        return self.output[-_LAST_WORDS:]
+        return self.output[-_SHOWN_CHARACTERS:]
 
 
 def start_forked(*arguments: str | Path, **keywords: Any) -> subprocess.Popen[str]:
@@ -247,7 +249,7 @@ def _is_alive(child: int) -> bool:
 
 
 def _become(request: dict[str, Any], handles: Sequence[int]) -> NoReturn:
-    """What a fresh `dugs` is; it leaves as an interpreter does, by SystemExit, and a life at once."""
+    """What a fresh `dugs` is; it leaves as an interpreter does, by SystemExit."""
     for stream, handle in enumerate(handles):
         os.dup2(handle, stream)
     os.closerange(3, 256)  # the server's, and those of the other children
@@ -259,19 +261,19 @@ def _become(request: dict[str, Any], handles: Sequence[int]) -> NoReturn:
     if request["file_bytes"] is not None:
         # Python ignores the signal that would end the process, so writing raises EFBIG.
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
-    if request["life"]:
-        _live_and_end(Life(**request["life"]))
+    if request["options"]:
+        _run_and_exit(DaemonOptions(**request["options"]))
     sys.argv = request["arguments"]
     from dugs_stream.cli.main import main  # noqa: PLC0415
 
     main()
 
 
-def _live_and_end(life: Life) -> NoReturn:
+def _run_and_exit(options: DaemonOptions) -> NoReturn:
     status = 70
     try:
         faulthandler.register(signal.SIGUSR1, all_threads=True)
-        status = _live(life)
+        status = _run(options)
     except BaseException:  # noqa: BLE001 (an interpreter would say as much)
         import traceback  # noqa: PLC0415
 
@@ -282,7 +284,7 @@ def _live_and_end(life: Life) -> NoReturn:
         os._exit(status)
 
 
-def _live(life: Life) -> int:
+def _run(options: DaemonOptions) -> int:
     import dugs_stream.daemon.replica  # noqa: PLC0415
     from dugs_stream.app.daemon import open_daemon  # noqa: PLC0415
     from dugs_stream.config import load_settings  # noqa: PLC0415
@@ -291,24 +293,24 @@ def _live(life: Life) -> int:
     from dugs_stream.log.kafka import client as kafka_client  # noqa: PLC0415
     from dugs_stream.ops.logging.configure import configure_logs  # noqa: PLC0415
 
-    if life.snapshot_seconds is not None:
+    if options.snapshot_seconds is not None:
         assert hasattr(dugs_stream.daemon.replica, "_SNAPSHOT_SECONDS")
-        dugs_stream.daemon.replica._SNAPSHOT_SECONDS = life.snapshot_seconds
-    if life.metadata_ms is not None:
+        dugs_stream.daemon.replica._SNAPSHOT_SECONDS = options.snapshot_seconds
+    if options.metadata_ms is not None:
         assert hasattr(kafka_client, "METADATA_MAX_AGE_MS")
-        kafka_client.METADATA_MAX_AGE_MS = life.metadata_ms
-    settings = load_settings(Path(life.config), environ={})
+        kafka_client.METADATA_MAX_AGE_MS = options.metadata_ms
+    settings = load_settings(Path(options.config), environ={})
     configure_logs(settings.logging.level, settings.logging.format)
     stopping = Stopping()
     try:
         with (
             signals_as_flags(stopping),
-            open_daemon(settings, stopping=stopping, on_step=_Observer(life)) as daemon,
+            open_daemon(settings, stopping=stopping, on_step=_Observer(options)) as daemon,
         ):
-            if life.clock_offset_ms:
+            if options.clock_offset_ms:
                 clock_ms = daemon.loop.stages.judge.clock_ms
-                daemon.loop.stages.judge.clock_ms = lambda: clock_ms() + life.clock_offset_ms
-            daemon.run(drain=life.drain, adopt_offsets=life.adopt_offsets)
+                daemon.loop.stages.judge.clock_ms = lambda: clock_ms() + options.clock_offset_ms
+            daemon.run(drain=options.drain, adopt_offsets=options.adopt_offsets)
     except DugsError as error:
         print(f"dugs: {type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
@@ -318,19 +320,19 @@ def _live(life: Life) -> int:
 class _Observer:
     """Sees each step begin, and dies or waits at the one that was named."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, options: DaemonOptions) -> None:
+        self._options = options
         self._seen: dict[str, int] = {}
 
     def __call__(self, entered: Any) -> None:
         step = str(entered.value)
         self._seen[step] = self._seen.get(step, 0) + 1
         here = (step, self._seen[step])
-        if self._life.die_at is not None and here == tuple(self._life.die_at):
+        if self._options.die_at is not None and here == tuple(self._options.die_at):
             os.kill(os.getpid(), signal.SIGKILL)
-        if self._life.hold_at is not None and here == tuple(self._life.hold_at):
-            Path(self._life.gate + ".reached").touch()
-            while not Path(self._life.gate).exists():
+        if self._options.hold_at is not None and here == tuple(self._options.hold_at):
+            Path(self._options.gate + ".reached").touch()
+            while not Path(self._options.gate).exists():
                 threading.Event().wait(0.005)
 
 

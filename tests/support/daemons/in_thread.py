@@ -18,7 +18,9 @@ _END_SECONDS = 60.0
 
 
 @contextmanager
-def living(settings: Settings, expected: type[Exception] | None = None, **keywords: Any) -> Iterator[Daemon]:
+def running_in_thread(
+    settings: Settings, expected: type[Exception] | None = None, **keywords: Any
+) -> Iterator[Daemon]:
     """A daemon that lives until the block ends; what ended it earlier is raised then, unless it is `expected`."""
     stopping = Stopping()
     failures: list[BaseException] = []
@@ -48,6 +50,6 @@ def has_role(daemon: Daemon, role: str) -> bool:
     return bool(facts["role"] == role and facts["ready"])
 
 
-def sample_of(daemon: Daemon, name: str, **labels: str) -> float:
+def metric_of(daemon: Daemon, name: str, **labels: str) -> float:
     """One of its metrics, zero where there is none yet."""
     return daemon.metrics.registry.get_sample_value(name, labels) or 0.0

@@ -2,7 +2,7 @@
 
 with running_systemd(tmp_path, {"config.yaml": "…"}) as systemd:
     systemd.start("dugs-stream.service", 60)
-    systemd.shown("dugs-stream.service", "StatusText")
+    systemd.unit_property("dugs-stream.service", "StatusText")
 
 It needs Linux, root and systemd's package, and no PID 1 that is systemd. It knows our unit and a handful of empty
 targets, so nothing else of the machine is started by it; files outside its own tmpfs are seen as they are and never
@@ -79,11 +79,11 @@ class PrivateSystemd:
             started = self.systemctl("start", unit, seconds=seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(
-                f"{unit} is not ready after {seconds} s: {self.shown(unit, 'StatusText')}\n{self.output}"
+                f"{unit} is not ready after {seconds} s: {self.unit_property(unit, 'StatusText')}\n{self.output}"
             ) from None
         assert started.returncode == 0, f"{started.stderr}\n{self.output}"
 
-    def shown(self, unit: str, name: str) -> str:
+    def unit_property(self, unit: str, name: str) -> str:
         """One property of a unit, as `systemctl show` has it."""
         return self.systemctl("show", "--value", f"--property={name}", unit).stdout.strip()
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.oracles.log_contents import Seen, SeenRecord
+from tests.support.oracles.log_contents import LogContents, LoggedRecord
 from tests.support.oracles.sequential import check_decisions
 
 Vectors = Mapping[str, NDArray[np.float32]]
@@ -59,7 +59,7 @@ class Expected:
     gap_of        offsets on the input that hold no record, as markers of foreign transactions
     """
 
-    inputs: Mapping[str, SeenRecord]
+    inputs: Mapping[str, LoggedRecord]
     lost: frozenset[str] = frozenset()
     thresholds: tuple[float, ...] = (0.5,)
     is_compacted: bool = False
@@ -67,7 +67,7 @@ class Expected:
     foreign_unique: frozenset[str] = field(default_factory=frozenset)
 
 
-def check_deployment(seen: Seen, names: Names, vectors: Vectors, expected: Expected) -> int:
+def check_deployment(seen: LogContents, names: Names, vectors: Vectors, expected: Expected) -> int:
     """Raise AssertionError on the first difference; returns how many uniques there are."""
     decisions = [_event(record) for record in seen.records[names.decisions]]
     doubled = [name for name, count in Counter(event["id"] for event in decisions).items() if count > 1]
@@ -87,7 +87,7 @@ def check_deployment(seen: Seen, names: Names, vectors: Vectors, expected: Expec
     return len(uniques)
 
 
-def _event(record: SeenRecord) -> dict[str, Any]:
+def _event(record: LoggedRecord) -> dict[str, Any]:
     assert record.value is not None, record
     event: dict[str, Any] = json.loads(record.value)
     return event
@@ -109,7 +109,9 @@ def _check_thresholds(decisions: Sequence[Mapping[str, Any]], expected: Sequence
 
 
 def _check_dead_letters(
-    letters: Sequence[SeenRecord], decisions: Sequence[Mapping[str, Any]], inputs: Mapping[str, SeenRecord]
+    letters: Sequence[LoggedRecord],
+    decisions: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, LoggedRecord],
 ) -> None:
     rejected = [event for event in decisions if event["type"] == "rejected"]
     named = [json.loads(letter.header("dugs_event") or b"{}") for letter in letters]
@@ -127,7 +129,7 @@ def _check_dead_letters(
 
 
 def _check_changelog(
-    seen: Seen,
+    seen: LogContents,
     names: Names,
     uniques: Sequence[Mapping[str, Any]],
     vectors: Vectors,
@@ -190,7 +192,7 @@ def _check_ranges(ranges: Mapping[str, Sequence[tuple[int, int]]], expected: Exp
 # -- the disk ----------------------------------------------------------------------------------------------
 
 
-def check_state_folder(folder: Path, changelog: Sequence[SeenRecord], *, is_complete: bool) -> int:
+def check_state_folder(folder: Path, changelog: Sequence[LoggedRecord], *, is_complete: bool) -> int:
     """The newest snapshot holds the changelog's first rows, bit for bit; returns how many."""
     rows = [record for record in changelog if record.key != b"trailer"]
     newest = max(folder.glob("snapshot-*.json"), default=None)

@@ -21,7 +21,7 @@ READ_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class SeenRecord:
+class LoggedRecord:
     """One record of a topic."""
 
     topic: str
@@ -42,15 +42,15 @@ class SeenRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LogContents:
     """Everything committed: per topic its records in order, and the group's offset per input partition."""
 
-    records: Mapping[str, Sequence[SeenRecord]]
+    records: Mapping[str, Sequence[LoggedRecord]]
     committed: Mapping[int, int]
     ends: Mapping[int, int]
 
 
-def look_at_embedded(path: Path, group: str, input_topic: str) -> Seen:
+def contents_of_embedded(path: Path, group: str, input_topic: str) -> LogContents:
     """Read the whole file in one read transaction."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30.0)) as connection:
         connection.execute("BEGIN")
@@ -58,20 +58,20 @@ def look_at_embedded(path: Path, group: str, input_topic: str) -> Seen:
             "SELECT lanes.number, topics.name, lanes.partition, lanes.next_offset FROM lanes, topics "
             "WHERE lanes.topic = topics.number ORDER BY lanes.number"
         ).fetchall()
-        records: dict[str, list[SeenRecord]] = {name: [] for _, name, _, _ in lanes}
+        records: dict[str, list[LoggedRecord]] = {name: [] for _, name, _, _ in lanes}
         places = {number: (name, partition) for number, name, partition, _ in lanes}
         for place, key, value, headers in connection.execute(
             "SELECT place, key, value, headers FROM records ORDER BY place"
         ):
             name, partition = places[place // 2**40]
             records[name].append(
-                SeenRecord(name, partition, place % 2**40, key, value, _headers(headers or b""))
+                LoggedRecord(name, partition, place % 2**40, key, value, _headers(headers or b""))
             )
         offsets = dict(
             connection.execute("SELECT lane, next_offset FROM offsets WHERE consumer_group = ?", (group,))
         )
         ours = [(number, partition, end) for number, name, partition, end in lanes if name == input_topic]
-        return Seen(
+        return LogContents(
             records,
             {partition: offsets[number] for number, partition, _ in ours if number in offsets},
             {partition: end for _, partition, end in ours},
@@ -116,7 +116,7 @@ def is_read_to_its_end(address: str, group: str, topic: str) -> bool:
         )
 
 
-def look_at_kafka(address: str, group: str, topics: Sequence[str], input_topic: str) -> Seen:
+def contents_of_kafka(address: str, group: str, topics: Sequence[str], input_topic: str) -> LogContents:
     """Read every topic to its last stable offset; the input's committed offsets of the group."""
     consumer = _reader(address, group)
     with closing(consumer):
@@ -131,16 +131,16 @@ def look_at_kafka(address: str, group: str, topics: Sequence[str], input_topic: 
         inputs = [TopicPartition(p.topic, p.partition) for p in places if p.topic == input_topic]
         committed = {p.partition: p.offset for p in consumer.committed(inputs, timeout=READ_SECONDS)}
         ends = {p.partition: consumer.get_watermark_offsets(p, timeout=READ_SECONDS)[1] for p in inputs}
-    return Seen(
+    return LogContents(
         {topic: records.get(topic, []) for topic in topics},
         {partition: offset for partition, offset in committed.items() if offset >= 0},
         ends,
     )
 
 
-def _read(consumer: Consumer, places: Sequence[TopicPartition]) -> dict[str, list[SeenRecord]]:
+def _read(consumer: Consumer, places: Sequence[TopicPartition]) -> dict[str, list[LoggedRecord]]:
     open_places = {(place.topic, place.partition) for place in places}
-    records: dict[str, list[SeenRecord]] = {place.topic: [] for place in places}
+    records: dict[str, list[LoggedRecord]] = {place.topic: [] for place in places}
     consumer.assign(list(places))
     while open_places:
         message = consumer.poll(READ_SECONDS)
@@ -156,8 +156,8 @@ def _read(consumer: Consumer, places: Sequence[TopicPartition]) -> dict[str, lis
     return records
 
 
-def _record(message: Any) -> SeenRecord:
-    return SeenRecord(
+def _record(message: Any) -> LoggedRecord:
+    return LoggedRecord(
         message.topic(),
         message.partition(),
         message.offset(),
@@ -167,5 +167,5 @@ def _record(message: Any) -> SeenRecord:
     )
 
 
-def _sorted(records: Sequence[SeenRecord]) -> list[SeenRecord]:
+def _sorted(records: Sequence[LoggedRecord]) -> list[LoggedRecord]:
     return sorted(records, key=lambda record: (record.partition, record.offset))

@@ -1,6 +1,6 @@
 """A real browser: the machine's own Chromium, driven by Playwright.
 
-with chromium() as browser, opened(browser, address) as page:
+with chromium() as browser, open_page(browser, address) as page:
     page.keyboard.press("j")
 """
 
@@ -47,7 +47,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, address: str, *, faults: int = 0, **context: Any) -> Iterator[Page]:
+def open_page(browser: Browser, address: str, *, faults: int = 0, **context: Any) -> Iterator[Page]:
     """A page in a context of its own, in which nothing may go wrong: no error in the console but `faults` of them."""
     with browser.new_context(**context) as here:
         page = here.new_page()

@@ -33,7 +33,7 @@ def duplicate_event(offset: int, of: int, similarity: float, **fields: Any) -> d
     return event(offset, "duplicate", similarity=similarity, nearest=nearest, gradient_norm=1.0, **fields)
 
 
-def drawn(
+def encoded_picture(
     width: int = 4, height: int = 4, mode: str = "L", kind: str = "PNG", colour: int | str = 255
 ) -> bytes:
     """An encoded picture of one colour."""

@@ -39,7 +39,7 @@ def event(sequence: int, **facts: Any) -> dict[str, Any]:
     }
 
 
-class Shown:
+class PageServer:
     """What is served: append to `events`, tell `status`, ask at `address`."""
 
     def __init__(self, events: Sequence[dict[str, Any]]) -> None:
@@ -59,11 +59,11 @@ class Shown:
 
 
 @contextmanager
-def shown(
+def page_server(
     events: Sequence[dict[str, Any]], gallery: GalleryRecorder | None = None, expected: str | None = None
-) -> Iterator[Shown]:
+) -> Iterator[PageServer]:
     """A server of these uniques on a port of its own."""
-    source = Shown(events)
+    source = PageServer(events)
     app = build_http(CollectorRegistry(), source.status, source.page_of, gallery, expected)
     with HttpServer(app, "127.0.0.1", 0) as server:
         source.address = f"http://127.0.0.1:{server.port}/"

@@ -18,9 +18,9 @@ from dugs_stream.lab.demo.contact_sheet import (
     write_contact_sheet,
 )
 from dugs_stream.lab.demo.events import EventRecord, Run, count_verdicts, read_event
-from tests.support.pages.events import drawn, unique_event
+from tests.support.pages.events import encoded_picture, unique_event
 
-WHITE = drawn(7, 7)
+WHITE = encoded_picture(7, 7)
 
 
 def uniques(count: int, **fields: Any) -> list[EventRecord]:
@@ -49,7 +49,7 @@ def test_any_number_of_uniques_fits_inside_the_card(count: int) -> None:
 def test_first_pictures_are_drawn_in_order_of_discovery() -> None:
     """The first unique is at the top left, its neighbour the second."""
     colours = [40, 90, 140]
-    pictures = [drawn(8, 8, colour=colour) for colour in colours]
+    pictures = [encoded_picture(8, 8, colour=colour) for colour in colours]
     records = uniques(3)
 
     sheet = draw_contact_sheet(records, lambda record: pictures[record.sequence or 0], run_of(records))
@@ -91,7 +91,7 @@ def test_captions_show_number_class_and_similarity(monkeypatch: pytest.MonkeyPat
     ("similarity", "shown"), [(-0.018, "-0.018"), (-0.0001, "0.000"), (0.29996, "0.300")]
 )
 def test_similarity_is_rounded_and_never_a_negative_zero(
-    similarity: float, shown: str, monkeypatch: pytest.MonkeyPatch
+    similarity: float, page_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three decimals; a gradient that points away keeps its sign."""
     records = uniques(1, similarity=similarity)
@@ -99,14 +99,14 @@ def test_similarity_is_rounded_and_never_a_negative_zero(
 
     draw_contact_sheet(records, lambda _: WHITE, run_of(records))
 
-    assert texts[-1] == shown
+    assert texts[-1] == page_server
 
 
 @pytest.mark.parametrize(
     ("name", "shown"), [("café", "cafe"), ("猫", "?"), ("a\nb", "a?b"), ("x" * 500, "xxx"), ("", "")]
 )
 def test_class_names_of_any_letters_and_length_stay_in_their_column(
-    name: str, shown: str, monkeypatch: pytest.MonkeyPatch
+    name: str, page_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The font knows ASCII; a long name is cut, with an ellipsis."""
     records = uniques(1, label_name=name)
@@ -114,7 +114,7 @@ def test_class_names_of_any_letters_and_length_stay_in_their_column(
 
     draw_contact_sheet(records, lambda _: WHITE, run_of(records))
 
-    assert texts[4].startswith(shown)
+    assert texts[4].startswith(page_server)
     assert len(texts[4]) < 30
     assert texts[4].endswith("…") == (len(name) == 500)
 

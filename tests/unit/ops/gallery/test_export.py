@@ -15,9 +15,9 @@ import pytest
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery import export
 from dugs_stream.ops.gallery.export import EXAMPLES_SHOWN, MOST_UNIQUES, render_page
-from tests.support.pages.events import drawn, duplicate_event, event, unique_event
+from tests.support.pages.events import duplicate_event, encoded_picture, event, unique_event
 
-WHITE = drawn()
+WHITE = encoded_picture()
 SCRIPT = (
     "</title></style></dd></script><!--<script>alert(1)</script>&lt;<img src=x onerror=alert(1)>\"'\u2028"
 )

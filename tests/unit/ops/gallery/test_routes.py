@@ -18,7 +18,7 @@ from dugs_stream.ops.gallery.thumbnail_store import Example, Picture, ThumbnailS
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
-from tests.support.pages.server import Shown, event, shown
+from tests.support.pages.server import PageServer, event, page_server
 
 FILES = resources.files("dugs_stream.ops.gallery").joinpath("static")
 UNIQUES = [event(number, label_name=f"class-{number % 10}") for number in range(250)]
@@ -37,14 +37,14 @@ def gallery(tmp_path: Path) -> Iterator[GalleryRecorder]:
 
 
 @pytest.fixture
-def source(gallery: GalleryRecorder) -> Iterator[Shown]:
+def source(gallery: GalleryRecorder) -> Iterator[PageServer]:
     """A server with these."""
-    with shown(UNIQUES, gallery) as running:
+    with page_server(UNIQUES, gallery) as running:
         yield running
 
 
 @pytest.fixture
-def client(source: Shown) -> Iterator[httpx.Client]:
+def client(source: PageServer) -> Iterator[httpx.Client]:
     """A client of it."""
     with httpx.Client(base_url=source.address, trust_env=False) as asking:
         yield asking
@@ -116,7 +116,7 @@ def test_thumbnail_is_a_picture_and_nothing_else(client: httpx.Client) -> None:
 
 
 def test_page_that_did_not_change_is_not_sent_again(
-    client: httpx.Client, source: Shown, gallery: GalleryRecorder
+    client: httpx.Client, source: PageServer, gallery: GalleryRecorder
 ) -> None:
     """It changes with the list and with what is kept beside it."""
     first = client.get("/api/gallery")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery.thumbnails import read_picture, shrink
-from tests.support.pages.events import drawn
+from tests.support.pages.events import encoded_picture
 from tests.support.records.pictures import draw, png
 
 
@@ -109,7 +109,7 @@ def test_what_is_no_picture_has_no_thumbnail(value: bytes) -> None:
 )
 def test_picture_read_whole_is_grey_or_colour(mode: str, kind: str, expected: str) -> None:
     """What is drawn or encoded has one of two modes, and its own size."""
-    picture = read_picture(drawn(300, 200, mode, kind, colour=0), FORMATS)
+    picture = read_picture(encoded_picture(300, 200, mode, kind, colour=0), FORMATS)
 
     assert picture is not None
     assert (picture.mode, picture.size) == (expected, (300, 200))
@@ -117,7 +117,7 @@ def test_picture_read_whole_is_grey_or_colour(mode: str, kind: str, expected: st
 
 def test_transparent_pixels_lie_on_neutral_grey() -> None:
     """Neither a white nor a black drawing vanishes."""
-    picture = read_picture(drawn(mode="RGBA", colour=0), FORMATS)
+    picture = read_picture(encoded_picture(mode="RGBA", colour=0), FORMATS)
 
     assert picture is not None
     assert picture.getpixel((0, 0)) == (127, 127, 127)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.ops.http.access import OPEN_PATHS, authorization
 from dugs_stream.ops.http.settings import AuthSettings
-from tests.support.pages.server import event, shown
+from tests.support.pages.server import event, page_server
 
 TOKEN = "f3a1-token"
 EVERY_PATH = [
@@ -35,7 +35,7 @@ def answers(expected: str | None, given: str | None) -> dict[str, httpx.Response
     """What each path answers."""
     headers = {} if given is None else {"authorization": given}
     with (
-        shown([event(0)], expected=expected) as source,
+        page_server([event(0)], expected=expected) as source,
         httpx.Client(base_url=source.address, trust_env=False, headers=headers) as client,
     ):
         return {path: client.get(path) for path in EVERY_PATH}
@@ -51,7 +51,7 @@ WRONG = [
 def test_without_the_secret_only_probes_are_answered(expected: str) -> None:
     """Every other path is 401 with the scheme to use, missing ones too; nothing of a record or the secret leaks."""
     with (
-        shown([event(0)], expected=expected) as source,
+        page_server([event(0)], expected=expected) as source,
         httpx.Client(base_url=source.address, trust_env=False) as client,
     ):
         for given in WRONG:

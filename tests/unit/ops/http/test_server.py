@@ -32,7 +32,7 @@ def status() -> Status:
 def client(status: Status) -> Iterator[httpx.Client]:
     """A client of a server that runs on a port of its own."""
     registry = CollectorRegistry()
-    Counter("seen", "Seen.", registry=registry).inc()
+    Counter("seen", "LogContents.", registry=registry).inc()
     with (
         HttpServer(build_http(registry, status, page_of), "127.0.0.1", 0) as server,
         httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client,
