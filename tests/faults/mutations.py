@@ -120,7 +120,7 @@ def main() -> int:
 def _failures_without(each: Mutation) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="dugs-mutation-") as folder:
         copy = Path(folder)
-        for name in ("dugs_stream", "tests"):
+        for name in ("dugs_stream", "tests", "tools"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / ".cache").symlink_to(ROOT / ".cache")
         path = copy / "dugs_stream" / each.file

@@ -197,6 +197,7 @@ def serve(connection: socket.socket) -> None:
     """Fork a child for each request, until the other side is gone."""
     _import_everything()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the client's
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     children: list[int] = []
     while True:
         message, handles, _flags, _address = socket.recv_fds(connection, _LARGEST_REQUEST, 3)
@@ -262,7 +263,9 @@ def _become(request: dict[str, Any], handles: Sequence[int]) -> NoReturn:
         # Python ignores the signal that would end the process, so writing raises EFBIG.
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
     if request["options"]:
+        # A SIGTERM waits until the daemon can handle it, however long the machine takes to get there.
         _run_and_exit(DaemonOptions(**request["options"]))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     sys.argv = request["arguments"]
     from dugs_stream.cli.main import main  # noqa: PLC0415
 
@@ -303,14 +306,13 @@ def _run(options: DaemonOptions) -> int:
     configure_logs(settings.logging.level, settings.logging.format)
     stopping = Stopping()
     try:
-        with (
-            signals_as_flags(stopping),
-            open_daemon(settings, stopping=stopping, on_step=_Observer(options)) as daemon,
-        ):
-            if options.clock_offset_ms:
-                clock_ms = daemon.loop.stages.judge.clock_ms
-                daemon.loop.stages.judge.clock_ms = lambda: clock_ms() + options.clock_offset_ms
-            daemon.run(drain=options.drain, adopt_offsets=options.adopt_offsets)
+        with signals_as_flags(stopping):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            with open_daemon(settings, stopping=stopping, on_step=_Observer(options)) as daemon:
+                if options.clock_offset_ms:
+                    clock_ms = daemon.loop.stages.judge.clock_ms
+                    daemon.loop.stages.judge.clock_ms = lambda: clock_ms() + options.clock_offset_ms
+                daemon.run(drain=options.drain, adopt_offsets=options.adopt_offsets)
     except DugsError as error:
         print(f"dugs: {type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code

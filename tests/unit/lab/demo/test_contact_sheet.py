@@ -88,10 +88,10 @@ def test_captions_show_number_class_and_similarity(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("similarity", "shown"), [(-0.018, "-0.018"), (-0.0001, "0.000"), (0.29996, "0.300")]
+    ("similarity", "expected"), [(-0.018, "-0.018"), (-0.0001, "0.000"), (0.29996, "0.300")]
 )
 def test_similarity_is_rounded_and_never_a_negative_zero(
-    similarity: float, page_server: str, monkeypatch: pytest.MonkeyPatch
+    similarity: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three decimals; a gradient that points away keeps its sign."""
     records = uniques(1, similarity=similarity)
@@ -99,14 +99,14 @@ def test_similarity_is_rounded_and_never_a_negative_zero(
 
     draw_contact_sheet(records, lambda _: WHITE, run_of(records))
 
-    assert texts[-1] == page_server
+    assert texts[-1] == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("café", "cafe"), ("猫", "?"), ("a\nb", "a?b"), ("x" * 500, "xxx"), ("", "")]
+    ("name", "expected"), [("café", "cafe"), ("猫", "?"), ("a\nb", "a?b"), ("x" * 500, "xxx"), ("", "")]
 )
 def test_class_names_of_any_letters_and_length_stay_in_their_column(
-    name: str, page_server: str, monkeypatch: pytest.MonkeyPatch
+    name: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The font knows ASCII; a long name is cut, with an ellipsis."""
     records = uniques(1, label_name=name)
@@ -114,7 +114,7 @@ def test_class_names_of_any_letters_and_length_stay_in_their_column(
 
     draw_contact_sheet(records, lambda _: WHITE, run_of(records))
 
-    assert texts[4].startswith(page_server)
+    assert texts[4].startswith(expected)
     assert len(texts[4]) < 30
     assert texts[4].endswith("…") == (len(name) == 500)
 
