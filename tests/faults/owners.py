@@ -14,9 +14,10 @@ from tests.support.daemons.fork_server import ForkedDaemon
 from tests.support.waiting import wait_until
 
 _TAKEOVER_SECONDS = 60.0
+_LOCKED = "a stopped owner of a SQLite file keeps its lock"
 
 
-@fault(2, "owner stopped, replaced, woken", (KAFKA,), "a stopped owner of a SQLite file keeps its lock")
+@fault(2, "owner stopped, replaced, woken", (KAFKA,), _LOCKED)
 def zombie(bench: Bench) -> None:
     """Asleep at any moment for longer than its session; awake it writes nothing, fences nobody, and stands by."""
     daemons = [bench.start(), bench.start(config=bench.second_config())]
@@ -25,6 +26,21 @@ def zombie(bench: Bench) -> None:
     time.sleep(bench.random.uniform(0.0, 0.5))
     owner.send_signal(signal.SIGSTOP)
     successor = next(daemon for daemon in daemons if daemon is not owner)
+    _wake_once_replaced(bench, owner, successor)
+
+
+@fault(2, "owner stopped at its commit, replaced, woken", (KAFKA,), _LOCKED)
+def zombie_at_its_commit(bench: Bench) -> None:
+    """Its first act awake is to commit for an owner that it is no longer; what became of that, only a new start can tell."""
+    bench.feed(60)
+    owner, let_go_on = bench.hold("commit", 2)
+    owner.send_signal(signal.SIGSTOP)
+    let_go_on()
+    _wake_once_replaced(bench, owner, bench.start(config=bench.second_config()))
+
+
+def _wake_once_replaced(bench: Bench, owner: ForkedDaemon, successor: ForkedDaemon) -> None:
+    """Wake a stopped owner beside its successor. It stands by, or leaves with 70 if it was stopped inside a commit."""
     wait_until(
         lambda: "daemon.ready" in successor.output, _TAKEOVER_SECONDS, "the successor to own the input"
     )
@@ -32,10 +48,13 @@ def zombie(bench: Bench) -> None:
     owner.send_signal(signal.SIGCONT)
     bench.feed(30)
     bench.wait_until_decided(bench.fed)
-    wait_until(lambda: not _owns(owner), _TAKEOVER_SECONDS, "the zombie to notice")
-    for daemon in daemons:
-        assert daemon.is_alive, daemon.output[-3000:]
-        bench.finish(daemon, then_drain=False)
+    wait_until(lambda: not (owner.is_alive and _owns(owner)), _TAKEOVER_SECONDS, "the woken owner to notice")
+    assert successor.is_alive, successor.output[-3000:]
+    for daemon in (owner, successor):
+        bench.finish(daemon, ends_with=(0, 70) if daemon is owner else (0,), then_drain=False)
+    if owner.returncode != 0:
+        assert "The commit ended with" in owner.output, owner.output[-3000:]
+    bench.count("stood by" if owner.returncode == 0 else "left")
     assert "TransactionAbortedError" not in successor.output, successor.output[-3000:]
     bench.drain()
     bench.check()
