@@ -34,7 +34,7 @@ def differences(found: Sequence[Tensor], expected: Sequence[Tensor]) -> list[flo
         if norm == float("inf"):
             measured.append(0.0 if right.dtype.itemsize == 2 or _norm(left) == norm else float("inf"))  # noqa: PLR2004
             continue
-        apart = _norm(left.to(torch.float64) - right.to(torch.float64))
+        apart = _norm(left - right)
         scale = max(norm, least)
         measured.append(apart / scale if scale else float("inf") if apart else 0.0)
     return measured
