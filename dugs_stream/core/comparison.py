@@ -1,6 +1,6 @@
 """Comparison of two gradients of one sample, parameter by parameter, with the tolerance of their precision."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,9 +16,9 @@ _NEGLIGIBLE = 1e-4
 """A gradient this small beside the whole one's norm is rounding (the bias of attention's keys), not direction."""
 
 
-def tolerance(parameters: Sequence[Tensor]) -> float:
-    """The largest relative difference that passes between gradients of such parameters."""
-    return max(_TOLERANCES.get(each.dtype.to_real(), _HALF_TOLERANCE) for each in parameters)
+def tolerance(dtypes: Iterable[torch.dtype]) -> float:
+    """The largest relative difference that passes between gradients that were computed in these precisions."""
+    return max(_TOLERANCES.get(dtype.to_real(), _HALF_TOLERANCE) for dtype in dtypes)
 
 
 def differences(found: Sequence[Tensor], expected: Sequence[Tensor]) -> list[float]:

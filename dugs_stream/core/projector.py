@@ -153,7 +153,9 @@ class Projector:
     def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:
         calls_so_far = Counter[str]()
         for call in captured.calls:
-            yield call, self._axes_of_call(call, calls_so_far[call.layer.name])
+            axes = self._axes_of_call(call, calls_so_far[call.layer.name])
+            _require_rows(call, axes, captured.losses.shape[0])
+            yield call, axes
             calls_so_far[call.layer.name] += 1
 
     def _axes_of_call(self, call: LayerCall, number: int) -> CallAxes:
@@ -165,6 +167,16 @@ class Projector:
                 f"the probe saw {len(axes.inputs)} and {len(axes.outputs)}: its calls must not depend on the sample"
             )
         return axes
+
+
+def _require_rows(call: LayerCall, axes: CallAxes, m: int) -> None:
+    """A layer that gets some of the samples only (an expert) has rows that are not those of the batch."""
+    for gradient, axis in zip(call.gradients, axes.outputs, strict=True):
+        if gradient is not None and axis is not None and gradient.shape[axis] != m:
+            raise ModelError(
+                f"layer {call.layer.title} returned {gradient.shape[axis]} rows for {m} samples, and as many as samples "
+                "for the probe's: every sample must pass through it; choose layers that do not depend on the sample"
+            )
 
 
 def model_precision(model: nn.Module) -> torch.dtype | None:

@@ -24,12 +24,16 @@ Shapes = list[torch.Size | None]
 
 @dataclass(eq=False)
 class SeenCall:
-    """One call of a layer: when it began and ended by autograd's clock, and the shapes it was given and returned."""
+    """One call of a layer: when it began and ended by autograd's clock, the shapes it was given and returned.
+
+    dtypes  floating-point types of what it returned
+    """
 
     start: int
     given: Shapes
     end: int = 0
     outputs: Shapes = field(default_factory=list)
+    dtypes: set[torch.dtype] = field(default_factory=set)
 
 
 @dataclass(eq=False)
@@ -124,6 +128,8 @@ def _calls_seen(layers: Mapping[str, Layer]) -> Iterator[dict[str, list[SeenCall
             def leave(_module: nn.Module, _args: Any, output: Any, pending: list[SeenCall] = pending) -> None:
                 call = pending.pop()
                 call.end, call.outputs = _now(), _shapes(output)
+                leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+                call.dtypes = {leaf.dtype for leaf in leaves if leaf.is_floating_point()}
 
             hooks.callback(
                 layer.module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True).remove

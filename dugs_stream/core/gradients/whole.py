@@ -25,9 +25,12 @@ def sample_gradients(
 
     In the parameters' order and shapes, as real numbers. Call it inside `inference(model)`.
     """
-    with tracked(owned.parameter for owned in parameters) as leaves:
+    # All of them, as in training: a model may ask for the gradient of what it computes on the way.
+    floating = [each for each in model.parameters() if each.is_floating_point() or each.is_complex()]
+    with tracked(floating):
         _, losses, in_force = forward(model, loss, inputs.clone(), labels)
-        found: Sequence[Tensor | None] = [None] * len(leaves)
+        found: Sequence[Tensor | None] = [None] * len(parameters)
         if losses.requires_grad:
+            leaves = [owned.parameter for owned in parameters]
             found = torch.autograd.grad(losses[-1], leaves, allow_unused=True)
     return [as_real(gradient, owned) for owned, gradient in zip(parameters, found, strict=True)], in_force
