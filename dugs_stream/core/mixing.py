@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from dugs_stream.core.gradients.inference import differentiable, tracked
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.errors import ModelError
 
@@ -111,12 +112,12 @@ _Trace = list[tuple[str, list[Tensor]]]
 
 def _trace(model: nn.Module, inputs: Tensor) -> _Trace:
     found: _Trace = []
-    with contextlib.ExitStack() as hooks:
+    with tracked(differentiable(model)), contextlib.ExitStack() as hooks:
         for name, module in model.named_modules():
 
             def leave(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
                 leaves = pytree.tree_leaves(output)  # cloned, since the model may write into them
-                found.append((name, [leaf.clone() for leaf in leaves if isinstance(leaf, Tensor)]))
+                found.append((name, [leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor)]))
 
             hooks.callback(module.register_forward_hook(leave).remove)
         model(inputs.clone())
