@@ -19,7 +19,7 @@ from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, Shapes, shapes_seen
 from dugs_stream.core.mixing import ProbeBatch, copies, mixed, refuse_mixing, sample_axis
 from dugs_stream.core.model_writes import Held, undone
-from dugs_stream.core.projector import Projector
+from dugs_stream.core.projector import Projector, UnevenError
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.errors import ModelError
 
@@ -75,9 +75,8 @@ class Trial:
         """
         tile = 1 if self.written else tile
         try:
-            axes = self._call_axes()
-            projector = self._projector(axes, tile)
-            apart = self._require_whole_gradient(projector, axes, min(2, tile))
+            projector = self._projector(self._call_axes(), tile)
+            apart = self._require_whole_gradient(projector, min(2, tile))
             if tile > 1 and not self._place_is_irrelevant(projector):
                 projector = projector.one_at_a_time()
         except _UnfitError as unfit:
@@ -121,7 +120,7 @@ class Trial:
                 with undone(self.written):
                     refuse_mixing(self.model, self.loss, few, self._copies(m + 1), among)
 
-    def _require_whole_gradient(self, projector: Projector, axes: Axes, m: int) -> dict[str, float]:
+    def _require_whole_gradient(self, projector: Projector, m: int) -> dict[str, float]:
         """Compare what the hooks give for the sample among neighbours; _UnfitError that names what differs."""
         among = mixed(self._copies(m), self.classes)
         try:
@@ -143,9 +142,6 @@ class Trial:
             return alone
         worst = sorted(apart, key=apart.__getitem__, reverse=True)
         wrong = [name for name in worst if not self._is_right([apart[name]])]
-        flattened = next((layer for layer in self._holding(wrong[0]) if _lacks_axis(axes[layer.name])), None)
-        if flattened is not None:
-            raise _UnfitError(f"The output of {flattened.title} has no axis of samples of its own")
         raise _UnfitError(
             f"The calls of the chosen layers do not give the whole gradient of {', '.join(wrong[:5])}"
         )
@@ -205,6 +201,8 @@ class Trial:
             once = projector.project(*_rows(pool, shifted))
         except Exception as error:
             raise _unfit(error) from error
+        if projector.has_isolated:
+            raise _UnfitError("Not every sample passes through all chosen layers")
         where = torch.argsort(shifted)[places].numpy()  # the place of each repeated sample in the other tile
         if np.array_equal(repeated.vectors, once.vectors[where]) and np.array_equal(
             repeated.norms, once.norms[where], equal_nan=True
@@ -219,11 +217,9 @@ class Trial:
 def _unfit(error: Exception) -> Exception:
     if is_out_of_memory(error):
         return error
-    return _UnfitError(f"The chosen layers do not run as the probe saw them ({error})")
-
-
-def _lacks_axis(calls: Sequence[CallAxes]) -> bool:
-    return any(None in call.outputs for call in calls)
+    if isinstance(error, UnevenError):
+        return _UnfitError(f"{str(error)[:1].upper()}{str(error)[1:]}")
+    return _UnfitError(f"The chosen layers do not run alone ({error})")
 
 
 def _axes(few: Shapes, more: Shapes, m: int) -> tuple[int | None, ...]:
