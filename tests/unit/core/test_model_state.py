@@ -316,3 +316,16 @@ def test_indices_are_checked_where_a_wrong_one_would_end_the_process(
 ) -> None:
     """On a device, for token ids and for labels that were not held against the classes; the CPU raises by itself."""
     assert isinstance(index_guard(inputs, labels), IndexGuard) == is_guarded
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_models_that_hooks_cannot_reach_are_refused_in_a_sentence() -> None:
+    """TorchScript as a whole, and a model without parameters; a scripted part below the chosen layers is fine."""
+    plain = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    with pytest.raises(ModelError, match="is TorchScript, which takes no hooks"):
+        Deduplicator(torch.jit.script(plain), dimension=16, tile=4).probe(EXAMPLE)
+    with pytest.raises(ModelError, match="no layer with floating-point parameters runs"):
+        Deduplicator(nn.Sequential(nn.ReLU()), dimension=16, tile=4).probe(EXAMPLE)
+    found = Deduplicator(nn.Sequential(scripted, plain), dimension=16, tile=4).probe(EXAMPLE)
+    assert [layer.name for layer in found.layers] == ["1.0", "1.1"]
