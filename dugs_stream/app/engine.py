@@ -30,11 +30,15 @@ _log = structlog.get_logger("dugs")
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Records to vectors, vectors to verdicts, and the identity of the model that they are judged by."""
+    """Records to vectors, vectors to verdicts, and the identity of the model that they are judged by.
+
+    remarks  what an operator should know of how the model was loaded; logged too
+    """
 
     projector: RecordProjector
     judge: Judge
     identity: ModelIdentity
+    remarks: tuple[str, ...] = ()
 
 
 def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullcontext()) -> Engine:
@@ -43,8 +47,15 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     Raises ConfigurationError or ModelError.
     """
     model = load_model(
-        settings.model.factory, settings.model.kwargs, settings.model.weights, settings.gradient.seed
+        settings.model.factory,
+        settings.model.kwargs,
+        settings.model.weights,
+        settings.gradient.seed,
+        weights_key=settings.model.weights_key,
+        weights_prefix=settings.model.weights_prefix,
     )
+    for remark in model.remarks:
+        _log.warning("model.remark", remark=remark)
     classes = read_classes(settings.input.classes)
     decoder = build_decoder(
         settings.input.codec,
@@ -65,7 +76,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     if shape is not None:
         label = Label(0, None) if projector.spec.loss.needs_labels else None
         projector.probe(Sample(_example(shape, settings), label))
-    return Engine(projector, judge, _identify(settings, model, classes))
+    return Engine(projector, judge, _identify(settings, model, classes), model.remarks)
 
 
 def _example(shape: Sequence[int], settings: Settings) -> torch.Tensor:

@@ -29,12 +29,14 @@ def check_deep(settings: Settings) -> list[Finding]:
 def _try_model(settings: Settings) -> Iterator[Finding]:
     engine = build_engine(settings)
     probe = engine.projector.found
-    weights = settings.model.weights or f"none: untrained, built under seed {settings.gradient.seed}"
+    weights = settings.model.weights or f"not given, built under seed {settings.gradient.seed}"
     yield Finding(
         "model",
         passed=True,
         found=f"{engine.identity.name}, weights {weights}, on {engine.projector.spec.device}",
     )
+    for remark in engine.remarks:
+        yield Finding("model", passed=True, found=remark, is_note=True)
     yield Finding(_FINGERPRINT, passed=True, found=engine.identity.fingerprint)
     if probe is None:
         found = "not probed: the input shape is unknown until the first record (set model.input_shape to check it now)"

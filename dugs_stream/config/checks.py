@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dugs_stream.config.fields import KeyPath
 from dugs_stream.config.settings import Settings
 from dugs_stream.inputs.settings import ImageCodecSettings, LabelKind, NpyCodecSettings, parse_label_place
+from dugs_stream.models.settings import ModelSettings
 from dugs_stream.outputs.event import EVENT_BYTES_LIMIT
 from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES
 
@@ -36,6 +37,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
         _messages_hold_an_event,
         _vector_fits_a_message,
         _input_shape_is_the_codecs,
+        _weights_are_there_to_look_into,
     )
     return [conflict for check in checks for conflict in check(settings)]
 
@@ -121,6 +123,17 @@ def _input_shape_is_the_codecs(settings: Settings) -> Iterator[Conflict]:
         )
 
 
+def _weights_are_there_to_look_into(settings: Settings) -> Iterator[Conflict]:
+    model = settings.model
+    for name, text in (("weights_key", model.weights_key), ("weights_prefix", model.weights_prefix)):
+        if text is not None and model.weights is None:
+            yield Conflict(
+                (("model", name), ("model", "weights")),
+                f'found "{text}", but model.weights names no file.',
+                "Name the file, or leave this out.",
+            )
+
+
 # A stream of ordinary length; the maximum of N chance cosines is about √(2·ln N / k).
 _CHANCE_RECORDS = 10**6
 
@@ -138,7 +151,8 @@ def warnings(settings: Settings) -> list[str]:
 
 
 def _untrained(settings: Settings) -> Iterator[str]:
-    if settings.model.weights is None:
+    # A factory of the user's own may load its weights; what it left untrained is found when it has run.
+    if settings.model.weights is None and settings.model.factory == ModelSettings().factory:
         yield (
             "model.weights is null: the model is untrained, built under gradient.seed, and its gradients tell "
             "samples apart by chance features only. Name the file of trained weights."

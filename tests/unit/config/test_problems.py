@@ -163,6 +163,11 @@ WORDINGS = [
         "model: {input_shape: [3, 28, 28]}\ninput: {codec: {type: image, size: [32, 28]}}",
         "1:9 model.input_shape: found [3, 28, 28], but the codec image of mode RGB gives [3, 32, 28].",
     ),
+    (
+        "model: {weights_key: ema}",
+        '1:9 model.weights_key: found "ema", but model.weights names no file. Name the file, or leave this out.',
+    ),
+    ("model: {weights_prefix: net.}", '1:9 model.weights_prefix: found "net.", but model.weights names no file.'),
     ("model: {input_shape: [3]}", "1:9 model.input_shape: found [3], but the codec image of mode RGB"),
 ]  # fmt: skip
 

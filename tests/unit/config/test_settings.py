@@ -42,6 +42,8 @@ def test_untrained_model_is_warned_of() -> None:
     """`weights: null` is allowed and said."""
     assert [line.split(":")[0] for line in warnings(Settings())] == ["model.weights is null"]
     assert warnings(load_settings(None, ["model.weights=a.pt"], {})) == []
+    # A factory of one's own may load them; that shows when it has run.
+    assert warnings(load_settings(None, ["model.factory=my_models:build"], {})) == []
 
 
 def test_threshold_within_the_noise_of_the_dimension_is_warned_of() -> None:
