@@ -142,6 +142,8 @@ class Trailer:
     checksum       hex SHA-256 chained over all rows up to here
     next_offsets   per input partition, the offset of the next record to decide
     batch_ranges   per input partition of this batch, first and last offset decided (inclusive)
+    code           by setting, a text that changes with the user's own code behind it; empty if there is none, and in
+                   trailers of versions that did not record it
     """
 
     uniques: int
@@ -154,6 +156,7 @@ class Trailer:
     input_topic: str
     input_topic_id: str
     group: str
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

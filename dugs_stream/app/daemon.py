@@ -34,7 +34,6 @@ from dugs_stream.ops.metrics import BuildFacts, Metrics
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pipeline.encode import Outputs
-from dugs_stream.records import ModelIdentity
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -108,7 +107,7 @@ def open_daemon(
         daemon = Daemon(
             open_log(settings),
             state,
-            Stages(engine.projector, engine.judge, _outputs(settings, engine.identity), metrics.stage),
+            Stages(engine.projector, engine.judge, _outputs(settings, engine), metrics.stage),
             BatchLimits(
                 settings.input.batch.records, settings.input.batch.wait_ms, settings.input.batch.bytes
             ),
@@ -151,15 +150,20 @@ def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: St
     )
 
 
-def _outputs(settings: Settings, identity: ModelIdentity) -> Outputs:
+def _outputs(settings: Settings, engine: Engine) -> Outputs:
     selection = settings.selection
     return Outputs(
         topic_names(settings),
         settings.output.payload,
         settings.output.max_message_bytes,
-        identity,
+        engine.identity,
         Deployment(
-            settings.input.group, identity.fingerprint, selection.threshold, selection.min_gradient_norm
+            settings.input.group,
+            engine.identity.fingerprint,
+            selection.threshold,
+            selection.min_gradient_norm,
+            engine.code,
+            settings.model.accepted_code,
         ),
     )
 

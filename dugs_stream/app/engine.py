@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 import torch
@@ -20,6 +20,7 @@ from dugs_stream.inputs.decoder import Sample, build_decoder
 from dugs_stream.inputs.labels import Label
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
+from dugs_stream.models.own_code import own_code
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import RecordProjector, StageTimer
 from dugs_stream.records import ModelIdentity
@@ -32,12 +33,14 @@ _log = structlog.get_logger("dugs")
 class Engine:
     """Records to vectors, vectors to verdicts, and the identity of the model that they are judged by.
 
+    code     by setting, a text that changes with the user's own code behind it
     remarks  what an operator should know of how the model was loaded; logged too
     """
 
     projector: RecordProjector
     judge: Judge
     identity: ModelIdentity
+    code: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
 
@@ -76,7 +79,19 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     if shape is not None:
         label = Label(0, None) if projector.spec.loss.needs_labels else None
         projector.probe(Sample(_example(shape, settings), label))
-    return Engine(projector, judge, _identify(settings, model, classes), model.remarks)
+    return Engine(
+        projector, judge, _identify(settings, model, classes), own_code(_references(settings)), model.remarks
+    )
+
+
+def _references(settings: Settings) -> dict[str, str]:
+    """What names a function, by setting; the modules are imported by now."""
+    named = {
+        "input.codec": settings.input.codec.type,
+        "model.factory": settings.model.factory,
+        "gradient.loss": settings.gradient.loss,
+    }
+    return {setting: reference for setting, reference in named.items() if ":" in reference}
 
 
 def _example(shape: Sequence[int], settings: Settings) -> torch.Tensor:

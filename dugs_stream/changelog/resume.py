@@ -5,12 +5,18 @@ Pure: facts in, offsets and remarks out.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import NEW_LIST, ChangelogError, OffsetsDisagreeError
 from dugs_stream.records import ChangelogPosition, Trailer
+
+_PACKAGE = "package "
+"""How the code of an installed library begins; its releases are remarked on only."""
+_DIGEST_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +31,18 @@ class InputTopic:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The configuration of this run; a changelog of another deployment is refused."""
+    """The configuration of this run; a changelog of another deployment is refused.
+
+    code           by setting, a text that changes with the user's own code behind it
+    accepted_code  the digest of `code` if an operator says that it changed no vector
+    """
 
     group: str
     fingerprint: str
     threshold: float
     min_gradient_norm: float
+    code: Mapping[str, str] = field(default_factory=dict)
+    accepted_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +88,38 @@ def check_names(trailer: Trailer, deployment: Deployment, input_topic: str) -> N
         )
 
 
+def check_code(
+    recorded: Mapping[str, str], code: Mapping[str, str], accepted: str | None = None
+) -> tuple[str, ...]:
+    """Remarks on code of the user's that the list does not tell yet, or that changed and may.
+
+    An installed package may be upgraded, and a change is accepted by its digest. Raises ChangelogError for any other
+    change: the names in the fingerprint are the same, and the vectors need not be.
+    """
+    remarks = []
+    changed = {}
+    for place, now in code.items():
+        then = recorded.get(place)
+        if then is None:
+            remarks.append(f"the list does not tell the code of {place} so far and does from now on: {now}")
+        elif then != now and then.startswith(_PACKAGE) and now.startswith(_PACKAGE):
+            remarks.append(f"{place} comes from {now}, so far it came from {then}")
+        elif then != now:
+            changed[place] = f"{place} is {now}, so far it was {then}"
+    digest = hashlib.sha256(canonical_json(code)).hexdigest()[:_DIGEST_DIGITS]
+    if not changed:
+        return tuple(remarks)
+    if accepted == digest:
+        return (*remarks, *(f"accepted: {each}" for each in changed.values()))
+    raise ChangelogError(
+        f"The list was built by other code than what runs now: {'; '.join(changed.values())}. Cosines of what the two "
+        f"compute cannot be compared. Put the old code back, or {NEW_LIST}; or, if the change alters no vector, accept it "
+        f"with model.accepted_code: '{digest}'."
+    )
+
+
 def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -> tuple[str, ...]:
-    """Remarks on changed thresholds. Raises ChangelogError for the changelog of another model, group or input."""
+    """Remarks on changed thresholds and code. Raises ChangelogError for the changelog of another model, group or input."""
     if trailer.fingerprint != deployment.fingerprint:
         raise ChangelogError(
             f"The changelog was written with model {trailer.fingerprint}, the configuration names "
@@ -98,7 +140,7 @@ def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -
     ):
         if then != now:
             remarks.append(f"selection.{name} was {then} so far and is {now} from now on")
-    return tuple(remarks)
+    return (*remarks, *check_code(trailer.code, deployment.code, deployment.accepted_code))
 
 
 def resume(

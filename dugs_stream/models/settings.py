@@ -31,5 +31,7 @@ class ModelSettings(Block):
     """Where a checkpoint holds the state_dict: state_dict, ema, or a path such as model.state_dict; null: it is the file."""
     weights_prefix: Annotated[str, Field(min_length=1)] | None = None
     """A prefix of names in the file, such as backbone., to take off; names without it are left out. null: all names count."""
+    accepted_code: Annotated[str, Field(min_length=1)] | None = None
+    """The digest that a refusal of changed code names, if the change alters no vector; null accepts no change."""
     input_shape: Annotated[tuple[Annotated[Whole, Field(ge=1)], ...], Field(min_length=1)] | None = None
     """One sample's axes for the start-up probe, such as [3, 224, 224]; null: the model or the first record says."""
