@@ -97,6 +97,8 @@ def open_daemon(
         app = build_http(registry, status, uniques, gallery, authorization(settings.http.auth))
         server = held.enter_context(HttpServer(app, settings.http.host, settings.http.port))
         engine = build_engine(settings, metrics.stage)
+        for remark in engine.remarks:
+            _log.warning("model.remark", remark=remark)
         state = StateStore(
             settings.state.dir, fingerprint=engine.identity.fingerprint, dimension=settings.gradient.dimension
         )

@@ -34,7 +34,7 @@ class Engine:
     """Records to vectors, vectors to verdicts, and the identity of the model that they are judged by.
 
     code     by setting, a text that changes with the user's own code behind it
-    remarks  what an operator should know of how the model was loaded; logged too
+    remarks  what an operator should know of how the model was loaded
     """
 
     projector: RecordProjector
@@ -57,8 +57,6 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         weights_key=settings.model.weights_key,
         weights_prefix=settings.model.weights_prefix,
     )
-    for remark in model.remarks:
-        _log.warning("model.remark", remark=remark)
     classes = read_classes(settings.input.classes)
     decoder = build_decoder(
         settings.input.codec,
