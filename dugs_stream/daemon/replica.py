@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 
 from dugs_stream.changelog.replay import ChangelogHead, Replayed, replay
-from dugs_stream.changelog.resume import check_names, require_covered
+from dugs_stream.changelog.resume import check_code, check_names, require_covered
 from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.daemon.observers import Observer
@@ -107,6 +107,11 @@ class Replica:
                 if monotonic() >= ends_at:
                     return False
             self._parts = None
+            if (
+                self.trailer is not None
+            ):  # the last one alone: a change of code may have been accepted before it
+                deployment = self._outputs.deployment
+                check_code(self.trailer.code, deployment.code, deployment.accepted_code)
         self.is_warm = True
         return True
 

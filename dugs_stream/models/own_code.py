@@ -8,7 +8,7 @@ record and go on. For each setting, the text is one of
     package NAME V    a large installed package, such as a library of models
     files DIGEST      beside these, over files that the code reads and names in `dugs_files`, such as a tokenizer's
 
-Blank lines, lines of comment and docstrings change no digest.
+Blank lines, lines of comment, docstrings and what runs under `if __name__ == "__main__"` change no digest.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import packages_distributions, version
+from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,9 @@ def _parsed(content: bytes) -> ast.Module | None:
 
 def _imports(tree: ast.Module | None, module: str, *, is_package: bool) -> Iterator[str]:
     """The absolute name of everything that is imported at any depth; some may be functions, not modules."""
-    for node in [] if tree is None else ast.walk(tree):
+    for node in (
+        [] if tree is None else chain.from_iterable(map(ast.walk, filterfalse(_is_script, tree.body)))
+    ):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -190,6 +193,8 @@ def _without_remarks(content: bytes, tree: ast.Module) -> bytes:
         ):
             literal |= set(range(node.lineno + 1, (node.end_lineno or node.lineno) + 1))
     remarks = set(_docstring_lines(tree, lines))
+    for node in filter(_is_script, tree.body):
+        remarks |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     kept = [
         line if number in literal else line.rstrip()
         for number, line in enumerate(lines, start=1)
@@ -197,6 +202,11 @@ def _without_remarks(content: bytes, tree: ast.Module) -> bytes:
         and (number in literal or (line.strip() and not line.lstrip().startswith("#")))
     ]
     return "\n".join(kept).encode()
+
+
+def _is_script(node: ast.stmt) -> bool:
+    """What never runs when the module is imported."""
+    return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
 def _docstring_lines(tree: ast.Module, lines: list[str]) -> Iterator[int]:

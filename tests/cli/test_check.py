@@ -73,6 +73,8 @@ def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> No
         "layer 6",
         "Linear, 75 parameters, fast",
         "about 26 records",
+        "parameters are drawn under gradient.seed",
+        "code of model.factory",
         "can be written",
     ):
         assert found in ended.out

@@ -12,6 +12,10 @@ import pytest
 from dugs_stream.commands.check import check_deep
 from dugs_stream.errors import ChangelogError
 from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.in_thread import has_role, running_in_thread
+from tests.support.waiting import wait_until
+
+SECONDS = 30.0
 
 CODEC = """import io
 import numpy, torch
@@ -59,6 +63,24 @@ def test_edited_codec_is_refused_until_it_is_accepted(deployment: Deployment) ->
     deployment.send(npy_messages(3))
     deployment.drain()
     assert len(deployment.events()) == 83
+
+
+def test_standby_with_an_edited_codec_is_refused_where_an_owner_would_be(deployment: Deployment) -> None:
+    """It would be of no use at a takeover, and that is no time to learn so."""
+    other = Deployment(
+        deployment.folder / "other",
+        log=deployment.settings.log.model_dump(mode="json"),
+        input={"codec": "acme_codec:decode"},
+    )
+    with running_in_thread(deployment.settings) as owner:
+        wait_until(lambda: has_role(owner, "owner"), SECONDS)
+        restart_with(deployment.folder, EDITED)
+
+        with (
+            pytest.raises(ChangelogError, match="built by other code"),
+            running_in_thread(other.settings) as standby,
+        ):
+            wait_until(lambda: "shutting down" in standby.status.missing.get("state", ""), SECONDS)
 
 
 def test_same_codec_in_other_words_goes_on(deployment: Deployment) -> None:

@@ -101,6 +101,18 @@ def test_remarks_and_blank_lines_change_nothing(folder: Path, old: str, new: str
     assert code_now() == before
 
 
+def test_what_runs_as_a_script_only_changes_nothing(folder: Path) -> None:
+    """A training loop at the end of the module; what it imports is not followed."""
+    before = code_now()
+
+    (folder / "acme_codec.py").write_text(
+        f"{CODEC}\n\nif __name__ == '__main__':\n    import acme_training\n"
+    )
+    (folder / "acme_training.py").write_text("EPOCHS = 1\n")
+
+    assert code_now() == before
+
+
 def test_line_inside_a_text_is_no_comment(folder: Path) -> None:
     """It may be what the function computes with."""
     texts = ('VOCABULARY = """\n# one\n"""\n', 'VOCABULARY = """\n# two\n"""\n')
