@@ -19,18 +19,21 @@ import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import packages_distributions, version
 from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from dugs_stream.errors import ConfigurationError, Problem
 
 _OURS = "dugs_stream"
 # Of an installed package's own modules; beyond, it is a library, whose source changes with every release.
 _MOST_MODULES = 64
+_PACKAGED = {"site-packages", "dist-packages"}
 _DIGITS = 16
 
 
@@ -103,7 +106,7 @@ def _source(name: str) -> str | None:
     files, waiting, sources = {name: file}, [name], {}
     while waiting:
         each = waiting.pop()
-        content = files[each].read_bytes()
+        content = _content(files[each])
         tree = _parsed(content) if files[each].suffix == ".py" else None
         sources[each] = content if tree is None else _without_remarks(content, tree)
         for imported in _imports(tree, each, is_package=files[each].stem == "__init__"):
@@ -114,6 +117,17 @@ def _source(name: str) -> str | None:
         if len(files) > _MOST_MODULES and _is_installed(file) and top in (known := packages_distributions()):
             return f"package {known[top][0]} {version(known[top][0])}"
     return f"source {_digest(sorted(sources.items()))}"
+
+
+def _content(file: Path) -> bytes:
+    """What the file holds, also as a member of a zip archive on Python's path."""
+    if file.is_file():
+        return file.read_bytes()
+    archive = next((each for each in file.parents if each.is_file()), None)
+    if archive is None:
+        return b""  # gone since it was imported
+    with ZipFile(archive) as members:
+        return members.read(file.relative_to(archive).as_posix())
 
 
 def _parsed(content: bytes) -> ast.Module | None:
@@ -159,9 +173,13 @@ def _looked_up(module: str) -> ModuleSpec | None:
 
 
 def _found(name: str, within: Sequence[str] | None) -> ModuleSpec | None:
-    """By every finder, as editable installs bring their own."""
-    finders = (finder.find_spec(name, within) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-    return next((spec for spec in finders if spec is not None), None)
+    """By every finder, as editable installs bring their own; one that fails finds nothing."""
+    for finder in sys.meta_path:
+        with suppress(Exception):
+            spec = finder.find_spec(name, within)
+            if spec is not None:
+                return spec
+    return None
 
 
 def _is_own(module: str, file: Path, top: str) -> bool:
@@ -171,7 +189,9 @@ def _is_own(module: str, file: Path, top: str) -> bool:
 
 
 def _is_installed(file: Path) -> bool:
-    return any(file.resolve().is_relative_to(folder) for folder in _installed_folders())
+    path = file.resolve()
+    is_packaged = not _PACKAGED.isdisjoint(path.parts)
+    return is_packaged or any(path.is_relative_to(folder) for folder in _installed_folders())
 
 
 @cache

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -159,6 +160,19 @@ def test_imports_within_a_package_are_followed(folder: Path) -> None:
         after = code_now("acme.codec:decode")
         assert after != before, name
         before = after
+
+
+def test_code_in_a_zip_archive_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python imports from archives, and the text is that of the same files outside of one."""
+    expected = code_now()
+    archive = folder / "code.pyz"
+    with ZipFile(archive, "w") as members:
+        for name in ("acme_codec.py", "acme_pixels.py"):
+            members.write(folder / name, name)
+            (folder / name).unlink()
+    monkeypatch.syspath_prepend(archive)
+
+    assert code_now() == expected
 
 
 @pytest.mark.parametrize(

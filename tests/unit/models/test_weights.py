@@ -114,7 +114,7 @@ def test_lazy_layers_take_their_shapes_from_the_file(tmp_path: Path) -> None:
     """As torch's own load gives them."""
     loaded = load("lazy", saved({"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, tmp_path))
 
-    assert loaded.module.weight.shape == (2, 3)  # type: ignore[union-attr]
+    assert loaded.module.weight.shape == (2, 3)
 
 
 # -- prefixes ----------------------------------------------------------------------------------------------
