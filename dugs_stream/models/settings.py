@@ -26,7 +26,10 @@ class ModelSettings(Block):
     kwargs: dict[str, JsonValue] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
     weights: Annotated[Path, AfterValidator(_weights_path)] | None = None
-    """A .safetensors file, or a .pt/.pth state_dict (read with weights_only); null: untrained, built under the seed."""
+    """A .safetensors file, or a .pt/.pth state_dict (read with weights_only); null: as the factory leaves them under the seed.
+
+    Without a file the factory runs a second time, under another seed, to find which parameters are untrained.
+    """
     weights_key: Annotated[str, Field(min_length=1)] | None = None
     """Where a checkpoint holds the state_dict: state_dict, ema, or a path such as model.state_dict; null: it is the file."""
     weights_prefix: Annotated[str, Field(min_length=1)] | None = None
