@@ -23,7 +23,7 @@ from dugs_stream.models.fitness import refuse_not_finite, refuse_unfit, refuse_w
 from dugs_stream.models.settings import WEIGHT_SUFFIXES
 from dugs_stream.models.untrained import warn_of_untrained
 from dugs_stream.models.weights_file import SAVE_HINT, read_weights
-from dugs_stream.models.weights_fit import fill, tensors_of
+from dugs_stream.models.weights_fit import COMPILED, fill, tensors_of
 from dugs_stream.references import import_string
 
 _BUILT_IN = "dugs_stream."
@@ -84,9 +84,13 @@ def load_model(
 
 
 def digest(module: nn.Module) -> str:
-    """Hex SHA-256 over the state_dict: names in sorted order, dtypes, shapes, bytes in C order."""
+    """Hex SHA-256 over the state_dict: names in sorted order, dtypes, shapes, bytes in C order.
+
+    The names are those of the model that is not compiled.
+    """
     sha = hashlib.sha256()
-    for name, tensor in sorted(tensors_of(module).items()):
+    named = {name.replace(COMPILED, ""): tensor for name, tensor in tensors_of(module).items()}
+    for name, tensor in sorted(named.items()):
         sha.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         # Viewed as bytes before numpy sees it: numpy has no bfloat16.
         sha.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

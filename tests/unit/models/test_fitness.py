@@ -7,7 +7,7 @@ import torch
 
 from dugs_stream import Deduplicator
 from dugs_stream.errors import ModelError
-from dugs_stream.models.loading import LoadedModel, load_model
+from dugs_stream.models.loading import LoadedModel, digest, load_model
 from tests.support.models import odd as odd_models
 
 HERE = "tests.support.models.odd"
@@ -72,6 +72,7 @@ def test_compiled_model_is_the_model_that_it_wraps(function: str) -> None:
     """The same weights are the same fingerprint, the same names and the same vectors."""
     plain, compiled = load("small"), load(function)
 
+    assert digest(torch.compile(plain.module, backend="eager")) == plain.weights_digest  # type: ignore[arg-type]
     assert compiled.weights_digest == plain.weights_digest
     assert list(compiled.module.state_dict()) == list(plain.module.state_dict())
     inputs = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
