@@ -87,7 +87,8 @@ def open_file(path: Path, *, create: bool) -> sqlite3.Connection:
     try:
         with translated(path, "opening the log"):
             _recognise(connection, path)
-            _use_wal(connection)
+            # The file remembers it; SQLite itself does not wait for other connections here.
+            _retry_while_busy(connection, "PRAGMA journal_mode = WAL", BUSY_SECONDS)
             # FULL: a commit that returned survives the loss of power; NORMAL would lose the newest ones.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
@@ -120,20 +121,6 @@ def _recognise(connection: sqlite3.Connection, path: Path) -> None:
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to WAL, which the file then remembers; SQLite itself does not wait for other connections here."""
-    ends_at = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if not is_busy(error) or time.monotonic() >= ends_at:
-                raise
-            time.sleep(0.005)
-        else:
-            return
 
 
 class FileClient:
@@ -197,18 +184,27 @@ def begin_write(
     finds the gaps between their commits first and is never starved by a busy sender.
     Raises sqlite3.OperationalError (busy) after `wait_seconds`.
     """
-    ends_at = time.monotonic() + wait_seconds
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        while stop is None or not stop():
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if not is_busy(error) or time.monotonic() >= ends_at:
-                    raise
-                time.sleep(0.001)
-            else:
-                return True
-        return False
+        return _retry_while_busy(connection, "BEGIN IMMEDIATE", wait_seconds, stop)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+def _retry_while_busy(
+    connection: sqlite3.Connection,
+    statement: str,
+    wait_seconds: float,
+    stop: Callable[[], bool] | None = None,
+) -> bool:
+    ends_at = time.monotonic() + wait_seconds
+    while stop is None or not stop():
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= ends_at:
+                raise
+            time.sleep(0.001)
+        else:
+            return True
+    return False

@@ -2,10 +2,7 @@
 
 One daemon of a group owns the input, until its process ends; any number of processes write and read beside it.
 Commits are atomic and durable (WAL, synchronous=FULL): after kill -9 or a loss of power, all of a transaction
-is there or nothing. The file must lie on a local disk.
-
-Needs no clean-up, and no constructor of this engine touches the disk: files are opened by `prepare`, by the first
-`send` and by `read`.
+is there or nothing. No constructor of this engine touches the disk.
 """
 
 from __future__ import annotations
@@ -23,13 +20,7 @@ from dugs_stream.log.embedded.owner import Owner, check_epoch
 from dugs_stream.log.embedded.polling import Polling
 from dugs_stream.log.embedded.retention import Retention
 from dugs_stream.log.embedded.settings import EmbeddedSettings
-from dugs_stream.log.embedded.topics import (
-    bounds,
-    create_topics,
-    existing_topic,
-    find_topic,
-    stored_from,
-)
+from dugs_stream.log.embedded.topics import bounds, create_topics, existing_topic, find_topic, stored_from
 from dugs_stream.log.embedded.transaction import EmbeddedTransaction, Scope
 from dugs_stream.log.port import BatchLimits, Ownership, Polled, Stop, TopicNames, WhileWaiting, do_nothing
 from dugs_stream.records import ChangelogPosition, Message
