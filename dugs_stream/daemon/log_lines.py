@@ -76,8 +76,8 @@ class LogLines:
     def _state_loaded(self, loaded: LoadedState) -> None:
         for path in loaded.set_aside:
             _log.warning("state.damaged", set_aside=str(path), then="the changelog restores what it held")
-        for missing in loaded.missing:
-            _log.warning("state.damaged", file=missing.file, then="its rows come from the changelog")
+        for file in loaded.missing:
+            _log.warning("state.damaged", file=file, then="its rows come from the changelog")
 
     def _recovered(self, reason: RecoveryReason, seconds: float, head: ChangelogHead) -> None:
         offsets = dict(head.next_offsets)

@@ -8,7 +8,7 @@ a reload of the last snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
@@ -25,7 +25,6 @@ from dugs_stream.errors import LogError, StateError
 from dugs_stream.log.port import Committed, Log
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
-from dugs_stream.state.files import MissingRows
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -50,7 +49,7 @@ class Replica:
         self._state = state
         self._outputs = outputs
         self._tell = tell
-        self._missing: tuple[MissingRows, ...] = ()
+        self._missing: Mapping[str, ChangelogPosition] = {}
         self._parts: Iterator[Replayed] | None = None
         self._looked_at = 0.0
         self._snapshot_tried_at = self._snapshot_written_at = monotonic()
@@ -142,16 +141,15 @@ class Replica:
             )
 
     def _refill(self, changelog_start: ChangelogPosition, changelog_end: ChangelogPosition) -> None:
-        start = min(missing.changelog_start for missing in self._missing)
-        stop = max(missing.changelog_stop for missing in self._missing)
+        start = min(self._missing.values())
         require_covered(start, changelog_start, changelog_end)
-        entries = self._entries(start, stop)
+        entries = self._entries(start, changelog_end)
         try:
             self._state.refill(entry for _, entry in entries if isinstance(entry, ChangelogRow))
         except StateError as error:
             _log.warning("state.forgotten", error=str(error), then="replaying the whole changelog")
             self._state.forget()
-        self._missing = ()
+        self._missing = {}
         self._fill_index()
 
     def _entries(

@@ -30,8 +30,8 @@ def watch_by_metrics(metrics: Metrics, dimension: int) -> Observer:
     def state_loaded(loaded: LoadedState) -> None:
         for _ in loaded.set_aside:
             metrics.state_damaged(DamagedKind.MANIFEST)
-        for missing in loaded.missing:
-            is_vectors = missing.file.startswith("vectors")
+        for file in loaded.missing:
+            is_vectors = file.startswith("vectors")
             metrics.state_damaged(DamagedKind.VECTORS if is_vectors else DamagedKind.EVENTS)
 
     def ownership_voided(error: Exception) -> None:

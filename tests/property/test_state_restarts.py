@@ -58,7 +58,7 @@ def test_any_order_of_commits_snapshots_and_restarts_gives_the_replay(steps: lis
 def restarted(folder: Path, changelog: Changelog) -> tuple[StateStore, UniqueIndex]:
     store = StateStore(folder, fingerprint=FINGERPRINT, dimension=changelog.dimension)
     loaded = store.open()
-    assert (loaded.missing, loaded.set_aside) == ((), ())
+    assert (loaded.missing, loaded.set_aside) == ({}, ())
     index = recover(store, changelog)
     assert store.events(0, 1_000) == [row.event for row in changelog.rows]
     return store, index

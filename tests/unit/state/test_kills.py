@@ -136,14 +136,14 @@ def rows_of_sound_folder(path, changelog):
     """Open, recover, write, open again; returns how many rows were there at first."""
     live = state_of(path)
     loaded = live.open()
-    assert (loaded.missing, loaded.set_aside) == ((), ())
+    assert (loaded.missing, loaded.set_aside) == ({}, ())
     rows = live.total
     index = recover(live, changelog)
     assert np.array_equal(index.vectors, changelog.vectors)
     live.snapshot(index)
     live.close()
     again = state_of(path)
-    assert again.open().missing == ()
+    assert not again.open().missing
     assert again.events(0, 99) == [row.event for row in changelog.rows]
     again.close()
     return rows
