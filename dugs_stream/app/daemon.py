@@ -18,11 +18,10 @@ from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings, effective, warnings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.daemon.loop import Stages
-from dugs_stream.daemon.observers import Observer
+from dugs_stream.daemon.observers import Observer, Watchers
 from dugs_stream.daemon.refusal import linger_after_refusal
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import OnStep
-from dugs_stream.daemon.watchers import Watchers
 from dugs_stream.errors import ChangelogError
 from dugs_stream.log.port import BatchLimits
 from dugs_stream.ops.http.access import authorization
@@ -117,8 +116,7 @@ def open_daemon(
                 metrics,
                 status,
                 ServiceNotices(os.environ),
-                settings.gradient.dimension,
-                Observer(batch_committed=lambda batch, _head: gallery.saw(batch.judged)),
+                Observer(batch_committed=lambda judged, _head: gallery.saw(judged)),
                 Observer(step_entered=on_step),
             ),
             stopping or Stopping(),

@@ -30,10 +30,10 @@ from tenacity import (
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.changelog.resume import InputTopic, Resumption, check_trailer, resume
 from dugs_stream.daemon.loop import Loop, Stages
+from dugs_stream.daemon.observers import Watchers
 from dugs_stream.daemon.replica import Replica
 from dugs_stream.daemon.signals import Stopping
 from dugs_stream.daemon.steps import RecoveryStep
-from dugs_stream.daemon.watchers import Watchers
 from dugs_stream.errors import (
     ChangelogError,
     LogRefusedError,

@@ -23,6 +23,7 @@ from dugs_stream.daemon.observers import Observer
 from dugs_stream.daemon.steps import RecoveryStep
 from dugs_stream.errors import LogError, StateError
 from dugs_stream.log.port import Committed, Log
+from dugs_stream.ops.metrics import DamagedKind
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.store import StateStore
@@ -72,7 +73,11 @@ class Replica:
         self._parts = None
         self._state.close()
         loaded = self._state.open()
-        self._tell.state_loaded(loaded)
+        for path in loaded.set_aside:
+            self._tell.state_damaged(DamagedKind.MANIFEST, str(path))
+        for file in loaded.missing:
+            is_vectors = file.startswith("vectors")
+            self._tell.state_damaged(DamagedKind.VECTORS if is_vectors else DamagedKind.EVENTS, file)
         self._missing = loaded.missing
         self._fill_index()
 
