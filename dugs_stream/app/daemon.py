@@ -16,10 +16,9 @@ from dugs_stream.app.logs import open_log, topic_names
 from dugs_stream.app.web import UniquesSource, class_names, disks, gpu_memory, open_gallery, thumbnail_store
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings, effective, warnings
-from dugs_stream.daemon.daemon import Daemon
+from dugs_stream.daemon.daemon import Daemon, linger_after_refusal
 from dugs_stream.daemon.loop import Stages
 from dugs_stream.daemon.observers import Observer, Watchers
-from dugs_stream.daemon.refusal import linger_after_refusal
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import OnStep
 from dugs_stream.errors import ChangelogError
@@ -160,8 +159,3 @@ def _outputs(settings: Settings, identity: ModelIdentity) -> Outputs:
             settings.input.group, identity.fingerprint, selection.threshold, selection.min_gradient_norm
         ),
     )
-
-
-def adopt_offsets(settings: Settings) -> None:
-    """`dugs index adopt-offsets`: one commit whose trailer takes the group's offsets as they are."""
-    run_daemon(settings, adopt_offsets=True)

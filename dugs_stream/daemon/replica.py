@@ -55,16 +55,6 @@ class Replica:
         self._looked_at = 0.0
         self._snapshot_tried_at = self._snapshot_written_at = monotonic()
 
-    @property
-    def head(self) -> ChangelogHead:
-        """The end of what is known of the changelog. Raises StateError while rows wait for their trailer."""
-        return self._state.head
-
-    @property
-    def trailer(self) -> Trailer | None:
-        """The last trailer that is known."""
-        return self._state.trailer
-
     # -- from disk -------------------------------------------------------------------------------------
 
     def load(self) -> None:
@@ -102,7 +92,7 @@ class Replica:
                     return self.is_warm
                 self._looked_at = monotonic()
                 start, end = self._log.changelog_bounds()
-                if end < self.head.position:
+                if end < self._state.head.position:
                     return False  # hidden for a while by an open transaction; an owner looks again behind its fence
                 self._parts = self._replay(start, end)
             ends_at = monotonic() + _SLICE_SECONDS
@@ -134,7 +124,7 @@ class Replica:
             self._tell.step_entered(RecoveryStep.REFILL)
             self._refill(changelog_start, changelog_end)
         self._tell.step_entered(RecoveryStep.REPLAY)
-        start = self.head
+        start = self._state.head
         require_covered(start.position, changelog_start, changelog_end)
         entries = self._entries(start.position, changelog_end)
         before, began_at = self._state.total, monotonic()
@@ -180,9 +170,7 @@ class Replica:
                 self.load()
             raise
         except BaseException:
-            self.is_warm = (
-                False  # what was replayed is not valid, and must not be written to the state folder
-            )
+            self.is_warm = False  # what was replayed is not valid, and is not written to the state folder
             raise
 
     def take(self, batch: EncodedBatch, committed: Committed) -> ChangelogHead:
