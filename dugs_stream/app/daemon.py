@@ -32,7 +32,6 @@ from dugs_stream.ops.metrics import BuildFacts, Metrics
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pipeline.encode import Outputs
-from dugs_stream.records import ModelIdentity
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -100,13 +99,26 @@ def open_daemon(
             settings.state.dir, fingerprint=engine.identity.fingerprint, dimension=settings.gradient.dimension
         )
         uniques.state = state
+        selection = settings.selection
+        outputs = Outputs(
+            topic_names(settings),
+            settings.output.payload,
+            settings.output.max_message_bytes,
+            engine.identity,
+            Deployment(
+                settings.input.group,
+                engine.identity.fingerprint,
+                selection.threshold,
+                selection.min_gradient_norm,
+            ),
+        )
         gallery.thumbnails = thumbnail_store(settings, engine.identity)
         _show_build(settings, engine, metrics, status)
         status.learned(http_port=server.port, pid=os.getpid())
         daemon = Daemon(
             open_log(settings),
             state,
-            Stages(engine.projector, engine.judge, _outputs(settings, engine.identity), metrics.stage),
+            Stages(engine.projector, engine.judge, outputs, metrics.stage),
             BatchLimits(
                 settings.input.batch.records, settings.input.batch.wait_ms, settings.input.batch.bytes
             ),
@@ -145,17 +157,4 @@ def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: St
         threshold=facts.threshold,
         codec=settings.input.codec.type,
         layers=list(engine.projector.layer_names),
-    )
-
-
-def _outputs(settings: Settings, identity: ModelIdentity) -> Outputs:
-    selection = settings.selection
-    return Outputs(
-        topic_names(settings),
-        settings.output.payload,
-        settings.output.max_message_bytes,
-        identity,
-        Deployment(
-            settings.input.group, identity.fingerprint, selection.threshold, selection.min_gradient_norm
-        ),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from functools import partial
 from math import nan
@@ -80,7 +80,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BuildFacts:
-    """The labels of `dugs_build_info`: version, model and settings."""
+    """The labels of `dugs_build_info`, in their order: version, model and settings."""
 
     version: str
     model: str
@@ -296,14 +296,7 @@ class Metrics:
         """Show what is running."""
         self._dimension = facts.k
         self._threshold.set(facts.threshold)
-        self._build.labels(
-            version=facts.version,
-            model=facts.model,
-            fingerprint=facts.fingerprint,
-            k=str(facts.k),
-            threshold=str(facts.threshold),
-            device=facts.device,
-        ).set(1)
+        self._build.labels(*astuple(facts)).set(1)
 
 
 def _label_value(number: int | None, name: str | None) -> str:

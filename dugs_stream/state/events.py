@@ -138,11 +138,6 @@ class EventTable:
             )
             return [event for (event,) in found]
 
-    def ids(self) -> list[str]:
-        """All record ids in sequence order."""
-        with self._lock:
-            return [name for (name,) in self._opened().execute("SELECT id FROM events ORDER BY sequence")]
-
     def refilled_from(
         self, changelog: Iterable[ChangelogRow], rows: int, checksum: str
     ) -> Iterator[ChangelogRow]:

@@ -122,11 +122,11 @@ class StateFiles:
         self.vectors.cut()
         self.events.start_over()
 
-    def refill(self, rows: Iterable[ChangelogRow]) -> None:
-        """Restore what `open` found missing; see `StateStore.refill`."""
+    def refill(self, rows: Iterable[ChangelogRow]) -> list[str]:
+        """Restore what `open` found missing; see `StateStore.refill`. The ids of all rows."""
         snapshot = self.snapshot
         if snapshot is None:
-            return
+            return []
         left = iter(rows)
         if self._lost_events:
             left = self.events.refilled_from(left, snapshot.rows, snapshot.events_checksum)
@@ -135,6 +135,7 @@ class StateFiles:
         if self._lost_events:
             deque(left, maxlen=0)
         self._damaged, self._lost_events = self.vectors.open(snapshot.segments), False
+        return self.events.open(snapshot.rows, snapshot.events_checksum) or []
 
     def forget(self) -> None:
         """Empty the folder, durably; the snapshots go first, so that a kill leaves none without its files."""
