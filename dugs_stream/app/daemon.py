@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 
@@ -20,7 +20,7 @@ from dugs_stream.daemon.daemon import Daemon, linger_after_refusal
 from dugs_stream.daemon.loop import Stages
 from dugs_stream.daemon.observers import Observer, Watchers
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
-from dugs_stream.daemon.steps import OnStep
+from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import ChangelogError
 from dugs_stream.log.port import BatchLimits
 from dugs_stream.ops.http.access import authorization
@@ -81,7 +81,7 @@ def open_daemon(
     settings: Settings,
     *,
     stopping: Stopping | None = None,
-    on_step: OnStep = lambda _step: None,
+    on_step: Callable[[Step | RecoveryStep], None] = lambda _step: None,
 ) -> Iterator[Daemon]:
     """A daemon with its HTTP server running; `run` is the caller's to call. `on_step` is told each step as it begins.
 

@@ -106,23 +106,22 @@ def replay(
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The result of a whole replay: vectors (n, k) float32 and events in sequence order, and the last trailer."""
+    """The result of a whole replay: vectors (n, k) float32 and events in sequence order, up to `position`."""
 
     vectors: NDArray[np.float32]
     events: tuple[Mapping[str, Any], ...]
-    trailer: Trailer | None
     position: ChangelogPosition
 
 
 def rebuild(entries: Iterable[tuple[ChangelogPosition, ChangelogRow | Trailer]]) -> Recovered:
     """Replay all of a changelog and keep it; memory grows with the rows. Raises as `replay`."""
     rows: list[ChangelogRow] = []
-    trailer, position = None, BEGINNING.position
+    position = BEGINNING.position
     for part in replay(BEGINNING, entries):
         rows += part.rows
-        trailer, position = part.trailer, part.position
+        position = part.position
     vectors = np.stack([row.vector for row in rows]) if rows else np.empty((0, 0), dtype=np.float32)
-    return Recovered(vectors, tuple(row.event for row in rows), trailer, position)
+    return Recovered(vectors, tuple(row.event for row in rows), position)
 
 
 def _require_fit(position: ChangelogPosition, trailer: Trailer, uniques: int, checksum: str) -> None:

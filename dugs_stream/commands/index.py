@@ -42,7 +42,7 @@ def info(settings: Settings) -> dict[str, Any]:
         facts["snapshot"] = {
             "uniques": found.snapshot.rows,
             "dimension": found.snapshot.dimension,
-            "fingerprint": found.snapshot.fingerprint,
+            "fingerprint": found.snapshot.trailer.fingerprint,
             "changelog_position": found.snapshot.changelog_position,
             "threshold": trailer.threshold,
             "input_topic": trailer.input_topic,

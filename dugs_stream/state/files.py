@@ -72,7 +72,7 @@ class StateFiles:
         try:
             found = snapshots.find_newest(self.path)
             if found.snapshot is not None:
-                self._require_same_model(found.snapshot)
+                self._require_same_model(found.snapshot.trailer.fingerprint, found.snapshot.dimension)
             set_aside = tuple(
                 path.replace(path.with_name(path.name + DAMAGED_SUFFIX)) for path in found.damaged
             )
@@ -93,12 +93,12 @@ class StateFiles:
             self.close()
             raise
 
-    def _require_same_model(self, snapshot: Snapshot) -> None:
-        expected = (self._fingerprint or snapshot.fingerprint, self._dimension)
-        if (snapshot.fingerprint, snapshot.dimension) != expected:
+    def _require_same_model(self, fingerprint: str, dimension: int) -> None:
+        expected = (self._fingerprint or fingerprint, self._dimension)
+        if (fingerprint, dimension) != expected:
             raise StateError(
-                f"the state folder {self.path} was built by the model {snapshot.fingerprint} with "
-                f"{snapshot.dimension} dimensions; the configuration names {expected[0]} with {expected[1]}. "
+                f"the state folder {self.path} was built by the model {fingerprint} with "
+                f"{dimension} dimensions; the configuration names {expected[0]} with {expected[1]}. "
                 + OTHER_MODEL
             )
 

@@ -42,11 +42,6 @@ class Snapshot:
         """The number of uniques."""
         return self.trailer.uniques
 
-    @property
-    def fingerprint(self) -> str:
-        """That of the model and settings behind its vectors."""
-        return self.trailer.fingerprint
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
