@@ -52,7 +52,7 @@ def test_any_order_of_commits_snapshots_and_restarts_gives_the_replay(steps: lis
         assert [store.id_of(row) for row in range(store.total)] == [event["id"] for event in whole.events]
         trailers = [None, *(part.trailer for part in replay(BEGINNING, changelog.entries))]
         assert store.trailer == trailers[-1]
-        if whole.trailer:
+        if store.trailer:
             assert store.head.position == whole.position
 
 
