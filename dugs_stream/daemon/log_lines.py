@@ -20,7 +20,7 @@ from dugs_stream.errors import ChangelogError, LogUnavailableError, OwnershipLos
 from dugs_stream.log.port import Polled
 from dugs_stream.ops.metrics import DamagedKind, RecoveryReason
 from dugs_stream.pipeline.encode import ranges_of
-from dugs_stream.records import JudgedRecord, Rejection, Verdict
+from dugs_stream.records import JudgedRecord, Reason, Verdict
 from dugs_stream.state.store import SnapshotResult
 
 _log = structlog.get_logger("dugs")
@@ -106,17 +106,13 @@ class LogLines:
 
 def _say_why(judged: Sequence[JudgedRecord]) -> None:
     """One line a reason with the first record rejected for it, so that a flood of one does not hide another."""
-    firsts: dict[str, tuple[str, Rejection]] = {}
-    reasons: Counter[str] = Counter()
+    rejected: dict[Reason, list[tuple[str, str]]] = {}
     for each in judged:
-        rejection = each.decision.rejection
-        if rejection is not None:
-            firsts.setdefault(rejection.reason.value, (each.record.id, rejection))
-            reasons[rejection.reason.value] += 1
-    for reason, (record, rejection) in firsts.items():
-        _log.warning(
-            "records.rejected", reason=reason, records=reasons[reason], first=record, error=rejection.error
-        )
+        if (rejection := each.decision.rejection) is not None:
+            rejected.setdefault(rejection.reason, []).append((each.record.id, rejection.error))
+    for reason, records in rejected.items():
+        first, error = records[0]
+        _log.warning("records.rejected", reason=reason.value, records=len(records), first=first, error=error)
 
 
 def _offsets(polled: Polled) -> str:
