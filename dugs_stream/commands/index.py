@@ -17,7 +17,7 @@ import numpy as np
 
 from dugs_stream.app.logs import open_log, open_reader
 from dugs_stream.app.web import page_folder
-from dugs_stream.changelog.replay import BEGINNING, Recovered, rebuild
+from dugs_stream.changelog.replay import Recovered, rebuild
 from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
@@ -42,7 +42,7 @@ def info(settings: Settings) -> dict[str, Any]:
         facts["snapshot"] = {
             "uniques": found.snapshot.rows,
             "dimension": found.snapshot.dimension,
-            "fingerprint": found.snapshot.fingerprint,
+            "fingerprint": found.snapshot.trailer.fingerprint,
             "changelog_position": found.snapshot.changelog_position,
             "threshold": trailer.threshold,
             "input_topic": trailer.input_topic,
@@ -56,7 +56,7 @@ def info(settings: Settings) -> dict[str, Any]:
 def replayed(settings: Settings) -> Recovered:
     """Everything the changelog holds, read from its beginning. Raises ChangelogError if it is not whole."""
     with closing(open_reader(settings)) as reader:
-        return rebuild(BEGINNING, _entries(reader, settings.output.changelog_topic))
+        return rebuild(_entries(reader, settings.output.changelog_topic))
 
 
 def _entries(reader: LogReader, topic: str) -> Iterator[tuple[ChangelogPosition, ChangelogRow | Trailer]]:

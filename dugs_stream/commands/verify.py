@@ -80,7 +80,7 @@ def verify(settings: Settings) -> Verification:
     loaded = state.open()
     try:
         if loaded.missing:
-            return _damaged([missing.file for missing in loaded.missing])
+            return _damaged(list(loaded.missing))
         return _compare(state, replayed(settings))
     finally:
         state.close()

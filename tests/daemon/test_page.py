@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.daemon.observers import Observer
 from dugs_stream.errors import StateError
 from dugs_stream.ops.http.access import authorization
-from dugs_stream.pipeline.encode import EncodedBatch
-from dugs_stream.records import Message
+from dugs_stream.records import JudgedRecord, Message
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.records.pictures import CLASSES, draw, png
@@ -86,8 +86,8 @@ def test_onlooker_that_fails_is_told_once_and_changes_nothing(deployment: Deploy
     deployment.send(pictures(60))
     seen: list[int] = []
 
-    def fail(batch: EncodedBatch, _head: ChangelogHead) -> None:
-        seen.append(len(batch.rows))
+    def fail(judged: Sequence[JudgedRecord], _head: ChangelogHead) -> None:
+        seen.append(len(judged))
         raise RuntimeError("looked too hard")
 
     with capture_logs() as lines, running_in_thread(deployment.settings) as daemon:
