@@ -57,6 +57,11 @@ class Step:
     loss: float
     accuracy: float | None
 
+    def __str__(self) -> str:
+        """What a progress bar says beside the count."""
+        accuracy = "" if self.accuracy is None else f"  accuracy {self.accuracy:.2f}"
+        return f"epoch {self.epoch}  loss {self.loss:.3f}{accuracy}"
+
 
 @dataclass(frozen=True, slots=True)
 class Training:
