@@ -36,13 +36,10 @@ def show_demo(result: DemoResult) -> None:
     console = Console()
     console.print(render(result.summary))
     files = result.files
-    for what, path in (
-        ("events", files.uniques),
-        ("pictures", files.contact_sheet),
-        ("gallery", files.gallery),
+    for line in (
+        f"   events  {files.uniques}",
+        f" pictures  {files.contact_sheet}",
+        f"  gallery  {files.gallery}",
+        f"On Imagenette, with your weights: {imagenette_command(files.imagenette)}",
     ):
-        console.print(f"{what:>9}  {path}", markup=False, highlight=False, soft_wrap=True)
-    command = imagenette_command(files.imagenette)
-    console.print(
-        f"On Imagenette, with your weights: {command}", markup=False, highlight=False, soft_wrap=True
-    )
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
