@@ -85,14 +85,8 @@ def measure_at(address: str, is_quick: bool) -> Report:
         "record_bytes": RECORD_BYTES,
         "uniques": len(rounds[0].uniques),
     }
-    measurement = Measurement(
-        f"{size.records} records of {RECORD_BYTES} bytes",
-        1 / pairs.median,
-        min(rates),
-        max(rates),
-        TARGET,
-        facts,
-    )
+    case = f"{size.records} records of {RECORD_BYTES} bytes"
+    measurement = Measurement(case, 1 / pairs.median, min(rates), max(rates), TARGET, facts)
     return Report(
         name="daemon_on_kafka",
         question="records/s of the daemon on Kafka ÷ of the bare projection loop",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
@@ -58,13 +57,6 @@ LIGHT = Theme(
 DARK = Theme(
     card="#161b22", edge="#30363d", strong="#e6edf3", muted="#8d96a0", well="#2b323b", accent="#58a6ff"
 )
-
-
-def write_contact_sheet(
-    path: Path, uniques: Sequence[Event], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
-) -> None:
-    """Draw the sheet and save it as PNG; a file of that name is replaced."""
-    draw_contact_sheet(uniques, picture_of, run, theme=theme).save(path, "PNG", optimize=True)
 
 
 def draw_contact_sheet(

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.lab.demo.contact_sheet import DARK, LIGHT, Event, write_contact_sheet
+from dugs_stream.lab.demo.contact_sheet import DARK, LIGHT, Event, draw_contact_sheet
 from dugs_stream.lab.demo.controls import picks_until_all, random_picks
 from dugs_stream.lab.demo.digits import Digits, Split, as_messages, digit_key, load_digits
 from dugs_stream.lab.demo.imagenette import write_imagenette_config
 from dugs_stream.lab.demo.stream import StreamResult, run_stream
 from dugs_stream.lab.demo.summary import PseudoRun, Run, Summary
-from dugs_stream.lab.demo.training import Plan, Training, train
+from dugs_stream.lab.demo.training import Plan, train
 from dugs_stream.ops.gallery.export import render_page
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
@@ -30,7 +30,6 @@ class DemoResult:
     """The numbers, and the files left."""
 
     summary: Summary
-    training: Training
     files: DemoFiles
 
 
@@ -77,7 +76,7 @@ def run_demo(
         return run_stream(out / folder, messages, weights=files.weights, loss=loss, on_progress=on_progress)
 
     stage(f"Training AlexNet on {len(digits.train):,} of them")
-    training = train(
+    accuracy = train(
         digits.train,
         files.weights,
         on_step=lambda each: progress(each.step, each.steps, str(each)),
@@ -88,9 +87,9 @@ def run_demo(
     stage("The same stream once more, without its labels")
     pseudo = run("pseudo", "work/pseudo")
     stage("Counting classes, drawing pictures")
-    summary = summarise(digits.stream, training.accuracy, given, pseudo)
+    summary = summarise(digits.stream, accuracy, given, pseudo)
     _write_files(files, summary.run, given, messages)
-    return DemoResult(summary, training, files)
+    return DemoResult(summary, files)
 
 
 def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: StreamResult) -> Summary:
@@ -135,7 +134,7 @@ def _write_files(files: DemoFiles, run: Run, given: StreamResult, messages: Sequ
     lines = (json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n" for event in uniques)
     files.uniques.write_text("".join(lines), encoding="utf-8")
     for path, theme in ((files.contact_sheet, LIGHT), (files.contact_sheet_dark, DARK)):
-        write_contact_sheet(path, uniques, image_of, run, theme=theme)
+        draw_contact_sheet(uniques, image_of, run, theme=theme).save(path, "PNG", optimize=True)
     model = given.events[0]["model"]
     page = render_page(
         given.events,

@@ -135,7 +135,7 @@ def test_pictures_of_both_kinds_are_left(finished: Finished) -> None:
     files = finished.result.files
     for sheet in (files.contact_sheet, files.contact_sheet_dark):
         with Image.open(sheet) as picture:
-            assert picture.width == 1840
+            assert (picture.format, picture.width) == ("PNG", 1840)
 
     carried = files.gallery.read_text(encoding="utf-8").split('id="carried">')[1].split("</script>")[0]
     items = json.loads(carried)["items"]
@@ -163,7 +163,7 @@ def test_stages_and_training_are_announced_as_they_come(finished: Finished) -> N
     ]  # fmt: skip
     trained = [note for _, _, note in finished.heard.moved if note != "records"]
     decided = [(done, total) for done, total, note in finished.heard.moved if note == "records"]
-    assert trained[-1].endswith(f"accuracy {finished.result.training.accuracy:.2f}")
+    assert trained[-1].endswith(f"accuracy {finished.result.summary.accuracy:.2f}")
     assert (decided[0], decided[-1]) == ((0, 18), (18, 18))
 
 
