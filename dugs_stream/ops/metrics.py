@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import partial
 from math import nan
@@ -177,7 +177,7 @@ class Metrics:
         self._build = gauge(
             "dugs_build_info",
             "What is running, as labels; the value is always 1.",
-            ["version", "model", "fingerprint", "k", "threshold", "device"],
+            [field.name for field in fields(BuildFacts)],
         )
         self._threshold.set(nan)  # until the model is there; zero would be a threshold
         self._show_closed_sets()
@@ -296,7 +296,7 @@ class Metrics:
         """Show what is running."""
         self._dimension = facts.k
         self._threshold.set(facts.threshold)
-        self._build.labels(*astuple(facts)).set(1)
+        self._build.labels(**asdict(facts)).set(1)
 
 
 def _label_value(number: int | None, name: str | None) -> str:

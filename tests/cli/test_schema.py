@@ -28,18 +28,6 @@ def test_defaults_in_force_keep_to_the_schema_of_settings() -> None:
     schema("config").validate(effective(load_settings(environ={})))
 
 
-def test_what_the_program_refuses_the_schema_refuses() -> None:
-    """An editor that knows the schema marks unknown keys, wrong types and unknown words."""
-    validator = schema("config")
-    for document in (
-        {"inputs": {}},
-        {"input": {"topicc": "a"}},
-        {"selection": {"threshold": "high"}},
-        {"log": {"engine": "nats"}},
-    ):
-        assert not validator.is_valid(document), document
-
-
 def test_events_of_a_real_run_keep_to_the_schema_of_events(decided: Deployment, pictures: Path) -> None:
     """All four verdicts, from the daemon and from a scan."""
     scanned = dugs("scan", "-c", decided.config, pictures, "--set", "selection.min_gradient_norm=1e9")

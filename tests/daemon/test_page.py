@@ -10,7 +10,6 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from dugs_stream.app.web import page_folder
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.commands.index import info, reset
 from dugs_stream.commands.verify import verify
@@ -18,6 +17,7 @@ from dugs_stream.config import load_settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.daemon.observers import Observer
 from dugs_stream.errors import StateError
+from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER
 from dugs_stream.ops.http.access import authorization
 from dugs_stream.records import JudgedRecord, Message
 from tests.support.daemons.deployment import Deployment, npy_messages
@@ -103,7 +103,7 @@ def test_folder_that_cannot_be_used_costs_the_pictures_and_nothing_else(deployme
     """As on a full disk: decisions, snapshots and verify are what they are without a page."""
     deployment.send(pictures(30))
     (deployment.folder / "state").mkdir()
-    page_folder(deployment.settings).write_text("a file is in the way")
+    (deployment.settings.state.dir / PAGE_FOLDER).write_text("a file is in the way")
 
     with capture_logs() as lines:
         deployment.drain()
@@ -116,7 +116,7 @@ def test_pictures_lie_within_the_state_folder_and_go_with_it(deployment: Deploym
     """They are no part of what is verified or measured, and a reset forgets them, since numbers begin anew."""
     deployment.send(pictures(30))
     deployment.drain()
-    folder = page_folder(deployment.settings)
+    folder = deployment.settings.state.dir / PAGE_FOLDER
     assert folder.parent == deployment.folder / "state"
     assert (folder / "album.db").stat().st_size > 0
     assert info(deployment.settings)["damaged"] == []
@@ -133,7 +133,7 @@ def test_no_pictures_are_kept_where_none_are_wanted(deployment: Deployment) -> N
     deployment.send(pictures(9))
     deployment.drain()
 
-    assert not page_folder(deployment.settings).exists()
+    assert not (deployment.settings.state.dir / PAGE_FOLDER).exists()
 
 
 @pytest.fixture

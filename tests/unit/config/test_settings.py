@@ -114,7 +114,13 @@ ACCEPTED = [
     "input: {codec: {type: image, size: [2, 2], mode: L, mean: [0.5], std: [1]}}", "input: {classes: names.txt}",
     "gradient: {layers: {names: ['a.*']}}", "model: {kwargs: {a: [1, {b: null}]}}", "output: {max_message_bytes: 5MB}",
 ]  # fmt: skip
-REFUSED = ["inputs: {}", "input: {codec: text}", "http: {port: x}", "input: {codec: {type: npy, mode: L}}"]
+REFUSED = [
+    "inputs: {}",
+    "input: {codec: text}",
+    "http: {port: x}",
+    "log: {engine: nats}",
+    "input: {codec: {type: npy, mode: L}}",
+]
 
 
 def test_schema_and_loader_agree(tmp_path: Path) -> None:
