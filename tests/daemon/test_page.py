@@ -20,6 +20,7 @@ from dugs_stream.errors import StateError
 from dugs_stream.ops.http.access import authorization
 from dugs_stream.pipeline.encode import EncodedBatch
 from dugs_stream.records import Message
+from tests.support import http
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.records.pictures import CLASSES, draw, png
@@ -54,7 +55,7 @@ def deployment(tmp_path: Path) -> Deployment:
 def asked(daemon: Daemon, path: str, **keywords: Any) -> httpx.Response:
     """What its server answers."""
     port = daemon.status.as_facts()["http_port"]
-    return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False, **keywords)
+    return http.get(f"http://127.0.0.1:{port}{path}", **keywords)
 
 
 def cards(daemon: Daemon) -> list[dict[str, Any]]:

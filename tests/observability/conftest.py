@@ -22,6 +22,8 @@ from tools.grafana.prometheus_api import Prometheus
 ROUNDS, ROUND_RECORDS = 6, 40
 # At a twentieth of a second a tile of eight, more than two seconds of work: a lag that a scrape sees.
 BURST_RECORDS = 400
+# Prometheus scrapes once a second.
+_LOOK_EVERY_SECONDS = 0.1
 
 
 def missing(error: MissingToolError) -> None:
@@ -64,13 +66,15 @@ def watched(prometheus_tools: None, tmp_path_factory: pytest.TempPathFactory) ->
         running(deployment, "b") as other,
         running_prometheus(folder / "prometheus", {"a": owner.port, "b": other.port}) as prometheus,
     ):
-        wait_until(lambda: prometheus.now("up == 1"), 60, "the first scrape")
+        wait_until(lambda: prometheus.now("up == 1"), 60, "the first scrape", _LOOK_EVERY_SECONDS)
         _live_through(deployment, owner, other, prometheus)
         yield Watched(prometheus, other, owner)
 
 
 def _live_through(deployment: Deployment, owner: Instance, other: Instance, prometheus: Prometheus) -> None:
-    wait_until(lambda: owner.is_ready and other.is_ready, 90, "both instances to be ready")
+    wait_until(
+        lambda: owner.is_ready and other.is_ready, 90, "both instances to be ready", _LOOK_EVERY_SECONDS
+    )
     if owner.status()["role"] != "owner":
         owner, other = other, owner
     total = _feed(deployment, prometheus, rounds=ROUNDS // 2, total=0)
@@ -80,8 +84,8 @@ def _live_through(deployment: Deployment, owner: Instance, other: Instance, prom
     owner.wait_for("standby")
     _feed(deployment, prometheus, rounds=ROUNDS // 2, total=total)
     deployment.send(npy_messages(BURST_RECORDS, seed=99))
-    wait_until(lambda: _lag(prometheus) > 0, 20, "a lag to be scraped")
-    wait_until(lambda: _lag(prometheus) == 0, 30, "the lag to be worked off")
+    wait_until(lambda: _lag(prometheus) > 0, 20, "a lag to be scraped", _LOOK_EVERY_SECONDS)
+    wait_until(lambda: _lag(prometheus) == 0, 30, "the lag to be worked off", _LOOK_EVERY_SECONDS)
 
 
 def _feed(deployment: Deployment, prometheus: Prometheus, *, rounds: int, total: int) -> int:
@@ -89,7 +93,7 @@ def _feed(deployment: Deployment, prometheus: Prometheus, *, rounds: int, total:
     for number in range(rounds):
         deployment.send(_round(total + number))
         seen = _scrapes(prometheus)
-        wait_until(lambda seen=seen: _scrapes(prometheus) >= seen + 2, 20, "two scrapes")
+        wait_until(lambda seen=seen: _scrapes(prometheus) >= seen + 2, 20, "two scrapes", _LOOK_EVERY_SECONDS)
     return total + rounds
 
 

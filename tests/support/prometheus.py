@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import yaml
 
+from tests.support import http
 from tests.support.waiting import wait_until
 from tools.broker import free_port
 from tools.grafana.prometheus_api import Prometheus
@@ -70,7 +71,7 @@ def running_prometheus(folder: Path, ports: Mapping[str, int]) -> Iterator[Prome
     def is_ready() -> bool:
         assert process.poll() is None, (folder / "prometheus.log").read_text()
         try:
-            return httpx.get(f"{address}/-/ready", trust_env=False).status_code == 200
+            return http.get(f"{address}/-/ready").status_code == 200
         except httpx.HTTPError:
             return False
 
