@@ -8,7 +8,7 @@ import pytest
 from dugs_stream.changelog import replay as recovery
 from dugs_stream.changelog.replay import BEGINNING, ChangelogHead, rebuild, replay
 from dugs_stream.errors import ChangelogError
-from dugs_stream.records import ChangelogPosition, Trailer
+from dugs_stream.records import ChangelogPosition
 from tests.support.records.changelog import FINGERPRINT, Changelog
 
 
@@ -57,21 +57,31 @@ def test_empty_changelog_is_the_beginning() -> None:
     assert (recovered.trailer, recovered.position, len(recovered.events)) == (None, 0, 0)
 
 
-def test_missing_row_is_refused() -> None:
-    """A hole in the sequence names the position and the row that is not there."""
-    changelog = Changelog.of(2, 3)
-    del changelog.entries[3]
-
-    with pytest.raises(ChangelogError, match="position 4: found row 3, expected row 2; row 2 is missing"):
-        rebuild(BEGINNING, changelog.entries)
+def without(changelog: Changelog, place: int) -> Changelog:
+    """The changelog with a hole."""
+    del changelog.entries[place]
+    return changelog
 
 
-def test_repeated_row_is_refused() -> None:
-    """A row that comes twice names the position and the row."""
-    changelog = Changelog.of(2, 3)
-    changelog.entries.insert(4, (ChangelogPosition(3), changelog.entries[1][1]))
+def with_again(changelog: Changelog, place: int, at: int) -> Changelog:
+    """The changelog with one entry twice."""
+    changelog.entries.insert(at, (ChangelogPosition(at - 1), changelog.entries[place][1]))
+    return changelog
 
-    with pytest.raises(ChangelogError, match="position 3: found row 1, expected row 3; row 1 is repeated"):
+
+@pytest.mark.parametrize(
+    ("changelog", "refusal"),
+    [
+        (without(Changelog.of(2, 3), 3), "position 4: found row 3, expected row 2; row 2 is missing"),
+        (with_again(Changelog.of(2, 3), 1, 4), "position 3: found row 1, expected row 3; row 1 is repeated"),
+        (Changelog.of(2, 3).changed(6, uniques=6), "position 6: the trailer counts 6 rows, the changelog holds 5"),
+        (Changelog.of(2, 3).until(5), "position 4: row 3 is the end, and no trailer follows it"),
+    ],
+    ids=["missing", "repeated", "miscounted", "without a trailer"],
+)  # fmt: skip
+def test_changelog_that_is_not_whole_is_refused(changelog: Changelog, refusal: str) -> None:
+    """By position and row: a hole, a row that comes twice, a trailer that counts otherwise, none at the end."""
+    with pytest.raises(ChangelogError, match=refusal):
         rebuild(BEGINNING, changelog.entries)
 
 
@@ -85,14 +95,6 @@ def test_changed_row_is_refused_at_the_trailer(field: str) -> None:
         rebuild(BEGINNING, changelog.entries)
 
 
-def test_trailer_that_counts_otherwise_is_refused() -> None:
-    """The trailer's number of rows is that of the rows before it."""
-    changelog = Changelog.of(2, 3).changed(6, uniques=6)
-
-    with pytest.raises(ChangelogError, match="position 6: the trailer counts 6 rows, the changelog holds 5"):
-        rebuild(BEGINNING, changelog.entries)
-
-
 def test_list_of_another_model_is_refused_with_the_way_out() -> None:
     """A trailer of another fingerprint names both and what to set."""
     changelog = Changelog.of(1)
@@ -101,12 +103,3 @@ def test_list_of_another_model_is_refused_with_the_way_out() -> None:
         rebuild(BEGINNING, changelog.entries, "sha256:theirs")
     for part in (FINGERPRINT, "sha256:theirs", "output.changelog_topic", "state.dir", "input.group"):
         assert part in str(refused.value)
-
-
-def test_rows_without_a_trailer_at_the_end_are_refused() -> None:
-    """Every commit ends with a trailer; a changelog that ends without one is refused."""
-    changelog = Changelog.of(2, 3).until(5)
-    assert not isinstance(changelog.entries[-1][1], Trailer)
-
-    with pytest.raises(ChangelogError, match="position 4: row 3 is the end, and no trailer follows it"):
-        rebuild(BEGINNING, changelog.entries)
