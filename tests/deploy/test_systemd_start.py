@@ -14,12 +14,12 @@ import yaml
 from dugs_stream.app.logs import open_writer
 from dugs_stream.config import load_settings
 from dugs_stream.records import Message
-from tests.deploy.tools import require
 from tests.support import http
 from tests.support.daemons.fork_server import ROOT
 from tests.support.daemons.instances import START_SECONDS
 from tests.support.daemons.private_systemd import PrivateSystemd, running_systemd, what_is_missing
 from tests.support.records.pictures import draw, png
+from tests.support.tools import require
 from tests.support.waiting import wait_until
 from tools.broker import free_port
 

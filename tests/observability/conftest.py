@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_message, npy_messages
 from tests.support.daemons.instances import Instance, running
 from tests.support.models.small import WIDTH
-from tests.support.prometheus import MissingToolError, path_of, running_prometheus
+from tests.support.prometheus import running_prometheus
 from tests.support.waiting import wait_until
 from tools.grafana.prometheus_api import Prometheus
 
@@ -24,23 +23,6 @@ ROUNDS, ROUND_RECORDS = 6, 40
 BURST_RECORDS = 400
 # Prometheus scrapes once a second.
 _LOOK_EVERY_SECONDS = 0.1
-
-
-def missing(error: MissingToolError) -> None:
-    """Without the tool a developer's run goes on and says so; where CI promises it, that is a failure."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(str(error), pytrace=False)
-    pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def prometheus_tools() -> None:
-    """Prometheus and promtool are there."""
-    try:
-        path_of("prometheus")
-        path_of("promtool")
-    except MissingToolError as error:
-        missing(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +35,7 @@ class Watched:
 
 
 @pytest.fixture(scope="session")
-def watched(prometheus_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """Good, doubled and poisoned records, gradients below the floor, a takeover, a restart; then all is quiet."""
     folder = tmp_path_factory.mktemp("watched")
     deployment = Deployment(
