@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import structlog
 from PIL import Image
 
 from dugs_stream.cli.demo import show_demo
 from dugs_stream.commands.tail import events
 from dugs_stream.config import load_settings
-from dugs_stream.errors import LogUnavailableError, ModelError
+from dugs_stream.errors import LogUnavailableError
 from dugs_stream.lab.demo import demo
 from dugs_stream.lab.demo.demo import DemoResult, run_demo, summarise
 from dugs_stream.lab.demo.digits import Digits, Split
@@ -26,6 +24,7 @@ from dugs_stream.lab.demo.stream import StreamResult
 from dugs_stream.lab.demo.training import Plan
 from dugs_stream.records import Verdict
 from tests.support.pages.events import duplicate_event, unique_event
+from tests.support.terminals.commands import logging_of_its_own
 
 QUICK = Plan(held_out=4, batch=8, epochs=1, minimum=0.0)
 SILENT = (lambda _text: None, lambda _done, _total, _note: None)
@@ -57,13 +56,8 @@ SPLIT = Split(train=stripes(12, 0), stream=stripes(18, 12))
 @pytest.fixture(scope="module")
 def logging_as_before() -> Iterator[None]:
     """The demo sets up the logging of its process."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
+    with logging_of_its_own():
+        yield
 
 
 @dataclass(frozen=True)
@@ -165,19 +159,6 @@ def test_stages_and_training_are_announced_as_they_come(finished: Finished) -> N
     decided = [(done, total) for done, total, note in finished.heard.moved if note == "records"]
     assert trained[-1].endswith(f"accuracy {finished.result.summary.accuracy:.2f}")
     assert (decided[0], decided[-1]) == ((0, 18), (18, 18))
-
-
-def test_model_that_learned_nothing_streams_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None
-) -> None:
-    """Below the minimum the demo ends before the daemon starts, with no files that look like results."""
-    unseen = Digits(SPLIT.train.images, np.where(np.arange(12) < 8, SPLIT.train.labels, 9), SPLIT.train.rows)
-    monkeypatch.setattr(demo, "run_stream", lambda *_args, **_more: pytest.fail("it streams"))
-
-    with pytest.raises(ModelError, match=r"accuracy of 0\.00"):
-        run_demo(tmp_path, *SILENT, plan=Plan(held_out=4, epochs=1), digits=Split(unseen, SPLIT.stream))
-
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_failing_stream_passes_through_and_leaves_no_results(
