@@ -119,13 +119,10 @@ def check_code(
 
 
 def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -> tuple[str, ...]:
-    """Remarks on changed thresholds and code. Raises ChangelogError for the changelog of another model, group or input."""
-    if trailer.fingerprint != deployment.fingerprint:
-        raise ChangelogError(
-            f"The changelog was written with model {trailer.fingerprint}, the configuration names "
-            f"{deployment.fingerprint}. Cosines of two models, projections or seeds cannot be compared. Give the "
-            f"old model and gradient settings, or {NEW_LIST}."
-        )
+    """Remarks on changed thresholds and code. Raises ChangelogError for the changelog of another group or input.
+
+    That of another model is refused by the replay, or with the state folder.
+    """
     check_names(trailer, deployment, topic.name)
     if trailer.input_topic_id != topic.id:
         raise ChangelogError(
@@ -133,13 +130,11 @@ def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -
             f"changelog's is {trailer.input_topic_id}. It was deleted and created again, so old offsets mean "
             "nothing. Start a new list: a new output.changelog_topic, state.dir and input.group."
         )
-    remarks = []
-    for name, then, now in (
-        ("threshold", trailer.threshold, deployment.threshold),
-        ("min_gradient_norm", trailer.min_gradient_norm, deployment.min_gradient_norm),
-    ):
-        if then != now:
-            remarks.append(f"selection.{name} was {then} so far and is {now} from now on")
+    remarks = (
+        f"selection.{name} was {then} so far and is {now} from now on"
+        for name in ("threshold", "min_gradient_norm")
+        if (then := getattr(trailer, name)) != (now := getattr(deployment, name))
+    )
     return (*remarks, *check_code(trailer.code, deployment.code, deployment.accepted_code))
 
 
@@ -176,7 +171,11 @@ def resume(
                 f"the group has no offset for {place} (they expire): going on from the trailer's, {offset}"
             )
         elif committed[partition] != offset:
-            raise _disagreement(place, offset, committed[partition])
+            raise OffsetsDisagreeError(
+                f"The changelog says that {place} is decided up to {offset}, the group's offset says "
+                f"{committed[partition]}: the group's offset was moved. Going on could lose records or decide them "
+                "twice. Stop every instance and put it back, or accept it as it is with `dugs index adopt-offsets`."
+            )
         if offset > end:
             raise ChangelogError(
                 f"{place} ends at {end}, but {offset} records of it were decided: it was truncated or created again. Start "
@@ -189,11 +188,3 @@ def resume(
             )
         offsets[partition] = max(offset, beginning)
     return Resumption(offsets, tuple(remarks), lost)
-
-
-def _disagreement(place: str, decided: int, committed: int) -> OffsetsDisagreeError:
-    return OffsetsDisagreeError(
-        f"The changelog says that {place} is decided up to {decided}, the group's offset says {committed}: the "
-        "group's offset was moved. Going on could lose records or decide them twice. Stop every instance and put it "
-        "back, or accept it as it is with `dugs index adopt-offsets`."
-    )
