@@ -57,6 +57,8 @@ class Observer:
     """Retention deleted input records before they were decided."""
     lag_changed: Callable[[str, dict[int, int], int], None] = _ignore
     """Records per partition that wait to be decided, and how many one micro-batch may take."""
+    input_held_back: Callable[[str, dict[int, float]], None] = _ignore
+    """Per partition, the seconds for which one open transaction of another program has hidden records; 0: nothing."""
     offsets_compared: Callable[[int], None] = _ignore
     """Records between the group's offsets and the changelog's."""
     batch_polled: Callable[[Polled], None] = _ignore

@@ -50,6 +50,7 @@ def watch_by_metrics(metrics: Metrics, dimension: int) -> Observer:
         recovered=lambda reason, seconds, _head: metrics.recovered(reason, seconds),
         records_lost=metrics.records_lost,
         lag_changed=metrics.lag_changed,
+        input_held_back=metrics.input_held_back,
         offsets_compared=metrics.offsets_compared,
         batch_judged=metrics.batch_limited,
         batch_halved=batch_halved,

@@ -212,6 +212,12 @@ class Log(Protocol):
     def input_bounds(self) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """Beginnings and ends of the input partitions, now. May be asked at any time after `prepare`."""
 
+    def written_ends(self) -> Mapping[int, int]:
+        """Per owned input partition, the end of all that is known to be written, committed or not.
+
+        Beyond the end of `input_bounds` lies what another program's open transaction hides. Asks nobody.
+        """
+
     def close(self) -> None:
         """Give ownership back and close files and connections. Not guaranteed to be called."""
 
