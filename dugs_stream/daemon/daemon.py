@@ -168,7 +168,10 @@ class Daemon:
 
     def _stand_by(self) -> None:
         """Keep the index warm while another process owns the input; ready as soon as it is for the first time."""
-        if self.replica.follow():
+        self._tell.log_awaited("the changelog")
+        has_followed = self.replica.follow()
+        self._tell.log_awaited(None)
+        if has_followed:
             self._tell.head_moved(self.replica.head)
             self.replica.snapshot_if_due()
             self.loop.lag.look_as_standby(self.replica.head.next_offsets)

@@ -70,7 +70,9 @@ class LagMonitor:
 
     def _show_lag(self, positions: Mapping[int, int]) -> Mapping[int, int]:
         """Returns the ends."""
+        self._tell.log_awaited("the input's ends")
         _, ends = self._log.input_bounds()
+        self._tell.log_awaited(None)
         lag = {partition: max(0, end - positions.get(partition, end)) for partition, end in ends.items()}
         self._tell.lag_changed(self._topic, lag, self._batch_records)
         return ends
@@ -92,7 +94,9 @@ class LagMonitor:
                 self._warn(partition, held.end, written[partition])
         for partition, held in before.items():
             if held.is_told and self._held.get(partition) != held:
-                _log.info("input.released", topic=self._topic, partition=partition, offset=ends.get(partition))
+                _log.info(
+                    "input.released", topic=self._topic, partition=partition, offset=ends.get(partition)
+                )
 
     def _warn(self, partition: int, end: int, written: int) -> None:
         _log.warning(
@@ -117,11 +121,14 @@ class LagMonitor:
     def _compare_offsets(self, decided: Mapping[int, int]) -> None:
         """A group's offsets may be moved by hand while an owner lives; the next recovery would refuse them."""
         self._offsets_due_at = monotonic() + _OFFSETS_SECONDS
+        self._tell.log_awaited("the group's offsets")
         try:
             committed = self._log.committed_offsets()
         except LogError as error:
             _log.debug("offsets.not_compared", error=str(error))
             return
+        finally:
+            self._tell.log_awaited(None)
         both = committed.keys() & decided.keys()
         records = sum(abs(committed[partition] - decided[partition]) for partition in both)
         self._tell.offsets_compared(records)

@@ -39,6 +39,8 @@ class Observer:
     """The thread moves: told between two steps, and often while it waits."""
     role_changed: Callable[[Role], None] = _ignore
     """Owner, standby or recovering, from now on."""
+    log_awaited: Callable[[str | None], None] = _ignore
+    """The log is asked for this outside of a step; None: it has answered. A step's own waits are not told."""
     log_reached: Callable[[], None] = _ignore
     """The log answers, and its topics are as they must be."""
     log_unavailable: Callable[[LogUnavailableError], None] = _ignore

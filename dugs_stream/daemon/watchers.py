@@ -5,11 +5,15 @@ from __future__ import annotations
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.daemon.log_lines import LogLines
 from dugs_stream.daemon.observers import Observer, Observers
+from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import LogUnavailableError, OffsetsDisagreeError, TransactionAbortedError
 from dugs_stream.ops.metrics import DamagedKind, Metrics, RefusalReason, SnapshotOutcome
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.state.files import LoadedState
+
+# Steps that are nothing but waiting for the log; a poll waits for records too.
+_WAITS_FOR_THE_LOG = frozenset({Step.BEGIN, Step.PUBLISH, Step.OFFSETS, Step.COMMIT})
 
 
 class Watchers(Observers):
@@ -85,8 +89,13 @@ def watch_by_status(status: Status, notices: ServiceNotices) -> Observer:
         status.lacks("state", "shutting down")
         notices.stopping("shutting down: last snapshot")
 
+    def step_entered(step: Step | RecoveryStep) -> None:
+        notices.alive(status)
+        status.awaits_log(step if step in _WAITS_FOR_THE_LOG else None)
+
     return Observer(
-        step_entered=lambda _step: notices.alive(status),
+        step_entered=step_entered,
+        log_awaited=status.awaits_log,
         alive=lambda: notices.alive(status),
         role_changed=status.role_changed,
         log_reached=lambda: status.has("log"),
