@@ -217,7 +217,8 @@ class Daemon:
         resumption = self._resume(ownership, adopt_offsets=adopt_offsets)
         self._count_lost(resumption)
         known = self.replica.head
-        head = replace(known, next_offsets=resumption.next_offsets, input_topic_id=ownership.input_topic_id)
+        topic_id = ownership.input_topic_id or known.input_topic_id
+        head = replace(known, next_offsets=resumption.next_offsets, input_topic_id=topic_id)
         self._tell.step_entered(RecoveryStep.SEEK)
         self.log.seek(head.next_offsets)
         self._tell.role_changed(Role.OWNER)

@@ -76,6 +76,7 @@ class Ownership:
     changelog_start, changelog_end  first position still there, and the end of the replay (exclusive)
     committed      the group's committed offset per partition; partitions never committed are absent
     beginnings, ends  per input partition, the first offset still there and the next one to be written
+    input_topic_id    another one for a topic that was made anew; empty if the log knows none (yet)
     """
 
     changelog_start: ChangelogPosition
