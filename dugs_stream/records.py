@@ -39,6 +39,7 @@ class Reason(StrEnum):
     EMPTY = "empty"
     TOO_LARGE = "too_large"
     UNDECODABLE = "undecodable"
+    UNREADABLE = "unreadable"
     WRONG_SHAPE = "wrong_shape"
     LABEL_MISSING = "label_missing"
     LABEL_UNKNOWN = "label_unknown"
@@ -66,11 +67,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(Message):
-    """A message with its place on a topic, undecoded."""
+    """A message with its place on a topic, undecoded.
+
+    fault  why the log could not read it whole; it is rejected, its content being as much as could be told apart
+    """
 
     topic: str
     partition: int
     offset: int
+    fault: str | None = None
 
     @property
     def id(self) -> str:

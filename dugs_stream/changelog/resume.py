@@ -17,11 +17,16 @@ from dugs_stream.records import ChangelogPosition, Trailer
 _PACKAGE = "package "
 """How the code of an installed library begins; its releases are remarked on only."""
 _DIGEST_DIGITS = 12
+# What a trailer holds if the broker knew no id; earlier versions wrote the zeros of its answer.
+_UNKNOWN_IDS = ("", "00000000-0000-0000-0000-000000000000")
 
 
 @dataclass(frozen=True, slots=True)
 class InputTopic:
-    """The input topic now: per partition the first offset that is still there, and the next to be written."""
+    """The input topic now: per partition the first offset that is still there, and the next to be written.
+
+    id  empty if it is not known
+    """
 
     name: str
     id: str
@@ -124,7 +129,8 @@ def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -
     That of another model is refused by the replay, or with the state folder.
     """
     check_names(trailer, deployment, topic.name)
-    if trailer.input_topic_id != topic.id:
+    # One that was not known and is now is remembered with the next trailer; one that is not told is kept.
+    if topic.id and trailer.input_topic_id not in {topic.id, *_UNKNOWN_IDS}:
         raise ChangelogError(
             f"The input topic {topic.name!r} is not the one this changelog was made from: its id is {topic.id}, the "
             f"changelog's is {trailer.input_topic_id}. It was deleted and created again, so old offsets mean "

@@ -1,7 +1,7 @@
 """Decoding of records: tensor and label of a sample, or the reason why it cannot be judged.
 
-The checks go from cheap to dear, and the first that fails is the reason: empty value, size, label, content,
-shape, finite numbers. Nothing after this asks again. Pure and safe to call from several threads; no device is touched.
+The checks go from cheap to dear, and the first that fails is the reason: fault of the log, empty value, size, label,
+content, shape, finite numbers. Nothing after this asks again. Pure and safe to call from several threads; no device is touched.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Decoder:
         Raises only what says that memory ran out, since no record is to blame for that.
         """
         value = record.value or b""
-        refused = self._check_size(record.value)
+        refused = _check_whole(record) or self._check_size(record.value)
         if refused is not None:
             return refused
         document = parse_document(value) if self._parses_json else None
@@ -97,6 +97,10 @@ class Decoder:
         if isinstance(self.codec, JsonCodec):
             return self.codec.from_document(document)
         return self.codec.decode(value, self.expected_shape)
+
+
+def _check_whole(record: Record) -> Rejection | None:
+    return None if record.fault is None else Rejection(Reason.UNREADABLE, record.fault)
 
 
 def _check_finite(tensor: torch.Tensor) -> Rejection | None:

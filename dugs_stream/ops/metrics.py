@@ -7,7 +7,7 @@ id, key or error. The use of memory, disk and GPU is in `ops.machine`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
@@ -146,6 +146,11 @@ class Metrics:
         self._lag = gauge(
             "dugs_consumer_lag_records", "Input records not yet polled.", ["topic", "partition"]
         )
+        self._held_back = gauge(
+            "dugs_input_held_back_seconds",
+            "For how long one open transaction of another program has hidden input records; they count as no lag.",
+            ["topic", "partition"],
+        )
         self._up_to_date = gauge("dugs_up_to_date", "1 when the lag is within one micro-batch.")
         self._records_lost = counter("dugs_records_lost", "Input records deleted before they were decided.")
 
@@ -271,6 +276,11 @@ class Metrics:
         for partition, records in lag.items():
             self._lag.labels(topic=topic, partition=partition).set(records)
         self._up_to_date.set(1 if sum(lag.values()) <= batch_records else 0)
+
+    def input_held_back(self, topic: str, seconds: Mapping[int, float]) -> None:
+        """Show for how long an open transaction of another program has hidden records; 0 where none does."""
+        for partition, held in seconds.items():
+            self._held_back.labels(topic=topic, partition=partition).set(held)
 
     def offsets_compared(self, records: int) -> None:
         """Show how many records lie between the group's offsets and the changelog's; it should be 0."""

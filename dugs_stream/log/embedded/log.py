@@ -132,6 +132,9 @@ class EmbeddedLog:
             found = [bounds(scope.connection, partition_id) for partition_id in scope.input.partition_ids]
         return dict(enumerate(each[0] for each in found)), dict(enumerate(each[1] for each in found))
 
+    def written_ends(self) -> Mapping[int, int]:
+        return self.input_bounds()[1]  # senders write each portion whole
+
     def changelog_bounds(self) -> tuple[ChangelogPosition, ChangelogPosition]:
         scope = self._prepared()
         with translated(scope.path, "asking"):

@@ -163,6 +163,10 @@ class KafkaLog:
         facts = self._input_facts()
         return self._bounds_of(facts.name, facts.partitions)
 
+    def written_ends(self) -> Mapping[int, int]:
+        """As the last answers to polls said."""
+        return self._polling.written_ends()
+
     def changelog_bounds(self) -> tuple[ChangelogPosition, ChangelogPosition]:
         """The end stops before an open transaction, the owner's or another's."""
         starts, ends = self._bounds_of(self._topics.changelog, (_CHANGELOG_PARTITION,))

@@ -27,6 +27,7 @@ from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines, ms
 from dugs_stream.log.kafka.errors import translated, translating
 from dugs_stream.log.kafka.offsets import committed_by
 from dugs_stream.log.kafka.settings import KafkaSettings
+from dugs_stream.log.kafka.unreadable import hand_out_unreadable
 from dugs_stream.log.port import Stop, WhileWaiting
 
 _log = structlog.get_logger("dugs")
@@ -224,6 +225,7 @@ class GroupMembership:
             request_timeout_ms=ms(self._deadlines.request_seconds),
             fetch_max_bytes=_FETCH_BYTES,
         )
+        hand_out_unreadable(self.consumer)
         self.consumer.subscribe([self._topic], listener=self._flags)
 
     def _newly_owned(self) -> Membership | None:

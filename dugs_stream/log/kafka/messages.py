@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dugs_stream.log.kafka.unreadable import fault_of
 from dugs_stream.records import Message, Record
 
 
@@ -18,6 +19,7 @@ def record_of(received: Any) -> Record:
         value=received.value,
         headers=tuple(received.headers or ()),
         timestamp_ms=timestamp,
+        fault=fault_of(received),
     )
 
 

@@ -68,6 +68,14 @@ class Polling:
             positions[record.partition] = record.offset
         return positions
 
+    def written_ends(self) -> dict[int, int]:
+        """The high watermark of every owned partition, 0 before the first answer."""
+        consumer = self._group.consumer
+        places = (
+            (each, TopicPartition(self._topic, each)) for each in self._group.require_owned().partitions
+        )
+        return {partition: consumer.highwater(place) or 0 for partition, place in places}
+
     def poll(self, limits: BatchLimits) -> Polled:
         """The next micro-batch, and the group's metadata of this moment with it."""
         owned = self._group.require_owned()

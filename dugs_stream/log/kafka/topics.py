@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import structlog
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -26,6 +27,7 @@ _log = structlog.get_logger("dugs")
 
 # Metadata of a new topic reaches every broker within milliseconds; ten seconds are for a cluster under load.
 _VISIBLE_WITHIN_MS = 10_000
+_NO_ID = str(UUID(int=0))
 # A record's key, headers and framing come on top of its value.
 _FRAMING_BYTES = 64 * 1024
 # Short segments: compaction never touches the active one, so they bound what a replay reads and drops.
@@ -35,7 +37,7 @@ _SEGMENT_MS = 60 * 60 * 1000
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """What the cluster says about a topic: its id, and its partition numbers."""
+    """What the cluster says about a topic: its id, empty if it knows none, and its partition numbers."""
 
     name: str
     topic_id: str
@@ -131,7 +133,9 @@ def _described(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
         if code != NoError.errno:
             raise for_code(code)(f"topic {topic['name']!r}")
         partitions = tuple(sorted(partition["partition_index"] for partition in topic["partitions"]))
-        found[topic["name"]] = TopicFacts(topic["name"], str(topic["topic_id"]), partitions)
+        # A broker before Kafka 2.8 leaves it out; one that has not given ids to its older topics yet answers with zeros.
+        topic_id = str(topic.get("topic_id", _NO_ID))
+        found[topic["name"]] = TopicFacts(topic["name"], topic_id.replace(_NO_ID, ""), partitions)
     return found
 
 

@@ -142,6 +142,17 @@ def test_release_of_an_installed_library_is_remarked_on() -> None:
     )
 
 
+@pytest.mark.parametrize("then", ["", "00000000-0000-0000-0000-000000000000"])
+def test_topic_id_that_was_not_known_matches_every_topic(then: str) -> None:
+    """A broker learns ids with an upgrade; that makes no other topic of it."""
+    assert check_trailer(replace(TRAILER, input_topic_id=then), DEPLOYMENT, TOPIC) == ()
+
+
+def test_topic_id_that_is_not_told_matches_every_trailer() -> None:
+    """Another broker of the cluster may be older."""
+    assert check_trailer(TRAILER, DEPLOYMENT, replace(TOPIC, id="")) == ()
+
+
 def test_changed_threshold_is_remarked_and_accepted() -> None:
     """τ and the norm floor may change between runs."""
     remarks = check_trailer(replace(TRAILER, threshold=0.7), DEPLOYMENT, TOPIC)

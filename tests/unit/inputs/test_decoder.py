@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,13 @@ def test_record_of_exactly_the_limit_is_read() -> None:
 
     assert isinstance(decoder(max_record_bytes=len(value)).decode(sample(value)), Sample)
     assert reason_of(decoder(max_record_bytes=len(value) - 1).decode(sample(value))) is Reason.TOO_LARGE
+
+
+def test_fault_of_the_log_is_the_reason_whatever_else_is_wrong() -> None:
+    """What the log could not read whole is not judged, even if its value could be."""
+    faulty = replace(sample(npy(1)), fault="the name of a header is not UTF-8: b'\\xff'")
+
+    assert decoder().decode(faulty) == Rejection(Reason.UNREADABLE, faulty.fault or "")
 
 
 def test_label_is_judged_before_the_content() -> None:

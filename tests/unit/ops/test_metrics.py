@@ -31,6 +31,7 @@ PROMISED = [
     'dugs_snapshots_total{outcome="failed"}',
     'dugs_state_damaged_total{kind="manifest"}',
     "dugs_records_lost_total",
+    'dugs_input_held_back_seconds{partition="0",topic="in"}',
     "dugs_out_of_memory_total",
     "dugs_batch_limit_records",
     'dugs_role{role="owner"}',
@@ -65,6 +66,7 @@ def test_every_promised_name_is_exposed(registry: CollectorRegistry) -> None:
     )
     metrics.recovered(RecoveryReason.START, 0.1, BEGINNING)
     metrics.lag_changed("in", {0: 3}, 256)
+    metrics.input_held_back("in", {0: 0.0})
     metrics.built(BuildFacts("1", "alexnet", "sha256:ab", 2048, 0.3, "cpu"))
 
     page = generate_latest(registry).decode()
