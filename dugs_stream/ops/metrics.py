@@ -15,8 +15,9 @@ from functools import partial
 from math import nan
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
+from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 
 
