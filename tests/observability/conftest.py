@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_message, npy_messages
 from tests.support.daemons.instances import Instance, running
 from tests.support.models.small import WIDTH
-from tests.support.prometheus import MissingToolError, path_of, running_prometheus
+from tests.support.prometheus import running_prometheus
 from tests.support.waiting import wait_until
 from tools.grafana.prometheus_api import Prometheus
+from tools.prometheus import TOOLS, PrometheusError, path_of
 
 # Enough scrapes for every rate, and few enough seconds for a test.
 ROUNDS, ROUND_RECORDS = 6, 40
@@ -24,21 +24,14 @@ ROUNDS, ROUND_RECORDS = 6, 40
 BURST_RECORDS = 400
 
 
-def missing(error: MissingToolError) -> None:
-    """Without the tool a developer's run goes on and says so; where CI promises it, that is a failure."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(str(error), pytrace=False)
-    pytest.skip(str(error))
-
-
 @pytest.fixture(scope="session")
 def prometheus_tools() -> None:
-    """Prometheus and promtool are there."""
+    """Prometheus and promtool are there; without them the alerts are untried, which is no success."""
     try:
-        path_of("prometheus")
-        path_of("promtool")
-    except MissingToolError as error:
-        missing(error)
+        for tool in TOOLS:
+            path_of(tool)
+    except PrometheusError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 @dataclass(frozen=True, slots=True)
