@@ -46,7 +46,7 @@ def path_of(tool: str) -> str:
 def bring() -> None:
     """Build what is missing. Raises PrometheusError if that fails."""
     CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(CACHE.with_suffix(".lock")):
+    with filelock.FileLock(CACHE.with_name("prometheus.lock")):
         try:
             for tool in TOOLS:
                 path_of(tool)
