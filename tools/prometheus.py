@@ -82,6 +82,7 @@ def _build(folder: Path, missing: PrometheusError) -> None:
         if done.returncode != 0:
             last = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
             raise PrometheusError(f"{missing}. Building it failed: {' '.join(command[:4])} …\n{last}")
+    shutil.rmtree(CACHE, ignore_errors=True)  # what another build left halfway
     (folder / "built").rename(CACHE)
 
 

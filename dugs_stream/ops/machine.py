@@ -34,19 +34,19 @@ class Disk(StrEnum):
 
 # A disk answers in microseconds, a GPU in milliseconds; a scrape has ten seconds for everything.
 _ANSWER_SECONDS = 1.0
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class _Bounded(Generic[T]):
+class _Bounded(Generic[_T]):
     """A measurement that may hang (a stale mount, a driver), taken on a thread of its own, one at a time."""
 
-    def __init__(self, measure: Callable[[], T]) -> None:
+    def __init__(self, measure: Callable[[], _T]) -> None:
         self._measure = measure
         self._lock = Lock()
         self._began_at = 0.0
-        self._answer: Future[T] | None = None
+        self._answer: Future[_T] | None = None
 
-    def __call__(self) -> T:
+    def __call__(self) -> _T:
         """The value. Raises TimeoutError, an OSError, if it hangs, and what measuring raises."""
         with self._lock:
             if self._answer is None or self._answer.done():
@@ -55,7 +55,7 @@ class _Bounded(Generic[T]):
             answer, ends_at = self._answer, self._began_at + _ANSWER_SECONDS
         return answer.result(max(0.0, ends_at - monotonic()))
 
-    def _take(self, answer: Future[T]) -> None:
+    def _take(self, answer: Future[_T]) -> None:
         try:
             answer.set_result(self._measure())
         except Exception as error:  # noqa: BLE001 (raised again in the scrape that waits)
@@ -76,11 +76,11 @@ class MachineMetrics(Collector):
         size = family("dugs_disk_size_bytes", "Size of the disk where the daemon writes.", labels=["disk"])
         for disk, measure in self._disks.items():
             try:
-                usage = measure()
+                free_bytes, size_bytes = measure()
             except OSError:
                 continue
-            free.add_metric([disk], usage.free)
-            size.add_metric([disk], usage.total)
+            free.add_metric([disk], free_bytes)
+            size.add_metric([disk], size_bytes)
         yield free
         yield size
         if self._gpu is not None:
@@ -101,9 +101,10 @@ def show_machine(
     registry.register(MachineMetrics(folders, gpu))
 
 
-def _usage(folder: Path) -> shutil._ntuple_diskusage:
-    """Of the folder's disk, or of its nearest existing parent's: before its first run a deployment has no folder."""
+def _usage(folder: Path) -> tuple[int, int]:
+    """Free bytes and size of the folder's disk; before a first run that of its nearest existing parent."""
     path = folder.absolute()
     while not path.exists() and path != path.parent:
         path = path.parent
-    return shutil.disk_usage(path)
+    usage = shutil.disk_usage(path)
+    return usage.free, usage.total

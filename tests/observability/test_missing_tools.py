@@ -47,6 +47,21 @@ def test_missing_tool_fails_the_tests_that_need_it(bare: Path, request: pytest.F
         fixture[-1].func()
 
 
+def test_build_that_fails_says_what_to_install_and_leaves_nothing(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a registry, say: the same words, and the last lines of what failed."""
+    monkeypatch.setattr(prometheus, "CACHE", bare / "prometheus")
+    monkeypatch.setattr(prometheus, "_COMPILER", "./no-such-compiler")
+
+    with pytest.raises(
+        PrometheusError, match=r"(?s)`apt-get install.*Building it failed: .*no-such-compiler"
+    ):
+        prometheus.bring()
+
+    assert [path.name for path in bare.iterdir()] == ["prometheus.lock"]
+
+
 def test_tests_bring_prometheus_before_they_run() -> None:
     """`make test` on a machine that has none; `make test-fast` needs none."""
     said = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,7 +55,7 @@ def test_disk_and_gpu_that_hang_are_left_out_and_asked_again(
     def stale(path: Path) -> Any:
         asked.append(path)
         freed.wait(60)
-        return shutil._ntuple_diskusage(10, 4, 6)
+        return SimpleNamespace(free=6, total=10)
 
     monkeypatch.setattr("shutil.disk_usage", stale)
     registry.register(MachineMetrics({Disk.STATE: tmp_path}, lambda: {"free": 1} if freed.wait(60) else {}))
