@@ -79,6 +79,10 @@ def test_metrics_come_in_both_formats(client: httpx.Client) -> None:
     assert open_metrics.text.endswith("# EOF\n")
 
 
+HANGING = {"/livez": 200, "/readyz": 503, "/api/status": 200, "/": 200, "/metrics": 503, "/api/uniques": 503}
+"""What is answered while scrapes and pages hang."""
+
+
 class Hanging:
     """A collector that waits, as a disk does that is gone."""
 
@@ -116,6 +120,7 @@ def asked_at_once(address: str, path: str, times: int) -> list[socket.socket]:
 def test_probes_answer_while_scrapes_and_pages_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixty of each wait for a disk that does not answer: more than there are threads."""
     monkeypatch.setattr("dugs_stream.ops.http.server._SCRAPE_SECONDS", 1.0)
+    monkeypatch.setattr("dugs_stream.ops.gallery.routes._PATIENCE_SECONDS", 1.0)
     registry, hanging = CollectorRegistry(auto_describe=False), Hanging()
     registry.register(hanging)  # type: ignore[arg-type]  # as much of a collector as is asked for
     with hanging_server(lambda: hanging.freed.wait(60), registry) as address:
@@ -123,12 +128,7 @@ def test_probes_answer_while_scrapes_and_pages_hang(monkeypatch: pytest.MonkeyPa
         wait_until(lambda: hanging.waiting > 0, 10)
         try:
             with httpx.Client(base_url=address, trust_env=False, timeout=10) as client:
-                for path, code in (
-                    ("/livez", 200),
-                    ("/readyz", 503),
-                    ("/api/status", 200),
-                    ("/metrics", 503),
-                ):
+                for path, code in HANGING.items():
                     assert client.get(path).status_code == code, path
         finally:
             hanging.freed.set()
