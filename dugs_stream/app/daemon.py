@@ -93,7 +93,8 @@ def open_daemon(
         uniques = UniquesSource()
         gallery = held.enter_context(open_gallery(settings))
         app = build_http(registry, status, uniques, gallery, authorization(settings.http.auth))
-        server = held.enter_context(HttpServer(app, settings.http.host, settings.http.port))
+        http = settings.http
+        server = held.enter_context(HttpServer(app, http.host, http.port, http.allowed_hosts))
         engine = build_engine(settings, metrics.stage)
         for remark in engine.remarks:
             _log.warning("model.remark", remark=remark)

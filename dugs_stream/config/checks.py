@@ -145,6 +145,7 @@ def warnings(settings: Settings) -> list[str]:
         *_threshold_in_the_noise(settings),
         *_originals_too_large(settings),
         *_open_to_the_network(settings),
+        *_any_host_name(settings),
         *_password_in_the_clear(settings),
         *_hostname_not_checked(settings),
     ]
@@ -186,6 +187,14 @@ def _open_to_the_network(settings: Settings) -> Iterator[str]:
         yield (
             f"http.host {settings.http.host} can be reached from other machines and http.auth.type is none: "
             "anyone who reaches it sees records' pictures, keys and labels. Set http.auth, or listen on 127.0.0.1."
+        )
+
+
+def _any_host_name(settings: Settings) -> Iterator[str]:
+    if "*" in settings.http.allowed_hosts and settings.http.auth.type == "none":
+        yield (
+            'http.allowed_hosts has "*" and http.auth.type is none: a web page in the browser of anyone who reaches this '
+            "server can read records' keys and labels (DNS rebinding). Name the hosts, or set http.auth."
         )
 
 

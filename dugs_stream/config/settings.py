@@ -18,7 +18,7 @@ from dugs_stream.inputs.settings import CodecSettings, ImageCodecSettings, parse
 from dugs_stream.log.embedded.settings import EmbeddedSettings
 from dugs_stream.log.kafka.settings import KafkaSettings
 from dugs_stream.models.settings import ModelSettings
-from dugs_stream.ops.http.settings import AuthSettings
+from dugs_stream.ops.http.settings import AuthSettings, HostName
 from dugs_stream.setting_types import (
     Block,
     ByteSize,
@@ -199,6 +199,8 @@ class HttpSettings(Block):
     """The address to listen on; 0.0.0.0 is every interface, and there is no password unless `auth` asks for one."""
     port: Annotated[Whole, Field(ge=0, le=65535)] = 9464
     """The port; 0 takes any free one."""
+    allowed_hosts: Annotated[tuple[HostName, ...], Field(max_length=100)] = ()
+    """Names under which clients reach it, beside those it listens on; a request with another Host is refused."""
     auth: AuthSettings = AuthSettings()
     """Who may request anything but /livez and /readyz."""
     pictures: ByteSize | None = 256 * 2**20

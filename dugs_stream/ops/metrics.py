@@ -15,10 +15,11 @@ from functools import partial
 from math import nan
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.errors import ChangelogError, OffsetsDisagreeError, StateError, TransactionAbortedError
+from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 
 

@@ -119,7 +119,9 @@ def guarded(tmp_path: Path) -> Deployment:
     """A deployment whose port asks for a token, which lies in a file."""
     (tmp_path / "token").write_text(TOKEN)
     auth = {"type": "bearer", "token_file": str(tmp_path / "token")}
-    return Deployment(tmp_path / "guarded", http={"port": free_port(), "auth": auth})
+    return Deployment(
+        tmp_path / "guarded", http={"port": free_port(), "auth": auth, "allowed_hosts": ["dugs.test"]}
+    )
 
 
 def test_verify_shows_its_secret_to_the_living_daemon(guarded: Deployment) -> None:
@@ -131,6 +133,8 @@ def test_verify_shows_its_secret_to_the_living_daemon(guarded: Deployment) -> No
 
         assert asked(daemon, "/api/status").status_code == 401
         assert asked(daemon, "/livez").status_code == 200
+        assert asked(daemon, "/api/status", headers={"host": "dugs.test"}).status_code == 401
+        assert asked(daemon, "/api/status", headers={"host": "evil.test"}).status_code == 421
         assert verify(guarded.settings).live == daemon.state.total
         guarded.write(http={"port": guarded.settings.http.port, "auth": {"type": "none"}})
         with pytest.raises(StateError, match=r"refuses the credentials of http\.auth in this"):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
+from anyio import CapacityLimiter, move_on_after, to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -29,6 +30,9 @@ _LARGEST_PAGE = 1000
 _MOST_LABELS = 500
 # The first filter on a long list is answered with what was read in this time; the page then asks again.
 _READ_SECONDS = 0.1
+# Requests that read the state, each on a thread; a disk that does not answer holds no more than these.
+_THREADS = 16
+_PATIENCE_SECONDS = 8.0
 # As long as the names that a record may have, so that a link can hold one.
 _LONGEST_TEXT = 1024
 
@@ -46,23 +50,28 @@ _POLICY = (
 
 def page_routes(uniques: UniquesPage, gallery: GalleryRecorder) -> list[Route]:
     """Routes of the page's files and of the JSON that it asks for."""
-    routes = _Routes(UniqueSearch(uniques), gallery)
+    routes, threads = _Routes(UniqueSearch(uniques), gallery), CapacityLimiter(_THREADS)
     return [
         *(Route(path, _static(name, media_type)) for path, (name, media_type) in _FILES.items()),
-        Route("/api/uniques", _guarded(routes.uniques)),
-        Route("/api/uniques/{sequence:int}", _guarded(routes.unique)),
-        Route("/api/gallery", _guarded(routes.gallery)),
-        Route("/api/gallery/{sequence:int}", _guarded(routes.card)),
-        Route("/api/labels", _guarded(routes.labels)),
-        Route("/api/thumbnails/{sequence:int}", _guarded(routes.thumbnail)),
-        Route("/api/thumbnails/{sequence:int}/{place:int}", _guarded(routes.thumbnail)),
+        *(
+            Route(path, _guarded(answer, threads))
+            for path, answer in (
+                ("/api/uniques", routes.uniques),
+                ("/api/uniques/{sequence:int}", routes.unique),
+                ("/api/gallery", routes.gallery),
+                ("/api/gallery/{sequence:int}", routes.card),
+                ("/api/labels", routes.labels),
+                ("/api/thumbnails/{sequence:int}", routes.thumbnail),
+                ("/api/thumbnails/{sequence:int}/{place:int}", routes.thumbnail),
+            )
+        ),
     ]
 
 
 Answer = Callable[[Request], Response]
 
 
-def _static(name: str, media_type: str) -> Answer:
+def _static(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     content = resources.files("dugs_stream.ops.gallery").joinpath("static", name).read_bytes()
     headers = {
         "content-type": media_type,
@@ -71,7 +80,7 @@ def _static(name: str, media_type: str) -> Answer:
         "etag": f'"{hashlib.sha256(content).hexdigest()[:16]}"',
     }
 
-    def answer(request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
         return Response(content, headers=headers)
@@ -83,16 +92,18 @@ class _BadQueryError(ValueError):
     """A query parameter is not valid; the text says why."""
 
 
-def _guarded(answer: Answer) -> Answer:
-    """400 for a bad query, 503 while the state is not open."""
+def _guarded(answer: Answer, threads: CapacityLimiter) -> Callable[[Request], Awaitable[Response]]:
+    """400 for a bad query, 503 while the state is not open or earlier requests wait for its disk."""
 
-    def guarded(request: Request) -> Response:
+    async def guarded(request: Request) -> Response:
         try:
-            return answer(request)
+            with move_on_after(_PATIENCE_SECONDS):
+                return await to_thread.run_sync(answer, request, limiter=threads)
         except _BadQueryError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         except DugsError:
             return JSONResponse({"error": "the state is not open"}, status_code=503)
+        return JSONResponse({"error": f"{_THREADS} earlier requests hang"}, status_code=503)
 
     return guarded
 

@@ -28,7 +28,7 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 _REALM = "dugs-stream"
 # The policy of an answer unless its route sets another: data is readable, and never runs.
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_HEADERS: Mapping[str, str] = {
+SECURITY_HEADERS: Mapping[str, str] = {
     "content-security-policy": _NOTHING,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -85,7 +85,7 @@ class AuthMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -24,7 +24,7 @@ WORDINGS = [
     ("input:\n  topik: a", '2:3 input.topik: unknown key "topik" in input. Did you mean "topic"?'),
     ("threshold: 0.4", '1:1 threshold: unknown key "threshold". Did you mean selection.threshold?'),
     ("inputs: {}", '1:1 inputs: unknown key "inputs". Did you mean "input"?'),
-    ("http: {zzz: 1}", '1:8 http.zzz: unknown key "zzz" in http. Known here: auth, host, pictures, port.'),
+    ("http: {zzz: 1}", '1:8 http.zzz: unknown key "zzz" in http. Known here: allowed_hosts, auth, host, pictures, port.'),
     (
         "input: {codec: {type: image, moed: L}}",
         '1:30 input.codec.moed: unknown key "moed" in input.codec. Did you mean "mode"?',
