@@ -280,6 +280,6 @@ def test_lack_of_memory_in_an_image_is_not_the_records_fault(monkeypatch: pytest
     def no_room(*_arguments: object) -> Image.Image:
         raise MemoryError
 
-    monkeypatch.setattr("dugs_stream.inputs.image.ImageOps.exif_transpose", no_room)
+    monkeypatch.setattr("dugs_stream.inputs.image._upright", no_room)
     with pytest.raises(MemoryError):
         decoder(ImageCodecSettings()).decode(sample(stream.getvalue()))
