@@ -52,6 +52,8 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         classes=classes,
         label_is_required=settings.gradient.loss == "label",
         max_record_bytes=settings.input.max_record_bytes,
+        label_type=settings.input.label_type,
+        envelope=settings.input.envelope,
     )
     projector = RecordProjector(decoder, _gradient_spec(settings, model), stage)
     judge = Judge(
@@ -62,7 +64,9 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         stage=stage,
     )
     shape = settings.model.input_shape or model.input_shape
-    if shape is not None:
+    if (
+        shape is not None and settings.input.label_type == "class"
+    ):  # else the first record says how its target looks
         label = Label(0, None) if projector.spec.loss.needs_labels else None
         projector.probe(Sample(_example(shape, settings), label))
     return Engine(projector, judge, _identify(settings, model, classes))
