@@ -92,6 +92,8 @@ class Decoder:
         if isinstance(document, Rejection) or "debezium" not in self.envelope:
             return document if isinstance(document, Rejection) else _Opened(payload, document)
         row = row_after(document)
+        if isinstance(row, str):  # of MongoDB
+            row = parse_document(row.encode("utf-8", "surrogatepass"))
         return row if isinstance(row, Skip | Rejection) else _Opened(_json(row), row)
 
     def _check_size(self, value: bytes | None) -> Rejection | None:

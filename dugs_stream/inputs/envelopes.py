@@ -18,6 +18,8 @@ _FRAME = struct.Struct(">bI")
 _WITHOUT_ROW = {"d", "t", "m", None}
 """Operations whose events hold no row: delete, truncate, message; older forms name none."""
 
+_FLAT_DELETE = "__deleted"
+
 
 def frame_of(value: bytes) -> int | None:
     """The schema id of a frame at the beginning of the value; None if there is none."""
@@ -37,12 +39,17 @@ def without_frame(value: bytes) -> bytes | Rejection:
 
 
 def row_after(document: Any) -> Any:
-    """The row after a Debezium change, of a value with or without its schema; Skip or the Rejection instead of it."""
+    """The row after a Debezium change, of a value with or without its schema; Skip or the Rejection instead of it.
+
+    Of MongoDB the row is a text that holds JSON, as the connector writes it.
+    """
     change = document
     if isinstance(document, dict) and "payload" in document:
         change = document["payload"]  # beside its schema
     if change is None:
         return Skip()  # a tombstone
+    if isinstance(change, dict) and _FLAT_DELETE in change:  # the row itself, by ExtractNewRecordState
+        return Skip() if change[_FLAT_DELETE] in {True, "true"} else change
     if not isinstance(change, dict) or not {"after", "op"} & change.keys():
         found = f"an object with {keys_of(change)}" if isinstance(change, dict) else type(change).__name__
         return undecodable(

@@ -38,6 +38,9 @@ SUFFIXES: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 """Per built-in codec, the endings (lower case) of the files it takes; a codec not named here takes every file."""
 
+NOT_A_FILE = "not a file"
+"""The ending under which pipes, sockets and links to nothing are counted."""
+
 OnFailure = Callable[[Problem], None]
 
 
@@ -66,8 +69,8 @@ class FoundFile:
 class Listing:
     """The files found, in order, and what was not taken.
 
-    passed_over  how many files of each ending are not for the codec; "" counts those without an ending and what is not
-                 a file (a pipe, a link to nothing)
+    passed_over  how many files of each ending are not for the codec; "" counts those without an ending, and NOT_A_FILE
+                 what is not a file (a pipe, a link to nothing)
     failures     files and folders below the given ones that cannot be looked into
 
     Hidden files and folders (a leading dot) are neither listed nor counted. `len` serves a progress bar.
@@ -174,7 +177,7 @@ class _Search:
     def _take(self, file: Path, root: Path | None) -> None:
         # is_file is False for dangling links and for pipes, whose reading would never end
         if not file.is_file():
-            self.passed_over[""] += 1
+            self.passed_over[NOT_A_FILE] += 1
         elif self._suffixes is not None and file.suffix.lower() not in self._suffixes:
             self.passed_over[file.suffix.lower()] += 1
         else:
@@ -198,7 +201,12 @@ class _Search:
         """Every visible entry below the path that is not a folder; a real folder is entered once."""
         seen: set[tuple[int, int]] = set()
         for folder, subfolders, names in os.walk(self._path, followlinks=True, onerror=self._not_listed):
-            stat = Path(folder).stat()
+            try:
+                stat = Path(folder).stat()
+            except OSError as error:  # it went away, or its server did
+                self._not_listed(error)
+                subfolders.clear()
+                continue
             if (stat.st_dev, stat.st_ino) in seen:
                 subfolders.clear()
                 continue

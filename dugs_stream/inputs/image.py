@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from dugs_stream.inputs import netpbm
 from dugs_stream.inputs.codec import Shape, undecodable, wrong_shape
 from dugs_stream.inputs.image_containers import PixelsAlone, pixels_alone
 from dugs_stream.inputs.pillow_switches import MOST_PIXELS, as_delivered
@@ -67,7 +68,7 @@ class ImageCodec:
             with Image.open(io.BytesIO(picture.file), formats=FORMATS) as image:
                 image.info.update(picture.info)
                 refused = _too_many_pixels(image) or self._other_size(image, expected_shape)
-                return refused or self._tensor(image)
+                return refused or self._tensor(netpbm.scaled(image, picture.file) or _upright(image))
         except MemoryError:
             raise  # the size is within the limits above, so the machine lacks memory and the record is not to blame
         except Exception as exc:  # noqa: BLE001 (Pillow's decoders raise any kind of error over damaged bytes)
@@ -82,7 +83,7 @@ class ImageCodec:
         return wrong_shape(shape, expected_shape)
 
     def _tensor(self, image: Image.Image) -> torch.Tensor | Rejection:
-        converted = _converted(_upright(image), self.settings.mode)
+        converted = _converted(image, self.settings.mode)
         if isinstance(converted, Rejection):
             return converted
         if self.settings.size is not None:
@@ -108,6 +109,18 @@ class ImageCodec:
         return np.ascontiguousarray(planes)
 
 
+_START = 32
+_OTHERS = {
+    "an AVIF image": b"ftypavi",
+    "a HEIC image": b"ftyphei",
+    "a HEIF image": b"ftypmif1",
+    "a JPEG XL image": b"\x00\x00\x00\x0cJXL ",
+    "a JPEG 2000 image": b"\x00\x00\x00\x0cjP  ",
+    "an SVG drawing": b"<svg",
+    "a PDF document": b"%PDF-",
+    "a .npy array": b"\x93NUMPY",
+}
+"""What is often sent for a picture, by bytes near the beginning."""
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -115,6 +128,11 @@ def _refused(exc: Exception, value: bytes) -> Rejection:
     if isinstance(exc, _BOMBS):
         return undecodable(f"possible decompression bomb: {exc}")
     if isinstance(exc, UnidentifiedImageError):
+        other = next((name for name, start in _OTHERS.items() if start in value[:_START]), None)
+        if other is not None:
+            return undecodable(
+                f"{other}, which is not read; convert it ({', '.join(FORMATS)}), or name a codec of your own"
+            )
         return undecodable(
             f"not an image of a known format ({', '.join(FORMATS)}): starts with {value[:8]!r}"
         )

@@ -48,8 +48,19 @@ def is_the_dog(outcome: object) -> bool:
         {"payload": {"before": ROW, "after": ROW, "op": "u"}},
         {"before": None, "after": ROW, "op": "r"},
         {"after": ROW},
+        {"after": json.dumps(ROW), "op": "c"},
+        {**ROW, "__deleted": "false"},
+        {"payload": {**ROW, "__deleted": False, "__op": "u"}, "schema": {}},
     ],
-    ids=["with its schema", "update", "without a schema", "row alone"],
+    ids=[
+        "with its schema",
+        "update",
+        "without a schema",
+        "row alone",
+        "of MongoDB",
+        "flat",
+        "flat with its schema",
+    ],
 )
 def test_debezium_event_is_its_row(event: dict[str, Any]) -> None:
     """Label and numbers stand in the row after the change."""
@@ -68,9 +79,19 @@ def test_debezium_event_is_its_row(event: dict[str, Any]) -> None:
         {"payload": {"op": "t"}},
         {"op": "m", "message": {"prefix": "x"}},
         {"payload": None, "schema": None},
+        {**ROW, "__deleted": "true"},
         b"null",
     ],
-    ids=["tombstone", "delete", "delete without a schema", "truncate", "message", "empty payload", "null"],
+    ids=[
+        "tombstone",
+        "delete",
+        "delete without a schema",
+        "truncate",
+        "message",
+        "empty payload",
+        "flat delete",
+        "null",
+    ],
 )
 def test_debezium_event_without_a_row_is_skipped(value: Any) -> None:
     """It is nobody's fault: no rejection."""
@@ -90,6 +111,7 @@ def test_debezium_event_without_a_row_is_skipped(value: Any) -> None:
             {"after": None, "op": "c"},
             "a Debezium event of operation 'c' without a row: payload.after is null",
         ),
+        ({"after": "nonsense", "op": "c"}, "not JSON"),
         (b"nonsense", "not JSON"),
     ],
 )

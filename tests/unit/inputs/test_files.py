@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.inputs.files import SUFFIXES, counted, list_files
+from dugs_stream.inputs.files import NOT_A_FILE, SUFFIXES, counted, list_files
 from dugs_stream.inputs.image import FORMATS
 
 
@@ -193,12 +193,13 @@ def touch(root: Path, *names: str) -> Path:
 def test_passed_over_files_are_counted_by_their_ending(tmp_path: Path) -> None:
     """Pictures that the codec cannot read are among them."""
     touch(tmp_path, "1.ppm", "2.jfif", "3.TIF", "a.avif", "b.AVIF", "c.heic", "README")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
 
     listing = list_files([tmp_path], "image")
 
     assert [file.key for file in listing.files] == [b"1.ppm", b"2.jfif", b"3.TIF"]
-    assert listing.passed_over == {".avif": 2, ".heic": 1, "": 1}
-    assert counted(listing.passed_over) == "2 .avif, 1 without an ending, 1 .heic"
+    assert listing.passed_over == {".avif": 2, ".heic": 1, "": 1, NOT_A_FILE: 1}
+    assert counted(listing.passed_over) == "2 .avif, 1 without an ending, 1 .heic, 1 not a file"
 
 
 def keys(*paths: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 import numpy as np
@@ -81,6 +82,50 @@ def test_pgm_above_8_bits_scales_like_a_16_bit_png(most: int, mode: str) -> None
     assert decoded(binary, mode=mode)[:, 0, 2].tolist() == pytest.approx(
         [1.0] * len(decoded(binary, mode=mode))
     )
+
+
+@pytest.mark.parametrize("most", [1, 15, 100, 254, 256, 1023, 4095, 65534])
+@pytest.mark.parametrize(("magic", "channels"), [(b"P5", 1), (b"P6", 3)])
+def test_netpbm_of_any_maximum_is_scaled_as_by_pillow(magic: bytes, channels: int, most: int) -> None:
+    """To the last bit, values beyond the maximum included; only faster."""
+    stored = np.uint8 if most < 256 else np.dtype(">u2")
+    pixels = (
+        np.random.default_rng(most).integers(0, np.iinfo(stored).max + 1, (9, 7, channels)).astype(stored)
+    )
+    value = magic + b" 7 9 %d\n" % most + pixels.tobytes()
+
+    with Image.open(io.BytesIO(value)) as image:
+        by_pillow = np.asarray(image, np.float32).reshape(9, 7, channels).transpose(2, 0, 1)
+        white = 65535.0 if image.mode == "I" else 255.0
+    tensor = decoded(value, mode="L" if channels == 1 else "RGB")
+
+    if white == 255.0:
+        assert np.array_equal(tensor.numpy(), by_pillow / np.float32(255))
+    else:
+        assert np.array_equal(tensor.numpy(), by_pillow * np.float32(255 / 65535) / np.float32(255))
+
+
+@pytest.mark.parametrize("missing", [1, 20])
+def test_netpbm_without_all_its_pixels_is_rejected(missing: int) -> None:
+    """Also where Pillow is not asked for them."""
+    whole = b"P5 4 4 4095\n" + bytes(32)
+
+    assert refused(whole[:-missing]).error == "damaged image: OSError: image file is truncated"
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (encoded(Image.new("RGB", (16, 16)), "AVIF"), "an AVIF image"),
+        (encoded(Image.new("RGB", (16, 16)), "JPEG2000"), "a JPEG 2000 image"),
+        (b"\x00\x00\x00\x18ftypheic\x00\x00", "a HEIC image"),
+        (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+        (b"\x93NUMPY\x01\x00", "a .npy array"),
+    ],
+)
+def test_format_that_is_not_read_is_named(value: bytes, name: str) -> None:
+    """With the two ways out."""
+    assert refused(value).error.startswith(f"{name}, which is not read; convert it (PNG, JPEG, ")
 
 
 def test_pgm_below_8_bits_has_white_at_its_own_maximum() -> None:

@@ -45,7 +45,7 @@ def test_counts_name_every_verdict() -> None:
     counts = count_verdicts([read_event(unique_event(0, 0))])
 
     assert list(counts) == list(Verdict)
-    assert list(counts.values()) == [1, 0, 0, 0]
+    assert list(counts.values()) == [1, *[0] * (len(Verdict) - 1)]
 
 
 @pytest.mark.parametrize(
