@@ -167,7 +167,7 @@ class Labels:
             if self._class_named(folder) is not None:
                 which = place if record.topic == "files" else place - len(folders) - 1
                 return f"the folder {folder!r} of its key is a class: input.class_folder: {which}"
-        return ""
+        return "input.class_folder can name another folder of its key" if len(folders) > 1 else ""
 
 
 def _as_read(name: str) -> str:

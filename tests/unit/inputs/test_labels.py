@@ -267,7 +267,8 @@ def test_rejection_with_a_long_text_behind_an_encoding_stays_short() -> None:
             "the folder 'cat' of its key is a class: input.class_folder: -2",
         ),
         ("files", b"cat/images/1.png", b"other", None),
-        ("files", b"x/images/1.png", b"images", None),
+        ("files", b"x/images/1.png", b"images", "input.class_folder can name another folder of its key"),
+        ("files", b"images/1.png", b"images", None),
         ("files", None, b"images", None),
     ],
 )
