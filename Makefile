@@ -23,6 +23,8 @@ demo: $(RUNTIME) ## real digits through AlexNet on the embedded log; leaves pict
 	$(BIN)/dugs demo --out $(OUT)
 
 # Four workers keep two cores busy, since most of what is tested is waiting; where all is computing, two are enough.
+# Bytecode is kept, or each of them and of the processes they start would compile package and tests again.
+test test-fast: export PYTHONDONTWRITEBYTECODE :=
 test: $(WORKSHOP) ## every test, the real Kafka broker included (JDK 17+ and Maven)
 	$(BIN)/python -m pytest -n 4 -m "not benchmarks"
 

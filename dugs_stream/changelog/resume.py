@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dugs_stream.errors import NEW_LIST, ChangelogError, OffsetsDisagreeError
+from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from dugs_stream.records import ChangelogPosition, Trailer
 
 
@@ -77,13 +77,10 @@ def check_names(trailer: Trailer, deployment: Deployment, input_topic: str) -> N
 
 
 def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -> tuple[str, ...]:
-    """Remarks on changed thresholds. Raises ChangelogError for the changelog of another model, group or input."""
-    if trailer.fingerprint != deployment.fingerprint:
-        raise ChangelogError(
-            f"The changelog was written with model {trailer.fingerprint}, the configuration names "
-            f"{deployment.fingerprint}. Cosines of two models, projections or seeds cannot be compared. Give the "
-            f"old model and gradient settings, or {NEW_LIST}."
-        )
+    """Remarks on changed thresholds. Raises ChangelogError for the changelog of another group or input.
+
+    That of another model is refused by the replay, or with the state folder.
+    """
     check_names(trailer, deployment, topic.name)
     if trailer.input_topic_id != topic.id:
         raise ChangelogError(
@@ -91,14 +88,11 @@ def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -
             f"changelog's is {trailer.input_topic_id}. It was deleted and created again, so old offsets mean "
             "nothing. Start a new list: a new output.changelog_topic, state.dir and input.group."
         )
-    remarks = []
-    for name, then, now in (
-        ("threshold", trailer.threshold, deployment.threshold),
-        ("min_gradient_norm", trailer.min_gradient_norm, deployment.min_gradient_norm),
-    ):
-        if then != now:
-            remarks.append(f"selection.{name} was {then} so far and is {now} from now on")
-    return tuple(remarks)
+    return tuple(
+        f"selection.{name} was {then} so far and is {now} from now on"
+        for name in ("threshold", "min_gradient_norm")
+        if (then := getattr(trailer, name)) != (now := getattr(deployment, name))
+    )
 
 
 def resume(
@@ -134,7 +128,11 @@ def resume(
                 f"the group has no offset for {place} (they expire): going on from the trailer's, {offset}"
             )
         elif committed[partition] != offset:
-            raise _disagreement(place, offset, committed[partition])
+            raise OffsetsDisagreeError(
+                f"The changelog says that {place} is decided up to {offset}, the group's offset says "
+                f"{committed[partition]}: the group's offset was moved. Going on could lose records or decide them "
+                "twice. Stop every instance and put it back, or accept it as it is with `dugs index adopt-offsets`."
+            )
         if offset > end:
             raise ChangelogError(
                 f"{place} ends at {end}, but {offset} records of it were decided: it was truncated or created again. Start "
@@ -147,11 +145,3 @@ def resume(
             )
         offsets[partition] = max(offset, beginning)
     return Resumption(offsets, tuple(remarks), lost)
-
-
-def _disagreement(place: str, decided: int, committed: int) -> OffsetsDisagreeError:
-    return OffsetsDisagreeError(
-        f"The changelog says that {place} is decided up to {decided}, the group's offset says {committed}: the "
-        "group's offset was moved. Going on could lose records or decide them twice. Stop every instance and put it "
-        "back, or accept it as it is with `dugs index adopt-offsets`."
-    )

@@ -99,6 +99,6 @@ def demo(out: Path) -> None:
     from dugs_stream.cli.demo import demo_progress, show_demo
     from dugs_stream.lab.demo.demo import run_demo
 
-    with demo_progress() as announcer:
-        result = run_demo(out, announcer)
+    with demo_progress() as (stage, progress):
+        result = run_demo(out, stage, progress)
     show_demo(result)

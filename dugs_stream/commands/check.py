@@ -62,7 +62,7 @@ def _try_state(settings: Settings, fingerprint: str | None) -> Iterator[Finding]
     try:
         holds = f"{settings.state.dir}: free, can be written, {loaded.rows} uniques"
         yield Finding("state folder", passed=True, found=holds)
-        damaged = [path.name for path in loaded.set_aside] + [lost.file for lost in loaded.missing]
+        damaged = [path.name for path in loaded.set_aside] + list(loaded.missing)
         if damaged:
             found = f"damaged: {', '.join(damaged)}; the next start repairs it from the changelog"
             yield Finding("state folder", passed=True, found=found)

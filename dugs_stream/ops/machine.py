@@ -35,12 +35,9 @@ class MachineMetrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One family each; a disk that cannot be measured is left out rather than shown as full."""
-        free = GaugeMetricFamily(
-            "dugs_disk_free_bytes", "Space left where the daemon writes.", labels=["disk"]
-        )
-        size = GaugeMetricFamily(
-            "dugs_disk_size_bytes", "Size of the disk where the daemon writes.", labels=["disk"]
-        )
+        family = GaugeMetricFamily
+        free = family("dugs_disk_free_bytes", "Space left where the daemon writes.", labels=["disk"])
+        size = family("dugs_disk_size_bytes", "Size of the disk where the daemon writes.", labels=["disk"])
         for disk, folder in self._folders.items():
             try:
                 usage = shutil.disk_usage(_nearest_existing(folder))
@@ -51,9 +48,7 @@ class MachineMetrics(Collector):
         yield free
         yield size
         if self._gpu is not None:
-            memory = GaugeMetricFamily(
-                "dugs_gpu_memory_bytes", "Memory of the GPU, by kind.", labels=["kind"]
-            )
+            memory = family("dugs_gpu_memory_bytes", "Memory of the GPU, by kind.", labels=["kind"])
             for kind, held in self._gpu().items():
                 memory.add_metric([kind], held)
             yield memory

@@ -64,17 +64,6 @@ def test_decisions_go_into_the_file_that_is_named(
     )
 
 
-def test_file_that_cannot_be_decoded_is_rejected_and_the_rest_is_judged(
-    decided: Deployment, pictures: Path
-) -> None:
-    """Text under a picture's name, and half a picture."""
-    events = dugs("scan", "-c", decided.config, pictures).lines
-
-    rejected = {event["source"]["key"]: event["reason"] for event in events if event["type"] == "rejected"}
-    assert rejected == {"square/90.png": "undecodable", "square/91.png": "undecodable"}
-    assert len(events) == 26
-
-
 def test_files_in_the_folder_itself_have_no_class(decided: Deployment, pictures: Path) -> None:
     """Where the loss needs a label, that is said of each; with the model's own prediction they are judged."""
     refused = dugs("scan", "-c", decided.config, pictures / "disc")

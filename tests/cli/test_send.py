@@ -78,14 +78,6 @@ def test_paths_that_give_nothing_are_all_named(fresh: Deployment, tmp_path: Path
     assert not (fresh.folder / "log.db").exists()
 
 
-def test_command_without_paths_is_bad_usage(fresh: Deployment) -> None:
-    """Something must be sent."""
-    ended = dugs("send", "-c", fresh.config)
-
-    assert ended.code == 2
-    assert "Missing argument 'PATHS...'" in ended.err
-
-
 def test_progress_is_a_bar_on_a_terminal(fresh: Deployment, pictures: Path) -> None:
     """Where stderr is a terminal it moves; stdout stays empty."""
     ours, theirs = pty.openpty()

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from dugs_stream.config import load_settings
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
-from tests.deploy.tools import tool
+from tests.support.tools import tool
 from tools.prometheus_rule import RULES, TARGET, prometheus_rule
 
 ROOT = Path(__file__).parents[2]

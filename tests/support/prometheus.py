@@ -7,7 +7,6 @@ with running_prometheus(folder, {"a": 9464}) as prometheus:
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,45 +15,29 @@ from pathlib import Path
 import httpx
 import yaml
 
+from tests.support import http
+from tests.support.tools import tool
 from tests.support.waiting import wait_until
 from tools.broker import free_port
 from tools.grafana.prometheus_api import Prometheus
 
+COMES_WITH = "apt-get install prometheus brings it and promtool; so does a release, put onto the PATH"
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"
 
 # It is a Go program and opens an empty database; the rest is a machine with other things to do.
 _START_SECONDS = 30.0
 
 
-class MissingToolError(RuntimeError):
-    """Prometheus is not installed here."""
-
-    def __init__(self, tool: str) -> None:
-        super().__init__(
-            f"{tool} is not installed: `apt-get install prometheus` on Debian brings prometheus and promtool, or put "
-            "the two from a release onto the PATH"
-        )
-
-
-def path_of(tool: str) -> str:
-    """The path of a tool. Raises MissingToolError."""
-    path = shutil.which(tool)
-    if path is None:
-        raise MissingToolError(tool)
-    return path
-
-
 def promtool(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run promtool, and say what it said. Raises MissingToolError."""
-    return subprocess.run(
-        [path_of("promtool"), *words], capture_output=True, text=True, check=False, timeout=240
-    )
+    """Run promtool, and say what it said."""
+    command = [tool("promtool", COMES_WITH), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
 
 
 @contextmanager
 def running_prometheus(folder: Path, ports: Mapping[str, int]) -> Iterator[Prometheus]:
     """Scrapes each named port as an instance of the job dugs-stream, and evaluates our rules as often."""
-    program, port = path_of("prometheus"), free_port()
+    program, port = tool("prometheus", COMES_WITH), free_port()
     folder.mkdir()
     config = _configure(folder, ports)
     with (folder / "prometheus.log").open("wb") as said:
@@ -70,7 +53,7 @@ def running_prometheus(folder: Path, ports: Mapping[str, int]) -> Iterator[Prome
     def is_ready() -> bool:
         assert process.poll() is None, (folder / "prometheus.log").read_text()
         try:
-            return httpx.get(f"{address}/-/ready", trust_env=False).status_code == 200
+            return http.get(f"{address}/-/ready").status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -32,18 +32,9 @@ def send(producer: Any, topic: str, message: Message, partition: int | None = No
     return producer.send(
         topic,
         key=message.key,
-        value=value_to_send(message),
-        headers=headers_to_send(message),
+        # kafka-python (3.0.12) refuses to send neither key nor value, and a header's value of None that may be received.
+        value=b"" if message.key is None and message.value is None else message.value,
+        headers=[(name, b"" if value is None else value) for name, value in message.headers],
         timestamp_ms=message.timestamp_ms,
         partition=partition,
     )
-
-
-def headers_to_send(message: Message) -> list[tuple[str, bytes]]:
-    """A fresh list for each send: None, which may be received but not sent, becomes empty bytes."""
-    return [(name, b"" if value is None else value) for name, value in message.headers]
-
-
-def value_to_send(message: Message) -> bytes | None:
-    """The value; empty bytes for a message without key and value, since kafka-python (3.0.12) refuses to send that."""
-    return b"" if message.key is None and message.value is None else message.value

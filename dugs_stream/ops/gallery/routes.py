@@ -7,6 +7,7 @@ absorbed) is best effort. The page puts every value into text nodes.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -106,7 +107,7 @@ class _Routes:
         return JSONResponse({"total": found.total, "items": list(found.events)})
 
     def unique(self, request: Request) -> Response:
-        events = self._events_of(request)
+        events = self._events_of(request.path_params["sequence"])
         return JSONResponse(events[0]) if events else _not_found()
 
     def gallery(self, request: Request) -> Response:
@@ -125,7 +126,7 @@ class _Routes:
         return JSONResponse(body, headers={"etag": etag, "cache-control": "private, no-cache"})
 
     def card(self, request: Request) -> Response:
-        cards = self._cards(self._events_of(request))
+        cards = self._cards(self._events_of(request.path_params["sequence"]))
         return JSONResponse(cards[0]) if cards else _not_found()
 
     def labels(self, _request: Request) -> Response:
@@ -141,19 +142,14 @@ class _Routes:
     def thumbnail(self, request: Request) -> Response:
         thumbnails = self._gallery.thumbnails
         place = request.path_params.get("place", PLACE_OF_UNIQUE)
-        sequence = request.path_params["sequence"]
-        found = (
-            thumbnails.picture(sequence, place)
-            if thumbnails is not None and max(sequence, place) < 2**63
-            else None
-        )
+        found = None if thumbnails is None else thumbnails.picture(request.path_params["sequence"], place)
         if found is None:
             return _not_found()
         headers = {"content-type": found.media_type, "cache-control": "private, max-age=3600"}
         return Response(found.encoded, headers=headers)
 
-    def _events_of(self, request: Request) -> Sequence[Mapping[str, Any]]:
-        return self._search.find(Query(text=f"#{request.path_params['sequence']}")).events
+    def _events_of(self, sequence: int) -> Sequence[Mapping[str, Any]]:
+        return self._search.find(Query(text=f"#{sequence}")).events
 
     def _etag(self) -> str:
         """Changes with the list and with the thumbnails; a new process begins with another."""
@@ -181,16 +177,10 @@ class _Routes:
     def _nearest_of(self, events: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
         """Events of these uniques' nearest uniques, by sequence number."""
         known = {event["sequence"]: event for event in events}
-        wanted = {event["nearest"]["sequence"] for event in events if event["nearest"] is not None}
-        return {
-            sequence: event
-            for sequence in wanted
-            for event in (
-                [known[sequence]]
-                if sequence in known
-                else self._search.find(Query(text=f"#{sequence}")).events
-            )
-        }
+        for sequence in {event["nearest"]["sequence"] for event in events if event["nearest"] is not None}:
+            if sequence not in known:
+                known.update((sequence, event) for event in self._events_of(sequence))
+        return known
 
 
 def _not_found() -> Response:
@@ -199,12 +189,8 @@ def _not_found() -> Response:
 
 def _query(request: Request) -> Query:
     given = request.query_params
-    offset, limit, below = (
-        _whole(given, "offset", 0),
-        _whole(given, "limit", 100),
-        _whole(given, "below", None),
-    )
-    if offset is None or limit is None or offset < 0 or not 1 <= limit <= _LARGEST_PAGE:
+    offset, limit = _whole(given.get("offset", "0")), _whole(given.get("limit", "100"))
+    if offset < 0 or not 1 <= limit <= _LARGEST_PAGE:
         raise _BadQueryError(f"offset is at least 0, limit between 1 and {_LARGEST_PAGE}")
     order = given.get("order", "oldest")
     if order not in {"oldest", "newest"}:
@@ -212,13 +198,11 @@ def _query(request: Request) -> Query:
     label, text = given.get("label"), given.get("id")
     if max(len(label or ""), len(text or "")) > _LONGEST_TEXT:
         raise _BadQueryError(f"label and id have at most {_LONGEST_TEXT} characters")
+    below = _whole(given["below"]) if "below" in given else None
     return Query(offset, limit, label, text, newest=order == "newest", below=below)
 
 
-def _whole(given: Mapping[str, str], name: str, default: int | None) -> int | None:
-    text = given.get(name)
-    if text is None:
-        return default
-    if not (text.removeprefix("-").isdigit() and text.isascii() and len(text) <= 18):  # noqa: PLR2004 (SQLite's 64 bits)
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,17}", text):  # within SQLite's 64 bits
         raise _BadQueryError("offset, limit and below are whole numbers")
     return int(text)

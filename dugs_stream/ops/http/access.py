@@ -56,11 +56,8 @@ def _secret(given: SecretStr | None, file: Path | None, key: str) -> str:
     if given is not None:
         secret = given.get_secret_value()
         if not secret.isascii() and key.endswith("token"):
-            _refuse(
-                key,
-                "holds characters that are not allowed in a header.",
-                "Use letters, digits and -._~+/= only.",
-            )
+            hint = "Use letters, digits and -._~+/= only."
+            _refuse(key, "holds characters that are not allowed in a header.", hint)
         return secret
     if file is None:
         _refuse(key, "is not given.", "Set it in the environment, or name a file that holds it.")

@@ -112,13 +112,7 @@ def _bind(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        raise ConfigurationError(
-            [
-                Problem(
-                    "http.port",
-                    f"cannot listen on {host}:{port}: {error.strerror or error}.",
-                    "Is another daemon running? Choose a free port with --set http.port=… (0 takes any).",
-                )
-            ]
-        ) from error
+        message = f"cannot listen on {host}:{port}: {error.strerror or error}."
+        hint = "Is another daemon running? Choose a free port with --set http.port=… (0 takes any)."
+        raise ConfigurationError([Problem("http.port", message, hint)]) from error
     return listener

@@ -233,27 +233,8 @@ def test_conflict_with_a_wrong_value_is_not_judged(tmp_path: Path) -> None:
     assert lines == ['2:12 gradient.loss: found ["label"], expected text.']
 
 
-def test_problem_of_another_source_names_that_source() -> None:
-    """A value from --set or the environment is found where it was given."""
-    with pytest.raises(ConfigurationError) as caught:
-        load_settings(None, ["http.port=x"], {"DUGS_INPUT__BATCH__RECORDS": "0"})
-
-    assert [problem.place for problem in caught.value.problems] == [
-        "environment DUGS_INPUT__BATCH__RECORDS",
-        "--set http.port",
-    ]
-
-
 def test_long_value_is_quoted_short(tmp_path: Path) -> None:
     """A message stays a line."""
     (line,) = problems_of(tmp_path, f"http: {{port: {'x' * 500}}}")
 
     assert line == f'1:8 http.port: found "{"x" * 58}…, expected a whole number.'
-
-
-def test_refused_configuration_ends_with_exit_code_2(tmp_path: Path) -> None:
-    """Bad configuration is bad usage."""
-    with pytest.raises(ConfigurationError) as caught:
-        load_settings(tmp_path / "none.yaml", (), {})
-
-    assert caught.value.exit_code == 2

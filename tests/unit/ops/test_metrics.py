@@ -7,6 +7,7 @@ from math import isnan
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from dugs_stream.changelog.replay import BEGINNING
 from dugs_stream.ops.metrics import BuildFacts, Metrics, RecoveryReason, RefusalReason, Role, Stage
 from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejection, SequenceNumber, Verdict
 
@@ -61,9 +62,9 @@ def test_every_promised_name_is_exposed(registry: CollectorRegistry) -> None:
     """After one batch, one recovery and one look at the lag, all names of the contract are on the page."""
     metrics = Metrics(registry)
     metrics.batch_committed(
-        [judged(0, Decision(Verdict.UNIQUE, sequence=SequenceNumber(0), gradient_norm=1.0))]
+        [judged(0, Decision(Verdict.UNIQUE, sequence=SequenceNumber(0), gradient_norm=1.0))], BEGINNING
     )
-    metrics.recovered(RecoveryReason.START, 0.1)
+    metrics.recovered(RecoveryReason.START, 0.1, BEGINNING)
     metrics.lag_changed("in", {0: 3}, 256)
     metrics.built(BuildFacts("1", "alexnet", "sha256:ab", 2048, 0.3, "cpu"))
 
@@ -89,7 +90,7 @@ def test_closed_sets_start_at_zero(registry: CollectorRegistry) -> None:
 def test_rejected_record_is_counted_by_reason_and_not_by_similarity(registry: CollectorRegistry) -> None:
     """What has no similarity leaves no mark in its histogram."""
     rejected = Decision(Verdict.REJECTED, rejection=Rejection(Reason.UNDECODABLE, "not an image"))
-    Metrics(registry).batch_committed([judged(0, rejected)])
+    Metrics(registry).batch_committed([judged(0, rejected)], BEGINNING)
 
     assert registry.get_sample_value("dugs_rejected_total", {"reason": "undecodable"}) == 1
     assert registry.get_sample_value("dugs_records_total", {"verdict": "rejected"}) == 1
@@ -142,7 +143,7 @@ def uniques(registry: CollectorRegistry) -> dict[str, float]:
 def test_classes_beyond_the_hundredth_share_one_series(registry: CollectorRegistry) -> None:
     """Under any labels the number of series has a limit, the same in every process."""
     metrics = Metrics(registry)
-    metrics.batch_committed([unique_of(label) for label in (*range(5000), -1, None)])
+    metrics.batch_committed([unique_of(label) for label in (*range(5000), -1, None)], BEGINNING)
 
     counted = uniques(registry)
 
@@ -156,14 +157,14 @@ def test_known_classes_start_at_zero_under_their_names(registry: CollectorRegist
     metrics.classes_known(["cat", None, *["many"] * 1000])
 
     assert uniques(registry) == {"cat": 0, "1": 0, "many": 0, "other": 0, "none": 0}
-    metrics.batch_committed([unique_of(0, "cat"), unique_of(1)])
+    metrics.batch_committed([unique_of(0, "cat"), unique_of(1)], BEGINNING)
     assert uniques(registry) == {"cat": 1, "1": 1, "many": 0, "other": 0, "none": 0}
 
 
 def test_duplicate_does_not_count_as_a_unique_of_its_class(registry: CollectorRegistry) -> None:
     """Only what joins the list is counted by label."""
     Metrics(registry).batch_committed(
-        [judged(0, Decision(Verdict.DUPLICATE, similarity=0.9, gradient_norm=1.0))]
+        [judged(0, Decision(Verdict.DUPLICATE, similarity=0.9, gradient_norm=1.0))], BEGINNING
     )
 
     assert set(uniques(registry).values()) == {0}

@@ -17,12 +17,7 @@ from dugs_stream.errors import ModelError
 from dugs_stream.inputs.decoder import Sample, build_decoder
 from dugs_stream.inputs.labels import Label
 from dugs_stream.inputs.settings import CustomCodecSettings, NpyCodecSettings
-from dugs_stream.pipeline.project import (
-    BatchAbandonedError,
-    Projected,
-    ProjectedBatch,
-    RecordProjector,
-)
+from dugs_stream.pipeline.project import BatchAbandonedError, Projected, ProjectedBatch, RecordProjector
 from dugs_stream.records import Reason, Record, Rejection, Skip
 from tests.support.models.small import WIDTH, breaks_on_large, mixes_samples, tiny
 from tests.support.records.own_code import squared_error
@@ -50,15 +45,9 @@ def breaking(offset: int) -> Record:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Record(None, None, topic="in", partition=0, offset=3), Reason.EMPTY),
-        (
-            Record(None, b"not an array", (("label", b"1"),), topic="in", partition=0, offset=3),
-            Reason.UNDECODABLE,
-        ),
-        (
-            Record(None, b"x" * 20_000, (("label", b"1"),), topic="in", partition=0, offset=3),
-            Reason.TOO_LARGE,
-        ),
+        (replace(record(3, np.zeros(1)), value=None), Reason.EMPTY),
+        (replace(record(3, np.zeros(1)), value=b"not an array"), Reason.UNDECODABLE),
+        (replace(record(3, np.zeros(1)), value=b"x" * 20_000), Reason.TOO_LARGE),
         (record(3, np.zeros(WIDTH + 1, np.float32)), Reason.WRONG_SHAPE),
         (record(3, np.full(WIDTH, np.nan, np.float32)), Reason.NOT_FINITE),
         (record(3, np.ones(WIDTH, np.float32), None), Reason.LABEL_MISSING),

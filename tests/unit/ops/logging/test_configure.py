@@ -15,6 +15,7 @@ import structlog
 from dugs_stream.errors import StateError
 from dugs_stream.ops.logging.configure import configure_logs, crashes_logged
 from dugs_stream.ops.logging.repeats import QUIET_SECONDS, Repeats
+from tests.support.terminals.commands import logging_of_its_own
 
 HOSTILE = "k\n2026-01-01T00:00:00Z [error    ] daemon.failed\r\x1b[2J\x9b31m\u2028\u202e\x00"
 
@@ -44,15 +45,8 @@ class Sink:
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     """Receives the lines; the logging of this process is restored afterwards."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield Sink()
-    for handler in set(root.handlers) - set(handlers):
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
+    with logging_of_its_own():
+        yield Sink()
 
 
 def configure(level: str, style: Any, sink: Sink) -> None:
