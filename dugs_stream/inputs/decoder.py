@@ -89,8 +89,10 @@ class Decoder:
         if isinstance(payload, Rejection) or not self._parses_json:
             return payload if isinstance(payload, Rejection) else _Opened(payload, None)
         document = parse_document(payload)
-        if isinstance(document, Rejection) or "debezium" not in self.envelope:
-            return document if isinstance(document, Rejection) else _Opened(payload, document)
+        if isinstance(document, Rejection):
+            return _behind_a_frame(document) if "schema_registry" in self.envelope else document
+        if "debezium" not in self.envelope:
+            return _Opened(payload, document)
         row = row_after(document)
         if isinstance(row, str):  # of MongoDB
             row = parse_document(row.encode("utf-8", "surrogatepass"))
@@ -144,6 +146,12 @@ _Labelled = tuple[torch.Tensor, AnyLabel | None]
 class _Opened(NamedTuple):
     value: bytes
     document: Any
+
+
+def _behind_a_frame(rejection: Rejection) -> Rejection:
+    """The rejection of a payload that is not JSON, with what it is likely to be."""
+    likely = "behind the schema registry's frame; Avro and Protobuf need a codec of your own"
+    return Rejection(rejection.reason, f"{rejection.error} ({likely})")
 
 
 def _json(row: Any) -> bytes:

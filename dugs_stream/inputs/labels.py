@@ -24,6 +24,8 @@ from dugs_stream.records import Reason, Record, Rejection
 
 _MOST_DIGITS = 18
 """Every number of 18 digits fits the int64 that a label travels in; no model has so many classes."""
+_FILES = "files"
+"""The topic that records of files name; see `inputs.files`."""
 _SHOWN = 80
 """Characters of a label in a rejection."""
 
@@ -113,7 +115,7 @@ class Labels:
             LabelKind.JSON: f"no field {self.place.name!r} with a value",
             LabelKind.NONE: "the codec gave no label beside the sample",
         }[self.place.kind]
-        from_file = record.topic == "files" and self.place.kind is LabelKind.HEADER
+        from_file = record.topic == _FILES and self.place.kind is LabelKind.HEADER
         cause = (
             "; a file's class is a folder that it lies in, below the one that was named (input.class_folder)"
             if from_file
@@ -157,7 +159,9 @@ class Labels:
         )
 
     def _other_folder(self, found: Any, record: Record) -> str:
-        """Whether another folder of a file's path is a class, if the label is a folder's name."""
+        """The way out if the label is a file's path, or a folder's name and another folder is the class."""
+        if self.place.kind is LabelKind.KEY and record.topic == _FILES:
+            return "a file's key is its path; input.label: header:label reads its folder's name"
         if self.place.kind is not LabelKind.HEADER or record.key is None:
             return ""
         *folders, _ = record.key.decode("utf-8", "replace").split("/")
@@ -165,7 +169,7 @@ class Labels:
             return ""
         for place, folder in enumerate(folders, start=1):
             if self._class_named(folder) is not None:
-                which = place if record.topic == "files" else place - len(folders) - 1
+                which = place if record.topic == _FILES else place - len(folders) - 1
                 return f"the folder {folder!r} of its key is a class: input.class_folder: {which}"
         return "input.class_folder can name another folder of its key" if len(folders) > 1 else ""
 

@@ -167,3 +167,11 @@ def test_codec_of_ones_own_is_given_the_row_as_json() -> None:
     reader = decoder("debezium", codec=own, label="none")
 
     assert is_the_dog(reader.decode(record({"payload": {"op": "c", "after": {"x": [1, 2], "y": "dog"}}})))
+
+
+def test_payload_behind_the_frame_that_is_not_json_is_likely_avro() -> None:
+    """Registries hold schemas of three formats."""
+    outcome = decoder("schema_registry").decode(record(FRAME + b"\x02\x06dog"))
+
+    assert isinstance(outcome, Rejection)
+    assert outcome.error.endswith("Avro and Protobuf need a codec of your own)")

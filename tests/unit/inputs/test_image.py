@@ -84,7 +84,7 @@ def test_pgm_above_8_bits_scales_like_a_16_bit_png(most: int, mode: str) -> None
     )
 
 
-@pytest.mark.parametrize("most", [1, 15, 100, 254, 256, 1023, 4095, 65534])
+@pytest.mark.parametrize("most", [1, 15, 100, 254, 256, 1023, 4095, 65534, 65535])
 @pytest.mark.parametrize(("magic", "channels"), [(b"P5", 1), (b"P6", 3)])
 def test_netpbm_of_any_maximum_is_scaled_as_by_pillow(magic: bytes, channels: int, most: int) -> None:
     """To the last bit, values beyond the maximum included; only faster."""

@@ -293,3 +293,13 @@ def test_file_without_a_class_is_told_which_folder_would_be_it() -> None:
 
     assert isinstance(rejection, Rejection)
     assert rejection.error.endswith("below the one that was named (input.class_folder)")
+
+
+def test_path_of_a_file_as_label_names_the_header() -> None:
+    """The key is a label of records that a producer made; of files it is the path."""
+    record = Record(b"cat/1.png", b"value", topic="files", partition=0, offset=0)
+
+    rejection = labels("key", ("cat", "dog")).read(record)
+
+    assert isinstance(rejection, Rejection)
+    assert "input.label: header:label reads its folder's name" in rejection.error
