@@ -77,13 +77,14 @@ def _say_what_is_missing(
 ) -> None:
     """Files that were not for the codec, and those that could not be read; exit 1 if there are any of these."""
     from dugs_stream.inputs.files import SUFFIXES, counted
+    from dugs_stream.ops.logging.lines import printable
 
     codec = settings.input.codec.type
     if passed_over:
         reads = f": the codec {codec} takes {', '.join(sorted(SUFFIXES[codec]))}" if codec in SUFFIXES else ""
-        click.echo(f"passed over {counted(passed_over)}{reads}", err=True)
+        click.echo(printable(f"passed over {counted(passed_over)}{reads}"), err=True)
     for problem in failures[:_SHOWN_FAILURES]:
-        click.echo(f"dugs: {problem.place}: {problem.message}", err=True)
+        click.echo(printable(f"dugs: {problem.place}: {problem.message}"), err=True)
     if failures:
         click.echo(f"{len(failures)} could not be read; all others were", err=True)
         sys.exit(1)

@@ -63,6 +63,9 @@ class FoundFile:
             return self.path.read_bytes()
         except OSError as exc:
             raise ConfigurationError([_unreadable(self.path, exc)]) from exc
+        except MemoryError as exc:
+            problem = Problem(f"'{self.path}'", "larger than the memory that is free.", "Leave it out.")
+            raise ConfigurationError([problem]) from exc
 
 
 @dataclass(frozen=True, slots=True)

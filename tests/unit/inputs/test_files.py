@@ -297,3 +297,19 @@ def test_folder_that_cannot_be_listed_is_one_failure(digits: Path, monkeypatch: 
     assert [failure.message for failure in listing.failures] == ["permission denied."]
     with pytest.raises(ConfigurationError, match="7': permission denied"):
         list_files([digits / "7"], "image")
+
+
+def test_file_larger_than_the_memory_is_one_failure(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that cannot be read."""
+    read = Path.read_bytes
+
+    def no_room_for_a(path: Path) -> bytes:
+        if path.name == "a.PNG":
+            raise MemoryError
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", no_room_for_a)
+    failures: list[Problem] = []
+
+    assert len(list(list_files([digits], "image").samples(failures.append))) == 3
+    assert [failure.message for failure in failures] == ["larger than the memory that is free."]
