@@ -83,11 +83,16 @@ class Decoder:
         if value is None and "debezium" in self.envelope:
             return Skip()  # the tombstone behind a delete, for the topic's compaction
         refused = self._check_size(value)
-        payload = refused or value or b""
-        if isinstance(payload, bytes) and "schema_registry" in self.envelope:
-            payload = without_frame(payload)
-        if isinstance(payload, Rejection) or not self._parses_json:
-            return payload if isinstance(payload, Rejection) else _Opened(payload, None)
+        if refused is not None:
+            return refused
+        payload: bytes | Rejection = value or b""
+        if "schema_registry" in self.envelope:
+            payload = without_frame(value or b"")
+        if isinstance(payload, Rejection):
+            return payload
+        return self._parsed(payload) if self._parses_json else _Opened(payload, None)
+
+    def _parsed(self, payload: bytes) -> _Opened | Skip | Rejection:
         document = parse_document(payload)
         if isinstance(document, Rejection):
             return _behind_a_frame(document) if "schema_registry" in self.envelope else document
@@ -96,7 +101,9 @@ class Decoder:
         row = row_after(document)
         if isinstance(row, str):  # of MongoDB
             row = parse_document(row.encode("utf-8", "surrogatepass"))
-        return row if isinstance(row, Skip | Rejection) else _Opened(_json(row), row)
+        if isinstance(row, Skip | Rejection):
+            return row
+        return _Opened(payload if isinstance(self.codec, JsonCodec) else _json(row), row)
 
     def _check_size(self, value: bytes | None) -> Rejection | None:
         if value is None:
