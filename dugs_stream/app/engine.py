@@ -55,6 +55,9 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         label_type=settings.input.label_type,
         envelope=settings.input.envelope,
     )
+    shape = settings.model.input_shape or model.input_shape
+    if shape is not None:
+        decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
     projector = RecordProjector(decoder, _gradient_spec(settings, model), stage)
     judge = Judge(
         settings.selection.threshold,
@@ -63,7 +66,6 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         clock_ms=lambda: time.time_ns() // 1_000_000,
         stage=stage,
     )
-    shape = settings.model.input_shape or model.input_shape
     if (
         shape is not None and settings.input.label_type == "class"
     ):  # else the first record says how its target looks

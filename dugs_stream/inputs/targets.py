@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from dugs_stream.inputs.label_causes import likely_cause
 from dugs_stream.inputs.numbers import IrregularError, array_of, tensor_of
 from dugs_stream.records import Reason, Rejection
 
@@ -62,4 +63,6 @@ def _lists(node: Any) -> Any:
 
 
 def _refused(reason: Reason, found: Any, expected: str, dtype: str) -> Rejection:
-    return Rejection(reason, f"label {repr(found)[:_SHOWN]}, expected {expected} (input.label_type: {dtype})")
+    cause = likely_cause(found)
+    what = f"label {repr(found)[:_SHOWN]}{f' ({cause})' if cause else ''}"
+    return Rejection(reason, f"{what}, expected {expected} (input.label_type: {dtype})")

@@ -99,3 +99,11 @@ def test_text_that_is_no_target_is_rejected(value: bytes) -> None:
     outcome = targets("header:label").decode(sample(b'{"x": [1]}', (("label", value),)))
 
     assert reason_of(outcome) in {Reason.LABEL_UNKNOWN, Reason.LABEL_OUT_OF_RANGE}
+
+
+def test_binary_number_as_target_is_named() -> None:
+    """As it is for a class."""
+    outcome = targets("header:label").decode(sample(b'{"x": [1]}', (("label", b"\x00\x00\x00\x03"),)))
+
+    assert isinstance(outcome, Rejection)
+    assert "(3 as a binary number of 4 bytes" in outcome.error
