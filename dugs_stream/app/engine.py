@@ -66,9 +66,8 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         clock_ms=lambda: time.time_ns() // 1_000_000,
         stage=stage,
     )
-    if (
-        shape is not None and settings.input.label_type == "class"
-    ):  # else the first record says how its target looks
+    # How a target of numbers looks is known from the first record alone.
+    if shape is not None and settings.input.label_type == "class":
         label = Label(0, None) if projector.spec.loss.needs_labels else None
         projector.probe(Sample(_example(shape, settings), label))
     return Engine(projector, judge, _identify(settings, model, classes))
