@@ -31,6 +31,7 @@ class Verdict(StrEnum):
     DUPLICATE = "duplicate"
     NO_GRADIENT = "no_gradient"
     REJECTED = "rejected"
+    SKIPPED = "skipped"
 
 
 class Reason(StrEnum):
@@ -89,6 +90,11 @@ class Rejection:
 
     reason: Reason
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A record that holds no sample, such as a delete: nobody's fault, so it is passed over without a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)

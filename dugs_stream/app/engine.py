@@ -64,7 +64,12 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         classes=classes,
         label_is_required=settings.gradient.loss == "label",
         max_record_bytes=settings.input.max_record_bytes,
+        label_type=settings.input.label_type,
+        envelope=settings.input.envelope,
     )
+    shape = settings.model.input_shape or model.input_shape
+    if shape is not None:
+        decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
     projector = RecordProjector(decoder, _gradient_spec(settings, model), stage)
     judge = Judge(
         settings.selection.threshold,
@@ -73,8 +78,8 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         clock_ms=lambda: time.time_ns() // 1_000_000,
         stage=stage,
     )
-    shape = settings.model.input_shape or model.input_shape
-    if shape is not None:
+    # How a target of numbers looks is known from the first record alone.
+    if shape is not None and settings.input.label_type == "class":
         label = Label(0, None) if projector.spec.loss.needs_labels else None
         projector.probe(Sample(_example(shape, settings), label))
     return Engine(

@@ -111,6 +111,7 @@ _VERDICTS = {
     "duplicate": "a duplicate",
     "no_gradient": "no_gradient: it has nothing to teach the model",
     "rejected": "rejected",
+    "skipped": "skipped: it holds no sample (a delete, or what the codec passes over)",
 }
 
 

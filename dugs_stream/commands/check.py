@@ -42,6 +42,8 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
         yield Finding(f"code of {place}", passed=True, found=text)
     if probe is None:
         found = "not probed: the input shape is unknown until the first record (set model.input_shape to check it now)"
+        if settings.input.label_type != "class":
+            found = "not probed: the shape of a label (input.label_type) is unknown until the first record"
         yield Finding("layers", passed=True, found=found)
         return
     yield Finding("samples", passed=True, found="a sample alone has the same gradient as in a batch")

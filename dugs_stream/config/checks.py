@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 from dugs_stream.config.fields import KeyPath
 from dugs_stream.config.settings import Settings
-from dugs_stream.inputs.settings import ImageCodecSettings, LabelKind, NpyCodecSettings, parse_label_place
+from dugs_stream.inputs.settings import (
+    CustomCodecSettings,
+    ImageCodecSettings,
+    LabelKind,
+    NpyCodecSettings,
+    parse_label_place,
+)
 from dugs_stream.models.settings import ModelSettings
 from dugs_stream.outputs.event import EVENT_BYTES_LIMIT
 from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES
@@ -32,6 +38,8 @@ def conflicts(settings: Settings) -> list[Conflict]:
     """Every conflict, in the order of the blocks."""
     checks: tuple[Callable[[Settings], Iterator[Conflict]], ...] = (
         _json_label_needs_a_json_codec,
+        _debezium_is_json,
+        _numbers_are_for_a_loss_of_ones_own,
         _loss_needs_a_label,
         _topics_differ,
         _messages_hold_an_event,
@@ -53,8 +61,40 @@ def _json_label_needs_a_json_codec(settings: Settings) -> Iterator[Conflict]:
         )
 
 
+def _debezium_is_json(settings: Settings) -> Iterator[Conflict]:
+    codec = settings.input.codec
+    if "debezium" in settings.input.envelope and isinstance(codec, ImageCodecSettings | NpyCodecSettings):
+        yield Conflict(
+            (("input", "envelope"), ("input", "codec")),
+            f"found debezium with the codec {codec.type}, but payload.after is JSON.",
+            "Use the codec json, or a function of yours, which is given payload.after as JSON.",
+        )
+
+
+def _numbers_are_for_a_loss_of_ones_own(settings: Settings) -> Iterator[Conflict]:
+    numbers, loss = settings.input.label_type, settings.gradient.loss
+    if numbers != "class" and ":" not in loss:
+        yield Conflict(
+            (("input", "label_type"), ("gradient", "loss")),
+            f"found {numbers}, but gradient.loss {loss} takes classes.",
+            "Name a loss of your own (package.module:function), or set input.label_type: class.",
+        )
+    if numbers != "class" and settings.input.label == LabelKind.NONE and not _gives_labels(settings):
+        yield Conflict(
+            (("input", "label_type"), ("input", "label")),
+            f"found {numbers}, but input.label says that there are no labels.",
+            "Say where they are (header:NAME, key, json:FIELD).",
+        )
+
+
+def _gives_labels(settings: Settings) -> bool:
+    """Whether the codec may know the label itself."""
+    return isinstance(settings.input.codec, CustomCodecSettings)
+
+
 def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
-    if settings.gradient.loss == "label" and settings.input.label == LabelKind.NONE:
+    has_none = settings.input.label == LabelKind.NONE and not _gives_labels(settings)
+    if settings.gradient.loss == "label" and has_none:
         yield Conflict(
             (("input", "label"), ("gradient", "loss")),
             'found "none", but gradient.loss "label" needs the label of every record.',

@@ -40,7 +40,7 @@ class GradientSpec:
         self.device = torch.device(device)
         self.tile = _at_least_one("tile", tile)
 
-    def probe(self, example: Tensor, label: int | None) -> tuple[Probe, Projector]:
+    def probe(self, example: Tensor, label: int | Tensor | None) -> tuple[Probe, Projector]:
         """Run the model on one example, without a sample axis; what was found, and a projector fit for such samples.
 
         Moves the model to the device. Raises ModelError if the model cannot be used (see `core.probe`),

@@ -21,8 +21,8 @@ from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector, model_precision
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.decoder import Decoder, Sample
-from dugs_stream.inputs.labels import Label
-from dugs_stream.records import LabelSource, Reason, Record, Rejection
+from dugs_stream.inputs.labels import AnyLabel, Label
+from dugs_stream.records import LabelSource, Reason, Record, Rejection, Skip
 
 StageTimer = Callable[[str], AbstractContextManager[None]]
 """Times what runs inside it as this stage of a micro-batch."""
@@ -40,7 +40,7 @@ class Projected:
     """A record that has a vector: its row of the batch's projection, and the label that its loss used."""
 
     row: int
-    label: Label | None
+    label: AnyLabel | None
     label_source: LabelSource | None
 
 
@@ -52,7 +52,7 @@ class ProjectedBatch:
     """
 
     records: tuple[Record, ...]
-    outcomes: tuple[Projected | Rejection, ...]
+    outcomes: tuple[Projected | Rejection | Skip, ...]
     projection: Projection
 
 
@@ -88,7 +88,7 @@ class RecordProjector:
 
         Raises ModelError if the model cannot be used or fails on the sample, ValueError for an empty sample.
         """
-        label = None if example.label is None else example.label.number
+        label = None if example.label is None else example.label.tensor
         self.found, self._projector = self.spec.probe(example.tensor, label)
         self._precision, self._probed_with = model_precision(self.spec.model), example
         classes = None if self.spec.loss.predicts_labels else self.found.classes
@@ -122,7 +122,7 @@ class RecordProjector:
         failures: list[Rejection] = []
         for record in records:
             sample = self._decoder.decode(record)
-            if isinstance(sample, Rejection):
+            if not isinstance(sample, Sample):
                 continue
             try:
                 self.probe(sample)
@@ -140,7 +140,7 @@ class RecordProjector:
             )
 
     def _gradients(
-        self, outcomes: list[Sample | Rejection], should_abandon: Callable[[], bool]
+        self, outcomes: list[Sample | Rejection | Skip], should_abandon: Callable[[], bool]
     ) -> Iterator[Projection]:
         """The samples tile by tile, in order; one on which the model fails becomes a rejection in `outcomes`.
 
@@ -152,7 +152,7 @@ class RecordProjector:
                 raise BatchAbandonedError
             yield from self._isolating(places[start : start + self.tile], outcomes)
 
-    def _isolating(self, places: list[int], outcomes: list[Sample | Rejection]) -> list[Projection]:
+    def _isolating(self, places: list[int], outcomes: list[Sample | Rejection | Skip]) -> list[Projection]:
         """Halve what fails until the guilty record stands alone; that one is rejected, the others go on."""
         try:
             return [self._project([outcomes[place] for place in places])]
@@ -166,16 +166,16 @@ class RecordProjector:
             middle = len(places) // 2
             return [*self._isolating(places[:middle], outcomes), *self._isolating(places[middle:], outcomes)]
 
-    def _project(self, samples: Sequence[Sample | Rejection]) -> Projection:
+    def _project(self, samples: Sequence[Sample | Rejection | Skip]) -> Projection:
         inputs = torch.stack([sample.tensor for sample in samples if isinstance(sample, Sample)])
         if inputs.is_floating_point() and self._precision is not None:
             inputs = inputs.to(self._precision)
         labels = [
-            each.label.number for each in samples if isinstance(each, Sample) and each.label is not None
+            each.label.tensor for each in samples if isinstance(each, Sample) and each.label is not None
         ]
         # Some without a label: only if the loss needs none, since the decoder rejects them otherwise.
         is_given = not self.spec.loss.predicts_labels and len(labels) == len(samples)
-        given = torch.tensor(labels, dtype=torch.int64) if is_given else None
+        given = torch.stack(labels) if is_given else None
         return self._projector.project(inputs, given)
 
     def _require_intact(self, error: Exception) -> None:
@@ -193,11 +193,11 @@ class RecordProjector:
     def _joined(
         self,
         records: Sequence[Record],
-        outcomes: Sequence[Sample | Rejection],
+        outcomes: Sequence[Sample | Rejection | Skip],
         pieces: Sequence[Projection],
     ) -> ProjectedBatch:
         """One projection of the pieces, and each sample's row of it."""
-        labels = [piece.labels for piece in pieces if piece.labels is not None]
+        labels = [p.labels for p in pieces if p.labels is not None and p.labels.ndim == 1]
         whole = Projection(
             np.concatenate([np.zeros((0, self.spec.dimension), np.float32), *(p.vectors for p in pieces)]),
             np.concatenate([np.zeros(0, np.float64), *(p.norms for p in pieces)]),
@@ -205,7 +205,7 @@ class RecordProjector:
         )
         rows = itertools.count()
         projected = tuple(
-            outcome if isinstance(outcome, Rejection) else self._projected(outcome, next(rows), whole)
+            self._projected(outcome, next(rows), whole) if isinstance(outcome, Sample) else outcome
             for outcome in outcomes
         )
         return ProjectedBatch(tuple(records), projected, whole)

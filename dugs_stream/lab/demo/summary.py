@@ -86,7 +86,7 @@ def _verdicts_table(summary: Summary) -> Table:
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("records", f"{run.records:,}")
-    for verdict in Verdict:
+    for verdict in (each for each in Verdict if each is not Verdict.SKIPPED):  # digits hold no deletes
         table.add_row(verdict.value.replace("_", " "), f"{run.verdicts[verdict]:,}")
     table.add_section()
     table.add_row("threshold τ", f"{run.threshold:g}")

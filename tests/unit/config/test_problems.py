@@ -126,7 +126,23 @@ WORDINGS = [
         ('1:9 model.factory: found "torchvision.models", expected package.module:function, with one colon between '
         "module and function."),
     ),
+    ("input: {class_folder: 0}", "1:9 input.class_folder: found 0, expected -1 (the file's own folder), 1 (the first"),
+    ("input: {envelope: avro}", '1:9 input.envelope: found "avro", expected schema_registry, debezium, [schema_registry'),
+    ("input: {envelope: [debezium, schema_registry]}", "1:9 input.envelope: "),
+    ("input: {label_type: float}", "1:9 input.label_type: "),
     # settings that do not go together
+    (
+        "input: {label_type: float32}",
+        "1:9 input.label_type: found float32, but gradient.loss label takes classes. Name a loss of your own",
+    ),
+    (
+        "input: {label_type: int64, label: none}\ngradient: {loss: 'm:f'}",
+        "1:9 input.label_type: found int64, but input.label says that there are no labels. Say where they are",
+    ),
+    (
+        "input: {envelope: debezium}",
+        "1:9 input.envelope: found debezium with the codec image, but payload.after is JSON. Use the codec json",
+    ),
     (
         "input: {label: none}",
         ('1:9 input.label: found "none", but gradient.loss "label" needs the label of every record. Say where it '

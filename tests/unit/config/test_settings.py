@@ -157,3 +157,29 @@ def test_example_shows_every_key_with_its_default(path: Path) -> None:
         for part in key:
             assert part in block, f"{path.name} does not show {dotted(key)}"
             block = block[part]
+
+
+@pytest.mark.parametrize(
+    ("written", "envelopes"),
+    [
+        ("null", ()),
+        ("debezium", ("debezium",)),
+        ("[schema_registry]", ("schema_registry",)),
+        ("[schema_registry, debezium]", ("schema_registry", "debezium")),
+    ],
+)
+def test_envelope_is_one_name_or_several(written: str, envelopes: tuple[str, ...]) -> None:
+    """As read by us and by an editor that knows the schema."""
+    settings = load_settings(None, [f"input.envelope={written}", "input.codec=json"], {})
+
+    assert settings.input.envelope == envelopes
+    jsonschema.validate({"input": {"envelope": yaml.safe_load(written)}}, config_schema())
+
+
+def test_codec_of_ones_own_may_know_the_labels() -> None:
+    """So `label: none` is no conflict with it."""
+    for overrides in (
+        ["input.codec=m:f"],
+        ["input.codec=m:f", "gradient.loss=m:f", "input.label_type=float32"],
+    ):
+        assert load_settings(None, [*overrides, "input.label=none"], {}).input.label == "none"

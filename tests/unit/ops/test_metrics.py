@@ -18,6 +18,7 @@ from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejectio
 PROMISED = [
     'dugs_records_total{verdict="unique"}',
     'dugs_records_total{verdict="rejected"}',
+    'dugs_records_total{verdict="skipped"}',
     "dugs_stage_duration_seconds_bucket",
     "dugs_similarity_bucket",
     "dugs_gradient_norm_bucket",
