@@ -7,7 +7,7 @@ id, key or error. The use of memory, disk and GPU is in `ops.machine`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
@@ -278,7 +278,7 @@ class Metrics:
             self._lag.labels(topic=topic, partition=partition).set(records)
         self._up_to_date.set(1 if sum(lag.values()) <= batch_records else 0)
 
-    def input_held_back(self, topic: str, seconds: Mapping[int, float]) -> None:
+    def input_held_back(self, topic: str, seconds: dict[int, float]) -> None:
         """Show for how long an open transaction of another program has hidden records; 0 where none does."""
         for partition, held in seconds.items():
             self._held_back.labels(topic=topic, partition=partition).set(held)

@@ -184,7 +184,7 @@ def test_folder_of_a_host_process_is_left_alone(tmp_path: Path, folder: str) -> 
         "from prometheus_client import CollectorRegistry, Counter, generate_latest\n"
         "from dugs_stream.ops.metrics import Metrics, RecoveryReason\n"
         "registry = CollectorRegistry()\n"
-        "Metrics(registry).recovered(RecoveryReason.START, 0.5)\n"
+        "Metrics(registry).recovered(RecoveryReason.START, 0.5, None)\n"
         "print(generate_latest(registry).decode())\n"
     )
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / folder)}
