@@ -13,6 +13,7 @@ import torch
 from dugs_stream.config import Settings
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.losses import LossFunction
+from dugs_stream.core.probe import Probe
 from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
@@ -70,7 +71,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     shape = settings.model.input_shape or model.input_shape
     if shape is not None:
         decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
-    projector = RecordProjector(decoder, _gradient_spec(settings, model), stage)
+    projector = RecordProjector(decoder, _gradient_spec(settings, model), stage, _remark)
     judge = Judge(
         settings.selection.threshold,
         settings.selection.min_gradient_norm,
@@ -95,6 +96,12 @@ def _references(settings: Settings) -> dict[str, str]:
         "gradient.loss": settings.gradient.loss,
     }
     return {setting: reference for setting, reference in named.items() if ":" in reference}
+
+
+def _remark(found: Probe) -> None:
+    """What the model's owner should know, once, at the start or with the first record."""
+    for remark in found.remarks:
+        _log.warning("model.remark", remark=remark)
 
 
 def _example(shape: Sequence[int], settings: Settings) -> torch.Tensor:

@@ -5,6 +5,7 @@ vectors to the index; `offer` does all three. It checks all that a caller may ge
 has checked each record, uses the same parts without it (`pipeline`). Not safe to call from two threads.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.layers import ChosenLayer
 from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.index.unique_index import UniqueIndex
+from dugs_stream.core.model_writes import versions
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.selection import Explain, select
@@ -66,6 +68,8 @@ class Deduplicator:
             raise ValueError(
                 f"the index holds vectors of {self.index.dimension} numbers, dimension is {dimension}"
             )
+        self._versions: list[tuple[int, int]] = []
+        self._has_warned = False
         self._probe: Probe | None = None
         self._projector: Projector | None = None
 
@@ -105,6 +109,9 @@ class Deduplicator:
             if label is None and self.loss.needs_labels:
                 label = 0
             self._probe, self._projector = self._spec.probe(_as_tensor(example), label)
+            self._versions = versions(self.model)
+            for remark in self._probe.remarks:
+                warnings.warn(remark, stacklevel=2)
         return self._probe
 
     def project(self, inputs: Tensor | NDArray[Any], labels: Labels | None = None) -> Projection:
@@ -122,7 +129,10 @@ class Deduplicator:
             n = tensor.shape[0]
             return Projection(np.zeros((n, self.dimension), np.float32), np.full(n, np.nan), None)
         self._require_known_classes(given)
-        return projector.project(tensor, given)
+        self._warn_if_trained()
+        projection = projector.project(tensor, given)
+        self._versions = versions(self.model)  # a model that writes into itself does so in our passes too
+        return projection
 
     def decide(self, projection: Projection) -> list[Decision]:
         """One decision a sample, in order, as if each had come alone. Changes nothing."""
@@ -177,6 +187,18 @@ class Deduplicator:
             raise ValueError(
                 f"labels outside 0 … {self.classes - 1}: {shown}{more}; the model has {self.classes} classes"
             )
+
+    def _warn_if_trained(self) -> None:
+        """Once: vectors of a model before and after training are of two geometries."""
+        if versions(self.model) == self._versions or self._has_warned:
+            return
+        self._has_warned = True
+        warnings.warn(
+            "The model's parameters or buffers changed between two calls: the vectors in the list are those of another "
+            "model, and cosines with them mean nothing. Judge by a copy (copy.deepcopy(model)), and begin a new "
+            "Deduplicator with each copy (docs/gradients.md).",
+            stacklevel=3,
+        )
 
     def _probed_by(self, inputs: Tensor, labels: Tensor | None) -> Projector | None:
         """Probe with the first finite sample; None if there is none."""

@@ -30,7 +30,8 @@ class GradientSpec:
         device: str | torch.device,
         tile: int,
     ) -> None:
-        self.model = model
+        # A compiled model's own module: inductor's kernels know no hooks, and round otherwise.
+        self.model: nn.Module = getattr(model, "_orig_mod", model)
         self.layers = _checked_layers(layers)
         self.loss = resolve_loss(loss)
         self.dimension = _at_least_one("dimension", dimension)

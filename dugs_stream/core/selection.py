@@ -1,7 +1,7 @@
 """Greedy selection of the unique samples of a micro-batch, in arrival order, as if each had come alone.
 
-A sample is unique when its similarity to every earlier unique, in the index or earlier in the same batch, is
-below τ. The whole batch is held against the index in one search; what the batch itself adds is held against
+A sample is unique when its similarity to every earlier unique, in the index or earlier in the same batch, is below τ and
+none of them is equal to it. The whole batch is held against the index in one search; what the batch itself adds is held against
 the rest by one float32 product, and what lies within the proven error bound of a decision or of the
 maximum is computed in float64. So the split into batches changes no verdict, similarity or nearest.
 """
@@ -12,11 +12,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.index.similarity import error_bound, similarities
+from dugs_stream.core.index.similarity import NORM_TOLERANCE, error_bound, similarities
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.records import Decision, Reason, Rejection, SequenceNumber, Verdict
 
 Explain = Literal["nearest", "bound"]
+
+_LEAST_OF_EQUALS = (1 - NORM_TOLERANCE) ** 2
+"""Equal vectors are at least this similar: their float64 product is the square of a norm that is 1 but for rounding."""
 
 
 def select(
@@ -63,6 +66,7 @@ class _Batch:
     def __init__(
         self, index: UniqueIndex, vectors: NDArray[np.float32], threshold: float, explain: Explain
     ) -> None:
+        self._index = index
         self._vectors = vectors
         self._threshold = threshold
         self._explains_by_bound = explain == "bound"
@@ -79,6 +83,10 @@ class _Batch:
         similarity, nearest = float(self._similarity[sample]), int(self._position[sample])
         if self._chosen:
             similarity, nearest = self._nearer_in_batch(sample, similarity, nearest)
+        if similarity < self._threshold and similarity > _LEAST_OF_EQUALS:
+            equal = self._equal(sample)
+            similarity, nearest = (1.0, equal) if equal >= 0 else (similarity, nearest)
+        similarity = min(max(similarity, -1.0), 1.0) if np.isfinite(similarity) else similarity
         if nearest >= 0 and similarity >= self._threshold:
             return Decision(Verdict.DUPLICATE, similarity, SequenceNumber(nearest), gradient_norm=norm)
         sequence = SequenceNumber(self._known + len(self._chosen))
@@ -88,6 +96,12 @@ class _Batch:
         if self._explains_by_bound:
             return Decision(Verdict.UNIQUE, None, None, sequence, norm, similarity_bound=similarity)
         return Decision(Verdict.UNIQUE, similarity, SequenceNumber(nearest), sequence, norm)
+
+    def _equal(self, sample: int) -> int:
+        """The earliest unique with the very same vector, −1 if there is none: a duplicate at any τ."""
+        found = self._index.position_of(self._vectors[sample])
+        equal = (self._vectors[self._chosen] == self._vectors[sample]).all(axis=1)
+        return self._known + int(equal.argmax()) if found < 0 and equal.any() else found
 
     def _nearer_in_batch(self, sample: int, similarity: float, nearest: int) -> tuple[float, int]:
         """The better of what the index gave and the uniques of this batch; among equals the index's, the earlier.
