@@ -16,7 +16,7 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.daemon.steps import RecoveryStep, Step
-from dugs_stream.errors import ChangelogError, LogUnavailableError, OwnershipLostError, StateError
+from dugs_stream.errors import DugsError, LogUnavailableError, OwnershipLostError, StateError
 from dugs_stream.log.port import Polled
 from dugs_stream.ops.metrics import DamagedKind, RecoveryReason
 from dugs_stream.pipeline.encode import ranges_of
@@ -99,7 +99,7 @@ class LogLines:
         then = "deciding goes on; the changelog holds everything"
         _log.error("snapshot.failed", error=str(error), then=then)
 
-    def refused(self, error: ChangelogError, seconds: float) -> None:
+    def refused(self, error: DugsError, seconds: float) -> None:
         then = f"leaving in {seconds:.0f} s, at once when told to stop"
         _log.error("daemon.refused", error=str(error), then=then)
 

@@ -16,7 +16,7 @@ import structlog
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.daemon.log_lines import LogLines
 from dugs_stream.daemon.steps import RecoveryStep, Step
-from dugs_stream.errors import ChangelogError, LogUnavailableError, StateError
+from dugs_stream.errors import DugsError, LogUnavailableError, StateError, StreamRejectedError
 from dugs_stream.log.port import Polled
 from dugs_stream.ops.metrics import DamagedKind, Metrics, RecoveryReason, Role
 from dugs_stream.ops.status import Status
@@ -75,7 +75,7 @@ class Observer:
     """The state folder holds all that is known."""
     snapshot_failed: Callable[[StateError], None] = _ignore
     """The state folder could not be written."""
-    refused: Callable[[ChangelogError, float], None] = _ignore
+    refused: Callable[[DugsError, float], None] = _ignore
     """The daemon does not go on; it stays up this long to say so."""
     shutting_down: Callable[[], None] = _ignore
     """The life is over and is being tidied up."""
@@ -142,6 +142,8 @@ def _watch_by_status(status: Status, notices: ServiceNotices) -> Observer:
         state_outdated=lambda: status.lacks("state", "being recovered from the changelog"),
         head_moved=head_moved,
         lag_changed=lambda _topic, lag, _batch_records: status.learned(lag=sum(lag.values())),
-        refused=lambda error, _seconds: status.lacks("changelog", str(error)),
+        refused=lambda error, _seconds: status.lacks(
+            "input" if isinstance(error, StreamRejectedError) else "changelog", str(error)
+        ),
         shutting_down=shutting_down,
     )

@@ -28,4 +28,4 @@ class ModelSettings(Block):
     weights: Annotated[Path, AfterValidator(_weights_path)] | None = None
     """A .safetensors file, or a .pt/.pth state_dict (read with weights_only); null: untrained, built under the seed."""
     input_shape: Annotated[tuple[Annotated[Whole, Field(ge=1)], ...], Field(min_length=1)] | None = None
-    """One sample's axes for the start-up probe, such as [3, 224, 224]; null: the model or the first record says."""
+    """One sample's axes for the start-up probe, such as [3, 224, 224]; null: what the model says, or any that it takes."""
