@@ -68,6 +68,7 @@ class Loop:
         self._limits = limits
         self._tell = tell
         self._stopping = stopping
+        self._told_agreement = stages.projector.first_labels.agreement
         self._asked_for = self._least_records = 0
         self._enough_records = ENOUGH_RECORDS
 
@@ -180,6 +181,9 @@ class Loop:
         self.head = self._replica.take(batch, committed)
         self._tell.head_moved(self.head)
         self._tell.batch_committed(batch.judged, self.head)
+        if self.stages.projector.first_labels.agreement != self._told_agreement:
+            self._told_agreement = self.stages.projector.first_labels.agreement
+            self._tell.model_measured(*self._told_agreement)
 
     def _has_reached(self, ends: Mapping[int, int]) -> bool:
         positions = self._log.positions()

@@ -69,6 +69,8 @@ class Observer:
     """It did not fit into memory; if it had more than one record, it is polled again, at most `limit` at a time."""
     batch_committed: Callable[[Sequence[JudgedRecord], ChangelogHead], None] = _ignore
     """It is committed, and is the state."""
+    model_measured: Callable[[int, int, int], None] = _ignore
+    """Of the first labels the model itself would give so many, of so many, with so many classes."""
     batch_ended: Callable[[], None] = _ignore
     """It is over, committed or not."""
     snapshot_written: Callable[[SnapshotResult], None] = _ignore
@@ -142,6 +144,9 @@ def _watch_by_status(status: Status, notices: ServiceNotices) -> Observer:
         state_outdated=lambda: status.lacks("state", "being recovered from the changelog"),
         head_moved=head_moved,
         lag_changed=lambda _topic, lag, _batch_records: status.learned(lag=sum(lag.values())),
+        model_measured=lambda right, records, _classes: status.learned(
+            accuracy={"right": right, "records": records}
+        ),
         refused=lambda error, _seconds: status.lacks(
             "input" if isinstance(error, StreamRejectedError) else "changelog", str(error)
         ),

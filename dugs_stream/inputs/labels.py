@@ -30,24 +30,26 @@ class Labels:
 
     is_required says whether a record without a label is rejected. A label that is there and wrong always is.
     outputs is the number of classes that the model knows; None if that is not known yet, or does not matter.
+    is_ignored says that nobody needs them: there is none, and none is wrong.
     """
 
     place: LabelPlace
     classes: tuple[str, ...] | None = None
     is_required: bool = True
     outputs: int | None = None
+    is_ignored: bool = False
 
     @property
     def needs_document(self) -> bool:
         """Whether the label stands inside the value."""
-        return self.place.kind is LabelKind.JSON
+        return self.place.kind is LabelKind.JSON and not self.is_ignored
 
     def read(self, record: Record, document: Any = None) -> Label | Rejection | None:
         """The label, None if there is none and none is required, or the rejection.
 
         `document` is the record's value as parsed JSON, needed only if `needs_document`.
         """
-        if self.place.kind is LabelKind.NONE:
+        if self.place.kind is LabelKind.NONE or self.is_ignored:
             return None
         found = self._found(record, document)
         if found is None or (isinstance(found, str | bytes) and not found):

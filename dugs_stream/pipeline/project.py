@@ -23,6 +23,7 @@ from dugs_stream.errors import ConfigurationError, ModelError, Problem, SampleEr
 from dugs_stream.inputs.decoder import Decoder, Sample
 from dugs_stream.inputs.labels import Label
 from dugs_stream.inputs.settings import LabelKind
+from dugs_stream.pipeline.first_labels import FirstLabels
 from dugs_stream.records import LabelSource, Reason, Record, Rejection
 
 StageTimer = Callable[[str], AbstractContextManager[None]]
@@ -96,7 +97,10 @@ class RecordProjector:
     def __init__(self, decoder: Decoder, spec: GradientSpec, stage: StageTimer) -> None:
         self.spec = spec
         self.found: Probe | None = None
+        self.first_labels = FirstLabels(spec, decoder.labels)
         self._decoder = decoder
+        if spec.loss.predicts_labels:
+            self._decoder = replace(decoder, labels=replace(decoder.labels, is_ignored=True))
         self._stage = stage
         self._kinds: dict[_Kind, _ProbedKind] = {}
 
@@ -152,6 +156,9 @@ class RecordProjector:
                 if probed is not None:
                     pieces += self._gradients(probed, places, outcomes, should_abandon)
                     self._reject_unknown_classes(probed, places, outcomes, records)
+                    if self.spec.loss.needs_labels:
+                        taken = [sample for place in places if isinstance(sample := outcomes[place], Sample)]
+                        self.first_labels.compare(taken, probed.found.tile)
         return self._joined(records, outcomes, pieces)
 
     @staticmethod
@@ -165,6 +172,8 @@ class RecordProjector:
         outcome = self._decoder.decode(record)
         if isinstance(outcome, Rejection):
             return outcome
+        if self.spec.loss.predicts_labels:
+            self.first_labels.remark_on(record)
         return replace(outcome, tensor=self.spec.in_precision(outcome.tensor))
 
     def _kind_of(self, sample: Sample) -> _Kind:

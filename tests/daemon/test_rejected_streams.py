@@ -99,3 +99,13 @@ def test_refusal_is_shown_by_metric_and_readiness(tmp_path: Path) -> None:
 
         assert daemon.metrics.registry.get_sample_value("dugs_refused", {"reason": "all_rejected"}) == 1
         assert daemon.status.missing["input"] == "all of them"
+
+
+def test_accuracy_of_the_model_over_the_first_labels_is_shown(tmp_path: Path) -> None:
+    """In the status; the wrong order of a list of classes shows nowhere else."""
+    deployment = Deployment(tmp_path)
+    deployment.send(npy_messages(40))
+
+    daemon = deployment.drain()
+
+    assert daemon.status.as_facts()["accuracy"]["records"] == 40
