@@ -94,8 +94,11 @@ def open_daemon(
         uniques = UniquesSource()
         gallery = held.enter_context(open_gallery(settings))
         app = build_http(registry, status, uniques, gallery, authorization(settings.http.auth))
-        server = held.enter_context(HttpServer(app, settings.http.host, settings.http.port))
+        http = settings.http
+        server = held.enter_context(HttpServer(app, http.host, http.port, http.allowed_hosts))
         engine = build_engine(settings, metrics.stage)
+        for remark in engine.remarks:
+            _log.warning("model.remark", remark=remark)
         state = StateStore(
             settings.state.dir, fingerprint=engine.identity.fingerprint, dimension=settings.gradient.dimension
         )
@@ -111,6 +114,8 @@ def open_daemon(
                 engine.identity.fingerprint,
                 selection.threshold,
                 selection.min_gradient_norm,
+                engine.code,
+                settings.model.accepted_code,
             ),
         )
         gallery.thumbnails = thumbnail_store(settings, engine.identity)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from dugs_stream.app.logs import open_log, open_reader
-from dugs_stream.app.web import page_folder
 from dugs_stream.changelog.replay import Recovered, rebuild
 from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
 from dugs_stream.log.port import Log, LogReader
+from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.snapshot import find_newest
 from dugs_stream.state.store import StateStore
@@ -94,7 +94,7 @@ def reset(settings: Settings) -> None:
     state.open()
     try:
         state.forget()
-        shutil.rmtree(page_folder(settings), ignore_errors=True)
+        shutil.rmtree(settings.state.dir / PAGE_FOLDER, ignore_errors=True)
     except OSError as error:
         raise StateError(f"the state folder {settings.state.dir} cannot be emptied ({error})") from error
     finally:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dugs_stream.core.gradient_spec import GradientSpec
-from dugs_stream.core.gradients.layers import ChosenLayer, TiedParameter
+from dugs_stream.core.gradients.layers import ChosenLayer
 from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.probe import Probe
@@ -80,11 +80,6 @@ class Deduplicator:
         return self._spec.tile if self._probe is None else self._probe.tile
 
     @property
-    def tied(self) -> tuple[TiedParameter, ...]:
-        """Parameters of chosen layers that other layers use too; empty before the probe."""
-        return () if self._probe is None else self._probe.tied
-
-    @property
     def classes(self) -> int | None:
         """How many classes the logits have; None before the probe, and for a user's loss function."""
         return None if self._probe is None else self._probe.classes
@@ -124,20 +119,16 @@ class Deduplicator:
         given = self._as_labels(labels, tensor.shape[0])
         projector = self._projector or self._probed_by(tensor, given)
         if projector is None:
-            return _nothing_finite(tensor.shape[0], self.dimension)
+            n = tensor.shape[0]
+            return Projection(np.zeros((n, self.dimension), np.float32), np.full(n, np.nan), None)
         self._require_known_classes(given)
         return projector.project(tensor, given)
 
     def decide(self, projection: Projection) -> list[Decision]:
         """One decision a sample, in order, as if each had come alone. Changes nothing."""
-        return select(
-            self.index,
-            projection.vectors,
-            projection.norms,
-            threshold=self.threshold,
-            min_gradient_norm=self.min_gradient_norm,
-            explain=self.explain,
-        )
+        vectors, norms = projection.vectors, projection.norms
+        rule = {"threshold": self.threshold, "min_gradient_norm": self.min_gradient_norm}
+        return select(self.index, vectors, norms, **rule, explain=self.explain)
 
     def accept(self, projection: Projection, decisions: Sequence[Decision]) -> None:
         """Add the vectors of the uniques to the index, in order. Raises ValueError for decisions out of date."""
@@ -166,7 +157,7 @@ class Deduplicator:
             if self.loss.needs_labels:
                 raise ValueError(f"loss {self.loss.name!r} needs labels, one a sample; found None")
             return None
-        tensor = _label_tensor(labels)
+        tensor = labels.detach().cpu() if isinstance(labels, Tensor) else _from_numbers(labels)
         if tensor.shape != (n,):
             raise ValueError(f"labels have shape {tuple(tensor.shape)}, expected ({n},): one a sample")
         if not self.loss.needs_labels:
@@ -199,10 +190,6 @@ class Deduplicator:
         return None
 
 
-def _nothing_finite(n: int, dimension: int) -> Projection:
-    return Projection(np.zeros((n, dimension), dtype=np.float32), np.full(n, np.nan), None)
-
-
 def _as_tensor(inputs: Tensor | NDArray[Any]) -> Tensor:
     if isinstance(inputs, np.ndarray):
         if inputs.dtype == object:
@@ -213,15 +200,13 @@ def _as_tensor(inputs: Tensor | NDArray[Any]) -> Tensor:
     return inputs
 
 
-def _label_tensor(labels: Labels) -> Tensor:
-    if isinstance(labels, Tensor):
-        return labels.detach().cpu()
-    array = np.asarray(labels)
+def _from_numbers(labels: Sequence[int] | NDArray[Any]) -> Tensor:
+    array = np.array(labels)
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iufb":
         raise TypeError(f"labels are {array.dtype}, expected numbers")
-    return torch.from_numpy(np.array(array))
+    return torch.from_numpy(array)
 
 
 def _within(name: str, value: float, low: float, high: float) -> float:

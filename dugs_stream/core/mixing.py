@@ -1,10 +1,7 @@
 """Detection of models and losses that mix samples: a verdict would then depend on the other samples of a batch.
 
-The same sample runs in a batch of copies of itself and in a mixed batch, among neighbours that differ. A module whose
-output for the sample is not the same in both mixes samples, and the model is refused by that module's name.
-
-Deterministic: fixed seeds, no state outside. Limits: one example is tried, so a model that mixes samples only for
-certain inputs passes.
+The same sample runs among copies of itself and among neighbours that differ. A module whose output for the sample is not
+the same in both mixes samples. Limits: one example is tried, so a model that mixes only for certain inputs passes.
 """
 
 import contextlib
@@ -41,9 +38,11 @@ class ProbeBatch:
 
 
 def copies(example: Tensor, label: Tensor | None, m: int, device: torch.device) -> ProbeBatch:
-    """The example (…) m times, each in memory of its own, with its label (a scalar)."""
+    """The example (…) m times, each in memory of its own, with its label."""
     inputs = example.unsqueeze(0).expand(m, *example.shape).clone()
-    return ProbeBatch(inputs.to(device), None if label is None else label.expand(m).clone().to(device), 0)
+    return ProbeBatch(
+        inputs.to(device), None if label is None else label.expand(m, *label.shape).clone().to(device), 0
+    )
 
 
 def mixed(batch: ProbeBatch, classes: int | None) -> ProbeBatch:
@@ -83,8 +82,8 @@ def refuse_mixing_modules(
     layers in the order in which they were entered, and the model's outputs for `few`. Raises ModelError that names
     the module that mixes samples.
     """
-    names, shapes, _, _ = _trace(model, few.inputs, lambda _call, _leaf, tensor: tensor.shape)
-    more_names, more_shapes, _, _ = _trace(model, more.inputs, lambda _call, _leaf, tensor: tensor.shape)
+    names, shapes, *_ = _trace(model, few.inputs, lambda _call, _leaf, tensor: tensor.shape)
+    more_names, more_shapes, *_ = _trace(model, more.inputs, lambda _call, _leaf, tensor: tensor.shape)
     if names != more_names:
         raise ModelError(
             f"the model runs other modules for {len(more)} samples than for {len(few)}; "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture, inference
+from dugs_stream.core.gradients.capture import CallAxes, Capture, capture, inference
 from dugs_stream.core.gradients.layers import (
     ChosenLayer,
     Layer,
@@ -74,7 +74,8 @@ def probe_model(
     with inference(model), model_errors(few.inputs):
         entered, outputs = refuse_mixing_modules(model, layers, few, more, mixed(few, None))
         chosen = choose_layers(model, wanted, layers, entered)
-        classes = int(outputs.shape[1]) if loss.is_classification and _is_matrix(outputs) else None
+        is_matrix = isinstance(outputs, Tensor) and outputs.dim() == 2  # noqa: PLR2004 -- samples by classes
+        classes = int(outputs.shape[1]) if loss.is_classification and is_matrix else None
         alone = captured(few)
         _require_gradients(alone, chosen)
         axes = _call_axes(chosen, alone, captured(more))
@@ -106,7 +107,11 @@ def _call_axes(chosen: Sequence[Layer], few: Capture, more: Capture) -> dict[str
         outputs = tuple(_axis_of(*pair, m) for pair in zip(call.outputs, larger.outputs, strict=True))
         for axis, gradient in zip(outputs, call.gradients, strict=True):
             if gradient is not None and axis is None:
-                raise _without_axis(call, gradient, m)
+                raise ModelError(
+                    f"the output of {call.layer.title} has no axis of samples: its shape is {tuple(gradient.shape)} for "
+                    f"{m} samples, so a sample's own gradient cannot be told from the others'; keep samples on an axis "
+                    "of their own (no flattening of samples and positions into one), or choose other layers"
+                )
         found[call.layer.name].append(CallAxes(inputs, outputs))
     return found
 
@@ -115,14 +120,6 @@ def _axis_of(few: Any, more: Any, m: int) -> int | None:
     if not isinstance(few, Tensor) or not isinstance(more, Tensor):
         return None
     return sample_axis(few.shape, more.shape, m)
-
-
-def _without_axis(call: LayerCall, gradient: Tensor, m: int) -> ModelError:
-    return ModelError(
-        f"the output of {call.layer.title} has no axis of samples: its shape is {tuple(gradient.shape)} for {m} "
-        "samples, so a sample's own gradient cannot be told from the others'; keep samples on an axis of their own "
-        "(no flattening of samples and positions into one), or choose other layers"
-    )
 
 
 def _place_is_irrelevant(projector: Projector, batch: ProbeBatch) -> bool:
@@ -137,7 +134,3 @@ def _place_is_irrelevant(projector: Projector, batch: ProbeBatch) -> bool:
         if not np.array_equal(moved, np.roll(vectors, shift, axis=0)):
             return False
     return True
-
-
-def _is_matrix(outputs: Any) -> bool:
-    return isinstance(outputs, Tensor) and outputs.dim() == 2  # noqa: PLR2004 -- samples by classes

@@ -6,7 +6,7 @@ the rest by one float32 product, and what lies within the proven error bound of 
 maximum is computed in float64. So the split into batches changes no verdict, similarity or nearest.
 """
 
-from collections.abc import Iterator
+import itertools
 from typing import Literal
 
 import numpy as np
@@ -41,9 +41,9 @@ def select(
         raise ValueError(f"explain is {explain!r}, expected 'nearest' or 'bound'")
     has_direction = vectors.any(axis=1)
     is_usable = np.isfinite(norms) & has_direction & (norms >= min_gradient_norm)
-    judged = _Batch(index, vectors[is_usable], threshold, explain).decisions(norms[is_usable])
+    batch, samples = _Batch(index, vectors[is_usable], threshold, explain), itertools.count()
     return [
-        next(judged) if usable else _without_direction(float(norm))
+        batch.decide(next(samples), float(norm)) if usable else _without_direction(float(norm))
         for usable, norm in zip(is_usable, norms, strict=True)
     ]
 
@@ -69,18 +69,13 @@ class _Batch:
         self._error = error_bound(index.dimension)
         self._known = len(index)
         self._floor = threshold if self._explains_by_bound else -np.inf
-        self._similarity, self._position = index.nearest(
-            vectors, threshold=threshold if self._explains_by_bound else None
-        )
+        floor = threshold if self._explains_by_bound else None
+        self._similarity, self._position = index.nearest(vectors, floor)
         self._products: NDArray[np.float32] | None = None
         self._chosen: list[int] = []
 
-    def decisions(self, norms: NDArray[np.float64]) -> Iterator[Decision]:
-        for sample, norm in enumerate(norms):
-            yield self._decide(sample, float(norm))
-
-    def _decide(self, sample: int, norm: float) -> Decision:
-        """First against the index, then against those this batch has added."""
+    def decide(self, sample: int, norm: float) -> Decision:
+        """The samples in order: first against the index, then against those this batch has added."""
         similarity, nearest = float(self._similarity[sample]), int(self._position[sample])
         if self._chosen:
             similarity, nearest = self._nearer_in_batch(sample, similarity, nearest)
@@ -91,9 +86,7 @@ class _Batch:
         if sequence == 0:
             return Decision(Verdict.UNIQUE, sequence=sequence, gradient_norm=norm)
         if self._explains_by_bound:
-            return Decision(
-                Verdict.UNIQUE, sequence=sequence, gradient_norm=norm, similarity_bound=similarity
-            )
+            return Decision(Verdict.UNIQUE, None, None, sequence, norm, similarity_bound=similarity)
         return Decision(Verdict.UNIQUE, similarity, SequenceNumber(nearest), sequence, norm)
 
     def _nearer_in_batch(self, sample: int, similarity: float, nearest: int) -> tuple[float, int]:

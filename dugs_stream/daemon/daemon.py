@@ -165,7 +165,10 @@ class Daemon:
 
     def _stand_by(self) -> None:
         """Keep the index warm while another process owns the input; ready as soon as it is for the first time."""
-        if self.replica.follow():
+        self._tell.log_awaited("the changelog")
+        has_followed = self.replica.follow()
+        self._tell.log_awaited(None)
+        if has_followed:
             self._tell.head_moved(self.state.head)
             self.replica.snapshot_if_due()
             self.loop.lag.look_as_standby(self.state.head.next_offsets)
@@ -211,7 +214,8 @@ class Daemon:
         resumption = self._resume(ownership, adopt_offsets=adopt_offsets)
         self._count_lost(resumption)
         known = self.state.head
-        head = replace(known, next_offsets=resumption.next_offsets, input_topic_id=ownership.input_topic_id)
+        topic_id = ownership.input_topic_id or known.input_topic_id
+        head = replace(known, next_offsets=resumption.next_offsets, input_topic_id=topic_id)
         self._tell.step_entered(RecoveryStep.SEEK)
         self.log.seek(head.next_offsets)
         self._tell.role_changed(Role.OWNER)

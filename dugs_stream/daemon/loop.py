@@ -84,6 +84,7 @@ class Loop:
                 is_committed = self._decide_and_commit(polled)
                 owes_trailer = owes_trailer and not is_committed
             elif drain_to is not None and self._has_reached(drain_to):
+                self.lag.remark_held_back()
                 return
             self._replica.snapshot_if_due()
 

@@ -6,7 +6,7 @@ method for. One that raises is named once in the log and changes nothing: it has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -26,6 +26,9 @@ from dugs_stream.state.store import SnapshotResult
 
 _log = structlog.get_logger("dugs")
 
+# Steps that are nothing but waiting for the log; a poll waits for records too.
+_WAITS_FOR_THE_LOG = frozenset({Step.BEGIN, Step.PUBLISH, Step.OFFSETS, Step.COMMIT})
+
 
 def _ignore(*_facts: object) -> None:
     """What an observer does with an event that it does not need."""
@@ -41,6 +44,8 @@ class Observer:
     """The thread moves: told between two steps, and often while it waits."""
     role_changed: Callable[[Role], None] = _ignore
     """Owner, standby or recovering, from now on."""
+    log_awaited: Callable[[str | None], None] = _ignore
+    """The log is asked for this outside of a step; None: it has answered. A step's own waits are not told."""
     log_reached: Callable[[], None] = _ignore
     """The log answers, and its topics are as they must be."""
     log_unavailable: Callable[[LogUnavailableError], None] = _ignore
@@ -59,6 +64,8 @@ class Observer:
     """Retention deleted input records before they were decided."""
     lag_changed: Callable[[str, dict[int, int], int], None] = _ignore
     """Records per partition that wait to be decided, and how many one micro-batch may take."""
+    input_held_back: Callable[[str, Mapping[int, float]], None] = _ignore
+    """Per partition, the seconds for which one open transaction of another program has hidden records; 0: nothing."""
     offsets_compared: Callable[[int], None] = _ignore
     """Records between the group's offsets and the changelog's."""
     batch_polled: Callable[[Polled], None] = _ignore
@@ -134,8 +141,13 @@ def _watch_by_status(status: Status, notices: ServiceNotices) -> Observer:
         status.lacks("state", "shutting down")
         notices.stopping("shutting down: last snapshot")
 
+    def step_entered(step: Step | RecoveryStep) -> None:
+        notices.alive(status)
+        status.awaits_log(step if step in _WAITS_FOR_THE_LOG else None)
+
     return Observer(
-        step_entered=lambda _step: notices.alive(status),
+        step_entered=step_entered,
+        log_awaited=status.awaits_log,
         alive=lambda: notices.alive(status),
         role_changed=status.role_changed,
         log_reached=lambda: status.has("log"),

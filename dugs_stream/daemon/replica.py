@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 
 from dugs_stream.changelog.replay import ChangelogHead, Replayed, replay
-from dugs_stream.changelog.resume import check_names, require_covered
+from dugs_stream.changelog.resume import check_code, check_names, require_covered
 from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.daemon.observers import Observer
@@ -101,6 +101,9 @@ class Replica:
                 if monotonic() >= ends_at:
                     return False
             self._parts = None
+            trailer, deployment = self._state.trailer, self._outputs.deployment
+            if trailer is not None:  # the last one alone: a change of code may have been accepted before it
+                check_code(trailer.code, deployment.code, deployment.accepted_code)
         self.is_warm = True
         return True
 

@@ -7,15 +7,15 @@ id, key or error. The use of memory, disk and GPU is in `ops.machine`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import partial
 from math import nan
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.errors import (
@@ -25,6 +25,7 @@ from dugs_stream.errors import (
     StreamRejectedError,
     TransactionAbortedError,
 )
+from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 
 
@@ -153,6 +154,11 @@ class Metrics:
         self._lag = gauge(
             "dugs_consumer_lag_records", "Input records not yet polled.", ["topic", "partition"]
         )
+        self._held_back = gauge(
+            "dugs_input_held_back_seconds",
+            "For how long one open transaction of another program has hidden input records; they count as no lag.",
+            ["topic", "partition"],
+        )
         self._up_to_date = gauge("dugs_up_to_date", "1 when the lag is within one micro-batch.")
         self._records_lost = counter("dugs_records_lost", "Input records deleted before they were decided.")
 
@@ -184,7 +190,7 @@ class Metrics:
         self._build = gauge(
             "dugs_build_info",
             "What is running, as labels; the value is always 1.",
-            ["version", "model", "fingerprint", "k", "threshold", "device"],
+            [field.name for field in fields(BuildFacts)],
         )
         self._threshold.set(nan)  # until the model is there; zero would be a threshold
         self._show_closed_sets()
@@ -279,6 +285,11 @@ class Metrics:
             self._lag.labels(topic=topic, partition=partition).set(records)
         self._up_to_date.set(1 if sum(lag.values()) <= batch_records else 0)
 
+    def input_held_back(self, topic: str, seconds: Mapping[int, float]) -> None:
+        """Show for how long an open transaction of another program has hidden records; 0 where none does."""
+        for partition, held in seconds.items():
+            self._held_back.labels(topic=topic, partition=partition).set(held)
+
     def offsets_compared(self, records: int) -> None:
         """Show how many records lie between the group's offsets and the changelog's; it should be 0."""
         self._offsets_disagreement.set(records)
@@ -306,7 +317,7 @@ class Metrics:
         """Show what is running."""
         self._dimension = facts.k
         self._threshold.set(facts.threshold)
-        self._build.labels(*astuple(facts)).set(1)
+        self._build.labels(**asdict(facts)).set(1)
 
 
 def _label_value(number: int | None, name: str | None) -> str:

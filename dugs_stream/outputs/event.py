@@ -63,7 +63,7 @@ class Event(TypedDict):
     """The verdict on one record, and what explains it."""
 
     id: Annotated[str, Field(description="topic/partition/offset of the record")]
-    type: Literal["unique", "duplicate", "no_gradient", "rejected"]
+    type: Literal["unique", "duplicate", "no_gradient", "rejected", "skipped"]
     time: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
     source: Source
     sequence: Annotated[Offset | None, Field(description="counts uniques from 0; null for other verdicts")]

@@ -88,6 +88,7 @@ def _trailer(polled: Polled, rows: Sequence[ChangelogRow], head: ChangelogHead, 
         input_topic=outputs.topics.input,
         input_topic_id=head.input_topic_id,
         group=outputs.deployment.group,
+        code=outputs.deployment.code,
     )
 
 

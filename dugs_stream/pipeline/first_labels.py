@@ -48,8 +48,8 @@ class FirstLabels:
             for start in range(0, len(samples), tile):
                 some = samples[start : start + tile]
                 outputs = self._spec.model(torch.stack([each.tensor for each in some]).to(self._spec.device))
-                numbers = [each.label.number for each in some if each.label is not None]
-                right = int((outputs.argmax(1).cpu() == torch.tensor(numbers)).sum())
+                labels = torch.stack([each.label.tensor for each in some if each.label is not None])
+                right = int((outputs.argmax(1).cpu() == labels).sum())
                 before = self.agreement
                 self.agreement = Agreement(before.right + right, before.records + len(some), outputs.shape[1])
 
@@ -59,7 +59,7 @@ class FirstLabels:
             return
         self._left -= 1
         document = parse_document(record.value or b"") if self._labels.needs_document else None
-        label = self._labels.read(record, document)
+        label = None if isinstance(document, Rejection) else self._labels.read(record, document)
         if isinstance(label, Rejection):
             then = f"loss {self._spec.loss.name} goes by the model's own prediction"
             _log.warning("label.ignored", record=record.id, error=label.error, then=then)

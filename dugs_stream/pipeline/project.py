@@ -21,10 +21,10 @@ from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.errors import ConfigurationError, ModelError, Problem, SampleError
 from dugs_stream.inputs.decoder import Decoder, Sample
-from dugs_stream.inputs.labels import Label
+from dugs_stream.inputs.labels import AnyLabel, Label
 from dugs_stream.inputs.settings import LabelKind
 from dugs_stream.pipeline.first_labels import FirstLabels
-from dugs_stream.records import LabelSource, Reason, Record, Rejection
+from dugs_stream.records import LabelSource, Reason, Record, Rejection, Skip
 
 StageTimer = Callable[[str], AbstractContextManager[None]]
 """Times what runs inside it as this stage of a micro-batch."""
@@ -45,7 +45,7 @@ class Projected:
     """A record that has a vector: its row of the batch's projection, and the label that its loss used."""
 
     row: int
-    label: Label | None
+    label: AnyLabel | None
     label_source: LabelSource | None
 
 
@@ -57,16 +57,16 @@ class ProjectedBatch:
     """
 
     records: tuple[Record, ...]
-    outcomes: tuple[Projected | Rejection, ...]
+    outcomes: tuple[Projected | Rejection | Skip, ...]
     projection: Projection
 
 
 class _Kind(NamedTuple):
-    """What samples must have in common to share a tile: shape, dtype, and whether the loss is given a label."""
+    """What samples must have in common to share a tile: shape and dtype, their own and of what the loss is given."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    has_label: bool
+    label: tuple[tuple[int, ...], torch.dtype] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,15 @@ class _ProbedKind:
     found: Probe
     projector: Projector
     example: torch.Tensor
-    label: int | None
+    label: torch.Tensor | None
 
     def project(self, samples: Sequence[Sample]) -> Projection:
         """The vectors of samples of this kind; a number that is not a class counts as class 0."""
-        end = self.found.classes
-        numbers = [0 if each.label is None else each.label.number for each in samples]
-        numbers = [number if end is None or number < end else 0 for number in numbers]
-        labels = None if self.label is None else torch.tensor(numbers, dtype=torch.int64)
-        return self.projector.project(torch.stack([each.tensor for each in samples]), labels)
+        labels = [each.label.tensor for each in samples if each.label is not None and self.label is not None]
+        given = torch.stack(labels) if labels else None
+        if given is not None and self.found.classes is not None:
+            given = given.where(given < self.found.classes, 0)
+        return self.projector.project(torch.stack([each.tensor for each in samples]), given)
 
 
 class RecordProjector:
@@ -124,7 +124,8 @@ class RecordProjector:
         has_label = (
             not self.spec.loss.predicts_labels and self._decoder.labels.place.kind is not LabelKind.NONE
         )
-        found = self._probe(_Kind(tuple(shape), example.dtype, has_label), example, 0).found
+        kind = _Kind(tuple(shape), example.dtype, ((), torch.int64) if has_label else None)
+        found = self._probe(kind, example, torch.tensor(0)).found
         self._decoder = self._decoder.expecting(shape, found.classes if self.spec.loss.needs_labels else None)
 
     def project(
@@ -167,21 +168,28 @@ class RecordProjector:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # PyTorch left it without types
             torch.cuda.empty_cache()
 
-    def _decode(self, record: Record) -> Sample | Rejection:
+    def _decode(self, record: Record) -> Sample | Rejection | Skip:
         """The sample in the model's precision, which is its own matter and not its neighbours'."""
         outcome = self._decoder.decode(record)
-        if isinstance(outcome, Rejection):
+        if not isinstance(outcome, Sample):
             return outcome
         if self.spec.loss.predicts_labels:
             self.first_labels.remark_on(record)
         return replace(outcome, tensor=self.spec.in_precision(outcome.tensor))
 
     def _kind_of(self, sample: Sample) -> _Kind:
-        has_label = sample.label is not None and not self.spec.loss.predicts_labels
-        return _Kind(tuple(sample.tensor.shape), sample.tensor.dtype, has_label)
+        label = None
+        if sample.label is not None and not self.spec.loss.predicts_labels:
+            label = tuple(sample.label.tensor.shape), sample.label.tensor.dtype
+        return _Kind(tuple(sample.tensor.shape), sample.tensor.dtype, label)
 
     def _probed_with(
-        self, kind: _Kind, places: list[int], outcomes: list[Sample | Rejection], *, model_is_proven: bool
+        self,
+        kind: _Kind,
+        places: list[int],
+        outcomes: list[Sample | Rejection | Skip],
+        *,
+        model_is_proven: bool,
     ) -> _ProbedKind | None:
         """Probe with a made-up example, so that every process finds the same; if the model fails on it, with the samples.
 
@@ -189,12 +197,13 @@ class RecordProjector:
         """
         is_proven = model_is_proven or self.found is not None
         made_up = _example(kind.shape, kind.dtype, self.spec.seed)
-        probed = self._tried(kind, made_up, 0, is_proven=is_proven)
+        nothing = torch.tensor(0) if kind.label is None else torch.zeros(kind.label[0], dtype=kind.label[1])
+        probed = self._tried(kind, made_up, nothing, is_proven=is_proven)
         errors: list[Exception] = []
         for place in places:
             if isinstance(probed, Exception) and isinstance(sample := outcomes[place], Sample):
                 # A classification loss takes any class for the probe, and may not know this one.
-                own = 0 if sample.label is None or self.spec.loss.needs_labels else sample.label.number
+                own = nothing if sample.label is None or self.spec.loss.needs_labels else sample.label.tensor
                 probed = self._tried(kind, sample.tensor, own, is_proven=is_proven)
                 errors += [probed] if isinstance(probed, Exception) else []
         if isinstance(probed, _ProbedKind):
@@ -205,7 +214,7 @@ class RecordProjector:
         return None
 
     def _tried(
-        self, kind: _Kind, example: torch.Tensor, label: int, *, is_proven: bool
+        self, kind: _Kind, example: torch.Tensor, label: torch.Tensor, *, is_proven: bool
     ) -> _ProbedKind | ModelError | ValueError | ConfigurationError:
         """The probed kind, or what this example is to blame for. Raises what the model or the settings are to blame for."""
         try:
@@ -217,8 +226,8 @@ class RecordProjector:
                 raise
             return error
 
-    def _probe(self, kind: _Kind, example: torch.Tensor, label: int) -> _ProbedKind:
-        given = label if kind.has_label else None
+    def _probe(self, kind: _Kind, example: torch.Tensor, label: torch.Tensor) -> _ProbedKind:
+        given = None if kind.label is None else label
         found, projector = self.spec.probe(example, given)
         names = self._decoder.labels.classes
         if names is not None and found.classes not in (None, len(names)):
@@ -243,7 +252,7 @@ class RecordProjector:
         self,
         probed: _ProbedKind,
         places: list[int],
-        outcomes: list[Sample | Rejection],
+        outcomes: list[Sample | Rejection | Skip],
         should_abandon: Callable[[], bool],
     ) -> Iterator[tuple[list[int], Projection]]:
         """The samples at these places tile by tile; one on which the model fails becomes a rejection in `outcomes`.
@@ -256,7 +265,7 @@ class RecordProjector:
             yield from self._isolating(probed, places[start : start + probed.found.tile], outcomes)
 
     def _isolating(
-        self, probed: _ProbedKind, places: list[int], outcomes: list[Sample | Rejection]
+        self, probed: _ProbedKind, places: list[int], outcomes: list[Sample | Rejection | Skip]
     ) -> list[tuple[list[int], Projection]]:
         """Halve what fails until the guilty record stands alone; that one is rejected, the others go on."""
         samples = [outcome for place in places if isinstance(outcome := outcomes[place], Sample)]
@@ -282,7 +291,7 @@ class RecordProjector:
             if probed is None:
                 torch.ones(1, device=self.spec.device).add(1).item()
             else:
-                label = None if probed.label is None else torch.tensor([probed.label])
+                label = None if probed.label is None else probed.label[None]
                 probed.projector.project(probed.example[None], label)
         except Exception as broken:
             if is_out_of_memory(broken):
@@ -296,7 +305,7 @@ class RecordProjector:
         self,
         probed: _ProbedKind,
         places: list[int],
-        outcomes: list[Sample | Rejection],
+        outcomes: list[Sample | Rejection | Skip],
         records: Sequence[Record],
     ) -> None:
         """Without an expected shape, how many classes there are is known only once the model has taken the sample."""
@@ -306,13 +315,16 @@ class RecordProjector:
         decoder = replace(self._decoder, labels=replace(self._decoder.labels, outputs=classes))
         for place in places:
             outcome = outcomes[place]
-            if isinstance(outcome, Sample) and outcome.label is not None and outcome.label.number >= classes:
+            number = (
+                None if not isinstance(outcome, Sample) or outcome.label is None else outcome.label.number
+            )
+            if number is not None and number >= classes:
                 outcomes[place] = decoder.decode(records[place])
 
     def _joined(
         self,
         records: Sequence[Record],
-        outcomes: Sequence[Sample | Rejection],
+        outcomes: Sequence[Sample | Rejection | Skip],
         pieces: Sequence[tuple[list[int], Projection]],
     ) -> ProjectedBatch:
         """One projection of the pieces, its rows in the order of the records, and each sample's row of it."""
@@ -326,11 +338,11 @@ class RecordProjector:
             kept = [at for at, place in enumerate(places) if place in rows]
             into = [rows[places[at]] for at in kept]
             vectors[into], norms[into] = piece.vectors[kept], piece.norms[kept]
-            if piece.labels is not None:
+            if piece.labels is not None and self.spec.loss.predicts_labels:
                 labels[into] = piece.labels[kept]
         whole = Projection(vectors, norms, labels if self.spec.loss.predicts_labels else None)
         projected = tuple(
-            outcome if isinstance(outcome, Rejection) else self._projected(outcome, rows[place], whole)
+            self._projected(outcome, rows[place], whole) if isinstance(outcome, Sample) else outcome
             for place, outcome in enumerate(outcomes)
         )
         return ProjectedBatch(tuple(records), projected, whole)

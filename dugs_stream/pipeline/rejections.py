@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dugs_stream.errors import StreamRejectedError
-from dugs_stream.records import JudgedRecord, Reason, Rejection
+from dugs_stream.records import JudgedRecord, Reason, Rejection, Verdict
 
 # One tile: a slow topic may begin with some bad records, hardly ever with so many of one kind.
 ENOUGH_RECORDS = 32
@@ -17,6 +17,7 @@ ENOUGH_RECORDS = 32
 _LOOK_AT = {
     Reason.EMPTY: "input.topic (its values are empty)",
     Reason.TOO_LARGE: "input.max_record_bytes",
+    Reason.UNREADABLE: "the senders of input.topic: the client cannot parse what they send",
     Reason.UNDECODABLE: "input.codec",
     Reason.WRONG_SHAPE: "model.input_shape, or the size or mode of input.codec",
     Reason.LABEL_MISSING: "input.label, or gradient.loss: pseudo for records without labels",
@@ -51,6 +52,8 @@ class RejectionGuard:
         """
         for each in judged:
             rejection = each.decision.rejection
+            if each.decision.verdict is Verdict.SKIPPED:
+                continue
             if self._is_over or rejection is None:
                 self._is_over = True
                 return

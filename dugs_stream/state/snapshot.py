@@ -94,6 +94,9 @@ def _to_facts(snapshot: Snapshot) -> dict[str, Any]:
     facts = {**asdict(snapshot), "format": _FORMAT}
     trailer = facts["trailer"]
     trailer["next_offsets"] = sorted(snapshot.trailer.next_offsets.items())
+    code = trailer.pop("code")
+    if code:
+        facts["code"] = code  # beside the trailer, whose keys earlier versions know by heart
     trailer["batch_ranges"] = sorted((p, *r) for p, r in snapshot.trailer.batch_ranges.items())
     return facts
 
@@ -105,7 +108,7 @@ def _from_facts(facts: Mapping[str, Any]) -> Snapshot:
     return Snapshot(
         dimension=facts["dimension"],
         changelog_position=ChangelogPosition(facts["changelog_position"]),
-        trailer=Trailer(**trailer),
+        trailer=Trailer(**trailer, code=facts.get("code", {})),
         segments=tuple(Segment(**segment) for segment in facts["segments"]),
         events_checksum=facts["events_checksum"],
     )

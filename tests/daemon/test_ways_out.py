@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from dugs_stream.cli.main import dugs
 from dugs_stream.commands.verify import verify
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import ChangelogError, StateError
-from tests.support.daemons.deployment import Deployment, npy_messages, one_thread
+from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import has_role, running_in_thread
+from tests.support.terminals.commands import dugs
 from tests.support.waiting import wait_until
 from tools.broker import free_port
 
@@ -36,14 +35,6 @@ def living(deployment: Deployment) -> Iterator[Daemon]:
     with running_in_thread(deployment.settings) as daemon:
         wait_until(lambda: has_role(daemon, "owner"), SECONDS)
         yield daemon
-
-
-def command(deployment: Deployment, *arguments: str, answer: str = "") -> Result:
-    """`dugs index …`, with an answer for the one who asks."""
-    with one_thread():
-        return CliRunner().invoke(
-            dugs, ["index", *arguments, "-c", str(deployment.config)], input=answer, catch_exceptions=True
-        )
 
 
 def move_group(deployment: Deployment, offset: int) -> None:
@@ -146,17 +137,18 @@ def test_adopt_offsets_says_what_is_decided_again_commits_once_and_ends(deployme
     with pytest.raises(ChangelogError, match="adopt-offsets"):
         deployment.drain()
 
-    refused = command(deployment, "adopt-offsets", answer="n\n")
-    assert "decided up to 40, the group is at 30: 10 records are decided again" in refused.output
-    assert refused.exit_code != 0
+    refused = dugs("index", "adopt-offsets", "-c", deployment.config, answer="n\n")
+    assert "decided up to 40, the group is at 30: 10 records are decided again" in refused.err
+    assert refused.code != 0
     with pytest.raises(ChangelogError, match="adopt-offsets"):
         deployment.drain()
 
-    adopted = command(deployment, "adopt-offsets", "--yes")
-    assert adopted.exit_code == 0, adopted.output
+    adopted = dugs("index", "adopt-offsets", "-c", deployment.config, "--yes")
+    assert adopted.code == 0, adopted.err
     assert len(deployment.events()) == 40  # nothing was decided by the command itself
     deployment.drain()
     assert [event["source"]["offset"] for event in deployment.events()] == [*range(40), *range(30, 40)]
+    assert verify(deployment.settings).is_equal
 
 
 def test_adopt_offsets_forward_says_what_is_skipped(deployment: Deployment) -> None:
@@ -164,32 +156,17 @@ def test_adopt_offsets_forward_says_what_is_skipped(deployment: Deployment) -> N
     deployment.send(npy_messages(20, seed=1))
     move_group(deployment, 55)
 
-    adopted = command(deployment, "adopt-offsets", answer="y\n")
+    adopted = dugs("index", "adopt-offsets", "-c", deployment.config, answer="y\n")
 
-    assert adopted.exit_code == 0, adopted.output
-    assert "the 15 records in between are skipped for good" in adopted.output
+    assert adopted.code == 0, adopted.err
+    assert "the 15 records in between are skipped for good" in adopted.err
     deployment.drain()
     assert [event["source"]["offset"] for event in deployment.events()] == [*range(40), *range(55, 60)]
 
 
 def test_adopt_offsets_that_agree_changes_nothing(deployment: Deployment) -> None:
     """There is nothing to ask, and no commit."""
-    result = command(deployment, "adopt-offsets")
+    result = dugs("index", "adopt-offsets", "-c", deployment.config)
 
-    assert result.exit_code == 0, result.output
-    assert "Nothing to adopt" in result.output
-
-
-def test_reset_says_what_it_deletes_before_it_asks(deployment: Deployment) -> None:
-    """A number of uniques, and that the changelog brings them back; no is no."""
-    refused = command(deployment, "reset", answer="n\n")
-
-    assert "holds a snapshot of" in refused.output
-    assert "the changelog 'dugs.changelog' keeps them all" in refused.output
-    assert refused.exit_code != 0
-    assert list(deployment.settings.state.dir.glob("snapshot-*"))
-
-    assert command(deployment, "reset", "--yes").exit_code == 0
-    assert not list(deployment.settings.state.dir.glob("snapshot-*"))
-    deployment.drain()
-    deployment.check()
+    assert result.code == 0, result.err
+    assert "Nothing to adopt" in result.err

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ LOSSES: dict[str, str | LossFunction] = {
     "in need of": in_need_of,
 }
 SHAPES = [(WIDTH,), (WIDTH - 1,), (7,), (2, WIDTH), (1, 3)]
-LABELS = [None, "0", "1", "3", "4", "9" * 17, "cat"]
+LABELS = [None, "0", "1", "3", "4", "9" * 17, "cat", "[1, 2]"]
 DTYPES = ["float32", "float64", "float16", "uint8", "int64", "bool"]
 
 
@@ -106,6 +107,7 @@ class Stream:
     model: str
     codec: str
     loss: str
+    label_type: Literal["class", "float32"]
     shape: tuple[int, ...] | None
     records: tuple[tuple[int, str, tuple[int, ...], str | None], ...]
     cuts: frozenset[int]
@@ -139,6 +141,7 @@ class Stream:
             classes=None,
             label_is_required=self.loss == "label",
             max_record_bytes=10_000,
+            label_type=self.label_type if callable(LOSSES[self.loss]) else "class",
         )
         spec = GradientSpec(MODELS[self.model](), 2, LOSSES[self.loss], 128, 0, "cpu", TILE)
         projector = RecordProjector(decoder, spec, lambda _stage: nullcontext())
@@ -186,12 +189,13 @@ streams = st.builds(
     model=st.sampled_from(sorted(MODELS)),
     codec=st.sampled_from(sorted(CODECS)),
     loss=st.sampled_from(sorted(LOSSES)),
+    label_type=st.sampled_from(["class", "float32"]),
     shape=st.sampled_from([None, (WIDTH,)]),
     records=st.lists(records, min_size=1, max_size=9).map(tuple),
     cuts=places,
     restarts=places,
 )
-PLAIN = Stream("of one width", "own", "with or without", None, (), frozenset(), frozenset())
+PLAIN = Stream("of one width", "own", "with or without", "class", None, (), frozenset(), frozenset())
 
 
 @settings(max_examples=STREAMS, deadline=None)

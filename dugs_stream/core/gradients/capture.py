@@ -80,13 +80,25 @@ def capture(
     copying: names of layers whose inputs must be copied when captured, since the model writes into them later.
     Found out here and added to the set; the pass is then run once more.
     """
-    while True:
-        captured = _forward(model, layers, inputs, labels, loss, copying)
-        changed = {call.layer.name for call in captured.calls if call.inputs_changed} - copying
-        if not changed:
-            _backward(captured)
-            return captured
+    calls: list[LayerCall] = []
+    with torch.no_grad(), contextlib.ExitStack() as hooks:
+        for layer in layers:
+            before, after = _hooks(layer, calls, copies=layer.name in copying)
+            hooks.callback(layer.module.register_forward_pre_hook(before, with_kwargs=True).remove)
+            # Before the owner's own hooks: they may replace the output, and the layer's own gradient is wanted.
+            hooks.callback(layer.module.register_forward_hook(after, prepend=True).remove)
+        outputs = model(inputs)
+        # A module that leaves a no_grad block of its own may have switched gradients off again.
+        with torch.enable_grad():
+            in_force = loss.labels(outputs, labels)
+            losses = loss.per_sample(outputs, in_force, inputs.shape[0])
+    captured = Capture([call for call in calls if call.outputs], losses, in_force)
+    changed = {call.layer.name for call in captured.calls if call.inputs_changed} - copying
+    if changed:
         copying |= changed
+        return capture(model, layers, inputs, labels, loss, copying)
+    _backward(captured)
+    return captured
 
 
 @contextlib.contextmanager
@@ -102,31 +114,16 @@ def inference(model: nn.Module) -> Iterator[None]:
             stack.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_(False)
         model.eval()
-        _enter_reproducible(stack, model)
+        stack.enter_context(_FUSED_ATTENTION_OFF)
+        device = next((parameter.device.type for parameter in model.parameters()), "cpu")
+        if device == "cuda":
+            # Algorithms picked by timing would change a sample's bits from run to run.
+            flags = {"enabled": torch.backends.cudnn.enabled, "allow_tf32": torch.backends.cudnn.allow_tf32}
+            stack.enter_context(torch.backends.cudnn.flags(**flags, benchmark=False, deterministic=True))
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast(device, enabled=False))
         yield
-
-
-def _forward(
-    model: nn.Module,
-    layers: Sequence[Layer],
-    inputs: Tensor,
-    labels: Tensor | None,
-    loss: Loss,
-    copying: set[str],
-) -> Capture:
-    calls: list[LayerCall] = []
-    with torch.no_grad(), contextlib.ExitStack() as hooks:
-        for layer in layers:
-            before, after = _hooks(layer, calls, copies=layer.name in copying)
-            hooks.callback(layer.module.register_forward_pre_hook(before, with_kwargs=True).remove)
-            # Before the owner's own hooks: they may replace the output, and the layer's own gradient is wanted.
-            hooks.callback(layer.module.register_forward_hook(after, prepend=True).remove)
-        outputs = model(inputs)
-        # A module that leaves a no_grad block of its own may have switched gradients off again.
-        with torch.enable_grad():
-            in_force = loss.labels(outputs, labels)
-            losses = loss.per_sample(outputs, in_force, inputs.shape[0])
-    return Capture([call for call in calls if call.outputs], losses, in_force)
 
 
 def _hooks(
@@ -171,18 +168,15 @@ def _version(leaf: Any) -> int | None:
 
 
 def _backward(captured: Capture) -> None:
-    wanted = [leaf for call in captured.calls for leaf in call.outputs if _is_tracked(leaf)]
-    found: Sequence[Tensor | None] = [None] * len(wanted)
+    outputs = [leaf for call in captured.calls for leaf in call.outputs]
+    wanted = [leaf for leaf in outputs if isinstance(leaf, Tensor) and leaf.requires_grad]
+    gradients: dict[int, Tensor | None] = {}
     if captured.losses.requires_grad and wanted:
         with torch.enable_grad():
             found = torch.autograd.grad(captured.losses.sum(), wanted, allow_unused=True)
-    gradients = iter(found)
+        gradients = {id(leaf): gradient for leaf, gradient in zip(wanted, found, strict=True)}
     for call in captured.calls:
-        call.gradients = [next(gradients) if _is_tracked(leaf) else None for leaf in call.outputs]
-
-
-def _is_tracked(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.requires_grad
+        call.gradients = [gradients.get(id(leaf)) for leaf in call.outputs]
 
 
 class _FusedAttentionOff:
@@ -211,21 +205,3 @@ class _FusedAttentionOff:
 
 
 _FUSED_ATTENTION_OFF = _FusedAttentionOff()
-
-
-def _enter_reproducible(stack: contextlib.ExitStack, model: nn.Module) -> None:
-    stack.enter_context(_FUSED_ATTENTION_OFF)
-    device = next((parameter.device.type for parameter in model.parameters()), "cpu")
-    if device == "cuda":
-        # Algorithms picked by timing would change a sample's bits from run to run.
-        stack.enter_context(
-            torch.backends.cudnn.flags(
-                enabled=torch.backends.cudnn.enabled,
-                benchmark=False,
-                deterministic=True,
-                allow_tf32=torch.backends.cudnn.allow_tf32,
-            )
-        )
-    stack.enter_context(torch.inference_mode(mode=False))
-    stack.enter_context(torch.no_grad())
-    stack.enter_context(torch.autocast(device, enabled=False))

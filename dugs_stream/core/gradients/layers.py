@@ -91,9 +91,8 @@ def parameter_layers(model: nn.Module) -> dict[str, Layer]:
             absorbed.update(id(inside) for inside in child.modules())
             owned += [(f"{child_name}.{local}", parameter) for local, parameter in child.named_parameters()]
         if owned:
-            layers[name] = Layer(
-                name, module, tuple(OwnedParameter(local, canonical[id(p)], p) for local, p in owned)
-            )
+            own_parameters = tuple(OwnedParameter(local, canonical[id(p)], p) for local, p in owned)
+            layers[name] = Layer(name, module, own_parameters)
     return layers
 
 
@@ -106,7 +105,12 @@ def choose_layers(
     Raises ModelError for a glob that matches nothing, a layer that did not run, or more layers than there are.
     """
     if isinstance(wanted, int):
-        return _last(wanted, layers, ran)
+        if wanted > len(ran):
+            raise ModelError(
+                f"the last {wanted} layers were asked for, but only {len(ran)} layers with parameters ran: "
+                f"{_listed(ran)}; ask for at most {len(ran)}"
+            )
+        return tuple(layers[name] for name in ran[-wanted:])
     names = set[str]()
     for glob in wanted:
         names |= _matching(model, glob, layers)
@@ -133,15 +137,6 @@ def tied(layers: Mapping[str, Layer], chosen: Sequence[Layer]) -> tuple[TiedPara
         if inside and outside:
             found.append(TiedParameter(name, inside, outside))
     return tuple(found)
-
-
-def _last(count: int, layers: Mapping[str, Layer], ran: Sequence[str]) -> tuple[Layer, ...]:
-    if count > len(ran):
-        raise ModelError(
-            f"the last {count} layers were asked for, but only {len(ran)} layers with parameters ran: "
-            f"{_listed(ran)}; ask for at most {len(ran)}"
-        )
-    return tuple(layers[name] for name in ran[len(ran) - count :])
 
 
 def _matching(model: nn.Module, glob: str, layers: Mapping[str, Layer]) -> set[str]:

@@ -22,8 +22,9 @@ _FORMED_NUMBERS = 1 << 22
 
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of the layer's parameters from one call of it to `total`."""
+    # In a dtype whose exponents we can write: half precision is widened, which loses nothing.
     moved = [
-        gradient.movedim(axis, 0).to(_at_least_single(gradient.dtype))
+        gradient.movedim(axis, 0).to(torch.promote_types(gradient.dtype, torch.float32))
         if gradient is not None and axis is not None
         else None
         for gradient, axis in zip(call.gradients, axes.outputs, strict=True)
@@ -98,8 +99,3 @@ def _sample_of(leaf: Any, axis: int | None, sample: int) -> Any:
     if not isinstance(leaf, Tensor):
         return leaf
     return leaf.clone() if axis is None else leaf.narrow(axis, sample, 1).clone()
-
-
-def _at_least_single(dtype: torch.dtype) -> torch.dtype:
-    """A dtype whose exponents we can write: half precision is widened, which loses nothing."""
-    return dtype if dtype == torch.float64 else torch.float32

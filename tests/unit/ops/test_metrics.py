@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from math import isnan
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,6 +18,7 @@ from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejectio
 PROMISED = [
     'dugs_records_total{verdict="unique"}',
     'dugs_records_total{verdict="rejected"}',
+    'dugs_records_total{verdict="skipped"}',
     "dugs_stage_duration_seconds_bucket",
     "dugs_similarity_bucket",
     "dugs_gradient_norm_bucket",
@@ -31,6 +36,7 @@ PROMISED = [
     'dugs_snapshots_total{outcome="failed"}',
     'dugs_state_damaged_total{kind="manifest"}',
     "dugs_records_lost_total",
+    'dugs_input_held_back_seconds{partition="0",topic="in"}',
     "dugs_out_of_memory_total",
     "dugs_batch_limit_records",
     'dugs_role{role="owner"}',
@@ -65,6 +71,7 @@ def test_every_promised_name_is_exposed(registry: CollectorRegistry) -> None:
     )
     metrics.recovered(RecoveryReason.START, 0.1, BEGINNING)
     metrics.lag_changed("in", {0: 3}, 256)
+    metrics.input_held_back("in", {0: 0.0})
     metrics.built(BuildFacts("1", "alexnet", "sha256:ab", 2048, 0.3, "cpu"))
 
     page = generate_latest(registry).decode()
@@ -167,6 +174,28 @@ def test_duplicate_does_not_count_as_a_unique_of_its_class(registry: CollectorRe
     )
 
     assert set(uniques(registry).values()) == {0}
+
+
+@pytest.mark.parametrize("folder", ["there", "gone"])
+def test_folder_of_a_host_process_is_left_alone(tmp_path: Path, folder: str) -> None:
+    """A web server that starts the daemon shares metrics by PROMETHEUS_MULTIPROC_DIR; ours are not among them."""
+    (tmp_path / "there").mkdir()
+    script = (
+        "from prometheus_client import CollectorRegistry, Counter, generate_latest\n"
+        "from dugs_stream.ops.metrics import Metrics, RecoveryReason\n"
+        "registry = CollectorRegistry()\n"
+        "Metrics(registry).recovered(RecoveryReason.START, 0.5)\n"
+        "print(generate_latest(registry).decode())\n"
+    )
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert 'dugs_recoveries_total{reason="start"} 1.0' in done.stdout
+    assert "dugs_recovery_duration_seconds_sum 0.5" in done.stdout
+    assert list(tmp_path.rglob("*.db")) == []
 
 
 def test_threshold_is_nan_before_the_model_is_loaded(registry: CollectorRegistry) -> None:
