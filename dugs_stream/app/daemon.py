@@ -24,7 +24,7 @@ from dugs_stream.daemon.loop import Stages
 from dugs_stream.daemon.observers import Observer, Watchers
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import RecoveryStep, Step
-from dugs_stream.errors import ChangelogError
+from dugs_stream.errors import ChangelogError, StreamRejectedError
 from dugs_stream.log.port import BatchLimits
 from dugs_stream.ops.http.access import authorization
 from dugs_stream.ops.http.server import HttpServer, build_http
@@ -35,6 +35,7 @@ from dugs_stream.ops.metrics import BuildFacts, Metrics
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pipeline.encode import Outputs
+from dugs_stream.pipeline.rejections import RejectionGuard
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -62,7 +63,7 @@ def run_daemon(
             held.enter_context(summary.watching(daemon.metrics.registry, daemon.status))
         try:
             daemon.run(drain=drain, adopt_offsets=adopt_offsets)
-        except ChangelogError as error:
+        except (ChangelogError, StreamRejectedError) as error:
             # A person at a terminal, and a job that ends by itself, have the reason already.
             if not (drain or adopt_offsets or sys.stderr.isatty()):
                 linger_after_refusal(daemon, error)
@@ -126,7 +127,13 @@ def open_daemon(
         daemon = Daemon(
             open_log(settings),
             state,
-            Stages(engine.projector, engine.judge, outputs, metrics.stage),
+            Stages(
+                engine.projector,
+                engine.judge,
+                outputs,
+                metrics.stage,
+                RejectionGuard(may_reject_all=settings.input.may_reject_all),
+            ),
             BatchLimits(
                 settings.input.batch.records, settings.input.batch.wait_ms, settings.input.batch.bytes
             ),

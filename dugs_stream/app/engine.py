@@ -17,8 +17,7 @@ from dugs_stream.core.probe import Probe
 from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
-from dugs_stream.inputs.decoder import Sample, build_decoder
-from dugs_stream.inputs.labels import Label
+from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
 from dugs_stream.models.own_code import own_code
@@ -81,8 +80,8 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     )
     # How a target of numbers looks is known from the first record alone.
     if shape is not None and settings.input.label_type == "class":
-        label = Label(0, None) if projector.spec.loss.needs_labels else None
-        projector.probe(Sample(_example(shape, settings), label))
+        of_whole_numbers = getattr(settings.input.codec, "dtype", "float32") == "int64"
+        projector.expect(shape, torch.int64 if of_whole_numbers else torch.float32)
     return Engine(
         projector, judge, _identify(settings, model, classes), own_code(_references(settings)), model.remarks
     )
@@ -102,14 +101,6 @@ def _remark(found: Probe) -> None:
     """What the model's owner should know, once, at the start or with the first record."""
     for remark in found.remarks:
         _log.warning("model.remark", remark=remark)
-
-
-def _example(shape: Sequence[int], settings: Settings) -> torch.Tensor:
-    """Something to probe with, like a record: numbers in 0…1 as images have them, or small row numbers."""
-    generator = torch.Generator().manual_seed(settings.gradient.seed)
-    if getattr(settings.input.codec, "dtype", "float32") == "int64":
-        return torch.randint(0, 2, tuple(shape), generator=generator)
-    return torch.rand(tuple(shape), generator=generator)
 
 
 def _gradient_spec(settings: Settings, model: LoadedModel) -> GradientSpec:

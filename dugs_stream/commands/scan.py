@@ -16,9 +16,10 @@ from dugs_stream.commands.file_listing import listing_of
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.config import Settings
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.errors import Problem
+from dugs_stream.errors import ModelError, Problem
 from dugs_stream.outputs.event import build_event
-from dugs_stream.records import Record
+from dugs_stream.pipeline.rejections import RejectionGuard
+from dugs_stream.records import Reason, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,16 @@ def scan(
     failures = list(listing.failures)
     engine = build_engine(settings)
     index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
-    verdicts: Counter[str] = Counter()
-    done = 0
+    verdicts, guard = Counter[str](), RejectionGuard(may_reject_all=settings.input.may_reject_all)
+    done, failure = 0, ""
     for records in _batches(listing.samples(failures.append), settings.input.batch.records):
-        projected = engine.projector.project(records)
-        for each in engine.judge.decide(projected, index, ids.__getitem__):
+        projected = engine.projector.project(records, model_is_proven=len(index) > 0)
+        judged = engine.judge.decide(projected, index, ids.__getitem__)
+        guard.watch(judged)
+        for each in judged:
+            rejection = each.decision.rejection
+            if rejection is not None and rejection.reason is Reason.MODEL_ERROR:
+                failure = failure or rejection.error
             if each.vector is not None:
                 ids.append(each.record.id)
                 index.add(each.vector[np.newaxis])
@@ -59,6 +65,11 @@ def scan(
             write(json.dumps(build_event(each, engine.identity), ensure_ascii=False))
         done += len(records)
         on_progress(done, len(listing))
+    if failure and engine.projector.found is None:
+        raise ModelError(
+            f"The model failed on each of the {done} files that could be read, so the fault is not one file's: {failure}. "
+            "Check model.factory, model.kwargs and input.codec (size, mode)."
+        )
     return Scanned(verdicts, listing.passed_over, failures)
 
 

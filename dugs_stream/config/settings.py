@@ -121,6 +121,8 @@ class InputSettings(Block):
     """Limits of a micro-batch."""
     max_record_bytes: ByteSize = 16 * 2**20
     """A larger value is rejected as too_large."""
+    may_reject_all: bool = False
+    """Whether to go on if nothing was ever accepted and the first 32 records are all rejected for one reason."""
 
 
 class OutputSettings(Block):

@@ -36,6 +36,7 @@ from dugs_stream.daemon.signals import Stopping
 from dugs_stream.daemon.steps import RecoveryStep
 from dugs_stream.errors import (
     ChangelogError,
+    DugsError,
     LogRefusedError,
     LogUnavailableError,
     OwnershipLostError,
@@ -248,7 +249,7 @@ class Daemon:
             self._lost_up_to[partition] = gone.stop
 
 
-def linger_after_refusal(daemon: Daemon, error: ChangelogError, seconds: float = _LINGER_SECONDS) -> None:
+def linger_after_refusal(daemon: Daemon, error: DugsError, seconds: float = _LINGER_SECONDS) -> None:
     """Show the refusal until `seconds` are over or the process is told to stop; `daemon.run` must have ended.
 
     Under a supervisor a refused daemon starts, refuses and leaves within seconds, over and over, and between two

@@ -16,7 +16,7 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.daemon.steps import RecoveryStep, Step
-from dugs_stream.errors import ChangelogError, LogUnavailableError, OwnershipLostError, StateError
+from dugs_stream.errors import DugsError, LogUnavailableError, OwnershipLostError, StateError
 from dugs_stream.log.port import Polled
 from dugs_stream.ops.metrics import DamagedKind, RecoveryReason
 from dugs_stream.pipeline.encode import ranges_of
@@ -27,6 +27,8 @@ _log = structlog.get_logger("dugs")
 
 # Partitions whose offsets a line names; a batch of more says how many there are.
 _MOST_NAMED = 8
+# Labelled records after which the model's accuracy is said.
+_MEASURED_AT = (32, 256)
 
 
 class LogLines:
@@ -36,6 +38,7 @@ class LogLines:
         self._number = 0
         self._began_at = monotonic()
         self._said_unavailable = ""
+        self._measured = 0
 
     def step_entered(self, step: Step | RecoveryStep) -> None:
         _log.debug("daemon.step", step=step)
@@ -88,6 +91,19 @@ class LogLines:
         if verdicts[Verdict.REJECTED]:
             _say_why(judged)
 
+    def model_measured(self, right: int, records: int, classes: int) -> None:
+        """Twice: soon, and once it is certain. A model that knows its classes is right far more often than by chance."""
+        steps = [step for step in _MEASURED_AT if self._measured < step <= records]
+        if not steps:
+            return
+        self._measured = records
+        facts = {"accuracy": round(right / records, 3), "records": records, "chance": round(1 / classes, 3)}
+        if right / records < min(2 / classes, 0.5):
+            why = "an untrained model, or input.classes or the labels are not in the order of the model's outputs"
+            _log.warning("model.disagrees", **facts, why=why)
+        else:
+            _log.info("model.agrees", **facts)
+
     def batch_ended(self) -> None:
         unbind_contextvars("batch", "offsets", "commit")
 
@@ -99,7 +115,7 @@ class LogLines:
         then = "deciding goes on; the changelog holds everything"
         _log.error("snapshot.failed", error=str(error), then=then)
 
-    def refused(self, error: ChangelogError, seconds: float) -> None:
+    def refused(self, error: DugsError, seconds: float) -> None:
         then = f"leaving in {seconds:.0f} s, at once when told to stop"
         _log.error("daemon.refused", error=str(error), then=then)
 

@@ -6,7 +6,7 @@ method for. One that raises is named once in the log and changes nothing: it has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ import structlog
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.daemon.log_lines import LogLines
 from dugs_stream.daemon.steps import RecoveryStep, Step
-from dugs_stream.errors import ChangelogError, LogUnavailableError, StateError
+from dugs_stream.errors import DugsError, LogUnavailableError, StateError, StreamRejectedError
 from dugs_stream.log.port import Polled
 from dugs_stream.ops.metrics import DamagedKind, Metrics, RecoveryReason, Role
 from dugs_stream.ops.status import Status
@@ -64,7 +64,7 @@ class Observer:
     """Retention deleted input records before they were decided."""
     lag_changed: Callable[[str, dict[int, int], int], None] = _ignore
     """Records per partition that wait to be decided, and how many one micro-batch may take."""
-    input_held_back: Callable[[str, dict[int, float]], None] = _ignore
+    input_held_back: Callable[[str, Mapping[int, float]], None] = _ignore
     """Per partition, the seconds for which one open transaction of another program has hidden records; 0: nothing."""
     offsets_compared: Callable[[int], None] = _ignore
     """Records between the group's offsets and the changelog's."""
@@ -76,13 +76,15 @@ class Observer:
     """It did not fit into memory; if it had more than one record, it is polled again, at most `limit` at a time."""
     batch_committed: Callable[[Sequence[JudgedRecord], ChangelogHead], None] = _ignore
     """It is committed, and is the state."""
+    model_measured: Callable[[int, int, int], None] = _ignore
+    """Of the first labels the model itself would give so many, of so many, with so many classes."""
     batch_ended: Callable[[], None] = _ignore
     """It is over, committed or not."""
     snapshot_written: Callable[[SnapshotResult], None] = _ignore
     """The state folder holds all that is known."""
     snapshot_failed: Callable[[StateError], None] = _ignore
     """The state folder could not be written."""
-    refused: Callable[[ChangelogError, float], None] = _ignore
+    refused: Callable[[DugsError, float], None] = _ignore
     """The daemon does not go on; it stays up this long to say so."""
     shutting_down: Callable[[], None] = _ignore
     """The life is over and is being tidied up."""
@@ -154,6 +156,11 @@ def _watch_by_status(status: Status, notices: ServiceNotices) -> Observer:
         state_outdated=lambda: status.lacks("state", "being recovered from the changelog"),
         head_moved=head_moved,
         lag_changed=lambda _topic, lag, _batch_records: status.learned(lag=sum(lag.values())),
-        refused=lambda error, _seconds: status.lacks("changelog", str(error)),
+        model_measured=lambda right, records, _classes: status.learned(
+            accuracy={"right": right, "records": records}
+        ),
+        refused=lambda error, _seconds: status.lacks(
+            "input" if isinstance(error, StreamRejectedError) else "changelog", str(error)
+        ),
         shutting_down=shutting_down,
     )

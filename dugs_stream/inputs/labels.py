@@ -53,6 +53,7 @@ class Labels:
     is_required says whether a record without a label is rejected. A label that is there and wrong always is.
     outputs is the number of classes that the model knows; None if that is not known yet, or does not matter.
     type says whether a label is a class, or numbers of that dtype for a loss of one's own.
+    is_ignored says that nobody needs them: there is none, and none is wrong.
     """
 
     place: LabelPlace
@@ -60,6 +61,7 @@ class Labels:
     is_required: bool = True
     outputs: int | None = None
     type: LabelType = "class"
+    is_ignored: bool = False
     _by_name: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -71,22 +73,24 @@ class Labels:
     @property
     def needs_document(self) -> bool:
         """Whether the label stands inside the value."""
-        return self.place.kind is LabelKind.JSON
+        return self.place.kind is LabelKind.JSON and not self.is_ignored
 
     def read(self, record: Record, document: Any = None) -> AnyLabel | Rejection | None:
         """The label, None if there is none and none is required, or the rejection.
 
         `document` is the record's value as parsed JSON, needed only if `needs_document`.
         """
-        if self.place.kind is LabelKind.NONE:
+        if self.place.kind is LabelKind.NONE or self.is_ignored:
             return None
         found = self._found(record, document)
         if found is None or (isinstance(found, str | bytes) and not found):
             return self.missing(record) if self.is_required else None
         return self.of(found, record)
 
-    def of(self, found: Any, record: Record) -> AnyLabel | Rejection:
+    def of(self, found: Any, record: Record) -> AnyLabel | Rejection | None:
         """The label that is meant by what was found: bytes, text, a number, and for numbers a list of them too."""
+        if self.is_ignored:
+            return None
         if self.type != "class":
             return target_of(found, self.type)
         text = _text(found)

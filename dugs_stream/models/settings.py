@@ -37,4 +37,4 @@ class ModelSettings(Block):
     accepted_code: Annotated[str, Field(min_length=1)] | None = None
     """The digest that a refusal of changed code names, if the change alters no vector; null accepts no change."""
     input_shape: Annotated[tuple[Annotated[Whole, Field(ge=1)], ...], Field(min_length=1)] | None = None
-    """One sample's axes for the start-up probe, such as [3, 224, 224]; null: the model or the first record says."""
+    """One sample's axes for the start-up probe, such as [3, 224, 224]; null: what the model says, or any that it takes."""

@@ -18,7 +18,13 @@ from time import perf_counter
 from prometheus_client import CollectorRegistry
 
 from dugs_stream.changelog.replay import ChangelogHead
-from dugs_stream.errors import ChangelogError, OffsetsDisagreeError, StateError, TransactionAbortedError
+from dugs_stream.errors import (
+    DugsError,
+    OffsetsDisagreeError,
+    StateError,
+    StreamRejectedError,
+    TransactionAbortedError,
+)
 from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 
@@ -69,6 +75,7 @@ class RefusalReason(StrEnum):
 
     OFFSETS_DISAGREE = "offsets_disagree"
     CHANGELOG = "changelog"
+    ALL_REJECTED = "all_rejected"
 
 
 class Role(StrEnum):
@@ -290,10 +297,13 @@ class Metrics:
         """Show how many records lie between the group's offsets and the changelog's; it should be 0."""
         self._offsets_disagreement.set(records)
 
-    def refused(self, error: ChangelogError, _seconds: float) -> None:
+    def refused(self, error: DugsError, _seconds: float) -> None:
         """Show why this process refuses to continue; it stays set until the process ends."""
-        disagree = isinstance(error, OffsetsDisagreeError)
-        reason = RefusalReason.OFFSETS_DISAGREE if disagree else RefusalReason.CHANGELOG
+        reason = RefusalReason.CHANGELOG
+        if isinstance(error, OffsetsDisagreeError):
+            reason = RefusalReason.OFFSETS_DISAGREE
+        elif isinstance(error, StreamRejectedError):
+            reason = RefusalReason.ALL_REJECTED
         self._refused.labels(reason=reason).set(1)
 
     def recovered(self, reason: RecoveryReason, seconds: float, _head: ChangelogHead) -> None:

@@ -90,7 +90,7 @@ WOULD_FAIL = [
     ("gradient.loss=tests.support.models.images:none", "none"),
     ("gradient.dimension=128", "64"),
     ("gradient.seed=9", "was built by the model"),
-    ("model.kwargs={classes: 5}", "was built by the model"),
+    ("model.kwargs={classes: 5}", "it names 3 classes, the model has 5 outputs"),
     ("state.dir=/proc/none", "/proc/none"),
     ("log.embedded.path=/proc/none.db", "/proc/none.db"),
 ]

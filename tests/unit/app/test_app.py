@@ -36,6 +36,11 @@ def probe_loss(outputs: torch.Tensor, _labels: torch.Tensor | None) -> torch.Ten
     return outputs.square().sum(1)
 
 
+def labelled_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """One that cannot do without labels."""
+    return (outputs.sum(1) - labels.to(outputs.dtype)).square()
+
+
 def test_topics_are_those_that_are_named(tmp_path: Path) -> None:
     """Each by its own key, the group too."""
     names = topic_names(
@@ -107,6 +112,17 @@ def test_loss_of_the_users_own_is_imported(tmp_path: Path) -> None:
 
     assert engine.projector.found is not None
     assert engine.projector.found.classes is None
+
+
+def test_loss_of_the_users_own_that_needs_labels_is_probed_with_one(tmp_path: Path) -> None:
+    """Unless the records have none: then it has to do without, as it will have to later."""
+    named = {"loss": "tests.unit.app.test_app:labelled_loss"}
+
+    assert build_engine(settings_of(tmp_path / "with", gradient=named)).projector.found is not None
+    with pytest.raises(ModelError, match="NoneType"):
+        build_engine(
+            settings_of(tmp_path / "without", gradient=named, input={"codec": "npy", "label": "none"})
+        )
 
 
 @pytest.mark.parametrize("loss", ["tests.unit.test_app:none", "nosuch.module:loss"])
