@@ -288,7 +288,7 @@ class Metrics:
             self._lag.labels(topic=topic, partition=partition).set(records)
         self._up_to_date.set(1 if sum(lag.values()) <= batch_records else 0)
 
-    def input_held_back(self, topic: str, seconds: dict[int, float]) -> None:
+    def input_held_back(self, topic: str, seconds: Mapping[int, float]) -> None:
         """Show for how long an open transaction of another program has hidden records; 0 where none does."""
         for partition, held in seconds.items():
             self._held_back.labels(topic=topic, partition=partition).set(held)
