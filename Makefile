@@ -29,7 +29,7 @@ test: $(WORKSHOP) ## every test, the real Kafka broker included (JDK 17+ and Mav
 	$(BIN)/python -m pytest -n 4 -m "not benchmarks"
 
 test-fast: $(WORKSHOP) ## the loop to work in: units, properties, conventions, the embedded log; nothing beside Python
-	$(BIN)/python -m pytest -n 2 -m "not broker" tests/unit tests/property tests/house tests/port
+	$(BIN)/python -m pytest -n 2 -m "not broker" tests/unit tests/property tests/zoo tests/house tests/port
 
 bench-quick: $(WORKSHOP) ## every benchmark once at toy size, to see that it runs
 	$(BIN)/python -m pytest -m benchmarks tests/benchmarks
