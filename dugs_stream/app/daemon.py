@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.metadata import version
+from typing import get_args
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -16,6 +18,7 @@ from dugs_stream.app.logs import open_log, topic_names
 from dugs_stream.app.web import UniquesSource, class_names, disks, gpu_memory, open_gallery, thumbnail_store
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings, effective, warnings
+from dugs_stream.core.gradients.layers import GradientPath
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.daemon.loop import Stages
 from dugs_stream.daemon.observers import Observer
@@ -139,6 +142,8 @@ def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: St
         str(device),
     )
     metrics.built(facts)
+    for path in get_args(GradientPath):
+        metrics.gradient_layers.labels(path).set_function(partial(engine.projector.layers_by, path))
     metrics.classes_known(class_names(settings, None if probe is None else probe.classes))
     show_machine(metrics.registry, disks(settings), gpu_memory(device))
     status.learned(

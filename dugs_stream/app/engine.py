@@ -13,6 +13,7 @@ import torch
 from dugs_stream.config import Settings
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.losses import LossFunction
+from dugs_stream.core.probe import Probe
 from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
@@ -53,7 +54,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         label_is_required=settings.gradient.loss == "label",
         max_record_bytes=settings.input.max_record_bytes,
     )
-    projector = RecordProjector(decoder, _gradient_spec(settings, model), stage)
+    projector = RecordProjector(decoder, _gradient_spec(settings, model), stage, _remark)
     judge = Judge(
         settings.selection.threshold,
         settings.selection.min_gradient_norm,
@@ -66,6 +67,12 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         label = Label(0, None) if projector.spec.loss.needs_labels else None
         projector.probe(Sample(_example(shape, settings), label))
     return Engine(projector, judge, _identify(settings, model, classes))
+
+
+def _remark(found: Probe) -> None:
+    """What the model's owner should know, once, at the start or with the first record."""
+    for remark in found.remarks:
+        _log.warning("model.remark", remark=remark)
 
 
 def _example(shape: Sequence[int], settings: Settings) -> torch.Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.logs import check_log
 from dugs_stream.config import Settings
-from dugs_stream.core.gradients.layers import ChosenLayer
+from dugs_stream.core.gradients.layers import ChosenLayer, GradientPath
 from dugs_stream.errors import Finding, attempts
 from dugs_stream.state.store import StateStore
 
@@ -44,13 +44,24 @@ def _try_model(settings: Settings) -> Iterator[Finding]:
     for layer in probe.layers:
         yield Finding(f"layer {layer.name}", passed=True, found=_describe(layer))
     for shared in probe.tied:
-        found = f"also used by {', '.join(shared.not_chosen)}: choose it too to have the parameter's whole gradient"
+        found = f"also used by {', '.join(shared.not_chosen)}: all of its uses count"
         yield Finding(f"parameter {shared.name}", passed=True, found=found)
+    for remark in probe.remarks:
+        yield Finding("remark", passed=True, found=remark)
+
+
+_PACES: dict[GradientPath, str] = {
+    "fast": "fast",
+    "slow": "slow: re-run per sample, since this kind has no fast path",
+    "whole": "very slow: the whole loss runs back for one sample at a time",
+}
 
 
 def _describe(layer: ChosenLayer) -> str:
-    pace = "fast" if layer.is_fast else "slow: re-run per sample, since this kind has no fast path"
-    return f"{layer.kind}, {layer.parameters} parameters, {pace}"
+    return (
+        f"{layer.kind}, {layer.parameters} parameters, {_PACES[layer.path]}; its gradient equals autograd's within "
+        f"{layer.difference:.0e}"
+    )
 
 
 def _try_state(settings: Settings, fingerprint: str | None) -> Iterator[Finding]:

@@ -1,54 +1,126 @@
-"""Start-up probe of a model through one example: independence of its samples, and the calls of its chosen layers.
+"""Start-up probe of a model through one example: right, slow or refused, before the first record is judged.
 
-A model or loss that mixes samples is refused (`core.mixing`). Each chosen layer's calls are then compared for m and
-for m + 1 samples, which shows the axis that counts the samples.
+The engine's own gradient of one sample, among neighbours, is held against plain autograd of the same loss, parameter by
+parameter. What differs goes by the whole loss, a sample at a time (`core.gradients.whole`); a model that mixes samples
+is refused (`core.mixing`). Costs seven samples and two tiles forward, four samples and two tiles back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture, inference
+from dugs_stream.core import remarks
+from dugs_stream.core.comparison import differences, tolerance
+from dugs_stream.core.gradients import whole
+from dugs_stream.core.gradients.capture import CallAxes
+from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.layers import (
     ChosenLayer,
     Layer,
+    OwnedParameter,
     TiedParameter,
     choose_layers,
     parameter_layers,
+    sharing,
     tied,
 )
 from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.core.gradients.observation import Observation, SeenCall, Shapes, observe, shapes_seen
 from dugs_stream.core.gradients.paths import fast_path
-from dugs_stream.core.mixing import (
-    ProbeBatch,
-    copies,
-    mixed,
-    refuse_mixing_loss,
-    refuse_mixing_modules,
-    sample_axis,
-)
+from dugs_stream.core.mixing import ProbeBatch, copies, mixed, refuse_mixing, sample_axis
+from dugs_stream.core.model_writes import Held, WriteWatch, undone
 from dugs_stream.core.projector import Projector, model_errors
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.errors import ModelError
+
+_DISTINCT = 4
+"""Different samples in the tile in which each place is tried; each of them stands in many places."""
+
+_TRIALS = 4
+"""Times that a model under suspicion is tried: a random one may give the same twice."""
 
 
 @dataclass(frozen=True)
 class Probe:
     """The probe's findings.
 
-    layers   the chosen layers in the order in which a forward pass enters them
-    classes  width of the logits for a classification loss, None for a user's function
-    tile     samples computed together: as asked for, or 1 if this model's bits depend on the place in a tile
-    tied     parameters of chosen layers that other layers use too
+    layers          the chosen layers in the order in which a forward pass enters them
+    classes         width of the logits for a classification loss, None for a user's function
+    tile            samples computed together: as asked for, or 1 if this model's bits depend on the place in a tile
+    tied            parameters of chosen layers that other layers use too
+    is_last_resort  whether the whole loss runs back for one sample at a time: right, and very slow
+    remarks         what the model's owner should know, in sentences
     """
 
     layers: tuple[ChosenLayer, ...]
     classes: int | None
     tile: int
     tied: tuple[TiedParameter, ...]
+    is_last_resort: bool = False
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A model, what was chosen of it, and autograd's gradient of one sample.
+
+    used        the chosen layers, and the others cut to the parameters that they share with them
+    parameters  of the chosen layers, each once
+    expected    their gradients
+    """
+
+    model: nn.Module
+    loss: Loss
+    sketch: Sketch
+    used: tuple[Layer, ...]
+    parameters: tuple[OwnedParameter, ...]
+    expected: list[Tensor]
+    written: tuple[Held, ...]
+    classes: int | None
+    example: Tensor
+    label: Tensor | None
+
+    def projector(
+        self, axes: Mapping[str, Sequence[CallAxes]], tile: int, whole_copies: int = 0
+    ) -> Projector:
+        """The projector of what was chosen."""
+        return Projector(
+            self.model, self.used, axes, self.loss, self.sketch, tile, self.written, whole_copies
+        )
+
+    def copies(self, m: int) -> ProbeBatch:
+        """The sample m times."""
+        return copies(self.example, self.label, m, self.sketch.device)
+
+    def differences(self, found: Sequence[Tensor]) -> dict[str, float]:
+        """How far each parameter's gradient is from autograd's, by the parameter's name."""
+        apart = differences(found, self.expected)
+        return {owned.name: each for owned, each in zip(self.parameters, apart, strict=True)}
+
+    def is_right(self, apart: Collection[float]) -> bool:
+        """Whether such differences are rounding."""
+        return max(apart) <= tolerance([owned.parameter for owned in self.parameters])
+
+    def autograd(self, batch: ProbeBatch) -> list[Tensor]:
+        """The last sample's gradient in any batch, by the whole loss."""
+        with undone(self.written):
+            found, _ = whole.sample_gradients(
+                self.model, self.parameters, self.loss, batch.inputs, batch.labels
+            )
+        return found
+
+    def require_apart(self, m: int) -> None:
+        """Raise ModelError if autograd's own gradient of the sample depends on the other samples of a batch of m."""
+        few = self.copies(m)
+        among = mixed(few, self.classes)
+        for _ in range(_TRIALS):
+            if not self.is_right(differences(self.autograd(among), self.autograd(few))):
+                with undone(self.written):
+                    refuse_mixing(self.model, self.loss, few, self.copies(m + 1), among)
 
 
 def probe_model(
@@ -62,82 +134,196 @@ def probe_model(
 ) -> tuple[Probe, Projector]:
     """Probe the model through one example (without a sample axis, finite) and its label (a scalar).
 
-    Raises ModelError, naming the layer: samples are mixed; a chosen layer never runs, or has an output without
-    an axis of samples; a glob matches nothing; no chosen layer reaches the loss.
+    Raises ModelError, naming the layer: samples are mixed; a chosen layer never runs; a glob matches nothing; no chosen
+    layer reaches the loss; autograd cannot go back to it, or not twice the same way.
     """
-
-    def captured(batch: ProbeBatch) -> Capture:
-        return capture(model, chosen, batch.inputs, batch.labels, loss, set())
-
     layers = parameter_layers(model)
-    few, more = (copies(example, label, m, sketch.device) for m in (tile, tile + 1))
+    frozen = _frozen_beside_others(layers)
+    m = min(2, tile)
+    few = copies(example, label, m, sketch.device)
     with inference(model), model_errors(few.inputs):
-        entered, outputs = refuse_mixing_modules(model, layers, few, more, mixed(few, None))
-        chosen = choose_layers(model, wanted, layers, entered)
-        classes = int(outputs.shape[1]) if loss.is_classification and _is_matrix(outputs) else None
-        alone = captured(few)
-        _require_gradients(alone, chosen)
-        axes = _call_axes(chosen, alone, captured(more))
-        among = mixed(few, classes)
-        refuse_mixing_loss(loss, alone, captured(among), among)
-    projector = Projector(model, chosen, axes, loss, sketch, tile)
-    if not _place_is_irrelevant(projector, among):
-        projector = Projector(model, chosen, axes, loss, sketch, 1)
-    described = tuple(
-        ChosenLayer(layer.name, layer.kind, fast_path(layer) is not None, layer.size) for layer in chosen
-    )
-    return Probe(described, classes, projector.tile, tied(layers, chosen)), projector
-
-
-def _require_gradients(captured: Capture, chosen: Sequence[Layer]) -> None:
-    if all(gradient is None for call in captured.calls for gradient in call.gradients):
-        raise ModelError(
-            f"the loss does not depend on any chosen layer ({', '.join(layer.title for layer in chosen)}): there is "
-            "no gradient to compare; choose layers on the way to the loss, and keep detach() and no_grad away from it"
+        with WriteWatch(model) as watch:
+            seen = observe(model, layers, few.inputs, few.labels, loss)
+        ran = seen.order(layers)
+        reaching = {name for name in ran if seen.reaches_loss(layers[name])}
+        chosen = choose_layers(model, wanted, layers, ran, reaching - frozen or reaching)
+        parameters = tuple({owned.name: owned for layer in chosen for owned in layer.parameters}.values())
+        is_matrix = isinstance(seen.outputs, Tensor) and seen.outputs.dim() == 2  # noqa: PLR2004 -- samples by classes
+        classes = int(seen.outputs.shape[1]) if loss.is_classification and is_matrix else None
+        said = [
+            *remarks.on_choice(wanted, chosen, ran, reaching, frozen),
+            *remarks.on_precision(chosen),
+            *remarks.on_writes(watch.written),
+            *(remarks.on_outputs(seen.outputs) if classes else ()),
+        ]
+        trial = _Trial(
+            model=model,
+            loss=loss,
+            sketch=sketch,
+            used=(*chosen, *sharing(layers, chosen)),
+            parameters=parameters,
+            expected=_autograd(seen, chosen, parameters),
+            written=watch.written,
+            classes=classes,
+            example=example,
+            label=label,
         )
+        projector, apart = _fit_projector(trial, seen.calls, m, 1 if watch.written else tile, said)
+    described = tuple(
+        ChosenLayer(
+            layer.name,
+            layer.kind,
+            "whole" if projector.is_last_resort else "fast" if fast_path(layer) else "slow",
+            layer.size,
+            max(apart[owned.name] for owned in layer.parameters),
+        )
+        for layer in chosen
+    )
+    found = Probe(
+        described, classes, projector.tile, tied(layers, chosen), projector.is_last_resort, tuple(said)
+    )
+    return found, projector
 
 
-def _call_axes(chosen: Sequence[Layer], few: Capture, more: Capture) -> dict[str, list[CallAxes]]:
-    """The axes of each layer's calls, from captures of m and of m + 1 copies of one sample."""
-    m = few.losses.shape[0]
-    found: dict[str, list[CallAxes]] = {layer.name: [] for layer in chosen}
-    for call, larger in zip(few.calls, more.calls, strict=True):
-        inputs = tuple(_axis_of(*pair, m) for pair in zip(call.inputs, larger.inputs, strict=True))
-        outputs = tuple(_axis_of(*pair, m) for pair in zip(call.outputs, larger.outputs, strict=True))
-        for axis, gradient in zip(outputs, call.gradients, strict=True):
-            if gradient is not None and axis is None:
-                raise _without_axis(call, gradient, m)
-        found[call.layer.name].append(CallAxes(inputs, outputs))
-    return found
+class _UnfitError(Exception):
+    """The hooks do not give the whole gradient; the message begins a remark."""
 
 
-def _axis_of(few: Any, more: Any, m: int) -> int | None:
-    if not isinstance(few, Tensor) or not isinstance(more, Tensor):
-        return None
-    return sample_axis(few.shape, more.shape, m)
+def _fit_projector(
+    trial: _Trial, calls: Mapping[str, Sequence[SeenCall]], m: int, tile: int, said: list[str]
+) -> tuple[Projector, dict[str, float]]:
+    """A projector whose gradient is autograd's, and each parameter's difference from it."""
+    try:
+        projector = trial.projector(_call_axes(trial, calls, m), tile)
+        apart = _require_whole_gradient(trial, projector, m)
+    except _UnfitError as unfit:
+        trial.require_apart(m)
+        said.extend(remarks.on_last_resort(str(unfit)))
+        return _last_resort(trial)
+    if tile > 1 and not _place_is_irrelevant(trial, projector):
+        projector = projector.one_at_a_time()
+    return projector, apart
 
 
-def _without_axis(call: LayerCall, gradient: Tensor, m: int) -> ModelError:
-    return ModelError(
-        f"the output of {call.layer.title} has no axis of samples: its shape is {tuple(gradient.shape)} for {m} "
-        "samples, so a sample's own gradient cannot be told from the others'; keep samples on an axis of their own "
-        "(no flattening of samples and positions into one), or choose other layers"
+def _require_whole_gradient(trial: _Trial, projector: Projector, m: int) -> dict[str, float]:
+    """Compare what the hooks give for the sample among neighbours; _UnfitError that names what differs."""
+    among = mixed(trial.copies(m), trial.classes)
+    try:
+        found = projector.formed(among.inputs, among.labels)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise _UnfitError(f"The chosen layers do not run alone ({type(error).__name__}: {error})") from error
+    zero = torch.zeros(())
+    apart = trial.differences([found.get(owned.name, zero) for owned in trial.parameters])
+    if not trial.is_right(apart.values()):
+        worst = sorted(apart, key=apart.__getitem__, reverse=True)
+        wrong = [name for name in worst if not trial.is_right([apart[name]])]
+        raise _UnfitError(
+            f"The calls of the chosen layers do not give the whole gradient of {', '.join(wrong[:5])}"
+        )
+    return apart
+
+
+def _last_resort(trial: _Trial) -> tuple[Projector, dict[str, float]]:
+    """By the whole loss: a sample alone, or beside a copy of itself if the model cannot take one."""
+    for copies_needed in (1, 2):
+        try:
+            apart = trial.differences(trial.autograd(trial.copies(copies_needed)))
+        except Exception as error:
+            if is_out_of_memory(error) or copies_needed > 1:
+                raise
+            continue
+        if trial.is_right(apart.values()):
+            return trial.projector({}, 1, copies_needed), apart
+    name = max(apart, key=apart.__getitem__)
+    owner = next(layer for layer in trial.used if any(owned.name == name for owned in layer.parameters))
+    raise ModelError(
+        f"the gradient of {name} in layer {owner.title} is not the same twice: two passes over the same sample differ by "
+        f"{apart[name]:.1%}; take randomness and state that outlives a pass out of the model's eval mode, or choose "
+        "layers after it"
     )
 
 
-def _place_is_irrelevant(projector: Projector, batch: ProbeBatch) -> bool:
-    """Whether each of m samples has the same vector, bit for bit, at every place in the tile.
+def _autograd(
+    seen: Observation, chosen: Sequence[Layer], parameters: Sequence[OwnedParameter]
+) -> list[Tensor]:
+    titles = ", ".join(layer.title for layer in chosen)
+    if not any(seen.reaches_loss(layer) for layer in chosen):
+        raise ModelError(
+            f"the loss does not depend on any chosen layer ({titles}): there is no gradient to compare; choose layers on "
+            "the way to the loss, and keep detach() and no_grad away from it"
+        )
+    try:
+        return seen.gradients(parameters)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"autograd cannot go back from the loss to the chosen layers ({titles}): {type(error).__name__}: {error}; "
+            "choose layers after what has no derivative, or give it one"
+        ) from error
 
-    With rows of, say, 50 numbers every other row starts at an odd address, and MKL's products round it otherwise.
+
+def _frozen_beside_others(layers: Mapping[str, Layer]) -> set[str]:
+    """Names of the layers without any trainable parameter, if other parameters of the model are trainable."""
+    frozen = {
+        name
+        for name, layer in layers.items()
+        if not any(owned.parameter.requires_grad for owned in layer.parameters)
+    }
+    return frozen if len(frozen) < len(layers) else set()
+
+
+def _call_axes(trial: _Trial, calls: Mapping[str, Sequence[SeenCall]], m: int) -> dict[str, list[CallAxes]]:
+    """The axes of each layer's calls, from passes over m and over m + 1 copies of one sample."""
+    used = {layer.name: layer for layer in trial.used}
+    with undone(trial.written):
+        larger = shapes_seen(trial.model, used, trial.copies(m + 1).inputs)
+    if any(len(calls.get(name, ())) != len(larger.get(name, ())) for name in used):
+        raise _UnfitError("The model calls its layers another number of times for another number of samples")
+    return {
+        name: [
+            CallAxes(_axes(call.given, other.given, m), _axes(call.outputs, other.outputs, m))
+            for call, other in zip(calls.get(name, ()), larger.get(name, ()), strict=True)
+        ]
+        for name in used
+    }
+
+
+def _axes(few: Shapes, more: Shapes, m: int) -> tuple[int | None, ...]:
+    return tuple(
+        None if left is None or right is None else sample_axis(left, right, m)
+        for left, right in zip(few, more, strict=False)
+    )
+
+
+def _place_is_irrelevant(trial: _Trial, projector: Projector) -> bool:
+    """Whether samples have the same vector, bit for bit, at every place in the tile and beside any others.
+
+    With rows of, say, 50 numbers every other row starts at an odd address, and MKL's products round it otherwise. Raises
+    ModelError if a vector is another one altogether: a large tile mixes samples, although a small one did not.
     """
-    vectors = projector.project(batch.inputs, batch.labels).vectors
-    for shift in {1, 3, len(vectors) // 2}:
-        labels = None if batch.labels is None else batch.labels.roll(shift, dims=0)
-        moved = projector.project(batch.inputs.roll(shift, dims=0), labels).vectors
-        if not np.array_equal(moved, np.roll(vectors, shift, axis=0)):
-            return False
-    return True
+    tile = projector.tile
+    pool = mixed(trial.copies(tile), trial.classes)
+    places = torch.arange(tile) % _DISTINCT
+    places = places[torch.randperm(tile, generator=torch.Generator().manual_seed(0))]
+    repeated = projector.project(*_rows(pool, tile - 1 - places))
+    shifted = torch.arange(tile).roll(tile // 2 + 1)
+    once = projector.project(*_rows(pool, shifted))
+    where = torch.argsort(shifted)[
+        tile - 1 - places
+    ].numpy()  # the place of each repeated sample in the other tile
+    if np.array_equal(repeated.vectors, once.vectors[where]) and np.array_equal(
+        repeated.norms, once.norms[where], equal_nan=True
+    ):
+        return True
+    apart = np.linalg.norm(repeated.vectors - once.vectors[where], axis=1)
+    if not trial.is_right(apart.tolist()):
+        trial.require_apart(tile)
+    return False
 
 
-def _is_matrix(outputs: Any) -> bool:
-    return isinstance(outputs, Tensor) and outputs.dim() == 2  # noqa: PLR2004 -- samples by classes
+def _rows(batch: ProbeBatch, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    rows = rows.to(batch.inputs.device)
+    return batch.inputs[rows], None if batch.labels is None else batch.labels[rows]

@@ -170,6 +170,9 @@ class Metrics:
             "1 while the process refuses to go on for this reason and is about to leave.",
             ["reason"],
         )
+        self.gradient_layers = gauge(
+            "dugs_gradient_layers", "Chosen layers, by how their gradients are computed.", ["path"]
+        )
         self._role = gauge("dugs_role", "1 for the role this process has.", ["role"])
         self._build = gauge(
             "dugs_build_info",

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from dugs_stream.core.gradient_spec import GradientSpec
+from dugs_stream.core.gradients.layers import GradientPath
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector, model_precision
@@ -63,8 +64,15 @@ class RecordProjector:
     the model can take is the probe and sets the shape. After that every call gives the same for the same record.
     """
 
-    def __init__(self, decoder: Decoder, spec: GradientSpec, stage: StageTimer) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        spec: GradientSpec,
+        stage: StageTimer,
+        probed: Callable[[Probe], None] = lambda _found: None,
+    ) -> None:
         self.spec = spec
+        self._probed = probed
         self._decoder = decoder
         self._stage = stage
         self._model: _ProbedModel | None = None
@@ -78,6 +86,10 @@ class RecordProjector:
     def layer_names(self) -> tuple[str, ...]:
         """The chosen layers in the order in which they run; empty before the probe."""
         return () if self._model is None else tuple(layer.name for layer in self._model.found.layers)
+
+    def layers_by(self, path: GradientPath) -> int:
+        """How many of the chosen layers have their gradients computed this way; 0 before the probe."""
+        return sum(layer.path == path for layer in (() if self.found is None else self.found.layers))
 
     @property
     def tile(self) -> int:
@@ -94,6 +106,7 @@ class RecordProjector:
         self._model = _ProbedModel(
             found, projector, model_precision(self.spec.model), self.spec.loss.predicts_labels, example
         )
+        self._probed(found)
         classes = None if self.spec.loss.predicts_labels else self._model.found.classes
         self._decoder = self._decoder.expecting(example.tensor.shape, classes)
 
