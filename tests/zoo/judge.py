@@ -146,14 +146,11 @@ def _by_autograd(case: Case) -> Gradients:
             if case.loss is None
             else case.loss(outputs, None)
         )
-        for (name, parameter), gradient in zip(
-            meant.items(),
-            torch.autograd.grad(loss.sum(), list(meant.values()), allow_unused=True),
-            strict=True,
-        ):
-            dense = torch.zeros_like(parameter) if gradient is None else gradient.detach().to_dense()
+        loss.sum().backward()  # as in training: `autograd.grad` passes over a re-entrant checkpoint
+        for name, parameter in meant.items():
+            dense = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.to_dense()
             parts = torch.view_as_real(dense) if dense.is_complex() else dense
-            found.setdefault(name, []).append(parts.numpy())
+            found.setdefault(name, []).append(parts.detach().numpy())
     return {name: np.stack(some) for name, some in found.items()}
 
 
