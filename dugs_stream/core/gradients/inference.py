@@ -117,8 +117,13 @@ def _recomputes_nothing(*_args: Any, **_kwargs: Any) -> Iterator[None]:
 
 
 _CHECKPOINTS = {
-    "CheckpointFunction": _RunsPlainly,
-    "_checkpoint_without_reentrant_generator": _recomputes_nothing,
+    name: plain
+    for name, plain in {
+        "CheckpointFunction": _RunsPlainly,
+        "_checkpoint_without_reentrant_generator": _recomputes_nothing,
+        "_checkpoint_without_reentrant_generator_impl": _recomputes_nothing,
+    }.items()
+    if hasattr(checkpointing, name)
 }
 
 # The fused attention of eval mode calls no submodules, so hooks inside would never fire.

@@ -226,7 +226,8 @@ def _matching(model: nn.Module, glob: str, layers: Mapping[str, Layer]) -> dict[
 
 def _uncalled_children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """Children whose parameters the module uses without calling them as modules."""
-    names = []
+    held = (nn.ParameterList, nn.ParameterDict)  # nothing but holders of parameters
+    names = [name for name, child in module.named_children() if isinstance(child, held)]
     if isinstance(module, nn.MultiheadAttention):
         names.append("out_proj")
     if parametrize.is_parametrized(module):
