@@ -5,8 +5,9 @@ parameter. What differs goes by the whole loss, a sample at a time (`core.gradie
 is refused (`core.mixing`). Costs seven samples and two tiles forward, four samples and two tiles back.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -144,10 +145,11 @@ def probe_model(
     with inference(model), model_errors(few.inputs):
         with WriteWatch(model) as watch:
             seen = observe(model, layers, few.inputs, few.labels, loss)
-        ran = seen.order(layers)
-        reaching = {name for name in ran if seen.reaches_loss(layers[name])}
-        chosen = choose_layers(model, wanted, layers, ran, reaching - frozen or reaching)
-        parameters = tuple({owned.name: owned for layer in chosen for owned in layer.parameters}.values())
+            ran = seen.order(layers)
+            reaching = {name for name in ran if seen.reaches_loss(layers[name])}
+            chosen = choose_layers(model, wanted, layers, ran, reaching - frozen or reaching)
+            parameters = tuple({owned.name: owned for layer in chosen for owned in layer.parameters}.values())
+            expected = _autograd(seen, chosen, parameters)  # before what the model wrote is undone
         is_matrix = isinstance(seen.outputs, Tensor) and seen.outputs.dim() == 2  # noqa: PLR2004 -- samples by classes
         classes = int(seen.outputs.shape[1]) if loss.is_classification and is_matrix else None
         said = [
@@ -162,13 +164,14 @@ def probe_model(
             sketch=sketch,
             used=(*chosen, *sharing(layers, chosen)),
             parameters=parameters,
-            expected=_autograd(seen, chosen, parameters),
+            expected=expected,
             written=watch.written,
             classes=classes,
             example=example,
             label=label,
         )
-        projector, apart = _fit_projector(trial, seen.calls, m, 1 if watch.written else tile, said)
+        axes = partial(_call_axes, trial, seen.calls, m)
+        projector, apart = _fit_projector(trial, axes, 1 if watch.written else tile, said)
     described = tuple(
         ChosenLayer(
             layer.name,
@@ -190,11 +193,12 @@ class _UnfitError(Exception):
 
 
 def _fit_projector(
-    trial: _Trial, calls: Mapping[str, Sequence[SeenCall]], m: int, tile: int, said: list[str]
+    trial: _Trial, axes: Callable[[], Mapping[str, Sequence[CallAxes]]], tile: int, said: list[str]
 ) -> tuple[Projector, dict[str, float]]:
     """A projector whose gradient is autograd's, and each parameter's difference from it."""
+    m = min(2, tile)
     try:
-        projector = trial.projector(_call_axes(trial, calls, m), tile)
+        projector = trial.projector(axes(), tile)
         apart = _require_whole_gradient(trial, projector, m)
     except _UnfitError as unfit:
         trial.require_apart(m)

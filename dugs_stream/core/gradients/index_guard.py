@@ -43,7 +43,7 @@ def _require_within(indices: Any, length: int, least: int = 0, ignored: int | No
     if not isinstance(indices, Tensor) or indices.is_floating_point() or indices.dtype == torch.bool:
         return
     if ignored is not None:
-        indices = indices[indices != ignored]
+        indices = torch.where(indices == ignored, 0, indices)
     if indices.numel() == 0:
         return
     low, high = (int(end) for end in torch.aminmax(indices))
