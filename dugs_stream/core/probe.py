@@ -170,8 +170,8 @@ def probe_model(
             example=example,
             label=label,
         )
-        axes = partial(_call_axes, trial, seen.calls, m)
-        projector, apart = _fit_projector(trial, axes, 1 if watch.written else tile, said)
+        find_axes = partial(_call_axes, trial, seen.calls, m)
+        projector, apart = _fit_projector(trial, find_axes, 1 if watch.written else tile, said)
     described = tuple(
         ChosenLayer(
             layer.name,
@@ -193,13 +193,14 @@ class _UnfitError(Exception):
 
 
 def _fit_projector(
-    trial: _Trial, axes: Callable[[], Mapping[str, Sequence[CallAxes]]], tile: int, said: list[str]
+    trial: _Trial, find_axes: Callable[[], Mapping[str, Sequence[CallAxes]]], tile: int, said: list[str]
 ) -> tuple[Projector, dict[str, float]]:
     """A projector whose gradient is autograd's, and each parameter's difference from it."""
     m = min(2, tile)
     try:
-        projector = trial.projector(axes(), tile)
-        apart = _require_whole_gradient(trial, projector, m)
+        axes = find_axes()
+        projector = trial.projector(axes, tile)
+        apart = _require_whole_gradient(trial, projector, axes, m)
     except _UnfitError as unfit:
         trial.require_apart(m)
         said.extend(remarks.on_last_resort(str(unfit)))
@@ -209,7 +210,9 @@ def _fit_projector(
     return projector, apart
 
 
-def _require_whole_gradient(trial: _Trial, projector: Projector, m: int) -> dict[str, float]:
+def _require_whole_gradient(
+    trial: _Trial, projector: Projector, axes: Mapping[str, Sequence[CallAxes]], m: int
+) -> dict[str, float]:
     """Compare what the hooks give for the sample among neighbours; _UnfitError that names what differs."""
     among = mixed(trial.copies(m), trial.classes)
     try:
@@ -223,6 +226,12 @@ def _require_whole_gradient(trial: _Trial, projector: Projector, m: int) -> dict
     if not trial.is_right(apart.values()):
         worst = sorted(apart, key=apart.__getitem__, reverse=True)
         wrong = [name for name in worst if not trial.is_right([apart[name]])]
+        for layer in trial.used:
+            calls = axes.get(layer.name, ())
+            if wrong[0] in {owned.name for owned in layer.parameters} and any(
+                None in c.outputs for c in calls
+            ):
+                raise _UnfitError(f"The output of {layer.title} has no axis of samples of its own")
         raise _UnfitError(
             f"The calls of the chosen layers do not give the whole gradient of {', '.join(wrong[:5])}"
         )

@@ -184,7 +184,7 @@ def test_gradient_that_autograd_cannot_give_is_refused_with_layer_cause_and_reme
 
         @staticmethod
         def backward(_context: Any, *_gradients: Tensor) -> Tensor:
-            raise NotImplementedError("only for inference")
+            raise RuntimeError("only for inference")
 
     with pytest.raises(
         ModelError, match=r"go back.*body \(Linear\).*only for inference.*choose layers after"

@@ -54,9 +54,13 @@ def test_output_without_an_axis_of_samples_goes_by_the_whole_loss() -> None:
         nn.Linear(2, 3),
         Lambda(lambda x: x.reshape(-1, 6)),
     )
-    found = Deduplicator(model, ["2"], dimension=16, tile=8).probe(EXAMPLE)
+    with pytest.warns(
+        UserWarning, match=r"output of 2 \(Linear\) has no axis of samples.*one sample at a time"
+    ):
+        found = Deduplicator(model, ["2"], dimension=16, tile=8).probe(EXAMPLE)
 
     assert found.is_last_resort
+    assert [layer.path for layer in found.layers] == ["whole"]
     assert not Deduplicator(model, ["0"], dimension=16, tile=8).probe(EXAMPLE).is_last_resort
 
 
