@@ -17,7 +17,6 @@ LARGEST_RATIO = 1.15
 
 # What the engine still does to them. A line goes with the fault: one that is mended fails here too.
 STILL_WRONG = {
-    "checkpoint": "refused, since the second run inside the backward pass is not the first",
     "TorchScript": "refused in words that do not name it",
     "observer of ranges": "refused, and the buffer stays written into",
     "mixture of experts": "refused in torch's words",
