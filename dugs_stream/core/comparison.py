@@ -1,6 +1,6 @@
 """Comparison of two gradients of one sample, parameter by parameter, with the tolerance of their precision."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,9 +16,9 @@ _NEGLIGIBLE = 1e-4
 """A gradient this small beside the whole one's norm is rounding (the bias of attention's keys), not direction."""
 
 
-def tolerance(parameters: Sequence[Tensor]) -> float:
-    """The largest relative difference that passes between gradients of such parameters."""
-    return max(_TOLERANCES.get(each.dtype.to_real(), _HALF_TOLERANCE) for each in parameters)
+def tolerance(dtypes: Iterable[torch.dtype]) -> float:
+    """The largest relative difference that passes between gradients that were computed in these precisions."""
+    return max(_TOLERANCES.get(dtype.to_real(), _HALF_TOLERANCE) for dtype in dtypes)
 
 
 def differences(found: Sequence[Tensor], expected: Sequence[Tensor]) -> list[float]:
@@ -34,7 +34,7 @@ def differences(found: Sequence[Tensor], expected: Sequence[Tensor]) -> list[flo
         if norm == float("inf"):
             measured.append(0.0 if right.dtype.itemsize == 2 or _norm(left) == norm else float("inf"))  # noqa: PLR2004
             continue
-        apart = _norm(left.to(torch.float64) - right.to(torch.float64))
+        apart = _norm(left - right)
         scale = max(norm, least)
         measured.append(apart / scale if scale else float("inf") if apart else 0.0)
     return measured

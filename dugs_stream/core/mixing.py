@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from dugs_stream.core.gradients.inference import differentiable, tracked
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.errors import ModelError
 
@@ -36,9 +37,10 @@ class ProbeBatch:
 
 
 def copies(example: Tensor, label: Tensor | None, m: int, device: torch.device) -> ProbeBatch:
-    """The example (…) m times, each in memory of its own, with its label (a scalar)."""
+    """The example (…) m times, each in memory of its own, with its label."""
     inputs = example.unsqueeze(0).expand(m, *example.shape).clone()
-    return ProbeBatch(inputs.to(device), None if label is None else label.expand(m).clone().to(device))
+    labels = None if label is None else label.expand(m, *label.shape).clone().to(device)
+    return ProbeBatch(inputs.to(device), labels)
 
 
 def mixed(batch: ProbeBatch, classes: int | None) -> ProbeBatch:
@@ -111,12 +113,12 @@ _Trace = list[tuple[str, list[Tensor]]]
 
 def _trace(model: nn.Module, inputs: Tensor) -> _Trace:
     found: _Trace = []
-    with contextlib.ExitStack() as hooks:
+    with tracked(differentiable(model)), contextlib.ExitStack() as hooks:
         for name, module in model.named_modules():
 
             def leave(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
                 leaves = pytree.tree_leaves(output)  # cloned, since the model may write into them
-                found.append((name, [leaf.clone() for leaf in leaves if isinstance(leaf, Tensor)]))
+                found.append((name, [leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor)]))
 
             hooks.callback(module.register_forward_hook(leave).remove)
         model(inputs.clone())

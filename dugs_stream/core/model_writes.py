@@ -37,6 +37,11 @@ class WriteWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
         self._before: dict[int, Tensor] = {}
         self.written: tuple[Held, ...] = ()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to skip the compiler, torch would import it, which takes more than a second."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,

@@ -46,6 +46,14 @@ class Projection:
     labels: NDArray[np.int64] | None
 
 
+_Tile = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64] | None]
+"""Vectors, norms and labels of the samples of a tile."""
+
+
+class UnevenError(ModelError):
+    """The rows of a chosen layer are not those of the tile: samples share an axis, or some pass by (an expert)."""
+
+
 class Projector:
     """A probed model, its chosen layers and their maps. Changes nothing of the model that its owner could see.
 
@@ -77,6 +85,7 @@ class Projector:
         self._copying: set[str] = set()
         self._dtype = torch.float64 if model_precision(model) == torch.float64 else torch.float32
         self.tile = tile
+        self.has_isolated = False  # a tile whose samples had to be computed apart
 
     @property
     def is_last_resort(self) -> bool:
@@ -98,6 +107,12 @@ class Projector:
                     found[owned.name] = found[owned.name] + gradient if owned.name in found else gradient
         return found
 
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """The model's outputs for inputs (n, …), as a loss is given them."""
+        with inference(self._model), undone(self._written), torch.no_grad():
+            found: Tensor = self._model(inputs.to(self._sketch.device))
+        return found
+
     def project(self, inputs: Tensor, labels: Tensor | None) -> Projection:
         """The projected gradients of inputs (n, …) with labels (n,). Raises ModelError if the model or its loss fails."""
         n = inputs.shape[0]
@@ -108,14 +123,26 @@ class Projector:
             for start in range(0, n, self.tile):
                 some = slice(start, min(start + self.tile, n))
                 given = None if labels is None else labels[some]
-                vectors[some], norms[some], classes = self._one_tile(inputs[some], given)
+                try:
+                    vectors[some], norms[some], classes = self._one_tile(inputs[some], given)
+                except UnevenError:
+                    self.has_isolated = True
+                    vectors[some], norms[some], classes = self._isolated(inputs[some], given)
                 if classes is not None:
                     used.append(classes)
         return Projection(vectors, norms, np.concatenate(used) if used else None)
 
-    def _one_tile(
-        self, inputs: Tensor, labels: Tensor | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64] | None]:
+    def _isolated(self, inputs: Tensor, labels: Tensor | None) -> _Tile:
+        """Each sample in a tile of its copies, which has the bits of any other tile."""
+        alone = [
+            self._one_tile(inputs[at : at + 1], None if labels is None else labels[at : at + 1])
+            for at in range(inputs.shape[0])
+        ]
+        vectors, norms = (np.concatenate([tile[part] for tile in alone]) for part in (0, 1))
+        classes = [used for _, _, used in alone if used is not None]
+        return vectors, norms, np.concatenate(classes) if classes else None
+
+    def _one_tile(self, inputs: Tensor, labels: Tensor | None) -> _Tile:
         m = inputs.shape[0]
         padded = _padded(inputs, self.tile).to(self._sketch.device)
         given = None if labels is None else _padded(labels, self.tile).to(self._sketch.device)
@@ -153,11 +180,18 @@ class Projector:
     def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:
         calls_so_far = Counter[str]()
         for call in captured.calls:
-            yield call, self._axes_of_call(call, calls_so_far[call.layer.name])
+            axes = self._axes_of_call(call, calls_so_far[call.layer.name])
+            rows = _rows_of(call, axes)
+            if rows not in (0, captured.losses.shape[0]):
+                raise UnevenError(f"not every sample passes through {call.layer.title}")
+            if rows:
+                yield call, axes
             calls_so_far[call.layer.name] += 1
 
     def _axes_of_call(self, call: LayerCall, number: int) -> CallAxes:
         known = self._axes[call.layer.name]
+        if not known:
+            raise UnevenError(f"{call.layer.title} runs for some samples only, and did not for the probe's")
         axes = known[min(number, len(known) - 1)]  # a recurrent loop may run longer than the probe's did
         if len(axes.inputs) != len(call.given) or len(axes.outputs) != len(call.outputs):
             raise ModelError(
@@ -165,6 +199,18 @@ class Projector:
                 f"the probe saw {len(axes.inputs)} and {len(axes.outputs)}: its calls must not depend on the sample"
             )
         return axes
+
+
+def _rows_of(call: LayerCall, axes: CallAxes) -> int:
+    """How many samples passed through the layer; 0 if nothing that it returned has a gradient."""
+    rows = 0
+    for gradient, axis in zip(call.gradients, axes.outputs, strict=True):
+        if gradient is None or gradient.numel() == 0:
+            continue
+        if axis is None:
+            raise UnevenError(f"the output of {call.layer.title} has no axis of samples of its own")
+        rows = gradient.shape[axis]
+    return rows
 
 
 def model_precision(model: nn.Module) -> torch.dtype | None:

@@ -62,7 +62,7 @@ def on_choice(
             f"trainable parameters ({', '.join(names)}). Name layers to choose others."
         )
     if len(names) < wanted:
-        yield f"Fewer than {wanted} such layers reach the loss: {', '.join(names)} are all."
+        yield f"Only {len(names)} of the last {wanted} layers reach the loss: {', '.join(names)}."
     after = ran[ran.index(names[0]) :]
     beside = [name for name in after if name not in reaching]
     if beside:

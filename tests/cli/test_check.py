@@ -73,6 +73,8 @@ def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> No
         "layer 6",
         "Linear, 75 parameters, fast",
         "about 26 records",
+        "parameters are drawn under gradient.seed",
+        "code of model.factory",
         "can be written",
     ):
         assert found in ended.out
@@ -88,7 +90,7 @@ WOULD_FAIL = [
     ("gradient.loss=tests.support.models.images:none", "none"),
     ("gradient.dimension=128", "64"),
     ("gradient.seed=9", "was built by the model"),
-    ("model.kwargs={classes: 5}", "was built by the model"),
+    ("model.kwargs={classes: 5}", "it names 3 classes, the model has 5 outputs"),
     ("state.dir=/proc/none", "/proc/none"),
     ("log.embedded.path=/proc/none.db", "/proc/none.db"),
 ]

@@ -147,6 +147,7 @@ LIGHT = {
     ("jl", "-n", "10000", "-k", "2048"): {"torch", "kafka", "numpy", "pydantic"},
     ("check", "-c", "/dev/null"): {"torch", "kafka"},
     ("schema", "config"): {"torch", "kafka"},
+    ("index", "info"): {"torch", "kafka"},
     ("index", "info", "--help"): {"torch", "kafka", "numpy", "pydantic"},
 }
 

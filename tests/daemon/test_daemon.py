@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,39 @@ def test_bad_records_go_to_the_dead_letters_and_the_stream_goes_on(tmp_path: Pat
         "empty", "empty", "undecodable", "undecodable", "not_finite", "wrong_shape", "label_missing",
         "label_missing", "label_unknown", "label_out_of_range", "label_out_of_range", "too_large",
     ]  # fmt: skip
+
+
+def test_deletes_of_a_change_stream_are_counted_and_passed_over(tmp_path: Path) -> None:
+    """No dead letter and no event of the list; the offsets go on, and the rows are judged as ever."""
+    rows = np.random.default_rng(0).normal(size=(12, WIDTH)).round(3).tolist()
+    events: list[dict[str, object] | None] = []
+    for place, row in enumerate(rows):
+        events.append(
+            {"payload": {"op": "c", "before": None, "after": {"input": row, "meta": {"label": place % 4}}}}
+        )
+        if place % 3 == 0:
+            events += [{"payload": {"op": "d", "before": {}, "after": None}}, None]
+    deployment = Deployment(
+        tmp_path,
+        input={
+            "codec": "json",
+            "label": "json:meta.label",
+            "envelope": "debezium",
+            "batch": {"records": 5, "wait_ms": 20},
+        },
+    )
+    deployment.send(
+        [Message(b"k", None if event is None else json.dumps(event).encode()) for event in events]
+    )
+
+    daemon = deployment.drain()
+
+    verdicts = [event["type"] for event in deployment.events()]
+    assert (len(verdicts), verdicts.count("skipped")) == (20, 8)
+    assert deployment.events("dead-letter") == []
+    assert {event["label"] for event in deployment.events("unique")} <= {0, 1, 2, 3}
+    assert daemon.state.trailer is not None
+    assert daemon.state.trailer.next_offsets == {0: 20}
 
 
 def test_zero_gradient_is_a_verdict_of_its_own(tmp_path: Path) -> None:

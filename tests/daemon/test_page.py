@@ -9,11 +9,11 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from dugs_stream.app.web import page_folder
 from dugs_stream.commands.index import info, reset
 from dugs_stream.commands.verify import verify
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import StateError
+from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER
 from dugs_stream.records import Message
 from tests.support import http
 from tests.support.daemons.deployment import Deployment, npy_messages
@@ -81,7 +81,7 @@ def test_folder_that_cannot_be_used_costs_the_pictures_and_nothing_else(deployme
     """As on a full disk: decisions, snapshots and verify are what they are without a page."""
     deployment.send(pictures(30))
     (deployment.folder / "state").mkdir()
-    page_folder(deployment.settings).write_text("a file is in the way")
+    (deployment.settings.state.dir / PAGE_FOLDER).write_text("a file is in the way")
 
     with capture_logs() as lines:
         deployment.drain()
@@ -94,7 +94,7 @@ def test_pictures_lie_within_the_state_folder_and_go_with_it(deployment: Deploym
     """They are no part of what is verified or measured, and a reset forgets them, since numbers begin anew."""
     deployment.send(pictures(30))
     deployment.drain()
-    folder = page_folder(deployment.settings)
+    folder = deployment.settings.state.dir / PAGE_FOLDER
     assert folder.parent == deployment.folder / "state"
     assert (folder / "album.db").stat().st_size > 0
     assert info(deployment.settings)["damaged"] == []
@@ -111,7 +111,7 @@ def test_no_pictures_are_kept_where_none_are_wanted(deployment: Deployment) -> N
     deployment.send(pictures(9))
     deployment.drain()
 
-    assert not page_folder(deployment.settings).exists()
+    assert not (deployment.settings.state.dir / PAGE_FOLDER).exists()
 
 
 @pytest.fixture
@@ -119,7 +119,9 @@ def guarded(tmp_path: Path) -> Deployment:
     """A deployment whose port asks for a token, which lies in a file."""
     (tmp_path / "token").write_text(TOKEN)
     auth = {"type": "bearer", "token_file": str(tmp_path / "token")}
-    return Deployment(tmp_path / "guarded", http={"port": free_port(), "auth": auth})
+    return Deployment(
+        tmp_path / "guarded", http={"port": free_port(), "auth": auth, "allowed_hosts": ["dugs.test"]}
+    )
 
 
 def test_verify_shows_its_secret_to_the_living_daemon(guarded: Deployment) -> None:
@@ -131,6 +133,8 @@ def test_verify_shows_its_secret_to_the_living_daemon(guarded: Deployment) -> No
 
         assert asked(daemon, "/api/status").status_code == 401
         assert asked(daemon, "/livez").status_code == 200
+        assert asked(daemon, "/api/status", headers={"host": "dugs.test"}).status_code == 401
+        assert asked(daemon, "/api/status", headers={"host": "evil.test"}).status_code == 421
         assert verify(guarded.settings).live == daemon.state.total
         guarded.write(http={"port": guarded.settings.http.port, "auth": {"type": "none"}})
         with pytest.raises(StateError, match=r"refuses the credentials of http\.auth in this"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dugs_stream.commands.verify import verify
+from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import ChangelogError, StateError
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import has_role, running_in_thread
@@ -27,6 +29,14 @@ def deployment(tmp_path: Path) -> Deployment:
     return deployment
 
 
+@pytest.fixture
+def living(deployment: Deployment) -> Iterator[Daemon]:
+    """A daemon of it that owns the input."""
+    with running_in_thread(deployment.settings) as daemon:
+        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
+        yield daemon
+
+
 def move_group(deployment: Deployment, offset: int) -> None:
     """Set the group's offset behind the daemon's back."""
     with sqlite3.connect(deployment.folder / "log.db") as connection:
@@ -34,15 +44,13 @@ def move_group(deployment: Deployment, offset: int) -> None:
     connection.close()
 
 
-def test_living_daemon_is_compared_instead_of_refused(deployment: Deployment) -> None:
+def test_living_daemon_is_compared_instead_of_refused(deployment: Deployment, living: Daemon) -> None:
     """Its uniques, their checksum and its place are held against the changelog, and its snapshot too."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        deployment.send(npy_messages(40, seed=1))
-        wait_until(lambda: sum(daemon.next_offsets.values()) == 80, SECONDS)
-        daemon_knows = daemon.state.total
+    deployment.send(npy_messages(40, seed=1))
+    wait_until(lambda: sum(living.next_offsets.values()) == 80, SECONDS)
+    daemon_knows = living.state.total
 
-        verification = verify(deployment.settings)
+    verification = verify(deployment.settings)
 
     assert verification.is_equal, str(verification)
     assert verification.live == daemon_knows > verification.rows_on_disk > 0
@@ -58,64 +66,58 @@ def test_living_daemon_is_compared_instead_of_refused(deployment: Deployment) ->
     ],
 )
 def test_first_difference_of_a_living_daemon_is_named(
-    deployment: Deployment, fact: str, value: object, difference: str
+    deployment: Deployment, living: Daemon, fact: str, value: object, difference: str
 ) -> None:
     """A memory that is not the changelog's is told by what it says of itself."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        daemon.status.learned(**{fact: value})
+    living.status.learned(**{fact: value})
 
-        verification = verify(deployment.settings)
+    verification = verify(deployment.settings)
 
     assert difference in str(verification)
 
 
-def test_event_that_a_living_daemon_has_wrong_is_named_by_its_row(deployment: Deployment) -> None:
+def test_event_that_a_living_daemon_has_wrong_is_named_by_its_row(
+    deployment: Deployment, living: Daemon
+) -> None:
     """Row by row, as the gallery shows them."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        events = daemon.state.events
-        daemon.state.events = lambda offset, limit: [  # type: ignore[method-assign]
-            {**event, "label": 3} if event["sequence"] == 2 else event for event in events(offset, limit)
-        ]
+    events = living.state.events
+    living.state.events = lambda offset, limit: [  # type: ignore[method-assign]
+        {**event, "label": 3} if event["sequence"] == 2 else event for event in events(offset, limit)
+    ]
 
-        verification = verify(deployment.settings)
+    verification = verify(deployment.settings)
 
     assert str(verification) == "different: the daemon's event of row 2"
 
 
-def test_vectors_spoilt_under_a_living_daemon_are_named(deployment: Deployment) -> None:
+def test_vectors_spoilt_under_a_living_daemon_are_named(deployment: Deployment, living: Daemon) -> None:
     """The disk is compared too, while its owner lives."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        path = next(deployment.settings.state.dir.glob("vectors-*.f32"))
-        content = bytearray(path.read_bytes())
-        content[5] ^= 1
-        path.write_bytes(content)
+    path = next(deployment.settings.state.dir.glob("vectors-*.f32"))
+    content = bytearray(path.read_bytes())
+    content[5] ^= 1
+    path.write_bytes(content)
 
-        verification = verify(deployment.settings)
+    verification = verify(deployment.settings)
 
     assert "the vectors of rows 0 to" in str(verification)
 
 
-def test_folder_held_by_a_process_that_does_not_answer_is_refused(deployment: Deployment) -> None:
+def test_folder_held_by_a_process_that_does_not_answer_is_refused(
+    deployment: Deployment, living: Daemon
+) -> None:
     """Nobody else's word is taken for it."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        deployment.write(http={"port": free_port()})
+    deployment.write(http={"port": free_port()})
 
-        with pytest.raises(StateError, match=r"in use by process \d+.*did not answer on http\.port"):
-            verify(deployment.settings)
+    with pytest.raises(StateError, match=r"in use by process \d+.*did not answer on http\.port"):
+        verify(deployment.settings)
 
 
-def test_word_of_another_daemon_is_not_taken(deployment: Deployment) -> None:
+def test_word_of_another_daemon_is_not_taken(deployment: Deployment, living: Daemon) -> None:
     """Whoever answers on the port must be the process that holds the folder."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        daemon.status.learned(pid=1)
+    living.status.learned(pid=1)
 
-        with pytest.raises(StateError, match=r"did not answer on http\.port"):
-            verify(deployment.settings)
+    with pytest.raises(StateError, match=r"did not answer on http\.port"):
+        verify(deployment.settings)
 
 
 def test_changelog_that_is_refused_is_not_written_into_the_state_folder(deployment: Deployment) -> None:

@@ -16,12 +16,11 @@ import httpx
 import yaml
 
 from tests.support import http
-from tests.support.tools import tool
 from tests.support.waiting import wait_until
 from tools.broker import free_port
 from tools.grafana.prometheus_api import Prometheus
+from tools.prometheus import path_of
 
-COMES_WITH = "apt-get install prometheus brings it and promtool; so does a release, put onto the PATH"
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"
 
 # It is a Go program and opens an empty database; the rest is a machine with other things to do.
@@ -29,15 +28,16 @@ _START_SECONDS = 30.0
 
 
 def promtool(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run promtool, and say what it said."""
-    command = [tool("promtool", COMES_WITH), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    """Run promtool, and say what it said. Raises PrometheusError."""
+    return subprocess.run(
+        [path_of("promtool"), *words], capture_output=True, text=True, check=False, timeout=240
+    )
 
 
 @contextmanager
 def running_prometheus(folder: Path, ports: Mapping[str, int]) -> Iterator[Prometheus]:
     """Scrapes each named port as an instance of the job dugs-stream, and evaluates our rules as often."""
-    program, port = tool("prometheus", COMES_WITH), free_port()
+    program, port = path_of("prometheus"), free_port()
     folder.mkdir()
     config = _configure(folder, ports)
     with (folder / "prometheus.log").open("wb") as said:

@@ -49,6 +49,11 @@ def inference(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def differentiable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that can have a gradient: those of floating-point or complex numbers."""
+    return [each for each in model.parameters() if each.is_floating_point() or each.is_complex()]
+
+
 @contextlib.contextmanager
 def tracked(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     """These parameters require gradients inside, as in training, and are frozen again after."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from dugs_stream.core.gradients.inference import forward, tracked
+from dugs_stream.core.gradients.inference import differentiable, forward, tracked
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.vjp import as_real
@@ -24,12 +24,16 @@ Shapes = list[torch.Size | None]
 
 @dataclass(eq=False)
 class SeenCall:
-    """One call of a layer: when it began and ended by autograd's clock, and the shapes it was given and returned."""
+    """One call of a layer: when it began and ended by autograd's clock, the shapes it was given and returned.
+
+    dtypes  floating-point types of what it returned
+    """
 
     start: int
     given: Shapes
     end: int = 0
     outputs: Shapes = field(default_factory=list)
+    dtypes: set[torch.dtype] = field(default_factory=set)
 
 
 @dataclass(eq=False)
@@ -87,8 +91,7 @@ def observe(
 ) -> Observation:
     """Run `inputs` (m, …) as plain autograd would, every parameter's use recorded; inside `inference(model)`."""
     ended: list[int] = []
-    floating = [each for each in model.parameters() if each.is_floating_point() or each.is_complex()]
-    with tracked(floating), _calls_seen(layers) as calls, contextlib.ExitStack() as hook:
+    with tracked(differentiable(model)), _calls_seen(layers) as calls, contextlib.ExitStack() as hook:
         hook.callback(model.register_forward_hook(lambda *_: ended.append(_now())).remove)
         outputs, losses, _ = forward(model, loss, inputs.clone(), labels)
     return Observation(outputs, losses, calls, _uses(losses), ended[-1])
@@ -98,7 +101,7 @@ def shapes_seen(
     model: nn.Module, layers: Mapping[str, Layer], inputs: Tensor
 ) -> Mapping[str, Sequence[SeenCall]]:
     """The calls of each layer in a forward pass over `inputs` (m, …); inside `inference(model)`."""
-    with _calls_seen(layers) as calls:
+    with tracked(differentiable(model)), _calls_seen(layers) as calls:
         model(inputs.clone())
     return calls
 
@@ -124,6 +127,8 @@ def _calls_seen(layers: Mapping[str, Layer]) -> Iterator[dict[str, list[SeenCall
             def leave(_module: nn.Module, _args: Any, output: Any, pending: list[SeenCall] = pending) -> None:
                 call = pending.pop()
                 call.end, call.outputs = _now(), _shapes(output)
+                leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+                call.dtypes = {leaf.dtype for leaf in leaves if leaf.is_floating_point()}
 
             hooks.callback(
                 layer.module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True).remove
@@ -134,7 +139,7 @@ def _calls_seen(layers: Mapping[str, Layer]) -> Iterator[dict[str, list[SeenCall
 
 def _now() -> int:
     """Autograd's clock, by which it numbers what it records."""
-    with torch.enable_grad():
+    with torch.inference_mode(mode=False), torch.enable_grad():
         made = torch.zeros((), requires_grad=True).clone().grad_fn
     return int(made._sequence_nr())  # type: ignore[union-attr]  # noqa: SLF001 -- torch's own order of operations
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.inference import forward, tracked
+from dugs_stream.core.gradients.inference import differentiable, forward, tracked
 from dugs_stream.core.gradients.layers import OwnedParameter
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.vjp import as_real
@@ -25,9 +25,11 @@ def sample_gradients(
 
     In the parameters' order and shapes, as real numbers. Call it inside `inference(model)`.
     """
-    with tracked(owned.parameter for owned in parameters) as leaves:
+    # All parameters, as in training: a model may ask for the gradient of what it computes on the way.
+    with tracked(differentiable(model)):
         _, losses, in_force = forward(model, loss, inputs.clone(), labels)
-        found: Sequence[Tensor | None] = [None] * len(leaves)
+        found: Sequence[Tensor | None] = [None] * len(parameters)
         if losses.requires_grad:
+            leaves = [owned.parameter for owned in parameters]
             found = torch.autograd.grad(losses[-1], leaves, allow_unused=True)
     return [as_real(gradient, owned) for owned, gradient in zip(parameters, found, strict=True)], in_force

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import structlog
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -26,6 +27,7 @@ _log = structlog.get_logger("dugs")
 
 # Metadata of a new topic reaches every broker within milliseconds; ten seconds are for a cluster under load.
 _VISIBLE_WITHIN_MS = 10_000
+_NO_ID = str(UUID(int=0))
 # A record's key, headers and framing come on top of its value.
 _FRAMING_BYTES = 64 * 1024
 # Short segments: compaction never touches the active one, so they bound what a replay reads and drops.
@@ -35,7 +37,7 @@ _SEGMENT_MS = 60 * 60 * 1000
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """What the cluster says about a topic: its id, and its partition numbers."""
+    """What the cluster says about a topic: its id, empty if it knows none, and its partition numbers."""
 
     name: str
     topic_id: str
@@ -50,10 +52,7 @@ class _Plan:
     key: str
     partitions: int
     max_message_bytes: int
-    configs: Mapping[str, str] = field(default_factory=dict)
-    one_partition: bool = False
-    only_compact: bool = False
-    never_compact: bool = False
+    configs: Mapping[str, str]
 
 
 def prepare_topics(
@@ -84,7 +83,7 @@ def prepare_input_topic(settings: KafkaSettings, topics: TopicNames, max_record_
     """Make the input topic if it is missing and may be made; all that a client which only writes may need to see."""
     if not settings.create_topics:
         return  # the writer asks whether it exists
-    (plan, *_rest) = _plans(settings, topics, 0, max_record_bytes)
+    plan = _plans(settings, topics, 0, max_record_bytes)[0]
     with closing(open_admin(settings)) as admin, translating(f"looking at the topic {plan.name}"):
         if plan.name not in _described(admin, [plan.name]):
             _create(admin, [plan], settings.replication_factor)
@@ -95,56 +94,33 @@ def existing_topics(settings: KafkaSettings, *names: str) -> tuple[TopicFacts, .
     with closing(open_admin(settings)) as admin, translating(f"looking at the topics {', '.join(names)}"):
         found = _described(admin, names)
     hint = "Check the name; `dugs run` makes missing topics with the right settings."
-    missing = [
-        Problem("log.kafka", f"there is no topic {name!r} on the cluster.", hint)
-        for name in names
-        if name not in found
-    ]
+    missing = [name for name in names if name not in found]
     if missing:
-        raise ConfigurationError(missing)
+        raise ConfigurationError(
+            [Problem("log.kafka", f"there is no topic {name!r} on the cluster.", hint) for name in missing]
+        )
     return tuple(found[name] for name in names)
 
 
 def _plans(
     settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
 ) -> tuple[_Plan, ...]:
-    output = {"max.message.bytes": str(max_message_bytes), "cleanup.policy": "delete"}
-    changelog = {
-        "max.message.bytes": str(max_message_bytes),
-        "cleanup.policy": "compact",
-        "retention.ms": "-1",
-        "segment.bytes": str(_SEGMENT_BYTES),
-        "segment.ms": str(_SEGMENT_MS),
-    }
-    input_bytes = max_record_bytes + _FRAMING_BYTES
-    plans = [
-        _Plan(
-            topics.input,
-            "input.topic",
-            settings.input_partitions,
-            0,  # how large messages an existing input takes is up to its producers
-            {"max.message.bytes": str(input_bytes)},
-        ),
+    taken = {"max.message.bytes": str(max_message_bytes)}
+    output = {**taken, "cleanup.policy": "delete"}
+    forever = {"retention.ms": "-1"}
+    segments = {"segment.bytes": str(_SEGMENT_BYTES), "segment.ms": str(_SEGMENT_MS)}
+    changelog = {**taken, "cleanup.policy": "compact", **forever, **segments}
+    # How large messages an existing input takes is up to its producers.
+    input_configs = {"max.message.bytes": str(max_record_bytes + _FRAMING_BYTES)}
+    plans = (
+        _Plan(topics.input, "input.topic", settings.input_partitions, 0, input_configs),
         # Uniques are few and the result of all the work: they stay until an operator decides otherwise.
-        _output(topics.unique, "output.topic", max_message_bytes, {**output, "retention.ms": "-1"}),
-        _output(topics.dead_letter, "output.dead_letter_topic", max_message_bytes, output),
-        _Plan(
-            topics.changelog,
-            "output.changelog_topic",
-            1,
-            max_message_bytes,
-            changelog,
-            one_partition=True,
-            only_compact=True,
-        ),
-    ]
-    if topics.decisions is not None:
-        plans.append(_output(topics.decisions, "output.decisions_topic", max_message_bytes, output))
-    return tuple(plans)
-
-
-def _output(name: str, key: str, max_message_bytes: int, configs: Mapping[str, str]) -> _Plan:
-    return _Plan(name, key, 1, max_message_bytes, configs, never_compact=True)
+        _Plan(topics.unique, "output.topic", 1, max_message_bytes, {**output, **forever}),
+        _Plan(topics.dead_letter, "output.dead_letter_topic", 1, max_message_bytes, output),
+        _Plan(topics.changelog, "output.changelog_topic", 1, max_message_bytes, changelog),
+        _Plan(topics.decisions or "", "output.decisions_topic", 1, max_message_bytes, output),
+    )
+    return tuple(plan for plan in plans if plan.name)
 
 
 def _described(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
@@ -157,7 +133,9 @@ def _described(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
         if code != NoError.errno:
             raise for_code(code)(f"topic {topic['name']!r}")
         partitions = tuple(sorted(partition["partition_index"] for partition in topic["partitions"]))
-        found[topic["name"]] = TopicFacts(topic["name"], str(topic["topic_id"]), partitions)
+        # A broker before Kafka 2.8 leaves it out; one that has not given ids to its older topics yet answers with zeros.
+        topic_id = str(topic.get("topic_id", _NO_ID))
+        found[topic["name"]] = TopicFacts(topic["name"], topic_id.replace(_NO_ID, ""), partitions)
     return found
 
 
@@ -203,21 +181,22 @@ def _refuse_wrong_ones(admin: Any, plans: Sequence[_Plan], found: Mapping[str, T
 
 
 def _broken_promises(plan: _Plan, facts: TopicFacts, configs: Mapping[str, str]) -> Iterator[Problem]:
-    if plan.one_partition and len(facts.partitions) != 1:
+    is_changelog = plan.configs.get("cleanup.policy") == "compact"
+    if is_changelog and len(facts.partitions) != 1:
         yield Problem(
             plan.key,
             f"topic {plan.name!r} has {len(facts.partitions)} partitions; the changelog is one sequence and must have one.",
             f"Name another topic as {plan.key} (it is made if missing).",
         )
     policies = {policy.strip() for policy in configs.get("cleanup.policy", "").split(",")} - {""}
-    if plan.only_compact and policies and policies != {"compact"}:
+    if is_changelog and policies and policies != {"compact"}:
         yield Problem(
             plan.key,
             f"topic {plan.name!r} has cleanup.policy={configs['cleanup.policy']}, which would delete accepted uniques.",
             f"Set it: kafka-configs.sh --alter --entity-type topics --entity-name {plan.name} "
             "--add-config cleanup.policy=compact",
         )
-    if plan.never_compact and "compact" in policies:
+    if plan.configs.get("cleanup.policy") == "delete" and "compact" in policies:
         yield Problem(
             plan.key,
             f"topic {plan.name!r} has cleanup.policy={configs['cleanup.policy']}: compaction would drop events that "

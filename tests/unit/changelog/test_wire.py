@@ -144,12 +144,21 @@ def test_malformed_trailer_is_named_with_the_field() -> None:
 
 
 def test_trailer_without_a_field_is_refused_by_its_name() -> None:
-    """No field has a silent default."""
+    """No field has a silent default, but for the one that earlier versions did not write."""
     whole = json.loads(trailer_message(TRAILER).value or b"")
-    assert set(whole) == set(Trailer.__dataclass_fields__)
+    assert {*whole, "code"} == set(Trailer.__dataclass_fields__)
     for field in whole:
         facts = {name: fact for name, fact in whole.items() if name != field}
         assert field in refusal(Message(b"trailer", json.dumps(facts).encode()))
+
+
+def test_trailer_tells_the_code_of_the_users_own() -> None:
+    """It comes back as it was; a deployment without any writes the trailer of earlier versions, to the byte."""
+    coded = replace(TRAILER, code={"input.codec": "source 00ff"})
+
+    assert decode_changelog(trailer_message(coded)) == coded
+    assert b"code" not in (trailer_message(TRAILER).value or b"")
+    assert decode_changelog(trailer_message(TRAILER)) == TRAILER
 
 
 def test_trailer_that_is_not_an_object_is_refused() -> None:

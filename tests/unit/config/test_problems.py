@@ -24,7 +24,7 @@ WORDINGS = [
     ("input:\n  topik: a", '2:3 input.topik: unknown key "topik" in input. Did you mean "topic"?'),
     ("threshold: 0.4", '1:1 threshold: unknown key "threshold". Did you mean selection.threshold?'),
     ("inputs: {}", '1:1 inputs: unknown key "inputs". Did you mean "input"?'),
-    ("http: {zzz: 1}", '1:8 http.zzz: unknown key "zzz" in http. Known here: auth, host, pictures, port.'),
+    ("http: {zzz: 1}", '1:8 http.zzz: unknown key "zzz" in http. Known here: allowed_hosts, auth, host, pictures, port.'),
     (
         "input: {codec: {type: image, moed: L}}",
         '1:30 input.codec.moed: unknown key "moed" in input.codec. Did you mean "mode"?',
@@ -126,7 +126,23 @@ WORDINGS = [
         ('1:9 model.factory: found "torchvision.models", expected package.module:function, with one colon between '
         "module and function."),
     ),
+    ("input: {class_folder: 0}", "1:9 input.class_folder: found 0, expected -1 (the file's own folder), 1 (the first"),
+    ("input: {envelope: avro}", '1:9 input.envelope: found "avro", expected schema_registry, debezium, [schema_registry'),
+    ("input: {envelope: [debezium, schema_registry]}", "1:9 input.envelope: "),
+    ("input: {label_type: float}", "1:9 input.label_type: "),
     # settings that do not go together
+    (
+        "input: {label_type: float32}",
+        "1:9 input.label_type: found float32, but gradient.loss label takes classes. Name a loss of your own",
+    ),
+    (
+        "input: {label_type: int64, label: none}\ngradient: {loss: 'm:f'}",
+        "1:9 input.label_type: found int64, but input.label says that there are no labels. Say where they are",
+    ),
+    (
+        "input: {envelope: debezium}",
+        "1:9 input.envelope: found debezium with the codec image, but payload.after is JSON. Use the codec json",
+    ),
     (
         "input: {label: none}",
         ('1:9 input.label: found "none", but gradient.loss "label" needs the label of every record. Say where it '
@@ -163,6 +179,11 @@ WORDINGS = [
         "model: {input_shape: [3, 28, 28]}\ninput: {codec: {type: image, size: [32, 28]}}",
         "1:9 model.input_shape: found [3, 28, 28], but the codec image of mode RGB gives [3, 32, 28].",
     ),
+    (
+        "model: {weights_key: ema}",
+        '1:9 model.weights_key: found "ema", but model.weights names no file. Name the file, or leave this out.',
+    ),
+    ("model: {weights_prefix: net.}", '1:9 model.weights_prefix: found "net.", but model.weights names no file.'),
     ("model: {input_shape: [3]}", "1:9 model.input_shape: found [3], but the codec image of mode RGB"),
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from dugs_stream.app.logs import open_log
 from dugs_stream.daemon import lag as lookout
 from dugs_stream.daemon.lag import LagMonitor
-from dugs_stream.daemon.watchers import watch_by_metrics
+from dugs_stream.daemon.observers import Observers
 from dugs_stream.errors import LogUnavailableError
 from dugs_stream.log.port import Log
 from dugs_stream.ops.metrics import Metrics
@@ -57,7 +57,7 @@ def log(deployment: Deployment) -> Iterator[Log]:
 @pytest.fixture
 def looking(log: Log, registry: CollectorRegistry) -> LagMonitor:
     """A monitor of it."""
-    return LagMonitor(log, "dugs.samples", 256, watch_by_metrics(Metrics(registry), 64))
+    return LagMonitor(log, "dugs.samples", 256, Observers(Metrics(registry)).tell)
 
 
 def lag(registry: CollectorRegistry) -> float | None:

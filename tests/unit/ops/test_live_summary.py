@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from dugs_stream.changelog.replay import BEGINNING
 from dugs_stream.ops.live_summary import LiveSummary, suits
 from dugs_stream.ops.metrics import Metrics, Role
 from dugs_stream.ops.status import Status
@@ -42,9 +44,10 @@ def metrics() -> Metrics:
         verdict = Verdict.UNIQUE if offset < 3 else Verdict.DUPLICATE
         decision = Decision(verdict, sequence=SequenceNumber(offset) if offset < 3 else None)
         filled.batch_committed(
-            [JudgedRecord(Record(None, b"", topic="t", partition=0, offset=offset), decision, 0, 0.3)]
+            [JudgedRecord(Record(None, b"", topic="t", partition=0, offset=offset), decision, 0, 0.3)],
+            BEGINNING,
         )
-    filled.index_grew(3, 64)
+    filled.head_moved(replace(BEGINNING, uniques=3))
     return filled
 
 
@@ -72,7 +75,7 @@ def test_summary_shows_role_rate_verdicts_uniques_lag_commit_and_stages(
     """Everything that a glance at the terminal is for."""
     with shown_on(terminal, metrics, owner()):
         with metrics.stage("gradient"):
-            metrics.batch_committed([])
+            metrics.batch_committed([], BEGINNING)
         wait_until(lambda: "9 since the start, changelog at 57" in terminal.text, 10)
 
     for said in (

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -13,6 +16,7 @@ from dugs_stream.errors import ConfigurationError
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.metrics import Role
 from dugs_stream.ops.status import Status
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -59,6 +63,76 @@ def test_metrics_come_in_both_formats(client: httpx.Client) -> None:
     assert "seen_total 1.0" in plain.text
     assert "openmetrics" in open_metrics.headers["content-type"]
     assert open_metrics.text.endswith("# EOF\n")
+
+
+HANGING = {"/livez": 200, "/readyz": 503, "/api/status": 200, "/": 200, "/metrics": 503, "/api/uniques": 503}
+"""What is answered while scrapes and pages hang."""
+
+
+class Hanging:
+    """A collector that waits, as a disk does that is gone."""
+
+    def __init__(self) -> None:
+        self.freed = threading.Event()
+        self.waiting = 0
+
+    def collect(self) -> Iterator[Any]:
+        self.waiting += 1
+        self.freed.wait(60)
+        return iter(())
+
+
+@contextmanager
+def hanging_server(waits: Callable[[], object], registry: CollectorRegistry) -> Iterator[str]:
+    """A server whose list of uniques waits too."""
+
+    def uniques(_offset: int, _limit: int) -> tuple[int, Sequence[Any]]:
+        waits()
+        return 0, []
+
+    with HttpServer(build_http(registry, Status(), uniques), "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+def asked_at_once(address: str, path: str, times: int) -> list[socket.socket]:
+    """So many requests, sent and not waited for."""
+    host, port = address.removeprefix("http://").split(":")
+    asking = [socket.create_connection((host, int(port)), timeout=60) for _ in range(times)]
+    for each in asking:
+        each.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    return asking
+
+
+def test_probes_answer_while_scrapes_and_pages_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty of each wait for a disk that does not answer: more than there are threads."""
+    monkeypatch.setattr("dugs_stream.ops.http.server._SCRAPE_SECONDS", 1.0)
+    monkeypatch.setattr("dugs_stream.ops.gallery.routes._PATIENCE_SECONDS", 1.0)
+    registry, hanging = CollectorRegistry(auto_describe=False), Hanging()
+    registry.register(hanging)  # type: ignore[arg-type]  # as much of a collector as is asked for
+    with hanging_server(lambda: hanging.freed.wait(60), registry) as address:
+        asking = asked_at_once(address, "/metrics", 60) + asked_at_once(address, "/api/uniques", 60)
+        wait_until(lambda: hanging.waiting > 0, 10)
+        try:
+            with httpx.Client(base_url=address, trust_env=False, timeout=10) as client:
+                for path, code in HANGING.items():
+                    assert client.get(path).status_code == code, path
+        finally:
+            hanging.freed.set()
+            for each in asking:
+                each.close()
+
+
+def test_scrapes_are_answered_while_pages_hang(status: Status) -> None:
+    """They have threads of their own."""
+    freed = threading.Event()
+    with hanging_server(lambda: freed.wait(60), CollectorRegistry()) as address:
+        asking = asked_at_once(address, "/api/uniques", 60)
+        try:
+            assert httpx.get(f"{address}/metrics", trust_env=False, timeout=10).status_code == 200
+        finally:
+            freed.set()
+            for each in asking:
+                each.close()
 
 
 def test_status_shows_facts_and_role(client: httpx.Client, status: Status) -> None:
