@@ -19,7 +19,6 @@ LARGEST_RATIO = 1.15
 STILL_WRONG = {
     "TorchScript": "refused in words that do not name it",
     "observer of ranges": "refused, and the buffer stays written into",
-    "mixture of experts": "refused in torch's words",
     "packed sequences": "other last bits in other company",
     "made in inference mode": "torch's own error",
     "on the meta device": "torch's own error",
