@@ -33,7 +33,7 @@ prometheus: $(WORKSHOP) ## Prometheus and promtool for the tests; built under .c
 	-@$(BIN)/python -m tools.prometheus
 
 test-fast: $(WORKSHOP) ## the loop to work in: units, properties, conventions, the embedded log; nothing beside Python
-	$(BIN)/python -m pytest -n 2 -m "not broker" tests/unit tests/property tests/house tests/port
+	$(BIN)/python -m pytest -n 2 -m "not broker" tests/unit tests/property tests/zoo tests/house tests/port
 
 bench-quick: $(WORKSHOP) ## every benchmark once at toy size, to see that it runs
 	$(BIN)/python -m pytest -m benchmarks tests/benchmarks
