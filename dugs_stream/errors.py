@@ -24,24 +24,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-__all__ = [
-    "ChangelogError",
-    "ConfigurationError",
-    "DugsError",
-    "LogError",
-    "LogRefusedError",
-    "LogUnavailableError",
-    "ModelError",
-    "OffsetsDisagreeError",
-    "OutcomeUnknownError",
-    "OwnershipLostError",
-    "Problem",
-    "Refusal",
-    "StateError",
-    "TransactionAbortedError",
-]
-
-
 NEW_LIST = "start a new list: a new output.changelog_topic and state.dir, and a new input.group to judge old records again"
 """The last way out of a changelog or state folder that does not fit, for the end of a message."""
 

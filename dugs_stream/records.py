@@ -31,6 +31,7 @@ class Verdict(StrEnum):
     DUPLICATE = "duplicate"
     NO_GRADIENT = "no_gradient"
     REJECTED = "rejected"
+    SKIPPED = "skipped"
 
 
 class Reason(StrEnum):
@@ -92,6 +93,11 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """A record that holds no sample, such as a delete: nobody's fault, so it is passed over without a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The verdict on one record and what explains it; None for fields without a meaning.
 
@@ -147,6 +153,8 @@ class Trailer:
     checksum       hex SHA-256 chained over all rows up to here
     next_offsets   per input partition, the offset of the next record to decide
     batch_ranges   per input partition of this batch, first and last offset decided (inclusive)
+    code           by setting, a text that changes with the user's own code behind it; empty if there is none, and in
+                   trailers of versions that did not record it
     """
 
     uniques: int
@@ -159,6 +167,7 @@ class Trailer:
     input_topic: str
     input_topic_id: str
     group: str
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import filelock
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 KAFKA_VERSION = "4.4.0"
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -5,6 +5,7 @@ vectors to the index; `offer` does all three. It checks all that a caller may ge
 has checked each record, uses the same parts without it (`pipeline`). Not safe to call from two threads.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dugs_stream.core.gradient_spec import GradientSpec
-from dugs_stream.core.gradients.layers import ChosenLayer, TiedParameter
+from dugs_stream.core.gradients.layers import ChosenLayer
 from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.index.unique_index import UniqueIndex
+from dugs_stream.core.model_writes import versions
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.selection import Explain, select
@@ -66,6 +68,8 @@ class Deduplicator:
             raise ValueError(
                 f"the index holds vectors of {self.index.dimension} numbers, dimension is {dimension}"
             )
+        self._versions: list[tuple[int, int]] = []
+        self._has_warned = False
         self._probe: Probe | None = None
         self._projector: Projector | None = None
 
@@ -78,11 +82,6 @@ class Deduplicator:
     def tile(self) -> int:
         """Samples computed together: cutting a batch at its multiples changes no vector."""
         return self._spec.tile if self._probe is None else self._probe.tile
-
-    @property
-    def tied(self) -> tuple[TiedParameter, ...]:
-        """Parameters of chosen layers that other layers use too; empty before the probe."""
-        return () if self._probe is None else self._probe.tied
 
     @property
     def classes(self) -> int | None:
@@ -110,6 +109,9 @@ class Deduplicator:
             if label is None and self.loss.needs_labels:
                 label = 0
             self._probe, self._projector = self._spec.probe(_as_tensor(example), label)
+            self._versions = versions(self.model)
+            for remark in self._probe.remarks:
+                warnings.warn(remark, stacklevel=2)
         return self._probe
 
     def project(self, inputs: Tensor | NDArray[Any], labels: Labels | None = None) -> Projection:
@@ -124,20 +126,19 @@ class Deduplicator:
         given = self._as_labels(labels, tensor.shape[0])
         projector = self._projector or self._probed_by(tensor, given)
         if projector is None:
-            return _nothing_finite(tensor.shape[0], self.dimension)
+            n = tensor.shape[0]
+            return Projection(np.zeros((n, self.dimension), np.float32), np.full(n, np.nan), None)
         self._require_known_classes(given)
-        return projector.project(tensor, given)
+        self._warn_if_trained()
+        projection = projector.project(tensor, given)
+        self._versions = versions(self.model)  # a model that writes into itself does so in our passes too
+        return projection
 
     def decide(self, projection: Projection) -> list[Decision]:
         """One decision a sample, in order, as if each had come alone. Changes nothing."""
-        return select(
-            self.index,
-            projection.vectors,
-            projection.norms,
-            threshold=self.threshold,
-            min_gradient_norm=self.min_gradient_norm,
-            explain=self.explain,
-        )
+        vectors, norms = projection.vectors, projection.norms
+        rule = {"threshold": self.threshold, "min_gradient_norm": self.min_gradient_norm}
+        return select(self.index, vectors, norms, **rule, explain=self.explain)
 
     def accept(self, projection: Projection, decisions: Sequence[Decision]) -> None:
         """Add the vectors of the uniques to the index, in order. Raises ValueError for decisions out of date."""
@@ -166,7 +167,7 @@ class Deduplicator:
             if self.loss.needs_labels:
                 raise ValueError(f"loss {self.loss.name!r} needs labels, one a sample; found None")
             return None
-        tensor = _label_tensor(labels)
+        tensor = labels.detach().cpu() if isinstance(labels, Tensor) else _from_numbers(labels)
         if tensor.shape != (n,):
             raise ValueError(f"labels have shape {tuple(tensor.shape)}, expected ({n},): one a sample")
         if not self.loss.needs_labels:
@@ -187,6 +188,18 @@ class Deduplicator:
                 f"labels outside 0 … {self.classes - 1}: {shown}{more}; the model has {self.classes} classes"
             )
 
+    def _warn_if_trained(self) -> None:
+        """Once: vectors of a model before and after training are of two geometries."""
+        if versions(self.model) == self._versions or self._has_warned:
+            return
+        self._has_warned = True
+        warnings.warn(
+            "The model's parameters or buffers changed between two calls: the vectors in the list are those of another "
+            "model, and cosines with them mean nothing. Judge by a copy (copy.deepcopy(model)), and begin a new "
+            "Deduplicator with each copy (docs/gradients.md).",
+            stacklevel=3,
+        )
+
     def _probed_by(self, inputs: Tensor, labels: Tensor | None) -> Projector | None:
         """Probe with the first finite sample; None if there is none."""
         for at, sample in enumerate(inputs):
@@ -199,10 +212,6 @@ class Deduplicator:
         return None
 
 
-def _nothing_finite(n: int, dimension: int) -> Projection:
-    return Projection(np.zeros((n, dimension), dtype=np.float32), np.full(n, np.nan), None)
-
-
 def _as_tensor(inputs: Tensor | NDArray[Any]) -> Tensor:
     if isinstance(inputs, np.ndarray):
         if inputs.dtype == object:
@@ -213,15 +222,13 @@ def _as_tensor(inputs: Tensor | NDArray[Any]) -> Tensor:
     return inputs
 
 
-def _label_tensor(labels: Labels) -> Tensor:
-    if isinstance(labels, Tensor):
-        return labels.detach().cpu()
-    array = np.asarray(labels)
+def _from_numbers(labels: Sequence[int] | NDArray[Any]) -> Tensor:
+    array = np.array(labels)
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iufb":
         raise TypeError(f"labels are {array.dtype}, expected numbers")
-    return torch.from_numpy(np.array(array))
+    return torch.from_numpy(array)
 
 
 def _within(name: str, value: float, low: float, high: float) -> float:

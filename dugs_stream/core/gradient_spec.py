@@ -30,15 +30,18 @@ class GradientSpec:
         device: str | torch.device,
         tile: int,
     ) -> None:
-        self.model = model
+        # A compiled model's own module: inductor's kernels know no hooks, and round otherwise.
+        self.model: nn.Module = getattr(model, "_orig_mod", model)
         self.layers = _checked_layers(layers)
         self.loss = resolve_loss(loss)
         self.dimension = _at_least_one("dimension", dimension)
         self.seed = seed
-        self.device = _resolved(device)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
         self.tile = _at_least_one("tile", tile)
 
-    def probe(self, example: Tensor, label: int | None) -> tuple[Probe, Projector]:
+    def probe(self, example: Tensor, label: int | Tensor | None) -> tuple[Probe, Projector]:
         """Run the model on one example, without a sample axis; what was found, and a projector fit for such samples.
 
         Moves the model to the device. Raises ModelError if the model cannot be used (see `core.probe`),
@@ -78,9 +81,3 @@ def _at_least_one(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} is {value}, expected at least 1")
     return value
-
-
-def _resolved(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)

@@ -1,37 +1,36 @@
-"""Start-up probe of a model through one example: independence of its samples, and the calls of its chosen layers.
+"""Start-up probe of a model through one example: right, slow or refused, before the first record is judged.
 
-A model or loss that mixes samples is refused (`core.mixing`). Each chosen layer's calls are then compared for m and
-for m + 1 samples, which shows the axis that counts the samples.
+The engine's own gradient of one sample, among neighbours, is held against plain autograd of the same loss, parameter by
+parameter (`core.trial`). What differs goes by the whole loss, a sample at a time (`core.gradients.whole`). Costs seven
+samples and two tiles forward, four samples and two tiles back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture, inference
+from dugs_stream.core import remarks
+from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.layers import (
     ChosenLayer,
     Layer,
+    OwnedParameter,
     TiedParameter,
     choose_layers,
     parameter_layers,
+    sharing,
     tied,
 )
 from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.core.gradients.observation import Observation, observe
 from dugs_stream.core.gradients.paths import fast_path
-from dugs_stream.core.mixing import (
-    ProbeBatch,
-    copies,
-    mixed,
-    refuse_mixing_loss,
-    refuse_mixing_modules,
-    sample_axis,
-)
+from dugs_stream.core.mixing import copies, neighbours
+from dugs_stream.core.model_writes import WriteWatch
 from dugs_stream.core.projector import Projector, model_errors
 from dugs_stream.core.sketch.count_sketch import Sketch
+from dugs_stream.core.trial import Trial
 from dugs_stream.errors import ModelError
 
 
@@ -39,16 +38,20 @@ from dugs_stream.errors import ModelError
 class Probe:
     """The probe's findings.
 
-    layers   the chosen layers in the order in which a forward pass enters them
-    classes  width of the logits for a classification loss, None for a user's function
-    tile     samples computed together: as asked for, or 1 if this model's bits depend on the place in a tile
-    tied     parameters of chosen layers that other layers use too
+    layers          the chosen layers in the order in which a forward pass enters them
+    classes         width of the logits for a classification loss, None for a user's function
+    tile            samples computed together: as asked for, or 1 if this model's bits depend on the place in a tile
+    tied            parameters of chosen layers that other layers use too
+    is_last_resort  whether the whole loss runs back for one sample at a time: right, and very slow
+    remarks         what the model's owner should know, in sentences
     """
 
     layers: tuple[ChosenLayer, ...]
     classes: int | None
     tile: int
     tied: tuple[TiedParameter, ...]
+    is_last_resort: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 def probe_model(
@@ -62,82 +65,93 @@ def probe_model(
 ) -> tuple[Probe, Projector]:
     """Probe the model through one example (without a sample axis, finite) and its label (a scalar).
 
-    Raises ModelError, naming the layer: samples are mixed; a chosen layer never runs, or has an output without
-    an axis of samples; a glob matches nothing; no chosen layer reaches the loss.
+    Raises ModelError, naming the layer: samples are mixed; a chosen layer never runs; a glob matches nothing; no chosen
+    layer reaches the loss; autograd cannot go back to it, or not twice the same way.
     """
-
-    def captured(batch: ProbeBatch) -> Capture:
-        return capture(model, chosen, batch.inputs, batch.labels, loss, set())
-
     layers = parameter_layers(model)
-    few, more = (copies(example, label, m, sketch.device) for m in (tile, tile + 1))
-    with inference(model), model_errors(few.inputs):
-        entered, outputs = refuse_mixing_modules(model, layers, few, more, mixed(few, None))
-        chosen = choose_layers(model, wanted, layers, entered)
-        classes = int(outputs.shape[1]) if loss.is_classification and _is_matrix(outputs) else None
-        alone = captured(few)
-        _require_gradients(alone, chosen)
-        axes = _call_axes(chosen, alone, captured(more))
-        among = mixed(few, classes)
-        refuse_mixing_loss(loss, alone, captured(among), among)
-    projector = Projector(model, chosen, axes, loss, sketch, tile)
-    if not _place_is_irrelevant(projector, among):
-        projector = Projector(model, chosen, axes, loss, sketch, 1)
-    described = tuple(
-        ChosenLayer(layer.name, layer.kind, fast_path(layer) is not None, layer.size) for layer in chosen
-    )
-    return Probe(described, classes, projector.tile, tied(layers, chosen)), projector
-
-
-def _require_gradients(captured: Capture, chosen: Sequence[Layer]) -> None:
-    if all(gradient is None for call in captured.calls for gradient in call.gradients):
-        raise ModelError(
-            f"the loss does not depend on any chosen layer ({', '.join(layer.title for layer in chosen)}): there is "
-            "no gradient to compare; choose layers on the way to the loss, and keep detach() and no_grad away from it"
+    frozen = _frozen_beside_others(layers)
+    with inference(model), model_errors(example.unsqueeze(0)):
+        for sample in _examples(example):
+            few = copies(sample, label, min(2, tile), sketch.device)
+            with WriteWatch(model) as watch:
+                seen = observe(model, layers, few.inputs, few.labels, loss)
+                ran = seen.order(layers)
+                reaching = {name for name in ran if seen.reaches_loss(layers[name])}
+                chosen = choose_layers(model, wanted, layers, ran, reaching - frozen or reaching)
+                parameters = {owned.name: owned for layer in chosen for owned in layer.parameters}
+                # Before what the model wrote is undone: the way back goes through it.
+                expected = _autograd(seen, chosen, list(parameters.values()))
+            if any(bool(gradient.any()) for gradient in expected):
+                break  # a gradient of zero would agree with everything
+        is_matrix = isinstance(seen.outputs, Tensor) and seen.outputs.dim() == 2  # noqa: PLR2004 -- samples by classes
+        classes = int(seen.outputs.shape[1]) if loss.is_classification and is_matrix else None
+        fit = Trial(
+            model=model,
+            loss=loss,
+            sketch=sketch,
+            used=(*chosen, *sharing(layers, chosen)),
+            parameters=tuple(parameters.values()),
+            expected=expected,
+            calls=seen.calls,
+            m=len(few),
+            written=watch.written,
+            classes=classes,
+            example=sample,
+            label=label,
+        ).fit(tile)
+        said = (
+            *remarks.on_choice(wanted, chosen, ran, reaching, frozen),
+            *remarks.on_precision(chosen),
+            *remarks.on_writes(watch.written),
+            *(remarks.on_outputs(seen.outputs) if classes else ()),
+            *remarks.on_last_resort(fit.reason),
         )
-
-
-def _call_axes(chosen: Sequence[Layer], few: Capture, more: Capture) -> dict[str, list[CallAxes]]:
-    """The axes of each layer's calls, from captures of m and of m + 1 copies of one sample."""
-    m = few.losses.shape[0]
-    found: dict[str, list[CallAxes]] = {layer.name: [] for layer in chosen}
-    for call, larger in zip(few.calls, more.calls, strict=True):
-        inputs = tuple(_axis_of(*pair, m) for pair in zip(call.inputs, larger.inputs, strict=True))
-        outputs = tuple(_axis_of(*pair, m) for pair in zip(call.outputs, larger.outputs, strict=True))
-        for axis, gradient in zip(outputs, call.gradients, strict=True):
-            if gradient is not None and axis is None:
-                raise _without_axis(call, gradient, m)
-        found[call.layer.name].append(CallAxes(inputs, outputs))
-    return found
-
-
-def _axis_of(few: Any, more: Any, m: int) -> int | None:
-    if not isinstance(few, Tensor) or not isinstance(more, Tensor):
-        return None
-    return sample_axis(few.shape, more.shape, m)
-
-
-def _without_axis(call: LayerCall, gradient: Tensor, m: int) -> ModelError:
-    return ModelError(
-        f"the output of {call.layer.title} has no axis of samples: its shape is {tuple(gradient.shape)} for {m} "
-        "samples, so a sample's own gradient cannot be told from the others'; keep samples on an axis of their own "
-        "(no flattening of samples and positions into one), or choose other layers"
+    described = tuple(
+        ChosenLayer(
+            layer.name,
+            layer.kind,
+            "whole" if fit.projector.is_last_resort else "fast" if fast_path(layer) else "slow",
+            layer.size,
+            max(fit.apart[owned.name] for owned in layer.parameters),
+        )
+        for layer in chosen
     )
+    ties = tied(layers, chosen)
+    found = Probe(described, classes, fit.projector.tile, ties, fit.projector.is_last_resort, said)
+    return found, fit.projector
 
 
-def _place_is_irrelevant(projector: Projector, batch: ProbeBatch) -> bool:
-    """Whether each of m samples has the same vector, bit for bit, at every place in the tile.
-
-    With rows of, say, 50 numbers every other row starts at an odd address, and MKL's products round it otherwise.
-    """
-    vectors = projector.project(batch.inputs, batch.labels).vectors
-    for shift in {1, 3, len(vectors) // 2}:
-        labels = None if batch.labels is None else batch.labels.roll(shift, dims=0)
-        moved = projector.project(batch.inputs.roll(shift, dims=0), labels).vectors
-        if not np.array_equal(moved, np.roll(vectors, shift, axis=0)):
-            return False
-    return True
+def _examples(example: Tensor) -> Iterator[Tensor]:
+    """The example, and others like it, in case that its gradient is zero."""
+    yield example
+    yield from neighbours(example, 3)[:-1]
 
 
-def _is_matrix(outputs: Any) -> bool:
-    return isinstance(outputs, Tensor) and outputs.dim() == 2  # noqa: PLR2004 -- samples by classes
+def _autograd(
+    seen: Observation, chosen: Sequence[Layer], parameters: Sequence[OwnedParameter]
+) -> list[Tensor]:
+    titles = ", ".join(layer.title for layer in chosen)
+    if not any(seen.reaches_loss(layer) for layer in chosen):
+        raise ModelError(
+            f"the loss does not depend on any chosen layer ({titles}): there is no gradient to compare; choose layers on "
+            "the way to the loss, and keep detach() and no_grad away from it"
+        )
+    try:
+        return seen.gradients(parameters)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"autograd cannot go back from the loss to the chosen layers ({titles}): {type(error).__name__}: {error}; "
+            "choose layers after what has no derivative, or give it one"
+        ) from error
+
+
+def _frozen_beside_others(layers: Mapping[str, Layer]) -> set[str]:
+    """Names of the layers without any trainable parameter, if other parameters of the model are trainable."""
+    frozen = {
+        name
+        for name, layer in layers.items()
+        if not any(owned.parameter.requires_grad for owned in layer.parameters)
+    }
+    return frozen if len(frozen) < len(layers) else set()

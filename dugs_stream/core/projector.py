@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients import vjp
-from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture, inference
+from dugs_stream.core.gradients import vjp, whole
+from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
+from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import fast_path
+from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum
 from dugs_stream.errors import ModelError
@@ -44,11 +46,22 @@ class Projection:
     labels: NDArray[np.int64] | None
 
 
+_Tile = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64] | None]
+"""Vectors, norms and labels of the samples of a tile."""
+
+
+class UnevenError(ModelError):
+    """The rows of a chosen layer are not those of the tile: samples share an axis, or some pass by (an expert)."""
+
+
 class Projector:
     """A probed model, its chosen layers and their maps. Changes nothing of the model that its owner could see.
 
-    axes  for each layer's name the axes of its calls in one forward pass, as the probe saw them
-    tile  m, samples computed together
+    layers        the chosen ones, and others with the parameters that they share with them
+    axes          for each layer's name the axes of its calls in one forward pass, as the probe saw them
+    tile          m, samples computed together
+    written       what the model writes into itself, undone after each tile
+    whole_copies  if not 0: by the whole loss of one sample, which runs this many times side by side
     """
 
     def __init__(
@@ -59,15 +72,40 @@ class Projector:
         loss: Loss,
         sketch: Sketch,
         tile: int,
+        written: Sequence[Held] = (),
+        whole_copies: int = 0,
     ) -> None:
         self._model = model
         self._layers = tuple(layers)
         self._axes = dict(axes)
         self._loss = loss
         self._sketch = sketch
+        self._written = tuple(written)
+        self._whole_copies = whole_copies
         self._copying: set[str] = set()
         self._dtype = torch.float64 if model_precision(model) == torch.float64 else torch.float32
         self.tile = tile
+        self.has_isolated = False  # a tile whose samples had to be computed apart
+
+    @property
+    def is_last_resort(self) -> bool:
+        """Whether the whole loss runs back for one sample at a time."""
+        return self._whole_copies > 0
+
+    def one_at_a_time(self) -> "Projector":
+        """The same projector with tiles of one sample."""
+        return Projector(self._model, self._layers, self._axes, self._loss, self._sketch, 1, self._written)
+
+    def formed(self, inputs: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """The gradient of the last sample of `inputs` (m, …) by parameter, before the sketch; inside `inference`."""
+        found: dict[str, Tensor] = {}
+        with undone(self._written), _full_precision():
+            captured = capture(self._model, self._layers, inputs, labels, self._loss, self._copying)
+            for call, axes in self._calls(captured):
+                gradients = (fast_path(call.layer) or vjp).formed(call, axes, inputs.shape[0] - 1)
+                for owned, gradient in zip(call.layer.parameters, gradients, strict=True):
+                    found[owned.name] = found[owned.name] + gradient if owned.name in found else gradient
+        return found
 
     def project(self, inputs: Tensor, labels: Tensor | None) -> Projection:
         """The projected gradients of inputs (n, …) with labels (n,). Raises ModelError if the model or its loss fails."""
@@ -79,46 +117,94 @@ class Projector:
             for start in range(0, n, self.tile):
                 some = slice(start, min(start + self.tile, n))
                 given = None if labels is None else labels[some]
-                vectors[some], norms[some], classes = self._one_tile(inputs[some], given)
+                try:
+                    vectors[some], norms[some], classes = self._one_tile(inputs[some], given)
+                except UnevenError:
+                    self.has_isolated = True
+                    vectors[some], norms[some], classes = self._isolated(inputs[some], given)
                 if classes is not None:
                     used.append(classes)
         return Projection(vectors, norms, np.concatenate(used) if used else None)
 
-    def _one_tile(
-        self, inputs: Tensor, labels: Tensor | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64] | None]:
+    def _isolated(self, inputs: Tensor, labels: Tensor | None) -> _Tile:
+        """Each sample in a tile of its copies, which has the bits of any other tile."""
+        alone = [
+            self._one_tile(inputs[at : at + 1], None if labels is None else labels[at : at + 1])
+            for at in range(inputs.shape[0])
+        ]
+        vectors, norms = (np.concatenate([tile[part] for tile in alone]) for part in (0, 1))
+        classes = [used for _, _, used in alone if used is not None]
+        return vectors, norms, np.concatenate(classes) if classes else None
+
+    def _one_tile(self, inputs: Tensor, labels: Tensor | None) -> _Tile:
         m = inputs.shape[0]
         padded = _padded(inputs, self.tile).to(self._sketch.device)
         given = None if labels is None else _padded(labels, self.tile).to(self._sketch.device)
-        with model_errors(inputs):
-            captured = capture(self._model, self._layers, padded, given, self._loss, self._copying)
-            total = self._sum_of_sketches(captured)
+        with model_errors(inputs), undone(self._written):
+            total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
         vectors, exponents = (part[:m].cpu() for part in total.total())
         units, norms = _unit_rows(vectors.to(torch.float64).numpy(), exponents.numpy())
-        if captured.labels is None or captured.labels.is_floating_point():
+        if used is None or used.is_floating_point():
             return units, norms, None
-        return units, norms, captured.labels[:m].cpu().to(torch.int64).numpy()
+        return units, norms, used[:m].cpu().to(torch.int64).numpy()
 
-    def _sum_of_sketches(self, captured: Capture) -> ScaledSum:
+    def _by_capture(self, inputs: Tensor, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
+        """The sum of the sketches (m, k) of all calls of the layers, and the labels (m,) that the loss used."""
+        captured = capture(self._model, self._layers, inputs, labels, self._loss, self._copying)
         total = ScaledSum(self.tile, self._sketch.dimension, self._dtype, self._sketch.device)
-        calls_so_far = Counter[str]()
         with _full_precision():
-            for call in captured.calls:
-                axes = self._axes_of_call(call, calls_so_far[call.layer.name])
-                calls_so_far[call.layer.name] += 1
-                path = fast_path(call.layer) or vjp
-                path.add_terms(total, call, axes, self._sketch)
-        return total
+            for call, axes in self._calls(captured):
+                (fast_path(call.layer) or vjp).add_terms(total, call, axes, self._sketch)
+        return total, captured.labels
+
+    def _by_whole_loss(self, inputs: Tensor, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
+        """The same for a single sample, from the gradient that autograd gives for all uses of its parameters."""
+        parameters = list(
+            {owned.name: owned for layer in self._layers for owned in layer.parameters}.values()
+        )
+        beside = [self._whole_copies, *[1] * (inputs.dim() - 1)]
+        repeated = None if labels is None else labels.repeat(self._whole_copies)
+        found, used = whole.sample_gradients(
+            self._model, parameters, self._loss, inputs.repeat(beside), repeated
+        )
+        total = ScaledSum(1, self._sketch.dimension, self._dtype, self._sketch.device)
+        total.add(*vjp.sketch_formed([found], parameters, self._sketch, total.dtype))
+        return total, None if used is None else used[-1:]
+
+    def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:
+        calls_so_far = Counter[str]()
+        for call in captured.calls:
+            axes = self._axes_of_call(call, calls_so_far[call.layer.name])
+            rows = _rows_of(call, axes)
+            if rows not in (0, captured.losses.shape[0]):
+                raise UnevenError(f"not every sample passes through {call.layer.title}")
+            if rows:
+                yield call, axes
+            calls_so_far[call.layer.name] += 1
 
     def _axes_of_call(self, call: LayerCall, number: int) -> CallAxes:
         known = self._axes[call.layer.name]
+        if not known:
+            raise UnevenError(f"{call.layer.title} runs for some samples only, and did not for the probe's")
         axes = known[min(number, len(known) - 1)]  # a recurrent loop may run longer than the probe's did
-        if len(axes.inputs) != len(call.inputs) or len(axes.outputs) != len(call.outputs):
+        if len(axes.inputs) != len(call.given) or len(axes.outputs) != len(call.outputs):
             raise ModelError(
-                f"layer {call.layer.title} was called with {len(call.inputs)} inputs and {len(call.outputs)} outputs, "
+                f"layer {call.layer.title} was called with {len(call.given)} inputs and {len(call.outputs)} outputs, "
                 f"the probe saw {len(axes.inputs)} and {len(axes.outputs)}: its calls must not depend on the sample"
             )
         return axes
+
+
+def _rows_of(call: LayerCall, axes: CallAxes) -> int:
+    """How many samples passed through the layer; 0 if nothing that it returned has a gradient."""
+    rows = 0
+    for gradient, axis in zip(call.gradients, axes.outputs, strict=True):
+        if gradient is None or gradient.numel() == 0:
+            continue
+        if axis is None:
+            raise UnevenError(f"the output of {call.layer.title} has no axis of samples of its own")
+        rows = gradient.shape[axis]
+    return rows
 
 
 def model_precision(model: nn.Module) -> torch.dtype | None:

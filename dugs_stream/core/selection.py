@@ -1,22 +1,25 @@
 """Greedy selection of the unique samples of a micro-batch, in arrival order, as if each had come alone.
 
-A sample is unique when its similarity to every earlier unique, in the index or earlier in the same batch, is
-below τ. The whole batch is held against the index in one search; what the batch itself adds is held against
+A sample is unique when its similarity to every earlier unique, in the index or earlier in the same batch, is below τ and
+none of them is equal to it. The whole batch is held against the index in one search; what the batch itself adds is held against
 the rest by one float32 product, and what lies within the proven error bound of a decision or of the
 maximum is computed in float64. So the split into batches changes no verdict, similarity or nearest.
 """
 
-from collections.abc import Iterator
+import itertools
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.index.similarity import error_bound, similarities
+from dugs_stream.core.index.similarity import NORM_TOLERANCE, error_bound, similarities
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.records import Decision, Reason, Rejection, SequenceNumber, Verdict
 
 Explain = Literal["nearest", "bound"]
+
+_LEAST_OF_EQUALS = (1 - NORM_TOLERANCE) ** 2
+"""Equal vectors are at least this similar: their float64 product is the square of a norm that is 1 but for rounding."""
 
 
 def select(
@@ -41,9 +44,9 @@ def select(
         raise ValueError(f"explain is {explain!r}, expected 'nearest' or 'bound'")
     has_direction = vectors.any(axis=1)
     is_usable = np.isfinite(norms) & has_direction & (norms >= min_gradient_norm)
-    judged = _Batch(index, vectors[is_usable], threshold, explain).decisions(norms[is_usable])
+    batch, samples = _Batch(index, vectors[is_usable], threshold, explain), itertools.count()
     return [
-        next(judged) if usable else _without_direction(float(norm))
+        batch.decide(next(samples), float(norm)) if usable else _without_direction(float(norm))
         for usable, norm in zip(is_usable, norms, strict=True)
     ]
 
@@ -63,27 +66,27 @@ class _Batch:
     def __init__(
         self, index: UniqueIndex, vectors: NDArray[np.float32], threshold: float, explain: Explain
     ) -> None:
+        self._index = index
         self._vectors = vectors
         self._threshold = threshold
         self._explains_by_bound = explain == "bound"
         self._error = error_bound(index.dimension)
         self._known = len(index)
         self._floor = threshold if self._explains_by_bound else -np.inf
-        self._similarity, self._position = index.nearest(
-            vectors, threshold=threshold if self._explains_by_bound else None
-        )
+        floor = threshold if self._explains_by_bound else None
+        self._similarity, self._position = index.nearest(vectors, floor)
         self._products: NDArray[np.float32] | None = None
         self._chosen: list[int] = []
 
-    def decisions(self, norms: NDArray[np.float64]) -> Iterator[Decision]:
-        for sample, norm in enumerate(norms):
-            yield self._decide(sample, float(norm))
-
-    def _decide(self, sample: int, norm: float) -> Decision:
-        """First against the index, then against those this batch has added."""
+    def decide(self, sample: int, norm: float) -> Decision:
+        """The samples in order: first against the index, then against those this batch has added."""
         similarity, nearest = float(self._similarity[sample]), int(self._position[sample])
         if self._chosen:
             similarity, nearest = self._nearer_in_batch(sample, similarity, nearest)
+        if similarity < self._threshold and similarity > _LEAST_OF_EQUALS:
+            equal = self._equal(sample)
+            similarity, nearest = (1.0, equal) if equal >= 0 else (similarity, nearest)
+        similarity = min(max(similarity, -1.0), 1.0) if np.isfinite(similarity) else similarity
         if nearest >= 0 and similarity >= self._threshold:
             return Decision(Verdict.DUPLICATE, similarity, SequenceNumber(nearest), gradient_norm=norm)
         sequence = SequenceNumber(self._known + len(self._chosen))
@@ -91,10 +94,14 @@ class _Batch:
         if sequence == 0:
             return Decision(Verdict.UNIQUE, sequence=sequence, gradient_norm=norm)
         if self._explains_by_bound:
-            return Decision(
-                Verdict.UNIQUE, sequence=sequence, gradient_norm=norm, similarity_bound=similarity
-            )
+            return Decision(Verdict.UNIQUE, None, None, sequence, norm, similarity_bound=similarity)
         return Decision(Verdict.UNIQUE, similarity, SequenceNumber(nearest), sequence, norm)
+
+    def _equal(self, sample: int) -> int:
+        """The earliest unique with the very same vector, −1 if there is none: a duplicate at any τ."""
+        found = self._index.position_of(self._vectors[sample])
+        equal = (self._vectors[self._chosen] == self._vectors[sample]).all(axis=1)
+        return self._known + int(equal.argmax()) if found < 0 and equal.any() else found
 
     def _nearer_in_batch(self, sample: int, similarity: float, nearest: int) -> tuple[float, int]:
         """The better of what the index gave and the uniques of this batch; among equals the index's, the earlier.

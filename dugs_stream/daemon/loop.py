@@ -162,7 +162,7 @@ class Loop:
         self._tell.step_entered(Step.APPLY)
         self.head = self._replica.take(batch, committed)
         self._tell.head_moved(self.head)
-        self._tell.batch_committed(batch, self.head)
+        self._tell.batch_committed(batch.judged, self.head)
 
     def _has_reached(self, ends: Mapping[int, int]) -> bool:
         positions = self._log.positions()

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from dugs_stream.daemon import lag
 from dugs_stream.daemon.lag import LagMonitor
-from dugs_stream.daemon.watchers import watch_by_metrics
+from dugs_stream.daemon.observers import Observers
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.ops.metrics import Metrics
 from dugs_stream.records import Message
@@ -36,7 +36,7 @@ class Looking:
     def __init__(self, kafka: KafkaEngine, log: KafkaLog) -> None:
         self.registry = CollectorRegistry()
         self._log = log
-        self._monitor = LagMonitor(log, kafka.topics.input, 256, watch_by_metrics(Metrics(self.registry), 64))
+        self._monitor = LagMonitor(log, kafka.topics.input, 256, Observers(Metrics(self.registry)).tell)
         self._labels = {"topic": kafka.topics.input, "partition": "0"}
 
     def shown(self, name: str) -> float:

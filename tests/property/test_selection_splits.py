@@ -32,7 +32,7 @@ def streams(draw):
         else:
             rows.append(at_cosine(anchor, min(1.0, threshold + kind), seed + place))
     if len(rows) > 1 and draw(st.booleans()):  # τ that is met exactly
-        threshold = naive_similarity(rows[0], rows[1])
+        threshold = min(naive_similarity(rows[0], rows[1]), 1.0)
     norms = draw(
         st.lists(st.sampled_from([1.0, 1.0, 1.0, 0.0, np.nan]), min_size=len(rows), max_size=len(rows))
     )

@@ -1,19 +1,24 @@
 """Choice of the layers whose gradients count: the last Z that ran, or those that globs over dotted names match.
 
-A layer is a module that holds parameters of its own; normalisation layers count. If a module uses a child's
-parameters without ever calling the child (attention's output projection, parametrized weights), the two are
-one layer: a hook on the child would never fire.
+A layer is a module that holds floating-point parameters of its own; normalisation layers count. If a module uses a
+child's parameters without ever calling the child (attention's output projection, parametrized weights), the two are one
+layer: a hook on the child would never fire. A glob that matches no module may name bare parameters.
 """
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from dugs_stream.errors import ModelError
+
+GradientPath = Literal["fast", "slow", "whole"]
+"""From factors; by running the layer again for each sample; by the whole loss of one sample at a time."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,12 @@ class OwnedParameter:
     local: str
     name: str
     parameter: nn.Parameter
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of its gradient as real numbers: a complex number is two of them, on one more axis."""
+        shape = self.parameter.shape
+        return torch.Size([*shape, 2]) if self.parameter.is_complex() else shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,26 +61,38 @@ class Layer:
     @property
     def size(self) -> int:
         """How many numbers its parameters hold in all."""
-        return sum(owned.parameter.numel() for owned in self.parameters)
+        return sum(owned.shape.numel() for owned in self.parameters)
+
+    def only(self, names: Collection[str]) -> "Layer":
+        """The same layer with those of its parameters alone that have one of these canonical names."""
+        kept = tuple(owned for owned in self.parameters if owned.name in names)
+        return self if kept == self.parameters else replace(self, parameters=kept)
 
 
 @dataclass(frozen=True)
 class ChosenLayer:
     """A chosen layer as `dugs check --deep` shows it.
 
-    is_fast     has a fast path; otherwise it runs again for each sample: right, and slow
+    path        by which its gradients are computed; all are right
     parameters  how many numbers they hold in all
+    difference  from autograd's gradient of the probe's sample, relative to its norm
     """
 
     name: str
     kind: str
-    is_fast: bool
+    path: GradientPath
     parameters: int
+    difference: float
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether it has a fast path."""
+        return self.path == "fast"
 
 
 @dataclass(frozen=True)
 class TiedParameter:
-    """A parameter that several layers use, of which only some are chosen: its gradient comes from those alone."""
+    """A parameter that several layers use, of which only some are chosen; all of its uses count."""
 
     name: str
     chosen: tuple[str, ...]
@@ -78,7 +101,10 @@ class TiedParameter:
 
 def parameter_layers(model: nn.Module) -> dict[str, Layer]:
     """Every layer of the model by its dotted name, in the order in which the model lists its modules."""
-    canonical = {id(parameter): name for name, parameter in model.named_parameters()}
+    # A module that torch.compile wrapped keeps the names, and so the maps, that it has without.
+    canonical = {
+        id(parameter): name.replace("_orig_mod.", "") for name, parameter in model.named_parameters()
+    }
     absorbed: set[int] = set()
     layers: dict[str, Layer] = {}
     for name, module in model.named_modules():  # parents come before their children
@@ -90,33 +116,56 @@ def parameter_layers(model: nn.Module) -> dict[str, Layer]:
         for child_name, child in _uncalled_children(module):
             absorbed.update(id(inside) for inside in child.modules())
             owned += [(f"{child_name}.{local}", parameter) for local, parameter in child.named_parameters()]
-        if owned:
-            layers[name] = Layer(
-                name, module, tuple(OwnedParameter(local, canonical[id(p)], p) for local, p in owned)
-            )
+        own_parameters = tuple(
+            OwnedParameter(local, canonical[id(p)], p)
+            for local, p in owned
+            if p.is_floating_point() or p.is_complex()
+        )
+        if own_parameters:
+            layers[name] = Layer(name, module, own_parameters)
     return layers
 
 
 def choose_layers(
-    model: nn.Module, wanted: int | Sequence[str], layers: Mapping[str, Layer], ran: Sequence[str]
+    model: nn.Module,
+    wanted: int | Sequence[str],
+    layers: Mapping[str, Layer],
+    ran: Sequence[str],
+    counted: Collection[str] | None = None,
 ) -> tuple[Layer, ...]:
     """The wanted layers (the last Z, or globs) in the order in which a forward pass entered them.
 
-    ran: names of the layers that ran, each once, in that order.
+    ran: names of the layers that ran, each once, in that order. counted: those that the last Z are counted among, all
+    by default; if they are fewer than Z, all of them are taken.
     Raises ModelError for a glob that matches nothing, a layer that did not run, or more layers than there are.
     """
     if isinstance(wanted, int):
-        return _last(wanted, layers, ran)
-    names = set[str]()
+        if wanted > len(ran):
+            raise ModelError(
+                f"the last {wanted} layers were asked for, but only {len(ran)} layers with parameters ran: "
+                f"{_listed(ran)}; ask for at most {len(ran)}"
+            )
+        among = [name for name in ran if counted is None or name in counted]
+        return tuple(layers[name] for name in (among or ran)[-wanted:])
+    names: dict[str, set[str]] = {}
     for glob in wanted:
-        names |= _matching(model, glob, layers)
+        for name, parameters in _matching(model, glob, layers).items():
+            names.setdefault(name, set()).update(parameters)
     idle = [name for name in layers if name in names and name not in set(ran)]
     if idle:
         raise ModelError(
             f"chosen layer {layers[idle[0]].title} never runs in the model's forward pass, so it has no gradient; "
             f"layers that run: {_listed(ran)}"
         )
-    return tuple(layers[name] for name in ran if name in names)
+    return tuple(layers[name].only(names[name]) for name in ran if name in names)
+
+
+def sharing(layers: Mapping[str, Layer], chosen: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers not chosen that use parameters of chosen ones, each cut to those parameters."""
+    names = {owned.name for layer in chosen for owned in layer.parameters}
+    chosen_names = {layer.name for layer in chosen}
+    others = (layer.only(names) for layer in layers.values() if layer.name not in chosen_names)
+    return tuple(layer for layer in others if layer.parameters)
 
 
 def tied(layers: Mapping[str, Layer], chosen: Sequence[Layer]) -> tuple[TiedParameter, ...]:
@@ -135,28 +184,38 @@ def tied(layers: Mapping[str, Layer], chosen: Sequence[Layer]) -> tuple[TiedPara
     return tuple(found)
 
 
-def _last(count: int, layers: Mapping[str, Layer], ran: Sequence[str]) -> tuple[Layer, ...]:
-    if count > len(ran):
-        raise ModelError(
-            f"the last {count} layers were asked for, but only {len(ran)} layers with parameters ran: "
-            f"{_listed(ran)}; ask for at most {len(ran)}"
-        )
-    return tuple(layers[name] for name in ran[len(ran) - count :])
+def _matching(model: nn.Module, glob: str, layers: Mapping[str, Layer]) -> dict[str, set[str]]:
+    """The layers that a glob takes, and their parameters' canonical names.
 
-
-def _matching(model: nn.Module, glob: str, layers: Mapping[str, Layer]) -> set[str]:
-    """Names of the layers that a glob takes: those it matches, and all inside a module that it matches."""
+    It takes the layers that it matches, and all inside a module that it matches; if it matches no module, the
+    parameters that it matches.
+    """
     matched = [
         module
         for name, module in model.named_modules(remove_duplicate=False)
         if fnmatch.fnmatchcase(name, glob)
     ]
     names = [name for name, _ in model.named_modules()]
+    bare = {
+        id(parameter)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if fnmatch.fnmatchcase(name, glob)
+    }
+    if bare and not matched:
+        found = {
+            layer.name: {owned.name for owned in layer.parameters if id(owned.parameter) in bare}
+            for layer in layers.values()
+        }
+        return {name: parameters for name, parameters in found.items() if parameters}
     if not matched:
         near = difflib.get_close_matches(glob, names, n=3, cutoff=0.0)
         raise ModelError(f"no module is named {glob!r}; nearest: {_listed(near)}")
     inside = {id(part) for module in matched for part in module.modules()}
-    found = {name for name, layer in layers.items() if id(layer.module) in inside}
+    found = {
+        name: {owned.name for owned in layer.parameters}
+        for name, layer in layers.items()
+        if id(layer.module) in inside
+    }
     if not found:
         raise ModelError(
             f"{glob!r} matches only modules without parameters of their own; layers with parameters: "
@@ -167,7 +226,8 @@ def _matching(model: nn.Module, glob: str, layers: Mapping[str, Layer]) -> set[s
 
 def _uncalled_children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """Children whose parameters the module uses without calling them as modules."""
-    names = []
+    held = (nn.ParameterList, nn.ParameterDict)  # nothing but holders of parameters
+    names = [name for name, child in module.named_children() if isinstance(child, held)]
     if isinstance(module, nn.MultiheadAttention):
         names.append("out_proj")
     if parametrize.is_parametrized(module):

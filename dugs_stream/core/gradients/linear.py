@@ -41,6 +41,17 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
             total.add(parameter.outer(g, a), g_exponents + a_exponents)
 
 
+def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
+    """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    gradient, axis = call.gradients[0], axes.outputs[0]
+    if gradient is None or axis is None:
+        return [torch.zeros_like(owned.parameter) for owned in call.layer.parameters]
+    dtype = torch.promote_types(gradient.dtype, torch.float32)
+    g = _positions(gradient, axis, dtype)[sample]  # (t, g)
+    a = _positions(call.inputs[0], axis, dtype)[sample]  # (t, a)
+    return [g.sum(dim=0) if owned.local == "bias" else g.T @ a for owned in call.layer.parameters]
+
+
 def _positions(values: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
     """(…, m at axis, …, d) → (m, t, d): all axes between are positions."""
     moved = values.movedim(axis, 0)

@@ -4,15 +4,17 @@ The layer alone runs again from its captured inputs, and back from its output gr
 treats samples apart, slow, and bounded in memory by a few formed gradients.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
-from dugs_stream.core.gradients.layers import Layer
+from dugs_stream.core.gradients.layers import OwnedParameter
 from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
 from dugs_stream.core.sketch.scaling import ScaledSum, magnitude_exponents, times_power_of_two
 
@@ -22,8 +24,9 @@ _FORMED_NUMBERS = 1 << 22
 
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of the layer's parameters from one call of it to `total`."""
+    # In a dtype whose exponents we can write: half precision is widened, which loses nothing.
     moved = [
-        gradient.movedim(axis, 0).to(_at_least_single(gradient.dtype))
+        gradient.movedim(axis, 0).to(torch.promote_types(gradient.dtype, torch.float32))
         if gradient is not None and axis is not None
         else None
         for gradient, axis in zip(call.gradients, axes.outputs, strict=True)
@@ -35,31 +38,70 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     gradients = [None if leaf is None else times_power_of_two(leaf, -scale) for leaf in moved]
     m, step = len(scale), max(1, _FORMED_NUMBERS // max(call.layer.size, 1))
     vectors, exponents = [], []
+    state = _widened_state(call.layer.module)
     for start in range(0, m, step):
         samples = range(start, min(start + step, m))
-        formed = [_sample_gradients(call, axes, gradients, sample) for sample in samples]
-        sketched, own = _sketched(formed, call.layer, sketch, total.dtype)
+        formed = [_sample_gradients(call, axes, gradients, sample, state) for sample in samples]
+        sketched, own = sketch_formed(formed, call.layer.parameters, sketch, total.dtype)
         vectors.append(sketched)
         exponents.append(own)
     total.add(torch.cat(vectors), scale + torch.cat(exponents))
 
 
-def _sample_gradients(
-    call: LayerCall, axes: CallAxes, gradients: Sequence[Tensor | None], sample: int
-) -> list[Tensor]:
-    """The gradient of one sample for each of the layer's own parameters, in their order and shapes.
+def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
+    """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    gradients = [
+        None if gradient is None or axis is None else gradient.movedim(axis, 0)
+        for gradient, axis in zip(call.gradients, axes.outputs, strict=True)
+    ]
+    return _sample_gradients(call, axes, gradients, sample, _widened_state(call.layer.module))
 
-    gradients: of each output leaf (m, …), None if it has none.
-    """
+
+def sketch_formed(
+    formed: Sequence[Sequence[Tensor]],
+    parameters: Sequence[OwnedParameter],
+    sketch: Sketch,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Formed gradients, one list of parameters a sample → vectors (s, k) × 2^exponents (s,)."""
+    stacks = [torch.stack(parts).to(dtype) for parts in zip(*formed, strict=True)]
+    exponents = torch.stack([magnitude_exponents(stack) for stack in stacks]).amax(dim=0)  # (s,)
+    sketched = [
+        sketch.parameter(owned.name, owned.shape).dense(times_power_of_two(stack, -exponents))
+        for owned, stack in zip(parameters, stacks, strict=True)
+    ]
+    return pairwise_sum(torch.stack(sketched), axis=0), exponents
+
+
+def as_real(gradient: Tensor | None, owned: OwnedParameter) -> Tensor:
+    """A parameter's gradient as dense real numbers in `owned.shape`; zeros if it has none."""
+    if gradient is None:
+        gradient = torch.zeros_like(owned.parameter)
+    gradient = gradient.to_dense() if gradient.layout != torch.strided else gradient
+    return torch.view_as_real(gradient.resolve_conj()) if gradient.is_complex() else gradient
+
+
+def _sample_gradients(
+    call: LayerCall,
+    axes: CallAxes,
+    gradients: Sequence[Tensor | None],
+    sample: int,
+    state: dict[str, Tensor],
+) -> list[Tensor]:
+    """gradients: of each output leaf (m, …), None if it has none; state: of the module, where not as it stands."""
     layer = call.layer
-    inputs = [_sample_of(leaf, axis, sample) for leaf, axis in zip(call.inputs, axes.inputs, strict=True)]
+    inputs = [_sample_of(leaf, axis, sample) for leaf, axis in zip(call.given, axes.inputs, strict=True)]
+    if state:
+        inputs = [_widened(leaf) for leaf in inputs]
     args, kwargs = pytree.tree_unflatten(inputs, call.input_structure)
     parameters = {
-        owned.local: owned.parameter.detach().clone().requires_grad_() for owned in layer.parameters
+        owned.local: _widened(owned.parameter).detach().clone().requires_grad_() for owned in layer.parameters
     }
-    with torch.enable_grad():
+    with torch.enable_grad(), _without_hooks_on_outputs(layer.module):
         # Untied: a parameter under two names of its own is used twice, and the caller's map adds both up.
-        outputs = torch.func.functional_call(layer.module, parameters, args, kwargs, tie_weights=False)
+        outputs = torch.func.functional_call(
+            layer.module, state | parameters, args, kwargs, tie_weights=False
+        )
         leaves, _ = pytree.tree_flatten(outputs)
         pairs = [
             (leaf, gradient[sample].unsqueeze(axis).to(leaf.dtype))
@@ -74,23 +116,34 @@ def _sample_gradients(
                 [gradient for _, gradient in pairs],
                 allow_unused=True,
             )
-    return [
-        torch.zeros_like(owned.parameter) if gradient is None else gradient
-        for owned, gradient in zip(layer.parameters, found, strict=True)
-    ]
+    return [as_real(gradient, owned) for owned, gradient in zip(layer.parameters, found, strict=True)]
 
 
-def _sketched(
-    formed: list[list[Tensor]], layer: Layer, sketch: Sketch, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Formed gradients, one list of parameters a sample → vectors (s, k) × 2^exponents (s,)."""
-    stacks = [torch.stack(parts).to(dtype) for parts in zip(*formed, strict=True)]
-    exponents = torch.stack([magnitude_exponents(stack) for stack in stacks]).amax(dim=0)  # (s,)
-    sketched = [
-        sketch.parameter(owned.name, owned.parameter.shape).dense(times_power_of_two(stack, -exponents))
-        for owned, stack in zip(layer.parameters, stacks, strict=True)
-    ]
-    return pairwise_sum(torch.stack(sketched), axis=0), exponents
+def _widened_state(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of a module in float16 as float32, whose range its products do not leave; else nothing."""
+    state = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return {name: values.detach().float() for name, values in state if values.dtype == torch.float16}
+
+
+def _widened(leaf: Any) -> Any:
+    return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype == torch.float16 else leaf
+
+
+@contextlib.contextmanager
+def _without_hooks_on_outputs(module: nn.Module) -> Iterator[None]:
+    """The owner's hooks on outputs had their say in the pass: output and gradient are those of the bare layer.
+
+    Hooks on inputs run again, on what the caller gave: some of them make the weights (weight and spectral norm).
+    """
+    names = ("_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
+    kept = {name: getattr(module, name) for name in names}
+    try:
+        for name in names:
+            setattr(module, name, OrderedDict())
+        yield
+    finally:
+        for name, hooks in kept.items():
+            setattr(module, name, hooks)
 
 
 def _sample_of(leaf: Any, axis: int | None, sample: int) -> Any:
@@ -98,8 +151,3 @@ def _sample_of(leaf: Any, axis: int | None, sample: int) -> Any:
     if not isinstance(leaf, Tensor):
         return leaf
     return leaf.clone() if axis is None else leaf.narrow(axis, sample, 1).clone()
-
-
-def _at_least_single(dtype: torch.dtype) -> torch.dtype:
-    """A dtype whose exponents we can write: half precision is widened, which loses nothing."""
-    return dtype if dtype == torch.float64 else torch.float32

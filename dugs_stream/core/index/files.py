@@ -1,10 +1,8 @@
 """Durable files, and the on-disk form of an index: the one module of `core` that does I/O.
 
-A kill at any moment leaves the old file or the new one, whole. Two shapes of file serve the state folder too: rows
-(little-endian float32, row after row, nothing else) and sealed facts (a JSON object with its own SHA-256).
-
-A saved index is a folder of segments of 65 536 rows, a manifest that names them, written last, and the HNSW graph
-if there is one. hnswlib reads a damaged file without noticing, so a graph counts only if the facts beside it agree.
+A kill at any moment leaves the old file or the new one, whole. A saved index is a folder of segments (little-endian
+float32 rows), a manifest that names them, written last, and the HNSW graph if there is one. hnswlib reads a damaged file
+without noticing, so a graph counts only if the facts beside it agree.
 """
 
 import errno
@@ -71,9 +69,8 @@ def seal(facts: Mapping[str, Any]) -> bytes:
 
 def unseal(content: bytes) -> dict[str, Any]:
     """The facts of `seal`; ValueError unless every byte is as it was written."""
-    empty = _sealed(b"")
-    start = empty.index(b",")
-    inside = content[start : len(content) - len(empty) + start]
+    before, after = _sealed(b"").split(b",", 1)
+    inside = content[len(before) : -len(after) - 1]
     if content != _sealed(inside):
         raise ValueError("the content does not match the SHA-256 inside it")
     facts: dict[str, Any] = json.loads(inside)
@@ -155,12 +152,10 @@ def _save_segment(folder: Path, start: int, rows: NDArray[np.float32]) -> dict[s
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise StateError(f"{path} does not exist; expected the folder of an index written by save()")
     try:
         facts = unseal(path.read_bytes())
-    except FileNotFoundError as error:
-        raise StateError(
-            f"{path} does not exist; expected the folder of an index written by save()"
-        ) from error
     except ValueError as error:
         raise StateError(
             f"{path} is damaged ({error}); restore it from a copy, or save the index again"
@@ -174,13 +169,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _read_segment(path: Path, segment: Mapping[str, Any], dimension: int) -> NDArray[np.float32]:
-    expected = segment["rows"] * dimension * ROW_DTYPE.itemsize
-    try:
-        found = path.stat().st_size
-        intact = found == expected and _sha256(path) == segment["sha256"]
-    except FileNotFoundError as error:
-        raise StateError(f"{path} is missing; restore it from a copy, or save the index again") from error
-    if not intact:
+    if not path.exists():
+        raise StateError(f"{path} is missing; restore it from a copy, or save the index again")
+    expected, found = segment["rows"] * dimension * ROW_DTYPE.itemsize, path.stat().st_size
+    if found != expected or _sha256(path) != segment["sha256"]:
         raise StateError(
             f"{path} is damaged: {found} bytes whose SHA-256 is not the one in {_MANIFEST} (expected {expected} "
             "bytes); restore it from a copy, or save the index again"

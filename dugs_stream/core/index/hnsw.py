@@ -25,7 +25,9 @@ class ProposalGraph:
 
     def __init__(self, dimension: int, native: hnswlib.Index | None = None) -> None:
         self.dimension = dimension
-        self.native = _empty_graph(dimension) if native is None else native
+        self.native = hnswlib.Index(space="ip", dim=dimension) if native is None else native
+        if native is None:
+            self.native.init_index(_FIRST_CAPACITY, _LINKS, _CONSTRUCTION_BREADTH, random_seed=0)
         self.native.set_ef(_SEARCH_BREADTH)
 
     @property
@@ -51,11 +53,3 @@ class ProposalGraph:
     def row(self, position: int) -> NDArray[np.float32]:
         """The row (k,) float32 it holds at `position`: it tells whether the graph was made of the list at hand."""
         return np.asarray(self.native.get_items([position])[0], dtype=np.float32)
-
-
-def _empty_graph(dimension: int) -> hnswlib.Index:
-    graph = hnswlib.Index(space="ip", dim=dimension)
-    graph.init_index(
-        max_elements=_FIRST_CAPACITY, M=_LINKS, ef_construction=_CONSTRUCTION_BREADTH, random_seed=0
-    )
-    return graph

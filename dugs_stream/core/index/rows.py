@@ -1,6 +1,7 @@
 """Append-only storage of float32 rows in segments, so that growing never copies the whole list."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,20 +37,22 @@ class Rows:
         while taken < len(vectors):
             used = self._count % SEGMENT_ROWS
             room = min(SEGMENT_ROWS - used, len(vectors) - taken)
-            segment = self._segment_with_room(used, used + room)
-            _copy(vectors[taken : taken + room], segment[used : used + room])
+            target = self._segment_with_room(used, used + room)[used : used + room]
+            # On threads: most of the time goes into first touches of memory, or into reading a file.
+            in_stripes(room, partial(_copy, vectors[taken : taken + room], target))
             self._count += room
             taken += room
 
     def _segment_with_room(self, used: int, needed: int) -> NDArray[np.float32]:
-        if used == 0:
-            self._segments.append(np.empty((_capacity_for(needed), self.dimension), dtype=np.float32))
-        last = self._segments[-1]
-        if len(last) < needed:
-            grown = np.empty((_capacity_for(needed), self.dimension), dtype=np.float32)
-            grown[:used] = last[:used]
-            self._segments[-1] = grown
-        return self._segments[-1]
+        if used and len(self._segments[-1]) >= needed:
+            return self._segments[-1]
+        # The next power of two, within the bounds of a segment.
+        capacity = min(max(_FIRST_CAPACITY, 1 << (needed - 1).bit_length()), SEGMENT_ROWS)
+        grown = np.empty((capacity, self.dimension), dtype=np.float32)
+        if used:
+            grown[:used] = self._segments.pop()[:used]
+        self._segments.append(grown)
+        return grown
 
     def blocks(
         self, block_rows: int, start: int = 0, stop: int | None = None
@@ -86,15 +89,5 @@ class Rows:
         return joined
 
 
-def _copy(rows: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-    """Copy rows (n, k) on several threads: most time goes into first touches of memory, or into reading a file."""
-
-    def copy(stripe: slice) -> None:
-        target[stripe] = rows[stripe]
-
-    in_stripes(len(rows), copy)
-
-
-def _capacity_for(rows: int) -> int:
-    """The next power of two, within the bounds of a segment."""
-    return min(max(_FIRST_CAPACITY, 1 << (rows - 1).bit_length()), SEGMENT_ROWS)
+def _copy(rows: NDArray[np.float32], target: NDArray[np.float32], stripe: slice) -> None:
+    target[stripe] = rows[stripe]

@@ -5,11 +5,6 @@ bits fit into 53) and all of them added in one order that depends on k alone (nu
 contiguous row). So a pair has the same similarity, to the last bit, in any batch and at any place, and equal
 similarities are true ties.
 
-The bound. With u = 2⁻²⁴ and γ_k(u) = k·u / (1 − k·u), any order of summation, fused or not, gives a float32
-product p with |p − x·y| ≤ γ_k(u)·Σ|xᵢyᵢ| ≤ γ_k(u)·‖x‖·‖y‖ (Higham, Accuracy and Stability of Numerical
-Algorithms, 2nd ed., § 3.1), and likewise |s − x·y| ≤ γ_k(2⁻⁵³)·‖x‖·‖y‖. Rows accepted here have norms within
-1 ± NORM_TOLERANCE, which covers the rounding of their normalisation. Products that underflow add at most 2⁻¹²⁶
-each, also where subnormals are flushed to zero. Together |p − s| ≤ `error_bound(k)`, about k·2⁻²⁴.
 """
 
 import numpy as np
@@ -45,7 +40,12 @@ def similarities(
 
 
 def error_bound(dimension: int) -> float:
-    """Upper bound of |p − s| for the float32 product p of two accepted rows of `dimension` k."""
+    """Upper bound of |p − s| for the float32 product p of two accepted rows of `dimension` k, about k·2⁻²⁴.
+
+    With u = 2⁻²⁴ and γ(u) = k·u / (1 − k·u), any order of summation, fused or not, gives |p − x·y| ≤ γ(u)·‖x‖·‖y‖
+    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., § 3.1), and likewise |s − x·y| ≤ γ(2⁻⁵³)·‖x‖·‖y‖.
+    NORM_TOLERANCE bounds the norms; products that underflow add at most 2⁻¹²⁶ each.
+    """
     single, double = dimension * 2.0**-24, dimension * 2.0**-53
     norms = (1 + NORM_TOLERANCE) ** 2
     if single >= 0.5:  # noqa: PLR2004 - beyond k = 2²³ the series says nothing; Cauchy-Schwarz still does

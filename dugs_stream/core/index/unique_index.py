@@ -72,6 +72,15 @@ class UniqueIndex:
         """Rows start … stop − 1, (stop − start, k) float32, as a copy of just those."""
         return self._rows.take(np.arange(max(0, start), min(stop, len(self)), dtype=np.int64))
 
+    def position_of(self, vector: NDArray[np.float32]) -> int:
+        """The first row that equals `vector` (k,), −1 if there is none; O(n) time."""
+        for start, rows in self._rows.blocks(block_rows_for(1)):
+            alike = np.flatnonzero(rows[:, 0] == vector[0])
+            equal = alike[(rows[alike] == vector).all(axis=1)]
+            if equal.size:
+                return start + int(equal[0])
+        return -1
+
     def add(self, vectors: NDArray[np.float32]) -> None:
         """Append (n, k) float32 unit rows; for any others ValueError, and nothing is added.
 

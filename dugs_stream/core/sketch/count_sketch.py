@@ -1,19 +1,12 @@
 """CountSketch and TensorSketch of gradients: one seeded, balanced map into k numbers per parameter.
 
-A vector-shaped parameter's entry i is added to bucket h(i) with sign s(i). A matrix-shaped one's entry (i, j)
-is added to bucket h₁(i) + h₂(j) mod k with sign s₁(i)·s₂(j); a parameter of more axes counts as (first, rest).
-The map is linear, keeps inner products in expectation over seeds, and depends on nothing but seed, the
-parameter's canonical name and its shape.
+A vector-shaped parameter's entry i is added to bucket h(i) with sign s(i); a matrix-shaped one's entry (i, j) to bucket
+h₁(i) + h₂(j) mod k with sign s₁(i)·s₂(j); a parameter of more axes counts as (first, rest). The map is linear, keeps
+inner products in expectation over seeds, and depends on seed, the parameter's canonical name and its shape alone.
 
-For a Linear layer the gradient is Σ_t g_t ⊗ a_t, and there are two routes to the same vector:
-
-    spectral   the sketch of g ⊗ a is the circular convolution of the sketches of g and of a: FFT both,
-               multiply, add over positions; O(t·k·log k) a sample
-    summed     form Σ_t g_t ⊗ a_t and add up each bucket; O(t·g·a) a sample, bounded memory
-
-Both only ever *gather* (no atomics), and every sum over more than one term is a tree of elementwise additions:
-the bits of a sample depend neither on the device's scheduling nor on the other samples. The route follows from
-shapes alone, never from a clock or a batch size.
+Two routes lead to the same vector of a Linear layer's gradient Σ_t g_t ⊗ a_t: `outer_spectrum` and `outer`. Both only
+ever *gather* (no atomics), and every sum over more than one term is a tree of elementwise additions: the bits of a
+sample depend neither on the device's scheduling nor on the other samples. The route follows from shapes alone.
 
 Sources: Charikar, Chen & Farach-Colton 2002 (CountSketch); Pham & Pagh 2013 (TensorSketch).
 """
@@ -87,19 +80,25 @@ class ParameterSketch:
         return self._bucket_sums(torch.nn.functional.pad(signed, (0, self._column_padding)))
 
     def outer(self, g: Tensor, a: Tensor) -> Tensor:
-        """Summed route: output gradients (m, t, g), activations (m, t, a) → sketch of Σ_t g_t ⊗ a_t, (m, k)."""
+        """Summed route: output gradients (m, t, g), activations (m, t, a) → sketch of Σ_t g_t ⊗ a_t, (m, k).
+
+        Forms the sum and adds up each bucket: O(t·g·a) a sample, bounded memory.
+        """
         signed_g = torch.nn.functional.pad(g * self._rows.signs(g), (0, -g.shape[2] % _ALIGNMENT))
         signed_a = torch.nn.functional.pad(a * self._columns.signs(a), (0, self._column_padding))
-        step = _divisor_up_to(g.shape[0], _FACTOR_ELEMENTS // (signed_g.shape[2] * signed_a.shape[2]))
-        sketched = []
-        for start in range(0, g.shape[0], step):
-            some = slice(start, start + step)
-            summed = torch.bmm(signed_g[some].transpose(1, 2), signed_a[some])  # (step, g padded, a padded)
-            sketched.append(self._bucket_sums(summed))
-        return torch.cat(sketched)
+        m, most = g.shape[0], max(1, _FACTOR_ELEMENTS // (signed_g.shape[2] * signed_a.shape[2]))
+        step = next(d for d in range(min(m, most), 0, -1) if m % d == 0)  # all steps have the same size
+        summed = (
+            torch.bmm(left.transpose(1, 2), right)  # (step, g padded, a padded)
+            for left, right in zip(torch.split(signed_g, step), torch.split(signed_a, step), strict=True)
+        )
+        return torch.cat([self._bucket_sums(matrices) for matrices in summed])
 
     def outer_spectrum(self, g: Tensor, a: Tensor) -> Tensor:
-        """Spectral route: g (m, t, g), a (m, t, a) → half spectrum (m, 2, k//2 + 1) of the same vector."""
+        """Spectral route: g (m, t, g), a (m, t, a) → half spectrum (m, 2, k//2 + 1) of the same vector.
+
+        The sketch of g ⊗ a is the circular convolution of the sketches of g and a: O(t·k·log k) a sample.
+        """
         m, t = g.shape[:2]
         step = max(1, _FACTOR_ELEMENTS // (m * self.dimension))
         total: Tensor | None = None
@@ -109,9 +108,7 @@ class ParameterSketch:
             right = torch.fft.rfft(self._columns.sketch(a[:, some]))
             product = pairwise_sum(_complex_product(left, right), axis=1)  # (m, 2, k//2 + 1)
             total = product if total is None else total + product
-        if total is None:
-            return g.new_zeros(m, 2, self.dimension // 2 + 1)
-        return total
+        return g.new_zeros(m, 2, self.dimension // 2 + 1) if total is None else total
 
     def prefers_spectrum(self, positions: int) -> bool:
         """Whether the spectral route is the quicker one for t = `positions`; from shapes alone."""
@@ -222,8 +219,3 @@ def _as_index(table: NDArray[np.int64], places: int, device: torch.device) -> Te
     """The table on the device, in 32 bits if they suffice: that of a matrix is as long as the parameter."""
     fits = places < 1 << 31
     return torch.from_numpy(table.astype(np.int32) if fits else table).to(device)
-
-
-def _divisor_up_to(number: int, limit: int) -> int:
-    """The largest divisor of `number` not above `limit`, at least 1: all chunks have the same size."""
-    return next(d for d in range(min(number, max(limit, 1)), 0, -1) if number % d == 0)

@@ -1,11 +1,8 @@
 """Seeded, balanced hash: the bucket and the sign of each index of a parameter's axis.
 
-Integer arithmetic alone: the same seed, parameter name, axis and length give the same map on every device and
-release, and `MAP_VERSION` names the rule. Nothing here is cryptographic except the keys of the streams.
-
-Balanced: the d indices are dealt out to the k buckets in a random order, like cards, so that no two buckets
-differ by more than one index, and no two indices meet if d ≤ k. Plain random hashes let two of ten class
-coordinates collide now and then, which makes the error of a sketch depend on its seed.
+Integer arithmetic alone: the same map on every device and release, and `MAP_VERSION` names the rule. Balanced: the d
+indices are dealt out to the k buckets in a random order, like cards. Plain random hashes let two of ten class coordinates
+collide now and then, which makes the error of a sketch depend on its seed.
 
 Source: splitmix64 (Steele, Lea & Flood 2014) over a SHA-256 key, as a counter-based generator.
 """

@@ -36,7 +36,8 @@ def epsilon(n: int, dimension: int) -> float:
     Raises ValueError for n < 2 or dimension < 1.
     """
     _require_points(n)
-    _require_dimension(dimension)
+    if dimension < 1:
+        raise ValueError(f"dimension is {dimension!r}, expected at least 1")
     return math.sqrt(8.0 * math.log(n) / dimension)
 
 
@@ -45,7 +46,8 @@ def powers_of_two_around(dimension: int) -> tuple[int, int]:
 
     Both are `dimension` if it is a power of two itself. Raises ValueError below 1.
     """
-    _require_dimension(dimension)
+    if dimension < 1:
+        raise ValueError(f"dimension is {dimension!r}, expected at least 1")
     return 1 << (dimension.bit_length() - 1), 1 << (dimension - 1).bit_length()
 
 
@@ -54,8 +56,3 @@ def _require_points(n: int) -> None:
         raise ValueError(
             f"n is {n!r}, expected at least 2 samples: the lemma is about distances between them"
         )
-
-
-def _require_dimension(dimension: int) -> None:
-    if dimension < 1:
-        raise ValueError(f"dimension is {dimension!r}, expected at least 1")

@@ -1,11 +1,7 @@
 """Scaling by powers of two, one exponent a sample, so that float32 products neither underflow nor overflow.
 
-Multiplying by a power of two is exact, so scaling loses nothing, for numbers from 1e-40 to 1e+38: activations
-reach 1e2 and beyond, output gradients 1e-9 and below. The exponent goes back into the norm in float64; a unit
-vector does not need it.
-
-All of it is elementwise arithmetic on bits and values of one sample: no sample can touch another. NaN and
-infinity pass through and make the norm of their own sample, and of no other, NaN or infinite.
+Multiplying by a power of two is exact, so scaling loses nothing, for numbers from 1e-40 to 1e+38. All of it is
+elementwise on one sample's values: NaN and infinity make the norm of their own sample, and of no other, NaN or infinite.
 """
 
 import torch

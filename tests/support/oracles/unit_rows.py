@@ -47,6 +47,10 @@ def naive_selection(rows: Rows, threshold: float) -> list[tuple[bool, float | No
     decided: list[tuple[bool, float | None, int | None]] = []
     for row in rows:
         similarity, nearest = naive_nearest(np.asarray(uniques), row)
+        equal = next((at for at, unique in enumerate(uniques) if np.array_equal(unique, row)), None)
+        if similarity < threshold and equal is not None:  # equal vectors are duplicates at any threshold
+            similarity, nearest = 1.0, equal
+        similarity = min(max(similarity, -1.0), 1.0)
         is_unique = not uniques or similarity < threshold
         decided.append((is_unique, similarity if uniques else None, nearest if uniques else None))
         if is_unique:

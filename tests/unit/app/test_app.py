@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 from torch import nn
 
 from dugs_stream.app.daemon import open_daemon
@@ -199,6 +200,17 @@ def test_port_that_is_taken_is_refused_before_the_model_is_loaded(tmp_path: Path
             pass
 
     assert not (tmp_path / "state").exists()
+
+
+def test_remarks_on_the_model_are_logged_as_the_daemon_opens(tmp_path: Path) -> None:
+    """Untrained parameters of a factory of one's own are not in the settings to be warned of."""
+    settings = settings_of(tmp_path, http={"port": 0})
+
+    with capture_logs() as lines, open_daemon(settings):
+        pass
+
+    (line,) = [each for each in lines if each["event"] == "model.remark"]
+    assert "parameters are drawn under gradient.seed" in line["remark"]
 
 
 def test_uniques_page_is_empty_until_there_is_a_state() -> None:

@@ -51,17 +51,17 @@ def test_loss_that_mixes_samples_is_refused(loss: Callable[[Tensor, Tensor | Non
 
 
 def test_neighbours_differ_and_are_possible() -> None:
-    """The example keeps its place, integers stay within the values seen, neighbours differ from it, repeatably."""
+    """The example stands at the end, integers stay within the values seen, neighbours differ from it, repeatably."""
     ids = torch.tensor([3, 9, 9, 4])
-    found = neighbours(ids, 6, 2)
+    found = neighbours(ids, 6)
 
     assert set(found.flatten().tolist()) <= {3, 4, 9}
-    assert torch.equal(found[2], ids)
+    assert torch.equal(found[-1], ids)
     assert sum(torch.equal(row, ids) for row in found) == 1
-    blank = neighbours(torch.zeros(2, 3), 4, 0)
-    assert torch.equal(blank[0], torch.zeros(2, 3))
-    assert all(row.abs().min() > 0 for row in blank[1:])
-    assert torch.equal(neighbours(ids, 6, 2), found)
+    blank = neighbours(torch.zeros(2, 3), 4)
+    assert torch.equal(blank[-1], torch.zeros(2, 3))
+    assert all(row.abs().min() > 0 for row in blank[:-1])
+    assert torch.equal(neighbours(ids, 6), found)
 
 
 def test_copies_are_equal_and_share_no_memory() -> None:
@@ -74,11 +74,11 @@ def test_copies_are_equal_and_share_no_memory() -> None:
     assert batch.labels.tolist() == [1, 1, 1]
 
 
-def test_mixed_batch_has_the_sample_in_the_middle_and_every_class_around_it() -> None:
-    """The sample keeps its label at its place; the labels of its neighbours differ, within the classes."""
+def test_mixed_batch_has_the_sample_at_its_end_and_every_class_before_it() -> None:
+    """The sample keeps its label; the labels of its neighbours differ, within the classes."""
     batch = mixed(copies(EXAMPLE, torch.tensor(2), 8, torch.device("cpu")), classes=3)
 
-    assert torch.equal(batch.inputs[batch.place], EXAMPLE)
+    assert torch.equal(batch.inputs[-1], EXAMPLE)
     assert batch.labels is not None
-    assert batch.labels[batch.place] == 2
+    assert batch.labels[-1] == 2
     assert set(batch.labels.tolist()) == {0, 1, 2}

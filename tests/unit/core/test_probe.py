@@ -46,18 +46,22 @@ def test_more_layers_than_run_are_refused() -> None:
         probe(Around(torch.tanh), layers=3)
 
 
-def test_output_without_an_axis_of_samples_is_refused_by_name() -> None:
-    """Samples flattened together with positions cannot be told apart."""
+def test_output_without_an_axis_of_samples_goes_by_the_whole_loss() -> None:
+    """Samples flattened together with positions cannot be told apart there: right and slow, and a remark says so."""
     model = nn.Sequential(
         nn.Linear(4, 4),
         Lambda(lambda x: x.reshape(-1, 2)),
         nn.Linear(2, 3),
         Lambda(lambda x: x.reshape(-1, 6)),
     )
+    with pytest.warns(
+        UserWarning, match=r"output of 2 \(Linear\) has no axis of samples.*one sample at a time"
+    ):
+        found = Deduplicator(model, ["2"], dimension=16, tile=8).probe(EXAMPLE)
 
-    with pytest.raises(ModelError, match=r"output of 2 \(Linear\) has no axis of samples.*\(16, 3\)"):
-        probe(model, layers=["2"])
-    assert probe(model, layers=["0"]).is_probed
+    assert found.is_last_resort
+    assert [layer.path for layer in found.layers] == ["whole"]
+    assert not Deduplicator(model, ["0"], dimension=16, tile=8).probe(EXAMPLE).is_last_resort
 
 
 def test_loss_that_depends_on_no_chosen_layer_is_refused() -> None:

@@ -40,7 +40,7 @@ def test_duplicate_inside_the_batch_names_its_unique():
     assert [decision.verdict for decision in decisions] == ["unique", "unique"] + ["duplicate"] * 3
     assert [decision.sequence for decision in decisions] == [2, 3, None, None, None]
     assert [decision.nearest for decision in decisions[2:]] == [2, 3, 0]
-    assert decisions[4].similarity == naive_similarity(ROWS[0], ROWS[0])
+    assert decisions[4].similarity == min(naive_similarity(ROWS[0], ROWS[0]), 1.0)
 
 
 def test_nearest_in_the_batch_beats_a_lesser_one_in_the_index():
@@ -149,3 +149,31 @@ def test_numbers_that_do_not_match_are_refused():
         choose(UniqueIndex(32), ROWS, [1, 1])
     with pytest.raises(ValueError, match="explain is 'all'"):
         choose(UniqueIndex(32), ROWS, explain="all")
+
+
+@pytest.mark.parametrize("explain", ["nearest", "bound"])
+@pytest.mark.parametrize("threshold", [0.9, 1 - 1e-9, 1.0])
+def test_equal_vectors_are_duplicates_at_any_threshold(threshold, explain):
+    """A repeat's similarity may come out as 1 less a rounding, which is no reason to publish it again."""
+    rows = unit_rows(8, 60, 257)
+    index = filled(rows[:30])
+    decisions = choose(index, np.concatenate([rows, rows[::-1]]), threshold=threshold, explain=explain)
+
+    assert [decision.verdict for decision in decisions] == ["duplicate"] * 30 + ["unique"] * 30 + [
+        "duplicate"
+    ] * 60
+    repeats = decisions[:30] + decisions[60:]
+    assert [decision.nearest for decision in repeats] == [*range(30), *range(59, -1, -1)]
+    assert all(threshold <= decision.similarity <= 1 for decision in repeats)
+
+
+def test_similarities_lie_between_minus_one_and_one():
+    """Rounding past the ends is cut off, for opposite vectors too."""
+    rows = unit_rows(9, 200, 33)
+    norms = [naive_similarity(row, row) for row in rows]
+    longest = rows[int(np.argmax(norms))]
+    assert max(norms) > 1
+    decisions = choose(filled(longest[None]), np.stack([longest, -longest]), threshold=-1.0)
+
+    assert [decision.verdict for decision in decisions] == ["duplicate", "duplicate"]
+    assert [decision.similarity for decision in decisions] == [1.0, -1.0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,18 +11,16 @@ import pytest
 import torch
 from torch import nn
 
+from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.errors import ModelError
-from dugs_stream.inputs.decoder import Sample
+from dugs_stream.inputs.decoder import Sample, build_decoder
 from dugs_stream.inputs.labels import Label
-from dugs_stream.pipeline.project import (
-    BatchAbandonedError,
-    Projected,
-    ProjectedBatch,
-    RecordProjector,
-)
-from dugs_stream.records import Reason, Record, Rejection
+from dugs_stream.inputs.settings import CustomCodecSettings, NpyCodecSettings
+from dugs_stream.pipeline.project import BatchAbandonedError, Projected, ProjectedBatch, RecordProjector
+from dugs_stream.records import Reason, Record, Rejection, Skip
 from tests.support.models.small import WIDTH, breaks_on_large, mixes_samples, tiny
+from tests.support.records.own_code import squared_error
 from tests.unit.pipeline.engine import projector_of, random_records, record
 
 
@@ -45,15 +45,9 @@ def breaking(offset: int) -> Record:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Record(None, None, topic="in", partition=0, offset=3), Reason.EMPTY),
-        (
-            Record(None, b"not an array", (("label", b"1"),), topic="in", partition=0, offset=3),
-            Reason.UNDECODABLE,
-        ),
-        (
-            Record(None, b"x" * 20_000, (("label", b"1"),), topic="in", partition=0, offset=3),
-            Reason.TOO_LARGE,
-        ),
+        (replace(record(3, np.zeros(1)), value=None), Reason.EMPTY),
+        (replace(record(3, np.zeros(1)), value=b"not an array"), Reason.UNDECODABLE),
+        (replace(record(3, np.zeros(1)), value=b"x" * 20_000), Reason.TOO_LARGE),
         (record(3, np.zeros(WIDTH + 1, np.float32)), Reason.WRONG_SHAPE),
         (record(3, np.full(WIDTH, np.nan, np.float32)), Reason.NOT_FINITE),
         (record(3, np.ones(WIDTH, np.float32), None), Reason.LABEL_MISSING),
@@ -219,3 +213,88 @@ def test_memory_that_runs_out_in_decoding_is_no_records_fault(monkeypatch: pytes
 
     with pytest.raises(MemoryError):
         projector_of().project(random_records(3))
+
+
+def numbers_projector(tile_mates: int = 8) -> RecordProjector:
+    """A projector for a loss of one's own, whose labels are numbers or lists of them."""
+    torch.manual_seed(1)
+    decoder = build_decoder(
+        NpyCodecSettings(),
+        label="header:label",
+        classes=None,
+        label_is_required=False,
+        max_record_bytes=10_000,
+        label_type="float32",
+    )
+    spec = GradientSpec(tiny(), 2, squared_error, dimension=128, seed=0, device="cpu", tile=tile_mates)
+    return RecordProjector(decoder, spec, lambda _stage: nullcontext())
+
+
+def test_numbers_as_labels_reach_a_loss_of_ones_own() -> None:
+    """The same sample with another target has another gradient, which is that of autograd."""
+    values = np.linspace(-1, 1, WIDTH).astype(np.float32)
+    records = [record(place, values, label) for place, label in enumerate(("-0.5", "2.25", "-0.5"))]
+
+    batch = numbers_projector().project(records)
+
+    first, second, third = batch.projection.vectors
+    assert np.array_equal(first, third)
+    assert not np.array_equal(first, second)
+    torch.manual_seed(1)
+    model = tiny().eval()
+    for row, target in enumerate((-0.5, 2.25)):
+        model.zero_grad()
+        squared_error(model(torch.from_numpy(values)[None]), torch.tensor([target])).sum().backward()
+        norm = sum(float((parameter.grad.double() ** 2).sum()) for parameter in model.parameters()) ** 0.5  # type: ignore[union-attr]
+        assert batch.projection.norms[row] == pytest.approx(
+            norm, rel=0.5
+        )  # the sketch's own error at k = 128
+
+
+def test_targets_of_different_shapes_are_projected_as_each_alone() -> None:
+    """Lists of other lengths cannot stand in one tensor; company changes no bit of a vector all the same."""
+    labels = ["0.5", "[1, 2]", "[1, 2, 3]", "-1", "[0.5, 0.25]"]
+    values = np.random.default_rng(0).normal(size=(len(labels), WIDTH)).astype(np.float32)
+    records = [record(place, values[place], label) for place, label in enumerate(labels)]
+
+    together = numbers_projector().project(records)
+    alone = [numbers_projector().project([each]).projection.vectors[0] for each in records]
+
+    assert rejected(together) == []
+    assert np.array_equal(together.projection.vectors, np.stack(alone))
+
+
+def test_skipped_record_is_in_nobodys_way() -> None:
+    """It has no vector and no rejection, also as the first of all; the others are projected as without it."""
+    decoder = build_decoder(
+        CustomCodecSettings(type="tests.support.records.own_code:labelled"),
+        label="none",
+        classes=None,
+        label_is_required=True,
+        max_record_bytes=10_000,
+    )
+
+    def projector() -> RecordProjector:
+        torch.manual_seed(1)
+        spec = GradientSpec(tiny(), 2, "label", dimension=128, seed=0, device="cpu", tile=8)
+        return RecordProjector(decoder, spec, lambda _stage: nullcontext())
+
+    def json_record(offset: int, document: object) -> Record:
+        return Record(None, json.dumps(document).encode(), topic="in", partition=0, offset=offset)
+
+    values = np.random.default_rng(0).normal(size=(3, WIDTH)).round(3).tolist()
+    good = [json_record(place, {"x": row, "y": place}) for place, row in enumerate(values)]
+    gone = json_record(9, {"gone": True})
+
+    batch = projector().project([gone, good[0], gone, *good[1:], gone])
+
+    assert [isinstance(outcome, Skip) for outcome in batch.outcomes] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert np.array_equal(batch.projection.vectors, projector().project(good).projection.vectors)
+    assert projector().project([gone, gone]).outcomes == (Skip(), Skip())

@@ -1,0 +1,164 @@
+"""Observation of a model's own way through a pass: which layers run, in which order, and which of them reach the loss.
+
+Hooks see the calls of modules; the graph that autograd records sees every use of a parameter, wherever it stands.
+"""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from dugs_stream.core.gradients.inference import differentiable, forward, tracked
+from dugs_stream.core.gradients.layers import Layer, OwnedParameter
+from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.gradients.vjp import as_real
+
+Shapes = list[torch.Size | None]
+"""Of the leaves of a call, None for what is not a tensor."""
+
+
+@dataclass(eq=False)
+class SeenCall:
+    """One call of a layer: when it began and ended by autograd's clock, the shapes it was given and returned.
+
+    dtypes  floating-point types of what it returned
+    """
+
+    start: int
+    given: Shapes
+    end: int = 0
+    outputs: Shapes = field(default_factory=list)
+    dtypes: set[torch.dtype] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class Observation:
+    """What one pass over m samples showed.
+
+    outputs   of the model
+    losses    (m,), with the graph that led to them
+    calls     of each layer by its name, in their order
+    uses      for each parameter's id the times, by autograd's clock, at which something that the loss needs used it
+    end       the time at which the model had returned
+    """
+
+    outputs: Any
+    losses: Tensor
+    calls: Mapping[str, Sequence[SeenCall]]
+    uses: Mapping[int, Sequence[int]]
+    end: int
+
+    def order(self, layers: Mapping[str, Layer]) -> list[str]:
+        """Names of the layers that ran, each once, by when they were last entered or used from outside."""
+        last: dict[str, int] = {}
+        for name, layer in layers.items():
+            times = [call.start for call in self.calls.get(name, ())]
+            times += [time for owned in layer.parameters for time in self._outside(owned, layers)]
+            if times:
+                last[name] = max(times)
+        return sorted(last, key=lambda name: last[name])
+
+    def reaches_loss(self, layer: Layer) -> bool:
+        """Whether the loss depends on one of the layer's parameters."""
+        return any(id(owned.parameter) in self.uses for owned in layer.parameters)
+
+    def gradients(self, parameters: Sequence[OwnedParameter]) -> list[Tensor]:
+        """Autograd's gradient of the last sample's loss for each parameter, as real numbers in its shape."""
+        with tracked(owned.parameter for owned in parameters) as leaves:
+            found = torch.autograd.grad(self.losses[-1], leaves, allow_unused=True)
+        return [as_real(gradient, owned) for owned, gradient in zip(parameters, found, strict=True)]
+
+    def _outside(self, owned: OwnedParameter, layers: Mapping[str, Layer]) -> Iterator[int]:
+        """Times at which the model used a parameter outside of all calls of the layers that hold it."""
+        spans = [
+            (call.start, call.end)
+            for name, layer in layers.items()
+            if any(other.parameter is owned.parameter for other in layer.parameters)
+            for call in self.calls.get(name, ())
+        ]
+        for time in self.uses.get(id(owned.parameter), ()):
+            if time < self.end and not any(start < time < end for start, end in spans):
+                yield time
+
+
+def observe(
+    model: nn.Module, layers: Mapping[str, Layer], inputs: Tensor, labels: Tensor | None, loss: Loss
+) -> Observation:
+    """Run `inputs` (m, …) as plain autograd would, every parameter's use recorded; inside `inference(model)`."""
+    ended: list[int] = []
+    with tracked(differentiable(model)), _calls_seen(layers) as calls, contextlib.ExitStack() as hook:
+        hook.callback(model.register_forward_hook(lambda *_: ended.append(_now())).remove)
+        outputs, losses, _ = forward(model, loss, inputs.clone(), labels)
+    return Observation(outputs, losses, calls, _uses(losses), ended[-1])
+
+
+def shapes_seen(
+    model: nn.Module, layers: Mapping[str, Layer], inputs: Tensor
+) -> Mapping[str, Sequence[SeenCall]]:
+    """The calls of each layer in a forward pass over `inputs` (m, …); inside `inference(model)`."""
+    with tracked(differentiable(model)), _calls_seen(layers) as calls:
+        model(inputs.clone())
+    return calls
+
+
+@contextlib.contextmanager
+def _calls_seen(layers: Mapping[str, Layer]) -> Iterator[dict[str, list[SeenCall]]]:
+    calls: dict[str, list[SeenCall]] = defaultdict(list)
+    with contextlib.ExitStack() as hooks:
+        for name, layer in layers.items():
+            pending: list[SeenCall] = []  # a stack: a module may call itself
+
+            def enter(
+                _module: nn.Module,
+                args: Any,
+                kwargs: Any,
+                name: str = name,
+                pending: list[SeenCall] = pending,
+            ) -> None:
+                call = SeenCall(_now(), _shapes((args, kwargs)))
+                pending.append(call)
+                calls[name].append(call)
+
+            def leave(_module: nn.Module, _args: Any, output: Any, pending: list[SeenCall] = pending) -> None:
+                call = pending.pop()
+                call.end, call.outputs = _now(), _shapes(output)
+                leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+                call.dtypes = {leaf.dtype for leaf in leaves if leaf.is_floating_point()}
+
+            hooks.callback(
+                layer.module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True).remove
+            )
+            hooks.callback(layer.module.register_forward_hook(leave, prepend=True).remove)
+        yield calls
+
+
+def _now() -> int:
+    """Autograd's clock, by which it numbers what it records."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        made = torch.zeros((), requires_grad=True).clone().grad_fn
+    return int(made._sequence_nr())  # type: ignore[union-attr]  # noqa: SLF001 -- torch's own order of operations
+
+
+def _uses(losses: Tensor) -> dict[int, list[int]]:
+    """The times at which each leaf was used, by its id: those that lead to the losses."""
+    found: dict[int, list[int]] = defaultdict(list)
+    pending, seen = [losses.grad_fn], {losses.grad_fn}
+    while pending:
+        node = pending.pop()
+        for following, _ in node.next_functions if node is not None else ():
+            leaf = getattr(following, "variable", None)
+            if leaf is not None:
+                found[id(leaf)].append(node._sequence_nr())  # type: ignore[union-attr]  # noqa: SLF001
+            elif following is not None and following not in seen:
+                seen.add(following)
+                pending.append(following)
+    return found
+
+
+def _shapes(values: Any) -> Shapes:
+    return [leaf.shape if isinstance(leaf, Tensor) else None for leaf in pytree.tree_leaves(values)]

@@ -1,0 +1,234 @@
+"""Trial of a model and one sample: by which way its gradient is autograd's, if by any.
+
+Hooks first, among neighbours and in every place of a tile; else the whole loss. A model that mixes samples is refused.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dugs_stream.core.comparison import differences, tolerance
+from dugs_stream.core.gradients import whole
+from dugs_stream.core.gradients.capture import CallAxes
+from dugs_stream.core.gradients.layers import Layer, OwnedParameter
+from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.core.gradients.observation import SeenCall, Shapes, shapes_seen
+from dugs_stream.core.mixing import ProbeBatch, copies, mixed, refuse_mixing, sample_axis
+from dugs_stream.core.model_writes import Held, undone
+from dugs_stream.core.projector import Projector, UnevenError
+from dugs_stream.core.sketch.count_sketch import Sketch
+from dugs_stream.errors import ModelError
+
+_DISTINCT = 4
+"""Different samples in the tile in which each place is tried; each of them stands in many places."""
+
+_TRIALS = 4
+"""Times that a model under suspicion is tried: a random one may give the same twice."""
+
+Axes = Mapping[str, Sequence[CallAxes]]
+
+
+class _UnfitError(Exception):
+    """The hooks do not give the whole gradient; the message begins a remark."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A projector whose gradient is autograd's, each parameter's difference from it, and why it is the last resort."""
+
+    projector: Projector
+    apart: dict[str, float]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A model, what was chosen of it, and autograd's gradient of one sample; use it inside `inference(model)`.
+
+    used        the chosen layers, and the others cut to the parameters that they share with them
+    parameters  of the chosen layers, each once
+    expected    their gradients
+    calls       of each layer, in a pass over m copies of the sample
+    """
+
+    model: nn.Module
+    loss: Loss
+    sketch: Sketch
+    used: tuple[Layer, ...]
+    parameters: tuple[OwnedParameter, ...]
+    expected: list[Tensor]
+    calls: Mapping[str, Sequence[SeenCall]]
+    m: int
+    written: tuple[Held, ...]
+    classes: int | None
+    example: Tensor
+    label: Tensor | None
+
+    def fit(self, tile: int) -> Fit:
+        """The quickest way that is right, with tiles of this size if it allows them.
+
+        Raises ModelError if samples are mixed, or if autograd's gradient is not the same twice.
+        """
+        tile = 1 if self.written else tile
+        try:
+            projector = self._projector(self._call_axes(), tile)
+            apart = self._require_whole_gradient(projector, min(2, tile))
+            if tile > 1 and not self._place_is_irrelevant(projector):
+                projector = projector.one_at_a_time()
+        except _UnfitError as unfit:
+            self._require_apart(min(2, tile))
+            return self._last_resort(str(unfit))
+        return Fit(projector, apart)
+
+    def _projector(self, axes: Axes, tile: int, whole_copies: int = 0) -> Projector:
+        return Projector(
+            self.model, self.used, axes, self.loss, self.sketch, tile, self.written, whole_copies
+        )
+
+    def _copies(self, m: int) -> ProbeBatch:
+        return copies(self.example, self.label, m, self.sketch.device)
+
+    def _differences(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> dict[str, float]:
+        apart = differences(found, expected)
+        return {owned.name: each for owned, each in zip(self.parameters, apart, strict=True)}
+
+    def _is_right(self, apart: Collection[float]) -> bool:
+        """Whether such differences are rounding."""
+        dtypes = {owned.parameter.dtype for owned in self.parameters}
+        for layer in self.used:  # computed in half precision under autocast
+            dtypes |= {dtype for call in self.calls.get(layer.name, ()) for dtype in call.dtypes}
+        return max(apart) <= tolerance(dtypes)
+
+    def _autograd(self, batch: ProbeBatch) -> list[Tensor]:
+        """The last sample's gradient in any batch, by the whole loss."""
+        with undone(self.written):
+            found, _ = whole.sample_gradients(
+                self.model, self.parameters, self.loss, batch.inputs, batch.labels
+            )
+        return found
+
+    def _require_apart(self, m: int) -> None:
+        """Raise ModelError if autograd's own gradient of the sample depends on the other samples of a batch of m."""
+        few = self._copies(m)
+        among = mixed(few, self.classes)
+        for _ in range(_TRIALS):
+            if not self._is_right(differences(self._autograd(among), self._autograd(few))):
+                with undone(self.written):
+                    refuse_mixing(self.model, self.loss, few, self._copies(m + 1), among)
+
+    def _require_whole_gradient(self, projector: Projector, m: int) -> dict[str, float]:
+        """Compare what the hooks give for the sample among neighbours; _UnfitError that names what differs."""
+        among = mixed(self._copies(m), self.classes)
+        try:
+            formed = projector.formed(among.inputs, among.labels)
+        except Exception as error:
+            raise _unfit(error) from error
+        zero = torch.zeros((), device=self.sketch.device)
+        found = [formed.get(owned.name, zero) for owned in self.parameters]
+        apart = self._differences(found, self.expected)
+        if self._is_right(apart.values()):
+            return apart
+        try:  # a sample alone is what counts: beside a copy, some gradients are scaled (by frequency, by batch)
+            alone = self._differences(found, self._autograd(self._copies(1)))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            alone = apart
+        if self._is_right(alone.values()):
+            return alone
+        worst = sorted(apart, key=apart.__getitem__, reverse=True)
+        wrong = [name for name in worst if not self._is_right([apart[name]])]
+        raise _UnfitError(
+            f"The calls of the chosen layers do not give the whole gradient of {', '.join(wrong[:5])}"
+        )
+
+    def _last_resort(self, reason: str) -> Fit:
+        """By the whole loss: a sample alone, or beside a copy of itself if the model cannot take one."""
+        for copies_needed in (1, 2):
+            try:
+                found = self._autograd(self._copies(copies_needed))
+            except Exception as error:
+                if is_out_of_memory(error) or copies_needed > 1:
+                    raise
+                continue
+            apart = self._differences(found, self.expected)
+            if self._is_right(apart.values()):
+                return Fit(self._projector({}, 1, copies_needed), apart, reason)
+        name = max(apart, key=apart.__getitem__)
+        raise ModelError(
+            f"the gradient of {name} in layer {self._holding(name)[0].title} is not the same twice: two passes over the "
+            f"same sample differ by {apart[name]:.1%}; take randomness and state that outlives a pass out of the model's "
+            "eval mode, or choose layers after it"
+        )
+
+    def _holding(self, name: str) -> list[Layer]:
+        return [layer for layer in self.used if name in {owned.name for owned in layer.parameters}]
+
+    def _call_axes(self) -> dict[str, list[CallAxes]]:
+        """The axes of each layer's calls, from passes over m and over m + 1 copies of the sample."""
+        used = {layer.name: layer for layer in self.used}
+        with undone(self.written):
+            larger = shapes_seen(self.model, used, self._copies(self.m + 1).inputs)
+        if any(len(self.calls.get(name, ())) != len(larger.get(name, ())) for name in used):
+            raise _UnfitError(
+                "The model calls its layers another number of times for another number of samples"
+            )
+        return {
+            name: [
+                CallAxes(_axes(call.given, other.given, self.m), _axes(call.outputs, other.outputs, self.m))
+                for call, other in zip(self.calls.get(name, ()), larger.get(name, ()), strict=True)
+            ]
+            for name in used
+        }
+
+    def _place_is_irrelevant(self, projector: Projector) -> bool:
+        """Whether samples have the same vector, bit for bit, at every place in the tile and beside any others.
+
+        With rows of, say, 50 numbers every other row starts at an odd address, and MKL's products round it otherwise.
+        Raises ModelError if a vector is another one altogether: a large tile mixes samples, although a small one did not.
+        """
+        tile = projector.tile
+        pool = mixed(self._copies(tile), self.classes)
+        places = torch.arange(tile) % _DISTINCT
+        places = tile - 1 - places[torch.randperm(tile, generator=torch.Generator().manual_seed(0))]
+        shifted = torch.arange(tile).roll(tile // 2 + 1)
+        try:
+            repeated = projector.project(*_rows(pool, places))
+            once = projector.project(*_rows(pool, shifted))
+        except Exception as error:
+            raise _unfit(error) from error
+        if projector.has_isolated:
+            raise _UnfitError("Not every sample passes through all chosen layers")
+        where = torch.argsort(shifted)[places].numpy()  # the place of each repeated sample in the other tile
+        if np.array_equal(repeated.vectors, once.vectors[where]) and np.array_equal(
+            repeated.norms, once.norms[where], equal_nan=True
+        ):
+            return True
+        apart = np.linalg.norm(repeated.vectors - once.vectors[where], axis=1)
+        if not self._is_right(apart.tolist()):
+            self._require_apart(tile)
+        return False
+
+
+def _unfit(error: Exception) -> Exception:
+    if is_out_of_memory(error):
+        return error
+    if isinstance(error, UnevenError):
+        return _UnfitError(f"{str(error)[:1].upper()}{str(error)[1:]}")
+    return _UnfitError(f"The chosen layers do not run alone ({error})")
+
+
+def _axes(few: Shapes, more: Shapes, m: int) -> tuple[int | None, ...]:
+    return tuple(
+        None if left is None or right is None else sample_axis(left, right, m)
+        for left, right in zip(few, more, strict=False)
+    )
+
+
+def _rows(batch: ProbeBatch, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    rows = rows.to(batch.inputs.device)
+    return batch.inputs[rows], None if batch.labels is None else batch.labels[rows]
