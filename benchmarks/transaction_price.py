@@ -289,7 +289,7 @@ def _two_loops(
         )
     finally:
         close_producer(producer)
-        group.close()
+        group.rejoin()
         log.close()
 
 

@@ -66,7 +66,10 @@ class LagMonitor:
         if now < self._lag_due_at or not decided:
             return
         self._lag_due_at = now + _STANDBY_LAG_SECONDS
-        self._show_lag(decided)
+        ends = self._show_lag(decided)
+        if self._held:  # it was the owner; what is hidden is the next one's to tell
+            self._held = {}
+            self._tell.input_held_back(self._topic, dict.fromkeys(ends, 0.0))
 
     def _show_lag(self, positions: Mapping[int, int]) -> Mapping[int, int]:
         """Returns the ends."""

@@ -7,6 +7,7 @@ altered: if it would break a promise it is refused by name, all of them at once.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,7 +16,14 @@ from uuid import UUID
 
 import structlog
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from kafka.errors import (
+    InvalidConfigurationError,
+    NoError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from dugs_stream.errors import ConfigurationError, LogUnavailableError, Problem
 from dugs_stream.log.kafka.client import open_admin
@@ -27,6 +35,9 @@ _log = structlog.get_logger("dugs")
 
 # Metadata of a new topic reaches every broker within milliseconds; ten seconds are for a cluster under load.
 _VISIBLE_WITHIN_MS = 10_000
+# What a cluster answers whose rules a topic would break.
+_REFUSED = frozenset({PolicyViolationError.errno, InvalidConfigurationError.errno})
+_LARGEST = "max.message.bytes"
 _NO_ID = str(UUID(int=0))
 # A record's key, headers and framing come on top of its value.
 _FRAMING_BYTES = 64 * 1024
@@ -105,13 +116,13 @@ def existing_topics(settings: KafkaSettings, *names: str) -> tuple[TopicFacts, .
 def _plans(
     settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
 ) -> tuple[_Plan, ...]:
-    taken = {"max.message.bytes": str(max_message_bytes)}
+    taken = {_LARGEST: str(max_message_bytes)}
     output = {**taken, "cleanup.policy": "delete"}
     forever = {"retention.ms": "-1"}
     segments = {"segment.bytes": str(_SEGMENT_BYTES), "segment.ms": str(_SEGMENT_MS)}
     changelog = {**taken, "cleanup.policy": "compact", **forever, **segments}
     # How large messages an existing input takes is up to its producers.
-    input_configs = {"max.message.bytes": str(max_record_bytes + _FRAMING_BYTES)}
+    input_configs = {_LARGEST: str(max_record_bytes + _FRAMING_BYTES)}
     plans = (
         _Plan(topics.input, "input.topic", settings.input_partitions, 0, input_configs),
         # Uniques are few and the result of all the work: they stay until an operator decides otherwise.
@@ -140,29 +151,77 @@ def _described(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
 
 
 def _create(admin: Any, plans: Sequence[_Plan], replication_factor: int) -> None:
+    """Make the topics that the cluster allows. Raises ConfigurationError with each that it refuses."""
+    problems: list[Problem] = []
     for plan in plans:
-        wanted = {
-            plan.name: {
-                "num_partitions": plan.partitions,
-                "replication_factor": replication_factor,
-                "configs": dict(plan.configs),
-            }
-        }
-        try:
-            admin.create_topics(wanted)
-        except TopicAlreadyExistsError:
+        code, said = _asked_to_create(admin, plan, plan.configs, replication_factor, only_try=False)
+        if code == TopicAlreadyExistsError.errno:
             continue  # another member was quicker; its topic is checked like any other
-        _log.info("topic.made", topic=plan.name, partitions=plan.partitions, configs=dict(plan.configs))
+        if code in _REFUSED:
+            problems.append(_refused_creation(admin, plan, replication_factor, said))
+        elif code != NoError.errno:
+            raise for_code(code)(f"topic {plan.name!r}: {said}")
+        else:
+            _log.info("topic.made", topic=plan.name, partitions=plan.partitions, configs=dict(plan.configs))
+    if problems:
+        raise ConfigurationError(problems)
     admin.wait_for_topics([plan.name for plan in plans], timeout_ms=_VISIBLE_WITHIN_MS)
 
 
-def _missing(plan: _Plan) -> Problem:
-    configs = " ".join(f"--config {key}={value}" for key, value in plan.configs.items())
-    return Problem(
-        plan.key,
-        f"there is no topic {plan.name!r}, and log.kafka.create_topics is false.",
-        f"Make it: kafka-topics.sh --create --topic {plan.name} --partitions {plan.partitions} {configs}",
+def _asked_to_create(
+    admin: Any, plan: _Plan, configs: Mapping[str, str], replication_factor: int, *, only_try: bool
+) -> tuple[int, str]:
+    """The cluster's error code (0: none) and words. kafka-python (3.0.12) would raise without the words."""
+    wanted = {"num_partitions": plan.partitions, "replication_factor": replication_factor, "configs": configs}
+    answer = admin.create_topics({plan.name: wanted}, validate_only=only_try, raise_errors=False)
+    (topic,) = answer["topics"]
+    return topic["error_code"], topic.get("error_message") or for_code(topic["error_code"]).__name__
+
+
+def _refused_creation(admin: Any, plan: _Plan, replication_factor: int, said: str) -> Problem:
+    """Which of the settings a cluster does not take, found by trying each alone, and what to do about it."""
+
+    def refusal(configs: Mapping[str, str]) -> str | None:
+        code, why = _asked_to_create(admin, plan, configs, replication_factor, only_try=True)
+        return why.rstrip(".") if code in _REFUSED else None
+
+    found = f"the cluster refuses to make topic {plan.name!r}"
+    by_key = (
+        {key: refusal({key: value}) for key, value in plan.configs.items()} if refusal({}) is None else {}
     )
+    refused = {key: why for key, why in by_key.items() if why is not None}
+    if not refused:
+        return Problem(
+            plan.key, f"{found}: {said.rstrip('.')}.", f"Name another topic as {plan.key}, or have it made."
+        )
+    configs = dict(plan.configs)
+    hints = []
+    if _LARGEST in refused:
+        sizes = range(int(configs[_LARGEST]))
+        limit = bisect_left(sizes, True, key=lambda size: refusal({_LARGEST: str(size)}) is not None) - 1
+        refused[_LARGEST] = f"at most {limit}: {refused[_LARGEST]}"
+        configs[_LARGEST] = str(limit)
+        hints.append(
+            f"set output.max_message_bytes to {limit} or less"
+            if plan.max_message_bytes
+            else f"set input.max_record_bytes to {limit - _FRAMING_BYTES} or less"
+        )
+    if left_out := refused.keys() - {_LARGEST}:
+        kept = {key: value for key, value in configs.items() if key not in left_out}
+        hints.append(f"make it without {', '.join(sorted(left_out))}: {_command(plan, kept)}")
+    whys = ", and ".join(f"{key}={plan.configs[key]} ({why})" for key, why in refused.items())
+    way_out = ", and ".join(hints)
+    return Problem(plan.key, f"{found} with {whys}.", f"{way_out[0].upper()}{way_out[1:]}.")
+
+
+def _command(plan: _Plan, configs: Mapping[str, str]) -> str:
+    options = " ".join(f"--config {key}={value}" for key, value in configs.items())
+    return f"kafka-topics.sh --create --topic {plan.name} --partitions {plan.partitions} {options}"
+
+
+def _missing(plan: _Plan) -> Problem:
+    found = f"there is no topic {plan.name!r}, and log.kafka.create_topics is false."
+    return Problem(plan.key, found, f"Make it: {_command(plan, plan.configs)}")
 
 
 def _refuse_wrong_ones(admin: Any, plans: Sequence[_Plan], found: Mapping[str, TopicFacts]) -> None:
@@ -203,7 +262,7 @@ def _broken_promises(plan: _Plan, facts: TopicFacts, configs: Mapping[str, str])
             "share a key and refuse those without one.",
             f"Set cleanup.policy=delete on {plan.name}, or name another topic.",
         )
-    largest = configs.get("max.message.bytes")
+    largest = configs.get(_LARGEST)
     if largest is not None and int(largest) < plan.max_message_bytes:
         yield Problem(
             plan.key,

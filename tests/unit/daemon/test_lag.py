@@ -136,3 +136,20 @@ def test_standby_that_knows_no_trailer_tells_no_lag(looking: LagMonitor, registr
     looking.look_as_standby({})
 
     assert lag(registry) is None
+
+
+def test_former_owner_no_longer_tells_what_was_hidden(
+    looking: LagMonitor, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a standby it cannot see it, and a value that stands would keep an alert alive."""
+    monkeypatch.setattr(looking._log, "written_ends", lambda: {0: 31})
+    monkeypatch.setattr(lookout, "monotonic", iter([100.0, 160.0, 200.0]).__next__)
+    place = {"topic": "dugs.samples", "partition": "0"}
+    looking._offsets_due_at = 1000.0
+    looking.look({0: 20})
+    looking.look({0: 20})
+    assert registry.get_sample_value("dugs_input_held_back_seconds", place) == 60
+
+    looking.look_as_standby({0: 20})
+
+    assert registry.get_sample_value("dugs_input_held_back_seconds", place) == 0
