@@ -14,7 +14,7 @@ OUT ?= demo-out
 # In an environment of its own: its twenty dependencies are no part of what it audits.
 PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo test test-fast bench-quick lint audit manifests format bench bench-page bench-daemon faults dashboards broker picture page-picture clean
+.PHONY: help demo test test-fast bench-quick lint audit manifests format bench bench-page bench-daemon faults dashboards broker prometheus picture page-picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
@@ -23,11 +23,17 @@ demo: $(RUNTIME) ## real digits through AlexNet on the embedded log; leaves pict
 	$(BIN)/dugs demo --out $(OUT)
 
 # Four workers keep two cores busy, since most of what is tested is waiting; where all is computing, two are enough.
-test: $(WORKSHOP) ## every test, the real Kafka broker included (JDK 17+ and Maven)
+# Bytecode is kept, or each of them and of the processes they start would compile package and tests again.
+test test-fast: export PYTHONDONTWRITEBYTECODE :=
+test: $(WORKSHOP) prometheus ## every test, the real Kafka broker included (JDK 17+ and Maven)
 	$(BIN)/python -m pytest -n 4 -m "not benchmarks"
 
+# Where it cannot be had the other tests run all the same; those that need it fail and say so.
+prometheus: $(WORKSHOP) ## Prometheus and promtool for the tests; built under .cache if they are not installed
+	-@$(BIN)/python -m tools.prometheus
+
 test-fast: $(WORKSHOP) ## the loop to work in: units, properties, conventions, the embedded log; nothing beside Python
-	$(BIN)/python -m pytest -n 2 -m "not broker" tests/unit tests/property tests/house tests/port
+	$(BIN)/python -m pytest -n 2 -m "not broker" tests/unit tests/property tests/zoo tests/house tests/port
 
 bench-quick: $(WORKSHOP) ## every benchmark once at toy size, to see that it runs
 	$(BIN)/python -m pytest -m benchmarks tests/benchmarks

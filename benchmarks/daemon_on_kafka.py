@@ -24,10 +24,9 @@ from uuid import uuid4
 
 from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
-from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
+from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, engine_of, toy_stream
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app.daemon import open_daemon
-from dugs_stream.app.engine import build_engine
 from dugs_stream.commands.tail import events
 from dugs_stream.config import Settings
 from dugs_stream.core.deduplicator import Deduplicator
@@ -86,14 +85,8 @@ def measure_at(address: str, is_quick: bool) -> Report:
         "record_bytes": RECORD_BYTES,
         "uniques": len(rounds[0].uniques),
     }
-    measurement = Measurement(
-        f"{size.records} records of {RECORD_BYTES} bytes",
-        1 / pairs.median,
-        min(rates),
-        max(rates),
-        TARGET,
-        facts,
-    )
+    case = f"{size.records} records of {RECORD_BYTES} bytes"
+    measurement = Measurement(case, 1 / pairs.median, min(rates), max(rates), TARGET, facts)
     return Report(
         name="daemon_on_kafka",
         question="records/s of the daemon on Kafka ÷ of the bare projection loop",
@@ -109,7 +102,7 @@ def measure_at(address: str, is_quick: bool) -> Report:
 
 def _alternate(settings: Callable[[], Settings], stream: Stream, rounds: int) -> tuple[Pairs, list[_Round]]:
     """Loop · daemon · loop · daemon …, after one short life of each that does not count."""
-    engine = _deduplicator(settings())
+    engine = engine_of(settings())
     batch = settings().input.batch.records
     expected = _uniques_of_a_plain_loop(engine, stream, batch)
     _live(settings(), stream.messages[:batch])
@@ -119,20 +112,6 @@ def _alternate(settings: Callable[[], Settings], stream: Stream, rounds: int) ->
         lives.append(_live(settings(), stream.messages))
         assert lives[-1].uniques == expected, "the daemon's uniques differ from a plain loop's"
     return Pairs(tuple(loop_seconds), tuple(life.seconds for life in lives)), lives
-
-
-def _deduplicator(settings: Settings) -> Deduplicator:
-    """The daemon's engine without a log around it."""
-    spec = build_engine(settings).projector.spec
-    return Deduplicator(
-        spec.model,
-        spec.layers,
-        dimension=spec.dimension,
-        threshold=settings.selection.threshold,
-        seed=spec.seed,
-        device=spec.device,
-        tile=spec.tile,
-    )
 
 
 def _project_all(engine: Deduplicator, stream: Stream, batch: int) -> float:
@@ -160,17 +139,14 @@ def _live(settings: Settings, messages: Sequence[Message]) -> _Round:
     began: defaultdict[Step | RecoveryStep, list[float]] = defaultdict(list)
     with open_daemon(settings, on_step=lambda step: began[step].append(time.perf_counter())) as daemon:
         daemon.run(drain=True)
-        stages = {stage.value: _seconds_in(daemon.metrics.registry, stage) for stage in Stage}
+        seconds_of = daemon.metrics.registry.get_sample_value
+        name = "dugs_stage_duration_seconds_sum"
+        stages = {stage.value: seconds_of(name, {"stage": stage.value}) or 0.0 for stage in Stage}
     decided = sum(daemon.next_offsets.values())
     assert decided == len(messages), f"{decided} of {len(messages)} records were decided"
     uniques = [event["source"]["key"] for event in events(settings, "unique")]
     # A step is told as it begins: the last `apply` is the moment after the last commit.
     return _Round(began[Step.APPLY][-1] - began[Step.POLL][0], stages, uniques)
-
-
-def _seconds_in(registry: Any, stage: Stage) -> float:
-    total: float = registry.get_sample_value("dugs_stage_duration_seconds_sum", {"stage": stage.value})
-    return total
 
 
 def _batches(total: int, batch: int) -> Iterator[slice]:

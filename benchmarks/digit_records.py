@@ -1,6 +1,6 @@
 """Which records do both sides get? The same samples twice: as messages for a log, and decoded for a loop.
 
-Messages are real digits as PNG, each padded to 4 096 bytes by a comment chunk; or small noise, for a quick run.
+Messages are real digits as PNG, or small noise for a quick run; each padded by a comment chunk if a size is given.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
-from dugs_stream.lab.demo.digits import load_digits
+from dugs_stream.app.engine import build_engine
+from dugs_stream.config import Settings
+from dugs_stream.core.deduplicator import Deduplicator
+from dugs_stream.lab.demo.digits import encode_png, load_digits
 from dugs_stream.records import Message
 
 RECORD_BYTES = 4_096
@@ -33,31 +36,48 @@ class Stream:
     model: Mapping[str, Any]
 
 
-def digit_stream(records: int) -> Stream:
+def digit_stream(records: int, record_bytes: int | None = RECORD_BYTES) -> Stream:
     """Digits that the trained AlexNet has not seen."""
     digits = load_digits().stream.part(0, records)
-    return _stream(digits.images, digits.labels, {**DIGIT_MODEL, "weights": str(digit_weights())})
+    model = {**DIGIT_MODEL, "weights": str(digit_weights())}
+    return _stream(digits.images, digits.labels, model, record_bytes)
 
 
-def toy_stream(records: int, seed: int) -> Stream:
+def toy_stream(records: int, seed: int, record_bytes: int | None = RECORD_BYTES) -> Stream:
     """Noise for the toy model."""
     generator = np.random.default_rng(seed)
     images = generator.integers(256, size=(records, *Toy.input_shape[1:]), dtype=np.uint8)
-    return _stream(images, generator.integers(4, size=records), TOY_MODEL)
+    return _stream(images, generator.integers(4, size=records), TOY_MODEL, record_bytes)
 
 
-def _stream(images: NDArray[np.uint8], labels: NDArray[np.int64], model: Mapping[str, Any]) -> Stream:
-    messages = [
-        Message(str(number).encode(), _padded_png(image), (("label", str(label).encode()),))
-        for number, (image, label) in enumerate(zip(images, labels, strict=True))
-    ]
+def engine_of(settings: Settings) -> Deduplicator:
+    """The daemon's engine without a log around it."""
+    spec = build_engine(settings).projector.spec
+    return Deduplicator(
+        spec.model,
+        spec.layers,
+        dimension=spec.dimension,
+        threshold=settings.selection.threshold,
+        seed=spec.seed,
+        device=spec.device,
+        tile=spec.tile,
+    )
+
+
+def _stream(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], model: Mapping[str, Any], record_bytes: int | None
+) -> Stream:
+    messages = []
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        png = encode_png(image) if record_bytes is None else _padded_png(image, record_bytes)
+        messages.append(Message(str(number).encode(), png, (("label", str(label).encode()),)))
     inputs = torch.from_numpy(images).unsqueeze(1).float() / 255  # as the image codec yields them
     return Stream(messages, inputs, torch.from_numpy(labels), model)
 
 
-def _padded_png(image: NDArray[np.uint8]) -> bytes:
-    """The image as PNG, exactly `RECORD_BYTES` long: a digit alone takes about 300 bytes."""
-    missing = RECORD_BYTES - len(_png(image, ""))
+def _padded_png(image: NDArray[np.uint8], size: int) -> bytes:
+    """The image as PNG, exactly so many bytes long: a digit alone takes about 300."""
+    missing = size - len(_png(image, ""))
     return _png(image, " " * missing)
 
 

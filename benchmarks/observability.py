@@ -15,31 +15,25 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
+from benchmarks.digit_records import Stream, digit_stream, toy_stream
 from benchmarks.report import Measurement, Report, Target
 from benchmarks.visitor import visited
-from benchmarks.workload import DIGIT_MODEL, TOY_MODEL, Toy, digit_weights
 from dugs_stream.app.daemon import open_daemon
 from dugs_stream.commands.tail import events
 from dugs_stream.config import Settings
 from dugs_stream.daemon.steps import RecoveryStep, Step
-from dugs_stream.lab.demo.digits import load_digits
 from dugs_stream.lab.demo.stream import put_on_input
 from dugs_stream.ops.logging.configure import configure_logs
-from dugs_stream.records import Message
 
 SEED = 0
 _COST, _ANSWER = Target("at most", 1.03), Target("at most", 0.05)
@@ -68,23 +62,15 @@ class _Life:
     answers: Mapping[str, Sequence[float]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """Records, and the model that judges them."""
-
-    messages: Sequence[Message]
-    model: Mapping[str, Any]
-    folder: Path
-
-
 def measure(is_quick: bool) -> Report:
     """The ratio of CPU seconds, then the answers."""
     configure_logs("warning", "console")  # a line a batch would be part of what is timed
     size = QUICK if is_quick else FULL
     with tempfile.TemporaryDirectory(prefix="dugs-benchmark-") as folder:
-        stream = _toy_stream(size.records, Path(folder)) if is_quick else _digits(size.records, Path(folder))
-        cost = _cost(stream, size)
-        answers = _answers(stream, _HASTY_SECONDS if not is_quick else 0.001)
+        stream = toy_stream(size.records, SEED, None) if is_quick else digit_stream(size.records, None)
+        live = partial(_live, Path(folder), stream)
+        cost = _cost(live, size)
+        answers = _answers(live, 0.001 if is_quick else _HASTY_SECONDS)
     return Report(
         name="observability",
         question="CPU seconds a record, watched ÷ not watched; and seconds until /metrics answers meanwhile",
@@ -95,13 +81,13 @@ def measure(is_quick: bool) -> Report:
     )
 
 
-def _cost(stream: _Stream, size: _Size) -> Measurement:
+def _cost(live: Callable[..., _Life], size: _Size) -> Measurement:
     for is_watched in (False, True):  # one life of each that does not count
-        _live(stream, is_watched=is_watched)
+        live(is_watched=is_watched)
     alone, watched = [], []
     for _ in range(size.pairs):
-        alone.append(_live(stream, is_watched=False))
-        watched.append(_live(stream, is_watched=True))
+        alone.append(live(is_watched=False))
+        watched.append(live(is_watched=True))
         assert alone[-1].uniques == watched[-1].uniques, "being watched changed a verdict"
     pairs = Pairs(tuple(life.cpu_seconds for life in alone), tuple(life.cpu_seconds for life in watched))
     facts = {
@@ -114,9 +100,9 @@ def _cost(stream: _Stream, size: _Size) -> Measurement:
     return Measurement(case, pairs.median, min(pairs.ratios), max(pairs.ratios), _COST, facts)
 
 
-def _answers(stream: _Stream, every_seconds: float) -> Measurement:
+def _answers(live: Callable[..., _Life], every_seconds: float) -> Measurement:
     seconds = sorted(
-        _live(stream, is_watched=True, every_seconds=every_seconds, paths=("/metrics",)).answers["/metrics"]
+        live(is_watched=True, every_seconds=every_seconds, paths=("/metrics",)).answers["/metrics"]
     )
     slowest = seconds[min(len(seconds) - 1, int(len(seconds) * 0.99))]
     facts = {"answers": len(seconds), "seconds": seconds}
@@ -125,14 +111,15 @@ def _answers(stream: _Stream, every_seconds: float) -> Measurement:
 
 
 def _live(
-    stream: _Stream,
+    folder: Path,
+    stream: Stream,
     *,
     is_watched: bool,
     every_seconds: float = _EVERY_SECOND,
     paths: Sequence[str] = _PATHS,
 ) -> _Life:
     """One daemon over all records, from nothing."""
-    settings = _settings(stream, is_watched=is_watched)
+    settings = _settings(folder / uuid4().hex[:8], stream.model, is_watched=is_watched)
     settings.log.embedded.path.parent.mkdir(parents=True)
     put_on_input(settings, stream.messages)
     cpu: defaultdict[Step | RecoveryStep, list[float]] = defaultdict(list)
@@ -147,45 +134,19 @@ def _live(
     return _Life(seconds, uniques, {} if visitor is None else visitor.seconds)
 
 
-def _settings(stream: _Stream, *, is_watched: bool) -> Settings:
+def _settings(folder: Path, model: Mapping[str, Any], *, is_watched: bool) -> Settings:
     """The defaults on a log that nothing used before; unwatched is also without pictures."""
-    folder = stream.folder / uuid4().hex[:8]
     http: dict[str, Any] = {"port": 0} if is_watched else {"port": 0, "pictures": None}
     return Settings.model_validate(
         {
             "log": {"embedded": {"path": folder / "log.db"}},
             "input": {"codec": {"type": "image", "mode": "L"}},
-            "model": stream.model,
+            "model": model,
             "gradient": {"device": "cpu", "seed": SEED},
             "state": {"dir": folder / "state"},
             "http": http,
         }
     )
-
-
-# -- what they are given -----------------------------------------------------------------------------------
-
-
-def _digits(records: int, folder: Path) -> _Stream:
-    """Digits that the model was not trained on."""
-    digits = load_digits().stream.part(0, records)
-    model = {**DIGIT_MODEL, "weights": str(digit_weights())}
-    return _Stream(_messages(digits.images, digits.labels), model, folder)
-
-
-def _toy_stream(records: int, folder: Path) -> _Stream:
-    generator = np.random.default_rng(SEED)
-    images = generator.integers(256, size=(records, *Toy.input_shape[1:]), dtype=np.uint8)
-    return _Stream(_messages(images, generator.integers(4, size=records)), TOY_MODEL, folder)
-
-
-def _messages(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[Message]:
-    messages = []
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        buffer = BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
-        messages.append(Message(str(number).encode(), buffer.getvalue(), (("label", str(label).encode()),)))
-    return messages
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def measure(is_quick: bool) -> Report:
     rows = f"{uniques:,} uniques"
     measurements = [
         *(
-            Measurement(f"{rows}, {case}, p99 ms", _percentile(times, 99), min(times), max(times), fetch_target,
+            Measurement(f"{rows}, {case}, p99 ms", float(np.percentile(times, 99)), min(times), max(times), fetch_target,
                         {"p50": statistics.median(times), "all": times})
             for case, times in cases.items()
         ),
@@ -167,11 +167,8 @@ def _first_looks(address: str, uniques: int, looks: int) -> tuple[list[float], l
                 wait_for(page, "document.querySelectorAll('article.card').length === 48")
                 cards.append(float(page.evaluate("performance.now()")))
                 wait_for(page, "performance.getEntriesByName('first-contentful-paint').length > 0")
-                paints.append(
-                    float(
-                        page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-                    )
-                )
+                first = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+                paints.append(float(page.evaluate(first)))
                 page_server = page.locator("#count").inner_text().replace(",", "")
                 assert int(page_server) == uniques, page_server
     return paints, cards
@@ -200,11 +197,5 @@ def _fetch(address: str, uniques: int, fetches: int) -> dict[str, list[float]]:
     return times
 
 
-def _percentile(times: list[float], percent: float) -> float:
-    return float(np.percentile(times, percent))
-
-
-command = as_command([measure], "The page at 100,000 uniques: fetched, and opened in Chromium.")
-
 if __name__ == "__main__":
-    command()
+    as_command([measure], "The page at 100,000 uniques: fetched, and opened in Chromium.")()

@@ -79,19 +79,11 @@ def measure(is_quick: bool) -> Report:
 
 def _of_pauses(case: str, seconds: Sequence[float], *, is_quick: bool) -> list[Measurement]:
     target = None if is_quick else Target("at most", 1.0)
-    median = statistics.median(seconds)
-    late = float(
-        np.quantile(seconds, 0.99, method="inverted_cdf")
-    )  # one that was measured, not one in between
+    median, facts = statistics.median(seconds), {"seconds": seconds}
+    # One that was measured, not one in between.
+    late = float(np.quantile(seconds, 0.99, method="inverted_cdf"))
     return [
-        Measurement(
-            f"{case}, median pause in seconds",
-            median,
-            min(seconds),
-            max(seconds),
-            target,
-            {"seconds": seconds},
-        ),
+        Measurement(f"{case}, median pause in seconds", median, min(seconds), max(seconds), target, facts),
         Measurement(f"{case}, 99th percentile of the pause in seconds", late),
     ]
 
@@ -177,12 +169,8 @@ def _time_to_first_decision(folder: Path, settings: Settings, *, is_cold: bool =
     if is_cold:
         _drop_from_page_cache(folder)
     command = [sys.executable, "-m", "dugs_stream", "run", "--drain", "-c", str(folder / "dugs.yaml")]
-    environ = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "DUGS_LOGGING__LEVEL": "info",
-        "DUGS_LOGGING__FORMAT": "json",
-    }
+    logging = {"DUGS_LOGGING__LEVEL": "info", "DUGS_LOGGING__FORMAT": "json"}
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **logging}
     started = time.perf_counter()
     with subprocess.Popen(  # noqa: S603 - our own command
         command, cwd=ROOT, env=environ, text=True, stderr=subprocess.PIPE

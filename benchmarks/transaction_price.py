@@ -24,26 +24,24 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from benchmarks.alternating import Pairs, time_in_turns
 from benchmarks.command import as_command
-from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, toy_stream
+from benchmarks.decided_batches import BATCH, DIMENSION, MAX_MESSAGE_BYTES, SEED, decided
+from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, engine_of, toy_stream
 from benchmarks.report import Measurement, Report, Target
-from dugs_stream.app.engine import build_engine
-from dugs_stream.changelog.replay import BEGINNING, ChangelogHead
-from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings
-from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.log.kafka.client import open_producer
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.membership import GroupMembership
@@ -56,30 +54,12 @@ from dugs_stream.log.kafka.transaction import close_producer, delivery_settings
 from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import BatchLimits, Outgoing, Polled, TopicNames
 from dugs_stream.ops.logging.configure import configure_logs
-from dugs_stream.pipeline.encode import Outputs, encode_batch
-from dugs_stream.records import (
-    ChangelogPosition,
-    Decision,
-    JudgedRecord,
-    LabelSource,
-    Message,
-    ModelIdentity,
-    Record,
-    SequenceNumber,
-    Verdict,
-)
+from dugs_stream.records import Message, Record
 from tools.broker import running_broker
 
-SEED = 0
 TARGET = Target("at least", 0.9)
-_BATCH = 256
-_UNIQUES_A_BATCH = 8
-_DIMENSION = 2_048
-_THRESHOLD = 0.3
-_MAX_MESSAGE_BYTES = 1024 * 1024
-_MAX_RECORD_BYTES = 16 * 1024 * 1024
 # A batch is there long before; whoever waits this long has lost records.
-_LIMITS = BatchLimits(records=_BATCH, wait_ms=10_000, bytes=64 * 1024 * 1024)
+_LIMITS = BatchLimits(records=BATCH, wait_ms=10_000, bytes=64 * 1024 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +79,10 @@ Compute = Callable[[int], object]
 """What is done between the poll of a batch, by its number, and its publishing."""
 
 
+def _nothing(_number: int) -> None:
+    """No computing in between."""
+
+
 def measure(is_quick: bool) -> Report:
     """On a broker of its own."""
     configure_logs("error", "console")  # a new cluster's coordinator is looked for twice, which is no news
@@ -109,7 +93,7 @@ def measure(is_quick: bool) -> Report:
 def measure_at(address: str, is_quick: bool) -> Report:
     """On the broker at host:port; leaves its topics there."""
     size = QUICK if is_quick else FULL
-    records = _BATCH * max(size.batches_with_projecting, 2)
+    records = BATCH * max(size.batches_with_projecting, 2)
     stream = toy_stream(records, SEED) if is_quick else digit_stream(records)
     settings = KafkaSettings(bootstrap_servers=(address,))
     name = f"price-{uuid4().hex[:8]}"
@@ -123,7 +107,7 @@ def measure_at(address: str, is_quick: bool) -> Report:
         beside_work = _price(subject, baseline, size.batches_with_projecting, size.pairs, projecting)
     return Report(
         name="transaction_price",
-        question=f"records/s of poll {_BATCH} · publish · commit on Kafka ÷ without transactions",
+        question=f"records/s of poll {BATCH} · publish · commit on Kafka ÷ without transactions",
         spread=f"smallest and largest of {size.pairs} pairs",
         seed=SEED,
         is_quick=is_quick,
@@ -150,7 +134,7 @@ def _price(
     baseline: _Plain,
     batches: int,
     pairs: int,
-    compute: Compute = lambda _number: None,
+    compute: Compute = _nothing,
 ) -> _Price:
     subject.steps.clear()
     baseline.steps.clear()
@@ -158,12 +142,12 @@ def _price(
         lambda: subject.run(batches, compute), lambda: baseline.run(batches, compute), pairs
     )
     for loop in (subject, baseline):
-        assert loop.committed() == {0: batches * _BATCH}, f"{loop.topics.group} committed {loop.committed()}"
-    facts = {
+        assert loop.committed() == {0: batches * BATCH}, f"{loop.topics.group} committed {loop.committed()}"
+    medians = {
         "transactional_ms_a_batch": subject.steps.median_ms(),
         "plain_ms_a_batch": baseline.steps.median_ms(),
     }
-    return _Price(timed, batches * _BATCH, facts)
+    return _Price(timed, batches * BATCH, medians)
 
 
 def _ratio(case: str, price: _Price, target: Target | None) -> Measurement:
@@ -180,7 +164,7 @@ def _ratio(case: str, price: _Price, target: Target | None) -> Measurement:
 
 def _added(case: str, price: _Price) -> Measurement:
     """The price as a time: a ratio depends on what else the loop does, this does not."""
-    batches = price.records // _BATCH
+    batches = price.records // BATCH
     added = [
         (subject - baseline) / batches * 1000
         for subject, baseline in zip(price.pairs.subject_seconds, price.pairs.baseline_seconds, strict=True)
@@ -188,101 +172,99 @@ def _added(case: str, price: _Price) -> Measurement:
     return Measurement(case, statistics.median(added), min(added), max(added))
 
 
-@dataclass
-class _Steps:
-    """How long each step of each batch took, by name."""
-
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+class _Steps(defaultdict[str, list[float]]):
+    """How many seconds each step of each batch took, by name."""
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.seconds.setdefault(name, []).append(time.perf_counter() - started)
+        self[name].append(time.perf_counter() - started)
 
     def median_ms(self) -> dict[str, float]:
-        return {name: statistics.median(each) * 1000 for name, each in self.seconds.items()}
-
-    def clear(self) -> None:
-        self.seconds.clear()
+        return {name: statistics.median(each) * 1000 for name, each in self.items()}
 
 
 # -- the two loops -----------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Transactional:
-    """The commit protocol of the daemon, over the port."""
+class _Loop:
+    """Poll, compute, write."""
 
-    log: KafkaLog
+    source: KafkaLog | Polling
     topics: TopicNames
     decided: Sequence[Sequence[Outgoing]]
-    steps: _Steps = field(default_factory=_Steps)
+    steps: _Steps = field(default_factory=lambda: _Steps(list), kw_only=True)
 
-    def run(self, batches: int, compute: Compute = lambda _number: None) -> None:
+    def run(self, batches: int, compute: Compute = _nothing) -> None:
         """So many batches from the input's beginning."""
-        self.log.seek({0: 0})
+        self.source.seek({0: 0})
         for number in range(batches):
             with self.steps.timed("poll"):
-                polled = _whole(self.log.poll(_LIMITS))
+                polled = self.source.poll(_LIMITS)
+            assert len(polled.records) == BATCH, f"{len(polled.records)} records came instead of {BATCH}"
             compute(number)
-            with self.log.transaction(polled) as transaction:
-                with self.steps.timed("publish"):
-                    flushed = transaction.publish(self.decided[number])
-                with self.steps.timed("offsets"):
-                    staged = transaction.stage_offsets(flushed, polled.next_offsets)
-                with self.steps.timed("commit"):
-                    transaction.commit(staged)
+            self.write(polled, self.decided[number])
+
+    @abstractmethod
+    def write(self, polled: Polled, outgoing: Sequence[Outgoing]) -> None:
+        """Publish what was decided, and commit the offsets."""
+
+    @abstractmethod
+    def committed(self) -> Mapping[int, int]:
+        """The group's offsets."""
+
+
+class _Transactional(_Loop):
+    """The commit protocol of the daemon, over the port."""
+
+    source: KafkaLog
+
+    def write(self, polled: Polled, outgoing: Sequence[Outgoing]) -> None:
+        with self.source.transaction(polled) as transaction:
+            with self.steps.timed("publish"):
+                flushed = transaction.publish(outgoing)
+            with self.steps.timed("offsets"):
+                staged = transaction.stage_offsets(flushed, polled.next_offsets)
+            with self.steps.timed("commit"):
+                transaction.commit(staged)
 
     def committed(self) -> Mapping[int, int]:
-        return self.log.committed_offsets()
+        return self.source.committed_offsets()
 
 
 @dataclass
-class _Plain:
+class _Plain(_Loop):
     """The same without a transaction: flush, ask every future, commit the consumer's offsets."""
 
     settings: KafkaSettings
     group: GroupMembership
-    polling: Polling
     producer: Any
-    topics: TopicNames
-    decided: Sequence[Sequence[Outgoing]]
-    steps: _Steps = field(default_factory=_Steps)
 
-    def run(self, batches: int, compute: Compute = lambda _number: None) -> None:
-        """So many batches from the input's beginning."""
-        self.polling.seek({0: 0})
-        for number in range(batches):
-            with self.steps.timed("poll"):
-                polled = _whole(self.polling.poll(_LIMITS))
-            compute(number)
-            with self.steps.timed("publish"):
-                futures = [self._send(outgoing) for outgoing in self.decided[number]]
-                self.producer.flush(timeout=_LIMITS.wait_ms / 1000)
-                for future in futures:
-                    future.get(timeout=0)
-            with self.steps.timed("offsets"):
-                self._commit(polled.next_offsets)
-
-    def _send(self, outgoing: Outgoing) -> Any:
-        partition = 0 if outgoing.topic == self.topics.changelog else None
-        return send(self.producer, outgoing.topic, outgoing.message, partition)
-
-    def _commit(self, next_offsets: Mapping[int, int]) -> None:
-        offsets = {
-            TopicPartition(self.topics.input, partition): OffsetAndMetadata(offset, "")
-            for partition, offset in next_offsets.items()
-        }
-        self.group.consumer.commit(offsets)  # the membership commits nothing by itself, on purpose
+    def write(self, polled: Polled, outgoing: Sequence[Outgoing]) -> None:
+        with self.steps.timed("publish"):
+            futures = [
+                send(
+                    self.producer,
+                    each.topic,
+                    each.message,
+                    0 if each.topic == self.topics.changelog else None,
+                )
+                for each in outgoing
+            ]
+            self.producer.flush(timeout=_LIMITS.wait_ms / 1000)
+            for future in futures:
+                future.get(timeout=0)
+        with self.steps.timed("offsets"):
+            offsets = {
+                TopicPartition(self.topics.input, partition): OffsetAndMetadata(offset, "")
+                for partition, offset in polled.next_offsets.items()
+            }
+            self.group.consumer.commit(offsets)  # the membership commits nothing by itself, on purpose
 
     def committed(self) -> Mapping[int, int]:
         return committed_offsets(self.settings, self.topics.group, self.topics.input, (0,))
-
-
-def _whole(polled: Polled) -> Polled:
-    assert len(polled.records) == _BATCH, f"{len(polled.records)} records came instead of {_BATCH}"
-    return polled
 
 
 @contextmanager
@@ -293,27 +275,21 @@ def _two_loops(
     with_transactions, plain = _topics(name, "transactional"), _topics(name, "plain")
     log = _prepared(settings, with_transactions)
     _prepared(settings, plain).close()
-    decided = _decided(_sent(settings, name, stream.messages, batches), with_transactions)
-    moved = dict(zip(with_transactions.outputs, plain.outputs, strict=True))
+    ours = decided(_sent(settings, name, stream.messages, batches), with_transactions)
+    other = dict(zip(with_transactions.outputs, plain.outputs, strict=True))
+    theirs = [[Outgoing(other[each.topic], each.message) for each in batch] for batch in ours]
     group = GroupMembership(settings, plain.input, plain.group)
-    producer = open_producer(settings, **delivery_settings(_MAX_MESSAGE_BYTES))
+    producer = open_producer(settings, **delivery_settings(MAX_MESSAGE_BYTES))
     try:
         assert log.acquire(lambda: False) is not None
         assert group.wait_for_ownership(lambda: False, lambda: None) is not None
         yield (
-            _Transactional(log, with_transactions, decided),
-            _Plain(
-                settings,
-                group,
-                Polling(group, plain.input),
-                producer,
-                plain,
-                [[Outgoing(moved[each.topic], each.message) for each in batch] for batch in decided],
-            ),
+            _Transactional(log, with_transactions, ours),
+            _Plain(Polling(group, plain.input), plain, theirs, settings, group, producer),
         )
     finally:
         close_producer(producer)
-        group.close()
+        group.rejoin()
         log.close()
 
 
@@ -329,14 +305,13 @@ def _topics(name: str, side: str) -> TopicNames:
 
 
 def _prepared(settings: KafkaSettings, topics: TopicNames) -> KafkaLog:
-    log = KafkaLog(settings, topics, _MAX_MESSAGE_BYTES, _MAX_RECORD_BYTES)
+    log = KafkaLog(settings, topics, MAX_MESSAGE_BYTES, max_record_bytes=16 * 1024 * 1024)
     log.prepare()
     return log
 
 
 def _require_same_messages(settings: KafkaSettings, one: TopicNames, other: TopicNames) -> None:
-    reader = KafkaReader(settings)
-    try:
+    with closing(KafkaReader(settings)) as reader:
         for topic, counterpart in zip(one.outputs, other.outputs, strict=True):
             here, there = ([
                 (each.key, each.value, each.headers)
@@ -344,8 +319,6 @@ def _require_same_messages(settings: KafkaSettings, one: TopicNames, other: Topi
             ] for name in (topic, counterpart))  # fmt: skip
             assert here == there, f"{topic} holds {len(here)} messages, {counterpart} others or {len(there)}"
             assert here or topic == one.dead_letter, f"{topic} is empty"
-    finally:
-        reader.close()
 
 
 # -- what they are given -----------------------------------------------------------------------------------
@@ -356,69 +329,15 @@ def _sent(
 ) -> list[tuple[Record, ...]]:
     """The messages in turns onto the input; the batches as they will be polled."""
     topic = f"{name}-samples"
-    polled: list[tuple[Record, ...]] = []
-    writer = KafkaWriter(settings)
-    for start in range(0, batches * _BATCH, _BATCH):
-        batch = [(offset, messages[offset % len(messages)]) for offset in range(start, start + _BATCH)]
-        for _, message in batch:
-            writer.send(topic, message)
-        polled.append(
-            tuple(
-                Record(each.key, each.value, each.headers, topic=topic, partition=0, offset=offset)
-                for offset, each in batch
-            )
-        )
-    writer.close()
-    return polled
-
-
-def _decided(batches: Sequence[Sequence[Record]], topics: TopicNames) -> list[tuple[Outgoing, ...]]:
-    """What the daemon would write for each batch, every 32nd record being a unique."""
-    generator = np.random.default_rng(SEED)
-    outputs = Outputs(
-        topics,
-        "reference",
-        _MAX_MESSAGE_BYTES,
-        ModelIdentity("alexnet", "sha256:5f2c"),
-        Deployment(topics.group, "sha256:5f2c", _THRESHOLD, 0.0),
+    chosen = [messages[offset % len(messages)] for offset in range(batches * BATCH)]
+    with closing(KafkaWriter(settings)) as writer:
+        for each in chosen:
+            writer.send(topic, each)
+    records = (
+        Record(each.key, each.value, each.headers, topic=topic, partition=0, offset=offset)
+        for offset, each in enumerate(chosen)
     )
-    head = replace(BEGINNING, next_offsets={0: 0}, input_topic_id="input-topic-id")
-    outgoing = []
-    for samples in batches:
-        judgements = tuple(_judged(samples, head.uniques, generator))
-        polled = Polled(tuple(samples), {0: samples[-1].offset + 1})
-        batch = encode_batch(polled, judgements, head, outputs)
-        outgoing.append(batch.outgoing)
-        head = ChangelogHead.after(batch.trailer, ChangelogPosition(0))
-    return outgoing
-
-
-def _judged(
-    samples: Sequence[Record], uniques: int, generator: np.random.Generator
-) -> Iterator[JudgedRecord]:
-    for place, sample in enumerate(samples):
-        is_unique = place % (_BATCH // _UNIQUES_A_BATCH) == 0
-        vector = generator.standard_normal(_DIMENSION, dtype=np.float32)
-        decision = Decision(
-            Verdict.UNIQUE if is_unique else Verdict.DUPLICATE,
-            similarity=float(
-                generator.uniform(-1, _THRESHOLD) if is_unique else generator.uniform(_THRESHOLD, 1)
-            ),
-            nearest=SequenceNumber(0),
-            sequence=SequenceNumber(uniques) if is_unique else None,
-            gradient_norm=float(generator.uniform(0.1, 10)),
-        )
-        uniques += is_unique
-        yield JudgedRecord(
-            sample,
-            decision,
-            time_ms=1_795_515_300_123,
-            threshold=_THRESHOLD,
-            label=7,
-            label_source=LabelSource.GIVEN,
-            nearest_id=f"{sample.topic}/0/0",
-            vector=vector / np.linalg.norm(vector) if is_unique else None,
-        )
+    return list(zip(*[records] * BATCH, strict=True))
 
 
 def _projecting(stream: Stream) -> Compute:
@@ -428,18 +347,15 @@ def _projecting(stream: Stream) -> Compute:
             {
                 "input": {"codec": {"type": "image", "mode": "L"}},
                 "model": stream.model,
-                "gradient": {"device": "cpu", "seed": SEED, "dimension": _DIMENSION},
+                "gradient": {"device": "cpu", "seed": SEED, "dimension": DIMENSION},
                 "state": {"dir": Path(folder)},
             }
         )
-        spec = build_engine(settings).projector.spec
-    deduplicator = Deduplicator(
-        spec.model, spec.layers, dimension=spec.dimension, seed=spec.seed, device=spec.device, tile=spec.tile
-    )
+        engine = engine_of(settings)
 
     def project(number: int) -> object:
-        some = slice(number * _BATCH, (number + 1) * _BATCH)
-        return deduplicator.project(stream.inputs[some], stream.labels[some])
+        some = slice(number * BATCH, (number + 1) * BATCH)
+        return engine.project(stream.inputs[some], stream.labels[some])
 
     return project
 

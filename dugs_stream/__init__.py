@@ -22,7 +22,9 @@ if TYPE_CHECKING:
         OwnershipLostError,
         Problem,
         Refusal,
+        SampleError,
         StateError,
+        StreamRejectedError,
         TransactionAbortedError,
     )
     from dugs_stream.records import Decision, Verdict
@@ -45,7 +47,9 @@ __all__ = [
     "Problem",
     "Projection",
     "Refusal",
+    "SampleError",
     "StateError",
+    "StreamRejectedError",
     "TransactionAbortedError",
     "UniqueIndex",
     "Verdict",

@@ -3,6 +3,8 @@
 DugsError                 exit 1   failed while running, or refused
 ├── ConfigurationError    exit 2   the settings, or what they name, are wrong; carries every problem at once
 ├── ModelError            exit 1   the model cannot be loaded or probed, or records cannot be judged with it
+│   └── SampleError                it cannot take this one sample; another may do
+├── StreamRejectedError   exit 1   all records so far were rejected for one reason; carries on only if told to
 ├── StateError            exit 1   the state folder is locked, damaged or of another model
 ├── ChangelogError        exit 1   the changelog contradicts itself or the configuration
 │   └── OffsetsDisagreeError       the group's offsets are not the changelog's; restore or adopt them
@@ -23,24 +25,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
-
-__all__ = [
-    "ChangelogError",
-    "ConfigurationError",
-    "DugsError",
-    "LogError",
-    "LogRefusedError",
-    "LogUnavailableError",
-    "ModelError",
-    "OffsetsDisagreeError",
-    "OutcomeUnknownError",
-    "OwnershipLostError",
-    "Problem",
-    "Refusal",
-    "StateError",
-    "TransactionAbortedError",
-]
-
 
 NEW_LIST = "start a new list: a new output.changelog_topic and state.dir, and a new input.group to judge old records again"
 """The last way out of a changelog or state folder that does not fit, for the end of a message."""
@@ -82,6 +66,14 @@ class ConfigurationError(DugsError):
 
 class ModelError(DugsError):
     """The model cannot be loaded, or its gradient of one sample depends on the other samples of the batch."""
+
+
+class SampleError(ModelError):
+    """The outputs of the model, or of its loss, for this one sample are not what they must be; another may do."""
+
+
+class StreamRejectedError(DugsError):
+    """Every record of the stream's beginning is rejected for one reason: the settings do not fit it."""
 
 
 class StateError(DugsError):

@@ -31,6 +31,7 @@ class Verdict(StrEnum):
     DUPLICATE = "duplicate"
     NO_GRADIENT = "no_gradient"
     REJECTED = "rejected"
+    SKIPPED = "skipped"
 
 
 class Reason(StrEnum):
@@ -39,6 +40,7 @@ class Reason(StrEnum):
     EMPTY = "empty"
     TOO_LARGE = "too_large"
     UNDECODABLE = "undecodable"
+    UNREADABLE = "unreadable"
     WRONG_SHAPE = "wrong_shape"
     LABEL_MISSING = "label_missing"
     LABEL_UNKNOWN = "label_unknown"
@@ -66,11 +68,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(Message):
-    """A message with its place on a topic, undecoded."""
+    """A message with its place on a topic, undecoded.
+
+    fault  why the log could not read it whole; it is rejected, its content being as much as could be told apart
+    """
 
     topic: str
     partition: int
     offset: int
+    fault: str | None = None
 
     @property
     def id(self) -> str:
@@ -84,6 +90,11 @@ class Rejection:
 
     reason: Reason
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A record that holds no sample, such as a delete: nobody's fault, so it is passed over without a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +153,8 @@ class Trailer:
     checksum       hex SHA-256 chained over all rows up to here
     next_offsets   per input partition, the offset of the next record to decide
     batch_ranges   per input partition of this batch, first and last offset decided (inclusive)
+    code           by setting, a text that changes with the user's own code behind it; empty if there is none, and in
+                   trailers of versions that did not record it
     """
 
     uniques: int
@@ -154,6 +167,7 @@ class Trailer:
     input_topic: str
     input_topic_id: str
     group: str
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """The process that starts workers holds their broker; torch's threads would spin for each other's turn."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ["OMP_WAIT_POLICY"] = "passive"  # where a test takes two threads, the one that waits sleeps
         config.stash[_server] = BrokerServer()
 
 

@@ -19,15 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import filelock
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 KAFKA_VERSION = "4.4.0"
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -115,11 +112,11 @@ class Broker:
 
     def start(self) -> Broker:
         """Start on this folder's data and return when a transaction could begin."""
-        libraries = _libraries()
+        libraries = kafka_libraries()
         self._prepare_folder(libraries)
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [*_java(libraries), "kafka.Kafka", str(self._properties)],
+                [*_java(libraries, *self._extensions), "kafka.Kafka", str(self._properties)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
@@ -138,6 +135,11 @@ class Broker:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(KILL_SECONDS)
+
+    @property
+    def _extensions(self) -> tuple[Path, ...]:
+        """Folders with classes of one's own."""
+        return ()
 
     @property
     def _properties(self) -> Path:
@@ -223,8 +225,8 @@ def free_port() -> int:
         return port
 
 
-def _java(libraries: Path) -> list[str]:
-    return [_tool("java"), *JVM_FLAGS, "-cp", f"{libraries}/*"]
+def _java(libraries: Path, *extensions: Path) -> list[str]:
+    return [_tool("java"), *JVM_FLAGS, "-cp", ":".join([f"{libraries}/*", *map(str, extensions)])]
 
 
 def _tool(name: str) -> str:
@@ -238,7 +240,7 @@ def _tool(name: str) -> str:
     return found
 
 
-def _libraries() -> Path:
+def kafka_libraries() -> Path:
     """The folder of Kafka's jars, fetched by Maven where it is not there yet."""
     libraries = CACHE / "libs"
     _tool("java")

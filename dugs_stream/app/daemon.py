@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -19,14 +19,12 @@ from dugs_stream.app.web import UniquesSource, class_names, disks, gpu_memory, o
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings, effective, warnings
 from dugs_stream.core.gradients.layers import GradientPath
-from dugs_stream.daemon.daemon import Daemon
+from dugs_stream.daemon.daemon import Daemon, linger_after_refusal
 from dugs_stream.daemon.loop import Stages
-from dugs_stream.daemon.observers import Observer
-from dugs_stream.daemon.refusal import linger_after_refusal
+from dugs_stream.daemon.observers import Observer, Watchers
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
-from dugs_stream.daemon.steps import OnStep
-from dugs_stream.daemon.watchers import Watchers
-from dugs_stream.errors import ChangelogError
+from dugs_stream.daemon.steps import RecoveryStep, Step
+from dugs_stream.errors import ChangelogError, StreamRejectedError
 from dugs_stream.log.port import BatchLimits
 from dugs_stream.ops.http.access import authorization
 from dugs_stream.ops.http.server import HttpServer, build_http
@@ -37,7 +35,7 @@ from dugs_stream.ops.metrics import BuildFacts, Metrics
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
 from dugs_stream.pipeline.encode import Outputs
-from dugs_stream.records import ModelIdentity
+from dugs_stream.pipeline.rejections import RejectionGuard
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -65,7 +63,7 @@ def run_daemon(
             held.enter_context(summary.watching(daemon.metrics.registry, daemon.status))
         try:
             daemon.run(drain=drain, adopt_offsets=adopt_offsets)
-        except ChangelogError as error:
+        except (ChangelogError, StreamRejectedError) as error:
             # A person at a terminal, and a job that ends by itself, have the reason already.
             if not (drain or adopt_offsets or sys.stderr.isatty()):
                 linger_after_refusal(daemon, error)
@@ -87,7 +85,7 @@ def open_daemon(
     settings: Settings,
     *,
     stopping: Stopping | None = None,
-    on_step: OnStep = lambda _step: None,
+    on_step: Callable[[Step | RecoveryStep], None] = lambda _step: None,
 ) -> Iterator[Daemon]:
     """A daemon with its HTTP server running; `run` is the caller's to call. `on_step` is told each step as it begins.
 
@@ -99,19 +97,43 @@ def open_daemon(
         uniques = UniquesSource()
         gallery = held.enter_context(open_gallery(settings))
         app = build_http(registry, status, uniques, gallery, authorization(settings.http.auth))
-        server = held.enter_context(HttpServer(app, settings.http.host, settings.http.port))
+        http = settings.http
+        server = held.enter_context(HttpServer(app, http.host, http.port, http.allowed_hosts))
         engine = build_engine(settings, metrics.stage)
+        for remark in engine.remarks:
+            _log.warning("model.remark", remark=remark)
         state = StateStore(
             settings.state.dir, fingerprint=engine.identity.fingerprint, dimension=settings.gradient.dimension
         )
         uniques.state = state
+        selection = settings.selection
+        outputs = Outputs(
+            topic_names(settings),
+            settings.output.payload,
+            settings.output.max_message_bytes,
+            engine.identity,
+            Deployment(
+                settings.input.group,
+                engine.identity.fingerprint,
+                selection.threshold,
+                selection.min_gradient_norm,
+                engine.code,
+                settings.model.accepted_code,
+            ),
+        )
         gallery.thumbnails = thumbnail_store(settings, engine.identity)
         _show_build(settings, engine, metrics, status)
         status.learned(http_port=server.port, pid=os.getpid())
         daemon = Daemon(
             open_log(settings),
             state,
-            Stages(engine.projector, engine.judge, _outputs(settings, engine.identity), metrics.stage),
+            Stages(
+                engine.projector,
+                engine.judge,
+                outputs,
+                metrics.stage,
+                RejectionGuard(may_reject_all=settings.input.may_reject_all),
+            ),
             BatchLimits(
                 settings.input.batch.records, settings.input.batch.wait_ms, settings.input.batch.bytes
             ),
@@ -120,8 +142,7 @@ def open_daemon(
                 metrics,
                 status,
                 ServiceNotices(os.environ),
-                settings.gradient.dimension,
-                Observer(batch_committed=lambda batch, _head: gallery.saw(batch.judged)),
+                Observer(batch_committed=lambda judged, _head: gallery.saw(judged)),
                 Observer(step_entered=on_step),
             ),
             stopping or Stopping(),
@@ -154,21 +175,3 @@ def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: St
         codec=settings.input.codec.type,
         layers=list(engine.projector.layer_names),
     )
-
-
-def _outputs(settings: Settings, identity: ModelIdentity) -> Outputs:
-    selection = settings.selection
-    return Outputs(
-        topic_names(settings),
-        settings.output.payload,
-        settings.output.max_message_bytes,
-        identity,
-        Deployment(
-            settings.input.group, identity.fingerprint, selection.threshold, selection.min_gradient_norm
-        ),
-    )
-
-
-def adopt_offsets(settings: Settings) -> None:
-    """`dugs index adopt-offsets`: one commit whose trailer takes the group's offsets as they are."""
-    run_daemon(settings, adopt_offsets=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 import torch
@@ -17,10 +17,10 @@ from dugs_stream.core.probe import Probe
 from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
-from dugs_stream.inputs.decoder import Sample, build_decoder
-from dugs_stream.inputs.labels import Label
+from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
+from dugs_stream.models.own_code import own_code
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import RecordProjector, StageTimer
 from dugs_stream.records import ModelIdentity
@@ -31,11 +31,17 @@ _log = structlog.get_logger("dugs")
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Records to vectors, vectors to verdicts, and the identity of the model that they are judged by."""
+    """Records to vectors, vectors to verdicts, and the identity of the model that they are judged by.
+
+    code     by setting, a text that changes with the user's own code behind it
+    remarks  what an operator should know of how the model was loaded
+    """
 
     projector: RecordProjector
     judge: Judge
     identity: ModelIdentity
+    code: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullcontext()) -> Engine:
@@ -44,7 +50,12 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     Raises ConfigurationError or ModelError.
     """
     model = load_model(
-        settings.model.factory, settings.model.kwargs, settings.model.weights, settings.gradient.seed
+        settings.model.factory,
+        settings.model.kwargs,
+        settings.model.weights,
+        settings.gradient.seed,
+        weights_key=settings.model.weights_key,
+        weights_prefix=settings.model.weights_prefix,
     )
     classes = read_classes(settings.input.classes)
     decoder = build_decoder(
@@ -53,7 +64,12 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         classes=classes,
         label_is_required=settings.gradient.loss == "label",
         max_record_bytes=settings.input.max_record_bytes,
+        label_type=settings.input.label_type,
+        envelope=settings.input.envelope,
     )
+    shape = settings.model.input_shape or model.input_shape
+    if shape is not None:
+        decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
     projector = RecordProjector(decoder, _gradient_spec(settings, model), stage, _remark)
     judge = Judge(
         settings.selection.threshold,
@@ -62,25 +78,29 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         clock_ms=lambda: time.time_ns() // 1_000_000,
         stage=stage,
     )
-    shape = settings.model.input_shape or model.input_shape
-    if shape is not None:
-        label = Label(0, None) if projector.spec.loss.needs_labels else None
-        projector.probe(Sample(_example(shape, settings), label))
-    return Engine(projector, judge, _identify(settings, model, classes))
+    # How a target of numbers looks is known from the first record alone.
+    if shape is not None and settings.input.label_type == "class":
+        of_whole_numbers = getattr(settings.input.codec, "dtype", "float32") == "int64"
+        projector.expect(shape, torch.int64 if of_whole_numbers else torch.float32)
+    return Engine(
+        projector, judge, _identify(settings, model, classes), own_code(_references(settings)), model.remarks
+    )
+
+
+def _references(settings: Settings) -> dict[str, str]:
+    """What names a function, by setting; the modules are imported by now."""
+    named = {
+        "input.codec": settings.input.codec.type,
+        "model.factory": settings.model.factory,
+        "gradient.loss": settings.gradient.loss,
+    }
+    return {setting: reference for setting, reference in named.items() if ":" in reference}
 
 
 def _remark(found: Probe) -> None:
     """What the model's owner should know, once, at the start or with the first record."""
     for remark in found.remarks:
         _log.warning("model.remark", remark=remark)
-
-
-def _example(shape: Sequence[int], settings: Settings) -> torch.Tensor:
-    """Something to probe with, like a record: numbers in 0…1 as images have them, or small row numbers."""
-    generator = torch.Generator().manual_seed(settings.gradient.seed)
-    if getattr(settings.input.codec, "dtype", "float32") == "int64":
-        return torch.randint(0, 2, tuple(shape), generator=generator)
-    return torch.rand(tuple(shape), generator=generator)
 
 
 def _gradient_spec(settings: Settings, model: LoadedModel) -> GradientSpec:

@@ -14,7 +14,7 @@ from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings
 from dugs_stream.ops.gallery.recorder import GalleryRecorder
-from dugs_stream.ops.gallery.thumbnail_store import ThumbnailStore
+from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER, ThumbnailStore
 from dugs_stream.ops.machine import Disk, GpuMemory
 from dugs_stream.records import ModelIdentity
 from dugs_stream.state.store import StateStore
@@ -67,12 +67,7 @@ def thumbnail_store(settings: Settings, identity: ModelIdentity) -> ThumbnailSto
     if settings.http.pictures is None:
         return None
     return ThumbnailStore(
-        page_folder(settings),
+        settings.state.dir / PAGE_FOLDER,
         limit_bytes=settings.http.pictures,
         list_name=f"{identity.fingerprint} {settings.output.changelog_topic}",
     )
-
-
-def page_folder(settings: Settings) -> Path:
-    """The folder of the page's pictures: within the state folder, so that one lock and one owner hold for both."""
-    return settings.state.dir / "page"

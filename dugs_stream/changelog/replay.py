@@ -21,11 +21,6 @@ from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 # any length needs bounded memory.
 _ROWS_AT_ONCE = 4_096
 
-_WAY_OUT = (
-    "the changelog was changed by something other than this daemon, or belongs to another one; restore it, or "
-    + NEW_LIST
-)
-
 
 @dataclass(frozen=True, slots=True)
 class ChangelogHead:
@@ -81,11 +76,20 @@ def replay(
         after = ChangelogPosition(position + 1)
         if isinstance(entry, Trailer):
             _require_fit(position, entry, uniques, checksum)
-            _require_fingerprint(position, entry, fingerprint)
+            if fingerprint not in (None, entry.fingerprint):
+                raise ChangelogError(
+                    f"changelog position {position}: the list was built by the model {entry.fingerprint}, the "
+                    f"configuration names {fingerprint}. {OTHER_MODEL}"
+                )
             yield Replayed(tuple(rows), entry, after)
             rows, last_row = [], None
             continue
-        _require_next(position, entry, uniques)
+        if entry.sequence != uniques:
+            what = "repeated" if entry.sequence < uniques else "missing"
+            raise _contradiction(
+                position,
+                f"found row {entry.sequence}, expected row {uniques}; row {min(uniques, entry.sequence)} is {what}",
+            )
         checksum = chain(checksum, entry)
         uniques += 1
         rows.append(entry)
@@ -94,63 +98,47 @@ def replay(
             yield Replayed(tuple(rows), None, after)
             rows = []
     if last_row is not None:
-        raise ChangelogError(
-            f"changelog position {last_row}: row {uniques - 1} is the end, and no trailer follows it, "
-            f"although every commit ends with one; {_WAY_OUT}"
+        raise _contradiction(
+            last_row,
+            f"row {uniques - 1} is the end, and no trailer follows it, although every commit ends with one",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The result of a whole replay: vectors (n, k) float32 and events in sequence order, and the last trailer."""
+    """The result of a whole replay: vectors (n, k) float32 and events in sequence order, up to `position`."""
 
     vectors: NDArray[np.float32]
     events: tuple[Mapping[str, Any], ...]
-    trailer: Trailer | None
     position: ChangelogPosition
 
 
-def rebuild(
-    start: ChangelogHead,
-    entries: Iterable[tuple[ChangelogPosition, ChangelogRow | Trailer]],
-    fingerprint: str | None = None,
-) -> Recovered:
-    """Replay to the end and keep all that comes after `start`; memory grows with the rows. Raises as `replay`."""
+def rebuild(entries: Iterable[tuple[ChangelogPosition, ChangelogRow | Trailer]]) -> Recovered:
+    """Replay all of a changelog and keep it; memory grows with the rows. Raises as `replay`."""
     rows: list[ChangelogRow] = []
-    trailer, position = None, start.position
-    for part in replay(start, entries, fingerprint):
+    position = BEGINNING.position
+    for part in replay(BEGINNING, entries):
         rows += part.rows
-        trailer, position = part.trailer, part.position
+        position = part.position
     vectors = np.stack([row.vector for row in rows]) if rows else np.empty((0, 0), dtype=np.float32)
-    return Recovered(vectors, tuple(row.event for row in rows), trailer, position)
-
-
-def _require_next(position: ChangelogPosition, row: ChangelogRow, expected: int) -> None:
-    if row.sequence != expected:
-        what = "repeated" if row.sequence < expected else "missing"
-        number = min(expected, row.sequence)
-        raise ChangelogError(
-            f"changelog position {position}: found row {row.sequence}, expected row {expected}; "
-            f"row {number} is {what}; {_WAY_OUT}"
-        )
+    return Recovered(vectors, tuple(row.event for row in rows), position)
 
 
 def _require_fit(position: ChangelogPosition, trailer: Trailer, uniques: int, checksum: str) -> None:
     if trailer.uniques != uniques:
-        raise ChangelogError(
-            f"changelog position {position}: the trailer counts {trailer.uniques} rows, the changelog holds "
-            f"{uniques} up to there; {_WAY_OUT}"
+        raise _contradiction(
+            position, f"the trailer counts {trailer.uniques} rows, the changelog holds {uniques} up to there"
         )
     if trailer.checksum != checksum:
-        raise ChangelogError(
-            f"changelog position {position}: the trailer's checksum over {uniques} rows is {trailer.checksum}, "
-            f"the rows give {checksum}: at least one was changed; {_WAY_OUT}"
+        raise _contradiction(
+            position,
+            f"the trailer's checksum over {uniques} rows is {trailer.checksum}, the rows give {checksum}: at least one "
+            "was changed",
         )
 
 
-def _require_fingerprint(position: ChangelogPosition, trailer: Trailer, fingerprint: str | None) -> None:
-    if fingerprint is not None and trailer.fingerprint != fingerprint:
-        raise ChangelogError(
-            f"changelog position {position}: the list was built by the model {trailer.fingerprint}, the configuration "
-            f"names {fingerprint}. {OTHER_MODEL}"
-        )
+def _contradiction(position: ChangelogPosition, found: str) -> ChangelogError:
+    return ChangelogError(
+        f"changelog position {position}: {found}; the changelog was changed by something other than this daemon, or "
+        f"belongs to another one; restore it, or {NEW_LIST}"
+    )

@@ -5,17 +5,28 @@ Pure: facts in, offsets and remarks out.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dugs_stream.canonical_json import canonical_json
 from dugs_stream.errors import NEW_LIST, ChangelogError, OffsetsDisagreeError
 from dugs_stream.records import ChangelogPosition, Trailer
+
+_PACKAGE = "package "
+"""How the code of an installed library begins; its releases are remarked on only."""
+_DIGEST_DIGITS = 12
+# What a trailer holds if the broker knew no id; earlier versions wrote the zeros of its answer.
+_UNKNOWN_IDS = ("", "00000000-0000-0000-0000-000000000000")
 
 
 @dataclass(frozen=True, slots=True)
 class InputTopic:
-    """The input topic now: per partition the first offset that is still there, and the next to be written."""
+    """The input topic now: per partition the first offset that is still there, and the next to be written.
+
+    id  empty if it is not known
+    """
 
     name: str
     id: str
@@ -25,12 +36,18 @@ class InputTopic:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The configuration of this run; a changelog of another deployment is refused."""
+    """The configuration of this run; a changelog of another deployment is refused.
+
+    code           by setting, a text that changes with the user's own code behind it
+    accepted_code  the digest of `code` if an operator says that it changed no vector
+    """
 
     group: str
     fingerprint: str
     threshold: float
     min_gradient_norm: float
+    code: Mapping[str, str] = field(default_factory=dict)
+    accepted_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +93,55 @@ def check_names(trailer: Trailer, deployment: Deployment, input_topic: str) -> N
         )
 
 
+def check_code(
+    recorded: Mapping[str, str], code: Mapping[str, str], accepted: str | None = None
+) -> tuple[str, ...]:
+    """Remarks on code of the user's that the list does not tell yet, or that changed and may.
+
+    An installed package may be upgraded, and a change is accepted by its digest. Raises ChangelogError for any other
+    change: the names in the fingerprint are the same, and the vectors need not be.
+    """
+    remarks = []
+    changed = {}
+    for place, now in code.items():
+        then = recorded.get(place)
+        if then is None:
+            remarks.append(f"the list does not tell the code of {place} so far and does from now on: {now}")
+        elif then != now and then.startswith(_PACKAGE) and now.startswith(_PACKAGE):
+            remarks.append(f"{place} comes from {now}, so far it came from {then}")
+        elif then != now:
+            changed[place] = f"{place} is {now}, so far it was {then}"
+    digest = hashlib.sha256(canonical_json(code)).hexdigest()[:_DIGEST_DIGITS]
+    if not changed:
+        return tuple(remarks)
+    if accepted == digest:
+        return (*remarks, *(f"accepted: {each}" for each in changed.values()))
+    raise ChangelogError(
+        f"The list was built by other code than what runs now: {'; '.join(changed.values())}. Cosines of what the two "
+        f"compute cannot be compared. Put the old code back, or {NEW_LIST}; or, if the change alters no vector, accept it "
+        f"with model.accepted_code: '{digest}'."
+    )
+
+
 def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -> tuple[str, ...]:
-    """Remarks on changed thresholds. Raises ChangelogError for the changelog of another model, group or input."""
-    if trailer.fingerprint != deployment.fingerprint:
-        raise ChangelogError(
-            f"The changelog was written with model {trailer.fingerprint}, the configuration names "
-            f"{deployment.fingerprint}. Cosines of two models, projections or seeds cannot be compared. Give the "
-            f"old model and gradient settings, or {NEW_LIST}."
-        )
+    """Remarks on changed thresholds and code. Raises ChangelogError for the changelog of another group or input.
+
+    That of another model is refused by the replay, or with the state folder.
+    """
     check_names(trailer, deployment, topic.name)
-    if trailer.input_topic_id != topic.id:
+    # One that was not known and is now is remembered with the next trailer; one that is not told is kept.
+    if topic.id and trailer.input_topic_id not in {topic.id, *_UNKNOWN_IDS}:
         raise ChangelogError(
             f"The input topic {topic.name!r} is not the one this changelog was made from: its id is {topic.id}, the "
             f"changelog's is {trailer.input_topic_id}. It was deleted and created again, so old offsets mean "
             "nothing. Start a new list: a new output.changelog_topic, state.dir and input.group."
         )
-    remarks = []
-    for name, then, now in (
-        ("threshold", trailer.threshold, deployment.threshold),
-        ("min_gradient_norm", trailer.min_gradient_norm, deployment.min_gradient_norm),
-    ):
-        if then != now:
-            remarks.append(f"selection.{name} was {then} so far and is {now} from now on")
-    return tuple(remarks)
+    remarks = (
+        f"selection.{name} was {then} so far and is {now} from now on"
+        for name in ("threshold", "min_gradient_norm")
+        if (then := getattr(trailer, name)) != (now := getattr(deployment, name))
+    )
+    return (*remarks, *check_code(trailer.code, deployment.code, deployment.accepted_code))
 
 
 def resume(
@@ -134,7 +177,11 @@ def resume(
                 f"the group has no offset for {place} (they expire): going on from the trailer's, {offset}"
             )
         elif committed[partition] != offset:
-            raise _disagreement(place, offset, committed[partition])
+            raise OffsetsDisagreeError(
+                f"The changelog says that {place} is decided up to {offset}, the group's offset says "
+                f"{committed[partition]}: the group's offset was moved. Going on could lose records or decide them "
+                "twice. Stop every instance and put it back, or accept it as it is with `dugs index adopt-offsets`."
+            )
         if offset > end:
             raise ChangelogError(
                 f"{place} ends at {end}, but {offset} records of it were decided: it was truncated or created again. Start "
@@ -147,11 +194,3 @@ def resume(
             )
         offsets[partition] = max(offset, beginning)
     return Resumption(offsets, tuple(remarks), lost)
-
-
-def _disagreement(place: str, decided: int, committed: int) -> OffsetsDisagreeError:
-    return OffsetsDisagreeError(
-        f"The changelog says that {place} is decided up to {decided}, the group's offset says {committed}: the "
-        "group's offset was moved. Going on could lose records or decide them twice. Stop every instance and put it "
-        "back, or accept it as it is with `dugs index adopt-offsets`."
-    )

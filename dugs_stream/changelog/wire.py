@@ -43,6 +43,8 @@ def trailer_message(trailer: Trailer) -> Message:
     facts: dict[str, Any] = asdict(trailer)
     for name in ("next_offsets", "batch_ranges"):
         facts[name] = {str(partition): entry for partition, entry in facts[name].items()}
+    if not trailer.code:
+        del facts["code"]  # the form of earlier versions, which have no such key
     return Message(key=_TRAILER_KEY, value=canonical_json(facts))
 
 
@@ -95,7 +97,7 @@ def _trailer(value: bytes | None) -> Trailer:
 
 def _json_object(encoded: bytes | None, what: str) -> dict[str, Any]:
     try:
-        decoded = json.loads(encoded or b"", parse_constant=_no_constant, parse_float=_finite)
+        decoded = json.loads(encoded or b"", parse_constant=_finite, parse_float=_finite)
     except ValueError as error:  # bad UTF-8 and bad JSON alike
         _refuse(f"{what} is not JSON ({error}): {(encoded or b'')[:80]!r}", error)
     if not isinstance(decoded, dict):
@@ -103,14 +105,10 @@ def _json_object(encoded: bytes | None, what: str) -> dict[str, Any]:
     return decoded
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
-
-
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is beyond float64")
+        raise ValueError(f"{text} is not a number of float64")
     return number
 
 

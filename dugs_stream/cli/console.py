@@ -5,9 +5,9 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -52,16 +52,10 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def lines_to(output: Path | None) -> Iterator[Callable[[str], None]]:
     """Write lines to a file (its folder is made), or to stdout if none is named."""
-    if output is None:
-        yield lambda line: _write(sys.stdout, line)
-        return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("w", encoding="utf-8") as file:
-        yield lambda line: _write(file, line)
-
-
-def _write(file: IO[str], line: str) -> None:
-    file.write(line + "\n")
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    with nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8") as file:
+        yield lambda line: print(line, file=file)
 
 
 def reader_has_left() -> bool:
@@ -117,6 +111,7 @@ _VERDICTS = {
     "duplicate": "a duplicate",
     "no_gradient": "no_gradient: it has nothing to teach the model",
     "rejected": "rejected",
+    "skipped": "skipped: it holds no sample (a delete, or what the codec passes over)",
 }
 
 

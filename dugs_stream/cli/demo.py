@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from dugs_stream.cli.console import bars_on
 from dugs_stream.lab.demo.demo import DemoResult
 from dugs_stream.lab.demo.imagenette import imagenette_command
 from dugs_stream.lab.demo.summary import render
-from dugs_stream.lab.demo.training import Step
-
-
-class DemoProgress:
-    """A line for each stage of the demo, and one bar for training and streaming."""
-
-    def __init__(self, console: Console, bars: Progress) -> None:
-        self._console = console
-        self._bars = bars
-        self._task: TaskID | None = None
-
-    def stage(self, text: str) -> None:
-        """A new stage begins."""
-        self._drop()
-        self._console.print(f"• {text}", style="bold", markup=False, highlight=False)
-
-    def trained(self, step: Step) -> None:
-        """A mini-batch was trained on, or an epoch measured."""
-        accuracy = "" if step.accuracy is None else f"  accuracy {step.accuracy:.2f}"
-        self._move(step.step, step.steps, f"epoch {step.epoch}  loss {step.loss:.3f}{accuracy}")
-
-    def streamed(self, done: int, total: int) -> None:
-        """`done` of `total` records of the stream are decided."""
-        self._move(done, total, "records")
-
-    def _move(self, done: int, total: int, note: str) -> None:
-        if self._task is None:
-            self._task = self._bars.add_task(" ", total=total, note=note)
-        self._bars.update(self._task, completed=done, total=total, note=note)
-
-    def _drop(self) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task = None
 
 
 @contextmanager
-def demo_progress() -> Iterator[DemoProgress]:
-    """Stages as lines on stderr, with a bar under them on a terminal."""
+def demo_progress() -> Iterator[tuple[Callable[[str], None], Callable[[int, int, str], None]]]:
+    """A line on stderr for each stage, and on a terminal one bar under them: told by (stage, progress)."""
     console = Console(stderr=True)
     with bars_on(console) as bars:
-        yield DemoProgress(console, bars)
+
+        def stage(text: str) -> None:
+            for task in bars.task_ids:
+                bars.remove_task(task)
+            console.print(f"• {text}", style="bold", markup=False, highlight=False)
+
+        def progress(done: int, total: int, note: str) -> None:
+            task = bars.task_ids[0] if bars.task_ids else bars.add_task(" ", note=note)
+            bars.update(task, completed=done, total=total, note=note)
+
+        yield stage, progress
 
 
 def show_demo(result: DemoResult) -> None:
@@ -61,13 +36,10 @@ def show_demo(result: DemoResult) -> None:
     console = Console()
     console.print(render(result.summary))
     files = result.files
-    for what, path in (
-        ("events", files.uniques),
-        ("pictures", files.contact_sheet),
-        ("gallery", files.gallery),
+    for line in (
+        f"   events  {files.uniques}",
+        f" pictures  {files.contact_sheet}",
+        f"  gallery  {files.gallery}",
+        f"On Imagenette, with your weights: {imagenette_command(files.imagenette)}",
     ):
-        console.print(f"{what:>9}  {path}", markup=False, highlight=False, soft_wrap=True)
-    command = imagenette_command(files.imagenette)
-    console.print(
-        f"On Imagenette, with your weights: {command}", markup=False, highlight=False, soft_wrap=True
-    )
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

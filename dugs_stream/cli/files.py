@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dugs_stream.cli.options import Settings, command, configured, paths, print_json
+
+if TYPE_CHECKING:
+    from dugs_stream.errors import Problem
 
 
 @command("dugs send -c config/kafka.yaml photos/ --limit 1000")
@@ -24,7 +30,8 @@ def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int
 
     with counting("sending") as progress:
         sent = send(settings, paths, repeat=repeat, limit=limit, on_progress=progress)
-    click.echo(f"sent {sent} records to {settings.input.topic}", err=True)
+    click.echo(f"sent {sent.records} records to {settings.input.topic}", err=True)
+    _say_what_is_missing(sent.passed_over, sent.failures, settings)
 
 
 @command("dugs tail -c config/kafka.yaml --follow | jq .similarity")
@@ -56,8 +63,31 @@ def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) ->
     from dugs_stream.commands.scan import scan
 
     with counting("judging") as progress, lines_to(output) as write:
-        verdicts = scan(settings, paths, write, on_progress=progress)
-    click.echo(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()), err=True)
+        scanned = scan(settings, paths, write, on_progress=progress)
+    click.echo(", ".join(f"{count} {verdict}" for verdict, count in scanned.verdicts.items()), err=True)
+    _say_what_is_missing(scanned.passed_over, scanned.failures, settings)
+
+
+_SHOWN_FAILURES = 20
+"""A disk that fails has thousands; the count says the rest."""
+
+
+def _say_what_is_missing(
+    passed_over: Mapping[str, int], failures: Sequence[Problem], settings: Settings
+) -> None:
+    """Files that were not for the codec, and those that could not be read; exit 1 if there are any of these."""
+    from dugs_stream.inputs.files import SUFFIXES, counted
+    from dugs_stream.ops.logging.lines import printable
+
+    codec = settings.input.codec.type
+    if passed_over:
+        reads = f": the codec {codec} takes {', '.join(sorted(SUFFIXES[codec]))}" if codec in SUFFIXES else ""
+        click.echo(printable(f"passed over {counted(passed_over)}{reads}"), err=True)
+    for problem in failures[:_SHOWN_FAILURES]:
+        click.echo(printable(f"dugs: {problem.place}: {problem.message}"), err=True)
+    if failures:
+        click.echo(f"{len(failures)} could not be read; all others were", err=True)
+        sys.exit(1)
 
 
 @command("dugs demo --out demo-out")
@@ -70,6 +100,6 @@ def demo(out: Path) -> None:
     from dugs_stream.cli.demo import demo_progress, show_demo
     from dugs_stream.lab.demo.demo import run_demo
 
-    with demo_progress() as announcer:
-        result = run_demo(out, announcer)
+    with demo_progress() as (stage, progress):
+        result = run_demo(out, stage, progress)
     show_demo(result)

@@ -68,7 +68,7 @@ def reset(settings: Settings, *, yes: bool) -> None:
 @yes
 def adopt_offsets(settings: Settings, *, yes: bool) -> None:
     """Accept the group's offsets over the changelog's. Records in between are skipped or decided again."""
-    from dugs_stream.app.daemon import adopt_offsets
+    from dugs_stream.app.daemon import run_daemon
     from dugs_stream.commands.index import adoptions
 
     found = adoptions(settings)
@@ -80,5 +80,5 @@ def adopt_offsets(settings: Settings, *, yes: bool) -> None:
     click.echo("Stop every instance first. One commit without records writes the offsets down.", err=True)
     if not yes:
         click.confirm(f"Continue from where group {settings.input.group!r} is now?", abort=True, err=True)
-    adopt_offsets(settings)
+    run_daemon(settings, adopt_offsets=True)
     click.echo("The group's offsets are in the changelog now; start the daemon again.", err=True)

@@ -74,12 +74,9 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(130)
-    except ConfigurationError as error:
-        for problem in error.problems:
-            click.echo(f"dugs: {problem}", err=True)
-        sys.exit(error.exit_code)
     except DugsError as error:
-        click.echo(f"dugs: {error}", err=True)
+        for problem in error.problems if isinstance(error, ConfigurationError) else [error]:
+            click.echo(f"dugs: {problem}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that may not be written: the user can fix it
         click.echo(f"dugs: the operating system refused: {error}", err=True)

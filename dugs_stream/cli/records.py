@@ -41,7 +41,7 @@ def explain(settings: Settings, *, record: str, as_json: bool) -> None:
 @configured
 @click.option(
     "--reason", "reasons", multiple=True, type=Reasons(),
-    help="Only records rejected for this reason; may be repeated.",
+    help="Only records rejected for this reason; may be repeated. `unreadable` ones go back only if it is named.",
 )  # fmt: skip
 @click.option(
     "--limit", type=click.IntRange(min=1), help="Put back at most this many; the next retry takes the rest."

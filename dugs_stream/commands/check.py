@@ -7,37 +7,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dugs_stream.app.engine import build_engine
+from dugs_stream.app.engine import Engine, build_engine
 from dugs_stream.app.logs import check_log
+from dugs_stream.changelog.resume import check_code
 from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer, GradientPath
 from dugs_stream.errors import Finding, attempts
 from dugs_stream.state.store import StateStore
 
-_FINGERPRINT = "fingerprint"
-
 
 def check_deep(settings: Settings) -> list[Finding]:
     """Try everything that needs no record; a failure does not stop the rest."""
-    found = list(attempts("model", lambda: _try_model(settings)))
-    fingerprint = next((each.found for each in found if each.tried == _FINGERPRINT), None)
+    engines: list[Engine] = []
+    found = list(attempts("model", lambda: _try_model(settings, engines)))
     found += attempts(f"log ({settings.log.engine})", lambda: check_log(settings))
-    found += attempts("state folder", lambda: _try_state(settings, fingerprint))
+    found += attempts("state folder", lambda: _try_state(settings, next(iter(engines), None)))
     return found
 
 
-def _try_model(settings: Settings) -> Iterator[Finding]:
+def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
     engine = build_engine(settings)
+    engines.append(engine)
     probe = engine.projector.found
-    weights = settings.model.weights or f"none: untrained, built under seed {settings.gradient.seed}"
+    weights = settings.model.weights or f"not given, built under seed {settings.gradient.seed}"
     yield Finding(
         "model",
         passed=True,
         found=f"{engine.identity.name}, weights {weights}, on {engine.projector.spec.device}",
     )
-    yield Finding(_FINGERPRINT, passed=True, found=engine.identity.fingerprint)
+    for remark in engine.remarks:
+        yield Finding("model", passed=True, found=remark, is_note=True)
+    yield Finding("fingerprint", passed=True, found=engine.identity.fingerprint)
+    for place, text in engine.code.items():
+        yield Finding(f"code of {place}", passed=True, found=text)
     if probe is None:
         found = "not probed: the input shape is unknown until the first record (set model.input_shape to check it now)"
+        if settings.input.label_type != "class":
+            found = "not probed: the shape of a label (input.label_type) is unknown until the first record"
         yield Finding("layers", passed=True, found=found)
         return
     yield Finding("samples", passed=True, found="a sample alone has the same gradient as in a batch")
@@ -64,16 +70,20 @@ def _describe(layer: ChosenLayer) -> str:
     )
 
 
-def _try_state(settings: Settings, fingerprint: str | None) -> Iterator[Finding]:
+def _try_state(settings: Settings, engine: Engine | None) -> Iterator[Finding]:
     """Open the folder as a start would; if the model failed, the list of any model is accepted."""
+    fingerprint = None if engine is None else engine.identity.fingerprint
     state = StateStore(settings.state.dir, fingerprint=fingerprint, dimension=settings.gradient.dimension)
     loaded = state.open()
     try:
         holds = f"{settings.state.dir}: free, can be written, {loaded.rows} uniques"
         yield Finding("state folder", passed=True, found=holds)
-        damaged = [path.name for path in loaded.set_aside] + [lost.file for lost in loaded.missing]
+        damaged = [path.name for path in loaded.set_aside] + list(loaded.missing)
         if damaged:
             found = f"damaged: {', '.join(damaged)}; the next start repairs it from the changelog"
             yield Finding("state folder", passed=True, found=found)
+        if state.trailer is not None and engine is not None:
+            for remark in check_code(state.trailer.code, engine.code, settings.model.accepted_code):
+                yield Finding("state folder", passed=True, found=remark, is_note=True)
     finally:
         state.close()

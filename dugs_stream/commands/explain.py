@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,9 +100,10 @@ class _Search:
             # Parsing costs far more than looking for the name, and almost every event is another record's.
             if not any(named in part for part in _parts(stored)):
                 continue
-            event = _event_in(stored)
-            if event is not None and event.get("id") == str(record):
-                return event, stored.id
+            with suppress(LogError):  # another program put it there
+                event = read_event(stored)
+                if event.get("id") == str(record):
+                    return event, stored.id
         return None
 
     def unique(self, topic: str, nearest: object) -> Event | None:
@@ -120,14 +121,6 @@ def _parts(stored: Record) -> list[bytes]:
     return inner or [stored.value or b""]
 
 
-def _event_in(stored: Record) -> Event | None:
-    """The event in a record of an output topic; None for a record that another program put there."""
-    try:
-        return read_event(stored)
-    except LogError:
-        return None
-
-
 def _why_absent(settings: Settings, reader: LogReader, record: RecordId) -> str:
     """Not sent yet, not decided yet, or decided and not kept."""
     topic = settings.input.topic
@@ -138,16 +131,12 @@ def _why_absent(settings: Settings, reader: LogReader, record: RecordId) -> str:
         return f"The partitions of {topic!r} are 0 to {max(ends)}."
     if record.offset >= ends[record.partition]:
         return f"There is no such record yet: {topic}/{record.partition} ends at {ends[record.partition]}."
-    next_offset = _next_to_decide(settings, record.partition)
+    with closing(open_log(settings)) as log:
+        log.prepare()
+        next_offset = log.committed_offsets().get(record.partition)
     if next_offset is not None and record.offset < next_offset:
         return _not_kept(settings)
     return _not_decided(settings, record, beginnings[record.partition], next_offset)
-
-
-def _next_to_decide(settings: Settings, partition: int) -> int | None:
-    with closing(open_log(settings)) as log:
-        log.prepare()
-        return log.committed_offsets().get(partition)
 
 
 def _not_decided(settings: Settings, record: RecordId, beginning: int, next_offset: int | None) -> str:

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from dugs_stream.app.logs import open_log, open_reader
-from dugs_stream.app.web import page_folder
-from dugs_stream.changelog.replay import BEGINNING, Recovered, rebuild
+from dugs_stream.changelog.replay import Recovered, rebuild
 from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
 from dugs_stream.log.port import Log, LogReader
+from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state.snapshot import find_newest
 from dugs_stream.state.store import StateStore
@@ -42,7 +42,7 @@ def info(settings: Settings) -> dict[str, Any]:
         facts["snapshot"] = {
             "uniques": found.snapshot.rows,
             "dimension": found.snapshot.dimension,
-            "fingerprint": found.snapshot.fingerprint,
+            "fingerprint": found.snapshot.trailer.fingerprint,
             "changelog_position": found.snapshot.changelog_position,
             "threshold": trailer.threshold,
             "input_topic": trailer.input_topic,
@@ -56,7 +56,7 @@ def info(settings: Settings) -> dict[str, Any]:
 def replayed(settings: Settings) -> Recovered:
     """Everything the changelog holds, read from its beginning. Raises ChangelogError if it is not whole."""
     with closing(open_reader(settings)) as reader:
-        return rebuild(BEGINNING, _entries(reader, settings.output.changelog_topic))
+        return rebuild(_entries(reader, settings.output.changelog_topic))
 
 
 def _entries(reader: LogReader, topic: str) -> Iterator[tuple[ChangelogPosition, ChangelogRow | Trailer]]:
@@ -94,7 +94,7 @@ def reset(settings: Settings) -> None:
     state.open()
     try:
         state.forget()
-        shutil.rmtree(page_folder(settings), ignore_errors=True)
+        shutil.rmtree(settings.state.dir / PAGE_FOLDER, ignore_errors=True)
     except OSError as error:
         raise StateError(f"the state folder {settings.state.dir} cannot be emptied ({error})") from error
     finally:

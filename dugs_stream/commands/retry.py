@@ -29,7 +29,7 @@ _PORTION_BYTES = 4 * 1024 * 1024
 class Selection:
     """Which dead letters to retry.
 
-    reasons      only these; empty: all
+    reasons      only these; empty: all but `unreadable`, whose bytes may be damaged and judged as if they were not
     limit        at most this many
     since_ms     only those rejected at this time or later, in milliseconds since 1970
     from_offset  from this offset of the topic on, even if they were retried before
@@ -43,7 +43,7 @@ class Selection:
     @property
     def kinds(self) -> frozenset[str]:
         """The reasons that are selected."""
-        return self.reasons or frozenset(reason.value for reason in Reason)
+        return self.reasons or frozenset(each.value for each in Reason if each is not Reason.UNREADABLE)
 
 
 @dataclass(slots=True)

@@ -36,10 +36,8 @@ class LiveDaemon:
     def events(self) -> Iterator[dict[str, Any]]:
         """The events of those uniques, in order. Raises OSError if it no longer answers."""
         for offset in range(0, self.uniques, _PAGE):
-            limit = min(_PAGE, self.uniques - offset)
-            yield from _ask(self.address, f"/api/uniques?offset={offset}&limit={limit}", self.authorization)[
-                "items"
-            ]
+            path = f"/api/uniques?offset={offset}&limit={min(_PAGE, self.uniques - offset)}"
+            yield from _ask(self.address, path, self.authorization)["items"]
 
 
 def ask_daemon(host: str, port: int, pid: int | None, authorization: str | None = None) -> LiveDaemon | None:
@@ -53,14 +51,8 @@ def ask_daemon(host: str, port: int, pid: int | None, authorization: str | None 
         facts = _ask(address, "/api/status", authorization)
         if pid is None or facts["pid"] != pid:
             return None
-        return LiveDaemon(
-            address,
-            facts["role"],
-            facts["uniques"],
-            facts["checksum"],
-            facts["changelog_position"],
-            authorization,
-        )
+        role, position = facts["role"], facts["changelog_position"]
+        return LiveDaemon(address, role, facts["uniques"], facts["checksum"], position, authorization)
     except HTTPError as error:
         error.close()
         if error.code != HTTPStatus.UNAUTHORIZED:

@@ -6,17 +6,34 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dugs_stream.app.engine import build_engine
+from dugs_stream.commands.file_listing import listing_of
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.config import Settings
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.inputs.files import list_files
+from dugs_stream.errors import ModelError, Problem
 from dugs_stream.outputs.event import build_event
-from dugs_stream.records import Record
+from dugs_stream.pipeline.rejections import RejectionGuard
+from dugs_stream.records import Reason, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What a scan came to.
+
+    verdicts     how often each was given
+    passed_over  how many files of each ending are not for the codec
+    failures     files and folders that could not be read; the others were judged
+    """
+
+    verdicts: Mapping[str, int]
+    passed_over: Mapping[str, int]
+    failures: Sequence[Problem]
 
 
 def scan(
@@ -25,16 +42,22 @@ def scan(
     write: Callable[[str], None],
     *,
     on_progress: Progress = silent,
-) -> Mapping[str, int]:
-    """Judge the files under `paths` and write one event a line; returns the count of each verdict."""
-    listing = list_files(paths, settings.input.codec.type)
+) -> Scanned:
+    """Judge the files under `paths` and write one event a line."""
+    listing = listing_of(settings, paths)
+    failures = list(listing.failures)
     engine = build_engine(settings)
     index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
-    verdicts: Counter[str] = Counter()
-    done = 0
-    for records in _batches(listing.samples(), settings.input.batch.records):
-        projected = engine.projector.project(records)
-        for each in engine.judge.decide(projected, index, ids.__getitem__):
+    verdicts, guard = Counter[str](), RejectionGuard(may_reject_all=settings.input.may_reject_all)
+    done, failure = 0, ""
+    for records in _batches(listing.samples(failures.append), settings.input.batch.records):
+        projected = engine.projector.project(records, model_is_proven=len(index) > 0)
+        judged = engine.judge.decide(projected, index, ids.__getitem__)
+        guard.watch(judged)
+        for each in judged:
+            rejection = each.decision.rejection
+            if rejection is not None and rejection.reason is Reason.MODEL_ERROR:
+                failure = failure or rejection.error
             if each.vector is not None:
                 ids.append(each.record.id)
                 index.add(each.vector[np.newaxis])
@@ -42,7 +65,12 @@ def scan(
             write(json.dumps(build_event(each, engine.identity), ensure_ascii=False))
         done += len(records)
         on_progress(done, len(listing))
-    return verdicts
+    if failure and engine.projector.found is None:
+        raise ModelError(
+            f"The model failed on each of the {done} files that could be read, so the fault is not one file's: {failure}. "
+            "Check model.factory, model.kwargs and input.codec (size, mode)."
+        )
+    return Scanned(verdicts, listing.passed_over, failures)
 
 
 def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:

@@ -63,16 +63,10 @@ def verify(settings: Settings) -> Verification:
         with FolderLock(folder):
             damaged = find_newest(folder).damaged  # asked before `open`, which sets them aside
     except StateError as error:
-        daemon = ask_daemon(
-            settings.http.host,
-            settings.http.port,
-            holder_of(folder),
-            authorization(settings.http.auth),
-        )
+        http = settings.http
+        daemon = ask_daemon(http.host, http.port, holder_of(folder), authorization(http.auth))
         if daemon is None:
-            raise StateError(
-                f"{error}. It did not answer on http.port {settings.http.port} either"
-            ) from error
+            raise StateError(f"{error}. It did not answer on http.port {http.port} either") from error
         return _verify_running(settings, daemon)
     if damaged:
         return _damaged([path.name for path in damaged])
@@ -80,8 +74,9 @@ def verify(settings: Settings) -> Verification:
     loaded = state.open()
     try:
         if loaded.missing:
-            return _damaged([missing.file for missing in loaded.missing])
-        return _compare(state, replayed(settings))
+            return _damaged(list(loaded.missing))
+        truth = replayed(settings)
+        return Verification(state.total, len(truth.events), _first_difference(state, truth))
     finally:
         state.close()
 
@@ -91,22 +86,18 @@ def _damaged(files: list[str]) -> Verification:
     return Verification(0, 0, difference)
 
 
-def _compare(state: StateStore, truth: Recovered) -> Verification:
-    on_disk, in_changelog = state.total, len(truth.events)
-    if on_disk > in_changelog:
-        return Verification(
-            on_disk, in_changelog, f"{on_disk} rows on disk, the changelog holds {in_changelog}"
-        )
+def _first_difference(state: StateStore, truth: Recovered) -> str | None:
+    if state.total > len(truth.events):
+        return f"{state.total} rows on disk, the changelog holds {len(truth.events)}"
     row = 0
     for vectors in state.files.vectors.blocks():
-        events = state.events(row, len(vectors))
-        for vector, event in zip(vectors, events, strict=True):
+        for vector, event in zip(vectors, state.events(row, len(vectors)), strict=True):
             if not np.array_equal(vector, truth.vectors[row]):
-                return Verification(on_disk, in_changelog, f"the vector of row {row}")
+                return f"the vector of row {row}"
             if event != truth.events[row]:
-                return Verification(on_disk, in_changelog, f"the event of row {row}")
+                return f"the event of row {row}"
             row += 1
-    return Verification(on_disk, in_changelog, None)
+    return None
 
 
 def _verify_running(settings: Settings, daemon: LiveDaemon) -> Verification:

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from dugs_stream.config.fields import KeyPath
 from dugs_stream.config.settings import Settings
-from dugs_stream.inputs.settings import ImageCodecSettings, LabelKind, NpyCodecSettings, parse_label_place
+from dugs_stream.inputs.settings import (
+    CustomCodecSettings,
+    ImageCodecSettings,
+    LabelKind,
+    NpyCodecSettings,
+    parse_label_place,
+)
+from dugs_stream.models.settings import ModelSettings
 from dugs_stream.outputs.event import EVENT_BYTES_LIMIT
 from dugs_stream.outputs.size import SMALLEST_LIMIT_BYTES
 
@@ -31,11 +38,14 @@ def conflicts(settings: Settings) -> list[Conflict]:
     """Every conflict, in the order of the blocks."""
     checks: tuple[Callable[[Settings], Iterator[Conflict]], ...] = (
         _json_label_needs_a_json_codec,
+        _debezium_is_json,
+        _numbers_are_for_a_loss_of_ones_own,
         _loss_needs_a_label,
         _topics_differ,
         _messages_hold_an_event,
         _vector_fits_a_message,
         _input_shape_is_the_codecs,
+        _weights_are_there_to_look_into,
     )
     return [conflict for check in checks for conflict in check(settings)]
 
@@ -51,8 +61,40 @@ def _json_label_needs_a_json_codec(settings: Settings) -> Iterator[Conflict]:
         )
 
 
+def _debezium_is_json(settings: Settings) -> Iterator[Conflict]:
+    codec = settings.input.codec
+    if "debezium" in settings.input.envelope and isinstance(codec, ImageCodecSettings | NpyCodecSettings):
+        yield Conflict(
+            (("input", "envelope"), ("input", "codec")),
+            f"found debezium with the codec {codec.type}, but payload.after is JSON.",
+            "Use the codec json, or a function of yours, which is given payload.after as JSON.",
+        )
+
+
+def _numbers_are_for_a_loss_of_ones_own(settings: Settings) -> Iterator[Conflict]:
+    numbers, loss = settings.input.label_type, settings.gradient.loss
+    if numbers != "class" and ":" not in loss:
+        yield Conflict(
+            (("input", "label_type"), ("gradient", "loss")),
+            f"found {numbers}, but gradient.loss {loss} takes classes.",
+            "Name a loss of your own (package.module:function), or set input.label_type: class.",
+        )
+    if numbers != "class" and settings.input.label == LabelKind.NONE and not _gives_labels(settings):
+        yield Conflict(
+            (("input", "label_type"), ("input", "label")),
+            f"found {numbers}, but input.label says that there are no labels.",
+            "Say where they are (header:NAME, key, json:FIELD).",
+        )
+
+
+def _gives_labels(settings: Settings) -> bool:
+    """Whether the codec may know the label itself."""
+    return isinstance(settings.input.codec, CustomCodecSettings)
+
+
 def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
-    if settings.gradient.loss == "label" and settings.input.label == LabelKind.NONE:
+    has_none = settings.input.label == LabelKind.NONE and not _gives_labels(settings)
+    if settings.gradient.loss == "label" and has_none:
         yield Conflict(
             (("input", "label"), ("gradient", "loss")),
             'found "none", but gradient.loss "label" needs the label of every record.',
@@ -121,6 +163,17 @@ def _input_shape_is_the_codecs(settings: Settings) -> Iterator[Conflict]:
         )
 
 
+def _weights_are_there_to_look_into(settings: Settings) -> Iterator[Conflict]:
+    model = settings.model
+    for name, text in (("weights_key", model.weights_key), ("weights_prefix", model.weights_prefix)):
+        if text is not None and model.weights is None:
+            yield Conflict(
+                (("model", name), ("model", "weights")),
+                f'found "{text}", but model.weights names no file.',
+                "Name the file, or leave this out.",
+            )
+
+
 # A stream of ordinary length; the maximum of N chance cosines is about √(2·ln N / k).
 _CHANCE_RECORDS = 10**6
 
@@ -132,13 +185,15 @@ def warnings(settings: Settings) -> list[str]:
         *_threshold_in_the_noise(settings),
         *_originals_too_large(settings),
         *_open_to_the_network(settings),
+        *_any_host_name(settings),
         *_password_in_the_clear(settings),
         *_hostname_not_checked(settings),
     ]
 
 
 def _untrained(settings: Settings) -> Iterator[str]:
-    if settings.model.weights is None:
+    # A factory of the user's own may load its weights; what it left untrained is found when it has run.
+    if settings.model.weights is None and settings.model.factory == ModelSettings().factory:
         yield (
             "model.weights is null: the model is untrained, built under gradient.seed, and its gradients tell "
             "samples apart by chance features only. Name the file of trained weights."
@@ -172,6 +227,14 @@ def _open_to_the_network(settings: Settings) -> Iterator[str]:
         yield (
             f"http.host {settings.http.host} can be reached from other machines and http.auth.type is none: "
             "anyone who reaches it sees records' pictures, keys and labels. Set http.auth, or listen on 127.0.0.1."
+        )
+
+
+def _any_host_name(settings: Settings) -> Iterator[str]:
+    if "*" in settings.http.allowed_hosts and settings.http.auth.type == "none":
+        yield (
+            'http.allowed_hosts has "*" and http.auth.type is none: a web page in the browser of anyone who reaches this '
+            "server can read records' keys and labels (DNS rebinding). Name the hosts, or set http.auth."
         )
 
 

@@ -7,7 +7,7 @@ and import nothing; `app` turns them into objects. Each later source wins over t
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def load_settings(
     gathered = gather(
         Settings, None if path is None else Path(path), overrides, os.environ if environ is None else environ
     )
-    problems = gathered.problems + _refused_secrets(gathered)
+    problems = [*gathered.problems, *_refused_secrets(gathered)]
     settings, faults, dropped = _validate(gathered)
     problems += faults + _conflicts(settings, gathered, dropped)
     if problems or settings is None:
@@ -42,26 +42,18 @@ def load_settings(
     return settings
 
 
-def _refused_secrets(gathered: Gathered) -> list[Problem]:
+def _refused_secrets(gathered: Gathered) -> Iterator[Problem]:
     """Secrets that others can read: in the file, or on the command line."""
-    return [
-        _refused_secret(path, gathered.place(path))
-        for path, place in gathered.places.items()
-        if is_secret(gathered.root, path)
-        and not place.startswith("environment")
-        and _value_at(gathered.tree, path) is not None
-    ]
-
-
-def _refused_secret(path: KeyPath, place: str) -> Problem:
-    variable = "DUGS_" + "__".join(map(str, path)).upper()
-    file_key = f"{path[-1]}_file"
-    is_there = any(file_key in block.model_fields for block in blocks_at(Settings, path[:-1]))
-    other = f", or name a file that holds it under {file_key}" if is_there else ""
     message = (
         "a secret must not be in the configuration file or on the command line, where others can read it."
     )
-    return Problem(place, message, f"Set it in the environment as {variable}{other}.")
+    for path, place in gathered.places.items():
+        is_seen = is_secret(Settings, path) and not place.startswith("environment")
+        if is_seen and _value_at(gathered.tree, path) is not None:
+            variable, file_key = "DUGS_" + "__".join(map(str, path)).upper(), f"{path[-1]}_file"
+            is_there = any(file_key in block.model_fields for block in blocks_at(Settings, path[:-1]))
+            other = f", or name a file that holds it under {file_key}" if is_there else ""
+            yield Problem(gathered.place(path), message, f"Set it in the environment as {variable}{other}.")
 
 
 def _validate(gathered: Gathered) -> tuple[Settings | None, list[Problem], list[KeyPath]]:

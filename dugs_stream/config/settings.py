@@ -14,11 +14,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from dugs_stream.inputs.settings import CodecSettings, ImageCodecSettings, parse_label_place
+from dugs_stream.inputs.settings import (
+    CodecSettings,
+    Envelopes,
+    ImageCodecSettings,
+    LabelType,
+    parse_label_place,
+)
 from dugs_stream.log.embedded.settings import EmbeddedSettings
 from dugs_stream.log.kafka.settings import KafkaSettings
 from dugs_stream.models.settings import ModelSettings
-from dugs_stream.ops.http.settings import AuthSettings
+from dugs_stream.ops.http.settings import AuthSettings, HostName
 from dugs_stream.setting_types import (
     Block,
     ByteSize,
@@ -82,6 +88,14 @@ def _different_names(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _class_folder(number: int) -> int:
+    if number == 0:
+        raise ExpectedError(
+            "-1 (the file's own folder), 1 (the first below the one you name), or another of its folders"
+        )
+    return number
+
+
 class InputSettings(Block):
     """Where samples come from, and how a record becomes a tensor and a label."""
 
@@ -94,13 +108,21 @@ class InputSettings(Block):
     codec: CodecSettings = ImageCodecSettings()
     """What a value holds: image, npy, json or package.module:function, or a mapping {type: …} with the codec's options."""
     label: Annotated[str, AfterValidator(_label)] = "header:label"
-    """Where the label is: header:NAME, key, json:FIELD or none. It is a name of `classes`, or else a class number."""
+    """Where the label is: header:NAME, key, json:FIELD (or a path, json:meta.label) or none. A name of `classes`, or else a class number."""
+    label_type: LabelType = "class"
+    """class, or float32 or int64 for a loss of your own: a number or a list of numbers, and every record has one."""
     classes: Annotated[tuple[str, ...] | str | None, BeforeValidator(_classes)] = None
     """Names of the classes in the order of the model's outputs, or a file with one name a line (read at start)."""
+    envelope: Envelopes = ()
+    """What is taken off a value first: schema_registry (0, id, payload), debezium (payload.after; deletes are skipped), or both."""
+    class_folder: Annotated[Whole, AfterValidator(_class_folder)] = -1
+    """For files of `dugs send` and `dugs scan`: the folder that is the class. -1: the file's own, 1: the first below the one you name."""
     batch: BatchSettings = BatchSettings()
     """Limits of a micro-batch."""
     max_record_bytes: ByteSize = 16 * 2**20
     """A larger value is rejected as too_large."""
+    may_reject_all: bool = False
+    """Whether to go on if nothing was ever accepted and the first 32 records are all rejected for one reason."""
 
 
 class OutputSettings(Block):
@@ -199,6 +221,8 @@ class HttpSettings(Block):
     """The address to listen on; 0.0.0.0 is every interface, and there is no password unless `auth` asks for one."""
     port: Annotated[Whole, Field(ge=0, le=65535)] = 9464
     """The port; 0 takes any free one."""
+    allowed_hosts: Annotated[tuple[HostName, ...], Field(max_length=100)] = ()
+    """Names under which clients reach it, beside those it listens on; a request with another Host is refused."""
     auth: AuthSettings = AuthSettings()
     """Who may request anything but /livez and /readyz."""
     pictures: ByteSize | None = 256 * 2**20

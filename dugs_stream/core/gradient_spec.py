@@ -40,8 +40,9 @@ class GradientSpec:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self.tile = _at_least_one("tile", tile)
+        self._sketch: Sketch | None = None  # its maps are the same for every probe
 
-    def probe(self, example: Tensor, label: int | None) -> tuple[Probe, Projector]:
+    def probe(self, example: Tensor, label: int | Tensor | None) -> tuple[Probe, Projector]:
         """Run the model on one example, without a sample axis; what was found, and a projector fit for such samples.
 
         Moves the model to the device. Raises ModelError if the model cannot be used (see `core.probe`),
@@ -56,8 +57,8 @@ class GradientSpec:
         # What is made here must be able to take part in autograd.
         with torch.inference_mode(mode=False), model_errors(tensor.unsqueeze(0)):
             self.model.to(self.device)
-            sketch = Sketch(self.seed, self.dimension, self.device)
-            return probe_model(self.model, self.layers, self.loss, sketch, self.tile, tensor, scalar)
+            self._sketch = self._sketch or Sketch(self.seed, self.dimension, self.device)
+            return probe_model(self.model, self.layers, self.loss, self._sketch, self.tile, tensor, scalar)
 
     def in_precision(self, inputs: Tensor) -> Tensor:
         """The inputs without their history; floating-point values in the model's own precision."""

@@ -37,9 +37,10 @@ class ProbeBatch:
 
 
 def copies(example: Tensor, label: Tensor | None, m: int, device: torch.device) -> ProbeBatch:
-    """The example (…) m times, each in memory of its own, with its label (a scalar)."""
+    """The example (…) m times, each in memory of its own, with its label."""
     inputs = example.unsqueeze(0).expand(m, *example.shape).clone()
-    return ProbeBatch(inputs.to(device), None if label is None else label.expand(m).clone().to(device))
+    labels = None if label is None else label.expand(m, *label.shape).clone().to(device)
+    return ProbeBatch(inputs.to(device), labels)
 
 
 def mixed(batch: ProbeBatch, classes: int | None) -> ProbeBatch:

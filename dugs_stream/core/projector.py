@@ -107,6 +107,12 @@ class Projector:
                     found[owned.name] = found[owned.name] + gradient if owned.name in found else gradient
         return found
 
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """The model's outputs for inputs (n, …), as a loss is given them."""
+        with inference(self._model), undone(self._written), torch.no_grad():
+            found: Tensor = self._model(inputs.to(self._sketch.device))
+        return found
+
     def project(self, inputs: Tensor, labels: Tensor | None) -> Projection:
         """The projected gradients of inputs (n, …) with labels (n,). Raises ModelError if the model or its loss fails."""
         n = inputs.shape[0]

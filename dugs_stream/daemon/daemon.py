@@ -30,24 +30,30 @@ from tenacity import (
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.changelog.resume import InputTopic, Resumption, check_trailer, resume
 from dugs_stream.daemon.loop import Loop, Stages
+from dugs_stream.daemon.observers import Watchers
 from dugs_stream.daemon.replica import Replica
 from dugs_stream.daemon.signals import Stopping
 from dugs_stream.daemon.steps import RecoveryStep
-from dugs_stream.daemon.watchers import Watchers
 from dugs_stream.errors import (
     ChangelogError,
+    DugsError,
     LogRefusedError,
     LogUnavailableError,
     OwnershipLostError,
     TransactionAbortedError,
 )
 from dugs_stream.log.port import BatchLimits, Log, Ownership
-from dugs_stream.ops.metrics import Metrics, RecoveryReason, Role
-from dugs_stream.ops.status import Status
+from dugs_stream.ops.metrics import RecoveryReason, Role
 from dugs_stream.pipeline.project import BatchAbandonedError
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
+
+# Prometheus scrapes once a minute by default. After a refusal the next start would be refused just the same, so nothing
+# is lost by being slow, and a supervisor's restarts become rarer.
+_LINGER_SECONDS = 75.0
+# The service manager wants a sign of life, and a stop an answer.
+_LOOK_SECONDS = 1.0
 
 # A broker restarts within seconds, so try again soon at first; ten seconds bound the wait after a long
 # absence and the noise in the log while it lasts.
@@ -73,6 +79,7 @@ class Daemon:
         self.log = log
         self.state = state
         self.watchers = watchers
+        self.metrics, self.status = watchers.metrics, watchers.status
         self._tell = watchers.tell
         self.stopping = stopping
         self.replica = Replica(log, state, stages.projector.spec.dimension, stages.outputs, self._tell)
@@ -88,16 +95,6 @@ class Daemon:
     def next_offsets(self) -> Mapping[int, int]:
         """Per input partition, the offset of the next record to decide; empty before recovery."""
         return self.loop.head.next_offsets
-
-    @property
-    def metrics(self) -> Metrics:
-        """What /metrics shows."""
-        return self.watchers.metrics
-
-    @property
-    def status(self) -> Status:
-        """What /readyz and /api/status show."""
-        return self.watchers.status
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -122,7 +119,7 @@ class Daemon:
                         break
                     if drain and drain_to is None:
                         drain_to = ownership.ends
-                    self.loop.run(head, drain_to, owes_trailer=self.replica.trailer is None)
+                    self.loop.run(head, drain_to, owes_trailer=self.state.trailer is None)
                 except BatchAbandonedError:
                     _log.warning("batch.abandoned", why="told to stop; nothing of it was committed")
                 except (OwnershipLostError, TransactionAbortedError, LogUnavailableError) as error:
@@ -168,10 +165,13 @@ class Daemon:
 
     def _stand_by(self) -> None:
         """Keep the index warm while another process owns the input; ready as soon as it is for the first time."""
-        if self.replica.follow():
-            self._tell.head_moved(self.replica.head)
+        self._tell.log_awaited("the changelog")
+        has_followed = self.replica.follow()
+        self._tell.log_awaited(None)
+        if has_followed:
+            self._tell.head_moved(self.state.head)
             self.replica.snapshot_if_due()
-            self.loop.lag.look_as_standby(self.replica.head.next_offsets)
+            self.loop.lag.look_as_standby(self.state.head.next_offsets)
 
     def _log_is_unavailable(self, attempt: RetryCallState) -> None:
         error = attempt.outcome.exception() if attempt.outcome is not None else None
@@ -213,8 +213,9 @@ class Daemon:
         self._tell.step_entered(RecoveryStep.RESUME)
         resumption = self._resume(ownership, adopt_offsets=adopt_offsets)
         self._count_lost(resumption)
-        known = self.replica.head
-        head = replace(known, next_offsets=resumption.next_offsets, input_topic_id=ownership.input_topic_id)
+        known = self.state.head
+        topic_id = ownership.input_topic_id or known.input_topic_id
+        head = replace(known, next_offsets=resumption.next_offsets, input_topic_id=topic_id)
         self._tell.step_entered(RecoveryStep.SEEK)
         self.log.seek(head.next_offsets)
         self._tell.role_changed(Role.OWNER)
@@ -227,7 +228,7 @@ class Daemon:
         topic = InputTopic(
             self._outputs.topics.input, ownership.input_topic_id, ownership.beginnings, ownership.ends
         )
-        trailer = self.replica.trailer
+        trailer = self.state.trailer
         try:
             remarks = () if trailer is None else check_trailer(trailer, self._outputs.deployment, topic)
             if trailer is not None and adopt_offsets:
@@ -246,3 +247,17 @@ class Daemon:
             known = max(gone.start, self._lost_up_to.get(partition, 0))
             self._tell.records_lost(max(0, gone.stop - known))
             self._lost_up_to[partition] = gone.stop
+
+
+def linger_after_refusal(daemon: Daemon, error: DugsError, seconds: float = _LINGER_SECONDS) -> None:
+    """Show the refusal until `seconds` are over or the process is told to stop; `daemon.run` must have ended.
+
+    Under a supervisor a refused daemon starts, refuses and leaves within seconds, over and over, and between two
+    scrapes nothing of it can be seen. So, with log and state folder closed, it answers /metrics with `dugs_refused`
+    and /readyz with the reason.
+    """
+    daemon.watchers.tell.refused(error, seconds)
+    for _ in range(int(seconds / _LOOK_SECONDS)):
+        daemon.watchers.tell.alive()
+        if daemon.stopping.event.wait(_LOOK_SECONDS):
+            return

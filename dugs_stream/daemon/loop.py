@@ -24,6 +24,7 @@ from dugs_stream.ops.metrics import Stage
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs, encode_batch
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import BatchAbandonedError, RecordProjector, StageTimer, what_failed
+from dugs_stream.pipeline.rejections import ENOUGH_RECORDS, RejectionGuard
 from dugs_stream.records import JudgedRecord
 
 # A micro-batch ends within this, so that stopping and standing by stay a matter of seconds; and within a tenth of
@@ -39,6 +40,7 @@ class Stages:
     judge: Judge
     outputs: Outputs
     timer: StageTimer
+    guard: RejectionGuard
 
 
 class Loop:
@@ -66,6 +68,9 @@ class Loop:
         self._limits = limits
         self._tell = tell
         self._stopping = stopping
+        self._told_agreement = stages.projector.first_labels.agreement
+        self._asked_for = self._least_records = 0
+        self._enough_records = ENOUGH_RECORDS
 
     def run(self, head: ChangelogHead, drain_to: Mapping[int, int] | None, *, owes_trailer: bool) -> None:
         """Go on from `head` until told to stop, or until everything before `drain_to` is decided.
@@ -74,11 +79,12 @@ class Loop:
         """
         self.head = head
         while not self._stopping.requested:
-            polled = self._poll(self.pacing.records, self._limits.wait_ms)
+            polled = self._poll(max(self.pacing.records, self._least_records), self._limits.wait_ms)
             if owes_trailer or not polled.is_empty:
                 is_committed = self._decide_and_commit(polled)
                 owes_trailer = owes_trailer and not is_committed
             elif drain_to is not None and self._has_reached(drain_to):
+                self.lag.remark_held_back()
                 return
             self._replica.snapshot_if_due()
 
@@ -90,17 +96,28 @@ class Loop:
     def _poll(self, records: int, wait_ms: int) -> Polled:
         """Step 1: the records, and the membership they were polled under."""
         self._tell.step_entered(Step.POLL)
+        self._asked_for = records
         with self.stages.timer(Stage.POLL):
             polled = self._log.poll(replace(self._limits, records=records, wait_ms=wait_ms))
         self.lag.look(self.head.next_offsets)
         return polled
 
     def _decide_and_commit(self, polled: Polled) -> bool:
-        """Steps 2 to 7; False if the batch did not fit into memory and has to be polled again, smaller."""
+        """Steps 2 to 7; False if the batch has to be polled again: smaller, or larger if all of it would be rejected."""
         self._tell.batch_polled(polled)
         try:
             judged = self._judge(polled)
             if judged is None:
+                return False
+            self.stages.guard.watch(
+                judged,
+                has_accepted=self.head.uniques > 0,
+                model_has_run=self.stages.projector.found is not None,
+            )
+            if self.stages.guard.suspects and len(judged) == self._asked_for < self._enough_records:
+                # More are waiting, and if they are all alike, none of them is to be committed.
+                self._least_records = self._enough_records
+                self._log.seek(self.head.next_offsets)
                 return False
             batch = encode_batch(polled, judged, self.head, self.stages.outputs)
             self._apply(batch, self._commit(batch))
@@ -119,7 +136,9 @@ class Loop:
             return self._stopping.is_impatient or monotonic() > outlives_at
 
         try:
-            projected = self.stages.projector.project(polled.records, should_abandon)
+            projected = self.stages.projector.project(
+                polled.records, should_abandon, model_is_proven=self.head.uniques > 0
+            )
             judged = self.stages.judge.decide(projected, self._replica.index, self._replica.id_of)
         except BatchAbandonedError as error:
             if self._stopping.is_impatient:
@@ -141,6 +160,7 @@ class Loop:
     def _take_fewer(self, records: int, error: Exception) -> None:
         """No record is to blame and nothing was changed: go back and poll fewer of them."""
         self.stages.projector.release_memory()
+        self._least_records = self._enough_records = 0  # a larger batch would run out of memory again
         can_be_halved = self.pacing.ran_out_of_memory(records)
         self._tell.batch_halved(records, self.pacing.records, what_failed(error))
         if not can_be_halved:
@@ -161,7 +181,10 @@ class Loop:
         self._tell.step_entered(Step.APPLY)
         self.head = self._replica.take(batch, committed)
         self._tell.head_moved(self.head)
-        self._tell.batch_committed(batch, self.head)
+        self._tell.batch_committed(batch.judged, self.head)
+        if self.stages.projector.first_labels.agreement != self._told_agreement:
+            self._told_agreement = self.stages.projector.first_labels.agreement
+            self._tell.model_measured(*self._told_agreement)
 
     def _has_reached(self, ends: Mapping[int, int]) -> bool:
         positions = self._log.positions()

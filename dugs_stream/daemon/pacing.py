@@ -75,7 +75,10 @@ class Pacing:
         if seconds > _FAR_TOO_LONG * self._target_seconds:
             self._halve(records)
         elif was_full:  # a smaller batch says nothing of what a full one needs
-            self._grow()
+            self._calm += 1
+            if self._fitting < self._most and self._calm >= _CALM_BATCHES:
+                self._fitting = min(self._most, math.ceil(self._fitting * _GROWTH))
+                self._calm = 0
 
     def ran_out_of_memory(self, records: int) -> bool:
         """A micro-batch of `records` did not fit; False if it was a single one and cannot be halved."""
@@ -85,9 +88,3 @@ class Pacing:
     def _halve(self, records: int) -> None:
         self._fitting = max(1, min(self._fitting, records) // 2)
         self._calm = 0
-
-    def _grow(self) -> None:
-        self._calm += 1
-        if self._fitting < self._most and self._calm >= _CALM_BATCHES:
-            self._fitting = min(self._most, math.ceil(self._fitting * _GROWTH))
-            self._calm = 0

@@ -8,7 +8,7 @@ a reload of the last snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
@@ -16,16 +16,16 @@ import numpy as np
 import structlog
 
 from dugs_stream.changelog.replay import ChangelogHead, Replayed, replay
-from dugs_stream.changelog.resume import check_names, require_covered
+from dugs_stream.changelog.resume import check_code, check_names, require_covered
 from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.daemon.observers import Observer
 from dugs_stream.daemon.steps import RecoveryStep
 from dugs_stream.errors import LogError, StateError
 from dugs_stream.log.port import Committed, Log
+from dugs_stream.ops.metrics import DamagedKind
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
-from dugs_stream.state.files import MissingRows
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -50,20 +50,10 @@ class Replica:
         self._state = state
         self._outputs = outputs
         self._tell = tell
-        self._missing: tuple[MissingRows, ...] = ()
+        self._missing: Mapping[str, ChangelogPosition] = {}
         self._parts: Iterator[Replayed] | None = None
         self._looked_at = 0.0
         self._snapshot_tried_at = self._snapshot_written_at = monotonic()
-
-    @property
-    def head(self) -> ChangelogHead:
-        """The end of what is known of the changelog. Raises StateError while rows wait for their trailer."""
-        return self._state.head
-
-    @property
-    def trailer(self) -> Trailer | None:
-        """The last trailer that is known."""
-        return self._state.trailer
 
     # -- from disk -------------------------------------------------------------------------------------
 
@@ -73,7 +63,11 @@ class Replica:
         self._parts = None
         self._state.close()
         loaded = self._state.open()
-        self._tell.state_loaded(loaded)
+        for path in loaded.set_aside:
+            self._tell.state_damaged(DamagedKind.MANIFEST, str(path))
+        for file in loaded.missing:
+            is_vectors = file.startswith("vectors")
+            self._tell.state_damaged(DamagedKind.VECTORS if is_vectors else DamagedKind.EVENTS, file)
         self._missing = loaded.missing
         self._fill_index()
 
@@ -98,7 +92,7 @@ class Replica:
                     return self.is_warm
                 self._looked_at = monotonic()
                 start, end = self._log.changelog_bounds()
-                if end < self.head.position:
+                if end < self._state.head.position:
                     return False  # hidden for a while by an open transaction; an owner looks again behind its fence
                 self._parts = self._replay(start, end)
             ends_at = monotonic() + _SLICE_SECONDS
@@ -107,6 +101,9 @@ class Replica:
                 if monotonic() >= ends_at:
                     return False
             self._parts = None
+            trailer, deployment = self._state.trailer, self._outputs.deployment
+            if trailer is not None:  # the last one alone: a change of code may have been accepted before it
+                check_code(trailer.code, deployment.code, deployment.accepted_code)
         self.is_warm = True
         return True
 
@@ -130,7 +127,7 @@ class Replica:
             self._tell.step_entered(RecoveryStep.REFILL)
             self._refill(changelog_start, changelog_end)
         self._tell.step_entered(RecoveryStep.REPLAY)
-        start = self.head
+        start = self._state.head
         require_covered(start.position, changelog_start, changelog_end)
         entries = self._entries(start.position, changelog_end)
         before, began_at = self._state.total, monotonic()
@@ -142,16 +139,15 @@ class Replica:
             )
 
     def _refill(self, changelog_start: ChangelogPosition, changelog_end: ChangelogPosition) -> None:
-        start = min(missing.changelog_start for missing in self._missing)
-        stop = max(missing.changelog_stop for missing in self._missing)
+        start = min(self._missing.values())
         require_covered(start, changelog_start, changelog_end)
-        entries = self._entries(start, stop)
+        entries = self._entries(start, changelog_end)
         try:
             self._state.refill(entry for _, entry in entries if isinstance(entry, ChangelogRow))
         except StateError as error:
             _log.warning("state.forgotten", error=str(error), then="replaying the whole changelog")
             self._state.forget()
-        self._missing = ()
+        self._missing = {}
         self._fill_index()
 
     def _entries(
@@ -177,9 +173,7 @@ class Replica:
                 self.load()
             raise
         except BaseException:
-            self.is_warm = (
-                False  # what was replayed is not valid, and must not be written to the state folder
-            )
+            self.is_warm = False  # what was replayed is not valid, and is not written to the state folder
             raise
 
     def take(self, batch: EncodedBatch, committed: Committed) -> ChangelogHead:

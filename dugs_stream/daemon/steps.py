@@ -5,7 +5,6 @@ Observers are told each as it begins. Recovery comes back to the same state from
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 
 
@@ -40,6 +39,3 @@ class RecoveryStep(StrEnum):
     REPLAYED = "replayed"
     RESUME = "resume"
     SEEK = "seek"
-
-
-OnStep = Callable[[Step | RecoveryStep], None]

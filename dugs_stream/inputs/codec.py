@@ -7,11 +7,11 @@ A codec is pure and safe to call from several threads at once. It never raises f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from dugs_stream.records import Reason, Rejection
+from dugs_stream.records import Reason, Rejection, Skip
 
 Shape = tuple[int, ...]
 """The axes of one sample, without a batch axis."""
@@ -20,11 +20,20 @@ _LONGEST_ERROR = 300
 """Characters of an error kept in a rejection: it travels in a Kafka header and in logs, and may quote the record."""
 
 
+class Labelled(NamedTuple):
+    """A sample's tensor, and the label that the codec found beside it, in any form."""
+
+    tensor: torch.Tensor
+    label: Any
+
+
 class Codec(Protocol):
     """One way to read a record's value."""
 
-    def decode(self, value: bytes, expected_shape: Shape | None) -> torch.Tensor | Rejection:
-        """The tensor behind `value`, on the CPU, without a batch axis.
+    def decode(
+        self, value: bytes, expected_shape: Shape | None
+    ) -> torch.Tensor | Labelled | Skip | Rejection:
+        """The tensor behind `value`, on the CPU, without a batch axis; Skip if the record holds no sample.
 
         A codec that knows the shape before it pays for the pixels compares it with `expected_shape` (None: any) at
         once; the decoder compares the tensor's.

@@ -1,31 +1,36 @@
 """Decoding of records: tensor and label of a sample, or the reason why it cannot be judged.
 
-The checks go from cheap to dear, and the first that fails is the reason: empty value, size, label, content,
-shape, finite numbers. Nothing after this asks again. Pure and safe to call from several threads; no device is touched.
+The checks go from cheap to dear, and the first that fails is the reason: fault of the log, empty value, size, envelope,
+label, content, shape, finite numbers. (A codec of one's own goes before the label: it may know it, or skip the record.)
+Nothing after this asks again. Pure and safe to call from several threads; no device is touched.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from dugs_stream.inputs.codec import Codec, Shape, wrong_shape
+from dugs_stream.inputs.codec import Codec, Labelled, Shape, wrong_shape
 from dugs_stream.inputs.custom import CustomCodec
+from dugs_stream.inputs.envelopes import row_after, without_frame
 from dugs_stream.inputs.image import ImageCodec
 from dugs_stream.inputs.json import JsonCodec, parse_document
-from dugs_stream.inputs.labels import Label, Labels
+from dugs_stream.inputs.labels import AnyLabel, Labels
 from dugs_stream.inputs.npy import NpyCodec
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
+    Envelope,
     ImageCodecSettings,
     JsonCodecSettings,
+    LabelType,
     NpyCodecSettings,
     parse_label_place,
 )
-from dugs_stream.records import Reason, Record, Rejection
+from dugs_stream.records import Reason, Record, Rejection, Skip
 
 AnyCodecSettings = ImageCodecSettings | NpyCodecSettings | JsonCodecSettings | CustomCodecSettings
 
@@ -35,7 +40,7 @@ class Sample:
     """One sample ready for the model: a CPU tensor without a batch axis, and its class if it has one."""
 
     tensor: torch.Tensor
-    label: Label | None
+    label: AnyLabel | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Decoder:
     labels: Labels
     max_record_bytes: int
     expected_shape: Shape | None = None
+    envelope: tuple[Envelope, ...] = ()
 
     def expecting(self, shape: Sequence[int], outputs: int | None) -> Decoder:
         """The same decoder for a probed model: its input shape (without the batch axis), and how many classes it knows.
@@ -54,27 +60,50 @@ class Decoder:
         """
         return replace(self, expected_shape=tuple(shape), labels=replace(self.labels, outputs=outputs))
 
-    def decode(self, record: Record) -> Sample | Rejection:
-        """The record's tensor and label, or a Rejection if anything is wrong with it.
+    def decode(self, record: Record) -> Sample | Skip | Rejection:
+        """The record's tensor and label; Skip if it holds no sample, or a Rejection if anything is wrong with it.
 
         Raises only what says that memory ran out, since no record is to blame for that.
         """
-        value = record.value or b""
-        refused = self._check_size(record.value)
-        if refused is not None:
-            return refused
-        document = parse_document(value) if self._parses_json else None
-        if isinstance(document, Rejection):
-            return document
-        label = self.labels.read(record, document)
-        if isinstance(label, Rejection):
-            return label
-        tensor = self._tensor(value, document)
-        if isinstance(tensor, Rejection):
-            return tensor
+        opened = _check_whole(record) or self._opened(record.value)
+        if isinstance(opened, Skip | Rejection):
+            return opened
+        labelled = (
+            self._own(record, opened) if isinstance(self.codec, CustomCodec) else self._given(record, opened)
+        )
+        if isinstance(labelled, Skip | Rejection):
+            return labelled
+        tensor, label = labelled
         if self.expected_shape is not None and tensor.shape != self.expected_shape:
             return wrong_shape(tensor.shape, self.expected_shape)
         return _check_finite(tensor) or Sample(tensor, label)
+
+    def _opened(self, value: bytes | None) -> _Opened | Skip | Rejection:
+        """The value out of its envelopes, and its document if anything reads one: it is parsed once."""
+        if value is None and "debezium" in self.envelope:
+            return Skip()  # the tombstone behind a delete, for the topic's compaction
+        refused = self._check_size(value)
+        if refused is not None:
+            return refused
+        payload: bytes | Rejection = value or b""
+        if "schema_registry" in self.envelope:
+            payload = without_frame(value or b"")
+        if isinstance(payload, Rejection):
+            return payload
+        return self._parsed(payload) if self._parses_json else _Opened(payload, None)
+
+    def _parsed(self, payload: bytes) -> _Opened | Skip | Rejection:
+        document = parse_document(payload)
+        if isinstance(document, Rejection):
+            return _behind_a_frame(document) if "schema_registry" in self.envelope else document
+        if "debezium" not in self.envelope:
+            return _Opened(payload, document)
+        row = row_after(document)
+        if isinstance(row, str):  # of MongoDB
+            row = parse_document(row.encode("utf-8", "surrogatepass"))
+        if isinstance(row, Skip | Rejection):
+            return row
+        return _Opened(payload if isinstance(self.codec, JsonCodec) else _json(row), row)
 
     def _check_size(self, value: bytes | None) -> Rejection | None:
         if value is None:
@@ -90,13 +119,55 @@ class Decoder:
 
     @property
     def _parses_json(self) -> bool:
-        """The document is parsed once, for the label and for the numbers."""
-        return self.labels.needs_document or isinstance(self.codec, JsonCodec)
+        return self.labels.needs_document or isinstance(self.codec, JsonCodec) or "debezium" in self.envelope
 
-    def _tensor(self, value: bytes, document: Any) -> torch.Tensor | Rejection:
+    def _given(self, record: Record, opened: _Opened) -> _Labelled | Skip | Rejection:
+        """The label from its place, then the sample."""
+        label = self.labels.read(record, opened.document)
+        if isinstance(label, Rejection):
+            return label
         if isinstance(self.codec, JsonCodec):
-            return self.codec.from_document(document)
-        return self.codec.decode(value, self.expected_shape)
+            found: Any = self.codec.from_document(opened.document)
+        else:
+            found = self.codec.decode(opened.value, self.expected_shape)
+        return found if isinstance(found, Skip | Rejection) else (found, label)
+
+    def _own(self, record: Record, opened: _Opened) -> _Labelled | Skip | Rejection:
+        """The sample of the user's codec, with the label that it gives; else with the one from its place."""
+        found = self.codec.decode(opened.value, self.expected_shape)
+        if isinstance(found, Skip | Rejection):
+            return found
+        label: AnyLabel | Rejection | None
+        if isinstance(found, Labelled):
+            tensor, label = found.tensor, self.labels.of(found.label, record)
+        else:
+            tensor, label = found, self.labels.read(record, opened.document)
+        if label is None and self.labels.is_required:
+            return self.labels.missing(record)
+        return label if isinstance(label, Rejection) else (tensor, label)
+
+
+_Labelled = tuple[torch.Tensor, AnyLabel | None]
+
+
+class _Opened(NamedTuple):
+    value: bytes
+    document: Any
+
+
+def _behind_a_frame(rejection: Rejection) -> Rejection:
+    """The rejection of a payload that is not JSON, with what it is likely to be."""
+    likely = "behind the schema registry's frame; Avro and Protobuf need a codec of your own"
+    return Rejection(rejection.reason, f"{rejection.error} ({likely})")
+
+
+def _json(row: Any) -> bytes:
+    """The row for a codec that takes bytes."""
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _check_whole(record: Record) -> Rejection | None:
+    return None if record.fault is None else Rejection(Reason.UNREADABLE, record.fault)
 
 
 def _check_finite(tensor: torch.Tensor) -> Rejection | None:
@@ -124,7 +195,14 @@ def build_decoder(
     classes: Sequence[str] | None,
     label_is_required: bool,
     max_record_bytes: int,
+    label_type: LabelType = "class",
+    envelope: Sequence[Envelope] = (),
 ) -> Decoder:
     """The decoder of one deployment. `label` is input.label's text, `classes` what `read_classes` gave."""
-    labels = Labels(parse_label_place(label), None if classes is None else tuple(classes), label_is_required)
-    return Decoder(build_codec(codec), labels, max_record_bytes)
+    labels = Labels(
+        parse_label_place(label),
+        None if classes is None else tuple(classes),
+        label_is_required or label_type != "class",  # only a loss that takes them asks for numbers
+        type=label_type,
+    )
+    return Decoder(build_codec(codec), labels, max_record_bytes, envelope=tuple(envelope))

@@ -8,9 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from dugs_stream.setting_types import Block, ExpectedError, ImportString, Number, Whole, check_import_string
@@ -64,13 +72,13 @@ class JsonCodecSettings(Block):
     type: Literal["json"] = "json"
     """The codec's name."""
     field: str = Field(default="input", min_length=1)
-    """The object's field that holds the array; a bare array is taken as it is."""
+    """The object's field that holds the array, or the path to it (payload.input); a bare array is taken as it is."""
     dtype: Literal["float32", "int64"] = "float32"
     """What the tensor holds: float32 from any numbers, or int64 from whole numbers (for models that look up rows)."""
 
 
 class CustomCodecSettings(Block):
-    """A function of yours from bytes to a tensor without a batch axis."""
+    """A function of yours from bytes to a tensor without a batch axis, to (tensor, label), or to "skip"."""
 
     type: ImportString
     """package.module:function, called with the record's value."""
@@ -120,6 +128,36 @@ class _ShortForm:
 CodecSettings = Annotated[_AnyCodec, Discriminator(_tag), BeforeValidator(_as_mapping), _ShortForm()]
 
 
+Envelope = Literal["schema_registry", "debezium"]
+"""What is around a record's value: a schema registry's frame (0, id, payload), or a Debezium event (payload.after)."""
+
+
+def _envelopes(value: Any) -> Any:
+    names = () if value is None else (value,) if isinstance(value, str) else value
+    is_list = isinstance(names, list | tuple) and all(names.count(name) == 1 for name in names)
+    if (
+        not is_list
+        or any(name not in get_args(Envelope) for name in names)
+        or tuple(names[:1]) == ("debezium",) != tuple(names)
+    ):
+        raise ExpectedError(
+            "schema_registry, debezium, [schema_registry, debezium] (the outer one first) or null"
+        )
+    return tuple(names)
+
+
+_ENVELOPE_NAME = {"enum": list(get_args(Envelope))}
+Envelopes = Annotated[
+    tuple[Envelope, ...],
+    BeforeValidator(_envelopes),
+    WithJsonSchema({"anyOf": [{"type": "null"}, _ENVELOPE_NAME, {"type": "array", "items": _ENVELOPE_NAME}]}),
+]
+"""The envelopes behind null, one name or a list of names, the outermost first."""
+
+LabelType = Literal["class", "float32", "int64"]
+"""What a label is: one of the classes, or numbers of this dtype for a loss of one's own."""
+
+
 class LabelKind(StrEnum):
     """The part of a record that a label is in."""
 
@@ -131,7 +169,7 @@ class LabelKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LabelPlace:
-    """The label's place: a kind, and the header's or field's name if the kind has one."""
+    """The label's place: a kind, and the header's name or the path of the field if the kind has one."""
 
     kind: LabelKind
     name: str = ""

@@ -76,6 +76,7 @@ class Ownership:
     changelog_start, changelog_end  first position still there, and the end of the replay (exclusive)
     committed      the group's committed offset per partition; partitions never committed are absent
     beginnings, ends  per input partition, the first offset still there and the next one to be written
+    input_topic_id    another one for a topic that was made anew; empty if the log knows none (yet)
     """
 
     changelog_start: ChangelogPosition
@@ -211,6 +212,12 @@ class Log(Protocol):
 
     def input_bounds(self) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """Beginnings and ends of the input partitions, now. May be asked at any time after `prepare`."""
+
+    def written_ends(self) -> Mapping[int, int]:
+        """Per owned input partition, the end of all that is known to be written, committed or not.
+
+        Beyond the end of `input_bounds` lies what another program's open transaction hides. Asks nobody.
+        """
 
     def close(self) -> None:
         """Give ownership back and close files and connections. Not guaranteed to be called."""

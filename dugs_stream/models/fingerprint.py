@@ -3,7 +3,7 @@
 Vectors of one fingerprint are comparable, so two runs with the same one may share an index. In it: the weights, the
 factory with its arguments, the decoding of a record, the classes, the layers, the loss, the map and its seed, k. Not
 in it: τ, the norm floor and the batch limits, which change decisions but no vector, and the tile and the device,
-which change a vector's last bits only. Pure.
+which change a vector's last bits only. The user's own code is recorded beside it (`own_code`). Pure.
 """
 
 from __future__ import annotations

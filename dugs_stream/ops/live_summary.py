@@ -107,11 +107,7 @@ class LiveSummary:
             os.write(self._stream.fileno(), ("\n" + self._take()).encode("utf-8", "backslashreplace"))
 
     def _take(self) -> str:
-        pieces: list[str] = []
-        with contextlib.suppress(IndexError):
-            while True:
-                pieces.append(self._waiting.popleft())
-        return "".join(pieces)
+        return "".join(self._waiting.popleft() for _ in range(len(self._waiting)))
 
     # -- drawing ---------------------------------------------------------------------------------------
 
@@ -156,11 +152,10 @@ class LiveSummary:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis")
+        verdicts = " · ".join(f"{verdict} {count:,.0f}" for verdict, count in now.records.items())
         table.add_row("daemon", _state(facts))
         table.add_row("records", _records(now, before, facts.get("lag")))
-        table.add_row(
-            "verdicts", " · ".join(f"{verdict} {count:,.0f}" for verdict, count in now.records.items())
-        )
+        table.add_row("verdicts", verdicts)
         table.add_row("uniques", f"{now.uniques:,.0f}")
         table.add_row("commit", self._last_commit(now, facts.get("changelog_position")))
         table.add_row("time in", _shares(now, before))

@@ -7,16 +7,25 @@ id, key or error. The use of memory, disk and GPU is in `ops.machine`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import partial
 from math import nan
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
+from dugs_stream.changelog.replay import ChangelogHead
+from dugs_stream.errors import (
+    DugsError,
+    OffsetsDisagreeError,
+    StateError,
+    StreamRejectedError,
+    TransactionAbortedError,
+)
+from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 
 
@@ -66,6 +75,7 @@ class RefusalReason(StrEnum):
 
     OFFSETS_DISAGREE = "offsets_disagree"
     CHANGELOG = "changelog"
+    ALL_REJECTED = "all_rejected"
 
 
 class Role(StrEnum):
@@ -78,7 +88,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BuildFacts:
-    """The labels of `dugs_build_info`: version, model and settings."""
+    """The labels of `dugs_build_info`, in their order: version, model and settings."""
 
     version: str
     model: str
@@ -105,6 +115,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._dimension = 0  # until the model is there
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)
 
@@ -143,6 +154,11 @@ class Metrics:
         self._lag = gauge(
             "dugs_consumer_lag_records", "Input records not yet polled.", ["topic", "partition"]
         )
+        self._held_back = gauge(
+            "dugs_input_held_back_seconds",
+            "For how long one open transaction of another program has hidden input records; they count as no lag.",
+            ["topic", "partition"],
+        )
         self._up_to_date = gauge("dugs_up_to_date", "1 when the lag is within one micro-batch.")
         self._records_lost = counter("dugs_records_lost", "Input records deleted before they were decided.")
 
@@ -177,7 +193,7 @@ class Metrics:
         self._build = gauge(
             "dugs_build_info",
             "What is running, as labels; the value is always 1.",
-            ["version", "model", "fingerprint", "k", "threshold", "device"],
+            [field.name for field in fields(BuildFacts)],
         )
         self._threshold.set(nan)  # until the model is there; zero would be a threshold
         self._show_closed_sets()
@@ -208,9 +224,8 @@ class Metrics:
         finally:
             self._stages.labels(stage=Stage(stage)).observe(perf_counter() - started)
 
-    def batch_committed(self, judgements: Iterable[JudgedRecord]) -> None:
+    def batch_committed(self, batch: Sequence[JudgedRecord], _head: ChangelogHead) -> None:
         """Count a committed micro-batch; nothing is counted before its commit."""
-        batch = list(judgements)
         self._batch_records.observe(len(batch))
         self._commits.labels(outcome=CommitOutcome.COMMITTED).inc()
         self._last_commit.set_to_current_time()
@@ -232,50 +247,66 @@ class Metrics:
         for number, name in enumerate(names[:_NAMED_CLASSES]):
             self._uniques_by_label.labels(label=_label_value(number, name))
 
-    def batch_aborted(self) -> None:
+    def ownership_voided(self, error: Exception) -> None:
         """Count an aborted transaction."""
-        self._commits.labels(outcome=CommitOutcome.ABORTED).inc()
+        if isinstance(error, TransactionAbortedError):
+            self._commits.labels(outcome=CommitOutcome.ABORTED).inc()
 
-    def batch_limited(self, records: int) -> None:
+    def batch_judged(self, limit: int) -> None:
         """Show how many records the next micro-batch may hold."""
-        self._batch_limit.set(records)
+        self._batch_limit.set(limit)
 
-    def ran_out_of_memory(self) -> None:
+    def batch_halved(self, _records: int, limit: int, _error: str) -> None:
         """Count a micro-batch that did not fit."""
         self._out_of_memory.inc()
+        self._batch_limit.set(limit)
 
     def records_lost(self, records: int) -> None:
         """Count input records that were deleted before they could be decided."""
         self._records_lost.inc(records)
 
-    def snapshot_ended(self, outcome: SnapshotOutcome) -> None:
-        """Count an attempt to write a snapshot."""
-        self._snapshots.labels(outcome=outcome).inc()
+    def snapshot_written(self, _snapshot: object) -> None:
+        """Count a snapshot."""
+        self._snapshots.labels(outcome=SnapshotOutcome.WRITTEN).inc()
 
-    def state_damaged(self, kind: DamagedKind) -> None:
+    def snapshot_failed(self, _error: StateError) -> None:
+        """Count an attempt to write one."""
+        self._snapshots.labels(outcome=SnapshotOutcome.FAILED).inc()
+
+    def state_damaged(self, kind: DamagedKind, _file: str) -> None:
         """Count a damaged part of the state folder."""
         self._state_damaged.labels(kind=kind).inc()
 
-    def index_grew(self, uniques: int, dimension: int) -> None:
-        """Show the size of the index: uniques rows of dimension float32."""
-        self._uniques.set(uniques)
-        self._index_bytes.set(uniques * dimension * 4)
+    def head_moved(self, head: ChangelogHead) -> None:
+        """Show the size of the index: a row of k float32 for each unique."""
+        self._uniques.set(head.uniques)
+        self._index_bytes.set(head.uniques * self._dimension * 4)
 
-    def lag_changed(self, topic: str, lag: Mapping[int, int], batch_records: int) -> None:
+    def lag_changed(self, topic: str, lag: dict[int, int], batch_records: int) -> None:
         """Show the lag of each partition, and whether one micro-batch of this size would clear it all."""
         for partition, records in lag.items():
             self._lag.labels(topic=topic, partition=partition).set(records)
         self._up_to_date.set(1 if sum(lag.values()) <= batch_records else 0)
 
+    def input_held_back(self, topic: str, seconds: Mapping[int, float]) -> None:
+        """Show for how long an open transaction of another program has hidden records; 0 where none does."""
+        for partition, held in seconds.items():
+            self._held_back.labels(topic=topic, partition=partition).set(held)
+
     def offsets_compared(self, records: int) -> None:
         """Show how many records lie between the group's offsets and the changelog's; it should be 0."""
         self._offsets_disagreement.set(records)
 
-    def refused(self, reason: RefusalReason) -> None:
+    def refused(self, error: DugsError, _seconds: float) -> None:
         """Show why this process refuses to continue; it stays set until the process ends."""
+        reason = RefusalReason.CHANGELOG
+        if isinstance(error, OffsetsDisagreeError):
+            reason = RefusalReason.OFFSETS_DISAGREE
+        elif isinstance(error, StreamRejectedError):
+            reason = RefusalReason.ALL_REJECTED
         self._refused.labels(reason=reason).set(1)
 
-    def recovered(self, reason: RecoveryReason, seconds: float) -> None:
+    def recovered(self, reason: RecoveryReason, seconds: float, _head: ChangelogHead) -> None:
         """Count a recovery and its time."""
         self._recoveries.labels(reason=reason).inc()
         self._recovery_seconds.observe(seconds)
@@ -287,15 +318,9 @@ class Metrics:
 
     def built(self, facts: BuildFacts) -> None:
         """Show what is running."""
+        self._dimension = facts.k
         self._threshold.set(facts.threshold)
-        self._build.labels(
-            version=facts.version,
-            model=facts.model,
-            fingerprint=facts.fingerprint,
-            k=str(facts.k),
-            threshold=str(facts.threshold),
-            device=facts.device,
-        ).set(1)
+        self._build.labels(**asdict(facts)).set(1)
 
 
 def _label_value(number: int | None, name: str | None) -> str:

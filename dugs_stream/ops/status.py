@@ -17,6 +17,11 @@ from dugs_stream.ops.metrics import Role
 LONGEST_SILENCE_SECONDS = 360.0
 
 
+# An answer of a healthy log takes milliseconds. Readiness tells of a dead one within ten seconds, half of them for the
+# prober; each request's own deadline is far later, since giving up a transaction costs a recovery.
+LONGEST_ANSWER_SECONDS = 5.0
+
+
 class Status:
     """Role, what is missing, and the facts of /api/status. Thread-safe."""
 
@@ -26,6 +31,7 @@ class Status:
         self._missing: dict[str, str] = {"log": "not reached yet", "state": "not recovered yet"}
         self._role = Role.STANDBY
         self._stirred_at: float | None = None
+        self._awaited: tuple[str, float] | None = None
 
     def stirred(self) -> None:
         """The deciding loop reached its next step."""
@@ -38,6 +44,10 @@ class Status:
             return None
         silent = monotonic() - self._stirred_at
         return silent if silent > LONGEST_SILENCE_SECONDS else None
+
+    def awaits_log(self, what: str | None) -> None:
+        """The deciding loop waits for the log from now on, for `what`; None: it has its answer."""
+        self._awaited = None if what is None else (what, monotonic())
 
     def lacks(self, name: str, why: str) -> None:
         """Something that readiness requires is missing, for this reason."""
@@ -61,16 +71,18 @@ class Status:
 
     @property
     def missing(self) -> dict[str, str]:
-        """What keeps the daemon from being ready: name → reason."""
+        """What keeps the daemon from being ready: name → reason. A log that is slow to answer does so by itself."""
         with self._lock:
-            return dict(self._missing)
+            missing = dict(self._missing)
+        if (awaited := self._awaited) is not None:
+            what, since = awaited
+            seconds = monotonic() - since
+            if seconds > LONGEST_ANSWER_SECONDS:
+                missing.setdefault("log", f"unreachable: no answer for {seconds:.0f} s ({what})")
+        return missing
 
     def as_facts(self) -> dict[str, Any]:
         """Role, readiness and all facts, as plain values."""
+        missing = self.missing
         with self._lock:
-            return {
-                "role": self._role.value,
-                "ready": not self._missing,
-                "missing": dict(self._missing),
-                **self._facts,
-            }
+            return {"role": self._role.value, "ready": not missing, "missing": missing, **self._facts}

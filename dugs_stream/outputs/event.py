@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from dugs_stream.records import JudgedRecord, ModelIdentity, Record, Rejection, Verdict
+from dugs_stream.records import JudgedRecord, ModelIdentity, Verdict
 
 # A key is a name: a kilobyte holds any path or URL in use. JSON escapes may make six bytes of one.
 KEY_BYTES_LIMIT = 1024
@@ -63,7 +63,7 @@ class Event(TypedDict):
     """The verdict on one record, and what explains it."""
 
     id: Annotated[str, Field(description="topic/partition/offset of the record")]
-    type: Literal["unique", "duplicate", "no_gradient", "rejected"]
+    type: Literal["unique", "duplicate", "no_gradient", "rejected", "skipped"]
     time: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
     source: Source
     sequence: Annotated[Offset | None, Field(description="counts uniques from 0; null for other verdicts")]
@@ -82,27 +82,39 @@ class Event(TypedDict):
 
 def build_event(judged: JudgedRecord, model: ModelIdentity) -> dict[str, Any]:
     """The event of a judged record, ready for JSON."""
-    decision = judged.decision
+    record, decision = judged.record, judged.decision
     facts: dict[str, Any] = {
-        "id": _text(judged.record.id),
+        "id": _text(record.id),
         "type": decision.verdict.value,
         "time": _iso(judged.time_ms),
-        "source": _source(judged.record),
+        "source": {
+            "topic": _text(record.topic),
+            "partition": int(record.partition),
+            "offset": int(record.offset),
+            **_key(record.key),
+            "timestamp": None if record.timestamp_ms is None else int(record.timestamp_ms),
+        },
         "sequence": None if decision.sequence is None else int(decision.sequence),
         "similarity": _finite(decision.similarity),
         "threshold": float(judged.threshold),
-        "nearest": _nearest(judged),
+        "nearest": None,
         "gradient_norm": _finite(decision.gradient_norm),
         "label": None if judged.label is None else int(judged.label),
         "label_source": None if judged.label_source is None else judged.label_source.value,
         "model": {"name": _text(model.name), "fingerprint": _text(model.fingerprint)},
     }
+    if decision.nearest is not None:
+        nearest_id = judged.nearest_id and _text(judged.nearest_id)
+        facts["nearest"] = {"sequence": int(decision.nearest), "id": nearest_id}
     if (bound := _finite(decision.similarity_bound)) is not None:
         facts["similarity_bound"] = bound
     if judged.label_name is not None:
         facts["label_name"] = _text(judged.label_name)
     if decision.verdict is Verdict.REJECTED and decision.rejection is not None:
-        facts |= _rejection(decision.rejection)
+        error = decision.rejection.error
+        if len(error) > _ERROR_CHARACTERS_LIMIT:
+            error = error[: _ERROR_CHARACTERS_LIMIT - 1] + "…"
+        facts |= {"reason": decision.rejection.reason.value, "error": _text(error)}
     return facts
 
 
@@ -130,16 +142,6 @@ def _when(verdict: str, properties: dict[str, Any], *, required: list[str]) -> d
     }
 
 
-def _source(record: Record) -> dict[str, Any]:
-    return {
-        "topic": _text(record.topic),
-        "partition": int(record.partition),
-        "offset": int(record.offset),
-        **_key(record.key),
-        "timestamp": None if record.timestamp_ms is None else int(record.timestamp_ms),
-    }
-
-
 def _key(key: bytes | None) -> dict[str, Any]:
     if key is None:
         return {"key": None}
@@ -149,23 +151,6 @@ def _key(key: bytes | None) -> dict[str, Any]:
         return {"key": key.decode()}
     except UnicodeDecodeError:
         return {"key": None, "key_base64": base64.b64encode(key).decode()}
-
-
-def _nearest(judged: JudgedRecord) -> dict[str, Any] | None:
-    if judged.decision.nearest is None:
-        return None
-    nearest_id = judged.nearest_id
-    return {
-        "sequence": int(judged.decision.nearest),
-        "id": None if nearest_id is None else _text(nearest_id),
-    }
-
-
-def _rejection(rejection: Rejection) -> dict[str, Any]:
-    error = rejection.error
-    if len(error) > _ERROR_CHARACTERS_LIMIT:
-        error = error[: _ERROR_CHARACTERS_LIMIT - 1] + "…"
-    return {"reason": rejection.reason.value, "error": _text(error)}
 
 
 def _iso(time_ms: int) -> str:

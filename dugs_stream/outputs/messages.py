@@ -85,12 +85,16 @@ def read_event(record: Record) -> dict[str, Any]:
     Raises LogError for a record without one, naming it.
     """
     encoded = dict(record.headers).get(EVENT_HEADER, record.value)
+    cause = decoded = None
     try:
         decoded = json.loads(encoded or b"")
     except ValueError as error:
-        raise _no_event(record, encoded) from error
+        cause = error
     if not isinstance(decoded, dict):
-        raise _no_event(record, encoded)
+        raise LogError(
+            f"{record.id} holds no event: {(encoded or b'')[:80]!r}. Events are JSON objects in the value or in the "
+            f"header {EVENT_HEADER!r}; is this the topic you meant?"
+        ) from cause
     return decoded
 
 
@@ -152,10 +156,3 @@ def _by_reference(record: Record, event: Mapping[str, Any], *added: tuple[str, b
         *added,
     )
     return Message(record.key, canonical_json(event), headers)
-
-
-def _no_event(record: Record, encoded: bytes | None) -> LogError:
-    return LogError(
-        f"{record.id} holds no event: {(encoded or b'')[:80]!r}. Events are JSON objects in the value or in the "
-        f"header {EVENT_HEADER!r}; is this the topic you meant?"
-    )

@@ -46,7 +46,11 @@ def encode_batch(
 ) -> EncodedBatch:
     """Everything the batch puts on the log, in order: outputs, changelog rows, trailer."""
     events = [build_event(each, outputs.identity) for each in judged]
-    rows = tuple(_rows(judged, events))
+    rows = tuple(
+        ChangelogRow(each.decision.sequence, event, each.vector)
+        for each, event in zip(judged, events, strict=True)
+        if each.decision.sequence is not None and each.vector is not None
+    )
     trailer = _trailer(polled, rows, head, outputs)
     outgoing = [
         *_verdicts(judged, events, outputs),
@@ -54,12 +58,6 @@ def encode_batch(
         Outgoing(outputs.topics.changelog, trailer_message(trailer)),
     ]
     return EncodedBatch(polled, judged, rows, trailer, tuple(outgoing))
-
-
-def _rows(judged: Sequence[JudgedRecord], events: Sequence[Mapping[str, Any]]) -> Iterator[ChangelogRow]:
-    for each, event in zip(judged, events, strict=True):
-        if each.decision.sequence is not None and each.vector is not None:
-            yield ChangelogRow(each.decision.sequence, event, each.vector)
 
 
 def _verdicts(
@@ -90,6 +88,7 @@ def _trailer(polled: Polled, rows: Sequence[ChangelogRow], head: ChangelogHead, 
         input_topic=outputs.topics.input,
         input_topic_id=head.input_topic_id,
         group=outputs.deployment.group,
+        code=outputs.deployment.code,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import Explain, select
 from dugs_stream.pipeline.project import ProjectedBatch, StageTimer
-from dugs_stream.records import Decision, JudgedRecord, Rejection, Verdict
+from dugs_stream.records import Decision, JudgedRecord, Rejection, Skip, Verdict
 
 IdOf = Callable[[int], str]
 """Sequence number of an earlier unique → the id of its record."""
@@ -51,6 +51,9 @@ class Judge:
             if isinstance(outcome, Rejection):
                 decision = Decision(Verdict.REJECTED, rejection=outcome)
                 yield JudgedRecord(record, decision, time_ms, self.threshold)
+                continue
+            if isinstance(outcome, Skip):
+                yield JudgedRecord(record, Decision(Verdict.SKIPPED), time_ms, self.threshold)
                 continue
             decision = decisions[outcome.row]
             if decision.sequence is not None:

@@ -1,16 +1,16 @@
 """Projection of polled records: bytes in, vectors out, or the reason why a record has none.
 
-Decode, then take the gradients tile by tile; a record on which the model fails is isolated and rejected, and a model
-that fails on everything is an error. It knows no index and no earlier record: any process with the same model gives
-the same vectors, bit for bit.
+Decode, then take the gradients tile by tile, samples of one kind together; a record on which the model fails is
+isolated and rejected. It knows no index and no earlier record: any process with the same model gives a record the same
+vector, bit for bit, or rejects it for the same reason, no matter which other records it comes with.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,17 +19,22 @@ from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.layers import GradientPath
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.probe import Probe
-from dugs_stream.core.projector import Projection, Projector, model_precision
-from dugs_stream.errors import ModelError
+from dugs_stream.core.projector import Projection, Projector
+from dugs_stream.errors import ConfigurationError, ModelError, Problem, SampleError
 from dugs_stream.inputs.decoder import Decoder, Sample
-from dugs_stream.inputs.labels import Label
-from dugs_stream.records import LabelSource, Reason, Record, Rejection
+from dugs_stream.inputs.labels import AnyLabel, Label
+from dugs_stream.inputs.settings import LabelKind
+from dugs_stream.pipeline.first_labels import FirstLabels
+from dugs_stream.records import LabelSource, Reason, Record, Rejection, Skip
 
 StageTimer = Callable[[str], AbstractContextManager[None]]
 """Times what runs inside it as this stage of a micro-batch."""
 
 _LONGEST_ERROR = 500
 """Characters of a foreign error kept in a rejection: it travels in a header and in logs."""
+
+_MOST_KINDS = 1024
+"""Probed kinds of samples that are kept, some kilobytes each: a codec may give each record a length of its own."""
 
 
 class BatchAbandonedError(Exception):
@@ -41,7 +46,7 @@ class Projected:
     """A record that has a vector: its row of the batch's projection, and the label that its loss used."""
 
     row: int
-    label: Label | None
+    label: AnyLabel | None
     label_source: LabelSource | None
 
 
@@ -53,15 +58,41 @@ class ProjectedBatch:
     """
 
     records: tuple[Record, ...]
-    outcomes: tuple[Projected | Rejection, ...]
+    outcomes: tuple[Projected | Rejection | Skip, ...]
     projection: Projection
 
 
-class RecordProjector:
-    """Records to vectors, through a decoder and a model. One thread.
+class _Kind(NamedTuple):
+    """What samples must have in common to share a tile: shape and dtype, their own and of what the loss is given."""
 
-    If the input shape is known, the model is probed at the start with an example (`probe`); else the first record that
-    the model can take is the probe and sets the shape. After that every call gives the same for the same record.
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    label: tuple[tuple[int, ...], torch.dtype] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _ProbedKind:
+    """A kind of samples that the model takes: what the probe found, the projector it made, and its example."""
+
+    found: Probe
+    projector: Projector
+    example: torch.Tensor
+    label: torch.Tensor | None
+
+    def project(self, samples: Sequence[Sample]) -> Projection:
+        """The vectors of samples of this kind; a number that is not a class counts as class 0."""
+        labels = [each.label.tensor for each in samples if each.label is not None and self.label is not None]
+        given = torch.stack(labels) if labels else None
+        if given is not None and self.found.classes is not None:
+            given = given.where(given < self.found.classes, 0)
+        return self.projector.project(torch.stack([each.tensor for each in samples]), given)
+
+
+class RecordProjector:
+    """Records to vectors, through a decoder and a model. One thread. `found` is what the first probe found.
+
+    The model is probed once for each kind of samples: shape, dtype, with or without a label. `expect` does that at the
+    start and fixes the shape; without it every shape goes that the model takes.
     """
 
     def __init__(
@@ -73,19 +104,18 @@ class RecordProjector:
     ) -> None:
         self.spec = spec
         self._probed = probed
+        self.found: Probe | None = None
+        self.first_labels = FirstLabels(spec, decoder.labels)
         self._decoder = decoder
+        if spec.loss.predicts_labels:
+            self._decoder = replace(decoder, labels=replace(decoder.labels, is_ignored=True))
         self._stage = stage
-        self._model: _ProbedModel | None = None
-
-    @property
-    def found(self) -> Probe | None:
-        """What the probe found; None before it."""
-        return None if self._model is None else self._model.found
+        self._kinds: dict[_Kind, _ProbedKind] = {}
 
     @property
     def layer_names(self) -> tuple[str, ...]:
         """The chosen layers in the order in which they run; empty before the probe."""
-        return () if self._model is None else tuple(layer.name for layer in self._model.found.layers)
+        return () if self.found is None else tuple(layer.name for layer in self.found.layers)
 
     def layers_by(self, path: GradientPath) -> int:
         """How many of the chosen layers have their gradients computed this way; 0 before the probe."""
@@ -94,37 +124,55 @@ class RecordProjector:
     @property
     def tile(self) -> int:
         """Samples computed together; cutting a micro-batch at its multiples changes no vector."""
-        return self.spec.tile if self._model is None else self._model.found.tile
+        return self.spec.tile if self.found is None else self.found.tile
 
-    def probe(self, example: Sample) -> None:
-        """Look at the model through this sample; expect its shape, and the model's classes, from now on.
+    def expect(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
+        """Probe the model with an example of this shape; records of another are rejected from now on.
 
-        Raises ModelError if the model cannot be used or fails on the sample, ValueError for an empty sample.
+        Raises ModelError if the model cannot be used or fails on the example, ConfigurationError if it has another
+        number of classes than `input.classes`, ValueError for a shape that holds no number.
         """
-        label = None if example.label is None else example.label.number
-        found, projector = self.spec.probe(example.tensor, label)
-        self._model = _ProbedModel(
-            found, projector, model_precision(self.spec.model), self.spec.loss.predicts_labels, example
+        example = self.spec.in_precision(_example(shape, dtype, self.spec.seed))
+        has_label = (
+            not self.spec.loss.predicts_labels and self._decoder.labels.place.kind is not LabelKind.NONE
         )
-        self._probed(found)
-        classes = None if self.spec.loss.predicts_labels else self._model.found.classes
-        self._decoder = self._decoder.expecting(example.tensor.shape, classes)
+        kind = _Kind(tuple(shape), example.dtype, ((), torch.int64) if has_label else None)
+        found = self._probe(kind, example, torch.tensor(0)).found
+        self._decoder = self._decoder.expecting(shape, found.classes if self.spec.loss.needs_labels else None)
 
     def project(
-        self, records: Sequence[Record], should_abandon: Callable[[], bool] = lambda: False
+        self,
+        records: Sequence[Record],
+        should_abandon: Callable[[], bool] = lambda: False,
+        *,
+        model_is_proven: bool = False,
     ) -> ProjectedBatch:
         """The vectors of the records; changes nothing.
+
+        model_is_proven  an earlier record was accepted, so that what a probe finds wrong now is one record's doing
 
         Raises BatchAbandonedError when `should_abandon` says so between two tiles, ModelError when the fault is the
         model's and not a record's. An error that says that memory ran out passes as it is: no record is to blame.
         """
-        model = self._model or self._probed_with_first(records)
+        kinds: dict[_Kind, list[int]] = {}
         with self._stage("decode"):
-            outcomes = [self._decoder.decode(record) for record in records]
-        if model is None:
-            return self._joined(records, outcomes, [])
+            outcomes = [self._decode(record) for record in records]
+        for place, outcome in enumerate(outcomes):
+            if isinstance(outcome, Sample):
+                kinds.setdefault(self._kind_of(outcome), []).append(place)
+        pieces: list[tuple[list[int], Projection]] = []
         with self._stage("gradient"):
-            return self._joined(records, outcomes, model.project(outcomes, should_abandon))
+            for kind, places in kinds.items():
+                probed = self._kinds.get(kind) or self._probed_with(
+                    kind, places, outcomes, model_is_proven=model_is_proven
+                )
+                if probed is not None:
+                    pieces += self._gradients(probed, places, outcomes, should_abandon)
+                    self._reject_unknown_classes(probed, places, outcomes, records)
+                    if self.spec.loss.needs_labels:
+                        taken = [sample for place in places if isinstance(sample := outcomes[place], Sample)]
+                        self.first_labels.compare(taken, probed.projector)
+        return self._joined(records, outcomes, pieces)
 
     @staticmethod
     def release_memory() -> None:
@@ -132,86 +180,111 @@ class RecordProjector:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # PyTorch left it without types
             torch.cuda.empty_cache()
 
-    def _probed_with_first(self, records: Sequence[Record]) -> _ProbedModel | None:
-        """Probe with the first record that the model can take; None if no record can be decoded."""
-        failures: list[Rejection] = []
-        for record in records:
-            sample = self._decoder.decode(record)
-            if isinstance(sample, Rejection):
-                continue
-            try:
-                self.probe(sample)
-            except (ModelError, ValueError) as error:
-                if is_out_of_memory(error) or (isinstance(error, ModelError) and error.__cause__ is None):
-                    raise  # the probe refuses the model as such; with a cause, the model failed on this record
-                failures.append(_model_error(error))
-            else:
-                return self._model
-        if failures:
-            raise ModelError(
-                f"The model failed on all {len(failures)} records of the first micro-batch, so the fault is not one "
-                f"record's: {failures[0].error}. Check model.factory, model.kwargs and input.codec (size, mode), then "
-                "start again: nothing was committed."
-            )
+    def _decode(self, record: Record) -> Sample | Rejection | Skip:
+        """The sample in the model's precision, which is its own matter and not its neighbours'."""
+        outcome = self._decoder.decode(record)
+        if not isinstance(outcome, Sample):
+            return outcome
+        if self.spec.loss.predicts_labels:
+            self.first_labels.remark_on(record)
+        return replace(outcome, tensor=self.spec.in_precision(outcome.tensor))
+
+    def _kind_of(self, sample: Sample) -> _Kind:
+        label = None
+        if sample.label is not None and not self.spec.loss.predicts_labels:
+            label = tuple(sample.label.tensor.shape), sample.label.tensor.dtype
+        return _Kind(tuple(sample.tensor.shape), sample.tensor.dtype, label)
+
+    def _probed_with(
+        self,
+        kind: _Kind,
+        places: list[int],
+        outcomes: list[Sample | Rejection | Skip],
+        *,
+        model_is_proven: bool,
+    ) -> _ProbedKind | None:
+        """Probe with a made-up example, so that every process finds the same; if the model fails on it, with the samples.
+
+        None if the model takes none of them; each is rejected then.
+        """
+        is_proven = model_is_proven or self.found is not None
+        made_up = _example(kind.shape, kind.dtype, self.spec.seed)
+        nothing = torch.tensor(0) if kind.label is None else torch.zeros(kind.label[0], dtype=kind.label[1])
+        probed = self._tried(kind, made_up, nothing, is_proven=is_proven)
+        errors: list[Exception] = []
+        for place in places:
+            if isinstance(probed, Exception) and isinstance(sample := outcomes[place], Sample):
+                # A classification loss takes any class for the probe, and may not know this one.
+                own = nothing if sample.label is None or self.spec.loss.needs_labels else sample.label.tensor
+                probed = self._tried(kind, sample.tensor, own, is_proven=is_proven)
+                errors += [probed] if isinstance(probed, Exception) else []
+        if isinstance(probed, _ProbedKind):
+            return probed
+        self._require_intact(probed)
+        for place, error in zip(places, errors, strict=True):
+            outcomes[place] = _model_error(error)
         return None
 
-    def _joined(
+    def _tried(
+        self, kind: _Kind, example: torch.Tensor, label: torch.Tensor, *, is_proven: bool
+    ) -> _ProbedKind | ModelError | ValueError | ConfigurationError:
+        """The probed kind, or what this example is to blame for. Raises what the model or the settings are to blame for."""
+        try:
+            return self._probe(kind, example, label)
+        except (ModelError, ValueError, ConfigurationError) as error:
+            # With a cause, the model failed on the example.
+            is_the_examples = isinstance(error, SampleError | ValueError) or error.__cause__ is not None
+            if is_out_of_memory(error) or not (is_the_examples or is_proven):
+                raise
+            return error
+
+    def _probe(self, kind: _Kind, example: torch.Tensor, label: torch.Tensor) -> _ProbedKind:
+        given = None if kind.label is None else label
+        found, projector = self.spec.probe(example, given)
+        names = self._decoder.labels.classes
+        if names is not None and found.classes not in (None, len(names)):
+            raise ConfigurationError(
+                [
+                    Problem(
+                        "input.classes",
+                        f"it names {len(names)} classes, the model has {found.classes} outputs: labels and gradients would "
+                        "be those of other classes.",
+                        "Name the model's classes, one for each output and in their order, or give the model's own number of "
+                        "classes in model.kwargs.",
+                    )
+                ]
+            )
+        if self.found is None:
+            self.found = found
+            self._probed(found)
+        self._kinds[kind] = probed = _ProbedKind(found, projector, example, given)
+        if len(self._kinds) > _MOST_KINDS:
+            del self._kinds[next(iter(self._kinds))]
+        return probed
+
+    def _gradients(
         self,
-        records: Sequence[Record],
-        outcomes: Sequence[Sample | Rejection],
-        pieces: Sequence[Projection],
-    ) -> ProjectedBatch:
-        """One projection of the pieces, and each sample's row of it."""
-        labels = [piece.labels for piece in pieces if piece.labels is not None]
-        whole = Projection(
-            np.concatenate([np.zeros((0, self.spec.dimension), np.float32), *(p.vectors for p in pieces)]),
-            np.concatenate([np.zeros(0, np.float64), *(p.norms for p in pieces)]),
-            np.concatenate(labels) if labels and len(labels) == len(pieces) else None,
-        )
-        rows = itertools.count()
-        projected = tuple(
-            outcome if isinstance(outcome, Rejection) else self._projected(outcome, next(rows), whole)
-            for outcome in outcomes
-        )
-        return ProjectedBatch(tuple(records), projected, whole)
-
-    def _projected(self, sample: Sample, row: int, projection: Projection) -> Projected:
-        if self.spec.loss.predicts_labels and projection.labels is not None:
-            number = int(projection.labels[row])
-            label = Label(number, self._decoder.labels.name(number))
-            return Projected(row, label, LabelSource.PREDICTED)
-        return Projected(row, sample.label, None if sample.label is None else LabelSource.GIVEN)
-
-
-@dataclass(frozen=True, slots=True)
-class _ProbedModel:
-    """A model fit for use: what the probe found, the projector it made, and the sample it was made with."""
-
-    found: Probe
-    projector: Projector
-    precision: torch.dtype | None
-    predicts_labels: bool
-    sample: Sample
-
-    def project(
-        self, outcomes: list[Sample | Rejection], should_abandon: Callable[[], bool]
-    ) -> list[Projection]:
-        """The samples tile by tile, in order; one on which the model fails becomes a rejection in `outcomes`.
+        probed: _ProbedKind,
+        places: list[int],
+        outcomes: list[Sample | Rejection | Skip],
+        should_abandon: Callable[[], bool],
+    ) -> Iterator[tuple[list[int], Projection]]:
+        """The samples at these places tile by tile; one on which the model fails becomes a rejection in `outcomes`.
 
         The tile is fixed, so cutting there changes no bit of any vector.
         """
-        places = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Sample)]
-        pieces: list[Projection] = []
-        for start in range(0, len(places), self.found.tile):
+        for start in range(0, len(places), probed.found.tile):
             if should_abandon():
                 raise BatchAbandonedError
-            pieces += self._isolating(places[start : start + self.found.tile], outcomes)
-        return pieces
+            yield from self._isolating(probed, places[start : start + probed.found.tile], outcomes)
 
-    def _isolating(self, places: list[int], outcomes: list[Sample | Rejection]) -> list[Projection]:
+    def _isolating(
+        self, probed: _ProbedKind, places: list[int], outcomes: list[Sample | Rejection | Skip]
+    ) -> list[tuple[list[int], Projection]]:
         """Halve what fails until the guilty record stands alone; that one is rejected, the others go on."""
+        samples = [outcome for place in places if isinstance(outcome := outcomes[place], Sample)]
         try:
-            return [self._project([outcomes[place] for place in places])]
+            return [(places, probed.project(samples))]
         except Exception as error:
             if is_out_of_memory(error):
                 raise  # halving within the tile would blame the record that happens to stand alone
@@ -220,24 +293,20 @@ class _ProbedModel:
                 outcomes[places[0]] = _model_error(error)
                 return []
             middle = len(places) // 2
-            return [*self._isolating(places[:middle], outcomes), *self._isolating(places[middle:], outcomes)]
-
-    def _project(self, samples: Sequence[Sample | Rejection]) -> Projection:
-        inputs = torch.stack([sample.tensor for sample in samples if isinstance(sample, Sample)])
-        if inputs.is_floating_point() and self.precision is not None:
-            inputs = inputs.to(self.precision)
-        labels = [
-            each.label.number for each in samples if isinstance(each, Sample) and each.label is not None
-        ]
-        # Some without a label: only if the loss needs none, since the decoder rejects them otherwise.
-        is_given = not self.predicts_labels and len(labels) == len(samples)
-        given = torch.tensor(labels, dtype=torch.int64) if is_given else None
-        return self.projector.project(inputs, given)
+            return [
+                *self._isolating(probed, places[:middle], outcomes),
+                *self._isolating(probed, places[middle:], outcomes),
+            ]
 
     def _require_intact(self, error: Exception) -> None:
-        """The sample that the model was probed with tells a bad record from a broken model or device."""
+        """An example that the model was probed with tells a bad record from a broken model or device."""
+        probed = next(reversed(self._kinds.values()), None)
         try:
-            self._project([self.sample])
+            if probed is None:
+                torch.ones(1, device=self.spec.device).add(1).item()
+            else:
+                label = None if probed.label is None else probed.label[None]
+                probed.projector.project(probed.example[None], label)
         except Exception as broken:
             if is_out_of_memory(broken):
                 raise
@@ -245,6 +314,67 @@ class _ProbedModel:
                 f"The model fails on the sample that it was probed with ({what_failed(broken)}), so no record is to blame. "
                 "Nothing of this micro-batch was committed; look at the device, then start again."
             ) from error
+
+    def _reject_unknown_classes(
+        self,
+        probed: _ProbedKind,
+        places: list[int],
+        outcomes: list[Sample | Rejection | Skip],
+        records: Sequence[Record],
+    ) -> None:
+        """Without an expected shape, how many classes there are is known only once the model has taken the sample."""
+        classes = probed.found.classes
+        if not self.spec.loss.needs_labels or classes is None:
+            return
+        decoder = replace(self._decoder, labels=replace(self._decoder.labels, outputs=classes))
+        for place in places:
+            outcome = outcomes[place]
+            number = (
+                None if not isinstance(outcome, Sample) or outcome.label is None else outcome.label.number
+            )
+            if number is not None and number >= classes:
+                outcomes[place] = decoder.decode(records[place])
+
+    def _joined(
+        self,
+        records: Sequence[Record],
+        outcomes: Sequence[Sample | Rejection | Skip],
+        pieces: Sequence[tuple[list[int], Projection]],
+    ) -> ProjectedBatch:
+        """One projection of the pieces, its rows in the order of the records, and each sample's row of it."""
+        rows: dict[int, int] = {}
+        for place, outcome in enumerate(outcomes):
+            if isinstance(outcome, Sample):
+                rows[place] = len(rows)
+        vectors = np.zeros((len(rows), self.spec.dimension), np.float32)
+        norms, labels = np.zeros(len(rows), np.float64), np.zeros(len(rows), np.int64)
+        for places, piece in pieces:
+            kept = [at for at, place in enumerate(places) if place in rows]
+            into = [rows[places[at]] for at in kept]
+            vectors[into], norms[into] = piece.vectors[kept], piece.norms[kept]
+            if piece.labels is not None and self.spec.loss.predicts_labels:
+                labels[into] = piece.labels[kept]
+        whole = Projection(vectors, norms, labels if self.spec.loss.predicts_labels else None)
+        projected = tuple(
+            self._projected(outcome, rows[place], whole) if isinstance(outcome, Sample) else outcome
+            for place, outcome in enumerate(outcomes)
+        )
+        return ProjectedBatch(tuple(records), projected, whole)
+
+    def _projected(self, sample: Sample, row: int, projection: Projection) -> Projected:
+        if projection.labels is not None:
+            number = int(projection.labels[row])
+            label = Label(number, self._decoder.labels.name(number))
+            return Projected(row, label, LabelSource.PREDICTED)
+        return Projected(row, sample.label, None if sample.label is None else LabelSource.GIVEN)
+
+
+def _example(shape: Sequence[int], dtype: torch.dtype, seed: int) -> torch.Tensor:
+    """Something to probe with, like a record: numbers in 0…1 as images have them, or small row numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.rand(tuple(shape), generator=generator).to(dtype)
+    return torch.randint(0, 2, tuple(shape), generator=generator).to(dtype)
 
 
 def _model_error(error: Exception) -> Rejection:

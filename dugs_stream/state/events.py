@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from threading import Lock
@@ -138,14 +138,30 @@ class EventTable:
             )
             return [event for (event,) in found]
 
-    def ids(self) -> list[str]:
-        """All record ids in sequence order."""
-        with self._lock:
-            return [name for (name,) in self._opened().execute("SELECT id FROM events ORDER BY sequence")]
+    def refilled_from(
+        self, changelog: Iterable[ChangelogRow], rows: int, checksum: str
+    ) -> Iterator[ChangelogRow]:
+        """Hand the changelog's rows on, and fill a table that was started over with the first `rows` of them.
 
-    def refill(self, rows: int, checksum: str) -> EventRefill:
-        """To fill a table that was started over with the changelog's first `rows` rows."""
-        return EventRefill(self, rows, checksum)
+        Ends with the last one. Raises StateError if they are not those of the snapshot.
+        """
+        waiting: list[Entry] = []
+        for row in changelog:
+            if row.sequence == self.rows + len(waiting):
+                waiting.append(entry_of(row))
+            yield row
+            if self.rows + len(waiting) == rows or len(waiting) == _ENTRIES_AT_ONCE:
+                self.append(waiting)
+                waiting = []
+            if self.rows == rows:
+                break
+        self.append(waiting)
+        if (self.rows, self.checksum) != (rows, checksum):
+            raise StateError(
+                f"{_FILE} is damaged and the changelog's events do not restore it ({self.rows} of "
+                f"{rows} found, or other content); forget the folder with `dugs index reset` and start "
+                "again: it is rebuilt from the changelog"
+            )
 
     def close(self) -> None:
         """Close the file; closing it twice is harmless."""
@@ -153,42 +169,6 @@ class EventTable:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-
-
-class EventRefill:
-    """Takes changelog rows and adds their events, in order, until the table is whole."""
-
-    def __init__(self, table: EventTable, rows: int, checksum: str) -> None:
-        self._table = table
-        self._rows = rows
-        self._checksum = checksum
-        self._waiting: list[Entry] = []
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it needs no more rows."""
-        return self._table.rows + len(self._waiting) == self._rows
-
-    def take(self, row: ChangelogRow) -> None:
-        """Keep the row if it is the next one; any other is passed over."""
-        if not self.is_whole and row.sequence == self._table.rows + len(self._waiting):
-            self._waiting.append(entry_of(row))
-        if len(self._waiting) >= _ENTRIES_AT_ONCE:
-            self._write()
-
-    def _write(self) -> None:
-        self._table.append(self._waiting)
-        self._waiting = []
-
-    def finish(self) -> None:
-        """Write the rest. Raises StateError if the changelog's rows were not those of the snapshot."""
-        self._write()
-        if self._table.rows != self._rows or self._table.checksum != self._checksum:
-            raise StateError(
-                f"{_FILE} is damaged and the changelog's events do not restore it ({self._table.rows} of "
-                f"{self._rows} found, or other content); forget the folder with `dugs index reset` and start "
-                "again: it is rebuilt from the changelog"
-            )
 
 
 def entry_of(row: ChangelogRow) -> Entry:

@@ -8,7 +8,8 @@ covers neither. Opening cuts off everything that no manifest covers.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,36 +18,26 @@ from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import OTHER_MODEL, StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
 from dugs_stream.state import snapshot as snapshots
-from dugs_stream.state.events import Entry, EventRefill, EventTable
+from dugs_stream.state.events import Entry, EventTable
 from dugs_stream.state.lock import FolderLock
 from dugs_stream.state.snapshot import DAMAGED_SUFFIX, Snapshot
-from dugs_stream.state.vectors import Segment, SegmentRefill, VectorFiles
+from dugs_stream.state.vectors import Segment, VectorFiles
 
 # Rows fetched from the index at once when they are written: 4 096 of k = 2048 are 32 MiB.
 _ROWS_AT_ONCE = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class MissingRows:
-    """Rows start … stop − 1 that a damaged file lost, and the part of the changelog that holds them all."""
-
-    file: str
-    start: int
-    stop: int
-    changelog_start: ChangelogPosition
-    changelog_stop: ChangelogPosition
-
-
-@dataclass(frozen=True, slots=True)
 class LoadedState:
     """What opening the folder found: a snapshot or none, files set aside as damaged, rows to refill first.
 
-    ids  the record ids of the snapshot's rows, in order; empty if the events are missing
+    missing  damaged file → the changelog position from which on all its rows are found
+    ids      the record ids of the snapshot's rows, in order; empty if the events are missing
     """
 
     snapshot: Snapshot | None
     set_aside: tuple[Path, ...] = ()
-    missing: tuple[MissingRows, ...] = ()
+    missing: Mapping[str, ChangelogPosition] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list, repr=False)
 
     @property
@@ -81,7 +72,7 @@ class StateFiles:
         try:
             found = snapshots.find_newest(self.path)
             if found.snapshot is not None:
-                self._require_same_model(found.snapshot)
+                self._require_same_model(found.snapshot.trailer.fingerprint, found.snapshot.dimension)
             set_aside = tuple(
                 path.replace(path.with_name(path.name + DAMAGED_SUFFIX)) for path in found.damaged
             )
@@ -102,54 +93,49 @@ class StateFiles:
             self.close()
             raise
 
-    def _require_same_model(self, snapshot: Snapshot) -> None:
-        expected = (self._fingerprint or snapshot.fingerprint, self._dimension)
-        if (snapshot.fingerprint, snapshot.dimension) != expected:
+    def _require_same_model(self, fingerprint: str, dimension: int) -> None:
+        expected = (self._fingerprint or fingerprint, self._dimension)
+        if (fingerprint, dimension) != expected:
             raise StateError(
-                f"the state folder {self.path} was built by the model {snapshot.fingerprint} with "
-                f"{snapshot.dimension} dimensions; the configuration names {expected[0]} with {expected[1]}. "
+                f"the state folder {self.path} was built by the model {fingerprint} with "
+                f"{dimension} dimensions; the configuration names {expected[0]} with {expected[1]}. "
                 + OTHER_MODEL
             )
 
     def _open_files(self, snapshot: Snapshot, set_aside: tuple[Path, ...]) -> LoadedState:
         """Vectors are checked in a thread of their own: hashing releases the interpreter to the one that reads SQLite."""
-        end = snapshot.changelog_position
         with ThreadPoolExecutor(1) as thread:
             checking = thread.submit(self.vectors.open, snapshot.segments)
             ids = self.events.open(snapshot.rows, snapshot.events_checksum)
             self._damaged = checking.result()
         self.vectors.cut()
-        missing = [MissingRows(s.file, s.start, s.stop, s.changelog_start, end) for s in self._damaged]
+        missing = {segment.file: segment.changelog_start for segment in self._damaged}
         self._lost_events = ids is None
         if self._lost_events:
             self.events.start_over(DAMAGED_SUFFIX)
-        if self._lost_events and snapshot.segments:
-            missing.append(
-                MissingRows(self.events.file, 0, snapshot.rows, snapshot.segments[0].changelog_start, end)
-            )
-        return LoadedState(snapshot, set_aside, tuple(missing), ids or [])
+            if snapshot.segments:
+                missing[self.events.file] = snapshot.segments[0].changelog_start
+        return LoadedState(snapshot, set_aside, missing, ids or [])
 
     def _start_over(self) -> None:
         self.vectors.open(())
         self.vectors.cut()
         self.events.start_over()
 
-    def refill(self, rows: Iterable[ChangelogRow]) -> None:
-        """Restore what `open` found missing; see `StateStore.refill`."""
+    def refill(self, rows: Iterable[ChangelogRow]) -> list[str]:
+        """Restore what `open` found missing; see `StateStore.refill`. The ids of all rows."""
         snapshot = self.snapshot
         if snapshot is None:
-            return
-        fills: list[SegmentRefill | EventRefill] = [self.vectors.refill(segment) for segment in self._damaged]
+            return []
+        left = iter(rows)
         if self._lost_events:
-            fills.append(self.events.refill(snapshot.rows, snapshot.events_checksum))
-        for row in rows:
-            for fill in fills:
-                fill.take(row)
-            if all(fill.is_whole for fill in fills):
-                break
-        for fill in fills:
-            fill.finish()
+            left = self.events.refilled_from(left, snapshot.rows, snapshot.events_checksum)
+        for segment in self._damaged:
+            self.vectors.refill(segment, left)
+        if self._lost_events:
+            deque(left, maxlen=0)
         self._damaged, self._lost_events = self.vectors.open(snapshot.segments), False
+        return self.events.open(snapshot.rows, snapshot.events_checksum) or []
 
     def forget(self) -> None:
         """Empty the folder, durably; the snapshots go first, so that a kill leaves none without its files."""

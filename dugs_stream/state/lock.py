@@ -7,7 +7,6 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from filelock import FileLock, Timeout
@@ -53,7 +52,12 @@ class FolderLock:
             lock = FileLock(self.path / _LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
             lock.acquire()
         except Timeout as error:
-            raise StateError(self._in_use()) from error
+            pid = holder_of(self.path)
+            holder = "another process" if pid is None else f"process {pid}"
+            raise StateError(
+                f"the state folder {self.path} is in use by {holder}; one daemon at a time may use it: "
+                "stop that one, or give this one a state.dir of its own"
+            ) from error
         except (OSError, NotImplementedError) as error:
             raise StateError(
                 f"the state folder {self.path} cannot be used ({error}); expected a folder that this user may "
@@ -73,14 +77,6 @@ class FolderLock:
             if is_ours and stat.S_IMODE(self.path.stat().st_mode) & 0o077:
                 self.path.chmod(0o700)
 
-    def _in_use(self) -> str:
-        pid = holder_of(self.path)
-        holder = "another process" if pid is None else f"process {pid}"
-        return (
-            f"the state folder {self.path} is in use by {holder}; one daemon at a time may use it: "
-            "stop that one, or give this one a state.dir of its own"
-        )
-
     def close(self) -> None:
         """Release the lock; releasing it twice is harmless."""
         if self._lock is not None:
@@ -91,7 +87,5 @@ class FolderLock:
     def __enter__(self) -> Self:
         return self.lock()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()

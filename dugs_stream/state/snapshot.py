@@ -42,11 +42,6 @@ class Snapshot:
         """The number of uniques."""
         return self.trailer.uniques
 
-    @property
-    def fingerprint(self) -> str:
-        """That of the model and settings behind its vectors."""
-        return self.trailer.fingerprint
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -66,8 +61,12 @@ def find_newest(folder: Path) -> Found:
     for path in reversed(_paths(folder)):
         try:
             facts = unseal(path.read_bytes())
-            _require_format(path, facts)
-            return Found(_from_facts(facts), _number(path), tuple(damaged))
+            if facts["format"] != _FORMAT:
+                raise StateError(
+                    f"{path} has the format {facts['format']!r}, this version of dugs-stream reads {_FORMAT}; run the "
+                    "version that wrote it, or forget the folder with `dugs index reset`: it is rebuilt from the changelog"
+                )
+            return Found(_from_facts(facts), int(path.stem.removeprefix("snapshot-")), tuple(damaged))
         except (OSError, ValueError, KeyError, TypeError):
             damaged.append(path)
     return Found(None, 0, tuple(damaged))
@@ -91,23 +90,13 @@ def _paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("snapshot-*.json"))
 
 
-def _number(path: Path) -> int:
-    return int(path.stem.removeprefix("snapshot-"))
-
-
-def _require_format(path: Path, facts: Mapping[str, Any]) -> None:
-    if facts["format"] != _FORMAT:
-        raise StateError(
-            f"{path} has the format {facts['format']!r}, this version of dugs-stream reads {_FORMAT}; run the version "
-            "that wrote it, or forget the folder with `dugs index reset`: it is rebuilt from the changelog"
-        )
-
-
 def _to_facts(snapshot: Snapshot) -> dict[str, Any]:
-    facts = asdict(snapshot)
-    facts["format"] = _FORMAT
+    facts = {**asdict(snapshot), "format": _FORMAT}
     trailer = facts["trailer"]
     trailer["next_offsets"] = sorted(snapshot.trailer.next_offsets.items())
+    code = trailer.pop("code")
+    if code:
+        facts["code"] = code  # beside the trailer, whose keys earlier versions know by heart
     trailer["batch_ranges"] = sorted((p, *r) for p, r in snapshot.trailer.batch_ranges.items())
     return facts
 
@@ -119,7 +108,7 @@ def _from_facts(facts: Mapping[str, Any]) -> Snapshot:
     return Snapshot(
         dimension=facts["dimension"],
         changelog_position=ChangelogPosition(facts["changelog_position"]),
-        trailer=Trailer(**trailer),
+        trailer=Trailer(**trailer, code=facts.get("code", {})),
         segments=tuple(Segment(**segment) for segment in facts["segments"]),
         events_checksum=facts["events_checksum"],
     )

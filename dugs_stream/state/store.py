@@ -103,8 +103,7 @@ class StateStore:
         Takes rows only until everything is whole. Raises StateError if they do not restore exactly what was lost;
         then only `forget` and a replay from the beginning help.
         """
-        self.files.refill(rows)
-        self._load_snapshot(self.files.events.ids())
+        self._load_snapshot(self.files.refill(rows))
 
     def forget(self) -> None:
         """Empty memory and folder; the changelog rebuilds both."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,44 +153,28 @@ class VectorFiles:
         for segment in self._segments:
             yield map_rows(self._folder / segment.file, segment.rows, self._dimension)
 
-    def refill(self, segment: Segment) -> SegmentRefill:
-        """To write a damaged segment again from the changelog's rows."""
-        return SegmentRefill(self._folder / segment.file, segment)
+    def refill(self, segment: Segment, rows: Iterable[ChangelogRow]) -> None:
+        """Write a damaged segment again from changelog rows in order; those before it are passed over.
 
-
-class SegmentRefill:
-    """Takes changelog rows, keeps those of one segment, and replaces the file once it is whole."""
-
-    def __init__(self, path: Path, segment: Segment) -> None:
-        self._path = path
-        self._segment = segment
-        self._draft = path.with_name(path.name + ".part")
-        self._next = segment.start
-        self._digest = hashlib.sha256()
-        self._file = self._draft.open("wb")
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it needs no more rows."""
-        return self._next == self._segment.stop
-
-    def take(self, row: ChangelogRow) -> None:
-        """Keep the row if it is the next one of this segment; any other is passed over."""
-        if row.sequence == self._next and not self.is_whole:
-            content = row.vector.astype(ROW_DTYPE, copy=False).tobytes()
-            self._file.write(content)
-            self._digest.update(content)
-            self._next += 1
-
-    def finish(self) -> None:
-        """Replace the file. Raises StateError if the rows were not those of the snapshot."""
-        self._file.close()
-        segment = self._segment
-        if not self.is_whole or self._digest.hexdigest() != segment.sha256:
-            self._draft.unlink()
+        Reads no further than its last row. Raises StateError if the rows are not those of the snapshot.
+        """
+        path = self._folder / segment.file
+        draft = path.with_name(path.name + ".part")
+        expected, digest = segment.start, hashlib.sha256()
+        with draft.open("wb") as file:
+            for row in rows:
+                if row.sequence == expected:
+                    content = row.vector.astype(ROW_DTYPE, copy=False).tobytes()
+                    file.write(content)
+                    digest.update(content)
+                    expected += 1
+                if expected == segment.stop:
+                    break
+        if digest.hexdigest() != segment.sha256:
+            draft.unlink()
             raise StateError(
-                f"{self._path} is damaged and the changelog's rows {segment.start} to {segment.stop - 1} do not "
-                f"restore it (got as far as {self._next}, or other content); forget the folder with "
+                f"{path} is damaged and the changelog's rows {segment.start} to {segment.stop - 1} do not "
+                f"restore it (got as far as {expected}, or other content); forget the folder with "
                 "`dugs index reset` and start again: it is rebuilt from the changelog"
             )
-        replace_file(self._draft, self._path)
+        replace_file(draft, path)

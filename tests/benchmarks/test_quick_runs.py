@@ -22,8 +22,8 @@ from benchmarks import (
 from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
 from benchmarks.report import Report, Target
-from tests.deploy.tools import require
 from tests.support.pages.browser import missing_chromium
+from tests.support.tools import require
 
 
 @pytest.mark.benchmarks

@@ -15,6 +15,7 @@ from kafka import TopicPartition
 from kafka.producer.transaction_manager import TransactionState
 
 from dugs_stream.errors import LogUnavailableError
+from dugs_stream.log.kafka.client import consumer_of
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.markers import MARKERS_SECONDS, MarkerWatch, last_outcome
 from dugs_stream.log.kafka.offsets import hidden
@@ -52,7 +53,8 @@ def owner_of(kafka: KafkaEngine, records: int = 2) -> KafkaLog:
 def publish(kafka: KafkaEngine, log: KafkaLog, event: bytes) -> None:
     """Decide whatever is polled next, with one event, and wait for the markers, which come after the answer."""
     commit(log, poll_until(log, 1), {kafka.topics.unique: [Message(b"k", event)]}, kafka.topics.changelog)
-    with log._committed_reader() as committed, log._uncommitted_reader() as uncommitted:
+    uncommitted_reader = consumer_of(kafka.settings, None, isolation_level="read_uncommitted")
+    with log._committed_reader() as committed, uncommitted_reader as uncommitted:
         partitions = [TopicPartition(topic, 0) for topic in kafka.topics.outputs]
         wait_until(lambda: hidden(committed, uncommitted, partitions) is None, 10, "the markers")
 

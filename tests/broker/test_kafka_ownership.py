@@ -15,7 +15,7 @@ from dugs_stream.log.kafka import membership as kafka_membership
 from dugs_stream.log.kafka.assignor import SingleOwnerAssignor
 from dugs_stream.log.kafka.deadlines import Deadlines
 from dugs_stream.log.kafka.log import KafkaLog
-from dugs_stream.log.kafka.transaction import close_producer, open_fencing_producer
+from dugs_stream.log.kafka.transaction import close_producer, open_fencing_producer, transactional_id
 from dugs_stream.log.port import BatchLimits, Outgoing
 from dugs_stream.records import Message
 from tests.port.kafka_engine import MAX_MESSAGE_BYTES, KafkaEngine
@@ -102,7 +102,7 @@ def test_fenced_producers_messages_never_become_visible(kafka: KafkaEngine) -> N
     fill(kafka, 10)
     resume(log)
     polled = poll_until(log, 10)
-    successor = open_fencing_producer(kafka.settings, kafka.topics, MAX_MESSAGE_BYTES)
+    successor = open_fencing_producer(kafka.settings, transactional_id(kafka.topics), MAX_MESSAGE_BYTES)
 
     with pytest.raises(LogError):
         commit_values(kafka, log, polled)

@@ -11,11 +11,11 @@ from playwright.sync_api import Browser, Page
 from dugs_stream.app.logs import open_writer
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.records import Message
-from tests.deploy.tools import require
 from tests.support.daemons.deployment import Deployment
 from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.pages.browser import chromium, missing_chromium
 from tests.support.records.pictures import draw, png
+from tests.support.tools import require
 from tests.support.waiting import wait_until
 
 ATTACK = '<img src=x onerror="window.attacked=1"><script>window.attacked=2</script>'

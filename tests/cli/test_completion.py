@@ -53,11 +53,3 @@ def test_other_shells_get_a_script_in_their_language() -> None:
 
         assert (ended.code, ended.err) == (0, ""), shell
         assert part in ended.out, shell
-
-
-def test_unknown_shell_is_bad_usage() -> None:
-    """The three shells are named."""
-    ended = dugs("completion", "tcsh")
-
-    assert (ended.code, ended.out) == (2, "")
-    assert "'bash', 'zsh', 'fish'" in ended.err

@@ -45,13 +45,6 @@ def test_explanation_for_people_says_verdict_distance_and_nearest(decided: Deplo
         assert said in words, said
 
 
-def test_id_without_a_topic_means_the_input(decided: Deployment) -> None:
-    """partition/offset is enough."""
-    ended = dugs("explain", "0/3", "-c", decided.config, "--json")
-
-    assert ended.lines[0]["event"]["id"] == "dugs.samples/0/3"
-
-
 def test_event_in_a_header_is_found(tmp_path: Path) -> None:
     """Under payload: original too, where the value is the record's own."""
     deployment = Deployment(tmp_path, output={"payload": "original", "decisions_topic": None})

@@ -1,16 +1,14 @@
-"""`dugs index`: inspection, verification, export, reset and the adoption of offsets."""
+"""`dugs index`: inspection, verification, export and reset."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dugs_stream.commands.index import replayed
-from dugs_stream.errors import ChangelogError
 from dugs_stream.records import Message
 from dugs_stream.state.lock import FolderLock
 from tests.support.daemons.deployment import Deployment
@@ -162,13 +160,15 @@ def test_state_of_a_running_daemon_is_left_alone(decided: Deployment) -> None:
 
 
 def test_reset_asks_first(decided: Deployment) -> None:
-    """No, Enter and the end of the input all mean no; the folder is named in the question."""
+    """No, Enter and the end of the input all mean no; the question names the folder and what it holds."""
     before = files_of(decided.folder / "state")
     for answer in ("n\n", "\n", ""):
         ended = dugs("index", "reset", "-c", decided.config, answer=answer)
 
         assert ended.code != 0, repr(answer)
         assert f"Delete everything in {decided.folder / 'state'}?" in ended.err
+        assert "holds a snapshot of" in ended.err
+        assert "the changelog 'dugs.changelog' keeps them all" in ended.err
         assert files_of(decided.folder / "state") == before, repr(answer)
 
 
@@ -184,22 +184,3 @@ def test_reset_loses_no_decision(deployment: Deployment, options: tuple[str, ...
     deployment.drain()
     assert deployment.events() == before
     deployment.check()
-
-
-def test_adopted_offsets_count_from_then_on(deployment: Deployment) -> None:
-    """If the group's offsets were moved, the daemon refuses and names the command; that makes one commit and ends."""
-    before = deployment.events()
-    with sqlite3.connect(deployment.folder / "log.db") as log:
-        log.execute("UPDATE offsets SET next_offset = 20")
-    log.close()
-    with pytest.raises(ChangelogError, match="dugs index adopt-offsets"):
-        deployment.drain()
-
-    adopted = dugs("index", "adopt-offsets", "--yes", "-c", deployment.config)
-
-    assert (adopted.code, adopted.out) == (0, ""), adopted.err
-    deployment.drain()
-    events = deployment.events()
-    assert events[: len(before)] == before
-    assert [event["source"]["offset"] for event in events[len(before) :]] == [20, 21, 22, 23, 24, 25]
-    assert dugs("index", "verify", "-c", deployment.config).code == 0

@@ -16,6 +16,7 @@ from kafka.admin import NewPartitions
 
 from dugs_stream.records import Message as Record
 from tests.cli.conftest import BLOCKS
+from tests.support.daemons import deployment as deployments
 from tests.support.daemons.deployment import Deployment
 from tests.support.records.pictures import CLASSES, draw, png
 from tests.support.terminals.commands import dugs
@@ -26,20 +27,8 @@ pytestmark = pytest.mark.broker
 @pytest.fixture
 def on_kafka(tmp_path: Path, kafka_address: str) -> Deployment:
     """A deployment with topics of its own on the session's broker."""
-    deployment, unique = Deployment(tmp_path / "kafka", **BLOCKS), uuid.uuid4().hex[:8]
-    deployment.write(
-        log={
-            "engine": "kafka",
-            "kafka": {"bootstrap_servers": [kafka_address], "session_timeout_ms": 3000},
-        },
-        input={"topic": f"samples-{unique}", "group": f"group-{unique}"},
-        output={
-            "topic": f"unique-{unique}",
-            "decisions_topic": f"decisions-{unique}",
-            "dead_letter_topic": f"dead-letter-{unique}",
-            "changelog_topic": f"changelog-{unique}",
-        },
-    )
+    deployment = Deployment(tmp_path / "kafka", **BLOCKS)
+    deployment.write(**deployments.on_kafka(kafka_address))
     return deployment
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dugs_stream.app.logs import open_redelivery
+from dugs_stream.app.logs import open_redelivery, open_writer
 from dugs_stream.commands import retry as retrying
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.embedded.redelivery import EmbeddedRedelivery
@@ -61,6 +61,21 @@ def test_record_comes_back_as_it_was(poisoned: Deployment) -> None:
     for old, new in zip(before[10:], retried(poisoned), strict=True):
         assert (new.key, new.value) == (old.key, old.value)
         assert new.headers[:-1] == old.headers
+
+
+def test_letter_whose_bytes_may_be_damaged_goes_back_only_if_it_is_named(poisoned: Deployment) -> None:
+    """Judged again, damage could pass for a sample."""
+    place = (("dugs_topic", b"dugs.samples"), ("dugs_partition", b"0"), ("dugs_offset", b"3"))
+    writer = open_writer(poisoned.settings)
+    letter = Message(b"k", npy_messages(1)[0].value, (("dugs_reason", b"unreadable"), *place))
+    writer.send(poisoned.settings.output.dead_letter_topic, letter)
+    writer.close()
+
+    unnamed = dugs("retry", "-c", poisoned.config, "--dry-run")
+    named = dugs("retry", "-c", poisoned.config, "--reason", "unreadable", "--dry-run")
+
+    assert unnamed.err.splitlines()[0] == "to put back: 5 (3 label_unknown, 1 undecodable, 1 empty)"
+    assert named.err.splitlines()[0] == "to put back: 1 (1 unreadable)"
 
 
 def test_fixed_configuration_decides_what_was_rejected(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -63,17 +64,6 @@ def test_decisions_go_into_the_file_that_is_named(
     )
 
 
-def test_file_that_cannot_be_decoded_is_rejected_and_the_rest_is_judged(
-    decided: Deployment, pictures: Path
-) -> None:
-    """Text under a picture's name, and half a picture."""
-    events = dugs("scan", "-c", decided.config, pictures).lines
-
-    rejected = {event["source"]["key"]: event["reason"] for event in events if event["type"] == "rejected"}
-    assert rejected == {"square/90.png": "undecodable", "square/91.png": "undecodable"}
-    assert len(events) == 26
-
-
 def test_files_in_the_folder_itself_have_no_class(decided: Deployment, pictures: Path) -> None:
     """Where the loss needs a label, that is said of each; with the model's own prediction they are judged."""
     refused = dugs("scan", "-c", decided.config, pictures / "disc")
@@ -111,3 +101,68 @@ def test_empty_folder_is_bad_usage(decided: Deployment, tmp_path: Path) -> None:
 
     assert (ended.code, ended.out) == (2, "")
     assert ".png" in ended.err
+
+
+def test_file_that_cannot_be_read_is_one_failure_and_exit_1(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """The rest is judged as without it, and stderr names what was not, and what was passed over."""
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    (folder / "disc" / "000.png").symlink_to("/proc/self/mem")
+    (folder / "disc" / "a.avif").write_bytes(b"")
+    expected = dugs("scan", "-c", decided.config, pictures)
+
+    ended = dugs("scan", "-c", decided.config, folder)
+
+    assert ended.code == 1
+    assert [event["similarity"] for event in ended.lines] == [event["similarity"] for event in expected.lines]
+    tally, passed_over, failure, count = ended.err.splitlines()
+    assert tally == expected.err.strip()
+    assert passed_over.startswith("passed over 1 .avif: the codec image takes .apng, .bmp, ")
+    assert failure.startswith("dugs: ")
+    assert "disc/000.png" in failure
+    assert count == "1 could not be read; all others were"
+
+
+def test_class_of_nested_folders_is_a_setting_and_the_rejection_names_it(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """disc/images/1.png: the folder images is no class, and disc is one."""
+    for folder in ("disc", "square"):
+        shutil.copytree(pictures / folder, tmp_path / "nested" / folder / "images")
+
+    refused = dugs("scan", "-c", decided.config, tmp_path / "nested")
+    judged = dugs("scan", "-c", decided.config, tmp_path / "nested", "--set", "input.class_folder=1")
+
+    assert {event["reason"] for event in refused.lines} <= {"label_unknown"}
+    assert "input.class_folder: 1" in refused.lines[0]["error"]
+    assert {event["label_name"] for event in judged.lines if event["type"] != "rejected"} == {
+        "disc",
+        "square",
+    }
+
+
+def test_loss_of_ones_own_is_given_numbers_and_skipped_files_are_counted(
+    fresh: Deployment, tmp_path: Path
+) -> None:
+    """Change events as files: fractions and negative numbers as labels, deletes in the tally and in no rejection."""
+    folder = tmp_path / "events"
+    folder.mkdir()
+    for place in range(6):
+        row = {"input": [float(place), 1.0, -1.0, 0.5] * (4 if place else 3), "y": place - 2.5}
+        change = {"op": "d", "after": None} if place == 3 else {"op": "c", "after": row}
+        (folder / f"{place}.json").write_text(json.dumps({"payload": change}))
+    fresh.write(
+        input={"codec": "json", "label": "json:y", "label_type": "float32", "envelope": "debezium"},
+        model={"factory": "tests.support.models.small:tiny"},
+        gradient={"loss": "tests.support.records.own_code:squared_error"},
+    )
+
+    ended = dugs("scan", "-c", fresh.config, folder)
+
+    assert ended.code == 0, ended.err
+    assert [event["type"] for event in ended.lines].count("skipped") == 1
+    reasons = [event["reason"] for event in ended.lines if event["type"] == "rejected"]
+    assert reasons == ["wrong_shape"], "the model knows its shape, so the first record does not set it"
+    assert "1 skipped" in ended.err

@@ -78,14 +78,6 @@ def test_paths_that_give_nothing_are_all_named(fresh: Deployment, tmp_path: Path
     assert not (fresh.folder / "log.db").exists()
 
 
-def test_command_without_paths_is_bad_usage(fresh: Deployment) -> None:
-    """Something must be sent."""
-    ended = dugs("send", "-c", fresh.config)
-
-    assert ended.code == 2
-    assert "Missing argument 'PATHS...'" in ended.err
-
-
 def test_progress_is_a_bar_on_a_terminal(fresh: Deployment, pictures: Path) -> None:
     """Where stderr is a terminal it moves; stdout stays empty."""
     ours, theirs = pty.openpty()
@@ -139,5 +131,35 @@ def test_npy_and_json_files_are_sent_under_their_codecs(fresh: Deployment, tmp_p
 
     ended = dugs("send", "-c", fresh.config, folder, "--set", "input.codec={type: json}")
 
-    assert ended.err == "sent 1 records to dugs.samples\n"
+    assert ended.err == "sent 1 records to dugs.samples\npassed over 1 .npy: the codec json takes .json\n"
     assert fresh.inputs()[0].headers == ()  # a file in the folder itself has no class
+
+
+def test_file_that_cannot_be_read_is_one_failure_and_exit_1(fresh: Deployment, tmp_path: Path) -> None:
+    """However often everything is sent, it is named once; the others are sent."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "c.png"):
+        (folder / name).write_bytes(b"x")
+    (folder / "b.png").symlink_to("/proc/self/mem")
+
+    ended = dugs("send", "-c", fresh.config, folder, "--repeat", "2")
+
+    assert ended.code == 1
+    assert [record.key for record in fresh.inputs()] == [b"a.png", b"c.png"] * 2
+    sent, failure, count = ended.err.splitlines()
+    assert sent == "sent 4 records to dugs.samples"
+    assert "b.png" in failure
+    assert count == "1 could not be read; all others were"
+
+
+def test_class_goes_into_the_header_that_the_label_is_read_from(fresh: Deployment, tmp_path: Path) -> None:
+    """`input.label: header:class` reads what `dugs send` has written."""
+    (tmp_path / "pictures" / "cat").mkdir(parents=True)
+    (tmp_path / "pictures" / "cat" / "a.png").write_bytes(b"x")
+
+    assert (
+        dugs("send", "-c", fresh.config, tmp_path / "pictures", "--set", "input.label=header:class").code == 0
+    )
+
+    assert [record.headers for record in fresh.inputs()] == [(("class", b"cat"),)]

@@ -54,7 +54,10 @@ def test_every_command_and_every_option_is_explained() -> None:
 
 def test_bad_usage_is_two() -> None:
     """What was wrong on stderr, nothing on stdout."""
-    for line in ("nosuch", "index nosuch", "run --nosuch", "tail --topic other", "check extra", ""):
+    for line in (
+        "nosuch", "index nosuch", "run --nosuch", "tail --topic other", "check extra", "send", "schema state",
+        "completion tcsh", "",
+    ):  # fmt: skip
         ended = dugs(*line.split())
 
         assert (ended.code, ended.out) == (2, ""), line
@@ -83,22 +86,6 @@ def test_what_ends_a_command_becomes_its_exit_code_and_a_line(monkeypatch: pytes
         assert (ended.code, ended.out) == (code, ""), raised
         (line,) = ended.err.strip().splitlines()
         assert line == "stopped" if code == 130 else (line.startswith("dugs: ") and "odd" in line), raised
-
-
-def test_flag_wins_over_environment_wins_over_file(fresh: Deployment, pictures: Path) -> None:
-    """The topic that the records went to says which was in force."""
-    fresh.write(input={"topic": "from.file"})
-    environ = {"DUGS_INPUT__TOPIC": "from.environment"}
-    flag = ("--set", "input.topic=from.flag")
-    limit = ("--limit", "1")
-
-    tallies = [
-        dugs("send", "-c", fresh.config, pictures, *limit).err,
-        dugs("send", "-c", fresh.config, pictures, *limit, environ=environ).err,
-        dugs("send", "-c", fresh.config, pictures, *limit, *flag, environ=environ).err,
-    ]
-
-    assert tallies == [f"sent 1 records to from.{place}\n" for place in ("file", "environment", "flag")]
 
 
 def test_settings_from_anywhere_are_checked_together(tmp_path: Path) -> None:
@@ -160,6 +147,7 @@ LIGHT = {
     ("jl", "-n", "10000", "-k", "2048"): {"torch", "kafka", "numpy", "pydantic"},
     ("check", "-c", "/dev/null"): {"torch", "kafka"},
     ("schema", "config"): {"torch", "kafka"},
+    ("index", "info"): {"torch", "kafka"},
     ("index", "info", "--help"): {"torch", "kafka", "numpy", "pydantic"},
 }
 

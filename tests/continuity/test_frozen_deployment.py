@@ -30,6 +30,8 @@ NO_ROWS = "0" * 64
 MEASURED = ("similarity", "gradient_norm")
 # Of a dead letter's facts the sentence for people is the one that a later release may word better.
 WORDED = ("error", "dugs_error")
+# Trailers of later versions tell the code of the factory too. What was frozen does not, and goes on all the same.
+SINCE = ("code",)
 ANSWERS: Mapping[str, Any] = json.loads((DATA / "answers.json").read_text())
 CONTINUED: Mapping[str, Any] = json.loads((DATA / "continued" / "answers.json").read_text())
 
@@ -125,7 +127,7 @@ def fixed(facts: Any) -> Any:
     """The rest of it, without what is of the moment: the time of the decision, and words for people."""
     if not isinstance(facts, dict):
         return facts
-    varying = {"time", "checksum", *WORDED, *MEASURED}
+    varying = {"time", "checksum", *WORDED, *MEASURED, *SINCE}
     assert facts.get("error") != ""
     return {name: fact for name, fact in facts.items() if name not in varying}
 
@@ -235,6 +237,17 @@ def test_going_on_publishes_what_older_code_would_have(continued: Path, topic: s
 
     assert expected
     assert_same(after, expected)
+
+
+def test_going_on_adopts_the_code_of_the_factory(continued: Path) -> None:
+    """The old trailers do not tell it, the new ones do."""
+    before, after = (
+        [json.loads(record.value or b"").get("code") for record in records if record.key == b"trailer"]
+        for records in old_and_new(continued, "dugs.changelog")
+    )
+
+    assert set(before) == {None}
+    assert [list(code) for code in after] == [["model.factory"]] * len(after)
 
 
 def test_checksums_of_old_and_new_trailers_are_the_chain_over_all_rows(continued: Path) -> None:

@@ -77,23 +77,6 @@ def test_bad_pictures_are_dead_letters_and_the_stream_goes_on(tmp_path: Path) ->
     assert [letter.value for letter in dead_letters(deployment)] == sent
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "1", "I;16", "CMYK"])
-def test_picture_of_other_channels_is_converted_or_rejected_and_never_fatal(
-    tmp_path: Path, mode: str
-) -> None:
-    """The codec's mode is what the model sees, whatever the file has."""
-    suffix = "TIFF" if mode == "CMYK" else "PNG"
-    path = tmp_path / "odd"
-    draw("square", 5).convert(mode if mode != "I;16" else "I").convert(mode).save(path, suffix)
-    deployment = deployment_of_pictures(tmp_path / "deployment")
-    deployment.send([*good(3), record(path.read_bytes())])
-
-    deployment.drain()
-
-    deployment.check()
-    assert deployment.events()[-1]["type"] != "rejected"
-
-
 def test_record_of_fifty_megabytes_is_rejected_and_the_stream_goes_on(tmp_path: Path) -> None:
     """Its dead letter is cut to what the topic takes, and names length and SHA-256 of the whole."""
     value = b"\x89PNG" + bytes(50 * MEBI)

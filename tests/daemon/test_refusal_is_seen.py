@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dugs_stream.app.daemon import open_daemon
-from dugs_stream.daemon import refusal as refusing
+from dugs_stream.daemon.daemon import linger_after_refusal
 from dugs_stream.errors import ChangelogError, OffsetsDisagreeError
 from tests.daemon.test_ways_out import move_group
 from tests.support.daemons.deployment import Deployment, npy_messages
@@ -75,7 +75,7 @@ def test_refusal_is_shown_by_its_reason(
 ) -> None:
     """The two have different ways out."""
     with open_daemon(deployment.settings) as daemon:
-        refusing.linger_after_refusal(daemon, error, seconds=0)
+        linger_after_refusal(daemon, error, seconds=0)
         registry = daemon.metrics.registry
 
         assert registry.get_sample_value("dugs_refused", {"reason": reason}) == 1

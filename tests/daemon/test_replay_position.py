@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import pytest
 
 from dugs_stream.app.logs import open_log
 from dugs_stream.state.snapshot import find_newest
-from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.deployment import Deployment, npy_messages, on_kafka
 
 
 @pytest.mark.broker
 def test_state_rebuilt_by_replay_stands_at_the_changelogs_end(tmp_path: Path, kafka_address: str) -> None:
     """Behind the last trailer lies its transaction's marker: the snapshot covers it too, though nothing was committed since."""
-    name = uuid.uuid4().hex[:8]
-    deployment = Deployment(
-        tmp_path,
-        log={"engine": "kafka", "kafka": {"bootstrap_servers": [kafka_address], "session_timeout_ms": 6000}},
-        input={"topic": f"samples-{name}", "group": f"group-{name}"},
-        output={
-            "topic": f"unique-{name}",
-            "decisions_topic": f"decisions-{name}",
-            "dead_letter_topic": f"dead-letter-{name}",
-            "changelog_topic": f"changelog-{name}",
-        },
-    )
+    deployment = Deployment(tmp_path, **on_kafka(kafka_address))
     deployment.send(npy_messages(20))
     deployment.drain()
     deployment.write(state={"dir": str(tmp_path / "rebuilt")})

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from dugs_stream.daemon.steps import Step
+from tests.support import http
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import running_in_thread
 from tests.support.daemons.instances import START_SECONDS, running
@@ -95,11 +95,11 @@ def test_loop_that_hangs_falls_silent_and_livez_says_so_until_it_moves(
             with pytest.raises(TimeoutError):
                 manager.next(1.0)
             url = f"http://127.0.0.1:{deployment.settings.http.port}/livez"
-            assert httpx.get(url, trust_env=False).status_code == 503
+            assert http.get(url).status_code == 503
         finally:
             Gated.is_open.set()
         manager.wait_for("WATCHDOG", "1", 5)
-        wait_until(lambda: httpx.get(url, trust_env=False).status_code == 200, 5)
+        wait_until(lambda: http.get(url).status_code == 200, 5)
 
 
 def test_long_micro_batch_shows_life_between_its_tiles(tmp_path: Path, manager: ServiceManager) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from dugs_stream.cli.main import dugs
 from dugs_stream.commands.verify import verify
+from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import ChangelogError, StateError
-from tests.support.daemons.deployment import Deployment, npy_messages, one_thread
+from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import has_role, running_in_thread
+from tests.support.terminals.commands import dugs
 from tests.support.waiting import wait_until
 from tools.broker import free_port
 
@@ -28,12 +29,12 @@ def deployment(tmp_path: Path) -> Deployment:
     return deployment
 
 
-def command(deployment: Deployment, *arguments: str, answer: str = "") -> Result:
-    """`dugs index …`, with an answer for the one who asks."""
-    with one_thread():
-        return CliRunner().invoke(
-            dugs, ["index", *arguments, "-c", str(deployment.config)], input=answer, catch_exceptions=True
-        )
+@pytest.fixture
+def living(deployment: Deployment) -> Iterator[Daemon]:
+    """A daemon of it that owns the input."""
+    with running_in_thread(deployment.settings) as daemon:
+        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
+        yield daemon
 
 
 def move_group(deployment: Deployment, offset: int) -> None:
@@ -43,15 +44,13 @@ def move_group(deployment: Deployment, offset: int) -> None:
     connection.close()
 
 
-def test_living_daemon_is_compared_instead_of_refused(deployment: Deployment) -> None:
+def test_living_daemon_is_compared_instead_of_refused(deployment: Deployment, living: Daemon) -> None:
     """Its uniques, their checksum and its place are held against the changelog, and its snapshot too."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        deployment.send(npy_messages(40, seed=1))
-        wait_until(lambda: sum(daemon.next_offsets.values()) == 80, SECONDS)
-        daemon_knows = daemon.state.total
+    deployment.send(npy_messages(40, seed=1))
+    wait_until(lambda: sum(living.next_offsets.values()) == 80, SECONDS)
+    daemon_knows = living.state.total
 
-        verification = verify(deployment.settings)
+    verification = verify(deployment.settings)
 
     assert verification.is_equal, str(verification)
     assert verification.live == daemon_knows > verification.rows_on_disk > 0
@@ -67,64 +66,58 @@ def test_living_daemon_is_compared_instead_of_refused(deployment: Deployment) ->
     ],
 )
 def test_first_difference_of_a_living_daemon_is_named(
-    deployment: Deployment, fact: str, value: object, difference: str
+    deployment: Deployment, living: Daemon, fact: str, value: object, difference: str
 ) -> None:
     """A memory that is not the changelog's is told by what it says of itself."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        daemon.status.learned(**{fact: value})
+    living.status.learned(**{fact: value})
 
-        verification = verify(deployment.settings)
+    verification = verify(deployment.settings)
 
     assert difference in str(verification)
 
 
-def test_event_that_a_living_daemon_has_wrong_is_named_by_its_row(deployment: Deployment) -> None:
+def test_event_that_a_living_daemon_has_wrong_is_named_by_its_row(
+    deployment: Deployment, living: Daemon
+) -> None:
     """Row by row, as the gallery shows them."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        events = daemon.state.events
-        daemon.state.events = lambda offset, limit: [  # type: ignore[method-assign]
-            {**event, "label": 3} if event["sequence"] == 2 else event for event in events(offset, limit)
-        ]
+    events = living.state.events
+    living.state.events = lambda offset, limit: [  # type: ignore[method-assign]
+        {**event, "label": 3} if event["sequence"] == 2 else event for event in events(offset, limit)
+    ]
 
-        verification = verify(deployment.settings)
+    verification = verify(deployment.settings)
 
     assert str(verification) == "different: the daemon's event of row 2"
 
 
-def test_vectors_spoilt_under_a_living_daemon_are_named(deployment: Deployment) -> None:
+def test_vectors_spoilt_under_a_living_daemon_are_named(deployment: Deployment, living: Daemon) -> None:
     """The disk is compared too, while its owner lives."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        path = next(deployment.settings.state.dir.glob("vectors-*.f32"))
-        content = bytearray(path.read_bytes())
-        content[5] ^= 1
-        path.write_bytes(content)
+    path = next(deployment.settings.state.dir.glob("vectors-*.f32"))
+    content = bytearray(path.read_bytes())
+    content[5] ^= 1
+    path.write_bytes(content)
 
-        verification = verify(deployment.settings)
+    verification = verify(deployment.settings)
 
     assert "the vectors of rows 0 to" in str(verification)
 
 
-def test_folder_held_by_a_process_that_does_not_answer_is_refused(deployment: Deployment) -> None:
+def test_folder_held_by_a_process_that_does_not_answer_is_refused(
+    deployment: Deployment, living: Daemon
+) -> None:
     """Nobody else's word is taken for it."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        deployment.write(http={"port": free_port()})
+    deployment.write(http={"port": free_port()})
 
-        with pytest.raises(StateError, match=r"in use by process \d+.*did not answer on http\.port"):
-            verify(deployment.settings)
+    with pytest.raises(StateError, match=r"in use by process \d+.*did not answer on http\.port"):
+        verify(deployment.settings)
 
 
-def test_word_of_another_daemon_is_not_taken(deployment: Deployment) -> None:
+def test_word_of_another_daemon_is_not_taken(deployment: Deployment, living: Daemon) -> None:
     """Whoever answers on the port must be the process that holds the folder."""
-    with running_in_thread(deployment.settings) as daemon:
-        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
-        daemon.status.learned(pid=1)
+    living.status.learned(pid=1)
 
-        with pytest.raises(StateError, match=r"did not answer on http\.port"):
-            verify(deployment.settings)
+    with pytest.raises(StateError, match=r"did not answer on http\.port"):
+        verify(deployment.settings)
 
 
 def test_changelog_that_is_refused_is_not_written_into_the_state_folder(deployment: Deployment) -> None:
@@ -144,17 +137,18 @@ def test_adopt_offsets_says_what_is_decided_again_commits_once_and_ends(deployme
     with pytest.raises(ChangelogError, match="adopt-offsets"):
         deployment.drain()
 
-    refused = command(deployment, "adopt-offsets", answer="n\n")
-    assert "decided up to 40, the group is at 30: 10 records are decided again" in refused.output
-    assert refused.exit_code != 0
+    refused = dugs("index", "adopt-offsets", "-c", deployment.config, answer="n\n")
+    assert "decided up to 40, the group is at 30: 10 records are decided again" in refused.err
+    assert refused.code != 0
     with pytest.raises(ChangelogError, match="adopt-offsets"):
         deployment.drain()
 
-    adopted = command(deployment, "adopt-offsets", "--yes")
-    assert adopted.exit_code == 0, adopted.output
+    adopted = dugs("index", "adopt-offsets", "-c", deployment.config, "--yes")
+    assert adopted.code == 0, adopted.err
     assert len(deployment.events()) == 40  # nothing was decided by the command itself
     deployment.drain()
     assert [event["source"]["offset"] for event in deployment.events()] == [*range(40), *range(30, 40)]
+    assert verify(deployment.settings).is_equal
 
 
 def test_adopt_offsets_forward_says_what_is_skipped(deployment: Deployment) -> None:
@@ -162,32 +156,17 @@ def test_adopt_offsets_forward_says_what_is_skipped(deployment: Deployment) -> N
     deployment.send(npy_messages(20, seed=1))
     move_group(deployment, 55)
 
-    adopted = command(deployment, "adopt-offsets", answer="y\n")
+    adopted = dugs("index", "adopt-offsets", "-c", deployment.config, answer="y\n")
 
-    assert adopted.exit_code == 0, adopted.output
-    assert "the 15 records in between are skipped for good" in adopted.output
+    assert adopted.code == 0, adopted.err
+    assert "the 15 records in between are skipped for good" in adopted.err
     deployment.drain()
     assert [event["source"]["offset"] for event in deployment.events()] == [*range(40), *range(55, 60)]
 
 
 def test_adopt_offsets_that_agree_changes_nothing(deployment: Deployment) -> None:
     """There is nothing to ask, and no commit."""
-    result = command(deployment, "adopt-offsets")
+    result = dugs("index", "adopt-offsets", "-c", deployment.config)
 
-    assert result.exit_code == 0, result.output
-    assert "Nothing to adopt" in result.output
-
-
-def test_reset_says_what_it_deletes_before_it_asks(deployment: Deployment) -> None:
-    """A number of uniques, and that the changelog brings them back; no is no."""
-    refused = command(deployment, "reset", answer="n\n")
-
-    assert "holds a snapshot of" in refused.output
-    assert "the changelog 'dugs.changelog' keeps them all" in refused.output
-    assert refused.exit_code != 0
-    assert list(deployment.settings.state.dir.glob("snapshot-*"))
-
-    assert command(deployment, "reset", "--yes").exit_code == 0
-    assert not list(deployment.settings.state.dir.glob("snapshot-*"))
-    deployment.drain()
-    deployment.check()
+    assert result.code == 0, result.err
+    assert "Nothing to adopt" in result.err

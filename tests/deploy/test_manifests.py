@@ -14,9 +14,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from dugs_stream.config import load_settings
+from dugs_stream.ops.http.hosts import HostNames
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
-from tests.deploy.tools import tool
+from tests.support.tools import tool
 from tools.prometheus_rule import RULES, TARGET, prometheus_rule
 
 ROOT = Path(__file__).parents[2]
@@ -133,9 +134,10 @@ def test_prometheus_of_compose_scrapes_the_daemon_of_compose(services: dict[str,
     """The target is a service's name and the port that its configuration opens, on a network that both are in."""
     scraping = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
     targets = [each for job in scraping for group in job["static_configs"] for each in group["targets"]]
-    port = load_settings(COMPOSE.parent / "config.yaml", environ={}).http.port
+    http = load_settings(COMPOSE.parent / "config.yaml", environ={}).http
 
-    assert targets == [f"dugs:{port}"]
+    assert targets == [f"dugs:{http.port}"]
+    assert targets[0] in HostNames(http.host, http.allowed_hosts)
     assert set(services["dugs"]["networks"]) & set(services["prometheus"]["networks"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.deploy.tools import require, tool
+from tests.support.tools import require, tool
 
 
 def test_missing_tool_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import pytest
 import yaml
 
 from dugs_stream.app.logs import open_writer
 from dugs_stream.config import load_settings
 from dugs_stream.records import Message
-from tests.deploy.tools import require
+from tests.support import http
 from tests.support.daemons.fork_server import ROOT
 from tests.support.daemons.instances import START_SECONDS
 from tests.support.daemons.private_systemd import PrivateSystemd, running_systemd, what_is_missing
 from tests.support.records.pictures import draw, png
+from tests.support.tools import require
 from tests.support.waiting import wait_until
 from tools.broker import free_port
 
@@ -112,7 +112,7 @@ def test_unit_starts_decides_and_stops_on_kafka_under_its_limits(
     send_pictures(config, 40)
     url = f"http://127.0.0.1:{on_kafka['http']['port']}/api/status"  # type: ignore[index]
     try:
-        wait_until(lambda: sum(httpx.get(url, trust_env=False).json()["next_offsets"].values()) == 40, 60)
+        wait_until(lambda: sum(http.get(url).json()["next_offsets"].values()) == 40, 60)
     except TimeoutError as error:
         pytest.fail(f"{error}\n{systemd.output}")
     assert_limits_hold(systemd)

@@ -12,7 +12,7 @@ import pytest
 from dugs_stream.daemon.signals import GRACE_SECONDS
 from dugs_stream.log.kafka.deadlines import DEADLINES
 from dugs_stream.ops.status import LONGEST_SILENCE_SECONDS
-from tests.deploy.tools import tool
+from tests.support.tools import tool
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy/systemd/dugs-stream.service"

@@ -93,7 +93,8 @@ MUTATIONS = (
         "        self._drop_producer()\n        self._polling = Polling(self._group, self._topics.input)\n        while True:",
         "        self._drop_producer()\n"
         "        self._polling = Polling(self._group, self._topics.input)\n"
-        "        close_producer(open_fencing_producer(self._settings, self._topics, self._max_message_bytes))\n"
+        "        name = transactional_id(self._topics)\n"
+        "        close_producer(open_fencing_producer(self._settings, name, self._max_message_bytes))\n"
         "        while True:",
         ("owner stopped, replaced, woken", "two at once, the owner killed"),
     ),

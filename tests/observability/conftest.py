@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_message, npy_messages
 from tests.support.daemons.instances import Instance, running
 from tests.support.models.small import WIDTH
-from tests.support.prometheus import MissingToolError, path_of, running_prometheus
+from tests.support.prometheus import running_prometheus
 from tests.support.waiting import wait_until
 from tools.grafana.prometheus_api import Prometheus
 
@@ -22,23 +21,8 @@ from tools.grafana.prometheus_api import Prometheus
 ROUNDS, ROUND_RECORDS = 6, 40
 # At a twentieth of a second a tile of eight, more than two seconds of work: a lag that a scrape sees.
 BURST_RECORDS = 400
-
-
-def missing(error: MissingToolError) -> None:
-    """Without the tool a developer's run goes on and says so; where CI promises it, that is a failure."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(str(error), pytrace=False)
-    pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def prometheus_tools() -> None:
-    """Prometheus and promtool are there."""
-    try:
-        path_of("prometheus")
-        path_of("promtool")
-    except MissingToolError as error:
-        missing(error)
+# Prometheus scrapes once a second.
+_LOOK_EVERY_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +35,7 @@ class Watched:
 
 
 @pytest.fixture(scope="session")
-def watched(prometheus_tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """Good, doubled and poisoned records, gradients below the floor, a takeover, a restart; then all is quiet."""
     folder = tmp_path_factory.mktemp("watched")
     deployment = Deployment(
@@ -64,13 +48,15 @@ def watched(prometheus_tools: None, tmp_path_factory: pytest.TempPathFactory) ->
         running(deployment, "b") as other,
         running_prometheus(folder / "prometheus", {"a": owner.port, "b": other.port}) as prometheus,
     ):
-        wait_until(lambda: prometheus.now("up == 1"), 60, "the first scrape")
+        wait_until(lambda: prometheus.now("up == 1"), 60, "the first scrape", _LOOK_EVERY_SECONDS)
         _live_through(deployment, owner, other, prometheus)
         yield Watched(prometheus, other, owner)
 
 
 def _live_through(deployment: Deployment, owner: Instance, other: Instance, prometheus: Prometheus) -> None:
-    wait_until(lambda: owner.is_ready and other.is_ready, 90, "both instances to be ready")
+    wait_until(
+        lambda: owner.is_ready and other.is_ready, 90, "both instances to be ready", _LOOK_EVERY_SECONDS
+    )
     if owner.status()["role"] != "owner":
         owner, other = other, owner
     total = _feed(deployment, prometheus, rounds=ROUNDS // 2, total=0)
@@ -80,8 +66,8 @@ def _live_through(deployment: Deployment, owner: Instance, other: Instance, prom
     owner.wait_for("standby")
     _feed(deployment, prometheus, rounds=ROUNDS // 2, total=total)
     deployment.send(npy_messages(BURST_RECORDS, seed=99))
-    wait_until(lambda: _lag(prometheus) > 0, 20, "a lag to be scraped")
-    wait_until(lambda: _lag(prometheus) == 0, 30, "the lag to be worked off")
+    wait_until(lambda: _lag(prometheus) > 0, 20, "a lag to be scraped", _LOOK_EVERY_SECONDS)
+    wait_until(lambda: _lag(prometheus) == 0, 30, "the lag to be worked off", _LOOK_EVERY_SECONDS)
 
 
 def _feed(deployment: Deployment, prometheus: Prometheus, *, rounds: int, total: int) -> int:
@@ -89,7 +75,7 @@ def _feed(deployment: Deployment, prometheus: Prometheus, *, rounds: int, total:
     for number in range(rounds):
         deployment.send(_round(total + number))
         seen = _scrapes(prometheus)
-        wait_until(lambda seen=seen: _scrapes(prometheus) >= seen + 2, 20, "two scrapes")
+        wait_until(lambda seen=seen: _scrapes(prometheus) >= seen + 2, 20, "two scrapes", _LOOK_EVERY_SECONDS)
     return total + rounds
 
 

@@ -40,14 +40,14 @@ def needs_days(expr: str) -> bool:
 
 
 @pytest.mark.parametrize("path", sorted(RULES.glob("*.yml")), ids=lambda path: path.name)
-def test_rules_are_rules_to_promtool(prometheus_tools: None, path: Path) -> None:
+def test_rules_are_rules_to_promtool(path: Path) -> None:
     """Syntax, names and templates."""
     done = promtool("check", "rules", "--lint=all", "--lint-fatal", str(path))
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_configuration_is_one_to_promtool(prometheus_tools: None) -> None:
+def test_configuration_is_one_to_promtool() -> None:
     """The file that compose mounts, the rules that it names included."""
     done = promtool("check", "config", str(RULES.parent / "prometheus.yml"))
 
@@ -55,7 +55,7 @@ def test_configuration_is_one_to_promtool(prometheus_tools: None) -> None:
     assert "2 rule files found" in done.stdout
 
 
-def test_scrape_snippet_fits_into_a_configuration(prometheus_tools: None, tmp_path: Path) -> None:
+def test_scrape_snippet_fits_into_a_configuration(tmp_path: Path) -> None:
     """What is there to be copied is understood where it is copied to."""
     jobs = yaml.safe_load((RULES.parent / "scrape.yaml").read_text())
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": jobs}))
@@ -64,14 +64,14 @@ def test_scrape_snippet_fits_into_a_configuration(prometheus_tools: None, tmp_pa
 
 
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.name)
-def test_stories_of_the_alerts_hold(prometheus_tools: None, path: Path) -> None:
+def test_stories_of_the_alerts_hold(path: Path) -> None:
     """Each alert fires where it should and nowhere else, by Prometheus' own evaluation."""
     done = promtool("test", "rules", str(path))
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_story_that_does_not_hold_is_found_out(prometheus_tools: None, tmp_path: Path) -> None:
+def test_story_that_does_not_hold_is_found_out(tmp_path: Path) -> None:
     """The check above can fail."""
     story = {
         "rule_files": [str(RULES / "alerts.yml")],

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 import structlog
 
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.log.kafka.permissions import daemon_permissions
 from tests.secured.conftest import SecuredDeployment
+from tests.support import http
 from tests.support.brokers.authority import Authority
 from tests.support.brokers.secured import PASSWORD, Grant
 from tests.support.daemons.deployment import npy_messages
@@ -52,7 +52,7 @@ def granted(deployment: SecuredDeployment) -> list[Grant]:
 def readiness(daemon: Daemon) -> tuple[int, str]:
     """The status of /readyz, and what it says of the log."""
     port = daemon.status.as_facts()["http_port"]
-    answer = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False)
+    answer = http.get(f"http://127.0.0.1:{port}/readyz")
     return answer.status_code, answer.json()["missing"].get("log", "")
 
 

@@ -15,6 +15,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from dugs_stream.log.kafka.permissions import daemon_permissions
 from tests.secured.conftest import SecuredDeployment
+from tests.support import http
 from tests.support.brokers.secured import PASSWORD, Grant
 from tests.support.daemons.deployment import npy_messages
 from tests.support.terminals.commands import dugs, start_dugs
@@ -91,14 +92,14 @@ def ask(port: int) -> dict[str, bytes]:
     answers = {}
     for path in PAGES:
         for headers in ({}, {"authorization": f"Bearer {TOKEN}"}):
-            answer = httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False)
+            answer = http.get(f"http://127.0.0.1:{port}{path}", headers=headers)
             answers[f"{path} {len(headers)}"] = str(answer.headers).encode() + answer.content
     return answers
 
 
 def is_ready(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
+        return http.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -7,7 +7,6 @@ with running_prometheus(folder, {"a": 9464}) as prometheus:
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,9 +15,11 @@ from pathlib import Path
 import httpx
 import yaml
 
+from tests.support import http
 from tests.support.waiting import wait_until
 from tools.broker import free_port
 from tools.grafana.prometheus_api import Prometheus
+from tools.prometheus import path_of
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"
 
@@ -26,26 +27,8 @@ RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"
 _START_SECONDS = 30.0
 
 
-class MissingToolError(RuntimeError):
-    """Prometheus is not installed here."""
-
-    def __init__(self, tool: str) -> None:
-        super().__init__(
-            f"{tool} is not installed: `apt-get install prometheus` on Debian brings prometheus and promtool, or put "
-            "the two from a release onto the PATH"
-        )
-
-
-def path_of(tool: str) -> str:
-    """The path of a tool. Raises MissingToolError."""
-    path = shutil.which(tool)
-    if path is None:
-        raise MissingToolError(tool)
-    return path
-
-
 def promtool(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run promtool, and say what it said. Raises MissingToolError."""
+    """Run promtool, and say what it said. Raises PrometheusError."""
     return subprocess.run(
         [path_of("promtool"), *words], capture_output=True, text=True, check=False, timeout=240
     )
@@ -70,7 +53,7 @@ def running_prometheus(folder: Path, ports: Mapping[str, int]) -> Iterator[Prome
     def is_ready() -> bool:
         assert process.poll() is None, (folder / "prometheus.log").read_text()
         try:
-            return httpx.get(f"{address}/-/ready", trust_env=False).status_code == 200
+            return http.get(f"{address}/-/ready").status_code == 200
         except httpx.HTTPError:
             return False
 

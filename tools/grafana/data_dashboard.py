@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.builders.prometheus import Dataquery
 
 from tools.grafana.panels import (
+    Part,
     bars,
     dashboard_of,
+    filled,
     heat,
     lines,
     number,
@@ -42,9 +45,7 @@ def data_dashboard() -> Dashboard:
             "purple",
         )
     )
-    for part in (_new, _similarity, _gradients, _drift):
-        part(board)
-    return board
+    return filled(board, [*_new(), *_similarity(), *_gradients(), *_drift()])
 
 
 def _judged(verdicts: str, window: str) -> str:
@@ -56,57 +57,39 @@ def _unique_share(window: str) -> str:
     return f"{_judged('unique', window)} / ({_judged('unique|duplicate', window)} > 0)"
 
 
-def _new(board: Dashboard) -> None:
-    board.with_row(row("What is new?"))
-    board.with_panel(number("Uniques", "Length of the list.", f"max(dugs_index_uniques{{{_I}}})", "locale"))
-    board.with_panel(
+def _new() -> list[Part]:
+    return [
+        row("What is new?"),
+        number("Uniques", "Length of the list.", f"max(dugs_index_uniques{{{_I}}})", "locale"),
         number("New in this range", "Uniques found in the time range chosen above.", _judged("unique", "$__range"),
-               "locale", decimals=0)
-    )  # fmt: skip
-    board.with_panel(
+               "locale", decimals=0),
         number("Share of uniques", "Of all records in this range that have a direction to compare.",
-               _unique_share("$__range"), "percentunit", decimals=2)
-    )  # fmt: skip
-    board.with_panel(
+               _unique_share("$__range"), "percentunit", decimals=2),
         number("Records", "Decided in this range, all verdicts.",
-               f"sum(increase(dugs_records_total{{{_I}}}[$__range]))", "locale", decimals=0)
-    )  # fmt: skip
-    board.with_panel(
+               f"sum(increase(dugs_records_total{{{_I}}}[$__range]))", "locale", decimals=0),
         number(
             "τ",
             "The similarity from which on a record is a duplicate.",
             f"max(dugs_threshold{{{_I}}})",
             decimals=2,
-        )
-    )
-    board.with_panel(
+        ),
         number("No gradient", "Share of records from which the model would learn nothing, in this range.",
                f'{_judged("no_gradient", "$__range")} / (sum(increase(dugs_records_total{{{_I}}}[$__range])) > 0)',
-               "percentunit", bad_above=(0.2, 0.5), decimals=2)
-    )  # fmt: skip
-    board.with_panel(
+               "percentunit", bad_above=(0.2, 0.5), decimals=2),
         lines("Uniques found", "Per hour. Falls as the list comes to cover the stream; a rise means something new.",
               [query(f'3600 * sum(rate(dugs_records_total{{verdict="unique", {_I}}}{_RATE}))', "uniques an hour")],
-              "short", least=0)
-    )  # fmt: skip
-    board.with_panel(
+              "short", least=0),
         lines("Share of uniques over time", "Of the records that have a direction to compare.",
               [query(_unique_share("$__rate_interval"), "share")],
-              "percentunit", least=0)
-    )  # fmt: skip
-    board.with_panel(
+              "percentunit", least=0),
         lines("Growth of the list", "Uniques known, by instance; a standby follows its owner.",
-              [query(f"dugs_index_uniques{{{_I}}}", "{{instance}}")], "locale", least=0)
-    )  # fmt: skip
-    board.with_panel(
+              [query(f"dugs_index_uniques{{{_I}}}", "{{instance}}")], "locale", least=0),
         bars("Uniques by label", "Found in this range. Classes from number 100 on share `other`; `none` has no label.",
-             f"sum by (label) (increase(dugs_uniques_total{{{_I}}}[$__range])) > 0", along="label")
-    )  # fmt: skip
-    board.with_panel(
+             f"sum by (label) (increase(dugs_uniques_total{{{_I}}}[$__range])) > 0", along="label"),
         lines("Uniques by label over time", "Per hour, stacked: which class brings something new?",
               [query(f"3600 * sum by (label) (rate(dugs_uniques_total{{{_I}}}{_RATE}))", "{{label}}")],
-              "short", width=12, stacked=True, least=0).height(9)
-    )  # fmt: skip
+              "short", width=12, stacked=True, least=0).height(9),
+    ]  # fmt: skip
 
 
 def similarity_histogram() -> str:
@@ -123,71 +106,54 @@ def similarity_histogram() -> str:
     return " or ".join(bars_of_histogram)
 
 
+def _quantiles(metric: str) -> list[Dataquery]:
+    rates = f"sum by (le) (rate({metric}_bucket{{{_I}}}{_RATE}))"
+    return [query(f"histogram_quantile({share}, {rates})", f"{share:.0%}") for share in _QUANTILES]
+
+
 def _up_to(edge: float) -> str:
     return f'sum(increase(dugs_similarity_bucket{{le="{float(edge)}", {_I}}}[$__range]))'
 
 
-def _similarity(board: Dashboard) -> None:
-    board.with_row(row("How similar to what is known?"))
-    board.with_panel(
+def _similarity() -> list[Part]:
+    return [
+        row("How similar to what is known?"),
         bars(
             "Similarity to the nearest unique",
             "Records of this range by similarity, each bar named by its upper edge. The colour changes at τ: below it, records "
             "are unique. A peak just above τ means that a slightly larger τ would let many more through.",
             similarity_histogram(), along="similarity", by="side", colours={BELOW: "orange", ABOVE: "blue"},
-        )
-    )  # fmt: skip
-    quantiles = [
-        query(
-            f"histogram_quantile({share}, sum by (le) (rate(dugs_similarity_bucket{{{_I}}}{_RATE})))",
-            f"{share:.0%}",
-        )
-        for share in _QUANTILES
-    ]
-    board.with_panel(
+        ),
         lines(
             "Similarity and τ over time",
             "Below the lowest line lie 5 % of the records, below the highest 95 %. Where a line falls under τ, at least that "
             "share of the stream is new.",
-            [*quantiles, query(f"max(dugs_threshold{{{_I}}})", "τ")], "short", width=12, least=0, dashed="τ",
-        ).height(9)
-    )  # fmt: skip
-    board.with_panel(
+            [*_quantiles("dugs_similarity"), query(f"max(dugs_threshold{{{_I}}})", "τ")], "short", width=12, least=0, dashed="τ",
+        ).height(9),
         heat("Similarity over time", "From 0 (nothing similar is known) to 1 (the same again).",
-             f"sum by (le) (increase(dugs_similarity_bucket{{{_I}}}{_RATE}))", "short", width=24)
-    )  # fmt: skip
+             f"sum by (le) (increase(dugs_similarity_bucket{{{_I}}}{_RATE}))", "short", width=24),
+    ]  # fmt: skip
 
 
-def _gradients(board: Dashboard) -> None:
-    board.with_row(row("How much would the model learn?"))
-    board.with_panel(
+def _gradients() -> list[Part]:
+    return [
+        row("How much would the model learn?"),
         heat("Gradient norms", "The larger, the more wrong the model is. A band near zero is what it has learned already.",
-             f"sum by (le) (increase(dugs_gradient_norm_bucket{{{_I}}}{_RATE}))", "short", width=12)
-    )  # fmt: skip
-    quantiles = [
-        query(
-            f"histogram_quantile({share}, sum by (le) (rate(dugs_gradient_norm_bucket{{{_I}}}{_RATE})))",
-            f"{share:.0%}",
-        )
-        for share in _QUANTILES
-    ]
-    board.with_panel(
+             f"sum by (le) (increase(dugs_gradient_norm_bucket{{{_I}}}{_RATE}))", "short", width=12),
         lines(
             "Gradient norm",
             "Quantiles, on a logarithmic scale.",
-            quantiles,
+            _quantiles("dugs_gradient_norm"),
             "short",
             width=6,
             logarithmic=True,
-        ).height(7)
-    )
-    board.with_panel(
+        ).height(7),
         lines("Share without gradient",
               "Of all records. Near 100 %: saturated or dead layers, or a model that has learned this stream already.",
               [query(f'sum(rate(dugs_records_total{{verdict="no_gradient", {_I}}}{_RATE}))'
                      f" / (sum(rate(dugs_records_total{{{_I}}}{_RATE})) > 0)", "no_gradient")],
-              "percentunit", width=6, least=0).height(7)
-    )  # fmt: skip
+              "percentunit", width=6, least=0).height(7),
+    ]  # fmt: skip
 
 
 def _by_model(verdicts: str) -> str:
@@ -197,10 +163,11 @@ def _by_model(verdicts: str) -> str:
     return f"sum by (model, fingerprint) ({decided} * {named})"
 
 
-def _drift(board: Dashboard) -> None:
-    board.with_row(row("Does the model still see the stream as it did?"))
+def _drift() -> list[Part]:
     unique, judged = (_by_model(verdicts) for verdicts in ("unique", "unique|duplicate"))
-    board.with_panel(
+    share = _unique_share("1h")
+    return [
+        row("Does the model still see the stream as it did?"),
         lines(
             "Share of uniques by model",
             "Over the last hour, a line for each fingerprint. A new model begins a new list, so its share starts high and "
@@ -209,20 +176,15 @@ def _drift(board: Dashboard) -> None:
             "percentunit",
             width=12,
             least=0,
-        )
-    )
-    share = _unique_share("1h")
-    board.with_panel(
+        ),
         lines(
             "Share of uniques against its own week",
             "The last hour, and the mean of the week before. Far above: the stream brings something new, or the input "
             "changed. Far below: it repeats itself.",
             [query(share, "last hour"), query(_unique_share("1w"), "its week")],
             "percentunit", width=12, least=0,
-        )
-    )  # fmt: skip
-    board.with_panel(
+        ),
         table_of("Models", "The model of each instance. The instance links to its page of uniques.",
                  f"dugs_build_info{{{_I}}}",
-                 {"instance": "instance", "model": "model", "fingerprint": "fingerprint", "k": "k", "threshold": "τ"})
-    )  # fmt: skip
+                 {"instance": "instance", "model": "model", "fingerprint": "fingerprint", "k": "k", "threshold": "τ"}),
+    ]  # fmt: skip

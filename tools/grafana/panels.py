@@ -7,7 +7,7 @@ it. Positions follow from the order of the panels; 24 columns make a line.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from grafana_foundation_sdk.builders import (
     barchart,
@@ -27,6 +27,10 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 DATASOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GALLERY = "http://${__data.fields.instance}/"
 """The page of uniques of the instance in a table's row: /metrics and the page share a port."""
+
+_P = TypeVar("_P", bound=Any)
+Part = builder.Row | Any
+"""A heading, or the builder of a panel."""
 
 _GREEN, _YELLOW, _RED, _BLUE = "green", "yellow", "red", "blue"
 
@@ -58,13 +62,8 @@ def number(
 ) -> stat.Panel:
     """The value now, large. Yellow and red above `bad_above`; or red unless it is at least `good`."""
     panel = (
-        stat.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATASOURCE)
+        _framed(stat.Panel(), title, description, 4, width)
         .unit(unit)
-        .height(4)
-        .span(width)
         .color_mode(common.BigValueColorMode.VALUE)
         .graph_mode(common.BigValueGraphMode.AREA)
         .reduce_options(common_builder.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -79,6 +78,15 @@ def number(
         }
         panel.mappings([dashboard.ValueMap(options=options)])
     return panel
+
+
+def _framed(panel: _P, title: str, description: str, height: int, width: int) -> _P:
+    return panel.title(title).description(description).datasource(DATASOURCE).height(height).span(width)
+
+
+def _legend(*, is_shown: bool = True) -> common_builder.VizLegendOptions:
+    options = common_builder.VizLegendOptions().show_legend(is_shown)
+    return options.display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
 
 
 def _thresholds(bad_above: tuple[float, float] | None, good: float | None) -> builder.ThresholdsConfig:
@@ -108,21 +116,11 @@ def lines(
 ) -> timeseries.Panel:
     """Values over time. `dashed` is the name of the series that is a limit: red and dashed."""
     panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATASOURCE)
+        _framed(timeseries.Panel(), title, description, 8, width)
         .unit(unit)
-        .height(8)
-        .span(width)
         .fill_opacity(30 if stacked else 8)
         .show_points(common.VisibilityMode.NEVER)
-        .legend(
-            common_builder.VizLegendOptions()
-            .show_legend(True)
-            .display_mode(common.LegendDisplayMode.LIST)
-            .placement(common.LegendPlacement.BOTTOM)
-        )
+        .legend(_legend())
         .tooltip(common_builder.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI))
     )
     _add(panel, queries)
@@ -160,12 +158,7 @@ def shares(
 def heat(title: str, description: str, expr: str, unit: str, *, width: int = 8) -> heatmap.Panel:
     """A histogram over time: the darker, the more fell into that bucket then."""
     return (
-        heatmap.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATASOURCE)
-        .height(7)
-        .span(width)
+        _framed(heatmap.Panel(), title, description, 7, width)
         .calculate(False)
         .cell_gap(1)
         .color(
@@ -195,20 +188,10 @@ def bars(
 ) -> barchart.Panel:
     """One bar for each value of the label `along`, in its order, in the colours of the label `by`."""
     panel = (
-        barchart.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATASOURCE)
-        .height(9)
-        .span(width)
+        _framed(barchart.Panel(), title, description, 9, width)
         .decimals(0)
         .stacking(common.StackingMode.NORMAL)
-        .legend(
-            common_builder.VizLegendOptions()
-            .show_legend(by is not None)
-            .display_mode(common.LegendDisplayMode.LIST)
-            .placement(common.LegendPlacement.BOTTOM)
-        )
+        .legend(_legend(is_shown=by is not None))
         .with_target(query(expr, instant=True, kind="table").ref_id("A"))
         .with_transformation(_sorted_by(along))
     )
@@ -245,12 +228,7 @@ def table_of(
     }
     link = {"title": "Uniques found by this instance", "url": GALLERY, "targetBlank": True}
     return (
-        table.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATASOURCE)
-        .height(height)
-        .span(width)
+        _framed(table.Panel(), title, description, height, width)
         .with_target(query(expr, instant=True, kind="table").ref_id("A"))
         .with_transformation(_only(list(columns)))
         .with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=organized))
@@ -266,13 +244,9 @@ def roles(title: str, description: str, queries: Sequence[prometheus.Dataquery])
         "3": {"text": "owner", "color": _GREEN, "index": 2},
     }
     panel = (
-        statetimeline.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATASOURCE)
-        .height(5)
-        .span(24)
-        .mappings([dashboard.ValueMap(options=states)])  # type: ignore[arg-type]  # the SDK wants its own classes, Grafana the JSON
+        _framed(statetimeline.Panel(), title, description, 5, 24).mappings(
+            [dashboard.ValueMap(options=states)]
+        )  # type: ignore[arg-type]  # the SDK wants its own classes, Grafana the JSON
     )
     return _add(panel, queries)
 
@@ -319,6 +293,16 @@ def dashboard_of(uid: str, title: str, description: str, *, refresh: str, since:
             .target_blank(True)
         )
     )
+
+
+def filled(board: builder.Dashboard, parts: Sequence[Part]) -> builder.Dashboard:
+    """The dashboard with these headings and panels, in their order."""
+    for part in parts:
+        if isinstance(part, builder.Row):
+            board.with_row(part)
+        else:
+            board.with_panel(part)
+    return board
 
 
 def _variable(name: str, label: str, expr: str) -> builder.QueryVariable:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dugs_stream.errors import ModelError
+from dugs_stream.errors import ModelError, SampleError
 
 LossFunction = Callable[[Tensor, Tensor | None], Tensor]
 """(outputs of the model for m samples, labels (m,) or None) → loss of each sample, (m,) floating point."""
@@ -46,7 +46,7 @@ class Loss:
                 f"the loss {self.name} returned {type(found).__name__}, expected a tensor with one loss a sample"
             )
         if found.shape != (m,) or not found.is_floating_point():
-            raise ModelError(
+            raise SampleError(
                 f"the loss {self.name} returned shape {tuple(found.shape)} of {found.dtype} for {m} "
                 f"samples, expected ({m},) in floating point: one loss a sample, nothing summed or "
                 "averaged over samples (in torch's own losses: reduction='none')"
@@ -94,7 +94,7 @@ def resolve_loss(loss: str | LossFunction) -> Loss:
 def _logits(outputs: Tensor) -> Tensor:
     if not isinstance(outputs, Tensor) or outputs.dim() != 2:  # noqa: PLR2004 -- samples by classes
         found = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ModelError(
+        raise SampleError(
             f"the model returned {found}, expected logits (samples, classes) for a classification loss; "
             "wrap the model, or give a loss function (outputs, labels) -> (n,)"
         )

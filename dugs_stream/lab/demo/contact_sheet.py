@@ -9,20 +9,20 @@ letters are replaced by their nearest ASCII ones.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.lab.demo.events import EventRecord, Run
+from dugs_stream.lab.demo.summary import Run
 from dugs_stream.ops.gallery.thumbnails import read_picture
 from dugs_stream.records import Verdict
 
-PictureOf = Callable[[EventRecord], bytes | None]
-"""Finds the encoded image of a judged record; None if it has none."""
+Event = Mapping[str, Any]
+PictureOf = Callable[[Event], bytes | None]
+"""Finds the encoded image of an event's record; None if it has none."""
 
 MOST_SHOWN = 300
 """Uniques beyond this are left out, and the title says so: 25 rows of 12 are as much as one can take in."""
@@ -59,19 +59,12 @@ DARK = Theme(
 )
 
 
-def write_contact_sheet(
-    path: Path, uniques: Sequence[EventRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
-) -> None:
-    """Draw the sheet and save it as PNG; a file of that name is replaced."""
-    draw_contact_sheet(uniques, picture_of, run, theme=theme).save(path, "PNG", optimize=True)
-
-
 def draw_contact_sheet(
-    uniques: Sequence[EventRecord], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
+    uniques: Sequence[Event], picture_of: PictureOf, run: Run, *, theme: Theme = LIGHT
 ) -> Image.Image:
     """The sheet as an RGBA image 1840 pixels wide: a card with round, transparent corners.
 
-    uniques  in order of discovery; the first `MOST_SHOWN` are drawn
+    uniques  their events in order of discovery; the first `MOST_SHOWN` are drawn
     """
     shown = uniques[:MOST_SHOWN]
     pictures = [read_picture(picture_of(unique) or b"", FORMATS) for unique in shown]
@@ -88,7 +81,7 @@ def draw_contact_sheet(
         row, column = divmod(number, grid.columns)
         corner = (_MARGIN + column * grid.pitch, top + row * (grid.side + _CAPTION + _ROW_GAP))
         _paste(sheet, picture, corner, grid.side, theme)
-        _caption(draw, unique, run, (corner[0], corner[1] + grid.side + 12), grid.side, theme)
+        _caption(draw, unique, run.threshold, (corner[0], corner[1] + grid.side + 12), grid.side, theme)
     return sheet
 
 
@@ -119,9 +112,7 @@ def _grid(count: int, longest: int) -> _Grid:
 
 
 def _title_lines(run: Run, shown: int) -> list[str]:
-    title = f"{run.uniques:,} unique of {run.records:,} records"
-    if run.classes is not None and run.classes_found is not None:
-        title += f", {run.classes_found} of {run.classes} classes"
+    title = f"{run.uniques:,} unique of {run.records:,} records, {run.classes_found} of {run.classes} classes"
     order = (
         "In order of discovery: number, class, similarity to the nearest earlier unique (bar: 0 to threshold)"
     )
@@ -180,8 +171,8 @@ def fit(picture: Image.Image, box: int) -> Image.Image:
 
 def _caption(
     draw: ImageDraw.ImageDraw,
-    unique: EventRecord,
-    run: Run,
+    unique: Event,
+    threshold: float,
     corner: tuple[int, int],
     side: int,
     theme: Theme,
@@ -190,27 +181,36 @@ def _caption(
     x, y = corner
     is_roomy = side >= _ROOMY
     font = _font(28 if is_roomy else 22)
-    number = f"#{unique.sequence}"
+    number = f"#{unique['sequence']}"
     draw.text((x, y), number, font=font, fill=theme.muted)
     room = side - round(draw.textlength(number, font=font)) - 12
     name = _fitted(draw, _class_label(unique, is_roomy=is_roomy), font, room)
     draw.text((x + side, y), name, font=font, fill=theme.strong, anchor="ra")
 
-    similarity = "first" if unique.similarity is None else f"{round(unique.similarity, 3) + 0.0:.3f}"
-    draw.text((x + side, y + 40), similarity, font=font, fill=theme.muted, anchor="ra")
+    similarity = unique["similarity"]
+    shown = "first" if similarity is None else f"{round(similarity, 3) + 0.0:.3f}"
+    draw.text((x + side, y + 40), shown, font=font, fill=theme.muted, anchor="ra")
     right = x + side - round(draw.textlength("-0.000", font=font)) - 14
     bar = (x, y + 51, right, y + 60)
     draw.rounded_rectangle(bar, 4, fill=theme.well)
-    filled = (right - x) * run.share_of_threshold(unique.similarity)
+    filled = (right - x) * share_of_threshold(similarity, threshold)
     if filled > 0:
         # at least as long as its two round ends, so that a small similarity is visible
         draw.rounded_rectangle((x, bar[1], x + max(round(filled), 9), bar[3]), 4, fill=theme.accent)
 
 
-def _class_label(unique: EventRecord, *, is_roomy: bool) -> str:
-    if unique.label_name is not None or unique.label is None:
-        return unique.label_name or ""
-    return f"class {unique.label}" if is_roomy else str(unique.label)
+def share_of_threshold(similarity: float | None, threshold: float) -> float:
+    """The similarity as a share of the threshold, in 0…1; 0 for None."""
+    if similarity is None or similarity <= 0.0:
+        return 0.0
+    return min(similarity / threshold, 1.0) if threshold > 0.0 else 1.0
+
+
+def _class_label(unique: Event, *, is_roomy: bool) -> str:
+    label = unique["label"]
+    if label is None or "label_name" in unique:
+        return unique.get("label_name") or ""
+    return f"class {label}" if is_roomy else str(label)
 
 
 def _font(size: int) -> _Font:

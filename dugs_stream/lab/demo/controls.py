@@ -1,19 +1,17 @@
 """Control experiments of the demo: classes found by random picks, and by a run without labels.
 
 The gradient of a sample with its given label points along that label's row of the last layer, so uniques
-with given labels find the classes almost by construction. The controls count how many classes random picks
-of equal size find (`random_picks`), and how many true classes a run without labels finds (`classes_among`).
+with given labels find the classes almost by construction. The controls are random picks of equal size, and a
+run without labels, counted by the true classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from dugs_stream.lab.demo.events import EventRecord
 
 _DRAWS = 1_000  # the mean's standard error is then below 0.04 classes of ten; takes about 0.1 s
 
@@ -51,33 +49,11 @@ def _classes_of_draw(codes: NDArray[np.intp], size: int, seed: tuple[int, int]) 
     return len(np.unique(drawn))
 
 
-def classes_among(
-    records: Iterable[EventRecord], true_classes: Mapping[str, str] | None = None
-) -> frozenset[str]:
-    """The classes among these records: by their own labels, or by `true_classes` (key → class).
-
-    A run with pseudo-labels must be counted by the true classes: its own labels are the model's guesses.
-    Records without a class are not counted.
-    """
-    classes = (_class_of(record, true_classes) for record in records)
-    return frozenset(found for found in classes if found is not None)
-
-
-def picks_until_all(
-    records: Iterable[EventRecord], classes: int, true_classes: Mapping[str, str] | None = None
-) -> int | None:
-    """How many records, in their order, it takes to see `classes` classes; None if they never do."""
+def picks_until_all(classes: Iterable[str], wanted: int) -> int | None:
+    """How many picks of these classes, in their order, it takes to see `wanted` of them; None if they never do."""
     seen: set[str] = set()
-    for count, record in enumerate(records, start=1):
-        found = _class_of(record, true_classes)
-        if found is not None:
-            seen.add(found)
-        if len(seen) >= classes:
+    for count, each in enumerate(classes, start=1):
+        seen.add(each)
+        if len(seen) >= wanted:
             return count
     return None
-
-
-def _class_of(record: EventRecord, true_classes: Mapping[str, str] | None) -> str | None:
-    if true_classes is None:
-        return record.class_name
-    return None if record.key is None else true_classes.get(record.key)

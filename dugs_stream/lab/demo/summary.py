@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -13,8 +14,33 @@ from rich.table import Table
 from rich.text import Text
 
 from dugs_stream.lab.demo.controls import RandomPicks
-from dugs_stream.lab.demo.events import Run
 from dugs_stream.records import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The results of a run with given labels, and the settings it judged by.
+
+    classes        number of classes in the stream
+    classes_found  how many of them are among the uniques
+    """
+
+    verdicts: Mapping[Verdict, int]
+    threshold: float
+    dimension: int
+    layers: tuple[str, ...]
+    classes: int
+    classes_found: int
+
+    @property
+    def records(self) -> int:
+        """How many records were judged."""
+        return sum(self.verdicts.values())
+
+    @property
+    def uniques(self) -> int:
+        """How many of them are unique."""
+        return self.verdicts[Verdict.UNIQUE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +86,7 @@ def _verdicts_table(summary: Summary) -> Table:
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("records", f"{run.records:,}")
-    for verdict in Verdict:
+    for verdict in (each for each in Verdict if each is not Verdict.SKIPPED):  # digits hold no deletes
         table.add_row(verdict.value.replace("_", " "), f"{run.verdicts[verdict]:,}")
     table.add_section()
     table.add_row("threshold τ", f"{run.threshold:g}")
@@ -89,5 +115,5 @@ def _classes_table(summary: Summary) -> Table:
     return table
 
 
-def _of(found: int | None, run: Run) -> str:
+def _of(found: int, run: Run) -> str:
     return f"{found} of {run.classes}"

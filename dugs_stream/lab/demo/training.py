@@ -7,7 +7,6 @@ count, same machine: same weights.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,16 +56,10 @@ class Step:
     loss: float
     accuracy: float | None
 
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """Result of training: accuracy on `held_out` digits that were not trained on."""
-
-    accuracy: float
-    epochs: int
-    seconds: float
-    trained_on: int
-    held_out: int
+    def __str__(self) -> str:
+        """What a progress bar says beside the count."""
+        accuracy = "" if self.accuracy is None else f"  accuracy {self.accuracy:.2f}"
+        return f"epoch {self.epoch}  loss {self.loss:.3f}{accuracy}"
 
 
 def train(
@@ -76,31 +69,28 @@ def train(
     on_step: Callable[[Step], None] | None = None,
     plan: Plan | None = None,
     build: Callable[[], nn.Module] = lambda: alexnet.build(**MODEL_KWARGS),
-) -> Training:
-    """Train the model of `build` (the AlexNet) on `digits` and save it to `weights` (safetensors).
+) -> float:
+    """Train the model of `build` (the AlexNet) on `digits` and save it to `weights` (safetensors); returns its accuracy.
 
     `on_step` hears of every mini-batch and of every epoch's accuracy. Raises ModelError, and saves nothing, if
     the accuracy ends below the plan's minimum.
     """
     plan = plan or Plan()
-    started = time.perf_counter()
-    seen, unseen = len(digits) - plan.held_out, plan.held_out
     # forked, so that the caller's random state is unchanged
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         model = build()
         accuracy, epochs = _fit(model, digits, plan, on_step or (lambda _: None))
-    seconds = time.perf_counter() - started
     if accuracy < plan.minimum:
         raise ModelError(
-            f"training ended at an accuracy of {accuracy:.2f} on {unseen} held-out digits, after {epochs} epochs "
-            f"on {seen}; expected at least {plan.minimum:.2f}. Gradients of an untrained model say little about "
+            f"training ended at an accuracy of {accuracy:.2f} on {plan.held_out} held-out digits, after {epochs} "
+            f"epochs on {len(digits) - plan.held_out}; expected at least {plan.minimum:.2f}. Gradients of an untrained model say little about "
             "the data, so the demo stops here. Run it again; if it fails again, report it with the versions of "
             "torch and Python."
         )
     weights.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
-    return Training(accuracy, epochs, seconds, seen, unseen)
+    return accuracy
 
 
 def as_inputs(digits: Digits) -> Tensor:

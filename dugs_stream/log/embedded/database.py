@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from dugs_stream.errors import ConfigurationError, LogError
-from dugs_stream.log.embedded.errors import is_busy, translated
+from dugs_stream.errors import ConfigurationError, LogError, OutcomeUnknownError
+from dugs_stream.log.embedded.errors import is_busy, is_disk_failure, translated
 
 APPLICATION_ID = 0x44554753  # "DUGS", at byte 68 of the file, where file(1) finds it
 SCHEMA_VERSION = 1
@@ -87,7 +87,8 @@ def open_file(path: Path, *, create: bool) -> sqlite3.Connection:
     try:
         with translated(path, "opening the log"):
             _recognise(connection, path)
-            _use_wal(connection)
+            # The file remembers it; SQLite itself does not wait for other connections here.
+            _retry_while_busy(connection, "PRAGMA journal_mode = WAL", BUSY_SECONDS)
             # FULL: a commit that returned survives the loss of power; NORMAL would lose the newest ones.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
@@ -100,15 +101,10 @@ def open_file(path: Path, *, create: bool) -> sqlite3.Connection:
 def _recognise(connection: sqlite3.Connection, path: Path) -> None:
     """Make the schema in an empty file; refuse a file of another program or version."""
     if _is_empty(connection):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with write_transaction(connection):
             if _is_empty(connection):  # asked again under the lock: another process may have been first
                 for statement in _SCHEMA:
                     connection.execute(statement)
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     if application_id != APPLICATION_ID:
         raise LogError(
@@ -127,28 +123,56 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
 
 
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to WAL, which the file then remembers; SQLite itself does not wait for other connections here."""
-    ends_at = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if not is_busy(error) or time.monotonic() >= ends_at:
-                raise
-            time.sleep(0.005)
-        else:
-            return
+class FileClient:
+    """A thread's use of the file beside the daemon's: opened when it is first needed.
+
+    if_missing  added to the error that says that there is no file; None: the file is made
+    """
+
+    def __init__(self, path: Path, *, if_missing: str | None) -> None:
+        self._path = path
+        self._if_missing = if_missing
+        self._open: sqlite3.Connection | None = None
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._open is None:
+            if self._if_missing is not None and not self._path.exists():
+                raise ConfigurationError(
+                    f"there is no embedded log at {str(self._path)!r}{self._if_missing}. Check log.embedded.path, "
+                    "which is relative to the folder the command runs in."
+                )
+            self._open = open_file(self._path, create=self._if_missing is None)
+        return self._open
+
+    def close(self) -> None:
+        """Close the file; an iterator still in use then raises LogError."""
+        connection, self._open = self._open, None
+        if connection is not None:
+            with translated(self._path, "closing"):
+                connection.close()
 
 
-def open_existing(path: Path, remark: str) -> sqlite3.Connection:
-    """Open a log that must exist already; `remark` is added to the sentence that says it does not."""
-    if not path.exists():
-        raise ConfigurationError(
-            f"there is no embedded log at {str(path)!r}{remark}. Check log.embedded.path, which is relative to the "
-            "folder the command runs in."
-        )
-    return open_file(path, create=False)
+@contextmanager
+def write_transaction(connection: sqlite3.Connection, doubt: str | None = None) -> Iterator[None]:
+    """One write transaction around the block, which is undone if the block raises; for `doubt` see `commit`."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        commit(connection, doubt)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def commit(connection: sqlite3.Connection, doubt: str | None) -> None:
+    """COMMIT. Raises OutcomeUnknownError, if there is a `doubt` to tell, when the disk fails: it may be written."""
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if doubt is None or not is_disk_failure(error):
+            raise
+        raise OutcomeUnknownError(f"The disk failed ({error}) during {doubt}") from error
 
 
 def begin_write(
@@ -160,18 +184,27 @@ def begin_write(
     finds the gaps between their commits first and is never starved by a busy sender.
     Raises sqlite3.OperationalError (busy) after `wait_seconds`.
     """
-    ends_at = time.monotonic() + wait_seconds
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        while stop is None or not stop():
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if not is_busy(error) or time.monotonic() >= ends_at:
-                    raise
-                time.sleep(0.001)
-            else:
-                return True
-        return False
+        return _retry_while_busy(connection, "BEGIN IMMEDIATE", wait_seconds, stop)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+def _retry_while_busy(
+    connection: sqlite3.Connection,
+    statement: str,
+    wait_seconds: float,
+    stop: Callable[[], bool] | None = None,
+) -> bool:
+    ends_at = time.monotonic() + wait_seconds
+    while stop is None or not stop():
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= ends_at:
+                raise
+            time.sleep(0.001)
+        else:
+            return True
+    return False

@@ -57,7 +57,12 @@ class Owner:
             if not begin_write(connection, wait_seconds=_WITHOUT_LIMIT, stop=stop):
                 self.release()
                 return False
-            self.epoch = _raise_epoch(connection, self._group)
+            connection.execute(
+                "INSERT INTO owners (consumer_group, epoch) VALUES (?, 1) "
+                "ON CONFLICT (consumer_group) DO UPDATE SET epoch = epoch + 1",
+                (self._group,),
+            )
+            self.epoch = _current_epoch(connection, self._group)
         return True
 
     def release(self) -> None:
@@ -77,15 +82,6 @@ class Owner:
             else:
                 return True
         return False
-
-
-def _raise_epoch(connection: sqlite3.Connection, group: str) -> int:
-    connection.execute(
-        "INSERT INTO owners (consumer_group, epoch) VALUES (?, 1) "
-        "ON CONFLICT (consumer_group) DO UPDATE SET epoch = epoch + 1",
-        (group,),
-    )
-    return _current_epoch(connection, group)
 
 
 def _current_epoch(connection: sqlite3.Connection, group: str) -> int:

@@ -5,10 +5,10 @@ A reader takes no lock that a writer waits for: each portion is one short read t
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping
+from sqlite3 import Connection
 
-from dugs_stream.log.embedded.database import open_existing
+from dugs_stream.log.embedded.database import FileClient
 from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.embedded.polling import file_version, wait_for_change
 from dugs_stream.log.embedded.settings import EmbeddedSettings
@@ -21,67 +21,44 @@ _PORTION_RECORDS = 500
 _PORTION_BYTES = 4 * 1024 * 1024
 
 
-class EmbeddedReader:
+class EmbeddedReader(FileClient):
     """See `port.LogReader`. Neither makes nor changes anything: a missing file stays missing."""
 
     def __init__(self, settings: EmbeddedSettings) -> None:
-        self._path = settings.path
-        self._connection: sqlite3.Connection | None = None
+        super().__init__(settings.path, if_missing="; `dugs run` and `dugs send` make it")
 
     def read(
         self, topic: str, *, follow: bool, stop: Stop, start: Mapping[int, int] | None = None
     ) -> Iterator[Record]:
-        """Every committed record, partition after partition; with `follow` later ones in turn.
-
-        The end is that of the call, not of the first `next`. Records pruned meanwhile are passed over.
-        Raises ConfigurationError if there is no such topic, or no file.
-        """
-        connection = self._open()
-        found, _beginnings, ends = self._look(connection, topic)
+        """The end is that of the call, not of the first `next`. Records pruned meanwhile are passed over."""
+        connection = self._connection
+        found, _beginnings, ends = self._look(topic)
         first = [(start or {}).get(partition, 0) for partition in range(len(ends))]
-        return self._records(connection, found, first, ends, follow=follow, stop=stop)
+        return self._records(connection, found, first, ends, stop if follow else None)
 
     def bounds(self, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
-        """See port.LogReader."""
-        _found, beginnings, ends = self._look(self._open(), topic)
+        _found, beginnings, ends = self._look(topic)
         return dict(enumerate(beginnings)), dict(enumerate(ends))
 
-    def _look(self, connection: sqlite3.Connection, topic: str) -> tuple[Topic, list[int], list[int]]:
+    def _look(self, topic: str) -> tuple[Topic, list[int], list[int]]:
+        connection = self._connection
         with translated(self._path, "reading"):
             found = existing_topic(connection, topic)
             both = [bounds(connection, partition_id) for partition_id in found.partition_ids]
         return found, [beginning for beginning, _ in both], [end for _, end in both]
 
-    def close(self) -> None:
-        """Close the file; an iterator still in use then raises LogError."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with translated(self._path, "closing"):
-                connection.close()
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = open_existing(self._path, "; `dugs run` and `dugs send` make it")
-        return self._connection
-
     def _records(
-        self,
-        connection: sqlite3.Connection,
-        topic: Topic,
-        positions: list[int],
-        ends: list[int],
-        *,
-        follow: bool,
-        stop: Stop,
+        self, connection: Connection, topic: Topic, positions: list[int], ends: list[int], stop: Stop | None
     ) -> Iterator[Record]:
+        """Up to the ends; with `stop` later ones in turn, until it says so."""
         while True:
             for partition, partition_id in enumerate(topic.partition_ids):
-                while positions[partition] < ends[partition] and not (follow and stop()):
+                while positions[partition] < ends[partition] and not (stop and stop()):
                     portion = self._portion(connection, partition_id, positions[partition], ends[partition])
                     for stored in portion:
                         yield stored.record(topic.name, partition)
                     positions[partition] = portion[-1].offset + 1 if portion else ends[partition]
-            if not follow:
+            if stop is None:
                 return
             with translated(self._path, "following"):
                 version = file_version(connection)
@@ -89,9 +66,7 @@ class EmbeddedReader:
                 if positions == ends and not wait_for_change(connection, version, stop):
                     return
 
-    def _portion(
-        self, connection: sqlite3.Connection, partition_id: int, start: int, end: int
-    ) -> list[Stored]:
+    def _portion(self, connection: Connection, partition_id: int, start: int, end: int) -> list[Stored]:
         portion: list[Stored] = []
         size = 0
         with translated(self._path, "reading"):

@@ -1,8 +1,7 @@
 """Retention of decided input: pruned once every group has passed it, some hours after this group decided it.
 
-Only the input is pruned; changelog, outputs and dead letters are kept. Input that a group has not passed is never
-touched, so a second group that is stopped keeps the records it has yet to read; the price is that a group that will
-never run again keeps them too.
+Input that a group has not passed is never touched, so a second group that is stopped keeps the records it has yet to
+read; the price is that a group that will never run again keeps them too.
 
 The times of decisions are kept as marks ("before this moment everything below this offset"), about a hundred for each
 partition. Pruning happens inside the daemon's commits, a bounded portion each: an idle daemon prunes nothing, and the

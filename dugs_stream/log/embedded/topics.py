@@ -95,12 +95,6 @@ def create_topics(connection: sqlite3.Connection, partitions: Iterable[tuple[str
         )
 
 
-def partition_for(topic: Topic, key: bytes | None, turn: int) -> int:
-    """The partition of a message: always the same one for a key; messages without a key take turns."""
-    number = turn if key is None else zlib.crc32(key)
-    return topic.partition_ids[number % len(topic.partition_ids)]
-
-
 def bounds(connection: sqlite3.Connection, partition_id: int) -> tuple[int, int]:
     """First offset still there, and the next one to be written."""
     beginning, end = connection.execute(
@@ -132,6 +126,24 @@ def append(connection: sqlite3.Connection, partition_id: int, messages: Sequence
     end = start + len(messages)
     connection.execute("UPDATE lanes SET next_offset = ? WHERE number = ?", (end, partition_id))
     return end
+
+
+def append_to_topics(
+    connection: sqlite3.Connection, addressed: Iterable[tuple[Topic, Message]], turn: int
+) -> int:
+    """Append each message to a partition of its topic: a key's is always the same, messages without a key take turns.
+
+    Returns the turn for the next call.
+    """
+    by_partition: dict[int, list[Message]] = {}
+    for topic, message in addressed:
+        turn += message.key is None
+        number = turn if message.key is None else zlib.crc32(message.key)
+        partition_id = topic.partition_ids[number % len(topic.partition_ids)]
+        by_partition.setdefault(partition_id, []).append(message)
+    for partition_id, messages in by_partition.items():
+        append(connection, partition_id, messages)
+    return turn
 
 
 def stored_from(

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dugs_stream.errors import LogError, OutcomeUnknownError, TransactionAbortedError
-from dugs_stream.log.embedded.database import begin_write
-from dugs_stream.log.embedded.errors import is_disk_failure, translated
+from dugs_stream.errors import LogError, TransactionAbortedError
+from dugs_stream.log.embedded.database import begin_write, commit
+from dugs_stream.log.embedded.errors import translated
 from dugs_stream.log.embedded.owner import check_epoch
 from dugs_stream.log.embedded.retention import Retention
 from dugs_stream.log.embedded.topics import Topic, append, bounds, existing_topic, set_offset
@@ -97,31 +97,20 @@ class EmbeddedTransaction:
         return Staged(dict(next_offsets))
 
     def commit(self, staged: Staged) -> Committed:
-        """Make messages and offsets visible together, and durable.
-
-        Raises OutcomeUnknownError if the disk failed during the commit: it may have been written.
-        """
         self._require_open()
         connection = self._scope.connection
+        doing = f"the commit to {str(self._scope.path)!r}"
+        doubt = (
+            f"{doing}: the batch may or may not be written. Look at the system's log, then start again: recovery "
+            "finds out."
+        )
         with self._step("committing to"):
             check_epoch(connection, self._scope.group, self._polled.membership)
             _, changelog_end = bounds(connection, self._scope.changelog.partition_ids[0])
-            self._commit()
+            with process_ends_unless_done_within(_COMMIT_SECONDS, doing):
+                commit(connection, doubt)
         self._is_open = False
         return Committed(staged.next_offsets, ChangelogPosition(changelog_end))
-
-    def _commit(self) -> None:
-        doing = f"the commit to {str(self._scope.path)!r}"
-        try:
-            with process_ends_unless_done_within(_COMMIT_SECONDS, doing):
-                self._scope.connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if is_disk_failure(error):
-                raise OutcomeUnknownError(
-                    f"The disk failed during a commit to {str(self._scope.path)!r} ({error}): the batch may "
-                    "or may not be written. Look at the system's log, then start again: recovery finds out."
-                ) from error
-            raise
 
     def abandon(self) -> None:
         """Roll back; nothing to do once committed or rolled back."""

@@ -6,9 +6,11 @@ made if allowed, as at a start; nothing else is changed: no transaction is begun
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 
-from dugs_stream.errors import ConfigurationError, Finding, LogUnavailableError, attempts
+from dugs_stream.errors import Finding, attempts
 from dugs_stream.log.kafka.client import consumer_of
 from dugs_stream.log.kafka.handshake import Handshake
 from dugs_stream.log.kafka.offsets import bounds
@@ -19,7 +21,7 @@ from dugs_stream.log.kafka.permissions import (
     settings_permissions,
 )
 from dugs_stream.log.kafka.settings import KafkaSettings
-from dugs_stream.log.kafka.topics import TopicFacts, prepare_topics
+from dugs_stream.log.kafka.topics import prepare_topics
 from dugs_stream.log.port import TopicNames
 
 _LOG = "log (kafka)"
@@ -31,16 +33,28 @@ def check_kafka(
     settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, max_record_bytes: int
 ) -> Iterator[Finding]:
     """One finding for each step; the first step that fails at every server is the last."""
-    servers = [_ServerCheck(settings, server) for server in settings.bootstrap_servers]
-    has_reached_one = any(server.is_reached for server in servers)
-    for server in servers:
-        yield from server.findings(is_note=has_reached_one)
-    if not has_reached_one:
+    tried = [_shake_hands(settings, server) for server in settings.bootstrap_servers]
+    reached = [brokers for _findings, brokers in tried if brokers is not None]
+    for findings, _brokers in tried:
+        for finding in findings:
+            if finding.passed or not reached:
+                yield finding
+            else:  # a note: another server lets this client in, so it prevents no start
+                found = f"{finding.found.rstrip('.')}. Another server lets this client in."
+                yield Finding(finding.tried, passed=True, found=found, is_note=True)
+    if not reached:
         return
-    known = set(settings.bootstrap_servers)
-    brokers = {broker for server in servers for broker in server.brokers if broker not in known}
-    for broker in sorted(brokers)[:_MOST_BROKERS]:
-        yield from _ServerCheck(settings, broker).as_one_finding()
+    # Where a client is sent after its first server: each must be reached under that name too.
+    advertised = {broker for brokers in reached for broker in brokers} - set(settings.bootstrap_servers)
+    for broker in sorted(advertised)[:_MOST_BROKERS]:
+        findings, _brokers = _shake_hands(settings, broker)
+        if findings[-1].passed:
+            found = "reached under the name that it advertises"
+            yield Finding(f"{_LOG} broker {broker}", passed=True, found=found)
+        for finding in (each for each in findings if not each.passed):
+            step = finding.tried.removeprefix(_LOG).strip()
+            found = f"advertised by the cluster, and not reached there ({step}): {finding.found}"
+            yield Finding(f"{_LOG} broker {broker}", passed=False, found=found)
     missing: list[Permission] = []
     yield from attempts(
         f"{_LOG} permissions", lambda: _try_permissions(settings, daemon_permissions(topics), missing)
@@ -51,46 +65,19 @@ def check_kafka(
         )
 
 
-class _ServerCheck:
-    """The handshake with one server, tried when it is made."""
+def _shake_hands(settings: KafkaSettings, server: str) -> tuple[list[Finding], tuple[str, ...] | None]:
+    """One row for each step up to the first that fails; the cluster's brokers if none did."""
+    findings: list[Finding] = []
+    with closing(Handshake(settings, server)) as handshake:
+        for name, step in handshake.steps:
+            findings += attempts(f"{_LOG} {name}", partial(_found_by, f"{_LOG} {name}", step))
+            if not findings[-1].passed:
+                return findings, None
+    return findings, handshake.brokers
 
-    def __init__(self, settings: KafkaSettings, server: str) -> None:
-        self.server = server
-        self.brokers: tuple[str, ...] = ()
-        self.is_reached = False
-        self._passed: list[Finding] = []
-        self._failed: list[Finding] = []
-        tried = _LOG
-        with Handshake(settings, server) as handshake:
-            try:
-                for name, step in handshake.steps:
-                    tried = f"{_LOG} {name}"
-                    self._passed.append(Finding(tried, passed=True, found=step()))
-                self.brokers, self.is_reached = handshake.brokers, True
-            except LogUnavailableError as error:
-                self._failed = [Finding(tried, passed=False, found=str(error))]
-            except ConfigurationError as error:
-                self._failed = [Finding(tried, passed=False, found=str(each)) for each in error.problems]
 
-    def findings(self, *, is_note: bool) -> Iterator[Finding]:
-        """One row for each step. A failure is a note if another server lets this client in: it prevents no start."""
-        yield from self._passed
-        for finding in self._failed:
-            if is_note:
-                found = f"{finding.found.rstrip('.')}. Another server lets this client in."
-                yield Finding(finding.tried, passed=True, found=found, is_note=True)
-            else:
-                yield finding
-
-    def as_one_finding(self) -> Iterator[Finding]:
-        """One row for a broker that a client is sent to after its first: it must be reached under that name too."""
-        tried = f"{_LOG} broker {self.server}"
-        if self.is_reached:
-            yield Finding(tried, passed=True, found="reached under the name that it advertises")
-        for finding in self._failed:
-            step = finding.tried.removeprefix(_LOG).strip()
-            found = f"advertised by the cluster, and not reached there ({step}): {finding.found}"
-            yield Finding(tried, passed=False, found=found)
+def _found_by(tried: str, step: Callable[[], str]) -> Iterator[Finding]:
+    yield Finding(tried, passed=True, found=step())
 
 
 def _try_permissions(
@@ -98,11 +85,9 @@ def _try_permissions(
 ) -> Iterator[Finding]:
     missing += find_missing(settings, permissions)
     for permission in permissions:
-        if permission in missing:
-            found = f"not allowed: {permission.granting(settings)}"
-            yield Finding(f"{_LOG} {permission}", passed=False, found=found)
-        else:
-            yield Finding(f"{_LOG} {permission}", passed=True, found="allowed")
+        is_allowed = permission not in missing
+        found = "allowed" if is_allowed else f"not allowed: {permission.granting(settings)}"
+        yield Finding(f"{_LOG} {permission}", passed=is_allowed, found=found)
 
 
 def _try_topics(
@@ -115,11 +100,8 @@ def _try_topics(
         yield Finding(f"{_LOG} settings of topics", passed=True, found=found, is_note=True)
     else:
         yield Finding(f"{_LOG} settings of topics", passed=True, found="keep what is promised")
-    found = f"{facts.name}: {len(facts.partitions)} partition(s), about {_records(settings, facts)} records"
-    yield Finding(f"{_LOG} topics", passed=True, found=found)
-
-
-def _records(settings: KafkaSettings, facts: TopicFacts) -> int:
     with consumer_of(settings, None) as consumer:
         beginnings, ends = bounds(consumer, facts.name, facts.partitions)
-    return sum(ends[partition] - beginnings[partition] for partition in ends)
+    records = sum(ends.values()) - sum(beginnings.values())
+    found = f"{facts.name}: {len(facts.partitions)} partition(s), about {records} records"
+    yield Finding(f"{_LOG} topics", passed=True, found=found)

@@ -33,13 +33,13 @@ LARGEST_REQUEST_BYTES = 100 * 1024 * 1024 - 64 * 1024
 # The wire format's own limit: a record as large as its topic allows must reach the daemon, which rejects it.
 LARGEST_RESPONSE_BYTES = 2**31 - 1
 
-_KEYS_AS_THEY_ARE = (
+_KEYS_AS_THEY_ARE = {
     "security_protocol",
     "sasl_mechanism",
     "sasl_plain_username",
     "sasl_kerberos_service_name",
     "sasl_kerberos_domain_name",
-)
+}
 
 
 def open_consumer(settings: KafkaSettings, **own: Any) -> Any:
@@ -56,7 +56,6 @@ def open_consumer(settings: KafkaSettings, **own: Any) -> Any:
             "isolation_level": "read_committed",
             "auto_offset_reset": "none",
             "allow_auto_create_topics": False,
-            "request_timeout_ms": ms(DEADLINES.request_seconds),
             "retry_backoff_ms": RETRY_BACKOFF_MS,
             # 50 ms and 4 MiB instead of 500 ms and 1 MiB: twice the records/s with several partitions.
             "fetch_max_wait_ms": 50,
@@ -86,7 +85,6 @@ def open_producer(settings: KafkaSettings, **own: Any) -> Any:
             "acks": "all",
             "enable_idempotence": True,
             "allow_auto_create_topics": False,
-            "request_timeout_ms": ms(DEADLINES.request_seconds),
             "retry_backoff_ms": RETRY_BACKOFF_MS,
             "max_request_size": LARGEST_REQUEST_BYTES,
             **own,
@@ -96,12 +94,13 @@ def open_producer(settings: KafkaSettings, **own: Any) -> Any:
 
 def open_admin(settings: KafkaSettings) -> Any:
     """An admin client, for looking at topics and making them; to be closed soon."""
-    return _open(KafkaAdminClient, settings, {"request_timeout_ms": ms(DEADLINES.request_seconds)})
+    return _open(KafkaAdminClient, settings, {})
 
 
 def _open(client_class: Callable[..., Any], settings: KafkaSettings, own: Mapping[str, Any]) -> Any:
     """Build a client, or raise LogUnavailableError naming the servers; leaves no thread behind on failure."""
     quiet_kafka_loggers()
+    # kafka-python would try for the whole bootstrap time, log every attempt, and tell no cause.
     reach_a_broker(settings)
     shared = _shared_settings(settings)
     networks: list[NetworkClient] = []
@@ -110,8 +109,9 @@ def _open(client_class: Callable[..., Any], settings: KafkaSettings, own: Mappin
         networks.append(NetworkClient(**configs))
         return networks[-1]
 
+    servers = f"{', '.join(settings.bootstrap_servers)} ({settings.security_protocol})"
     try:
-        with translating(f"looking for the Kafka cluster at {_named(settings)}"):
+        with translating(f"looking for the Kafka cluster at {servers}"):
             return client_class(**{**shared, **own, "kafka_client": make_network})
     except BaseException:
         # The trap (kafka-python 3.0.12): the constructors start a thread before they find that no broker answers, and
@@ -127,12 +127,11 @@ def _shared_settings(settings: KafkaSettings) -> dict[str, Any]:
         "bootstrap_servers": list(settings.bootstrap_servers),
         "client_id": settings.client_id,
         "bootstrap_timeout_ms": ms(BOOTSTRAP_SECONDS),
+        "request_timeout_ms": ms(DEADLINES.request_seconds),
         "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
         "metadata_max_age_ms": METADATA_MAX_AGE_MS,
+        **settings.model_dump(include=_KEYS_AS_THEY_ARE, exclude_none=True),
     }
-    for name in _KEYS_AS_THEY_ARE:
-        if (value := getattr(settings, name)) is not None:
-            keys[name] = value
     if uses_tls(settings):
         keys["ssl_context"] = tls_context(settings)
     if (password := secret(settings, "sasl_plain_password")) is not None:
@@ -141,12 +140,5 @@ def _shared_settings(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def reach_a_broker(settings: KafkaSettings) -> None:
-    """Raise at once if no server lets this client in, with the step at which each of them stops it.
-
-    kafka-python would try for the whole bootstrap time, log every attempt, and tell no cause.
-    """
+    """Raise at once if no server lets this client in, with the step at which each of them stops it."""
     shake_hands_with_any(settings).close()
-
-
-def _named(settings: KafkaSettings) -> str:
-    return f"{', '.join(settings.bootstrap_servers)} ({settings.security_protocol})"

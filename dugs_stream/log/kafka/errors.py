@@ -105,21 +105,16 @@ def translated(error: Exception, doing: str) -> DugsError:
         return ConfigurationError(
             [Problem("log.kafka", f"while {doing}, Kafka refused: {said}", _hint(cause))]
         )
-    if ours is LogRefusedError:
-        return _refused(cause, f"While {doing}: {said}.")
-    return ours(f"While {doing}: {said}. {_WAY_OUT[ours]}")
-
-
-def _refused(error: Exception, found: str) -> LogRefusedError:
-    if isinstance(error, kafka_errors.AuthorizationError):
+    found = f"While {doing}: {said}."
+    if ours is not LogRefusedError:
+        return ours(f"{found} {_WAY_OUT[ours]}")
+    if isinstance(cause, kafka_errors.AuthorizationError):
         return LogRefusedError(
             Refusal.AUTHORIZATION,
             f"{found} `dugs check --deep` names each permission that is missing, and the command that grants it.",
         )
-    return LogRefusedError(
-        Refusal.AUTHENTICATION,
-        f"{found} Check log.kafka.sasl_mechanism, sasl_plain_username and its password.",
-    )
+    hint = "Check log.kafka.sasl_mechanism, sasl_plain_username and its password."
+    return LogRefusedError(Refusal.AUTHENTICATION, f"{found} {hint}")
 
 
 def _innermost(error: Exception) -> Exception:

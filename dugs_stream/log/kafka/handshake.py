@@ -61,17 +61,10 @@ def shake_hands_with_any(settings: KafkaSettings) -> Handshake:
     """
     failures: list[LogUnavailableError] = []
     for server in settings.bootstrap_servers:
-        handshake = Handshake(settings, server)
         try:
-            handshake.run()
+            return Handshake(settings, server).run()
         except LogUnavailableError as error:
-            handshake.close()
             failures.append(error)
-        except BaseException:
-            handshake.close()
-            raise
-        else:
-            return handshake
     refused = next((each for each in failures if isinstance(each, LogRefusedError)), None)
     if refused is not None:
         others = "; ".join(dict.fromkeys(str(each) for each in failures if each is not refused))
@@ -85,7 +78,7 @@ def shake_hands_with_any(settings: KafkaSettings) -> Handshake:
 class Handshake:
     """One connection to one broker. Call the steps in order; each returns what it found, or raises why it failed.
 
-    with Handshake(settings, "broker:9093") as handshake:
+    with closing(Handshake(settings, "broker:9093")) as handshake:
         for name, step in handshake.steps: step()
     """
 
@@ -102,14 +95,7 @@ class Handshake:
             client_id=settings.client_id, ident=server, receive_message_max_bytes=_LARGEST_ANSWER_BYTES
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Close the connection."""
         if self._socket is not None:
             self._socket.close()
 
@@ -123,15 +109,17 @@ class Handshake:
             steps.append(("SASL", self.authenticate))
         return [*steps, ("cluster", self.find_brokers)]
 
-    def run(self) -> None:
-        """All steps in order. Raises LogUnavailableError or LogRefusedError."""
-        for _name, step in self.steps:
-            step()
-
-    # -- the steps ---------------------------------------------------------------------------------------
+    def run(self) -> Self:
+        """All steps in order. Raises LogUnavailableError or LogRefusedError, with the connection closed."""
+        try:
+            for _name, step in self.steps:
+                step()
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     def connect(self) -> str:
-        """TCP connection."""
         try:
             self._socket = socket.create_connection(host_and_port(self.server), timeout=CONNECT_SECONDS)
         except OSError as error:
@@ -140,7 +128,6 @@ class Handshake:
         return f"{self.server} takes connections"
 
     def encrypt(self) -> str:
-        """TLS encryption, with the certificate verified."""
         host, _port = host_and_port(self.server)
         context = tls_context(self._settings)
         with self._translating():
@@ -150,23 +137,19 @@ class Handshake:
         return f"{self._socket.version()}{until}"
 
     def authenticate(self) -> str:
-        """SASL authentication."""
         mechanism = str(self._settings.sasl_mechanism)
         self._learn_versions()  # as every client begins: a listener that is not Kafka's fails here
         answer = self.ask(SaslHandshakeRequest(mechanism=mechanism, version=1))
         if answer.error_code == UnsupportedSaslMechanismError.errno:
-            offered = ", ".join(answer.mechanisms) or "none"
-            raise self._refused(
-                Refusal.AUTHENTICATION,
-                f"does not offer sasl_mechanism {mechanism} (but {offered})",
-                "Set log.kafka.sasl_mechanism to one that it offers.",
+            found = (
+                f"does not offer sasl_mechanism {mechanism} (but {', '.join(answer.mechanisms) or 'none'})"
             )
+            hint = "Set log.kafka.sasl_mechanism to one that it offers."
+            raise self._refused(Refusal.AUTHENTICATION, found, hint)
         if answer.error_code:
-            raise self._refused(
-                Refusal.AUTHENTICATION,
-                f"does not take SASL here ({for_code(answer.error_code).__name__})",
-                "Compare log.kafka.security_protocol with listener.security.protocol.map of the broker.",
-            )
+            found = f"does not take SASL here ({for_code(answer.error_code).__name__})"
+            hint = "Compare log.kafka.security_protocol with listener.security.protocol.map of the broker."
+            raise self._refused(Refusal.AUTHENTICATION, found, hint)
         self._exchange_tokens(mechanism)
         return f"{mechanism} as {described_user(self._settings)}"
 
@@ -175,8 +158,6 @@ class Handshake:
         answer = self.ask(MetadataRequest(topics=[], allow_auto_topic_creation=False))
         self.brokers = tuple(f"{each.host}:{each.port}" for each in answer.brokers)
         return f"cluster {answer.cluster_id} with {len(self.brokers)} broker(s)"
-
-    # -- asking ------------------------------------------------------------------------------------------
 
     def ask(self, request: Any) -> Any:
         """The broker's answer to one of kafka-python's requests."""
@@ -193,9 +174,8 @@ class Handshake:
             if not piece:
                 raise self._closed_early()
             if not self._has_answered and piece.startswith(_TLS_ALERT) and not uses_tls(self._settings):
-                raise self._refused(
-                    Refusal.TLS, "speaks TLS", "Set log.kafka.security_protocol to SSL or SASL_SSL."
-                )
+                hint = "Set log.kafka.security_protocol to SSL or SASL_SSL."
+                raise self._refused(Refusal.TLS, "speaks TLS", hint)
             self._has_answered = True
             try:
                 answers = self._parser.receive_bytes(piece)
@@ -245,16 +225,9 @@ class Handshake:
         except Exception as error:  # noqa: BLE001 (of any class: no Kerberos library, a broker that cannot prove itself)
             said = f"{type(error).__name__}: {error}"
         if said:
-            raise self._not_authenticated(said)
-
-    def _not_authenticated(self, said: str) -> LogRefusedError:
-        return self._refused(
-            Refusal.AUTHENTICATION,
-            f"did not authenticate {described_user(self._settings)} ({said})",
-            "Check log.kafka.sasl_plain_username, its password and sasl_mechanism, and that the cluster knows the user.",
-        )
-
-    # -- why not -----------------------------------------------------------------------------------------
+            found = f"did not authenticate {described_user(settings)} ({said})"
+            hint = "Check log.kafka.sasl_plain_username, its password and sasl_mechanism, and that the cluster knows the user."
+            raise self._refused(Refusal.AUTHENTICATION, found, hint)
 
     def _live_socket(self) -> socket.socket:
         """The socket, with the rest of the time as its timeout; TimeoutError if there is none left."""
@@ -278,55 +251,38 @@ class Handshake:
         """Turn the socket's errors into ours. With TLS 1.3 a client's certificate is refused at the first read."""
         try:
             yield
-        except ssl.SSLCertVerificationError as error:
-            raise self._untrusted(error) from error
         except TimeoutError as error:
             raise LogUnavailableError(
                 f"{self.server} takes connections and did not answer within {STEPS_SECONDS:g} s"
             ) from error
-        except ssl.SSLEOFError as error:
+        except (ssl.SSLEOFError, ConnectionError) as error:
             raise self._closed_early() from error
         except ssl.SSLError as error:
-            raise self._handshake_failed(error) from error
-        except ConnectionError as error:
-            raise self._closed_early() from error
+            raise self._refused(Refusal.TLS, *self._why_not_encrypted(error)) from error
 
-    def _untrusted(self, error: ssl.SSLCertVerificationError) -> LogRefusedError:
-        said = error.verify_message or str(error)
-        if error.verify_code == _HOSTNAME_MISMATCH or "mismatch" in said:
-            return self._refused(
-                Refusal.TLS,
-                f"shows a certificate for another name ({said.rstrip('.')})",
-                "Use the certificate's name in log.kafka.bootstrap_servers and in the broker's "
-                "advertised.listeners, or have the certificate issued for this name too.",
-            )
-        if error.verify_code == _EXPIRED:
-            return self._refused(
-                Refusal.TLS,
-                f"shows a certificate that is not trusted ({said})",
-                "Have the broker's certificate renewed.",
-            )
-        file = self._settings.ssl_cafile
-        trusted = "the system's authorities" if file is None else f"the authorities in {file}"
-        return self._refused(
-            Refusal.TLS,
-            f"shows a certificate that none of {trusted} signed ({said})",
-            "Name the authority that signed it as log.kafka.ssl_cafile.",
-        )
-
-    def _handshake_failed(self, error: ssl.SSLError) -> LogRefusedError:
+    def _why_not_encrypted(self, error: ssl.SSLError) -> tuple[str, str]:
+        """What was found, and what to do about it."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            said = error.verify_message or str(error)
+            if error.verify_code == _HOSTNAME_MISMATCH or "mismatch" in said:
+                hint = (
+                    "Use the certificate's name in log.kafka.bootstrap_servers and in the broker's "
+                    "advertised.listeners, or have the certificate issued for this name too."
+                )
+                return f"shows a certificate for another name ({said.rstrip('.')})", hint
+            if error.verify_code == _EXPIRED:
+                found = f"shows a certificate that is not trusted ({said})"
+                return found, "Have the broker's certificate renewed."
+            file = self._settings.ssl_cafile
+            trusted = "the system's authorities" if file is None else f"the authorities in {file}"
+            found = f"shows a certificate that none of {trusted} signed ({said})"
+            return found, "Name the authority that signed it as log.kafka.ssl_cafile."
         reason = str(error.reason or error).replace("_", " ").lower()
         if "certificate" in reason and "alert" in reason:
-            return self._refused(
-                Refusal.TLS,
-                f"does not take this client's certificate ({reason})",
-                "Name one that its authority signed as log.kafka.ssl_certfile and ssl_keyfile.",
-            )
-        return self._refused(
-            Refusal.TLS,
-            f"could not agree on TLS ({reason})",
-            "Check that this port speaks TLS, and log.kafka.security_protocol and ssl_ciphers.",
-        )
+            found = f"does not take this client's certificate ({reason})"
+            return found, "Name one that its authority signed as log.kafka.ssl_certfile and ssl_keyfile."
+        found = f"could not agree on TLS ({reason})"
+        return found, "Check that this port speaks TLS, and log.kafka.security_protocol and ssl_ciphers."
 
     def _refused(self, cause: Refusal, found: str, hint: str) -> LogRefusedError:
         return LogRefusedError(cause, f"{self.server} {found}. {hint}")

@@ -12,7 +12,7 @@ port. What exactly-once rests on:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from dugs_stream.errors import OwnershipLostError
@@ -50,7 +50,7 @@ _CHANGELOG_PARTITION = 0
 
 
 class KafkaLog:
-    """port.Log on Kafka.
+    """See port.Log, also for what each method promises.
 
     max_message_bytes  what the output topics and the changelog take (output.max_message_bytes)
     max_record_bytes   what an input topic made here takes (input.max_record_bytes); larger records on a topic
@@ -80,7 +80,7 @@ class KafkaLog:
         self._changelog_end = ChangelogPosition(0)
 
     def prepare(self) -> None:
-        """See port.Log. One look at the topics, and at what the cluster allows this client to do with them."""
+        """One look at the topics, and at what the cluster allows this client to do with them."""
         require_permissions(self._settings, self._topics)
         self._input = prepare_topics(
             self._settings, self._topics, self._max_message_bytes, self._max_record_bytes
@@ -88,11 +88,10 @@ class KafkaLog:
 
     @property
     def longest_pause_seconds(self) -> float:
-        """See port.Log."""
         return self._deadlines.poll_interval_seconds
 
     def acquire(self, stop: Stop, while_waiting: WhileWaiting = do_nothing) -> Ownership | None:
-        """See port.Log. Fences only after the group has made this process the owner anew."""
+        """Fences only after the group has made this process the owner anew."""
         self._drop_producer()
         self._polling = Polling(self._group, self._topics.input)
         while True:
@@ -110,7 +109,7 @@ class KafkaLog:
     def read_changelog(
         self, start: ChangelogPosition, end: ChangelogPosition
     ) -> Iterator[tuple[ChangelogPosition, Message]]:
-        """See port.Log. Its deadline is for standing still, not for being long."""
+        """Its deadline is for standing still, not for being long."""
         with self._committed_reader() as consumer:
             for record in committed_records(
                 consumer, self._topics.changelog, _CHANGELOG_PARTITION, start, end
@@ -118,22 +117,21 @@ class KafkaLog:
                 yield ChangelogPosition(record.offset), record_of(record)
 
     def seek(self, next_offsets: Mapping[int, int]) -> None:
-        """See port.Log. Needs an offset for every input partition."""
+        """Needs an offset for every input partition."""
         self._polling.seek(next_offsets)
 
     def poll(self, limits: BatchLimits) -> Polled:
-        """See port.Log."""
         if self._markers is not None:
             self._markers.require_undisturbed()
         return self._polling.poll(limits)
 
     def positions(self) -> Mapping[int, int]:
-        """See port.Log. Counts what was handed out, and not what the client has fetched ahead."""
+        """Counts what was handed out, and not what the client has fetched ahead."""
         return self._polling.positions()
 
     @contextmanager
     def transaction(self, polled: Polled) -> Iterator[Transaction]:
-        """See port.Log. After an error inside, ownership is given up and `acquire` is the way on."""
+        """After an error inside, ownership is given up and `acquire` is the way on."""
         membership = polled.membership
         if not isinstance(membership, Membership) or self._producer is None or self._markers is None:
             raise OwnershipLostError(
@@ -161,25 +159,29 @@ class KafkaLog:
                 self._give_up()
 
     def input_bounds(self) -> tuple[Mapping[int, int], Mapping[int, int]]:
-        """See port.Log. The ends are those of committed records."""
+        """The ends are those of committed records."""
         facts = self._input_facts()
         return self._bounds_of(facts.name, facts.partitions)
 
+    def written_ends(self) -> Mapping[int, int]:
+        """As the last answers to polls said."""
+        return self._polling.written_ends()
+
     def changelog_bounds(self) -> tuple[ChangelogPosition, ChangelogPosition]:
-        """See port.Log. The end stops before an open transaction, the owner's or another's."""
+        """The end stops before an open transaction, the owner's or another's."""
         starts, ends = self._bounds_of(self._topics.changelog, (_CHANGELOG_PARTITION,))
         return ChangelogPosition(starts[_CHANGELOG_PARTITION]), ChangelogPosition(ends[_CHANGELOG_PARTITION])
 
     def committed_offsets(self) -> Mapping[int, int]:
-        """See port.Log. Asks without becoming a member of the group."""
+        """Asks without becoming a member of the group."""
         return committed_offsets(
             self._settings, self._topics.group, self._topics.input, self._input_facts().partitions
         )
 
     def close(self) -> None:
-        """See port.Log. Bounded: a cluster that does not answer finds out by itself."""
+        """Bounded: a cluster that does not answer finds out by itself."""
         self._drop_producer()
-        self._group.close()
+        self._group.rejoin()
         self._drop_consumer()
 
     # -- acquiring ---------------------------------------------------------------------------------------
@@ -194,30 +196,25 @@ class KafkaLog:
         (self._input,) = existing_topics(self._settings, self._topics.input)
         if set(self._input.partitions) != owned.partitions:
             raise OwnershipLostError("The input has other partitions than the group knows; it will notice.")
-        changelog_start, changelog_end = self.changelog_bounds()
-        beginnings, input_ends = self.input_bounds()
-        ownership = Ownership(
-            changelog_start=changelog_start,
-            changelog_end=changelog_end,
-            committed=self._group.committed(),
-            beginnings=beginnings,
-            ends=input_ends,
-            input_topic_id=self._input.topic_id,
-        )
+        start, end = self.changelog_bounds()
+        beginnings, ends = self.input_bounds()
+        ownership = Ownership(start, end, self._group.committed(), beginnings, ends, self._input.topic_id)
         self._group.assert_owner(owned)
-        self._changelog_end = ownership.changelog_end
+        self._changelog_end = end
         return ownership
 
     def _fence(self) -> None:
         """Make every earlier writer harmless, and make sure that nothing is hidden behind what one of them left."""
-        with self._committed_reader() as committed, self._uncommitted_reader() as uncommitted:
+        name = transactional_id(self._topics)
+        uncommitted_reader = consumer_of(self._settings, None, isolation_level="read_uncommitted")
+        with self._committed_reader() as committed, uncommitted_reader as uncommitted:
             with translating("looking up the partitions of the output topics"):
                 outputs = partitions_of(committed.partitions_for_topic, self._topics.outputs)
             outcome = None
             if hidden(committed, uncommitted, outputs) is not None:
-                outcome = last_outcome(self._settings, transactional_id(self._topics))
+                outcome = last_outcome(self._settings, name)
             self._producer = open_fencing_producer(
-                self._settings, self._topics, self._max_message_bytes, self._deadlines
+                self._settings, name, self._max_message_bytes, self._deadlines
             )
             self._markers = MarkerWatch(self._producer)
             if outcome is not None:
@@ -259,9 +256,6 @@ class KafkaLog:
         except Exception:
             self._drop_consumer()
             raise
-
-    def _uncommitted_reader(self) -> AbstractContextManager[Any]:
-        return consumer_of(self._settings, None, isolation_level="read_uncommitted")
 
     def _drop_consumer(self) -> None:
         consumer, self._consumer = self._consumer, None

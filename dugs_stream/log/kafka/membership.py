@@ -27,6 +27,7 @@ from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines, ms
 from dugs_stream.log.kafka.errors import translated, translating
 from dugs_stream.log.kafka.offsets import committed_by
 from dugs_stream.log.kafka.settings import KafkaSettings
+from dugs_stream.log.kafka.unreadable import hand_out_unreadable
 from dugs_stream.log.port import Stop, WhileWaiting
 
 _log = structlog.get_logger("dugs")
@@ -58,22 +59,19 @@ class Membership:
     partitions: frozenset[int]
 
 
+@dataclass
 class _Flags(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python is untyped
     """What the group said last. Called on the client's own thread, where work would block heartbeats: flags only."""
 
-    def __init__(self, assignments_before: int = 0) -> None:
-        self.assignments = assignments_before
-        self.holds = False
+    assignments: int = 0
+    holds: bool = False
 
     def on_partitions_assigned(self, assigned: Any) -> None:
         self.assignments += 1
         self.holds = bool(assigned)
 
     def on_partitions_revoked(self, _revoked: Any) -> None:
-        self.holds = False
-
-    def on_partitions_lost(self, _lost: Any) -> None:
-        # A stopped owner that comes back believes it owns for up to a heartbeat; this ends it.
+        # Of lost ones too: a stopped owner that comes back believes it owns for up to a heartbeat; this ends it.
         self.holds = False
 
 
@@ -145,7 +143,10 @@ class GroupMembership:
         self._void_assignment = self._flags.assignments
         self._flags = _Flags(self._void_assignment)
         if consumer is not None:
-            _close(consumer)
+            try:
+                consumer.close(autocommit=False, timeout_ms=_LEAVE_MS)
+            except Exception as error:  # noqa: BLE001 (closing must not fail; the broker notices after the session)
+                _log.warning("group.leave_failed", error=str(error))
 
     def require_owned(self) -> Membership:
         """The membership under which the input is owned, or OwnershipLostError."""
@@ -171,16 +172,14 @@ class GroupMembership:
         """
         owned = self.require_owned()
         now = self.consumer.group_metadata()
-        is_same_member = (now.generation_id, now.member_id) == (
-            owned.metadata.generation_id,
-            owned.metadata.member_id,
-        )
+        then = owned.metadata
+        is_same_member = (now.generation_id, now.member_id) == (then.generation_id, then.member_id)
         is_unchanged = self._flags.holds and self._flags.assignments == owned.assignment_number
         if _is_valid(now) and is_same_member and is_unchanged and self._assigned() == owned.partitions:
             return
         self.forget()
         raise OwnershipLostError(
-            f"Group {self._group!r} gave the input out again (generation {owned.metadata.generation_id}, now "
+            f"Group {self._group!r} gave the input out again (generation {then.generation_id}, now "
             f"{now.generation_id}); what was not committed is decided again by the new owner."
         )
 
@@ -209,10 +208,6 @@ class GroupMembership:
                 raise translated(error, doing) from error
             raise
 
-    def close(self) -> None:
-        """Leave the group, within a bound."""
-        self.rejoin()
-
     def _join(self) -> None:
         if self.consumer is not None:
             return
@@ -230,6 +225,7 @@ class GroupMembership:
             request_timeout_ms=ms(self._deadlines.request_seconds),
             fetch_max_bytes=_FETCH_BYTES,
         )
+        hand_out_unreadable(self.consumer)
         self.consumer.subscribe([self._topic], listener=self._flags)
 
     def _newly_owned(self) -> Membership | None:
@@ -264,11 +260,3 @@ class GroupMembership:
 
 def _is_valid(metadata: Any) -> bool:
     return bool(metadata.generation_id >= 0 and metadata.member_id and metadata.state == MemberState.STABLE)
-
-
-def _close(consumer: Any) -> None:
-    """Leave the group and close the client; a broker that does not answer notices after the session."""
-    try:
-        consumer.close(autocommit=False, timeout_ms=_LEAVE_MS)
-    except Exception as error:  # noqa: BLE001 (closing must not fail)
-        _log.warning("group.leave_failed", error=str(error))

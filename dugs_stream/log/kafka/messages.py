@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dugs_stream.log.kafka.unreadable import fault_of
 from dugs_stream.records import Message, Record
 
 
@@ -18,6 +19,7 @@ def record_of(received: Any) -> Record:
         value=received.value,
         headers=tuple(received.headers or ()),
         timestamp_ms=timestamp,
+        fault=fault_of(received),
     )
 
 
@@ -32,18 +34,9 @@ def send(producer: Any, topic: str, message: Message, partition: int | None = No
     return producer.send(
         topic,
         key=message.key,
-        value=value_to_send(message),
-        headers=headers_to_send(message),
+        # kafka-python (3.0.12) refuses to send neither key nor value, and a header's value of None that may be received.
+        value=b"" if message.key is None and message.value is None else message.value,
+        headers=[(name, b"" if value is None else value) for name, value in message.headers],
         timestamp_ms=message.timestamp_ms,
         partition=partition,
     )
-
-
-def headers_to_send(message: Message) -> list[tuple[str, bytes]]:
-    """A fresh list for each send: None, which may be received but not sent, becomes empty bytes."""
-    return [(name, b"" if value is None else value) for name, value in message.headers]
-
-
-def value_to_send(message: Message) -> bytes | None:
-    """The value; empty bytes for a message without key and value, since kafka-python (3.0.12) refuses to send that."""
-    return b"" if message.key is None and message.value is None else message.value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -74,12 +75,10 @@ class Permission:
 
 def daemon_permissions(topics: TopicNames) -> tuple[Permission, ...]:
     """Enough for a daemon whose topics exist already; each of them is needed."""
-    outputs = [topics.unique, topics.dead_letter, *([topics.decisions] if topics.decisions else [])]
     return (
         Permission(Resource.TOPIC, topics.input, "READ"),
-        *(Permission(Resource.TOPIC, name, "WRITE") for name in outputs),
         Permission(Resource.TOPIC, topics.changelog, "READ"),
-        Permission(Resource.TOPIC, topics.changelog, "WRITE"),
+        *(Permission(Resource.TOPIC, name, "WRITE") for name in topics.outputs),
         Permission(Resource.GROUP, topics.group, "READ"),
         Permission(Resource.TRANSACTIONAL_ID, transactional_id(topics), "WRITE"),
     )
@@ -87,8 +86,8 @@ def daemon_permissions(topics: TopicNames) -> tuple[Permission, ...]:
 
 def settings_permissions(topics: TopicNames) -> tuple[Permission, ...]:
     """What it takes to see whether a topic's settings keep the promises; without it they are not checked."""
-    names = [topics.input, topics.unique, topics.dead_letter, topics.decisions, topics.changelog]
-    return tuple(Permission(Resource.TOPIC, name, "DESCRIBE_CONFIGS") for name in names if name)
+    names = (topics.input, *topics.outputs)
+    return tuple(Permission(Resource.TOPIC, name, "DESCRIBE_CONFIGS") for name in names)
 
 
 def require_permissions(settings: KafkaSettings, topics: TopicNames) -> None:
@@ -108,7 +107,7 @@ def find_missing(settings: KafkaSettings, permissions: Sequence[Permission]) -> 
 
     Raises LogUnavailableError or LogRefusedError if no broker lets this client in.
     """
-    with shake_hands_with_any(settings) as handshake:
+    with closing(shake_hands_with_any(settings)) as handshake:
         allowed = _Allowed(settings, handshake)
         return tuple(each for each in permissions if not allowed.includes(each))
 
@@ -150,8 +149,7 @@ class _Allowed:
             return False
         if answer.error_code:
             return True  # no coordinator yet, so it cannot be found out
-        with Handshake(self._settings, f"{answer.host}:{answer.port}") as handshake:
-            handshake.run()
+        with closing(Handshake(self._settings, f"{answer.host}:{answer.port}").run()) as handshake:
             return handshake.ask(_harmless(permission)).error_code not in denied
 
     def _coordinator(self, permission: Permission) -> Any:

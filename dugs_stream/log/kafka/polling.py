@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from kafka import TopicPartition
 
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.kafka.deadlines import DEADLINES, ms
-from dugs_stream.log.kafka.membership import GroupMembership, Membership
+from dugs_stream.log.kafka.membership import GroupMembership
 from dugs_stream.log.kafka.messages import record_of, size_of
 from dugs_stream.log.port import BatchLimits, Polled
 from dugs_stream.records import Record
@@ -68,6 +68,14 @@ class Polling:
             positions[record.partition] = record.offset
         return positions
 
+    def written_ends(self) -> dict[int, int]:
+        """The high watermark of every owned partition, 0 before the first answer."""
+        consumer = self._group.consumer
+        places = (
+            (each, TopicPartition(self._topic, each)) for each in self._group.require_owned().partitions
+        )
+        return {partition: consumer.highwater(place) or 0 for partition, place in places}
+
     def poll(self, limits: BatchLimits) -> Polled:
         """The next micro-batch, and the group's metadata of this moment with it."""
         owned = self._group.require_owned()
@@ -86,7 +94,8 @@ class Polling:
             self._fetch(wait_ms, 1 if is_full else self._room(len(batch), size, limits))
             is_first_look = False
         self._group.assert_still_owner()
-        return _polled(batch, owned)
+        ordered = tuple(sorted(batch, key=lambda record: (record.partition, record.offset)))
+        return Polled(ordered, {record.partition: record.offset + 1 for record in ordered}, owned)
 
     def _fill(self, batch: list[Record], size: int, limits: BatchLimits) -> tuple[int, bool]:
         """Move pending records into the batch up to its limits: the bytes in it, and whether it is full."""
@@ -127,8 +136,3 @@ class Polling:
                 largest = max(largest, size_of(self._pending[-1]))
         if largest:  # remembered for a while: large records come again among small ones
             self._largest_bytes = max(largest, self._largest_bytes // 2)
-
-
-def _polled(batch: Sequence[Record], owned: Membership) -> Polled:
-    ordered = tuple(sorted(batch, key=lambda record: (record.partition, record.offset)))
-    return Polled(ordered, {record.partition: record.offset + 1 for record in ordered}, owned)

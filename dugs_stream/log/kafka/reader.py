@@ -15,7 +15,7 @@ from dugs_stream.log.kafka.errors import translating
 from dugs_stream.log.kafka.messages import record_of
 from dugs_stream.log.kafka.offsets import bounds
 from dugs_stream.log.kafka.settings import KafkaSettings
-from dugs_stream.log.kafka.topics import TopicFacts, existing_topics
+from dugs_stream.log.kafka.topics import existing_topics
 from dugs_stream.log.port import Stop
 from dugs_stream.records import Record
 
@@ -40,24 +40,30 @@ class KafkaReader:
     def read(
         self, topic: str, *, follow: bool, stop: Stop, start: Mapping[int, int] | None = None
     ) -> Iterator[Record]:
-        """See port.LogReader. Without `follow` partition after partition; with it, as records come."""
+        """Without `follow` partition after partition; with it, as records come."""
         (found,) = existing_topics(self._settings, topic)
-        read = _follow if follow else _read_to_the_end
         with consumer_of(self._settings, None) as consumer:
             self._consumers.append(consumer)
             try:
-                yield from read(consumer, found, stop, start or {})
+                beginnings, ends = bounds(consumer, topic, found.partitions)
+                first = {each: max(offset, (start or {}).get(each, 0)) for each, offset in beginnings.items()}
+                if follow:
+                    yield from _follow(consumer, topic, first, stop)
+                    return
+                for partition, offset in first.items():
+                    for record in committed_records(consumer, topic, partition, offset, ends[partition]):
+                        if stop():
+                            return
+                        yield record_of(record)
             finally:
                 self._consumers.remove(consumer)
 
     def bounds(self, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
-        """See port.LogReader."""
         (found,) = existing_topics(self._settings, topic)
         with consumer_of(self._settings, None) as consumer:
             return bounds(consumer, found.name, found.partitions)
 
     def close(self) -> None:
-        """See port.LogReader."""
         for consumer in list(self._consumers):
             consumer.close(autocommit=False)
 
@@ -90,24 +96,11 @@ def committed_records(consumer: Any, topic: str, partition: int, start: int, end
                 )
 
 
-def _read_to_the_end(
-    consumer: Any, topic: TopicFacts, stop: Stop, start: Mapping[int, int]
-) -> Iterator[Record]:
-    beginnings, ends = bounds(consumer, topic.name, topic.partitions)
-    for partition in topic.partitions:
-        first = max(beginnings[partition], start.get(partition, 0))
-        for record in committed_records(consumer, topic.name, partition, first, ends[partition]):
-            if stop():
-                return
-            yield record_of(record)
-
-
-def _follow(consumer: Any, topic: TopicFacts, stop: Stop, start: Mapping[int, int]) -> Iterator[Record]:
-    beginnings, _ends = bounds(consumer, topic.name, topic.partitions)
-    with translating(f"following {topic.name}"):
-        consumer.assign([TopicPartition(topic.name, partition) for partition in topic.partitions])
-        for partition, offset in beginnings.items():
-            consumer.seek(TopicPartition(topic.name, partition), max(offset, start.get(partition, 0)))
+def _follow(consumer: Any, topic: str, start: Mapping[int, int], stop: Stop) -> Iterator[Record]:
+    with translating(f"following {topic}"):
+        consumer.assign([TopicPartition(topic, partition) for partition in start])
+        for partition, offset in start.items():
+            consumer.seek(TopicPartition(topic, partition), offset)
         while not stop():
             for records in consumer.poll(timeout_ms=_FOLLOW_MS).values():
                 for record in records:

@@ -24,14 +24,14 @@ from dugs_stream.errors import (
     OwnershipLostError,
     TransactionAbortedError,
 )
-from dugs_stream.log.kafka.client import consumer_of, open_producer
+from dugs_stream.log.kafka.client import consumer_of
 from dugs_stream.log.kafka.compat import call_within
 from dugs_stream.log.kafka.deadlines import DEADLINES, ms
 from dugs_stream.log.kafka.errors import translating
 from dugs_stream.log.kafka.messages import send
 from dugs_stream.log.kafka.settings import KafkaSettings
 from dugs_stream.log.kafka.topics import existing_topics
-from dugs_stream.log.kafka.transaction import BATCH_BYTES, close_producer, readable_id
+from dugs_stream.log.kafka.transaction import BATCH_BYTES, close_producer, open_fencing_producer, readable_id
 from dugs_stream.log.port import Marks
 from dugs_stream.records import Message
 
@@ -47,7 +47,6 @@ class KafkaRedelivery:
         self._producer: Any = None
 
     def marks(self) -> Marks:
-        """See port.LogRedelivery."""
         source, _target = existing_topics(self._settings, self._source, self._target)
         doing = f"asking how far {self._name!r} came"
         with consumer_of(self._settings, self._name) as consumer, translating(doing):
@@ -55,21 +54,13 @@ class KafkaRedelivery:
         return {partition: kinds for partition, kinds in marks.items() if kinds}
 
     def claim(self) -> Marks:
-        """See port.LogRedelivery. Asks after fencing, so that no open transaction hides a mark."""
-        self._producer = open_producer(
-            self._settings,
-            transactional_id=readable_id(self._name, self._source),
-            transaction_timeout_ms=ms(DEADLINES.transaction_seconds),
-            delivery_timeout_ms=ms(DEADLINES.delivery_seconds),
-            max_block_ms=ms(DEADLINES.delivery_seconds),
-            batch_size=BATCH_BYTES,
-        )
-        with translating("keeping other retries off (init_transactions)"):
-            self._producer.init_transactions()
+        """Asks after fencing, so that no open transaction hides a mark."""
+        name = readable_id(self._name, self._source)
+        self._producer = open_fencing_producer(self._settings, name, 2 * BATCH_BYTES)
         return self.marks()
 
     def deliver(self, messages: Sequence[Message], marks: Marks) -> None:
-        """See port.LogRedelivery. The order and its traps are those of log.kafka.transaction."""
+        """The order and its traps are those of log.kafka.transaction."""
         if self._producer is None:
             raise OwnershipLostError("Nothing is claimed; a redelivery claims before it delivers.")
         with translating("beginning a transaction"):
@@ -78,14 +69,21 @@ class KafkaRedelivery:
             self._publish(messages)
             self._stage(marks)
         except BaseException as error:
-            self._abort()
+            # Within a bound; if it fails, the broker does it by the transaction's age, or the next claim.
+            with contextlib.suppress(KafkaError):
+                call_within(DEADLINES.abort_seconds, "aborting", self._producer.abort_transaction)
             if isinstance(error, OwnershipLostError | ConfigurationError) or not isinstance(error, DugsError):
                 raise
             raise TransactionAbortedError(f"{error} None of these records went back.") from error
-        self._commit()
+        try:
+            call_within(DEADLINES.commit_watchdog_seconds, "the commit", self._producer.commit_transaction)
+        except Exception as error:
+            raise OutcomeUnknownError(
+                f"The commit ended with {str(error) or type(error).__name__}; whether these records went back is not "
+                "known. `dugs retry --dry-run` says what is left."
+            ) from error
 
     def close(self) -> None:
-        """See port.LogRedelivery."""
         producer, self._producer = self._producer, None
         if producer is not None:
             close_producer(producer)
@@ -127,17 +125,3 @@ class KafkaRedelivery:
                 "putting offsets into the transaction",
                 lambda: self._producer.send_offsets_to_transaction(offsets, self._name),
             )
-
-    def _commit(self) -> None:
-        try:
-            call_within(DEADLINES.commit_watchdog_seconds, "the commit", self._producer.commit_transaction)
-        except Exception as error:
-            raise OutcomeUnknownError(
-                f"The commit ended with {str(error) or type(error).__name__}; whether these records went back is not "
-                "known. `dugs retry --dry-run` says what is left."
-            ) from error
-
-    def _abort(self) -> None:
-        """Within a bound; if it fails, the broker does it by the transaction's age, or the next claim."""
-        with contextlib.suppress(KafkaError):
-            call_within(DEADLINES.abort_seconds, "aborting", self._producer.abort_transaction)

@@ -7,7 +7,8 @@ One context serves kafka-python's clients and our own handshake, so that both fa
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from dugs_stream.errors import ConfigurationError, Problem
@@ -25,77 +26,52 @@ def tls_context(settings: KafkaSettings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = settings.ssl_check_hostname
-    password = secret(settings, "ssl_password")
-    problems = [
-        *_trust(context, settings.ssl_cafile),
-        *_revocations(context, settings.ssl_crlfile),
-        *_own_certificate(context, settings, password),
-        *_ciphers(context, settings.ssl_ciphers),
-    ]
+    # Without a password function OpenSSL would ask the terminal for it, and a daemon would wait for ever.
+    password = secret(settings, "ssl_password") or str
+    problems: list[Problem] = []
+
+    def load(setting: str, hint: str, load: Callable[..., object], *files: Path | None) -> None:
+        named = [str(file) for file in files if file is not None]
+        try:
+            load(*named)
+        except OSError as error:
+            found = f"'{', '.join(named)}' cannot be used: {_said(error)}."
+            problems.append(Problem(f"log.kafka.{setting}", found, hint))
+
+    if settings.ssl_cafile is None:
+        context.load_default_certs()
+    else:
+        hint = "Name a PEM file with the certificates of the authorities that signed the brokers'."
+        load("ssl_cafile", hint, context.load_verify_locations, settings.ssl_cafile)
+    if settings.ssl_crlfile is not None:
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        hint = "Name a PEM file with a revocation list."
+        load("ssl_crlfile", hint, context.load_verify_locations, settings.ssl_crlfile)
+    if settings.ssl_certfile is not None:
+        hint = (
+            "Name the certificate in PEM as ssl_certfile and its private key as ssl_keyfile; if the key is "
+            "encrypted, give its password as ssl_password_file."
+        )
+        load_chain = partial(context.load_cert_chain, password=password)
+        load("ssl_certfile", hint, load_chain, settings.ssl_certfile, settings.ssl_keyfile)
+    if settings.ssl_ciphers is not None:
+        try:
+            context.set_ciphers(settings.ssl_ciphers)
+        except ssl.SSLError:
+            found = f"OpenSSL knows none of {settings.ssl_ciphers!r}."
+            hint = (
+                "`openssl ciphers -v` lists them; the suites of TLS 1.3 cannot be chosen and are always on."
+            )
+            problems.append(Problem("log.kafka.ssl_ciphers", found, hint))
     if problems:
         raise ConfigurationError(problems)
     return context
 
 
-def _trust(context: ssl.SSLContext, file: Path | None) -> Iterator[Problem]:
-    if file is None:
-        context.load_default_certs()
-        return
-    try:
-        context.load_verify_locations(str(file))
-    except OSError as error:
-        hint = "Name a PEM file with the certificates of the authorities that signed the brokers'."
-        yield Problem("log.kafka.ssl_cafile", _found(file, error), hint)
-
-
-def _revocations(context: ssl.SSLContext, file: Path | None) -> Iterator[Problem]:
-    if file is None:
-        return
-    try:
-        context.load_verify_locations(str(file))
-    except OSError as error:
-        yield Problem("log.kafka.ssl_crlfile", _found(file, error), "Name a PEM file with a revocation list.")
-    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-
-
-def _own_certificate(
-    context: ssl.SSLContext, settings: KafkaSettings, password: str | None
-) -> Iterator[Problem]:
-    certificate, key = settings.ssl_certfile, settings.ssl_keyfile
-    if certificate is None:
-        return
-    try:
-        # Without a password function OpenSSL would ask the terminal for it, and a daemon would wait for ever.
-        context.load_cert_chain(str(certificate), None if key is None else str(key), password or _no_password)
-    except OSError as error:
-        named = certificate if key is None else f"{certificate}, {key}"
-        hint = (
-            "Name the certificate in PEM as ssl_certfile and its private key as ssl_keyfile; if the key is "
-            "encrypted, give its password as ssl_password_file."
-        )
-        yield Problem("log.kafka.ssl_certfile", _found(named, error), hint)
-
-
-def _no_password() -> str:
-    return ""
-
-
-def _ciphers(context: ssl.SSLContext, ciphers: str | None) -> Iterator[Problem]:
-    if ciphers is None:
-        return
-    try:
-        context.set_ciphers(ciphers)
-    except ssl.SSLError:
-        hint = "`openssl ciphers -v` lists them; the suites of TLS 1.3 cannot be chosen and are always on."
-        yield Problem("log.kafka.ssl_ciphers", f"OpenSSL knows none of {ciphers!r}.", hint)
-
-
-def _found(file: Path | str, error: OSError) -> str:
+def _said(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
-        said = (error.reason or "not PEM, or encrypted with another password").replace("_", " ").lower()
-    else:
-        said = error.strerror or str(error)
-    return f"'{file}' cannot be used: {said}."
+        return (error.reason or "not PEM, or encrypted with another password").replace("_", " ").lower()
+    return error.strerror or str(error)
 
 
 def secret(settings: KafkaSettings, name: str) -> str | None:

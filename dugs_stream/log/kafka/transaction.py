@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -19,8 +20,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from dugs_stream.errors import (
-    ConfigurationError,
-    LogRefusedError,
+    LogError,
     LogUnavailableError,
     OutcomeUnknownError,
     OwnershipLostError,
@@ -70,21 +70,21 @@ def delivery_settings(max_message_bytes: int, deadlines: Deadlines = DEADLINES) 
 
 
 def open_fencing_producer(
-    settings: KafkaSettings, topics: TopicNames, max_message_bytes: int, deadlines: Deadlines = DEADLINES
+    settings: KafkaSettings, name: str, max_message_bytes: int, deadlines: Deadlines = DEADLINES
 ) -> Any:
-    """A producer under the deployment's transactional id, initialised: every earlier one is fenced by now.
+    """A producer under the transactional id `name`, initialised: every earlier one is fenced by now.
 
-    What they left open is aborted when this returns. Only the owner of the input may call it.
+    What they left open is aborted when this returns. A deployment's own id is for the owner of the input alone.
     """
     producer = open_producer(
         settings,
-        transactional_id=transactional_id(topics),
+        transactional_id=name,
         transaction_timeout_ms=ms(deadlines.transaction_seconds),
         request_timeout_ms=ms(deadlines.request_seconds),
         **delivery_settings(max_message_bytes, deadlines),
     )
     try:
-        with translating("fencing earlier owners off (init_transactions)"):
+        with translating("fencing earlier producers off (init_transactions)"):
             producer.init_transactions()
     except BaseException:
         close_producer(producer)
@@ -128,10 +128,8 @@ class KafkaTransaction:
     def begin(self) -> None:
         """Step 3. Costs no round trip; the transaction's age counts from here."""
         self._began_at = time.monotonic()
-        try:
+        with self._step("beginning a transaction"):
             self._producer.begin_transaction()
-        except KafkaError as error:
-            raise self._failure(error, "beginning a transaction") from error
         self._is_open = True
 
     def publish(self, outgoing: Sequence[Outgoing]) -> Flushed:
@@ -142,16 +140,15 @@ class KafkaTransaction:
         the broker had aborted, if sends are still under way. So every single future is asked before anything else.
         """
         ends_at = time.monotonic() + self._deadlines.flush_seconds
-        try:
+        with self._step(f"publishing {len(outgoing)} messages"):
             self._add_partitions({message.topic for message in outgoing})
-            futures = [self._send(message) for message in outgoing]
+            # The changelog has one partition; for others the client chooses.
+            partition = {self._topics.changelog: 0}
+            futures = [
+                send(self._producer, each.topic, each.message, partition.get(each.topic)) for each in outgoing
+            ]
             self._producer.flush(timeout=self._deadlines.flush_seconds)
             stored = [future.get(timeout=max(0.0, ends_at - time.monotonic())) for future in futures]
-        except KafkaError as error:
-            raise self._failure(error, f"publishing {len(outgoing)} messages") from error
-        except BaseException:
-            self.has_failed = True
-            raise
         rows = [each.offset for each in stored if each.topic == self._topics.changelog]
         if rows:
             # The offset after the last of them cannot hold a row: this transaction's marker comes before any. So a
@@ -167,40 +164,36 @@ class KafkaTransaction:
         the poll it refuses (CommitFailedError).
         """
         del flushed
-        self._assert_owner()
-        not_owned = set(next_offsets) - self._polled_under.partitions
-        if not_owned:
-            self.has_failed = True
-            raise OwnershipLostError(
-                f"Offsets of partitions {sorted(not_owned)} of {self._topics.input} cannot be set: this process does "
-                "not own them."
-            )
-        offsets = {
-            TopicPartition(self._topics.input, partition): OffsetAndMetadata(offset, "")
-            for partition, offset in next_offsets.items()
-        }
-        if offsets:
-            try:
+        with self._step("putting offsets into the transaction"):
+            self._group.assert_owner(self._polled_under)
+            if not_owned := set(next_offsets) - self._polled_under.partitions:
+                raise OwnershipLostError(
+                    f"Offsets of partitions {sorted(not_owned)} of {self._topics.input} cannot be set: this process "
+                    "does not own them."
+                )
+            offsets = {
+                TopicPartition(self._topics.input, partition): OffsetAndMetadata(offset, "")
+                for partition, offset in next_offsets.items()
+            }
+            if offsets:
                 # send_offsets_to_transaction has no deadline of its own.
                 call_within(
                     self._deadlines.stage_seconds,
                     "putting offsets into the transaction",
                     lambda: self._producer.send_offsets_to_transaction(offsets, self._polled_under.metadata),
                 )
-            except KafkaError as error:
-                raise self._failure(error, "putting offsets into the transaction") from error
         return Staged(dict(next_offsets))
 
     def commit(self, staged: Staged) -> Committed:
         """Step 6. An exception does not mean "not committed": the answer may have been lost, not the request."""
-        self._assert_owner()
-        age = time.monotonic() - self._began_at
-        if age > self._deadlines.oldest_commit_seconds:
-            self.has_failed = True
-            raise TransactionAbortedError(
-                f"The transaction is {age:.0f} s old, and the broker aborts it at {self._deadlines.transaction_seconds:g} s: it "
-                "is given up and its batch decided again. Smaller micro-batches (input.batch) commit sooner."
-            )
+        with self._step("committing"):
+            self._group.assert_owner(self._polled_under)
+            age = time.monotonic() - self._began_at
+            if age > self._deadlines.oldest_commit_seconds:
+                raise TransactionAbortedError(
+                    f"The transaction is {age:.0f} s old, and the broker aborts it at {self._deadlines.transaction_seconds:g} "
+                    "s: it is given up and its batch decided again. Smaller micro-batches (input.batch) commit sooner."
+                )
         self._is_open = False  # from here on only the broker knows
         try:
             self._markers.asked()
@@ -226,17 +219,6 @@ class KafkaTransaction:
             self.has_failed = True
             _log.debug("transaction.abort_failed", error=str(error))
 
-    def _send(self, outgoing: Outgoing) -> Any:
-        partition = 0 if outgoing.topic == self._topics.changelog else None
-        return send(self._producer, outgoing.topic, outgoing.message, partition)
-
-    def _assert_owner(self) -> None:
-        try:
-            self._group.assert_owner(self._polled_under)
-        except OwnershipLostError:
-            self.has_failed = True
-            raise
-
     def _add_partitions(self, topics: Iterable[str]) -> None:
         """Before anything of this batch is sent, make sure that the commit before it is complete.
 
@@ -247,20 +229,22 @@ class KafkaTransaction:
         try:
             self._markers.require_undisturbed()
         except LogUnavailableError:
-            self.has_failed = True
             self._is_open = False
             outputs = partitions_of(self._producer.partitions_for, self._topics.outputs)
             repeat_outcome(self._producer, outputs, self._topics.group, is_commit=True)
             raise
 
-    def _failure(
-        self, error: KafkaError, doing: str
-    ) -> TransactionAbortedError | OwnershipLostError | ConfigurationError | LogRefusedError:
+    @contextmanager
+    def _step(self, doing: str) -> Iterator[None]:
         """What a failed step means before a commit was asked for: nothing of it will be visible."""
-        self.has_failed = True
-        ours = translated(error, doing)
-        if isinstance(
-            ours, TransactionAbortedError | OwnershipLostError | ConfigurationError | LogRefusedError
-        ):
-            return ours
-        return TransactionAbortedError(f"{ours} The batch is aborted and decided again.")
+        try:
+            yield
+        except KafkaError as error:
+            self.has_failed = True
+            ours = translated(error, doing)
+            if type(ours) is LogError or type(ours) is LogUnavailableError:
+                ours = TransactionAbortedError(f"{ours} The batch is aborted and decided again.")
+            raise ours from error
+        except BaseException:
+            self.has_failed = True
+            raise

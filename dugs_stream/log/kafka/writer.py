@@ -35,7 +35,7 @@ class KafkaWriter:
         self._queued_bytes = 0
 
     def send(self, topic: str, message: Message) -> None:
-        """See port.LogWriter. Raises ConfigurationError for a topic that does not exist."""
+        """Raises ConfigurationError for a topic that does not exist."""
         if (
             topic not in self._known_topics
         ):  # kafka-python only says, a long time later, that there is no metadata
@@ -48,7 +48,6 @@ class KafkaWriter:
             self.flush()
 
     def flush(self) -> None:
-        """See port.LogWriter."""
         if not self._futures:
             return
         futures, self._futures, self._queued_bytes = self._futures, [], 0
@@ -67,7 +66,6 @@ class KafkaWriter:
             ) from failures[0]
 
     def close(self) -> None:
-        """See port.LogWriter."""
         try:
             self.flush()
         finally:

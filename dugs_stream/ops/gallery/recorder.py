@@ -185,16 +185,9 @@ def _seen(judgement: JudgedRecord, with_pictures: bool) -> _Seen | None:
     unique = decision.nearest if is_duplicate else decision.sequence
     if unique is None:
         return None
-    value = judgement.record.value if with_pictures else None
-    return _Seen(
-        int(unique),
-        is_duplicate,
-        judgement.record.id,
-        decision.similarity,
-        judgement.label,
-        judgement.label_name,
-        value,
-    )
+    record, value = judgement.record.id, judgement.record.value if with_pictures else None
+    similarity, label, name = decision.similarity, judgement.label, judgement.label_name
+    return _Seen(int(unique), is_duplicate, record, similarity, label, name, value)
 
 
 def _example(seen: _Seen, place: int) -> Example:

@@ -7,11 +7,13 @@ absorbed) is best effort. The page puts every value into text nodes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
+from anyio import CapacityLimiter, move_on_after, to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -28,6 +30,9 @@ _LARGEST_PAGE = 1000
 _MOST_LABELS = 500
 # The first filter on a long list is answered with what was read in this time; the page then asks again.
 _READ_SECONDS = 0.1
+# Requests that read the state, each on a thread; a disk that does not answer holds no more than these.
+_THREADS = 16
+_PATIENCE_SECONDS = 8.0
 # As long as the names that a record may have, so that a link can hold one.
 _LONGEST_TEXT = 1024
 
@@ -45,23 +50,28 @@ _POLICY = (
 
 def page_routes(uniques: UniquesPage, gallery: GalleryRecorder) -> list[Route]:
     """Routes of the page's files and of the JSON that it asks for."""
-    routes = _Routes(UniqueSearch(uniques), gallery)
+    routes, threads = _Routes(UniqueSearch(uniques), gallery), CapacityLimiter(_THREADS)
     return [
         *(Route(path, _static(name, media_type)) for path, (name, media_type) in _FILES.items()),
-        Route("/api/uniques", _guarded(routes.uniques)),
-        Route("/api/uniques/{sequence:int}", _guarded(routes.unique)),
-        Route("/api/gallery", _guarded(routes.gallery)),
-        Route("/api/gallery/{sequence:int}", _guarded(routes.card)),
-        Route("/api/labels", _guarded(routes.labels)),
-        Route("/api/thumbnails/{sequence:int}", _guarded(routes.thumbnail)),
-        Route("/api/thumbnails/{sequence:int}/{place:int}", _guarded(routes.thumbnail)),
+        *(
+            Route(path, _guarded(answer, threads))
+            for path, answer in (
+                ("/api/uniques", routes.uniques),
+                ("/api/uniques/{sequence:int}", routes.unique),
+                ("/api/gallery", routes.gallery),
+                ("/api/gallery/{sequence:int}", routes.card),
+                ("/api/labels", routes.labels),
+                ("/api/thumbnails/{sequence:int}", routes.thumbnail),
+                ("/api/thumbnails/{sequence:int}/{place:int}", routes.thumbnail),
+            )
+        ),
     ]
 
 
 Answer = Callable[[Request], Response]
 
 
-def _static(name: str, media_type: str) -> Answer:
+def _static(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     content = resources.files("dugs_stream.ops.gallery").joinpath("static", name).read_bytes()
     headers = {
         "content-type": media_type,
@@ -70,7 +80,7 @@ def _static(name: str, media_type: str) -> Answer:
         "etag": f'"{hashlib.sha256(content).hexdigest()[:16]}"',
     }
 
-    def answer(request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
         return Response(content, headers=headers)
@@ -82,16 +92,18 @@ class _BadQueryError(ValueError):
     """A query parameter is not valid; the text says why."""
 
 
-def _guarded(answer: Answer) -> Answer:
-    """400 for a bad query, 503 while the state is not open."""
+def _guarded(answer: Answer, threads: CapacityLimiter) -> Callable[[Request], Awaitable[Response]]:
+    """400 for a bad query, 503 while the state is not open or earlier requests wait for its disk."""
 
-    def guarded(request: Request) -> Response:
+    async def guarded(request: Request) -> Response:
         try:
-            return answer(request)
+            with move_on_after(_PATIENCE_SECONDS):
+                return await to_thread.run_sync(answer, request, limiter=threads)
         except _BadQueryError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         except DugsError:
             return JSONResponse({"error": "the state is not open"}, status_code=503)
+        return JSONResponse({"error": f"{_THREADS} earlier requests hang"}, status_code=503)
 
     return guarded
 
@@ -106,7 +118,7 @@ class _Routes:
         return JSONResponse({"total": found.total, "items": list(found.events)})
 
     def unique(self, request: Request) -> Response:
-        events = self._events_of(request)
+        events = self._events_of(request.path_params["sequence"])
         return JSONResponse(events[0]) if events else _not_found()
 
     def gallery(self, request: Request) -> Response:
@@ -125,7 +137,7 @@ class _Routes:
         return JSONResponse(body, headers={"etag": etag, "cache-control": "private, no-cache"})
 
     def card(self, request: Request) -> Response:
-        cards = self._cards(self._events_of(request))
+        cards = self._cards(self._events_of(request.path_params["sequence"]))
         return JSONResponse(cards[0]) if cards else _not_found()
 
     def labels(self, _request: Request) -> Response:
@@ -141,19 +153,14 @@ class _Routes:
     def thumbnail(self, request: Request) -> Response:
         thumbnails = self._gallery.thumbnails
         place = request.path_params.get("place", PLACE_OF_UNIQUE)
-        sequence = request.path_params["sequence"]
-        found = (
-            thumbnails.picture(sequence, place)
-            if thumbnails is not None and max(sequence, place) < 2**63
-            else None
-        )
+        found = None if thumbnails is None else thumbnails.picture(request.path_params["sequence"], place)
         if found is None:
             return _not_found()
         headers = {"content-type": found.media_type, "cache-control": "private, max-age=3600"}
         return Response(found.encoded, headers=headers)
 
-    def _events_of(self, request: Request) -> Sequence[Mapping[str, Any]]:
-        return self._search.find(Query(text=f"#{request.path_params['sequence']}")).events
+    def _events_of(self, sequence: int) -> Sequence[Mapping[str, Any]]:
+        return self._search.find(Query(text=f"#{sequence}")).events
 
     def _etag(self) -> str:
         """Changes with the list and with the thumbnails; a new process begins with another."""
@@ -181,16 +188,10 @@ class _Routes:
     def _nearest_of(self, events: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
         """Events of these uniques' nearest uniques, by sequence number."""
         known = {event["sequence"]: event for event in events}
-        wanted = {event["nearest"]["sequence"] for event in events if event["nearest"] is not None}
-        return {
-            sequence: event
-            for sequence in wanted
-            for event in (
-                [known[sequence]]
-                if sequence in known
-                else self._search.find(Query(text=f"#{sequence}")).events
-            )
-        }
+        for sequence in {event["nearest"]["sequence"] for event in events if event["nearest"] is not None}:
+            if sequence not in known:
+                known.update((sequence, event) for event in self._events_of(sequence))
+        return known
 
 
 def _not_found() -> Response:
@@ -199,12 +200,8 @@ def _not_found() -> Response:
 
 def _query(request: Request) -> Query:
     given = request.query_params
-    offset, limit, below = (
-        _whole(given, "offset", 0),
-        _whole(given, "limit", 100),
-        _whole(given, "below", None),
-    )
-    if offset is None or limit is None or offset < 0 or not 1 <= limit <= _LARGEST_PAGE:
+    offset, limit = _whole(given.get("offset", "0")), _whole(given.get("limit", "100"))
+    if offset < 0 or not 1 <= limit <= _LARGEST_PAGE:
         raise _BadQueryError(f"offset is at least 0, limit between 1 and {_LARGEST_PAGE}")
     order = given.get("order", "oldest")
     if order not in {"oldest", "newest"}:
@@ -212,13 +209,11 @@ def _query(request: Request) -> Query:
     label, text = given.get("label"), given.get("id")
     if max(len(label or ""), len(text or "")) > _LONGEST_TEXT:
         raise _BadQueryError(f"label and id have at most {_LONGEST_TEXT} characters")
+    below = _whole(given["below"]) if "below" in given else None
     return Query(offset, limit, label, text, newest=order == "newest", below=below)
 
 
-def _whole(given: Mapping[str, str], name: str, default: int | None) -> int | None:
-    text = given.get(name)
-    if text is None:
-        return default
-    if not (text.removeprefix("-").isdigit() and text.isascii() and len(text) <= 18):  # noqa: PLR2004 (SQLite's 64 bits)
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,17}", text):  # within SQLite's 64 bits
         raise _BadQueryError("offset, limit and below are whole numbers")
     return int(text)

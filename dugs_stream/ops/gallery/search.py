@@ -7,6 +7,7 @@ memory: about 20 µs and 300 bytes a unique, so an instance whose page is never 
 from __future__ import annotations
 
 import itertools
+import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,6 @@ UniquesPage = Callable[[int, int], tuple[int, Sequence[Any]]]
 NO_LABEL = "none"
 """The label of a query for uniques without one."""
 
-_DIGITS_OF_64_BITS = 19
 # About 15 ms a piece: short beside the time limits of a query.
 _READ_AT_ONCE = 1_000
 
@@ -134,8 +134,7 @@ class UniqueSearch:
             return self._of_label[named[0]]
         if text == NO_LABEL:
             return self._of_label.get(None, ())
-        digits = text.removeprefix("-")
-        is_number = digits.isascii() and digits.isdigit() and len(digits) < _DIGITS_OF_64_BITS
+        is_number = re.fullmatch(r"-?[0-9]{1,18}", text) is not None
         return self._of_label.get(int(text), ()) if is_number else ()
 
     def _events(self, sequences: Sequence[int]) -> list[Mapping[str, Any]]:
@@ -169,9 +168,8 @@ class UniqueSearch:
 
 
 def _sequence_number(text: str | None) -> int | None:
-    digits = (text or "").removeprefix("#")
-    is_number = text is not None and text.startswith("#") and digits.isascii() and digits.isdigit()
-    return int(digits[: _DIGITS_OF_64_BITS - 1]) if is_number else None
+    number = re.fullmatch(r"#([0-9]{1,18})[0-9]*", text or "")
+    return int(number[1]) if number else None
 
 
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -21,6 +21,9 @@ from dugs_stream.sqlite import is_damage, transaction
 PLACE_OF_UNIQUE = 0
 """Place of a unique's own picture; its examples have the places from 1 on."""
 
+PAGE_FOLDER = "page"
+"""The store's folder within the state folder, so that one lock and one owner hold for both."""
+
 _FILE = "album.db"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -202,6 +205,8 @@ class ThumbnailStore:
 
     def picture(self, sequence: int, place: int) -> Thumbnail | None:
         """The picture at a place; None if it is missing."""
+        if max(sequence, place) >= 2**63:  # more than SQLite's integers hold
+            return None
         found = self._rows(
             "SELECT media_type, encoded FROM pictures WHERE sequence = ? AND place = ?",
             (sequence, place),

@@ -28,7 +28,7 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 _REALM = "dugs-stream"
 # The policy of an answer unless its route sets another: data is readable, and never runs.
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_HEADERS: Mapping[str, str] = {
+SECURITY_HEADERS: Mapping[str, str] = {
     "content-security-policy": _NOTHING,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -56,11 +56,8 @@ def _secret(given: SecretStr | None, file: Path | None, key: str) -> str:
     if given is not None:
         secret = given.get_secret_value()
         if not secret.isascii() and key.endswith("token"):
-            _refuse(
-                key,
-                "holds characters that are not allowed in a header.",
-                "Use letters, digits and -._~+/= only.",
-            )
+            hint = "Use letters, digits and -._~+/= only."
+            _refuse(key, "holds characters that are not allowed in a header.", hint)
         return secret
     if file is None:
         _refuse(key, "is not given.", "Set it in the environment, or name a file that holds it.")
@@ -88,7 +85,7 @@ class AuthMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -1,19 +1,34 @@
-"""Settings of HTTP authentication: the YAML block `http.auth`.
+"""Settings of HTTP: the YAML block `http.auth`, and the names of `http.allowed_hosts`.
 
 Data only: a file that holds a secret is read by `ops.http.access`.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import SecretStr, model_validator
+from pydantic import AfterValidator, SecretStr, model_validator
 
-from dugs_stream.setting_types import Block
+from dugs_stream.setting_types import Block, ExpectedError
 
 _KEYS_OF = {"none": (), "bearer": ("token",), "basic": ("username", "password")}
 _EVERY_KEY = ("token", "token_file", "username", "password", "password_file")
+
+
+# A name, an IPv4 or an IPv6 address; browsers send names in other scripts in this form (xn--…), too.
+_HOST_NAME = re.compile(r"\*|[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*")
+
+
+def _host_name(text: str) -> str:
+    if not _HOST_NAME.fullmatch(text):
+        raise ExpectedError("a host name or address without scheme and port, such as dugs.example.org, or *")
+    return text
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+"""A name that a request may give as its Host; * is any."""
 
 
 class AuthSettings(Block):

@@ -21,7 +21,8 @@ from dugs_stream.errors import DugsError
 from dugs_stream.ops.logging.lines import ConsoleLines, JsonLines
 from dugs_stream.ops.logging.repeats import Repeats
 
-_QUIET_LIBRARIES = {"kafka": logging.WARNING, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
+# uvicorn warns of bad requests, on the event loop that answers probes: while nobody reads stderr, one would silence them.
+_QUIET_LIBRARIES = {"kafka": logging.WARNING, "uvicorn": logging.ERROR, "asyncio": logging.WARNING}
 _TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 

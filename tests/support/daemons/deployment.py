@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,20 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def on_kafka(address: str) -> dict[str, Mapping[str, Any]]:
+    """The blocks that put a deployment on a real broker, with topics and a group of its own."""
+    name = uuid.uuid4().hex[:8]
+    topics = ("topic", "decisions_topic", "dead_letter_topic", "changelog_topic")
+    return {
+        "log": {
+            "engine": "kafka",
+            "kafka": {"bootstrap_servers": [address], "session_timeout_ms": 3000},
+        },
+        "input": {"topic": f"samples-{name}", "group": f"group-{name}"},
+        "output": {topic: f"{topic.replace('_', '-')}-{name}" for topic in topics},
+    }
 
 
 class Deployment:

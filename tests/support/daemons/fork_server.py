@@ -216,11 +216,19 @@ def serve(connection: socket.socket) -> None:
             signal.pidfd_send_signal(child, signal.SIGKILL)
 
 
+# All that a command or a daemon imports once it gets there, each in its own process otherwise: either engine, and what
+# uvicorn and torch load at their first use.
+_PRELOADED = (
+    "dugs_stream.cli.main", "dugs_stream.app.daemon", "dugs_stream.commands.index", "dugs_stream.commands.send",
+    "dugs_stream.log.embedded.engine", "dugs_stream.log.kafka.engine", "tests.support.models.images",
+    "tests.support.models.small", "encodings.idna", "numpy.ma", "torch.nested._internal.nested_tensor",
+    "uvicorn.lifespan.off", "uvicorn.loops.auto", "uvicorn.protocols.http.h11_impl", "uvicorn.protocols.websockets.auto",
+)  # fmt: skip
+
+
 def _import_everything() -> None:
-    for name in ("cli.main", "app.daemon", "commands.send", "commands.index"):
-        importlib.import_module(f"dugs_stream.{name}")
-    for name in ("small", "images"):
-        importlib.import_module(f"tests.support.models.{name}")
+    for name in _PRELOADED:
+        importlib.import_module(name)
     threads = len(list(Path("/proc/self/task").iterdir()))
     assert threads == 1, f"{threads} threads: a fork would lose all but one, and whatever locks they hold"
 

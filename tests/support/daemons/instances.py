@@ -16,6 +16,7 @@ import httpx
 
 from dugs_stream.commands.verify import verify
 from dugs_stream.config import Settings, load_settings
+from tests.support import http
 from tests.support.daemons.deployment import Deployment
 from tests.support.daemons.fork_server import start_forked
 from tests.support.waiting import wait_until
@@ -23,6 +24,8 @@ from tools.broker import free_port
 
 # A process imports PyTorch first, on a machine that does other things as well.
 START_SECONDS = 90.0
+# A look costs this process and the daemon two milliseconds each.
+_LOOK_EVERY_SECONDS = 0.05
 
 
 class Instance:
@@ -81,7 +84,7 @@ class Instance:
     def answer(self, path: str, timeout: float = 2.0) -> httpx.Response | None:
         """What it says over HTTP; None where nobody answers."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}{path}", trust_env=False, timeout=timeout)
+            return http.get(f"http://127.0.0.1:{self.port}{path}", timeout=timeout)
         except httpx.HTTPError:
             return None
 
@@ -110,7 +113,7 @@ class Instance:
             status = self.status()
             return status.get("role") == role and bool(status.get("ready"))
 
-        wait_until(is_there, seconds, f"{self.name} to be ready as {role}")
+        wait_until(is_there, seconds, f"{self.name} to be ready as {role}", _LOOK_EVERY_SECONDS)
 
     def wait_for_decided(self, records: int, seconds: float = START_SECONDS) -> None:
         """Until its memory knows of so many decided input records."""
@@ -118,7 +121,8 @@ class Instance:
         def is_there() -> bool:
             return sum(self.status().get("next_offsets", {}).values()) >= records
 
-        wait_until(is_there, seconds, f"{self.name} to know of {records} decided records")
+        expected = f"{self.name} to know of {records} decided records"
+        wait_until(is_there, seconds, expected, _LOOK_EVERY_SECONDS)
 
     def check(self) -> None:
         """Hold its state folder against the changelog; it must have ended."""

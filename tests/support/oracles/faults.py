@@ -18,7 +18,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,12 @@ class Expected:
     lost          ids that may be undecided: they were deleted before anybody could read them
     thresholds    the thresholds in force, in their order
     is_compacted  of the changelog: old trailers may be gone, rows never
-    gap_of        offsets on the input that hold no record, as markers of foreign transactions
     """
 
     inputs: Mapping[str, LoggedRecord]
     lost: frozenset[str] = frozenset()
     thresholds: tuple[float, ...] = (0.5,)
     is_compacted: bool = False
-    groups_offsets_hold: bool = True
-    foreign_unique: frozenset[str] = field(default_factory=frozenset)
 
 
 def check_deployment(seen: LogContents, names: Names, vectors: Vectors, expected: Expected) -> int:
@@ -162,8 +159,7 @@ def _check_changelog(
     if not expected.is_compacted:
         _check_ranges(ranges, expected)
     offsets = {int(partition): offset for partition, offset in trailer["next_offsets"].items()}
-    if expected.groups_offsets_hold:
-        assert offsets == dict(seen.committed), f"trailer {offsets}, group {seen.committed}"
+    assert offsets == dict(seen.committed), f"trailer {offsets}, group {seen.committed}"
 
 
 def _chained(before: bytes, row: int, event: Mapping[str, Any], vector: bytes) -> bytes:

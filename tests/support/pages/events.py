@@ -21,7 +21,7 @@ def event(offset: int, verdict: str, **fields: Any) -> dict[str, Any]:
 
 def unique_event(offset: int, sequence: int, label: int = 0, **fields: Any) -> dict[str, Any]:
     """A unique; every one but the first came nearest to the first."""
-    nearest = None if sequence == 0 else {"sequence": 0, "id": "samples/0/0"}
+    nearest = None if sequence == 0 else {"sequence": 0, "id": f"{fields.get('topic', 'samples')}/0/0"}
     similarity = None if sequence == 0 else 0.1
     facts = {"sequence": sequence, "similarity": similarity, "nearest": nearest, "gradient_norm": 1.5}
     return event(offset, "unique", **(facts | {"label": label} | fields))

@@ -12,31 +12,13 @@ from dugs_stream.ops.gallery.recorder import GalleryRecorder
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.metrics import Role
 from dugs_stream.ops.status import Status
+from tests.support.pages.events import unique_event
 
 
 def event(sequence: int, **facts: Any) -> dict[str, Any]:
     """A unique's event; every fact can be another."""
-    return {
-        "id": f"dugs.samples/0/{sequence}",
-        "type": "unique",
-        "time": "2026-11-24T10:15:00.123Z",
-        "source": {
-            "topic": "dugs.samples",
-            "partition": 0,
-            "offset": sequence,
-            "key": f"key-{sequence}",
-            "timestamp": 1,
-        },
-        "sequence": sequence,
-        "similarity": None if sequence == 0 else 0.25,
-        "threshold": 0.3,
-        "nearest": None if sequence == 0 else {"sequence": 0, "id": "dugs.samples/0/0"},
-        "gradient_norm": 1.73,
-        "label": sequence % 10,
-        "label_source": "given",
-        "model": {"name": "alexnet", "fingerprint": "sha256:" + "ab" * 32},
-        **facts,
-    }
+    made = unique_event(sequence, sequence, sequence % 10, topic="dugs.samples", key=f"key-{sequence}")
+    return made | {"label_source": "given", "time": "2026-11-24T10:15:00.123Z"} | facts
 
 
 class PageServer:

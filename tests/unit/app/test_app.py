@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 from torch import nn
 
 from dugs_stream.app.daemon import open_daemon
@@ -33,6 +34,11 @@ def settings_of(folder: Path, **blocks: dict[str, Any]) -> Settings:
 def probe_loss(outputs: torch.Tensor, _labels: torch.Tensor | None) -> torch.Tensor:
     """A user's loss that needs no labels, named in settings."""
     return outputs.square().sum(1)
+
+
+def labelled_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """One that cannot do without labels."""
+    return (outputs.sum(1) - labels.to(outputs.dtype)).square()
 
 
 def test_topics_are_those_that_are_named(tmp_path: Path) -> None:
@@ -106,6 +112,17 @@ def test_loss_of_the_users_own_is_imported(tmp_path: Path) -> None:
 
     assert engine.projector.found is not None
     assert engine.projector.found.classes is None
+
+
+def test_loss_of_the_users_own_that_needs_labels_is_probed_with_one(tmp_path: Path) -> None:
+    """Unless the records have none: then it has to do without, as it will have to later."""
+    named = {"loss": "tests.unit.app.test_app:labelled_loss"}
+
+    assert build_engine(settings_of(tmp_path / "with", gradient=named)).projector.found is not None
+    with pytest.raises(ModelError, match="NoneType"):
+        build_engine(
+            settings_of(tmp_path / "without", gradient=named, input={"codec": "npy", "label": "none"})
+        )
 
 
 @pytest.mark.parametrize("loss", ["tests.unit.test_app:none", "nosuch.module:loss"])
@@ -199,6 +216,17 @@ def test_port_that_is_taken_is_refused_before_the_model_is_loaded(tmp_path: Path
             pass
 
     assert not (tmp_path / "state").exists()
+
+
+def test_remarks_on_the_model_are_logged_as_the_daemon_opens(tmp_path: Path) -> None:
+    """Untrained parameters of a factory of one's own are not in the settings to be warned of."""
+    settings = settings_of(tmp_path, http={"port": 0})
+
+    with capture_logs() as lines, open_daemon(settings):
+        pass
+
+    (line,) = [each for each in lines if each["event"] == "model.remark"]
+    assert "parameters are drawn under gradient.seed" in line["remark"]
 
 
 def test_uniques_page_is_empty_until_there_is_a_state() -> None:

@@ -100,10 +100,10 @@ def test_stages_of_the_demo_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> 
     err = io.StringIO()
     monkeypatch.setattr("sys.stderr", err)
 
-    with demo_progress() as progress:
-        progress.stage("Training [AlexNet]")
-        progress.streamed(1, 2)
-        progress.stage("Streaming")
+    with demo_progress() as (stage, progress):
+        stage("Training [AlexNet]")
+        progress(1, 2, "records")
+        stage("Streaming")
 
     assert err.getvalue() == "• Training [AlexNet]\n• Streaming\n"
     assert not Console(file=err).is_terminal

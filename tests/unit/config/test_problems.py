@@ -24,7 +24,7 @@ WORDINGS = [
     ("input:\n  topik: a", '2:3 input.topik: unknown key "topik" in input. Did you mean "topic"?'),
     ("threshold: 0.4", '1:1 threshold: unknown key "threshold". Did you mean selection.threshold?'),
     ("inputs: {}", '1:1 inputs: unknown key "inputs". Did you mean "input"?'),
-    ("http: {zzz: 1}", '1:8 http.zzz: unknown key "zzz" in http. Known here: auth, host, pictures, port.'),
+    ("http: {zzz: 1}", '1:8 http.zzz: unknown key "zzz" in http. Known here: allowed_hosts, auth, host, pictures, port.'),
     (
         "input: {codec: {type: image, moed: L}}",
         '1:30 input.codec.moed: unknown key "moed" in input.codec. Did you mean "mode"?',
@@ -126,7 +126,23 @@ WORDINGS = [
         ('1:9 model.factory: found "torchvision.models", expected package.module:function, with one colon between '
         "module and function."),
     ),
+    ("input: {class_folder: 0}", "1:9 input.class_folder: found 0, expected -1 (the file's own folder), 1 (the first"),
+    ("input: {envelope: avro}", '1:9 input.envelope: found "avro", expected schema_registry, debezium, [schema_registry'),
+    ("input: {envelope: [debezium, schema_registry]}", "1:9 input.envelope: "),
+    ("input: {label_type: float}", "1:9 input.label_type: "),
     # settings that do not go together
+    (
+        "input: {label_type: float32}",
+        "1:9 input.label_type: found float32, but gradient.loss label takes classes. Name a loss of your own",
+    ),
+    (
+        "input: {label_type: int64, label: none}\ngradient: {loss: 'm:f'}",
+        "1:9 input.label_type: found int64, but input.label says that there are no labels. Say where they are",
+    ),
+    (
+        "input: {envelope: debezium}",
+        "1:9 input.envelope: found debezium with the codec image, but payload.after is JSON. Use the codec json",
+    ),
     (
         "input: {label: none}",
         ('1:9 input.label: found "none", but gradient.loss "label" needs the label of every record. Say where it '
@@ -163,6 +179,11 @@ WORDINGS = [
         "model: {input_shape: [3, 28, 28]}\ninput: {codec: {type: image, size: [32, 28]}}",
         "1:9 model.input_shape: found [3, 28, 28], but the codec image of mode RGB gives [3, 32, 28].",
     ),
+    (
+        "model: {weights_key: ema}",
+        '1:9 model.weights_key: found "ema", but model.weights names no file. Name the file, or leave this out.',
+    ),
+    ("model: {weights_prefix: net.}", '1:9 model.weights_prefix: found "net.", but model.weights names no file.'),
     ("model: {input_shape: [3]}", "1:9 model.input_shape: found [3], but the codec image of mode RGB"),
 ]  # fmt: skip
 
@@ -217,27 +238,8 @@ def test_conflict_with_a_wrong_value_is_not_judged(tmp_path: Path) -> None:
     assert lines == ['2:12 gradient.loss: found ["label"], expected text.']
 
 
-def test_problem_of_another_source_names_that_source() -> None:
-    """A value from --set or the environment is found where it was given."""
-    with pytest.raises(ConfigurationError) as caught:
-        load_settings(None, ["http.port=x"], {"DUGS_INPUT__BATCH__RECORDS": "0"})
-
-    assert [problem.place for problem in caught.value.problems] == [
-        "environment DUGS_INPUT__BATCH__RECORDS",
-        "--set http.port",
-    ]
-
-
 def test_long_value_is_quoted_short(tmp_path: Path) -> None:
     """A message stays a line."""
     (line,) = problems_of(tmp_path, f"http: {{port: {'x' * 500}}}")
 
     assert line == f'1:8 http.port: found "{"x" * 58}…, expected a whole number.'
-
-
-def test_refused_configuration_ends_with_exit_code_2(tmp_path: Path) -> None:
-    """Bad configuration is bad usage."""
-    with pytest.raises(ConfigurationError) as caught:
-        load_settings(tmp_path / "none.yaml", (), {})
-
-    assert caught.value.exit_code == 2

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from typing import get_args, get_type_hints
 
 import pytest
 from structlog.testing import capture_logs
 
+from dugs_stream.daemon.log_lines import LogLines
 from dugs_stream.daemon.observers import Observer, Observers
 from dugs_stream.daemon.steps import RecoveryStep, Step
+from dugs_stream.ops.metrics import Metrics
+from dugs_stream.state.store import SnapshotResult
 
 
 def fail(_step: object) -> None:
@@ -52,9 +55,21 @@ def test_what_ends_the_process_passes(error: type[BaseException]) -> None:
         Observers(Observer(step_entered=leave)).tell.step_entered(Step.POLL)
 
 
-def test_event_that_an_observer_does_not_need_passes_it_by() -> None:
+def test_event_that_an_observer_has_no_method_for_passes_it_by() -> None:
     """Each watcher names those it needs and no other."""
-    nothing = Observer()
+    with capture_logs() as lines:
+        Observers(object(), Observer()).tell.step_entered(Step.POLL)
 
-    for event in fields(Observer):
-        getattr(nothing, event.name)()
+    assert lines == []
+
+
+@pytest.mark.parametrize("watcher", [Metrics, LogLines])
+def test_method_named_after_an_event_takes_its_facts(watcher: type) -> None:
+    """They meet by name, at run time: a renamed event or another signature shows here."""
+    methods = {name: method for name, method in vars(watcher).items() if name[0] != "_" and callable(method)}
+    events = {name: get_args(kind)[0] for name, kind in get_type_hints(Observer).items()}
+
+    assert methods.keys() - events.keys() <= {"stage", "built", "classes_known"}
+    for name in methods.keys() & events.keys():
+        *facts, _ = get_type_hints(methods[name]).values()
+        assert [fact if fact is not object else SnapshotResult for fact in facts] == events[name], name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from dugs_stream.inputs.settings import (
     JsonCodecSettings,
     NpyCodecSettings,
 )
-from dugs_stream.records import Headers, Reason, Record, Rejection
+from dugs_stream.records import Headers, Reason, Record, Rejection, Skip
 
 LABELLED: Headers = (("label", b"1"),)
 
@@ -47,7 +48,7 @@ def decoder(codec: Any = None, **changes: Any) -> Decoder:
     return build_decoder(codec or NpyCodecSettings(), **{**options, **changes})
 
 
-def reason_of(outcome: Sample | Rejection) -> Reason:
+def reason_of(outcome: Sample | Skip | Rejection) -> Reason:
     """Why the record was rejected."""
     assert isinstance(outcome, Rejection)
     return outcome.reason
@@ -99,6 +100,13 @@ def test_record_of_exactly_the_limit_is_read() -> None:
 
     assert isinstance(decoder(max_record_bytes=len(value)).decode(sample(value)), Sample)
     assert reason_of(decoder(max_record_bytes=len(value) - 1).decode(sample(value))) is Reason.TOO_LARGE
+
+
+def test_fault_of_the_log_is_the_reason_whatever_else_is_wrong() -> None:
+    """What the log could not read whole is not judged, even if its value could be."""
+    faulty = replace(sample(npy(1)), fault="the name of a header is not UTF-8: b'\\xff'")
+
+    assert decoder().decode(faulty) == Rejection(Reason.UNREADABLE, faulty.fault or "")
 
 
 def test_label_is_judged_before_the_content() -> None:
@@ -154,6 +162,8 @@ def first_half(value: bytes) -> object:
     """A codec of the user's own: numbers as text, with every way to fail."""
     if value == b"array":
         return np.zeros(1)
+    if value == b"pair":
+        return [1.0], "cat"
     if value == b"grad":
         return torch.ones(1, requires_grad=True) * 2
     if value == b"long":
@@ -187,7 +197,11 @@ def test_function_of_the_user_reads_the_value(custom: Decoder) -> None:
     ("value", "error"),
     [
         (b"1 x", "ValueError: could not convert string to float: b'x'"),
-        (b"array", "the codec's function returned a ndarray, expected a torch.Tensor"),
+        (
+            b"array",
+            "the codec's function returned a ndarray, expected a torch.Tensor, (tensor, label) or 'skip'",
+        ),
+        (b"pair", "the codec's function returned (a list, a label), expected a torch.Tensor"),
         (b"long", "KeyError: 'xxx"),
     ],
 )
@@ -280,6 +294,53 @@ def test_lack_of_memory_in_an_image_is_not_the_records_fault(monkeypatch: pytest
     def no_room(*_arguments: object) -> Image.Image:
         raise MemoryError
 
-    monkeypatch.setattr("dugs_stream.inputs.image.ImageOps.exif_transpose", no_room)
+    monkeypatch.setattr("dugs_stream.inputs.image._upright", no_room)
     with pytest.raises(MemoryError):
         decoder(ImageCodecSettings()).decode(sample(stream.getvalue()))
+
+
+def own(label: str = "header:label", **changes: Any) -> Decoder:
+    """A decoder with a codec that knows labels and deletes."""
+    return decoder(
+        CustomCodecSettings(type="tests.support.records.own_code:labelled"), label=label, **changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"), [("dog", (1, "dog")), (0, (0, "cat")), (None, (1, "dog")), ("1", (1, "dog"))]
+)
+def test_codec_of_ones_own_may_give_the_label(label: object, expected: tuple[int, str]) -> None:
+    """Its label counts; None leaves it to `input.label`."""
+    outcome = own().decode(sample(json.dumps({"x": [1, 2], "y": label}).encode()))
+
+    assert isinstance(outcome, Sample)
+    assert (outcome.tensor.tolist(), outcome.label) == ([1, 2], expected)
+
+
+@pytest.mark.parametrize("label", [np.int64(1), torch.tensor(1), np.array(1, np.uint8), "dog", b"dog"])
+def test_label_of_a_codec_may_be_a_number_of_numpy_or_torch(label: object) -> None:
+    """As code that reads data sets has them."""
+    assert own().labels.of(label, sample(b"")) == (1, "dog")
+
+
+@pytest.mark.parametrize("label", [1.0, True, [1], "bird", np.float32(1), torch.tensor([1]), 2])
+def test_label_of_a_codec_that_is_no_class_is_rejected(label: object) -> None:
+    """As from anywhere else."""
+    assert isinstance(own().labels.of(label, sample(b"")), Rejection)
+
+
+def test_codec_of_ones_own_may_skip_a_record() -> None:
+    """Before anything else is asked of it, a label included."""
+    assert own().decode(sample(b'{"gone": true}', headers=())) == Skip()
+
+
+def test_sample_without_any_label_is_missing_one() -> None:
+    """Where the codec should give it, that is said."""
+    value = b'{"x": [1, 2]}'
+
+    assert own(label="none").decode(sample(value)) == Rejection(
+        Reason.LABEL_MISSING,
+        "the codec gave no label beside the sample, and the loss needs a label (input.label)",
+    )
+    assert reason_of(own().decode(sample(value, headers=()))) is Reason.LABEL_MISSING
+    assert isinstance(own(label="none", label_is_required=False).decode(sample(value)), Sample)

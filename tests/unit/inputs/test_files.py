@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from dugs_stream.errors import ConfigurationError
-from dugs_stream.inputs.files import list_files
+from dugs_stream.errors import ConfigurationError, Problem
+from dugs_stream.inputs.files import NOT_A_FILE, SUFFIXES, counted, list_files
+from dugs_stream.inputs.image import FORMATS
 
 
 @pytest.fixture
@@ -74,9 +76,9 @@ def test_paths_keep_the_order_they_were_given_in(digits: Path) -> None:
     samples = list(list_files([digits / "7", digits / "10"], "image").samples())
 
     assert [(sample.offset, sample.key) for sample in samples] == [
-        (0, b"a.PNG"),
-        (1, b"b.png"),
-        (2, b"x.jpeg"),
+        (0, b"7/a.PNG"),
+        (1, b"7/b.png"),
+        (2, b"10/x.jpeg"),
     ]
 
 
@@ -170,3 +172,144 @@ def test_name_that_is_not_utf8_keeps_its_bytes(tmp_path: Path) -> None:
 
     assert sample.key == b"\xff/x.json"
     assert sample.headers == (("label", b"\xff"),)
+
+
+def test_endings_of_pictures_are_those_that_the_codec_reads() -> None:
+    """Every ending of its formats that Pillow knows, but .pfm, which is always 32 bits; MPO is JPEG to the codec."""
+    Image.init()
+    known = {ending for ending, kind in Image.registered_extensions().items() if kind in {*FORMATS, "MPO"}}
+
+    assert SUFFIXES["image"] == known - {".pfm"}
+
+
+def touch(root: Path, *names: str) -> Path:
+    """The folder with empty files of these names."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    return root
+
+
+def test_passed_over_files_are_counted_by_their_ending(tmp_path: Path) -> None:
+    """Pictures that the codec cannot read are among them."""
+    touch(tmp_path, "1.ppm", "2.jfif", "3.TIF", "a.avif", "b.AVIF", "c.heic", "README")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+
+    listing = list_files([tmp_path], "image")
+
+    assert [file.key for file in listing.files] == [b"1.ppm", b"2.jfif", b"3.TIF"]
+    assert listing.passed_over == {".avif": 2, ".heic": 1, "": 1, NOT_A_FILE: 1}
+    assert counted(listing.passed_over) == "2 .avif, 1 without an ending, 1 .heic, 1 not a file"
+
+
+def keys(*paths: Path) -> list[str]:
+    """The keys of everything under these paths."""
+    return [file.key.decode() for file in list_files(paths, "image").files]
+
+
+def test_folders_given_together_never_share_a_key(tmp_path: Path) -> None:
+    """Each key begins with what tells its folder from the others, and hangs on the given paths alone."""
+    touch(tmp_path, "train/cat/1.png", "val/cat/1.png", "a/data/1.png", "b/data/1.png", "a/1.png")
+
+    assert keys(tmp_path / "train") == ["cat/1.png"]
+    assert keys(tmp_path / "train", tmp_path / "val") == ["train/cat/1.png", "val/cat/1.png"]
+    assert keys(tmp_path / "a/data", tmp_path / "b" / "data") == ["a/data/1.png", "b/data/1.png"]
+    assert keys(tmp_path / "a/1.png", tmp_path / "train/cat/1.png") == ["a/1.png", "cat/1.png"]
+    assert keys(tmp_path / "a/1.png", tmp_path / "train") == ["1.png", "train/cat/1.png"]
+
+
+def test_folder_given_twice_or_within_another_gives_each_key_once(tmp_path: Path) -> None:
+    """However its path is written."""
+    touch(tmp_path, "a/b/1.png", "y/b/2.png")
+
+    assert keys(tmp_path / "a", tmp_path / "y/../a") == ["b/1.png"]
+    found = keys(tmp_path / "a", tmp_path / "a/b", tmp_path / "y/b")
+    assert len(found) == len(set(found))
+    assert {key.rpartition("/")[2] for key in found} == {"1.png", "2.png"}
+
+
+def test_name_that_begins_another_name_is_made_longer(tmp_path: Path) -> None:
+    """Else p/a with b/1.png below it and q/a/b would give one key."""
+    touch(tmp_path, "p/a/b/1.png", "q/a/b/1.png", "y/b/1.png")
+
+    found = keys(tmp_path / "p/a", tmp_path / "q/a/b", tmp_path / "y/b")
+
+    assert found == ["p/a/b/1.png", "q/a/b/1.png", "y/b/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("class_folder", "labels"),
+    [
+        (-1, ["images", "boxes", "n02"]),
+        (1, ["n01", "n01", "n02"]),
+        (-2, ["n01", "z", None]),
+        (3, [None, "boxes", None]),
+    ],
+)
+def test_folder_of_the_class_is_a_setting(
+    tmp_path: Path, class_folder: int, labels: list[str | None]
+) -> None:
+    """Counted from the folder that is given, or from the file; one that is not there is no class."""
+    touch(tmp_path, "n01/images/a.png", "n01/z/boxes/b.png", "n02/c.png")
+
+    listing = list_files([tmp_path], "image", class_folder=class_folder)
+
+    assert [file.label for file in listing.files] == labels
+
+
+def test_class_stands_in_the_header_that_is_named(digits: Path) -> None:
+    """A configuration that reads another header finds the class there."""
+    (sample, *_) = list_files([digits], "image", label_header="class").samples()
+
+    assert sample.headers == (("class", b"10"),)
+
+
+def test_file_that_cannot_be_read_is_one_failure_and_the_rest_goes_on(digits: Path) -> None:
+    """Its number stays its own, so the others have the ids that they would have had."""
+    (digits / "7" / "aa.png").symlink_to(
+        "/proc/self/mem"
+    )  # a file whose first byte cannot be read, not even by root
+    failures: list[Problem] = []
+
+    samples = list(list_files([digits], "image").samples(failures.append))
+
+    assert [(sample.offset, sample.key) for sample in samples] == [
+        (0, b"10/x.jpeg"), (1, b"7/a.PNG"), (3, b"7/b.png"), (4, b"loose.png"),
+    ]  # fmt: skip
+    (failure,) = failures
+    assert failure.place.endswith("7/aa.png'")
+    assert "input/output error" in failure.message
+
+
+def test_folder_that_cannot_be_listed_is_one_failure(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below a given path; a given path itself that cannot be is an error of the command line."""
+    scandir = os.scandir
+
+    def fails_in_7(path: str) -> object:
+        if Path(path).name == "7":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", fails_in_7)
+
+    listing = list_files([digits], "image")
+    assert [file.key for file in listing.files] == [b"10/x.jpeg", b"loose.png"]
+    assert [failure.message for failure in listing.failures] == ["permission denied."]
+    with pytest.raises(ConfigurationError, match="7': permission denied"):
+        list_files([digits / "7"], "image")
+
+
+def test_file_larger_than_the_memory_is_one_failure(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that cannot be read."""
+    read = Path.read_bytes
+
+    def no_room_for_a(path: Path) -> bytes:
+        if path.name == "a.PNG":
+            raise MemoryError
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", no_room_for_a)
+    failures: list[Problem] = []
+
+    assert len(list(list_files([digits], "image").samples(failures.append))) == 3
+    assert [failure.message for failure in failures] == ["larger than the memory that is free."]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,27 +13,7 @@ from PIL import Image
 from dugs_stream.inputs.image import FORMATS, ImageCodec
 from dugs_stream.inputs.settings import ImageCodecSettings
 from dugs_stream.records import Reason, Rejection
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """The image's bytes in a format."""
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def decoded(value: bytes, expected_shape: tuple[int, ...] | None = None, **options: Any) -> torch.Tensor:
-    """The tensor, for values that must decode."""
-    tensor = ImageCodec(ImageCodecSettings(**options)).decode(value, expected_shape)
-    assert isinstance(tensor, torch.Tensor), tensor
-    return tensor
-
-
-def refused(value: bytes, expected_shape: tuple[int, ...] | None = None, **options: Any) -> Rejection:
-    """The rejection, for values that must not."""
-    rejection = ImageCodec(ImageCodecSettings(**options)).decode(value, expected_shape)
-    assert isinstance(rejection, Rejection)
-    return rejection
+from tests.unit.inputs.pictures import decoded, encoded, png_of_size, refused
 
 
 def quadrants() -> Image.Image:
@@ -43,23 +21,6 @@ def quadrants() -> Image.Image:
     image = Image.new("RGB", (3, 2))
     image.putdata([(10, 0, 0), (20, 0, 0), (30, 0, 0), (40, 0, 0), (50, 0, 0), (60, 0, 0)])
     return image
-
-
-def png_of_size(width: int, height: int) -> bytes:
-    """A PNG whose header promises a size, over few bytes."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 64))
-        + chunk(b"IEND", b"")
-    )
 
 
 def test_image_is_float32_channels_first_in_0_to_1() -> None:
@@ -105,6 +66,71 @@ def test_16_bit_grey_keeps_its_16_bits() -> None:
     tensor = decoded(encoded(Image.fromarray(np.array([[0, 32768, 65535]], np.uint16))), mode="L")
 
     assert tensor[0, 0].tolist() == pytest.approx([0.0, 32768 / 65535, 1.0], abs=1e-7)
+
+
+@pytest.mark.parametrize("most", [256, 1023, 4095, 65534, 65535])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_pgm_above_8_bits_scales_like_a_16_bit_png(most: int, mode: str) -> None:
+    """Its own maximum is white, in the binary and in the plain form, to a 16-bit step."""
+    grey = [0, most // 3, most]
+    binary = b"P5 3 1 %d\n" % most + struct.pack(">3H", *grey)
+    plain = b"P2 3 1 %d\n%d %d %d\n" % (most, *grey)
+    as_png = encoded(Image.fromarray(np.array([[round(each / most * 65535) for each in grey]], np.uint16)))
+
+    assert torch.equal(decoded(binary, mode=mode), decoded(as_png, mode=mode))
+    assert torch.equal(decoded(plain, mode=mode), decoded(as_png, mode=mode))
+    assert decoded(binary, mode=mode)[:, 0, 2].tolist() == pytest.approx(
+        [1.0] * len(decoded(binary, mode=mode))
+    )
+
+
+@pytest.mark.parametrize("most", [1, 15, 100, 254, 256, 1023, 4095, 65534, 65535])
+@pytest.mark.parametrize(("magic", "channels"), [(b"P5", 1), (b"P6", 3)])
+def test_netpbm_of_any_maximum_is_scaled_as_by_pillow(magic: bytes, channels: int, most: int) -> None:
+    """To the last bit, values beyond the maximum included; only faster."""
+    stored = np.uint8 if most < 256 else np.dtype(">u2")
+    pixels = (
+        np.random.default_rng(most).integers(0, np.iinfo(stored).max + 1, (9, 7, channels)).astype(stored)
+    )
+    value = magic + b" 7 9 %d\n" % most + pixels.tobytes()
+
+    with Image.open(io.BytesIO(value)) as image:
+        by_pillow = np.asarray(image, np.float32).reshape(9, 7, channels).transpose(2, 0, 1)
+        white = 65535.0 if image.mode == "I" else 255.0
+    tensor = decoded(value, mode="L" if channels == 1 else "RGB")
+
+    if white == 255.0:
+        assert np.array_equal(tensor.numpy(), by_pillow / np.float32(255))
+    else:
+        assert np.array_equal(tensor.numpy(), by_pillow * np.float32(255 / 65535) / np.float32(255))
+
+
+@pytest.mark.parametrize("missing", [1, 20])
+def test_netpbm_without_all_its_pixels_is_rejected(missing: int) -> None:
+    """Also where Pillow is not asked for them."""
+    whole = b"P5 4 4 4095\n" + bytes(32)
+
+    assert refused(whole[:-missing]).error == "damaged image: OSError: image file is truncated"
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (encoded(Image.new("RGB", (16, 16)), "AVIF"), "an AVIF image"),
+        (encoded(Image.new("RGB", (16, 16)), "JPEG2000"), "a JPEG 2000 image"),
+        (b"\x00\x00\x00\x18ftypheic\x00\x00", "a HEIC image"),
+        (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+        (b"\x93NUMPY\x01\x00", "a .npy array"),
+    ],
+)
+def test_format_that_is_not_read_is_named(value: bytes, name: str) -> None:
+    """With the two ways out."""
+    assert refused(value).error.startswith(f"{name}, which is not read; convert it (PNG, JPEG, ")
+
+
+def test_pgm_below_8_bits_has_white_at_its_own_maximum() -> None:
+    """15 of 15 is white."""
+    assert decoded(b"P5 2 1 15\n\x00\x0f", mode="L").flatten().tolist() == [0.0, 1.0]
 
 
 def test_transparent_pixels_are_laid_over_white() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dugs_stream.inputs.json_path import at_path
 from dugs_stream.inputs.labels import Label, Labels
 from dugs_stream.inputs.settings import parse_label_place
 from dugs_stream.records import Headers, Reason, Record, Rejection
@@ -149,3 +150,156 @@ def test_name_of_a_label_is_its_class() -> None:
 
     assert [reader.name(label) for label in (0, 1, 2, -1, None)] == ["cat", "dog", None, None, None]
     assert labels().name(0) is None
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"meta": {"label": "dog"}}, "dog"),
+        ({"meta.label": "cat", "meta": {"label": "dog"}}, "cat"),
+        ({"meta": [{"label": "dog"}]}, None),
+        ({"meta": {"label": None}}, None),
+        ({"meta": "label"}, None),
+        ({"metadata": {"label": "dog"}}, None),
+        ([{"meta": {"label": "dog"}}], None),
+        (None, None),
+    ],
+)
+def test_field_of_a_label_is_a_path(document: Any, found: str | None) -> None:
+    """Dots step into objects; a field of just that name goes first, as it always did."""
+    label = labels("json:meta.label", ("cat", "dog"), is_required=False).read(sample(), document)
+
+    assert label == (None if found is None else Label(("cat", "dog").index(found), found))
+
+
+def test_path_steps_into_arrays_by_number() -> None:
+    """Of several annotations, one."""
+    document = {"labels": [{"name": "cat"}, {"name": "dog"}]}
+
+    assert at_path(document, "labels.1.name") == "dog"
+    assert [
+        at_path(document, path)
+        for path in ("labels.2.name", "labels.-1.name", "labels.²", "labels.1.name.x", "")
+    ] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("caf\u00e9", "cafe\u0301"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("\u212b", "\u00c5"),
+        ("\ud55c", "\u1112\u1161\u11ab"),
+    ],
+)
+def test_names_are_compared_as_people_read_them(written: str, name: str) -> None:
+    """One letter in two code points, as macOS writes file names, is the letter."""
+    assert read_header(written.encode(), ("cat", name)) == Label(1, name)
+    assert labels("json:y", ("cat", name)).read(sample(), {"y": written}) == Label(1, name)
+
+
+def test_names_that_differ_in_code_points_alone_stay_two_classes() -> None:
+    """What is written exactly so goes first; and what only looks similar is another name."""
+    both = ("cafe\u0301", "caf\u00e9")
+
+    assert [read_header(name.encode(), both) for name in both] == [Label(0, both[0]), Label(1, both[1])]
+    assert isinstance(read_header("m\u00b2".encode(), ("m2",)), Rejection)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "cause"),
+    [
+        (b"\xa1\x03dog", r"b'\xa1\x03dog'", "AMQP-encoded, as Azure Event Hubs writes headers: 'dog' with a type in front"),
+        (b"\xb1\x00\x00\x00\x03dog", r"b'\xb1\x00\x00\x00\x03dog'", "AMQP-encoded, as Azure Event Hubs writes headers: 'dog'"),
+        (b"T\x01", r"b'T\x01'", "AMQP-encoded, as Azure Event Hubs writes headers: 1 with"),
+        (b"q\x00\x00\x00\x01", r"b'q\x00\x00\x00\x01'", "AMQP-encoded, as Azure Event Hubs writes headers: 1 with"),
+        (b"\x00\x00\x00\x01", r"b'\x00\x00\x00\x01'", "1 as a binary number of 4 bytes, as Java's serializers write it"),
+        ("dog".encode("utf-16"), r"b'\xff\xfed\x00o\x00g\x00'", "'dog' in UTF-16; send it as UTF-8"),
+        ("dog!".encode("utf-16-le"), r"b'd\x00o\x00g\x00!\x00'", "'dog!' in UTF-16; send it as UTF-8"),
+        (b"\xac\xed\x00\x05t\x00\x03dog", r"b'\xac\xed\x00\x05t", "a serialised Java object; send it as plain text"),
+        (b'"dog"', "'\"dog\"'", "'dog' within quotes of JSON; send the text alone"),
+    ],
+)  # fmt: skip
+def test_binary_header_is_shown_with_its_likely_cause(value: bytes, shown: str, cause: str) -> None:
+    """The bytes as they are, the value behind them, and what to do about it."""
+    rejection = read_header(value, ("cat", "dog"))
+
+    assert isinstance(rejection, Rejection)
+    assert rejection.reason is Reason.LABEL_UNKNOWN
+    assert rejection.error.startswith(f"label {shown}")
+    assert f"({cause}" in rejection.error
+    assert rejection.error.endswith("), expected a name of input.classes or its number")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"bird", b"D", b"p7", b"a\n", b"\xff" * 8, b"hund", b"abcdefgh", b"\xff\xfe", b"\xa1\x09dog", b"\x00"],
+)
+def test_label_that_looks_like_nothing_known_has_no_cause(value: bytes) -> None:
+    """No guess is better than a wrong one: these are plain texts, or bytes of no known form."""
+    rejection = read_header(value, ("cat", "dog"))
+
+    assert isinstance(rejection, Rejection)
+    assert "(" not in rejection.error
+
+
+def test_rejection_with_a_long_text_behind_an_encoding_stays_short() -> None:
+    """It travels in a header."""
+    rejection = read_header(b"\xb1" + (100_000).to_bytes(4, "big") + b"x" * 100_000, ("cat", "dog"))
+
+    assert isinstance(rejection, Rejection)
+    assert len(rejection.error) < 400
+
+
+@pytest.mark.parametrize(
+    ("topic", "key", "label", "hint"),
+    [
+        (
+            "files",
+            b"cat/images/1.png",
+            b"images",
+            "the folder 'cat' of its key is a class: input.class_folder: 1",
+        ),
+        (
+            "in",
+            b"train/cat/images/1.png",
+            b"images",
+            "the folder 'cat' of its key is a class: input.class_folder: -2",
+        ),
+        ("files", b"cat/images/1.png", b"other", None),
+        ("files", b"x/images/1.png", b"images", "input.class_folder can name another folder of its key"),
+        ("files", b"images/1.png", b"images", None),
+        ("files", None, b"images", None),
+    ],
+)
+def test_folder_that_is_no_class_hints_at_the_one_that_is(
+    topic: str, key: bytes | None, label: bytes, hint: str | None
+) -> None:
+    """Where the label is a folder of the key, and another folder of it is a class."""
+    record = Record(key, b"value", (("label", label),), topic=topic, partition=0, offset=0)
+
+    rejection = labels(classes=("cat", "dog")).read(record)
+
+    assert isinstance(rejection, Rejection)
+    assert (hint is None) == ("(" not in rejection.error)
+    assert hint is None or f"({hint})" in rejection.error
+
+
+def test_file_without_a_class_is_told_which_folder_would_be_it() -> None:
+    """Files that lie in the named folder itself have none."""
+    record = Record(b"1.png", b"value", topic="files", partition=0, offset=0)
+
+    rejection = labels().read(record)
+
+    assert isinstance(rejection, Rejection)
+    assert rejection.error.endswith("below the one that was named (input.class_folder)")
+
+
+def test_path_of_a_file_as_label_names_the_header() -> None:
+    """The key is a label of records that a producer made; of files it is the path."""
+    record = Record(b"cat/1.png", b"value", topic="files", partition=0, offset=0)
+
+    rejection = labels("key", ("cat", "dog")).read(record)
+
+    assert isinstance(rejection, Rejection)
+    assert "input.label: header:label reads its folder's name" in rejection.error

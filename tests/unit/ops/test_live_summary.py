@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from dugs_stream.changelog.replay import BEGINNING
 from dugs_stream.ops.live_summary import LiveSummary, suits
 from dugs_stream.ops.metrics import Metrics, Role
 from dugs_stream.ops.status import Status
@@ -42,9 +44,10 @@ def metrics() -> Metrics:
         verdict = Verdict.UNIQUE if offset < 3 else Verdict.DUPLICATE
         decision = Decision(verdict, sequence=SequenceNumber(offset) if offset < 3 else None)
         filled.batch_committed(
-            [JudgedRecord(Record(None, b"", topic="t", partition=0, offset=offset), decision, 0, 0.3)]
+            [JudgedRecord(Record(None, b"", topic="t", partition=0, offset=offset), decision, 0, 0.3)],
+            BEGINNING,
         )
-    filled.index_grew(3, 64)
+    filled.head_moved(replace(BEGINNING, uniques=3))
     return filled
 
 
@@ -72,7 +75,7 @@ def test_summary_shows_role_rate_verdicts_uniques_lag_commit_and_stages(
     """Everything that a glance at the terminal is for."""
     with shown_on(terminal, metrics, owner()):
         with metrics.stage("gradient"):
-            metrics.batch_committed([])
+            metrics.batch_committed([], BEGINNING)
         wait_until(lambda: "9 since the start, changelog at 57" in terminal.text, 10)
 
     for said in (
@@ -122,22 +125,16 @@ def test_cursor_is_never_hidden_and_no_mode_is_changed(terminal: Terminal, metri
     assert "\x1b[?1049h" not in terminal.raw
 
 
-def test_no_color_is_respected(terminal: Terminal, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_no_color_is_respected(
+    terminal: Terminal, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, no_color: str
+) -> None:
     """Still live, without a colour."""
-    monkeypatch.setenv("NO_COLOR", "1")
-    status = Status()
-    with shown_on(terminal, metrics, status):
-        wait_until(lambda: "not ready" in terminal.text, 10)
-
-    assert "\x1b[33m" not in terminal.raw
-
-
-def test_colours_are_there_without_no_color(terminal: Terminal, metrics: Metrics) -> None:
-    """What the test above looks for can be found."""
+    monkeypatch.setenv("NO_COLOR", no_color)
     with shown_on(terminal, metrics, Status()):
         wait_until(lambda: "not ready" in terminal.text, 10)
 
-    assert "\x1b[33m" in terminal.raw
+    assert ("\x1b[33m" in terminal.raw) == (not no_color)
 
 
 def test_stopped_terminal_blocks_only_the_drawing_thread(metrics: Metrics) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from dugs_stream.ops.machine import Disk, MachineMetrics, show_machine
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -39,6 +44,31 @@ def test_disk_that_cannot_be_measured_is_left_out_of_the_scrape(
 
     assert registry.get_sample_value("dugs_disk_free_bytes", {"disk": "state"}) is None
     assert registry.get_sample_value("dugs_disk_free_bytes", {"disk": "log"}) is not None
+
+
+def test_disk_and_gpu_that_hang_are_left_out_and_asked_again(
+    registry: CollectorRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stale mount costs a scrape a second and no more, however many scrapes come; when it answers, it is shown again."""
+    freed, asked = threading.Event(), []
+
+    def stale(path: Path) -> Any:
+        asked.append(path)
+        freed.wait(60)
+        return SimpleNamespace(free=6, total=10)
+
+    monkeypatch.setattr("shutil.disk_usage", stale)
+    registry.register(MachineMetrics({Disk.STATE: tmp_path}, lambda: {"free": 1} if freed.wait(60) else {}))
+    try:
+        began_at = time.monotonic()
+        for _ in range(5):
+            assert "dugs_disk_free_bytes{" not in generate_latest(registry).decode()
+        assert time.monotonic() - began_at < 20
+        assert len(asked) == 1
+    finally:
+        freed.set()
+    wait_until(lambda: registry.get_sample_value("dugs_disk_free_bytes", {"disk": "state"}) == 6, 10)
+    assert registry.get_sample_value("dugs_gpu_memory_bytes", {"kind": "free"}) == 1
 
 
 def test_without_a_gpu_there_is_no_memory_of_one(registry: CollectorRegistry) -> None:

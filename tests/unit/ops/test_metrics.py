@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from math import isnan
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from dugs_stream.changelog.replay import BEGINNING
 from dugs_stream.ops.metrics import BuildFacts, Metrics, RecoveryReason, RefusalReason, Role, Stage
 from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejection, SequenceNumber, Verdict
 
 PROMISED = [
     'dugs_records_total{verdict="unique"}',
     'dugs_records_total{verdict="rejected"}',
+    'dugs_records_total{verdict="skipped"}',
     "dugs_stage_duration_seconds_bucket",
     "dugs_similarity_bucket",
     "dugs_gradient_norm_bucket",
@@ -30,6 +36,7 @@ PROMISED = [
     'dugs_snapshots_total{outcome="failed"}',
     'dugs_state_damaged_total{kind="manifest"}',
     "dugs_records_lost_total",
+    'dugs_input_held_back_seconds{partition="0",topic="in"}',
     "dugs_out_of_memory_total",
     "dugs_batch_limit_records",
     'dugs_role{role="owner"}',
@@ -60,10 +67,11 @@ def test_every_promised_name_is_exposed(registry: CollectorRegistry) -> None:
     """After one batch, one recovery and one look at the lag, all names of the contract are on the page."""
     metrics = Metrics(registry)
     metrics.batch_committed(
-        [judged(0, Decision(Verdict.UNIQUE, sequence=SequenceNumber(0), gradient_norm=1.0))]
+        [judged(0, Decision(Verdict.UNIQUE, sequence=SequenceNumber(0), gradient_norm=1.0))], BEGINNING
     )
-    metrics.recovered(RecoveryReason.START, 0.1)
+    metrics.recovered(RecoveryReason.START, 0.1, BEGINNING)
     metrics.lag_changed("in", {0: 3}, 256)
+    metrics.input_held_back("in", {0: 0.0})
     metrics.built(BuildFacts("1", "alexnet", "sha256:ab", 2048, 0.3, "cpu"))
 
     page = generate_latest(registry).decode()
@@ -88,7 +96,7 @@ def test_closed_sets_start_at_zero(registry: CollectorRegistry) -> None:
 def test_rejected_record_is_counted_by_reason_and_not_by_similarity(registry: CollectorRegistry) -> None:
     """What has no similarity leaves no mark in its histogram."""
     rejected = Decision(Verdict.REJECTED, rejection=Rejection(Reason.UNDECODABLE, "not an image"))
-    Metrics(registry).batch_committed([judged(0, rejected)])
+    Metrics(registry).batch_committed([judged(0, rejected)], BEGINNING)
 
     assert registry.get_sample_value("dugs_rejected_total", {"reason": "undecodable"}) == 1
     assert registry.get_sample_value("dugs_records_total", {"verdict": "rejected"}) == 1
@@ -141,7 +149,7 @@ def uniques(registry: CollectorRegistry) -> dict[str, float]:
 def test_classes_beyond_the_hundredth_share_one_series(registry: CollectorRegistry) -> None:
     """Under any labels the number of series has a limit, the same in every process."""
     metrics = Metrics(registry)
-    metrics.batch_committed([unique_of(label) for label in (*range(5000), -1, None)])
+    metrics.batch_committed([unique_of(label) for label in (*range(5000), -1, None)], BEGINNING)
 
     counted = uniques(registry)
 
@@ -155,17 +163,39 @@ def test_known_classes_start_at_zero_under_their_names(registry: CollectorRegist
     metrics.classes_known(["cat", None, *["many"] * 1000])
 
     assert uniques(registry) == {"cat": 0, "1": 0, "many": 0, "other": 0, "none": 0}
-    metrics.batch_committed([unique_of(0, "cat"), unique_of(1)])
+    metrics.batch_committed([unique_of(0, "cat"), unique_of(1)], BEGINNING)
     assert uniques(registry) == {"cat": 1, "1": 1, "many": 0, "other": 0, "none": 0}
 
 
 def test_duplicate_does_not_count_as_a_unique_of_its_class(registry: CollectorRegistry) -> None:
     """Only what joins the list is counted by label."""
     Metrics(registry).batch_committed(
-        [judged(0, Decision(Verdict.DUPLICATE, similarity=0.9, gradient_norm=1.0))]
+        [judged(0, Decision(Verdict.DUPLICATE, similarity=0.9, gradient_norm=1.0))], BEGINNING
     )
 
     assert set(uniques(registry).values()) == {0}
+
+
+@pytest.mark.parametrize("folder", ["there", "gone"])
+def test_folder_of_a_host_process_is_left_alone(tmp_path: Path, folder: str) -> None:
+    """A web server that starts the daemon shares metrics by PROMETHEUS_MULTIPROC_DIR; ours are not among them."""
+    (tmp_path / "there").mkdir()
+    script = (
+        "from prometheus_client import CollectorRegistry, Counter, generate_latest\n"
+        "from dugs_stream.ops.metrics import Metrics, RecoveryReason\n"
+        "registry = CollectorRegistry()\n"
+        "Metrics(registry).recovered(RecoveryReason.START, 0.5, None)\n"
+        "print(generate_latest(registry).decode())\n"
+    )
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert 'dugs_recoveries_total{reason="start"} 1.0' in done.stdout
+    assert "dugs_recovery_duration_seconds_sum 0.5" in done.stdout
+    assert list(tmp_path.rglob("*.db")) == []
 
 
 def test_threshold_is_nan_before_the_model_is_loaded(registry: CollectorRegistry) -> None:

@@ -131,14 +131,6 @@ def test_event_time_has_exact_milliseconds() -> None:
     assert {ms: build_event(replace(judged, time_ms=ms), MODEL)["time"] for ms in times} == times
 
 
-def test_schema_is_a_valid_2020_12_schema() -> None:
-    """The schema says which draft it is of, and keeps to it."""
-    schema = event_schema()
-
-    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    jsonschema.Draft202012Validator.check_schema(schema)
-
-
 def test_schema_refuses_an_event_that_breaks_the_contract() -> None:
     """A unique without number, an unknown type, a duplicate with a number: each is invalid."""
     good = build_event(judgement_of(RECORD), MODEL)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dugs_stream.core.gradient_spec import GradientSpec
+from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.settings import NpyCodecSettings
@@ -39,7 +40,7 @@ def random_records(count: int, seed: int = 0) -> list[Record]:
 
 def projector_of(
     build: Callable[[], nn.Module] = tiny,
-    loss: str = "label",
+    loss: str | LossFunction = "label",
     classes: Sequence[str] | None = ("a", "b", "c", "d"),
 ) -> RecordProjector:
     """A projector for a model built under a fixed seed, which no example has probed yet."""
@@ -66,7 +67,8 @@ class Engine:
 
     def decide(self, records: Sequence[Record]) -> tuple[JudgedRecord, ...]:
         """Verdicts; nothing is changed."""
-        return self.judge.decide(self.projector.project(records), self.index, self.ids.__getitem__)
+        projected = self.projector.project(records, model_is_proven=len(self.index) > 0)
+        return self.judge.decide(projected, self.index, self.ids.__getitem__)
 
     def run(self, records: Sequence[Record], batch: int) -> list[JudgedRecord]:
         """Decide and accept, batch by batch, as the daemon does after each commit."""

@@ -21,12 +21,11 @@ from dugs_stream.records import (
     Decision,
     JudgedRecord,
     ModelIdentity,
-    Reason,
     Record,
-    Rejection,
     SequenceNumber,
     Verdict,
 )
+from tests.support.records.judgements import rejected
 
 IDENTITY = ModelIdentity("tiny", "sha256:" + "0" * 64)
 TOPICS = TopicNames("samples", "group", "unique", "changelog", "dead", "decisions")
@@ -51,13 +50,7 @@ def duplicate(offset: int, partition: int = 0) -> JudgedRecord:
     return JudgedRecord(sample(offset, partition), decision, 0, 0.3, nearest_id="samples/0/0")
 
 
-def rejected(offset: int, partition: int = 0) -> JudgedRecord:
-    """Something that cannot be judged."""
-    decision = Decision(Verdict.REJECTED, rejection=Rejection(Reason.EMPTY, "no value"))
-    return JudgedRecord(sample(offset, partition), decision, 0, 0.3)
-
-
-def sample(offset: int, partition: int) -> Record:
+def sample(offset: int, partition: int = 0) -> Record:
     """A record."""
     return Record(b"key", b"value", topic="samples", partition=partition, offset=offset)
 
@@ -76,7 +69,7 @@ AT_THE_BEGINNING = replace(BEGINNING, next_offsets={0: 0, 1: 0}, input_topic_id=
 
 def test_each_verdict_goes_to_its_topics_in_order() -> None:
     """Uniques, dead letters and every decision in the order of the records; rows and the trailer close it."""
-    batch = decide([unique(0, 0), duplicate(1), rejected(2), unique(3, 1)], AT_THE_BEGINNING)
+    batch = decide([unique(0, 0), duplicate(1), rejected(sample(2)), unique(3, 1)], AT_THE_BEGINNING)
 
     assert [outgoing.topic for outgoing in batch.outgoing] == [
         "unique", "decisions", "decisions", "dead", "decisions", "unique", "decisions",
@@ -111,7 +104,7 @@ def test_trailer_continues_count_checksum_and_offsets() -> None:
     """Partitions that had nothing in this batch keep their offsets; the ranges name this batch alone."""
     head = ChangelogHead(7, "0123456789abcdef", ChangelogPosition(20), {0: 5, 1: 9, 2: 4}, "topic-id")
 
-    batch = decide([unique(5, 7), duplicate(6), unique(9, 8, partition=1), rejected(12, partition=1)], head)
+    batch = decide([unique(5, 7), duplicate(6), unique(9, 8, partition=1), rejected(sample(12, 1))], head)
 
     trailer = batch.trailer
     assert trailer.uniques == 9
@@ -138,7 +131,7 @@ def test_batch_without_records_writes_a_trailer_alone() -> None:
 @pytest.mark.parametrize("payload", ["reference", "original"])
 def test_same_judgements_give_the_same_messages(payload: str) -> None:
     """Nothing in it depends on when or where it is asked: a batch done again after a crash is the same batch."""
-    judgements = [unique(0, 0), rejected(1), duplicate(2)]
+    judgements = [unique(0, 0), rejected(sample(1)), duplicate(2)]
 
     first = decide(judgements, AT_THE_BEGINNING, outputs(payload=payload))
     again = decide(judgements, AT_THE_BEGINNING, outputs(payload=payload))

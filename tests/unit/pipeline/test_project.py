@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,18 +11,15 @@ import pytest
 import torch
 from torch import nn
 
+from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.memory import is_out_of_memory
-from dugs_stream.errors import ModelError
-from dugs_stream.inputs.decoder import Sample
-from dugs_stream.inputs.labels import Label
-from dugs_stream.pipeline.project import (
-    BatchAbandonedError,
-    Projected,
-    ProjectedBatch,
-    RecordProjector,
-)
-from dugs_stream.records import Reason, Record, Rejection
+from dugs_stream.errors import ConfigurationError, ModelError
+from dugs_stream.inputs.decoder import build_decoder
+from dugs_stream.inputs.settings import CustomCodecSettings, NpyCodecSettings
+from dugs_stream.pipeline.project import BatchAbandonedError, Projected, ProjectedBatch, RecordProjector
+from dugs_stream.records import Reason, Record, Rejection, Skip
 from tests.support.models.small import WIDTH, breaks_on_large, mixes_samples, tiny
+from tests.support.records.own_code import squared_error
 from tests.unit.pipeline.engine import projector_of, random_records, record
 
 
@@ -36,6 +35,19 @@ def rejected(batch: ProjectedBatch) -> list[int]:
     return [place for place, outcome in enumerate(batch.outcomes) if isinstance(outcome, Rejection)]
 
 
+def to_a_number(outputs: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    """A loss of one's own, with labels and without."""
+    wanted = outputs.new_zeros(len(outputs)) if labels is None else labels
+    return (outputs.sum(1) - wanted).square()
+
+
+def of_any_length() -> nn.Module:
+    """A model that takes a row of numbers of any length."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 5, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(5, 4)
+    )
+
+
 def breaking(offset: int) -> Record:
     """A record on which `breaks_on_large` fails."""
     return record(offset, np.full(WIDTH, 5000.0, np.float32))
@@ -45,15 +57,9 @@ def breaking(offset: int) -> Record:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Record(None, None, topic="in", partition=0, offset=3), Reason.EMPTY),
-        (
-            Record(None, b"not an array", (("label", b"1"),), topic="in", partition=0, offset=3),
-            Reason.UNDECODABLE,
-        ),
-        (
-            Record(None, b"x" * 20_000, (("label", b"1"),), topic="in", partition=0, offset=3),
-            Reason.TOO_LARGE,
-        ),
+        (replace(record(3, np.zeros(1)), value=None), Reason.EMPTY),
+        (replace(record(3, np.zeros(1)), value=b"not an array"), Reason.UNDECODABLE),
+        (replace(record(3, np.zeros(1)), value=b"x" * 20_000), Reason.TOO_LARGE),
         (record(3, np.zeros(WIDTH + 1, np.float32)), Reason.WRONG_SHAPE),
         (record(3, np.full(WIDTH, np.nan, np.float32)), Reason.NOT_FINITE),
         (record(3, np.ones(WIDTH, np.float32), None), Reason.LABEL_MISSING),
@@ -65,11 +71,13 @@ def breaking(offset: int) -> Record:
 def test_bad_record_is_rejected_and_the_others_are_projected_as_without_it(
     bad: Record, reason: Reason, is_probed: bool
 ) -> None:
-    """For the same reason in the first batch as in any other; it takes no bit from its neighbours' vectors."""
+    """In the first batch as in any other; it takes no bit from its neighbours' vectors. A shape may be unknown."""
+    if reason is Reason.WRONG_SHAPE and not is_probed:
+        reason = Reason.MODEL_ERROR
     good = random_records(9)
     projector, alone = projector_of(classes=None), projector_of(classes=None).project(good)
     if is_probed:
-        projector.probe(Sample(torch.rand(WIDTH), Label(0, None)))
+        projector.expect((WIDTH,))
 
     batch = projector.project([*good[:3], bad, *good[3:]])
 
@@ -97,13 +105,60 @@ def test_bad_first_record_does_not_become_the_probe() -> None:
     assert rejection_of(batch, 0).reason is Reason.MODEL_ERROR
 
 
-def test_first_record_sets_the_shape_for_the_rest_of_its_batch() -> None:
-    """A record of another shape beside the probe is rejected, and does not stop the stream."""
-    records = [*random_records(2), record(2, np.ones((2, WIDTH), np.float32))]
+@pytest.mark.parametrize("place", [0, 2])
+def test_record_of_a_shape_that_the_model_cannot_take_is_rejected_whenever_it_comes(place: int) -> None:
+    """The first record does not set the shape: it would be another one after each restart."""
+    records = random_records(3)
+    records[place] = record(place, np.ones((2, WIDTH), np.float32))
 
     batch = projector_of(breaks_on_large).project(records)
 
-    assert rejection_of(batch, 2).reason is Reason.WRONG_SHAPE
+    assert (rejected(batch), rejection_of(batch, place).reason) == ([place], Reason.MODEL_ERROR)
+
+
+def test_every_shape_goes_that_the_model_takes() -> None:
+    """A codec of varying length; each vector is that of the record alone."""
+    records = [record(at, np.ones(4 + at % 3, np.float32) * at) for at in range(7)]
+
+    together = projector_of(of_any_length).project(records)
+
+    assert rejected(together) == []
+    for row, one in enumerate(records):
+        alone = projector_of(of_any_length).project([one])
+        assert np.array_equal(alone.projection.vectors[0], together.projection.vectors[row])
+        assert alone.projection.norms[0] == together.projection.norms[row]
+
+
+def test_record_without_a_label_leaves_the_labels_of_its_tile() -> None:
+    """A loss of one's own that can do without is given the labels that there are."""
+    records = [record(at, np.ones(WIDTH, np.float32) * at, str(at)) for at in range(4)]
+    beside = record(4, np.ones(WIDTH, np.float32), None)
+
+    with_it = projector_of(tiny, loss=to_a_number).project([*records, beside])
+    without = projector_of(tiny, loss=to_a_number).project(records)
+
+    assert rejected(with_it) == []
+    assert np.array_equal(with_it.projection.norms[:4], without.projection.norms)
+
+
+def test_label_that_the_model_has_no_class_for_is_rejected_before_and_after_the_probe() -> None:
+    """Only the probe says how many classes there are; the record may well be the first."""
+    beyond = replace(random_records(1)[0], headers=(("label", b"4"),))
+    projector = projector_of(breaks_on_large, classes=None)
+
+    for _ in range(2):
+        assert rejection_of(projector.project([beyond]), 0).reason is Reason.LABEL_OUT_OF_RANGE
+
+
+@pytest.mark.parametrize("loss", ["label", "pseudo"])
+def test_list_of_classes_that_is_not_the_models_is_refused(loss: str) -> None:
+    """One name an output: otherwise labels and gradients would be wrong in silence."""
+    projector = projector_of(lambda: tiny(classes=10), loss=loss)
+
+    with pytest.raises(
+        ConfigurationError, match=r"input\.classes: it names 4 classes, the model has 10 outputs"
+    ):
+        projector.project(random_records(1))
 
 
 def test_batch_without_a_record_that_decodes_leaves_the_probe_to_the_next() -> None:
@@ -117,10 +172,12 @@ def test_batch_without_a_record_that_decodes_leaves_the_probe_to_the_next() -> N
     assert rejected(projector.project(random_records(3))) == []
 
 
-def test_model_that_fails_on_a_whole_first_batch_is_an_error() -> None:
-    """A broken model must not send the whole stream to the dead letters."""
-    with pytest.raises(ModelError, match="failed on all 5 records of the first micro-batch"):
-        projector_of(breaks_on_large).project([breaking(offset) for offset in range(5)])
+def test_model_that_fails_on_a_whole_first_batch_rejects_its_records() -> None:
+    """They may be bad; whether to go on is the daemon's question, after enough of them."""
+    batch = projector_of(breaks_on_large).project([breaking(offset) for offset in range(5)])
+
+    assert rejected(batch) == list(range(5))
+    assert rejection_of(batch, 4) == Rejection(Reason.MODEL_ERROR, "RuntimeError: a number above 1000.0")
 
 
 def test_model_that_breaks_later_is_an_error_and_not_a_dead_letter() -> None:
@@ -157,7 +214,7 @@ def test_labels_are_ignored_where_the_model_predicts_them() -> None:
     """One that is out of the model's range is then no reason to reject."""
     strange = replace(random_records(1)[0], headers=(("label", b"3"),))
 
-    batch = projector_of(lambda: tiny(classes=2), loss="pseudo").project([strange])
+    batch = projector_of(lambda: tiny(classes=2), loss="pseudo", classes=None).project([strange])
 
     (outcome,) = batch.outcomes
     assert isinstance(outcome, Projected)
@@ -219,3 +276,88 @@ def test_memory_that_runs_out_in_decoding_is_no_records_fault(monkeypatch: pytes
 
     with pytest.raises(MemoryError):
         projector_of().project(random_records(3))
+
+
+def numbers_projector(tile_mates: int = 8) -> RecordProjector:
+    """A projector for a loss of one's own, whose labels are numbers or lists of them."""
+    torch.manual_seed(1)
+    decoder = build_decoder(
+        NpyCodecSettings(),
+        label="header:label",
+        classes=None,
+        label_is_required=False,
+        max_record_bytes=10_000,
+        label_type="float32",
+    )
+    spec = GradientSpec(tiny(), 2, squared_error, dimension=128, seed=0, device="cpu", tile=tile_mates)
+    return RecordProjector(decoder, spec, lambda _stage: nullcontext())
+
+
+def test_numbers_as_labels_reach_a_loss_of_ones_own() -> None:
+    """The same sample with another target has another gradient, which is that of autograd."""
+    values = np.linspace(-1, 1, WIDTH).astype(np.float32)
+    records = [record(place, values, label) for place, label in enumerate(("-0.5", "2.25", "-0.5"))]
+
+    batch = numbers_projector().project(records)
+
+    first, second, third = batch.projection.vectors
+    assert np.array_equal(first, third)
+    assert not np.array_equal(first, second)
+    torch.manual_seed(1)
+    model = tiny().eval()
+    for row, target in enumerate((-0.5, 2.25)):
+        model.zero_grad()
+        squared_error(model(torch.from_numpy(values)[None]), torch.tensor([target])).sum().backward()
+        norm = sum(float((parameter.grad.double() ** 2).sum()) for parameter in model.parameters()) ** 0.5  # type: ignore[union-attr]
+        assert batch.projection.norms[row] == pytest.approx(
+            norm, rel=0.5
+        )  # the sketch's own error at k = 128
+
+
+def test_targets_of_different_shapes_are_projected_as_each_alone() -> None:
+    """Lists of other lengths cannot stand in one tensor; company changes no bit of a vector all the same."""
+    labels = ["0.5", "[1, 2]", "[1, 2, 3]", "-1", "[0.5, 0.25]"]
+    values = np.random.default_rng(0).normal(size=(len(labels), WIDTH)).astype(np.float32)
+    records = [record(place, values[place], label) for place, label in enumerate(labels)]
+
+    together = numbers_projector().project(records)
+    alone = [numbers_projector().project([each]).projection.vectors[0] for each in records]
+
+    assert rejected(together) == []
+    assert np.array_equal(together.projection.vectors, np.stack(alone))
+
+
+def test_skipped_record_is_in_nobodys_way() -> None:
+    """It has no vector and no rejection, also as the first of all; the others are projected as without it."""
+    decoder = build_decoder(
+        CustomCodecSettings(type="tests.support.records.own_code:labelled"),
+        label="none",
+        classes=None,
+        label_is_required=True,
+        max_record_bytes=10_000,
+    )
+
+    def projector() -> RecordProjector:
+        torch.manual_seed(1)
+        spec = GradientSpec(tiny(), 2, "label", dimension=128, seed=0, device="cpu", tile=8)
+        return RecordProjector(decoder, spec, lambda _stage: nullcontext())
+
+    def json_record(offset: int, document: object) -> Record:
+        return Record(None, json.dumps(document).encode(), topic="in", partition=0, offset=offset)
+
+    values = np.random.default_rng(0).normal(size=(3, WIDTH)).round(3).tolist()
+    good = [json_record(place, {"x": row, "y": place}) for place, row in enumerate(values)]
+    gone = json_record(9, {"gone": True})
+
+    batch = projector().project([gone, good[0], gone, *good[1:], gone])
+
+    assert [isinstance(outcome, Skip) for outcome in batch.outcomes] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert np.array_equal(batch.projection.vectors, projector().project(good).projection.vectors)
+    assert projector().project([gone, gone]).outcomes == (Skip(), Skip())

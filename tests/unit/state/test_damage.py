@@ -45,9 +45,8 @@ def flip(path: Path, place: int) -> None:
 def refill_and_compare(folder: Path, changelog: Changelog, files: list[str]) -> None:
     """Open, expect exactly `files` to have lost rows, refill from the place named, compare everything, go on."""
     with opened(folder) as (store, loaded):
-        assert [missing.file for missing in loaded.missing] == files
-        start = min(missing.changelog_start for missing in loaded.missing)
-        store.refill(rows_from(changelog, start))
+        assert list(loaded.missing) == files
+        store.refill(rows_from(changelog, min(loaded.missing.values())))
         index = recover(store, changelog)
         assert np.array_equal(index.vectors, changelog.vectors)
         assert store.events(0, 99) == [row.event for row in changelog.rows]
@@ -56,7 +55,7 @@ def refill_and_compare(folder: Path, changelog: Changelog, files: list[str]) -> 
         index.add(changelog.vectors[-2:])
         store.snapshot(index)
     with opened(folder) as (store, loaded):
-        assert (loaded.missing, store.total) == ((), 22)
+        assert (loaded.missing, store.total) == ({}, 22)
 
 
 def rows_from(changelog: Changelog, position: int) -> Iterator[ChangelogRow]:
@@ -74,7 +73,7 @@ def test_snapshot_torn_at_any_byte_gives_way_to_the_one_before(folder: Path, cha
         with opened(keep) as (store, loaded):
             assert loaded.rows == 11
             assert [path.name for path in loaded.set_aside] == ["snapshot-000000000003.json.damaged"]
-            assert loaded.missing == ()
+            assert not loaded.missing
             assert store.total == 11
         shutil.rmtree(keep)
 
@@ -97,7 +96,7 @@ def test_no_snapshot_left_to_believe_starts_from_nothing(folder: Path, changelog
         assert (loaded.snapshot, len(loaded.set_aside), store.total) == (None, 3, 0)
         assert written(store, recover(store, changelog)).rows == 20
     with opened(folder) as (store, loaded):
-        assert (loaded.rows, loaded.missing) == (20, ())
+        assert (loaded.rows, loaded.missing) == (20, {})
 
 
 def test_snapshot_goes_on_after_one_was_set_aside(folder: Path, changelog: Changelog) -> None:
@@ -147,8 +146,7 @@ def test_segment_names_the_part_of_the_changelog_that_holds_it(folder: Path, cha
     """Refilling the last file reads from the snapshot before it, not from the beginning."""
     flip(folder / "vectors-00002.f32", 3)
     with opened(folder) as (_, loaded):
-        (missing,) = loaded.missing
-    assert (missing.start, missing.stop, missing.changelog_start, missing.changelog_stop) == (16, 20, 13, 23)
+        assert loaded.missing == {"vectors-00002.f32": 13}
 
 
 def test_rows_beyond_the_snapshot_are_cut_off(folder: Path, changelog: Changelog) -> None:
@@ -158,7 +156,7 @@ def test_rows_beyond_the_snapshot_are_cut_off(folder: Path, changelog: Changelog
     (folder / "vectors-00003.f32").write_bytes(b"\1" * 7)
 
     with opened(folder) as (store, loaded):
-        assert loaded.missing == ()
+        assert not loaded.missing
         assert store.total == 20
     assert (folder / "vectors-00002.f32").stat().st_size == 4 * 8 * 4
     assert not (folder / "vectors-00003.f32").exists()
@@ -243,7 +241,7 @@ def test_damaged_state_that_is_forgotten_starts_from_nothing(folder: Path, chang
         store.snapshot(recover(store, changelog))
 
     with opened(folder) as (store, loaded):
-        assert (loaded.rows, loaded.missing) == (20, ())
+        assert (loaded.rows, loaded.missing) == (20, {})
 
 
 def test_draft_that_a_kill_left_behind_is_removed(folder: Path) -> None:

@@ -19,18 +19,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("short_segments")]
 # Every call by which the state changes a file; the process ends right before the n-th of them, which is right after
 # the one before.
 CALLS = {
-    "open",
-    "write",
-    "pwrite",
-    "truncate",
-    "fsync",
-    "replace",
-    "unlink",
-    "mkdir",
-    "close",
-    "execute",
-    "executemany",
-}
+    "open", "write", "pwrite", "truncate", "fsync", "replace", "unlink", "mkdir", "close", "execute", "executemany",
+}  # fmt: skip
 
 
 class KilledAtCall:
@@ -46,16 +36,15 @@ class KilledAtCall:
             self._left -= 1
 
 
-def run_and_kill(work, number):
-    """Run `work` in a child of ours; True where it was killed on the way, False where it came to its end."""
+def run_and_kill(work, path, changelog, number):
+    """Do `work` in a child of ours; True where it was killed on the way, False where it came to its end."""
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # newer Pythons warn of threads; the child uses none
+        # Newer Pythons warn of threads; the child uses none.
+        warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
         try:
-            work(lambda: sys.setprofile(KilledAtCall(number)))
+            work(state_of(path), changelog, lambda: sys.setprofile(KilledAtCall(number)))
         finally:
             os._exit(7 if sys.exc_info()[0] else 0)
     _, status = os.waitpid(child, 0)
@@ -74,38 +63,26 @@ def prepare(path, changelog, end):
     live.close()
 
 
-def snapshot_is_killed(path, changelog):
-    def work(arm):
-        live = state_of(path)
-        live.open()
-        index = recover(live, changelog)
-        arm()
-        live.snapshot(index)
-
-    return work
+def snapshot(live, changelog, arm):
+    live.open()
+    index = recover(live, changelog)
+    arm()
+    live.snapshot(index)
 
 
-def opening_is_killed(path, changelog):
-    def work(arm):
-        live = state_of(path)
-        arm()
-        live.open()
-
-    return work
+def opening(live, _changelog, arm):
+    arm()
+    live.open()
 
 
-def forgetting_is_killed(path, changelog):
-    def work(arm):
-        live = state_of(path)
-        live.open()
-        arm()
-        live.forget()
-
-    return work
+def forgetting(live, _changelog, arm):
+    live.open()
+    arm()
+    live.forget()
 
 
-@pytest.mark.parametrize("work", [snapshot_is_killed, opening_is_killed, forgetting_is_killed])
-def test_folder_is_loadable_after_a_kill_at_any_call(tmp_path, work):
+@pytest.mark.parametrize(("work", "done"), [(snapshot, 18), (opening, 5), (forgetting, 0)])
+def test_folder_is_loadable_after_a_kill_at_any_call(tmp_path, work, done):
     """Scenario: a snapshot of 5 rows stands, with a torn append behind it; the work is killed at its n-th call.
 
     Result: the folder opens without damage at one of the snapshots, or empty; the replay gives all rows.
@@ -119,31 +96,28 @@ def test_folder_is_loadable_after_a_kill_at_any_call(tmp_path, work):
     while was_killed:
         path = tmp_path / f"state-{number}"
         shutil.copytree(template, path)
-        was_killed = run_and_kill(work(path, changelog), number)
+        was_killed = run_and_kill(work, path, changelog, number)
         seen.add(rows_of_sound_folder(path, changelog))
         shutil.rmtree(path)
         number += 1
 
-    before, done = {snapshot_is_killed: (5, 18), opening_is_killed: (5, 5), forgetting_is_killed: (5, 0)}[
-        work
-    ]
     assert number > 5
     assert done in seen
-    assert seen <= {before, done}
+    assert seen <= {5, done}
 
 
 def rows_of_sound_folder(path, changelog):
     """Open, recover, write, open again; returns how many rows were there at first."""
     live = state_of(path)
     loaded = live.open()
-    assert (loaded.missing, loaded.set_aside) == ((), ())
+    assert (loaded.missing, loaded.set_aside) == ({}, ())
     rows = live.total
     index = recover(live, changelog)
     assert np.array_equal(index.vectors, changelog.vectors)
     live.snapshot(index)
     live.close()
     again = state_of(path)
-    assert again.open().missing == ()
+    assert not again.open().missing
     assert again.events(0, 99) == [row.event for row in changelog.rows]
     again.close()
     return rows

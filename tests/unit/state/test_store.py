@@ -40,7 +40,7 @@ def test_restart_reads_the_snapshot_and_replays_only_the_rest(tmp_path: Path) ->
     changelog.commit(3)
 
     with opened(tmp_path) as (store, loaded):
-        assert (loaded.rows, loaded.missing, loaded.set_aside) == (19, (), ())
+        assert (loaded.rows, loaded.missing, loaded.set_aside) == (19, {}, ())
         assert store.head.position == 22
         index = recover(store, changelog)
         assert np.array_equal(index.vectors, changelog.vectors)
@@ -226,7 +226,7 @@ def test_full_disk_is_a_named_error_and_the_next_snapshot_succeeds(tmp_path: Pat
         assert written(store, index).new_rows == 120
 
     with opened(tmp_path) as (store, loaded):
-        assert (loaded.rows, loaded.missing) == (124, ())
+        assert (loaded.rows, loaded.missing) == (124, {})
         assert np.array_equal(recover(store, changelog).vectors, changelog.vectors)
 
 
@@ -241,7 +241,7 @@ def test_full_disk_and_an_end_of_the_process_leave_the_earlier_snapshot(tmp_path
             store.snapshot(index)
 
     with opened(tmp_path) as (store, loaded):
-        assert (loaded.rows, loaded.missing) == (4, ())
+        assert (loaded.rows, loaded.missing) == (4, {})
         assert np.array_equal(recover(store, changelog).vectors, changelog.vectors)
 
 
@@ -262,7 +262,7 @@ def test_manifest_that_cannot_be_written_leaves_nothing_doubled(tmp_path: Path) 
         assert written(store, index).new_rows == 11
 
     with opened(tmp_path) as (store, loaded):
-        assert (loaded.rows, loaded.missing) == (15, ())
+        assert (loaded.rows, loaded.missing) == (15, {})
         assert store.events(0, 99) == [row.event for row in changelog.rows]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,22 +14,24 @@ from dugs_stream.lab.demo.contact_sheet import (
     MOST_SHOWN,
     draw_contact_sheet,
     fit,
-    write_contact_sheet,
+    share_of_threshold,
 )
-from dugs_stream.lab.demo.events import EventRecord, Run, count_verdicts, read_event
+from dugs_stream.lab.demo.summary import Run
+from dugs_stream.records import Verdict
 from tests.support.pages.events import encoded_picture, unique_event
 
 WHITE = encoded_picture(7, 7)
 
 
-def uniques(count: int, **fields: Any) -> list[EventRecord]:
+def uniques(count: int, **fields: Any) -> list[dict[str, Any]]:
     """That many uniques in order of discovery."""
-    return [read_event(unique_event(n, n, label=n % 10, **fields)) for n in range(count)]
+    return [unique_event(n, n, label=n % 10, **fields) for n in range(count)]
 
 
-def run_of(records: list[EventRecord], **fields: Any) -> Run:
+def run_of(records: list[dict[str, Any]]) -> Run:
     """The run that found just these."""
-    return Run(count_verdicts(records), 0.3, 2048, ("fc1", "fc2"), **fields)
+    verdicts = dict.fromkeys(Verdict, 0) | {Verdict.UNIQUE: len(records)}
+    return Run(verdicts, 0.3, 2048, ("fc1", "fc2"), 10, 2)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 13, 61, 300])
@@ -52,7 +53,7 @@ def test_first_pictures_are_drawn_in_order_of_discovery() -> None:
     pictures = [encoded_picture(8, 8, colour=colour) for colour in colours]
     records = uniques(3)
 
-    sheet = draw_contact_sheet(records, lambda record: pictures[record.sequence or 0], run_of(records))
+    sheet = draw_contact_sheet(records, lambda event: pictures[event["sequence"]], run_of(records))
 
     row = [
         pixel[0]
@@ -80,7 +81,7 @@ def test_captions_show_number_class_and_similarity(monkeypatch: pytest.MonkeyPat
     records = uniques(2)
     texts = spy_on_texts(monkeypatch)
 
-    draw_contact_sheet(records, lambda _: WHITE, run_of(records, classes=10, classes_found=2))
+    draw_contact_sheet(records, lambda _: WHITE, run_of(records))
 
     assert texts[0] == "2 unique of 2 records, 2 of 10 classes"
     assert texts[2] == "threshold 0.3 · k = 2,048 · layers fc1, fc2"
@@ -140,25 +141,31 @@ def test_other_pictures_fill_the_box_by_their_longer_side(
     assert fit(Image.new("RGB", size), 100).size == fitted
 
 
+@pytest.mark.parametrize(
+    ("threshold", "similarity", "share"),
+    [(0.3, 0.15, 0.5), (0.3, None, 0), (0.3, -0.8, 0), (0.3, 0.9, 1), (0.0, 0.1, 1), (-0.5, -0.7, 0)],
+)
+def test_share_of_threshold_stays_between_nothing_and_all(
+    threshold: float, similarity: float | None, share: float
+) -> None:
+    """For any similarity and any threshold."""
+    assert share_of_threshold(similarity, threshold) == pytest.approx(share)
+
+
 def test_unreadable_picture_leaves_an_empty_well() -> None:
     """One broken picture takes no other with it."""
     records = uniques(2)
 
     sheet = draw_contact_sheet(
-        records, lambda record: WHITE if record.sequence else b"broken", run_of(records)
+        records, lambda event: WHITE if event["sequence"] else b"broken", run_of(records)
     )
 
     assert sheet.getpixel((200, 330)) == (*bytes.fromhex(LIGHT.well[1:]), 255)
 
 
-def test_written_file_is_a_png_with_transparent_corners(tmp_path: Path) -> None:
+def test_sheet_has_transparent_corners() -> None:
     """The card floats on light and dark pages alike."""
-    records = uniques(1)
-    write_contact_sheet(tmp_path / "uniques.png", records, lambda _: WHITE, run_of(records))
-
-    with Image.open(tmp_path / "uniques.png") as picture:
-        assert picture.format == "PNG"
-        assert picture.getpixel((0, 0)) == (0, 0, 0, 0)
+    assert draw_contact_sheet([], lambda _: WHITE, run_of([])).getpixel((0, 0)) == (0, 0, 0, 0)
 
 
 def spy_on_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -1,4 +1,4 @@
-"""The control experiments: equal to theory, and independent of the model's guesses."""
+"""The control experiments: equal to theory."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from math import comb
 
 import pytest
 
-from dugs_stream.lab.demo.controls import classes_among, picks_until_all, random_picks
-from dugs_stream.lab.demo.events import read_event
-from tests.support.pages.events import event, unique_event
+from dugs_stream.lab.demo.controls import picks_until_all, random_picks
 
 STREAM = ["a"] * 50 + ["b"] * 30 + ["c"] * 18 + ["d"] * 2
 
@@ -55,26 +53,7 @@ def test_impossible_draws_are_refused_with_both_numbers(size: int, draws: int) -
         random_picks(STREAM, size, draws=draws)
 
 
-def test_true_classes_count_and_not_the_models_guesses() -> None:
-    """A run with pseudo-labels carries guesses in its events; the truth goes by key."""
-    guesses = [read_event(unique_event(n, n, label=n)) for n in range(3)]
-    truth = {"k0": "cat", "k1": "cat", "k2": "dog"}
-
-    assert classes_among(guesses) == {"0", "1", "2"}
-    assert classes_among(guesses, truth) == {"cat", "dog"}
-
-
-def test_records_without_class_or_key_count_for_none() -> None:
-    """An unlabelled record does not count as a class of its own."""
-    unlabelled = [read_event(event(0, "unique", sequence=0, key=None))]
-
-    assert classes_among(unlabelled) == set()
-    assert classes_among(unlabelled, {"k0": "cat"}) == set()
-
-
 def test_picks_until_all_is_the_place_of_the_last_new_class() -> None:
     """Two classes in the order 0, 0, 1, 0: covered by the first three."""
-    records = [read_event(unique_event(n, n, label=label)) for n, label in enumerate([0, 0, 1, 0])]
-
-    assert picks_until_all(records, 2) == 3
-    assert picks_until_all(records, 3) is None
+    assert picks_until_all("0010", 2) == 3
+    assert picks_until_all("0010", 3) is None

@@ -9,8 +9,7 @@ import pytest
 from rich.console import Console
 
 from dugs_stream.lab.demo.controls import RandomPicks
-from dugs_stream.lab.demo.events import Run
-from dugs_stream.lab.demo.summary import PseudoRun, Summary, render
+from dugs_stream.lab.demo.summary import PseudoRun, Run, Summary, render
 from dugs_stream.records import Verdict
 
 RUN = Run(

@@ -14,7 +14,7 @@ from dugs_stream.log.kafka import client as kafka_client
 from dugs_stream.log.kafka import handshake
 from dugs_stream.log.kafka.deadlines import DEADLINES
 from dugs_stream.log.kafka.log import KafkaLog
-from dugs_stream.log.kafka.messages import headers_to_send, value_to_send
+from dugs_stream.log.kafka.messages import send
 from dugs_stream.log.kafka.settings import KafkaSettings
 from dugs_stream.log.kafka.transaction import transactional_id
 from dugs_stream.log.port import TopicNames
@@ -144,8 +144,13 @@ def test_deadlines_are_in_the_order_that_lets_each_wait_end_before_the_next() ->
 
 def test_headers_and_values_become_what_kafka_python_takes() -> None:
     """A header value of None becomes empty; so does the value of a message that has nothing; a tombstone stays."""
-    message = Message(None, None, (("a", None), ("a", b"1")))
 
-    assert headers_to_send(message) == [("a", b""), ("a", b"1")]
-    assert value_to_send(message) == b""
-    assert value_to_send(Message(b"key", None)) is None
+    class Producer:
+        def send(self, _topic: str, **keywords: object) -> dict[str, object]:
+            return keywords
+
+    nothing = send(Producer(), "samples", Message(None, None, (("a", None), ("a", b"1"))))
+
+    assert nothing["headers"] == [("a", b""), ("a", b"1")]
+    assert nothing["value"] == b""
+    assert send(Producer(), "samples", Message(b"key", None))["value"] is None

@@ -57,6 +57,8 @@ def test_uniques_can_be_filtered_and_turned_round(client: httpx.Client) -> None:
     ).json()
 
     assert page == {"total": 24, "items": [UNIQUES[237], UNIQUES[227]]}
+    page = client.get("/api/uniques", params={"offset": 240, "limit": 100}).json()
+    assert page == {"total": 250, "items": UNIQUES[240:]}
     assert client.get("/api/uniques", params={"id": "KEY-249"}).json() == {
         "total": 1,
         "items": [UNIQUES[249]],
@@ -80,7 +82,7 @@ def test_invalid_query_is_refused(client: httpx.Client, path: str) -> None:
     """With a sentence, and not with a stack trace."""
     for query in (
         {"order": "random"}, {"below": "x"}, {"offset": "²"}, {"limit": "9" * 30}, {"label": "x" * 2000},
-        {"id": "x" * 2000},
+        {"id": "x" * 2000}, {"offset": "x"}, {"limit": "-1"}, {"limit": "0"}, {"offset": "-1"}, {"limit": "1000000"},
     ):  # fmt: skip
         answer = client.get(path, params=query)
 

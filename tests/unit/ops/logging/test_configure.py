@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry
 
 from dugs_stream.errors import StateError
+from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.logging.configure import configure_logs, crashes_logged
 from dugs_stream.ops.logging.repeats import QUIET_SECONDS, Repeats
+from dugs_stream.ops.status import Status
+from tests.support.terminals.commands import logging_of_its_own
 
 HOSTILE = "k\n2026-01-01T00:00:00Z [error    ] daemon.failed\r\x1b[2J\x9b31m\u2028\u202e\x00"
 
@@ -44,15 +50,8 @@ class Sink:
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     """Receives the lines; the logging of this process is restored afterwards."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield Sink()
-    for handler in set(root.handlers) - set(handlers):
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
+    with logging_of_its_own():
+        yield Sink()
 
 
 def configure(level: str, style: Any, sink: Sink) -> None:
@@ -170,7 +169,7 @@ def test_console_traceback_stands_under_its_line_with_a_margin(sink: Sink) -> No
     assert all(line.startswith("    | ") and line.isprintable() for line in below)
 
 
-@pytest.mark.parametrize("name", ["kafka.conn", "uvicorn.error", "some.library"])
+@pytest.mark.parametrize("name", ["kafka.conn", "asyncio", "some.library"])
 def test_library_logs_in_the_same_format_under_one_event(sink: Sink, name: str) -> None:
     """Its message is a field, its logger another."""
     configure("info", "json", sink)
@@ -234,6 +233,32 @@ def test_closed_sink_stops_nothing(sink: Sink) -> None:
     configure("info", "json", Gone())
 
     log().info("batch.committed")
+
+
+def test_probes_answer_while_nobody_reads_the_log(sink: Sink) -> None:
+    """A thread that logs waits for a stopped terminal; a port scanner's request must not make the server wait with it."""
+    freed, waiting = threading.Event(), threading.Event()
+
+    class Stopped(Sink):
+        def write(self, text: str) -> None:
+            waiting.set()
+            freed.wait(60)
+
+    configure("info", "json", Stopped())
+    app = build_http(CollectorRegistry(), Status(), lambda _offset, _limit: (0, []))
+    with HttpServer(app, "127.0.0.1", 0) as server:
+        logger = threading.Thread(target=lambda: log().info("batch.committed"), daemon=True)
+        logger.start()
+        try:
+            assert waiting.wait(10)
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as scanner:
+                scanner.sendall(b"\x16\x03\x01\r\n\r\n")
+                assert b"400" in scanner.recv(100)
+            answer = httpx.get(f"http://127.0.0.1:{server.port}/livez", trust_env=False, timeout=10)
+            assert answer.status_code == 200
+        finally:
+            freed.set()
+            logger.join(10)
 
 
 # -- repeats -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Tools that a test of the deployment needs and that this machine may lack."""
+"""Tools that a test needs and that this machine may lack."""
 
 from __future__ import annotations
 

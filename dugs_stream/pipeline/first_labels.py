@@ -1,0 +1,65 @@
+"""First labels of a process, held against the model: how often it agrees, and whether they can be read at all.
+
+A list of classes in another order than the model's outputs cannot be seen otherwise. Nothing here rejects a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import structlog
+import torch
+
+from dugs_stream.core.gradient_spec import GradientSpec
+from dugs_stream.core.projector import Projector
+from dugs_stream.inputs.decoder import Sample
+from dugs_stream.inputs.json import parse_document
+from dugs_stream.inputs.labels import Labels
+from dugs_stream.records import Record, Rejection
+
+_log = structlog.get_logger("dugs")
+
+# Enough to tell a model that knows its classes from chance; one forward pass more for each.
+_FIRST = 256
+
+
+class Agreement(NamedTuple):
+    """To how many of the first labelled records the model itself would give their label, of so many classes."""
+
+    right: int = 0
+    records: int = 0
+    classes: int = 0
+
+
+class FirstLabels:
+    """Looks at the first 256 labels. `labels` reads them; `agreement` is what was found so far."""
+
+    def __init__(self, spec: GradientSpec, labels: Labels) -> None:
+        self.agreement = Agreement()
+        self._spec = spec
+        self._labels = labels
+        self._left = _FIRST
+
+    def compare(self, samples: Sequence[Sample], projector: Projector) -> None:
+        """Count the samples, of one shape and dtype, whose label is also the model's own prediction."""
+        samples = samples[: _FIRST - self.agreement.records]
+        for start in range(0, len(samples), projector.tile):
+            some = samples[start : start + projector.tile]
+            outputs = projector.outputs(torch.stack([each.tensor for each in some]))
+            labels = torch.stack([each.label.tensor for each in some if each.label is not None])
+            right = int((outputs.argmax(1).cpu() == labels).sum())
+            before = self.agreement
+            self.agreement = Agreement(before.right + right, before.records + len(some), outputs.shape[1])
+
+    def remark_on(self, record: Record) -> None:
+        """Say once that a label cannot be read, where the loss goes by the model's prediction and needs none."""
+        if not self._left:
+            return
+        self._left -= 1
+        document = parse_document(record.value or b"") if self._labels.needs_document else None
+        label = None if isinstance(document, Rejection) else self._labels.read(record, document)
+        if isinstance(label, Rejection):
+            then = f"loss {self._spec.loss.name} goes by the model's own prediction"
+            _log.warning("label.ignored", record=record.id, error=label.error, then=then)
+            self._left = 0

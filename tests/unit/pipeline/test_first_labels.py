@@ -1,0 +1,72 @@
+"""The first labels of a process: how often the model agrees, and labels that nobody needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+from torch import nn
+
+from dugs_stream.pipeline.first_labels import Agreement
+from dugs_stream.pipeline.project import Projected
+from dugs_stream.records import Record
+from tests.unit.pipeline.engine import projector_of, random_records, record
+
+
+def largest() -> nn.Module:
+    """A model whose class is the place of the largest of four numbers."""
+    layers = [nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)]
+    for layer in layers:
+        nn.init.eye_(layer.weight)
+    return nn.Sequential(*layers)
+
+
+def labelled(count: int, shift: int = 0) -> list[Record]:
+    """Records of the four classes in turn, their labels moved on by `shift`."""
+    return [record(at, np.eye(4, dtype=np.float32)[at % 4], str((at + shift) % 4)) for at in range(count)]
+
+
+@pytest.mark.parametrize(("shift", "right"), [(0, 20), (1, 0)])
+def test_agreement_counts_the_labels_that_the_model_would_give(shift: int, right: int) -> None:
+    """A list of classes in another order shows as a model that is always wrong."""
+    projector = projector_of(largest)
+    projector.project(labelled(12, shift))
+    projector.project([*labelled(8, shift), replace(labelled(1)[0], headers=())])
+
+    assert projector.first_labels.agreement == Agreement(right, 20, 4)
+
+
+def test_only_the_first_labels_are_looked_at() -> None:
+    """Each costs a forward pass."""
+    projector = projector_of(largest)
+    for _ in range(3):
+        projector.project(labelled(100))
+
+    assert projector.first_labels.agreement == Agreement(256, 256, 4)
+
+
+@pytest.mark.parametrize("label", [b"cat", b"77", b"-1", b"\xff"])
+def test_label_that_nobody_needs_rejects_nothing_and_is_said_once(label: bytes) -> None:
+    """With loss pseudo the model's own prediction is the label."""
+    strange = [replace(each, headers=(("label", label),)) for each in random_records(5)]
+    projector = projector_of(loss="pseudo")
+
+    with capture_logs() as lines:
+        batches = [projector.project(strange) for _ in range(2)]
+
+    assert all(isinstance(outcome, Projected) for batch in batches for outcome in batch.outcomes)
+    (line,) = lines
+    assert (line["event"], line["record"]) == ("label.ignored", "in/0/0")
+    assert "pseudo" in line["then"]
+
+
+def test_labels_in_order_need_no_remark() -> None:
+    """Given or not."""
+    records = [*random_records(5), replace(random_records(1)[0], headers=())]
+
+    with capture_logs() as lines:
+        projector_of(loss="pseudo").project(records)
+
+    assert lines == []
