@@ -18,7 +18,7 @@ from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.layers import ChosenLayer
 from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.core.model_writes import versions
+from dugs_stream.core.model_writes import Changes
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.selection import Explain, select
@@ -31,8 +31,8 @@ class Deduplicator:
     """Judges samples by the gradient each of them would give the chosen layers of a trained model.
 
     model      any module whose forward takes one tensor (n, …); moved to `device` at the first use, otherwise
-               left as it was found: modes, flags and gradients are restored after every call
-    layers     the last Z layers that run, or globs over dotted module names
+               left as it was found: modes, flags, weights and buffers are restored after every call
+    layers     the last Z layers that run, or globs over dotted names of modules (or of bare parameters)
     loss       "label", "pseudo", or a function (outputs, labels) -> (n,)
     dimension  k, numbers a sample
     threshold  τ: unique when the cosine to every earlier unique is below it
@@ -68,7 +68,7 @@ class Deduplicator:
             raise ValueError(
                 f"the index holds vectors of {self.index.dimension} numbers, dimension is {dimension}"
             )
-        self._versions: list[tuple[int, int]] = []
+        self._changes: Changes | None = None
         self._has_warned = False
         self._probe: Probe | None = None
         self._projector: Projector | None = None
@@ -109,7 +109,7 @@ class Deduplicator:
             if label is None and self.loss.needs_labels:
                 label = 0
             self._probe, self._projector = self._spec.probe(_as_tensor(example), label)
-            self._versions = versions(self.model)
+            self._changes = Changes(self.model)
             for remark in self._probe.remarks:
                 warnings.warn(remark, stacklevel=2)
         return self._probe
@@ -131,7 +131,8 @@ class Deduplicator:
         self._require_known_classes(given)
         self._warn_if_trained()
         projection = projector.project(tensor, given)
-        self._versions = versions(self.model)  # a model that writes into itself does so in our passes too
+        if self._changes is not None:
+            self._changes.forget()  # a model that writes into itself does so in our passes too
         return projection
 
     def decide(self, projection: Projection) -> list[Decision]:
@@ -190,7 +191,7 @@ class Deduplicator:
 
     def _warn_if_trained(self) -> None:
         """Once: vectors of a model before and after training are of two geometries."""
-        if versions(self.model) == self._versions or self._has_warned:
+        if self._has_warned or self._changes is None or not self._changes.is_any():
             return
         self._has_warned = True
         warnings.warn(

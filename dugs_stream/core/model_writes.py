@@ -97,10 +97,28 @@ def held(model: nn.Module) -> list[Held]:
     return found
 
 
-def versions(model: nn.Module) -> list[tuple[int, int]]:
-    """Which tensors the model holds, and how often each was written into: changes with each step of an optimizer."""
-    tensors = [*model.parameters(), *model.buffers()]
-    return [(id(each), 0 if each.is_inference() else each._version) for each in tensors]  # noqa: SLF001 -- torch's own counter of writes
+class Changes:
+    """Notices when a model's parameters or buffers are written into or replaced, as by each step of an optimizer."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._held = held(model)
+        self._versions: list[int] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Take what the model holds now for unchanged."""
+        self._versions = [_version(each.tensor) for each in self._held]
+
+    def is_any(self) -> bool:
+        """Whether something changed since then."""
+        return any(
+            each.table.get(each.key) is not each.tensor or _version(each.tensor) != version
+            for each, version in zip(self._held, self._versions, strict=True)
+        )
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 -- torch's own counter of writes
 
 
 def _given(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:

@@ -42,11 +42,15 @@ class OwnedParameter:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A module with parameters of its own; `name` is its first dotted name in the model."""
+    """A module with parameters of its own; `name` is its first dotted name in the model.
+
+    is_sharing  not chosen: it counts for parameters that a chosen layer shares
+    """
 
     name: str
     module: nn.Module
     parameters: tuple[OwnedParameter, ...]
+    is_sharing: bool = False
 
     @property
     def kind(self) -> str:
@@ -165,7 +169,7 @@ def sharing(layers: Mapping[str, Layer], chosen: Sequence[Layer]) -> tuple[Layer
     names = {owned.name for layer in chosen for owned in layer.parameters}
     chosen_names = {layer.name for layer in chosen}
     others = (layer.only(names) for layer in layers.values() if layer.name not in chosen_names)
-    return tuple(layer for layer in others if layer.parameters)
+    return tuple(replace(layer, is_sharing=True) for layer in others if layer.parameters)
 
 
 def tied(layers: Mapping[str, Layer], chosen: Sequence[Layer]) -> tuple[TiedParameter, ...]:
