@@ -13,12 +13,18 @@ import numpy as np
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.inputs.decoder import AnyCodecSettings, build_decoder
-from dugs_stream.inputs.settings import CustomCodecSettings, JsonCodecSettings, NpyCodecSettings
+from dugs_stream.inputs.settings import (
+    CustomCodecSettings,
+    ImageCodecSettings,
+    JsonCodecSettings,
+    NpyCodecSettings,
+)
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.records import JudgedRecord, Record
 from tests.support.daemons.deployment import one_thread
@@ -64,8 +70,22 @@ class AnyLength(nn.Module):
         return logits
 
 
+class AnySize(nn.Module):
+    """Takes a grey picture of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = nn.Conv2d(1, 5, 3, padding=1)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(m, 1, height, width) → logits (m, classes)."""
+        logits: Tensor = self.head(torch.relu(self.filters(inputs)).mean((2, 3)))
+        return logits
+
+
 class Counts(nn.Module):
-    """Looks whole numbers up; numbers of another kind are counted as they come."""
+    """Looks whole numbers up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,11 +102,13 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "of one width": lambda: nn.Sequential(nn.Linear(WIDTH, 12), nn.ReLU(), nn.Linear(12, CLASSES)),
     "of any length": AnyLength,
     "of whole numbers": Counts,
+    "of pictures": AnySize,
 }
 CODECS: dict[str, AnyCodecSettings] = {
     "npy": NpyCodecSettings(),
     "npy of whole numbers": NpyCodecSettings(dtype="int64"),
     "json": JsonCodecSettings(),
+    "image": ImageCodecSettings(mode="L"),
     "own": CustomCodecSettings(type="tests.property.test_company:as_it_lies"),
 }
 LOSSES: dict[str, str | LossFunction] = {
@@ -126,6 +148,9 @@ class Stream:
         )
         stream = io.BytesIO()
         np.save(stream, numbers)
+        if self.codec == "image":
+            stream, rows = io.BytesIO(), shape[0] if len(shape) > 1 else 1
+            Image.fromarray(np.uint8(np.abs(drawn) * 20).reshape(rows, -1)).save(stream, "PNG")
         value = (
             str(numbers.astype("float64").tolist()).encode() if self.codec == "json" else stream.getvalue()
         )
