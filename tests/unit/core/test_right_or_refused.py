@@ -127,6 +127,17 @@ def test_tied_weight_of_a_chosen_head_counts_in_the_embedding_too() -> None:
     assert [(shared.chosen, shared.not_chosen) for shared in found.tied] == [(("head",), ("embed",))]
 
 
+@pytest.mark.parametrize("padding", [None, 2])
+def test_padding_of_a_tied_embedding_has_no_gradient_there(padding: int | None) -> None:
+    """The row of the padding token gets its gradient from the head alone, as in autograd."""
+    model = models.TiedLanguageModel().double()
+    model.embed.padding_idx = padding
+    names = ["embed.weight", "head.bias"]
+    found = require_autograds(model, 1, tokens(), names)
+
+    assert not found.is_last_resort
+
+
 def test_compiled_model_runs_as_the_module_inside() -> None:
     """The same vectors as without, under the same names, also for a compiled part."""
     plain = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
