@@ -1,6 +1,6 @@
 """Fast path of embeddings that share their weight with a chosen layer: the sketch of the rows that a sample touched.
 
-Cost of a sample: O(t·k) for t tokens, however large the vocabulary; a formed gradient would be as large as the weight. An
+Cost of a sample: O(t·k) for t tokens and any vocabulary; a formed gradient would be as large as the weight. An
 embedding that is itself chosen goes by `core.gradients.vjp`, as in earlier versions: its vectors keep their bits.
 """
 
