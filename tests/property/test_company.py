@@ -13,12 +13,18 @@ import numpy as np
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.inputs.decoder import AnyCodecSettings, build_decoder
-from dugs_stream.inputs.settings import CustomCodecSettings, JsonCodecSettings, NpyCodecSettings
+from dugs_stream.inputs.settings import (
+    CustomCodecSettings,
+    ImageCodecSettings,
+    JsonCodecSettings,
+    NpyCodecSettings,
+)
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.records import JudgedRecord, Record
 from tests.support.daemons.deployment import one_thread
@@ -64,8 +70,22 @@ class AnyLength(nn.Module):
         return logits
 
 
+class AnySize(nn.Module):
+    """Takes a grey picture of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = nn.Conv2d(1, 5, 3, padding=1)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(m, 1, height, width) → logits (m, classes)."""
+        logits: Tensor = self.head(torch.relu(self.filters(inputs)).mean((2, 3)))
+        return logits
+
+
 class Counts(nn.Module):
-    """Looks whole numbers up; numbers of another kind are counted as they come."""
+    """Looks whole numbers up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,11 +102,13 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "of one width": lambda: nn.Sequential(nn.Linear(WIDTH, 12), nn.ReLU(), nn.Linear(12, CLASSES)),
     "of any length": AnyLength,
     "of whole numbers": Counts,
+    "of pictures": AnySize,
 }
 CODECS: dict[str, AnyCodecSettings] = {
     "npy": NpyCodecSettings(),
     "npy of whole numbers": NpyCodecSettings(dtype="int64"),
     "json": JsonCodecSettings(),
+    "image": ImageCodecSettings(mode="L"),
     "own": CustomCodecSettings(type="tests.property.test_company:as_it_lies"),
 }
 LOSSES: dict[str, str | LossFunction] = {
@@ -95,9 +117,22 @@ LOSSES: dict[str, str | LossFunction] = {
     "with or without": with_or_without,
     "in need of": in_need_of,
 }
-SHAPES = [(WIDTH,), (WIDTH - 1,), (7,), (2, WIDTH), (1, 3)]
-LABELS = [None, "0", "1", "3", "4", "9" * 17, "cat", "[1, 2]"]
-DTYPES = ["float32", "float64", "float16", "uint8", "int64", "bool"]
+FITTING = [
+    ("of one width", "npy"),
+    ("of one width", "json"),
+    ("of one width", "own"),
+    ("of any length", "npy"),
+    ("of any length", "json"),
+    ("of any length", "own"),
+    ("of whole numbers", "npy of whole numbers"),
+    ("of whole numbers", "own"),
+    ("of pictures", "image"),
+    ("of pictures", "own"),
+]
+# Most records are as they should be, so that there is something to compare.
+SHAPES = [*[(WIDTH,)] * 4, (WIDTH - 1,), (7,), (2, WIDTH), (1, 3)]
+LABELS = [None, None, "0", "1", "1", "3", "3", "4", "9" * 17, "cat", "[1, 2]"]
+DTYPES = [*["float32"] * 4, "float64", "float16", "uint8", "int64", "int64", "bool"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +143,7 @@ class Stream:
     codec: str
     loss: str
     label_type: Literal["class", "float32"]
-    shape: tuple[int, ...] | None
+    knows_its_shape: bool
     records: tuple[tuple[int, str, tuple[int, ...], str | None], ...]
     cuts: frozenset[int]
     restarts: frozenset[int]
@@ -126,6 +161,9 @@ class Stream:
         )
         stream = io.BytesIO()
         np.save(stream, numbers)
+        if self.codec == "image":
+            stream, rows = io.BytesIO(), shape[0] if len(shape) > 1 else 1
+            Image.fromarray(np.uint8(np.abs(drawn) * 20).reshape(rows, -1)).save(stream, "PNG")
         value = (
             str(numbers.astype("float64").tolist()).encode() if self.codec == "json" else stream.getvalue()
         )
@@ -145,8 +183,9 @@ class Stream:
         )
         spec = GradientSpec(MODELS[self.model](), 2, LOSSES[self.loss], 128, 0, "cpu", TILE)
         projector = RecordProjector(decoder, spec, lambda _stage: nullcontext())
-        if self.shape is not None:
-            projector.expect(self.shape, torch.int64 if self.model == "of whole numbers" else torch.float32)
+        if self.knows_its_shape:
+            shape = (1, 1, WIDTH) if self.model == "of pictures" else (WIDTH,)
+            projector.expect(shape, torch.int64 if self.model == "of whole numbers" else torch.float32)
         return projector
 
 
@@ -185,17 +224,16 @@ records = st.tuples(
 )
 places = st.frozensets(st.integers(1, 8), max_size=3)
 streams = st.builds(
-    Stream,
-    model=st.sampled_from(sorted(MODELS)),
-    codec=st.sampled_from(sorted(CODECS)),
+    lambda fitting, **facts: Stream(model=fitting[0], codec=fitting[1], **facts),
+    fitting=st.sampled_from(FITTING),
     loss=st.sampled_from(sorted(LOSSES)),
     label_type=st.sampled_from(["class", "float32"]),
-    shape=st.sampled_from([None, (WIDTH,)]),
-    records=st.lists(records, min_size=1, max_size=9).map(tuple),
+    knows_its_shape=st.booleans(),
+    records=st.lists(records, min_size=2, max_size=9).map(tuple),
     cuts=places,
     restarts=places,
 )
-PLAIN = Stream("of one width", "own", "with or without", "class", None, (), frozenset(), frozenset())
+PLAIN = Stream("of one width", "own", "with or without", "class", False, (), frozenset(), frozenset())
 
 
 @settings(max_examples=STREAMS, deadline=None)
