@@ -71,6 +71,19 @@ def neighbours(example: Tensor, m: int) -> Tensor:
     return drawn.view(m, *example.shape)
 
 
+def padded(inputs: Tensor) -> Tensor:
+    """The samples (m, …) as they are, but the two before the last end in zeros, along their first and their last axis.
+
+    A model may take zeros for padding and put samples in the order of their lengths; a full example does not show it.
+    """
+    found = inputs.clone()
+    for row, axis in ((-2, 0), (-3, -1)):
+        if inputs.shape[0] >= -row and inputs.dim() > 1:
+            sample = found[row]
+            sample.narrow(axis, (sample.shape[axis] + 1) // 2, sample.shape[axis] // 2).zero_()
+    return found
+
+
 def refuse_mixing(
     model: nn.Module, loss: Loss, few: ProbeBatch, more: ProbeBatch, among: ProbeBatch
 ) -> NoReturn:

@@ -3,8 +3,9 @@
 Hooks first, among neighbours and in every place of a tile; else the whole loss. A model that mixes samples is refused.
 """
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,9 +18,9 @@ from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, Shapes, shapes_seen
-from dugs_stream.core.mixing import ProbeBatch, copies, mixed, refuse_mixing, sample_axis
+from dugs_stream.core.mixing import ProbeBatch, copies, mixed, padded, refuse_mixing, sample_axis
 from dugs_stream.core.model_writes import Held, undone
-from dugs_stream.core.projector import Projector, UnevenError
+from dugs_stream.core.projector import Projection, Projector, UnevenError
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.errors import ModelError
 
@@ -53,6 +54,7 @@ class Trial:
     parameters  of the chosen layers, each once
     expected    their gradients
     calls       of each layer, in a pass over m copies of the sample
+    outside     names of parameters that are used outside of these calls, even if that gives this sample no gradient
     """
 
     model: nn.Module
@@ -62,6 +64,7 @@ class Trial:
     parameters: tuple[OwnedParameter, ...]
     expected: list[Tensor]
     calls: Mapping[str, Sequence[SeenCall]]
+    outside: Sequence[str]
     m: int
     written: tuple[Held, ...]
     classes: int | None
@@ -75,6 +78,8 @@ class Trial:
         """
         tile = 1 if self.written else tile
         try:
+            if self.outside:
+                raise _not_whole(self.outside)
             projector = self._projector(self._call_axes(), tile)
             apart = self._require_whole_gradient(projector, min(2, tile))
             if tile > 1 and not self._place_is_irrelevant(projector):
@@ -142,9 +147,7 @@ class Trial:
             return alone
         worst = sorted(apart, key=apart.__getitem__, reverse=True)
         wrong = [name for name in worst if not self._is_right([apart[name]])]
-        raise _UnfitError(
-            f"The calls of the chosen layers do not give the whole gradient of {', '.join(wrong[:5])}"
-        )
+        raise _not_whole(wrong)
 
     def _last_resort(self, reason: str) -> Fit:
         """By the whole loss: a sample alone, or beside a copy of itself if the model cannot take one."""
@@ -196,11 +199,7 @@ class Trial:
         places = torch.arange(tile) % _DISTINCT
         places = tile - 1 - places[torch.randperm(tile, generator=torch.Generator().manual_seed(0))]
         shifted = torch.arange(tile).roll(tile // 2 + 1)
-        try:
-            repeated = projector.project(*_rows(pool, places))
-            once = projector.project(*_rows(pool, shifted))
-        except Exception as error:
-            raise _unfit(error) from error
+        repeated, once = self._projected(projector, pool, places, shifted)
         if projector.has_isolated:
             raise _UnfitError("Not every sample passes through all chosen layers")
         where = torch.argsort(shifted)[places].numpy()  # the place of each repeated sample in the other tile
@@ -212,6 +211,22 @@ class Trial:
         if not self._is_right(apart.tolist()):
             self._require_apart(tile)
         return False
+
+    def _projected(self, projector: Projector, pool: ProbeBatch, *orders: Tensor) -> list[Projection]:
+        """The batch in each of these orders, with padding in some samples unless the model cannot take that."""
+        try:
+            with contextlib.suppress(ModelError):
+                filled = replace(pool, inputs=padded(pool.inputs))
+                return [projector.project(*_rows(filled, order)) for order in orders]
+            return [projector.project(*_rows(pool, order)) for order in orders]
+        except Exception as error:
+            raise _unfit(error) from error
+
+
+def _not_whole(names: Sequence[str]) -> _UnfitError:
+    return _UnfitError(
+        f"The calls of the chosen layers do not give the whole gradient of {', '.join(names[:5])}"
+    )
 
 
 def _unfit(error: Exception) -> Exception:
