@@ -52,6 +52,19 @@ def mixed(batch: ProbeBatch, classes: int | None) -> ProbeBatch:
     return ProbeBatch(inputs.to(batch.inputs.device), labels)
 
 
+def with_other_labels(batch: ProbeBatch) -> ProbeBatch:
+    """The last sample's nearest neighbour with a label that a loss of one's own most likely takes too."""
+    labels = batch.labels
+    if labels is None or labels.dtype == torch.bool or labels.is_complex():
+        return batch
+    own, found = labels[-1], labels.clone()
+    other = torch.where(own > 0, own - 1, own + 1)
+    if own.is_floating_point():
+        other = torch.where(own != 0, own / 2, torch.ones_like(own))
+    found[-2:-1] = other.to(found.dtype)
+    return ProbeBatch(batch.inputs, found)
+
+
 def neighbours(example: Tensor, m: int) -> Tensor:
     """(m, …) with the example (…, not empty) at the end and other samples before it that the model can take.
 

@@ -6,6 +6,7 @@ Hooks first, among neighbours and in every place of a tile; else the whole loss.
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,13 +15,22 @@ from torch import Tensor, nn
 from dugs_stream.core.comparison import differences, tolerance
 from dugs_stream.core.gradients import whole
 from dugs_stream.core.gradients.capture import CallAxes
+from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, Shapes, shapes_seen
-from dugs_stream.core.mixing import ProbeBatch, copies, mixed, padded, refuse_mixing, sample_axis
+from dugs_stream.core.mixing import (
+    ProbeBatch,
+    copies,
+    mixed,
+    padded,
+    refuse_mixing,
+    sample_axis,
+    with_other_labels,
+)
 from dugs_stream.core.model_writes import Held, undone
-from dugs_stream.core.projector import Projection, Projector, UnevenError
+from dugs_stream.core.projector import LEAST_NORM, Projection, Projector, UnevenError
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.errors import ModelError
 
@@ -97,6 +107,25 @@ class Trial:
     def _copies(self, m: int) -> ProbeBatch:
         return copies(self.example, self.label, m, self.sketch.device)
 
+    def _mixed(self, batch: ProbeBatch) -> ProbeBatch:
+        among = mixed(batch, self.classes)
+        return with_other_labels(among) if self._takes_other_labels else among
+
+    @cached_property
+    def _takes_other_labels(self) -> bool:
+        """Whether a loss of one's own takes labels that nobody gave: it may mix samples by them."""
+        if self.label is None or self.classes is not None:
+            return False
+        few = with_other_labels(self._copies(2))
+        try:
+            with undone(self.written):
+                forward(self.model, self.loss, few.inputs, few.labels)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return False
+        return True
+
     def _differences(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> dict[str, float]:
         apart = differences(found, expected)
         return {owned.name: each for owned, each in zip(self.parameters, apart, strict=True)}
@@ -119,7 +148,7 @@ class Trial:
     def _require_apart(self, m: int) -> None:
         """Raise ModelError if autograd's own gradient of the sample depends on the other samples of a batch of m."""
         few = self._copies(m)
-        among = mixed(few, self.classes)
+        among = self._mixed(few)
         for _ in range(_TRIALS):
             if not self._is_right(differences(self._autograd(among), self._autograd(few))):
                 with undone(self.written):
@@ -127,7 +156,7 @@ class Trial:
 
     def _require_whole_gradient(self, projector: Projector, m: int) -> dict[str, float]:
         """Compare what the hooks give for the sample among neighbours; _UnfitError that names what differs."""
-        among = mixed(self._copies(m), self.classes)
+        among = self._mixed(self._copies(m))
         try:
             formed = projector.formed(among.inputs, among.labels)
         except Exception as error:
@@ -195,8 +224,8 @@ class Trial:
         Raises ModelError if a vector is another one altogether: a large tile mixes samples, although a small one did not.
         """
         tile = projector.tile
-        pool = mixed(self._copies(tile), self.classes)
-        places = torch.arange(tile) % _DISTINCT
+        pool = self._mixed(self._copies(tile))
+        places = torch.arange(tile) % min(_DISTINCT, max(2, tile // 2))
         places = tile - 1 - places[torch.randperm(tile, generator=torch.Generator().manual_seed(0))]
         shifted = torch.arange(tile).roll(tile // 2 + 1)
         repeated, once = self._projected(projector, pool, places, shifted)
@@ -208,7 +237,8 @@ class Trial:
         ):
             return True
         apart = np.linalg.norm(repeated.vectors - once.vectors[where], axis=1)
-        if not self._is_right(apart.tolist()):
+        longer = np.abs(np.nan_to_num(repeated.norms / np.maximum(once.norms[where], LEAST_NORM) - 1))
+        if not self._is_right([*apart.tolist(), *longer.tolist()]):
             self._require_apart(tile)
         return False
 

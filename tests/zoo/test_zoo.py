@@ -22,7 +22,6 @@ STILL_WRONG = {
     "a scripted part": "refused, whatever the layers that are chosen",
     "bfloat16 body under a float32 head": "refused: inputs get the precision of the first parameter",
     "observer of ranges": "refused, and the buffer stays written into",
-    "packed sequences": "other last bits in other company",
     "made in inference mode": "torch's own error",
     "on the meta device": "torch's own error",
     "lazily shaped": "torch's own error",
