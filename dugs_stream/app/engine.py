@@ -18,6 +18,7 @@ from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.decoder import build_decoder
+from dugs_stream.inputs.settings import CustomCodecSettings
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
 from dugs_stream.models.own_code import own_code
@@ -80,8 +81,11 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     )
     # How a target of numbers looks is known from the first record alone.
     if shape is not None and settings.input.label_type == "class":
-        of_whole_numbers = getattr(settings.input.codec, "dtype", "float32") == "int64"
-        projector.expect(shape, torch.int64 if of_whole_numbers else torch.float32)
+        # A codec of one's own does not say what its tensors hold.
+        is_own = isinstance(settings.input.codec, CustomCodecSettings)
+        dtype = getattr(settings.input.codec, "dtype", "float32")
+        dtypes = ("float32", "int64") if is_own else (dtype,)
+        projector.expect(shape, *(torch.int64 if each == "int64" else torch.float32 for each in dtypes))
     return Engine(
         projector, judge, _identify(settings, model, classes), own_code(_references(settings)), model.remarks
     )

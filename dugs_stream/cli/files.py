@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after this many records.")
 def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int | None) -> None:
-    """Send files or folders to the input topic. A file's folder is its class, in the header `label`."""
+    """Send files or folders to the input topic. The folder that a file lies in is its class."""
     from dugs_stream.cli.console import counting
     from dugs_stream.commands.send import send
 

@@ -66,7 +66,7 @@ _PACES: dict[GradientPath, str] = {
 def _describe(layer: ChosenLayer) -> str:
     return (
         f"{layer.kind}, {layer.parameters} parameters, {_PACES[layer.path]}; its gradient equals autograd's within "
-        f"{layer.difference:.0e}"
+        f"{layer.difference:.1g}"
     )
 
 

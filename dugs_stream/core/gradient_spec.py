@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dugs_stream.core.gradients.losses import LossFunction, resolve_loss
 from dugs_stream.core.probe import Probe, probe_model
-from dugs_stream.core.projector import Projector, model_precision
+from dugs_stream.core.projector import Projector, model_errors, model_precision
 from dugs_stream.core.sketch.count_sketch import Sketch
 
 
@@ -54,7 +54,8 @@ class GradientSpec:
                 f"the example of shape {tuple(tensor.shape)} is empty or not finite; give another one"
             )
         scalar = None if label is None else torch.as_tensor(label)
-        with torch.inference_mode(mode=False):  # what is made here must be able to take part in autograd
+        # What is made here must be able to take part in autograd.
+        with torch.inference_mode(mode=False), model_errors(tensor.unsqueeze(0)):
             self.model.to(self.device)
             self._sketch = self._sketch or Sketch(self.seed, self.dimension, self.device)
             return probe_model(self.model, self.layers, self.loss, self._sketch, self.tile, tensor, scalar)

@@ -141,6 +141,8 @@ def _trace(model: nn.Module, inputs: Tensor) -> _Trace:
     found: _Trace = []
     with tracked(differentiable(model)), contextlib.ExitStack() as hooks:
         for name, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+                continue
 
             def leave(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
                 leaves = pytree.tree_leaves(output)  # cloned, since the model may write into them

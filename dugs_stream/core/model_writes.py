@@ -90,6 +90,8 @@ def held(model: nn.Module) -> list[Held]:
     """Every parameter and buffer of the model."""
     found = []
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # its tables are not Python's
+            continue
         for table in (module._parameters, module._buffers):  # noqa: SLF001 -- where a replaced one is put back
             for key, tensor in table.items():
                 if tensor is not None:

@@ -8,6 +8,7 @@ samples and two tiles forward, four samples and two tiles back.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from dugs_stream.core import remarks
@@ -68,9 +69,13 @@ def probe_model(
     Raises ModelError, naming the layer: samples are mixed; a chosen layer never runs; a glob matches nothing; no chosen
     layer reaches the loss; autograd cannot go back to it, or not twice the same way.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(
+            "the model is TorchScript, which takes no hooks: give the Python model that it was made from"
+        )
     layers = parameter_layers(model)
     frozen = _frozen_beside_others(layers)
-    with inference(model), model_errors(example.unsqueeze(0)):
+    with model_errors(example.unsqueeze(0)), inference(model):
         for sample in _examples(example):
             few = copies(sample, label, min(2, tile), sketch.device)
             with WriteWatch(model) as watch:
@@ -145,7 +150,7 @@ def _autograd(
         raise ModelError(
             f"autograd cannot go back from the loss to the chosen layers ({titles}): {type(error).__name__}: {error}; "
             "choose layers after what has no derivative, or give it one"
-        ) from error
+        ) from None  # no cause: it is the model that is refused, not the sample
 
 
 def _frozen_beside_others(layers: Mapping[str, Layer]) -> set[str]:

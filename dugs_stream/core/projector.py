@@ -168,10 +168,12 @@ class Projector:
         parameters = list(
             {owned.name: owned for layer in self._layers for owned in layer.parameters}.values()
         )
-        beside = [self._whole_copies, *[1] * (inputs.dim() - 1)]
-        repeated = None if labels is None else labels.repeat(self._whole_copies)
         found, used = whole.sample_gradients(
-            self._model, parameters, self._loss, inputs.repeat(beside), repeated
+            self._model,
+            parameters,
+            self._loss,
+            torch.cat([inputs] * self._whole_copies),
+            None if labels is None else torch.cat([labels] * self._whole_copies),
         )
         total = ScaledSum(1, self._sketch.dimension, self._dtype, self._sketch.device)
         total.add(*vjp.sketch_formed([found], parameters, self._sketch, total.dtype))

@@ -56,12 +56,12 @@ def on_choice(
         if idle:
             yield f"The loss does not depend on {', '.join(idle)}: the gradient of these layers is zero."
         return
-    if any(name in frozen for name in ran):
+    if names != [name for name in ran if name in reaching][-wanted:] and any(name in frozen for name in ran):
         yield (
             f"Some parameters are frozen and others are not: the last {wanted} layers are counted among those with "
             f"trainable parameters ({', '.join(names)}). Name layers to choose others."
         )
-    if len(names) < wanted:
+    if len(reaching) < wanted:
         yield f"Only {len(names)} of the last {wanted} layers reach the loss: {', '.join(names)}."
     after = ran[ran.index(names[0]) :]
     beside = [name for name in after if name not in reaching]

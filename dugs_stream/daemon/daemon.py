@@ -80,6 +80,7 @@ class Daemon:
         self.state = state
         self.watchers = watchers
         self.metrics, self.status = watchers.metrics, watchers.status
+        self.status.cut_off_seconds = log.cut_off_seconds
         self._tell = watchers.tell
         self.stopping = stopping
         self.replica = Replica(log, state, stages.projector.spec.dimension, stages.outputs, self._tell)

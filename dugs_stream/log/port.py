@@ -219,6 +219,12 @@ class Log(Protocol):
         Beyond the end of `input_bounds` lies what another program's open transaction hides. Asks nobody.
         """
 
+    def cut_off_seconds(self) -> float:
+        """For how long all connections to the log have been lost, as far as is known; 0: they have not.
+
+        Asks nobody, and is the one method that any thread may call.
+        """
+
     def close(self) -> None:
         """Give ownership back and close files and connections. Not guaranteed to be called."""
 

@@ -6,7 +6,7 @@ Readiness is a list of what is missing, by name with the reason: ready means an 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -32,6 +32,8 @@ class Status:
         self._role = Role.STANDBY
         self._stirred_at: float | None = None
         self._awaited: tuple[str, float] | None = None
+        self.cut_off_seconds: Callable[[], float] = lambda: 0.0
+        """For how long the log's connections have been lost: asked for, as nobody looks while a batch is computed."""
 
     def stirred(self) -> None:
         """The deciding loop reached its next step."""
@@ -79,6 +81,8 @@ class Status:
             seconds = monotonic() - since
             if seconds > LONGEST_ANSWER_SECONDS:
                 missing.setdefault("log", f"unreachable: no answer for {seconds:.0f} s ({what})")
+        if (seconds := self.cut_off_seconds()) > LONGEST_ANSWER_SECONDS:
+            missing.setdefault("log", f"unreachable: no connection for {seconds:.0f} s")
         return missing
 
     def as_facts(self) -> dict[str, Any]:

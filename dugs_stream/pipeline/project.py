@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +18,13 @@ from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.layers import GradientPath
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.probe import Probe
-from dugs_stream.core.projector import Projection, Projector
+from dugs_stream.core.projector import Projection
 from dugs_stream.errors import ConfigurationError, ModelError, Problem, SampleError
 from dugs_stream.inputs.decoder import Decoder, Sample
 from dugs_stream.inputs.labels import AnyLabel, Label
 from dugs_stream.inputs.settings import LabelKind
 from dugs_stream.pipeline.first_labels import FirstLabels
+from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of
 from dugs_stream.records import LabelSource, Reason, Record, Rejection, Skip
 
 StageTimer = Callable[[str], AbstractContextManager[None]]
@@ -62,32 +62,6 @@ class ProjectedBatch:
     projection: Projection
 
 
-class _Kind(NamedTuple):
-    """What samples must have in common to share a tile: shape and dtype, their own and of what the loss is given."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    label: tuple[tuple[int, ...], torch.dtype] | None
-
-
-@dataclass(frozen=True, slots=True)
-class _ProbedKind:
-    """A kind of samples that the model takes: what the probe found, the projector it made, and its example."""
-
-    found: Probe
-    projector: Projector
-    example: torch.Tensor
-    label: torch.Tensor | None
-
-    def project(self, samples: Sequence[Sample]) -> Projection:
-        """The vectors of samples of this kind; a number that is not a class counts as class 0."""
-        labels = [each.label.tensor for each in samples if each.label is not None and self.label is not None]
-        given = torch.stack(labels) if labels else None
-        if given is not None and self.found.classes is not None:
-            given = given.where(given < self.found.classes, 0)
-        return self.projector.project(torch.stack([each.tensor for each in samples]), given)
-
-
 class RecordProjector:
     """Records to vectors, through a decoder and a model. One thread. `found` is what the first probe found.
 
@@ -110,7 +84,7 @@ class RecordProjector:
         if spec.loss.predicts_labels:
             self._decoder = replace(decoder, labels=replace(decoder.labels, is_ignored=True))
         self._stage = stage
-        self._kinds: dict[_Kind, _ProbedKind] = {}
+        self._kinds: dict[Kind, ProbedKind] = {}
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -126,18 +100,27 @@ class RecordProjector:
         """Samples computed together; cutting a micro-batch at its multiples changes no vector."""
         return self.spec.tile if self.found is None else self.found.tile
 
-    def expect(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
+    def expect(self, shape: Sequence[int], *dtypes: torch.dtype) -> None:
         """Probe the model with an example of this shape; records of another are rejected from now on.
 
-        Raises ModelError if the model cannot be used or fails on the example, ConfigurationError if it has another
-        number of classes than `input.classes`, ValueError for a shape that holds no number.
+        Of several dtypes, which a codec of one's own may give, the first counts that the model takes. Raises ModelError
+        if the model cannot be used or fails on the examples, ConfigurationError if it has another number of classes than
+        `input.classes`, ValueError for a shape that holds no number.
         """
-        example = self.spec.in_precision(_example(shape, dtype, self.spec.seed))
         has_label = (
             not self.spec.loss.predicts_labels and self._decoder.labels.place.kind is not LabelKind.NONE
         )
-        kind = _Kind(tuple(shape), example.dtype, ((), torch.int64) if has_label else None)
-        found = self._probe(kind, example, torch.tensor(0)).found
+        failed: Exception | None = None
+        for dtype in dtypes or (torch.float32,):
+            example = self.spec.in_precision(example_of(shape, dtype, self.spec.seed))
+            kind = Kind(tuple(shape), example.dtype, ((), torch.int64) if has_label else None)
+            probed = self._tried(kind, example, torch.tensor(0), is_proven=False)
+            if isinstance(probed, ProbedKind):
+                break
+            failed = failed or probed
+        else:
+            raise failed or ValueError("no dtype to probe with")
+        found = probed.found
         self._decoder = self._decoder.expecting(shape, found.classes if self.spec.loss.needs_labels else None)
 
     def project(
@@ -154,7 +137,7 @@ class RecordProjector:
         Raises BatchAbandonedError when `should_abandon` says so between two tiles, ModelError when the fault is the
         model's and not a record's. An error that says that memory ran out passes as it is: no record is to blame.
         """
-        kinds: dict[_Kind, list[int]] = {}
+        kinds: dict[Kind, list[int]] = {}
         with self._stage("decode"):
             outcomes = [self._decode(record) for record in records]
         for place, outcome in enumerate(outcomes):
@@ -185,30 +168,38 @@ class RecordProjector:
         outcome = self._decoder.decode(record)
         if not isinstance(outcome, Sample):
             return outcome
+        size, most = outcome.tensor.nbytes, self._decoder.max_record_bytes
+        if self._decoder.expected_shape is None and size > most:
+            # A small picture file may be one of millions of pixels, and a tile of them takes the process down.
+            return Rejection(
+                Reason.TOO_LARGE,
+                f"the sample is {size} bytes of numbers, at most {most} are computed with where no shape is expected "
+                "(input.max_record_bytes; or set model.input_shape, or the size of input.codec)",
+            )
         if self.spec.loss.predicts_labels:
             self.first_labels.remark_on(record)
         return replace(outcome, tensor=self.spec.in_precision(outcome.tensor))
 
-    def _kind_of(self, sample: Sample) -> _Kind:
+    def _kind_of(self, sample: Sample) -> Kind:
         label = None
         if sample.label is not None and not self.spec.loss.predicts_labels:
             label = tuple(sample.label.tensor.shape), sample.label.tensor.dtype
-        return _Kind(tuple(sample.tensor.shape), sample.tensor.dtype, label)
+        return Kind(tuple(sample.tensor.shape), sample.tensor.dtype, label)
 
     def _probed_with(
         self,
-        kind: _Kind,
+        kind: Kind,
         places: list[int],
         outcomes: list[Sample | Rejection | Skip],
         *,
         model_is_proven: bool,
-    ) -> _ProbedKind | None:
+    ) -> ProbedKind | None:
         """Probe with a made-up example, so that every process finds the same; if the model fails on it, with the samples.
 
         None if the model takes none of them; each is rejected then.
         """
         is_proven = model_is_proven or self.found is not None
-        made_up = _example(kind.shape, kind.dtype, self.spec.seed)
+        made_up = example_of(kind.shape, kind.dtype, self.spec.seed)
         nothing = torch.tensor(0) if kind.label is None else torch.zeros(kind.label[0], dtype=kind.label[1])
         probed = self._tried(kind, made_up, nothing, is_proven=is_proven)
         errors: list[Exception] = []
@@ -218,7 +209,7 @@ class RecordProjector:
                 own = nothing if sample.label is None or self.spec.loss.needs_labels else sample.label.tensor
                 probed = self._tried(kind, sample.tensor, own, is_proven=is_proven)
                 errors += [probed] if isinstance(probed, Exception) else []
-        if isinstance(probed, _ProbedKind):
+        if isinstance(probed, ProbedKind):
             return probed
         self._require_intact(probed)
         for place, error in zip(places, errors, strict=True):
@@ -226,8 +217,8 @@ class RecordProjector:
         return None
 
     def _tried(
-        self, kind: _Kind, example: torch.Tensor, label: torch.Tensor, *, is_proven: bool
-    ) -> _ProbedKind | ModelError | ValueError | ConfigurationError:
+        self, kind: Kind, example: torch.Tensor, label: torch.Tensor, *, is_proven: bool
+    ) -> ProbedKind | ModelError | ValueError | ConfigurationError:
         """The probed kind, or what this example is to blame for. Raises what the model or the settings are to blame for."""
         try:
             return self._probe(kind, example, label)
@@ -238,7 +229,7 @@ class RecordProjector:
                 raise
             return error
 
-    def _probe(self, kind: _Kind, example: torch.Tensor, label: torch.Tensor) -> _ProbedKind:
+    def _probe(self, kind: Kind, example: torch.Tensor, label: torch.Tensor) -> ProbedKind:
         given = None if kind.label is None else label
         found, projector = self.spec.probe(example, given)
         names = self._decoder.labels.classes
@@ -257,14 +248,14 @@ class RecordProjector:
         if self.found is None:
             self.found = found
             self._probed(found)
-        self._kinds[kind] = probed = _ProbedKind(found, projector, example, given)
+        self._kinds[kind] = probed = ProbedKind(found, projector, example, given)
         if len(self._kinds) > _MOST_KINDS:
             del self._kinds[next(iter(self._kinds))]
         return probed
 
     def _gradients(
         self,
-        probed: _ProbedKind,
+        probed: ProbedKind,
         places: list[int],
         outcomes: list[Sample | Rejection | Skip],
         should_abandon: Callable[[], bool],
@@ -279,7 +270,7 @@ class RecordProjector:
             yield from self._isolating(probed, places[start : start + probed.found.tile], outcomes)
 
     def _isolating(
-        self, probed: _ProbedKind, places: list[int], outcomes: list[Sample | Rejection | Skip]
+        self, probed: ProbedKind, places: list[int], outcomes: list[Sample | Rejection | Skip]
     ) -> list[tuple[list[int], Projection]]:
         """Halve what fails until the guilty record stands alone; that one is rejected, the others go on."""
         samples = [outcome for place in places if isinstance(outcome := outcomes[place], Sample)]
@@ -317,7 +308,7 @@ class RecordProjector:
 
     def _reject_unknown_classes(
         self,
-        probed: _ProbedKind,
+        probed: ProbedKind,
         places: list[int],
         outcomes: list[Sample | Rejection | Skip],
         records: Sequence[Record],
@@ -367,14 +358,6 @@ class RecordProjector:
             label = Label(number, self._decoder.labels.name(number))
             return Projected(row, label, LabelSource.PREDICTED)
         return Projected(row, sample.label, None if sample.label is None else LabelSource.GIVEN)
-
-
-def _example(shape: Sequence[int], dtype: torch.dtype, seed: int) -> torch.Tensor:
-    """Something to probe with, like a record: numbers in 0…1 as images have them, or small row numbers."""
-    generator = torch.Generator().manual_seed(seed)
-    if dtype.is_floating_point or dtype.is_complex:
-        return torch.rand(tuple(shape), generator=generator).to(dtype)
-    return torch.randint(0, 2, tuple(shape), generator=generator).to(dtype)
 
 
 def _model_error(error: Exception) -> Rejection:

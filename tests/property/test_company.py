@@ -24,7 +24,7 @@ from dugs_stream.records import JudgedRecord, Record
 from tests.support.daemons.deployment import one_thread
 from tests.unit.pipeline.engine import Engine
 
-# By hand: DUGS_DRAWN_STREAMS=2000 .venv/bin/python -m pytest tests/property/test_company.py
+# By hand: DUGS_DRAWN_STREAMS=2000 .venv/bin/python -m pytest --timeout=0 tests/property/test_company.py
 STREAMS = int(os.environ.get("DUGS_DRAWN_STREAMS", "40"))
 TILE, WIDTH, CLASSES = 4, 16, 4
 

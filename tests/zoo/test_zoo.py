@@ -18,13 +18,9 @@ LARGEST_RATIO = 1.15
 
 # What the engine still does to them. A line goes with the fault: one that is mended fails here too.
 STILL_WRONG = {
-    "TorchScript": "refused in words that do not name it",
-    "a scripted part": "refused, whatever the layers that are chosen",
     "bfloat16 body under a float32 head": "refused: inputs get the precision of the first parameter",
     "observer of ranges": "refused, and the buffer stays written into",
     "made in inference mode": "torch's own error",
-    "on the meta device": "torch's own error",
-    "lazily shaped": "torch's own error",
 }
 
 

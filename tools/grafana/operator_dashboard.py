@@ -110,11 +110,13 @@ def _healthy() -> list[Part]:
         lines(
             "What must stay at zero",
             "Refusals to continue, records between the group's offsets and the changelog's, records that retention deleted "
-            "undecided, damaged parts of the state folder, micro-batches too large for the memory.",
+            "undecided, seconds for which an open transaction has hidden input, damaged parts of the state folder, "
+            "micro-batches too large for the memory.",
             [
                 query(f"max by (reason) (dugs_refused{{{_I}}})", "refused: {{reason}}"),
                 query(f"max(dugs_offsets_disagreement_records{{{_I}}})", "offsets disagree (records)"),
                 query(f"sum(dugs_records_lost_total{{{_I}}})", "records lost"),
+                query(f"max(dugs_input_held_back_seconds{{{_I}}})", "input held back (seconds)"),
                 query(f"sum by (kind) (dugs_state_damaged_total{{{_I}}})", "damaged: {{kind}}"),
                 query(f"sum(dugs_out_of_memory_total{{{_I}}})", "out of memory"),
             ],

@@ -69,13 +69,15 @@ def tracked(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def forward(
-    model: nn.Module, loss: Loss, inputs: Tensor, labels: Tensor | None
+    model: nn.Module, loss: Loss, inputs: Tensor, labels: Tensor | None, *, trusts_labels: bool = True
 ) -> tuple[Any, Tensor, Tensor | None]:
     """Run `inputs` (m, …) with labels (m,): the outputs, the losses (m,), and the labels that the loss used.
 
-    Gradients are recorded from the first tensor on that requires them, and not where the model itself forbids it.
+    Gradients are recorded from the first tensor on that requires them, and not where the model itself forbids it. Class
+    labels are trusted to be within the classes, which the caller knows once the model was probed.
     """
-    with torch.enable_grad(), index_guard(inputs, labels):
+    checked = None if trusts_labels and loss.is_classification else labels
+    with torch.enable_grad(), index_guard(inputs, checked):
         outputs = model(inputs)
         in_force = loss.labels(outputs, labels)
         return outputs, loss.per_sample(outputs, in_force, inputs.shape[0]), in_force

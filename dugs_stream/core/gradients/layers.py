@@ -42,11 +42,15 @@ class OwnedParameter:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A module with parameters of its own; `name` is its first dotted name in the model."""
+    """A module with parameters of its own; `name` is its first dotted name in the model.
+
+    is_sharing  not chosen: it counts for parameters that a chosen layer shares
+    """
 
     name: str
     module: nn.Module
     parameters: tuple[OwnedParameter, ...]
+    is_sharing: bool = False
 
     @property
     def kind(self) -> str:
@@ -108,7 +112,7 @@ def parameter_layers(model: nn.Module) -> dict[str, Layer]:
     absorbed: set[int] = set()
     layers: dict[str, Layer] = {}
     for name, module in model.named_modules():  # parents come before their children
-        if id(module) in absorbed:
+        if id(module) in absorbed or isinstance(module, torch.jit.ScriptModule):  # takes no hooks
             continue
         # named_parameters() would drop a second name of the same parameter, although it is used twice.
         own = module._parameters.items()  # noqa: SLF001 -- torch offers no public view with both names
@@ -139,6 +143,11 @@ def choose_layers(
     by default; if they are fewer than Z, all of them are taken.
     Raises ModelError for a glob that matches nothing, a layer that did not run, or more layers than there are.
     """
+    if not ran:
+        raise ModelError(
+            "no layer with floating-point parameters runs in the model's forward pass: TorchScript and quantised models "
+            "have none that can be seen; give the Python model that it was made from, with its own parameters"
+        )
     if isinstance(wanted, int):
         if wanted > len(ran):
             raise ModelError(
@@ -165,7 +174,7 @@ def sharing(layers: Mapping[str, Layer], chosen: Sequence[Layer]) -> tuple[Layer
     names = {owned.name for layer in chosen for owned in layer.parameters}
     chosen_names = {layer.name for layer in chosen}
     others = (layer.only(names) for layer in layers.values() if layer.name not in chosen_names)
-    return tuple(layer for layer in others if layer.parameters)
+    return tuple(replace(layer, is_sharing=True) for layer in others if layer.parameters)
 
 
 def tied(layers: Mapping[str, Layer], chosen: Sequence[Layer]) -> tuple[TiedParameter, ...]:

@@ -28,13 +28,13 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     gradient, axis = call.gradients[0], axes.outputs[0]
     if gradient is None or axis is None:
         return
-    g, g_exponents = normalised(_positions(gradient, axis, total.dtype))  # (m, t, g)
+    g, g_exponents = normalised(positions(gradient, axis, total.dtype))  # (m, t, g)
     for owned in call.layer.parameters:
         parameter = sketch.parameter(owned.name, owned.parameter.shape)
         if owned.local == "bias":
             total.add(parameter.vector(pairwise_sum(g, axis=1)), g_exponents)
             continue
-        a, a_exponents = normalised(_positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
+        a, a_exponents = normalised(positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
         if parameter.prefers_spectrum(g.shape[1]):
             total.add_spectra(parameter.outer_spectrum(g, a), g_exponents + a_exponents)
         else:
@@ -47,12 +47,12 @@ def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
     if gradient is None or axis is None:
         return [torch.zeros_like(owned.parameter) for owned in call.layer.parameters]
     dtype = torch.promote_types(gradient.dtype, torch.float32)
-    g = _positions(gradient, axis, dtype)[sample]  # (t, g)
-    a = _positions(call.inputs[0], axis, dtype)[sample]  # (t, a)
+    g = positions(gradient, axis, dtype)[sample]  # (t, g)
+    a = positions(call.inputs[0], axis, dtype)[sample]  # (t, a)
     return [g.sum(dim=0) if owned.local == "bias" else g.T @ a for owned in call.layer.parameters]
 
 
-def _positions(values: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
+def positions(values: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
     """(…, m at axis, …, d) → (m, t, d): all axes between are positions."""
     moved = values.movedim(axis, 0)
     return moved.reshape(moved.shape[0], -1, moved.shape[-1]).to(dtype)

@@ -97,7 +97,7 @@ def observe(
     ended: list[int] = []
     with tracked(differentiable(model)), _calls_seen(layers) as calls, contextlib.ExitStack() as hook:
         hook.callback(model.register_forward_hook(lambda *_: ended.append(_now())).remove)
-        outputs, losses, _ = forward(model, loss, inputs.clone(), labels)
+        outputs, losses, _ = forward(model, loss, inputs.clone(), labels, trusts_labels=False)
     return Observation(outputs, losses, calls, _uses(losses), ended[-1])
 
 

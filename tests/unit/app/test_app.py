@@ -114,6 +114,24 @@ def test_loss_of_the_users_own_is_imported(tmp_path: Path) -> None:
     assert engine.projector.found.classes is None
 
 
+def rows_looked_up() -> nn.Module:
+    """A model of whole numbers."""
+    return nn.Sequential(nn.Embedding(9, 6), nn.Flatten(), nn.Linear(18, 4))
+
+
+def test_model_of_whole_numbers_behind_a_codec_of_the_users_own_is_probed(tmp_path: Path) -> None:
+    """The codec does not say what its tensors hold: both kinds are tried."""
+    engine = build_engine(
+        settings_of(
+            tmp_path,
+            input={"codec": "tests.unit.app.test_app:probe_loss"},
+            model={"factory": "tests.unit.app.test_app:rows_looked_up", "input_shape": [3]},
+        )
+    )
+
+    assert engine.projector.layer_names == ("0", "2")
+
+
 def test_loss_of_the_users_own_that_needs_labels_is_probed_with_one(tmp_path: Path) -> None:
     """Unless the records have none: then it has to do without, as it will have to later."""
     named = {"loss": "tests.unit.app.test_app:labelled_loss"}

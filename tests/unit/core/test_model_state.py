@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dugs_stream import Deduplicator, ModelError
-from dugs_stream.core.gradients.index_guard import IndexGuard
+from dugs_stream.core.gradients.index_guard import IndexGuard, index_guard
 from tests.support.models.around import Around, Lambda
 
 EXAMPLE = torch.tensor([0.3, -1.0, 0.5, 2.0])
@@ -300,3 +300,32 @@ def test_indices_within_range_pass() -> None:
         assert torch.arange(3)[torch.tensor([-1, 0])].tolist() == [2, 0]
         assert functional.embedding(torch.tensor([8]), torch.zeros(9, 2)).shape == (1, 2)
         assert functional.one_hot(torch.tensor([4])).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "is_guarded"),
+    [
+        (torch.zeros(2, 3, device="meta"), None, False),
+        (torch.zeros(2, 3, device="meta"), torch.zeros(2, device="meta"), True),
+        (torch.zeros(2, 3, device="meta", dtype=torch.int64), None, True),
+        (torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2), False),
+    ],
+)
+def test_indices_are_checked_where_a_wrong_one_would_end_the_process(
+    inputs: Tensor, labels: Tensor | None, is_guarded: bool
+) -> None:
+    """On a device, for token ids and for labels that were not held against the classes; the CPU raises by itself."""
+    assert isinstance(index_guard(inputs, labels), IndexGuard) == is_guarded
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_models_that_hooks_cannot_reach_are_refused_in_a_sentence() -> None:
+    """TorchScript as a whole, and a model without parameters; a scripted part below the chosen layers is fine."""
+    plain = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    with pytest.raises(ModelError, match="is TorchScript, which takes no hooks"):
+        Deduplicator(torch.jit.script(plain), dimension=16, tile=4).probe(EXAMPLE)
+    with pytest.raises(ModelError, match="no layer with floating-point parameters runs"):
+        Deduplicator(nn.Sequential(nn.ReLU()), dimension=16, tile=4).probe(EXAMPLE)
+    found = Deduplicator(nn.Sequential(scripted, plain), dimension=16, tile=4).probe(EXAMPLE)
+    assert [layer.name for layer in found.layers] == ["1.0", "1.1"]

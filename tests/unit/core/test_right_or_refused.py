@@ -127,6 +127,17 @@ def test_tied_weight_of_a_chosen_head_counts_in_the_embedding_too() -> None:
     assert [(shared.chosen, shared.not_chosen) for shared in found.tied] == [(("head",), ("embed",))]
 
 
+@pytest.mark.parametrize("padding", [None, 2])
+def test_padding_of_a_tied_embedding_has_no_gradient_there(padding: int | None) -> None:
+    """The row of the padding token gets its gradient from the head alone, as in autograd."""
+    model = models.TiedLanguageModel().double()
+    model.embed.padding_idx = padding
+    names = ["embed.weight", "head.bias"]
+    found = require_autograds(model, 1, tokens(), names)
+
+    assert not found.is_last_resort
+
+
 def test_compiled_model_runs_as_the_module_inside() -> None:
     """The same vectors as without, under the same names, also for a compiled part."""
     plain = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
@@ -246,10 +257,12 @@ def test_with_a_frozen_base_the_last_layers_are_those_with_trainable_parameters(
     ).double()
     model[2].requires_grad_(False)
     model[4].requires_grad_(False)
-    found = Deduplicator(model, 1, dimension=DIMENSION, tile=4).probe(rows()[0])
+    for last in (1, 2):
+        found = Deduplicator(model, last, dimension=DIMENSION, tile=4).probe(rows()[0])
 
-    assert [layer.name for layer in found.layers] == ["0"]
-    assert "frozen" in " ".join(found.remarks)
+        assert [layer.name for layer in found.layers] == ["0"]
+        (remark,) = found.remarks
+        assert "frozen" in remark
 
 
 def test_bare_parameters_can_be_named() -> None:

@@ -129,6 +129,19 @@ def test_every_shape_goes_that_the_model_takes() -> None:
         assert alone.projection.norms[0] == together.projection.norms[row]
 
 
+def test_sample_that_is_far_larger_than_its_record_is_rejected_where_no_shape_is_expected() -> None:
+    """A picture of a kilobyte may hold millions of pixels; a tile of them would end the process, again and again."""
+    small = record(1, np.ones(3000, np.float16))  # 6 kB, and 12 kB as float32
+    projector = projector_of(of_any_length)
+
+    batch = projector.project([random_records(1)[0], small])
+
+    assert (rejected(batch), rejection_of(batch, 1).reason) == ([1], Reason.TOO_LARGE)
+    assert "12000 bytes of numbers, at most 10000" in rejection_of(batch, 1).error
+    projector.expect((3000,))
+    assert rejected(projector.project([small])) == []
+
+
 def test_record_without_a_label_leaves_the_labels_of_its_tile() -> None:
     """A loss of one's own that can do without is given the labels that there are."""
     records = [record(at, np.ones(WIDTH, np.float32) * at, str(at)) for at in range(4)]

@@ -87,3 +87,22 @@ def test_bits_of_the_summed_route_do_not_depend_on_the_place(shape: tuple[int, i
         results.append(parameter.outer(g, a)[at].numpy())
 
     assert np.array_equal(results[0], results[1])
+
+
+@pytest.mark.parametrize("dimension", [16, 1000])
+def test_touched_rows_are_the_sketch_of_the_matrix_they_make(
+    dimension: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows named several times add up, in any number of steps; a sample's bits are its own."""
+    rows = torch.tensor([[3, 3, 0, 6], [1, 2, 1, 1], [5, 5, 5, 5]])
+    g = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    parameter = Sketch(7, dimension, torch.device("cpu")).parameter("embed.weight", (7, 5))
+    formed = torch.stack(
+        [torch.zeros(7, 5, dtype=torch.float64).index_add_(0, r, v) for r, v in zip(rows, g, strict=True)]
+    )
+    found = parameter.touched_rows(rows, g)
+
+    assert torch.allclose(found, parameter.dense(formed), atol=1e-12)
+    assert torch.equal(found[1:2], parameter.touched_rows(rows[1:2], g[1:2]))
+    monkeypatch.setattr(sketch_module, "_FACTOR_ELEMENTS", 3 * dimension)
+    assert torch.allclose(parameter.touched_rows(rows, g), found, atol=1e-12)
