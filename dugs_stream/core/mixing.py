@@ -52,6 +52,19 @@ def mixed(batch: ProbeBatch, classes: int | None) -> ProbeBatch:
     return ProbeBatch(inputs.to(batch.inputs.device), labels)
 
 
+def with_other_labels(batch: ProbeBatch) -> ProbeBatch:
+    """The last sample's nearest neighbour with a label that a loss of one's own most likely takes too."""
+    labels = batch.labels
+    if labels is None or labels.dtype == torch.bool or labels.is_complex():
+        return batch
+    own, found = labels[-1], labels.clone()
+    other = torch.where(own > 0, own - 1, own + 1)
+    if own.is_floating_point():
+        other = torch.where(own != 0, own / 2, torch.ones_like(own))
+    found[-2:-1] = other.to(found.dtype)
+    return ProbeBatch(batch.inputs, found)
+
+
 def neighbours(example: Tensor, m: int) -> Tensor:
     """(m, …) with the example (…, not empty) at the end and other samples before it that the model can take.
 
@@ -69,6 +82,19 @@ def neighbours(example: Tensor, m: int) -> Tensor:
         drawn = drawn + noise.to(drawn.dtype)
     drawn[-1] = flat
     return drawn.view(m, *example.shape)
+
+
+def padded(inputs: Tensor) -> Tensor:
+    """The samples (m, …) as they are, but the two before the last end in zeros, along their first and their last axis.
+
+    A model may take zeros for padding and put samples in the order of their lengths; a full example does not show it.
+    """
+    found = inputs.clone()
+    for row, axis in ((-2, 0), (-3, -1)):
+        if inputs.shape[0] >= -row and inputs.dim() > 1:
+            sample = found[row]
+            sample.narrow(axis, (sample.shape[axis] + 1) // 2, sample.shape[axis] // 2).zero_()
+    return found
 
 
 def refuse_mixing(

@@ -98,6 +98,7 @@ def probe_model(
             parameters=tuple(parameters.values()),
             expected=expected,
             calls=seen.calls,
+            outside=seen.used_outside(parameters.values(), layers),
             m=len(few),
             written=watch.written,
             classes=classes,

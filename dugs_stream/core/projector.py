@@ -230,8 +230,9 @@ def model_errors(inputs: Tensor) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
+        n = inputs.shape[0]
         raise ModelError(
-            f"the model or its loss failed on {inputs.shape[0]} samples of shape {tuple(inputs.shape[1:])} "
+            f"the model or its loss failed on {n} sample{'' if n == 1 else 's'} of shape {tuple(inputs.shape[1:])} "
             f"({inputs.dtype}): {type(error).__name__}: {error}"
         ) from error
 

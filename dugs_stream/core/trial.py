@@ -3,8 +3,10 @@
 Hooks first, among neighbours and in every place of a tile; else the whole loss. A model that mixes samples is refused.
 """
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,13 +15,22 @@ from torch import Tensor, nn
 from dugs_stream.core.comparison import differences, tolerance
 from dugs_stream.core.gradients import whole
 from dugs_stream.core.gradients.capture import CallAxes
+from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, Shapes, shapes_seen
-from dugs_stream.core.mixing import ProbeBatch, copies, mixed, refuse_mixing, sample_axis
+from dugs_stream.core.mixing import (
+    ProbeBatch,
+    copies,
+    mixed,
+    padded,
+    refuse_mixing,
+    sample_axis,
+    with_other_labels,
+)
 from dugs_stream.core.model_writes import Held, undone
-from dugs_stream.core.projector import Projector, UnevenError
+from dugs_stream.core.projector import LEAST_NORM, Projection, Projector, UnevenError
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.errors import ModelError
 
@@ -53,6 +64,7 @@ class Trial:
     parameters  of the chosen layers, each once
     expected    their gradients
     calls       of each layer, in a pass over m copies of the sample
+    outside     names of parameters that are used outside of these calls, even if that gives this sample no gradient
     """
 
     model: nn.Module
@@ -62,6 +74,7 @@ class Trial:
     parameters: tuple[OwnedParameter, ...]
     expected: list[Tensor]
     calls: Mapping[str, Sequence[SeenCall]]
+    outside: Sequence[str]
     m: int
     written: tuple[Held, ...]
     classes: int | None
@@ -75,6 +88,8 @@ class Trial:
         """
         tile = 1 if self.written else tile
         try:
+            if self.outside:
+                raise _not_whole(self.outside)
             projector = self._projector(self._call_axes(), tile)
             apart = self._require_whole_gradient(projector, min(2, tile))
             if tile > 1 and not self._place_is_irrelevant(projector):
@@ -91,6 +106,25 @@ class Trial:
 
     def _copies(self, m: int) -> ProbeBatch:
         return copies(self.example, self.label, m, self.sketch.device)
+
+    def _mixed(self, batch: ProbeBatch) -> ProbeBatch:
+        among = mixed(batch, self.classes)
+        return with_other_labels(among) if self._takes_other_labels else among
+
+    @cached_property
+    def _takes_other_labels(self) -> bool:
+        """Whether a loss of one's own takes labels that nobody gave: it may mix samples by them."""
+        if self.label is None or self.classes is not None:
+            return False
+        few = with_other_labels(self._copies(2))
+        try:
+            with undone(self.written):
+                forward(self.model, self.loss, few.inputs, few.labels)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return False
+        return True
 
     def _differences(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> dict[str, float]:
         apart = differences(found, expected)
@@ -114,7 +148,7 @@ class Trial:
     def _require_apart(self, m: int) -> None:
         """Raise ModelError if autograd's own gradient of the sample depends on the other samples of a batch of m."""
         few = self._copies(m)
-        among = mixed(few, self.classes)
+        among = self._mixed(few)
         for _ in range(_TRIALS):
             if not self._is_right(differences(self._autograd(among), self._autograd(few))):
                 with undone(self.written):
@@ -122,7 +156,7 @@ class Trial:
 
     def _require_whole_gradient(self, projector: Projector, m: int) -> dict[str, float]:
         """Compare what the hooks give for the sample among neighbours; _UnfitError that names what differs."""
-        among = mixed(self._copies(m), self.classes)
+        among = self._mixed(self._copies(m))
         try:
             formed = projector.formed(among.inputs, among.labels)
         except Exception as error:
@@ -142,9 +176,7 @@ class Trial:
             return alone
         worst = sorted(apart, key=apart.__getitem__, reverse=True)
         wrong = [name for name in worst if not self._is_right([apart[name]])]
-        raise _UnfitError(
-            f"The calls of the chosen layers do not give the whole gradient of {', '.join(wrong[:5])}"
-        )
+        raise _not_whole(wrong)
 
     def _last_resort(self, reason: str) -> Fit:
         """By the whole loss: a sample alone, or beside a copy of itself if the model cannot take one."""
@@ -192,15 +224,11 @@ class Trial:
         Raises ModelError if a vector is another one altogether: a large tile mixes samples, although a small one did not.
         """
         tile = projector.tile
-        pool = mixed(self._copies(tile), self.classes)
-        places = torch.arange(tile) % _DISTINCT
+        pool = self._mixed(self._copies(tile))
+        places = torch.arange(tile) % min(_DISTINCT, max(2, tile // 2))
         places = tile - 1 - places[torch.randperm(tile, generator=torch.Generator().manual_seed(0))]
         shifted = torch.arange(tile).roll(tile // 2 + 1)
-        try:
-            repeated = projector.project(*_rows(pool, places))
-            once = projector.project(*_rows(pool, shifted))
-        except Exception as error:
-            raise _unfit(error) from error
+        repeated, once = self._projected(projector, pool, places, shifted)
         if projector.has_isolated:
             raise _UnfitError("Not every sample passes through all chosen layers")
         where = torch.argsort(shifted)[places].numpy()  # the place of each repeated sample in the other tile
@@ -209,9 +237,26 @@ class Trial:
         ):
             return True
         apart = np.linalg.norm(repeated.vectors - once.vectors[where], axis=1)
-        if not self._is_right(apart.tolist()):
+        longer = np.abs(np.nan_to_num(repeated.norms / np.maximum(once.norms[where], LEAST_NORM) - 1))
+        if not self._is_right([*apart.tolist(), *longer.tolist()]):
             self._require_apart(tile)
         return False
+
+    def _projected(self, projector: Projector, pool: ProbeBatch, *orders: Tensor) -> list[Projection]:
+        """The batch in each of these orders, with padding in some samples unless the model cannot take that."""
+        try:
+            with contextlib.suppress(ModelError):
+                filled = replace(pool, inputs=padded(pool.inputs))
+                return [projector.project(*_rows(filled, order)) for order in orders]
+            return [projector.project(*_rows(pool, order)) for order in orders]
+        except Exception as error:
+            raise _unfit(error) from error
+
+
+def _not_whole(names: Sequence[str]) -> _UnfitError:
+    return _UnfitError(
+        f"The calls of the chosen layers do not give the whole gradient of {', '.join(names[:5])}"
+    )
 
 
 def _unfit(error: Exception) -> Exception:

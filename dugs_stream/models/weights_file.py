@@ -25,6 +25,7 @@ _EXTRA_STATE = "_extra_state"
 # Checkpoints hold {"state_dict": …} or {"model": {"state_dict": …}}. Deeper lie an optimizer's own tensors.
 _DEEPEST = 2
 _SHOWN = 3
+_START = 64  # bytes that tell the kinds of files apart
 
 SAVE_HINT = "Save it again from Python: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
 
@@ -34,6 +35,7 @@ def read_weights(path: Path, key: str | None = None) -> StateDict:
 
     Raises ModelError for a file that cannot be read or is not a state_dict, ConfigurationError for a wrong key.
     """
+    _refuse_other_kind(path)
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if key is not None:
         return _under(key, content, path)
@@ -105,7 +107,31 @@ def _entry_at(content: object, key: str) -> object:
 def _described(content: object) -> str:
     if isinstance(content, Mapping):
         return f"a mapping with the keys {listed([str(key) for key in content])}"
-    return f"a {type(content).__name__}"
+    kind = type(content).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _refuse_other_kind(path: Path) -> None:
+    """Files that lie where weights should, whose first bytes say what they are. An unreadable one is refused later."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START)
+    except OSError:
+        return
+    is_safetensors = start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < 1 << 32
+    found = ""
+    if start.startswith(b"version https://git-lfs"):
+        found = "is a pointer of Git LFS, not the weights. Fetch them: git lfs pull."
+    elif start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        found = (
+            "is a web page (HTML or XML), not weights: a download failed or needs a login. Fetch it again."
+        )
+    elif path.suffix == ".safetensors" and start.startswith(b"PK\x03\x04"):
+        found = "is a file of torch.save under another name. Let its name end in .pt."
+    elif path.suffix != ".safetensors" and is_safetensors:
+        found = "is a safetensors file under another name. Let its name end in .safetensors."
+    if found:
+        raise ModelError(f"model.weights: {str(path)!r} {found}")
 
 
 def _read_safetensors(path: Path) -> Any:

@@ -154,6 +154,33 @@ def channels_last() -> nn.Module:
     )
 
 
+def ragged() -> Tensor:
+    """Samples (n, 4, 6) that end in zeros; the first does not."""
+    found = sequences()
+    for at, sample in enumerate(found):
+        sample[4 - at % 4 :] = 0
+    return found
+
+
+def sorted_by_length() -> nn.Module:
+    def run(m: Any, x: Tensor) -> Tensor:
+        lengths = (x.abs().sum(2) > 0).sum(1).clamp(min=1)
+        order = lengths.argsort(descending=True, stable=True)
+        summed = torch.stack([x[row, : lengths[row]].sum(0) for row in order])
+        found: Tensor = m.head(summed)[order.argsort()]
+        return found
+
+    return Net(run, head=_head())
+
+
+def sometimes_used_twice() -> nn.Module:
+    def run(m: Any, x: Tensor) -> Tensor:
+        found: Tensor = m.head(x) + (x[:, :1] - 0.3).relu() * F.linear(x.tanh(), m.head.weight)
+        return found
+
+    return Net(run, head=_head())
+
+
 HABITS = [
     Case("weight made anew at each call", "habit", weight_made_anew, may_refuse="head"),
     Case("gradients switched off inside", "habit", switches_gradients_off),
@@ -162,6 +189,8 @@ HABITS = [
     Case("wrapper that hands on", "habit", lambda: Delegating(nn.Sequential(nn.Linear(WIDTH, 5), nn.Tanh(), _head(5))),
          layers=["module.2"]),
     Case("place in the batch counts", "habit", place_in_the_batch),
+    Case("samples sorted by length", "habit", sorted_by_length, ragged),
+    Case("weight used outside for some samples", "weight outside its module", sometimes_used_twice),
     Case("product of two weights", "weight outside its module", product_of_weights, layers=["up", "down"]),
     Case("fast weights", "weight outside its module", fast_weights),
     Case("functional call of a module", "weight outside its module", called_functionally),

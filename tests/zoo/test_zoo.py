@@ -20,7 +20,6 @@ LARGEST_RATIO = 1.15
 STILL_WRONG = {
     "bfloat16 body under a float32 head": "refused: inputs get the precision of the first parameter",
     "observer of ranges": "refused, and the buffer stays written into",
-    "packed sequences": "other last bits in other company",
     "made in inference mode": "torch's own error",
 }
 

@@ -5,7 +5,7 @@ Hooks see the calls of modules; the graph that autograd records sees every use o
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,10 @@ class Observation:
         with tracked(owned.parameter for owned in parameters) as leaves:
             found = torch.autograd.grad(self.losses[-1], leaves, allow_unused=True)
         return [as_real(gradient, owned) for owned, gradient in zip(parameters, found, strict=True)]
+
+    def used_outside(self, parameters: Iterable[OwnedParameter], layers: Mapping[str, Layer]) -> list[str]:
+        """Names of the parameters that something uses outside of all calls of the layers that hold them."""
+        return [owned.name for owned in parameters if any(True for _ in self._outside(owned, layers))]
 
     def _outside(self, owned: OwnedParameter, layers: Mapping[str, Layer]) -> Iterator[int]:
         """Times at which the model used a parameter outside of all calls of the layers that hold it."""

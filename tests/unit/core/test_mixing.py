@@ -82,3 +82,41 @@ def test_mixed_batch_has_the_sample_at_its_end_and_every_class_before_it() -> No
     assert batch.labels is not None
     assert batch.labels[-1] == 2
     assert set(batch.labels.tolist()) == {0, 1, 2}
+
+
+def _by_mean(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    assert labels is not None
+    return (outputs[:, 0] - labels.float() + labels.float().mean()).square()
+
+
+def _balanced(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    assert labels is not None
+    return outputs.square().sum(1) / torch.bincount(labels)[labels]
+
+
+def _of_class_zero_alone(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    assert labels is not None
+    if bool(labels.any()):
+        raise ValueError("unknown class")
+    return outputs.square().sum(1)
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+@pytest.mark.parametrize("loss", [_by_mean, _balanced])
+def test_loss_that_mixes_samples_by_their_labels_is_refused(
+    loss: Callable[[Tensor, Tensor | None], Tensor], label: int
+) -> None:
+    """Targets less their mean, and weights by how often a class is in the batch: both depend on company."""
+    dedup = Deduplicator(nn.Linear(3, 2), 1, loss, dimension=64, device="cpu")
+
+    with pytest.raises(ModelError, match="mixes samples"):
+        dedup.probe(torch.tensor([1.0, -2.0, 0.5]), label)
+
+
+def test_loss_that_takes_no_other_label_is_none_the_worse() -> None:
+    """Labels that nobody gave are tried, and left alone if the loss refuses them."""
+    dedup = Deduplicator(nn.Linear(3, 2), 1, _of_class_zero_alone, dimension=64, device="cpu")
+
+    found = dedup.probe(torch.tensor([1.0, -2.0, 0.5]), 0)
+
+    assert [layer.path for layer in found.layers] == ["fast"]

@@ -14,6 +14,7 @@ from torch import nn
 
 from dugs_stream.errors import ConfigurationError, DugsError, ModelError
 from dugs_stream.models.loading import LoadedModel, digest, load_model
+from dugs_stream.models.weights_file import read_weights
 from tests.support.models import odd as odd_models
 
 HERE = "tests.support.models.odd"
@@ -225,6 +226,26 @@ def test_file_that_needs_pickle_is_refused_and_never_run(tmp_path: Path, content
         "the file. Save it again from Python: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
     )
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "words"),
+    [
+        ("w.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("w.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("w.pt", b"\n<!DOCTYPE html><html>404", "web page"),
+        ("w.safetensors", b"PK\x03\x04" + bytes(60), "end in .pt"),
+        ("w.pth", (60).to_bytes(8, "little") + b'{"weight":{"dtype"', "end in .safetensors"),
+    ],
+)
+def test_file_of_another_kind_is_named_as_what_it_is(
+    tmp_path: Path, name: str, start: bytes, words: str
+) -> None:
+    """Pointers of Git LFS, pages of a failed download, and weights under the other ending."""
+    (tmp_path / name).write_bytes(start)
+
+    with pytest.raises(ModelError, match=words):
+        read_weights(tmp_path / name)
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:

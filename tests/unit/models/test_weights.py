@@ -270,7 +270,7 @@ def test_checkpoint_of_a_trainer_has_key_and_prefix(tmp_path: Path) -> None:
         (
             {"ema": STATE, "epoch": 1},
             "epoch",
-            "holds a int there, not a state_dict. It has state_dicts under ema.",
+            "holds an int there, not a state_dict. It has state_dicts under ema.",
         ),
         ({"ema": STATE, "epoch": 1}, "ema.x", "has no such key. It has state_dicts under ema."),
         ({"epoch": 1}, "ema", "has no such key. It holds a mapping with the keys epoch."),
