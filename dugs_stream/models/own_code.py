@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import site
 import sys
 import sysconfig
@@ -22,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.machinery import ModuleSpec
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import distribution, packages_distributions, version
 from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def _source(name: str) -> str | None:
             if found is not None and _is_own(imported, found, top):
                 files[imported] = found
                 waiting.append(imported)
-        if len(files) > _MOST_MODULES and _is_installed(file) and top in (known := packages_distributions()):
+        if len(files) > _MOST_MODULES and _is_installed(top, file) and top in (known := _distributions()):
             return f"package {known[top][0]} {version(known[top][0])}"
     return f"source {_digest(sorted(sources.items()))}"
 
@@ -185,13 +186,28 @@ def _found(name: str, within: Sequence[str] | None) -> ModuleSpec | None:
 def _is_own(module: str, file: Path, top: str) -> bool:
     """Of the same package as the function, or anywhere but among what is installed."""
     root = module.partition(".")[0]
-    return root != _OURS and (root == top or not _is_installed(file))
+    return root != _OURS and (root == top or not _is_installed(root, file))
 
 
-def _is_installed(file: Path) -> bool:
+def _is_installed(root: str, file: Path) -> bool:
+    """By where its file lies, or by the records of a distribution, which may lie in any folder of Python's path."""
     path = file.resolve()
     is_packaged = not _PACKAGED.isdisjoint(path.parts)
-    return is_packaged or any(path.is_relative_to(folder) for folder in _installed_folders())
+    if is_packaged or any(path.is_relative_to(folder) for folder in _installed_folders()):
+        return True
+    return any(not _is_editable(name) for name in _distributions().get(root, ()))
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+@cache
+def _is_editable(name: str) -> bool:
+    """Whether the distribution's code is a checkout of its own, which somebody works on."""
+    said = distribution(name).read_text("direct_url.json")
+    return bool(said and json.loads(said).get("dir_info", {}).get("editable"))
 
 
 @cache

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dugs_stream.errors import ConfigurationError
+from dugs_stream.models import own_code as own_code_module
 from dugs_stream.models.own_code import own_code
 
 CODEC = '''"""A codec."""
@@ -44,6 +45,8 @@ def forget() -> None:
     """As a new process begins."""
     for name in [name for name in sys.modules if name.startswith("acme")]:
         del sys.modules[name]
+    own_code_module._distributions.cache_clear()
+    own_code_module._is_editable.cache_clear()
 
 
 def code_now(reference: str = "acme_codec:decode") -> dict[str, str]:
@@ -160,6 +163,23 @@ def test_imports_within_a_package_are_followed(folder: Path) -> None:
         after = code_now("acme.codec:decode")
         assert after != before, name
         before = after
+
+
+@pytest.mark.parametrize(("origin", "follows"), [("{}", False), ('{"dir_info": {"editable": true}}', True)])
+def test_distribution_in_any_folder_is_installed_unless_it_is_a_checkout(
+    folder: Path, origin: str, *, follows: bool
+) -> None:
+    """PyTorch on PYTHONPATH is nobody's own code: to read all of it took a minute at each start."""
+    records = folder / "acme_pixels-1.0.dist-info"
+    records.mkdir()
+    (records / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-pixels\nVersion: 1.0\n")
+    (records / "top_level.txt").write_text("acme_pixels\n")
+    (records / "direct_url.json").write_text(origin)
+    before = code_now()
+
+    (folder / "acme_pixels.py").write_text(PIXELS.replace("255", "256"))
+
+    assert (code_now() != before) == follows
 
 
 def test_code_in_a_zip_archive_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
