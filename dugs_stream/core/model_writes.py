@@ -133,6 +133,8 @@ def _given(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterato
 
 def _put_back(each: Held, values: Tensor | None) -> None:
     each.table[each.key] = each.tensor
+    if each.tensor.grad_fn is not None:
+        each.tensor.detach_()  # a buffer that was written into became a part of the pass's graph
     if values is not None:
         with torch.no_grad():
             each.tensor.resize_(values.shape).copy_(values)

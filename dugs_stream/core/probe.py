@@ -73,6 +73,12 @@ def probe_model(
         raise ModelError(
             "the model is TorchScript, which takes no hooks: give the Python model that it was made from"
         )
+    born = [name for name, each in model.named_parameters() if each.is_inference()]
+    if born:
+        raise ModelError(
+            f"parameters of the model were made inside torch.inference_mode() and can have no gradient ({born[0]} is one of "
+            f"{len(born)}): build the model outside of it; torch.no_grad() does no harm"
+        )
     layers = parameter_layers(model)
     frozen = _frozen_beside_others(layers)
     with model_errors(example.unsqueeze(0)), inference(model):

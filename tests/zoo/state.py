@@ -30,7 +30,7 @@ def embedding_of_bounded_norm() -> nn.Module:
 
 def observer() -> nn.Module:
     def run(m: Any, x: Tensor) -> Tensor:
-        m.largest.copy_(torch.maximum(m.largest, x.abs().amax()))
+        m.largest.copy_(torch.maximum(m.largest, x.detach().abs().amax()))
         return x / (1 + m.largest)
 
     return around(Net(run, largest=torch.zeros(())))

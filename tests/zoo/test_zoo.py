@@ -19,8 +19,6 @@ LARGEST_RATIO = 1.15
 # What the engine still does to them. A line goes with the fault: one that is mended fails here too.
 STILL_WRONG = {
     "bfloat16 body under a float32 head": "refused: inputs get the precision of the first parameter",
-    "observer of ranges": "refused, and the buffer stays written into",
-    "made in inference mode": "torch's own error",
 }
 
 

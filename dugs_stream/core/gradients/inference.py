@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dugs_stream.core.gradients.index_guard import index_guard
 from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.model_writes import held, undone
 
 
 @contextlib.contextmanager
@@ -29,7 +30,8 @@ def inference(model: nn.Module) -> Iterator[None]:
         for parameter in model.parameters():
             stack.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_(False)
-        model.eval()
+        if any(module.training for module in model.modules()):
+            stack.enter_context(_eval(model))
         stack.enter_context(_FUSED_ATTENTION_OFF)
         stack.enter_context(_CHECKPOINTS_OFF)
         device = next((parameter.device.type for parameter in model.parameters()), "cpu")
@@ -47,6 +49,26 @@ def inference(model: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+@contextlib.contextmanager
+def _eval(model: nn.Module) -> Iterator[None]:
+    """Eval mode; what a `train` of the model's own does then is undone after (adapters merge their weights, say)."""
+    own = [each for each in model.modules() if _has_own_train(type(each))]
+    tensors = {id(each.tensor): each for module in own for each in held(module)}
+    attributes = [(vars(module), dict(vars(module))) for module in own]
+    with undone(list(tensors.values())):
+        try:
+            model.eval()
+            yield
+        finally:
+            for now, before in attributes:
+                now.clear()
+                now.update(before)
+
+
+def _has_own_train(kind: type[nn.Module]) -> bool:
+    return kind.train is not nn.Module.train or kind.eval is not nn.Module.eval
 
 
 def differentiable(model: nn.Module) -> list[nn.Parameter]:

@@ -54,6 +54,36 @@ class Observed(nn.Module):
         return found
 
 
+class Merging(nn.Linear):
+    """An adapter as libraries write it: eval mode adds its product to the weight, training takes it off again."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.down, self.up = nn.Parameter(randn(2, 4)), nn.Parameter(randn(3, 2))
+        self.is_merged = False
+
+    def train(self, mode: bool = True) -> Merging:
+        if mode == self.is_merged:
+            self.weight.data += (-1 if mode else 1) * (self.up @ self.down).detach()
+            self.is_merged = not mode
+        super().train(mode)
+        return self
+
+
+@pytest.mark.parametrize("was_training", [True, False])
+def test_what_a_train_of_the_models_own_does_is_undone(*, was_training: bool) -> None:
+    """Else the weights stay merged, and the adapter's owner trains nothing from then on."""
+    model = nn.Sequential(nn.Linear(4, 4), Merging())
+    model.train(was_training)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    Deduplicator(model, 1, dimension=16, tile=4).project(randn(6, 4), torch.zeros(6, dtype=torch.int64))
+
+    assert [module.training for module in model.modules()] == [was_training] * 3
+    assert model[1].is_merged != was_training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
 @pytest.mark.filterwarnings("ignore:The model writes into")
 @pytest.mark.parametrize(
     ("build", "inputs"),
@@ -81,6 +111,24 @@ def test_vector_does_not_depend_on_what_the_model_saw_before(
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert objects == {name: id(value) for name, value in model.named_buffers()}
     assert (together.norms > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:The model writes into")
+def test_buffer_that_became_a_part_of_the_graph_is_put_back() -> None:
+    """A forward pass that copies what it computed into a buffer ties the buffer to that pass."""
+
+    def ranged(hidden: Tensor) -> Tensor:
+        buffer.copy_(torch.maximum(buffer, hidden.abs().amax()))
+        return hidden / (1 + hidden.abs().amax(dim=1, keepdim=True))
+
+    model = Around(ranged)
+    model.register_buffer("largest", torch.zeros(()))
+    buffer = model.get_buffer("largest")
+
+    Deduplicator(model, ["head"], dimension=16, tile=4).probe(EXAMPLE)
+
+    assert not buffer.requires_grad
+    assert float(buffer) == 0
 
 
 def test_model_that_writes_into_itself_is_remarked() -> None:
@@ -327,5 +375,9 @@ def test_models_that_hooks_cannot_reach_are_refused_in_a_sentence() -> None:
         Deduplicator(torch.jit.script(plain), dimension=16, tile=4).probe(EXAMPLE)
     with pytest.raises(ModelError, match="no layer with floating-point parameters runs"):
         Deduplicator(nn.Sequential(nn.ReLU()), dimension=16, tile=4).probe(EXAMPLE)
+    with torch.inference_mode():
+        born = nn.Linear(4, 3)
+    with pytest.raises(ModelError, match=r"inside torch.inference_mode\(\).*weight is one of 2"):
+        Deduplicator(born, dimension=16, tile=4).probe(EXAMPLE)
     found = Deduplicator(nn.Sequential(scripted, plain), dimension=16, tile=4).probe(EXAMPLE)
     assert [layer.name for layer in found.layers] == ["1.0", "1.1"]
