@@ -134,12 +134,16 @@ class OutcomeUnknownError(LogError):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check and its result. A note does not fail the check, but an operator should read it."""
+    """One check and its result. A note does not fail the check, but an operator should read it.
+
+    was_tried is False for what could not be tried yet.
+    """
 
     tried: str
     passed: bool
     found: str
     is_note: bool = False
+    was_tried: bool = True
 
 
 def attempts(tried: str, attempt: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -68,7 +68,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         label_type=settings.input.label_type,
         envelope=settings.input.envelope,
     )
-    shape = settings.model.input_shape or model.input_shape
+    shape = settings.model.input_shape or model.input_shape or getattr(settings.input.codec, "shape", None)
     if shape is not None:
         decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
     projector = RecordProjector(decoder, _gradient_spec(settings, model), stage, _remark)

@@ -50,6 +50,14 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
+def waiting() -> Iterator[Callable[[str], None]]:
+    """A spinner on stderr that says what is done now; nothing at all away from a terminal."""
+    console = Console(stderr=True)
+    with console.status("") if console.is_terminal else nullcontext() as status:
+        yield lambda doing: None if status is None else status.update(doing)
+
+
+@contextmanager
 def lines_to(output: Path | None) -> Iterator[Callable[[str], None]]:
     """Write lines to a file (its folder is made), or to stdout if none is named."""
     if output is not None:
@@ -75,6 +83,7 @@ def show_findings(findings: Sequence[Finding]) -> None:
         table.add_column(column, overflow="fold")
     for finding in findings:
         outcome = "note" if finding.is_note else "ok" if finding.passed else "FAILED"
+        outcome = outcome if finding.was_tried else "–"
         table.add_row(outcome, Text(finding.tried), Text(finding.found))
     Console().print(table)
 

@@ -48,10 +48,11 @@ def check(settings: Settings, *, deep: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
     click.echo("The configuration is valid.", err=True)
     if deep:
-        from dugs_stream.cli.console import show_findings
+        from dugs_stream.cli.console import show_findings, waiting
         from dugs_stream.commands.check import check_deep
 
-        findings = check_deep(settings)
+        with waiting() as say:
+            findings = check_deep(settings, say)
         show_findings(findings)
         if not all(finding.passed for finding in findings):
             sys.exit(1)

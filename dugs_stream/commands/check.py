@@ -5,7 +5,7 @@ It changes nothing except what a start of `dugs run` would: missing topics are m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dugs_stream.app.engine import Engine, build_engine
 from dugs_stream.app.logs import check_log
@@ -16,11 +16,14 @@ from dugs_stream.errors import Finding, attempts
 from dugs_stream.state.store import StateStore
 
 
-def check_deep(settings: Settings) -> list[Finding]:
-    """Try everything that needs no record; a failure does not stop the rest."""
+def check_deep(settings: Settings, say: Callable[[str], None] = lambda _doing: None) -> list[Finding]:
+    """Try everything that needs no record; a failure does not stop the rest. `say` is told what is tried next."""
     engines: list[Engine] = []
+    say("loading and probing the model")
     found = list(attempts("model", lambda: _try_model(settings, engines)))
+    say(f"trying the log ({settings.log.engine})")
     found += attempts(f"log ({settings.log.engine})", lambda: check_log(settings))
+    say("opening the state folder")
     found += attempts("state folder", lambda: _try_state(settings, next(iter(engines), None)))
     return found
 
@@ -44,7 +47,7 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
         found = "not probed: the input shape is unknown until the first record (set model.input_shape to check it now)"
         if settings.input.label_type != "class":
             found = "not probed: the shape of a label (input.label_type) is unknown until the first record"
-        yield Finding("layers", passed=True, found=found)
+        yield Finding("layers", passed=True, found=found, was_tried=False)
         return
     yield Finding("samples", passed=True, found="a sample alone has the same gradient as in a batch")
     for layer in probe.layers:

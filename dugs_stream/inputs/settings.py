@@ -47,6 +47,11 @@ class ImageCodecSettings(Block):
         """How many channels the tensor has."""
         return _CHANNELS[self.mode]
 
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """(channels, height, width) of every sample; None if images come as they are."""
+        return None if self.size is None else (self.channels, *self.size)
+
     @model_validator(mode="after")
     def _one_number_a_channel(self) -> ImageCodecSettings:
         for name, numbers in (("mean", self.mean), ("std", self.std)):
