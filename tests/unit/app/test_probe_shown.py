@@ -75,3 +75,19 @@ def test_deep_check_compares_layer_by_layer_and_remarks(deployment: Deployment) 
         assert "very slow: the whole loss" in found[f"layer {layer}"].found
         assert "equals autograd's within" in found[f"layer {layer}"].found
     assert found["remark"].passed
+
+
+@pytest.mark.parametrize("size", [[8, 8], None])
+def test_size_of_the_codec_is_the_shape_of_the_probe(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, size: list[int] | None
+) -> None:
+    """A model that names no shape is probed at the start if all pictures have one; else nothing claims that it was tried."""
+    monkeypatch.delattr(Windows, "input_shape")
+    deployment.write(input={"codec": {"type": "image", "mode": "L", "size": size}})
+    doing: list[str] = []
+
+    found = {each.tried: each for each in check_deep(deployment.settings, doing.append)}
+
+    assert ("layer head" in found) == (size is not None)
+    assert ("layers" in found and not found["layers"].was_tried) == (size is None)
+    assert doing == ["loading and probing the model", "trying the log (embedded)", "opening the state folder"]
