@@ -16,7 +16,7 @@ from dugs_stream.ops.metrics import Metrics
 from dugs_stream.records import Message
 from tests.port.kafka_engine import KafkaEngine
 from tests.support.brokers.kafka_admin import KafkaAdmin
-from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.deployment import Deployment, npy_messages, on_topics
 from tests.support.daemons.port_steps import LIMITS, resume
 from tests.support.waiting import wait_until
 
@@ -107,17 +107,7 @@ def test_each_transaction_is_counted_from_its_own_beginning(
 def test_drain_that_ends_before_an_open_transaction_says_so(kafka: KafkaEngine, tmp_path: Path) -> None:
     """All that may be read is decided, and the warning names what could not be."""
     names = kafka.topics
-    deployment = Deployment(
-        tmp_path,
-        log={"engine": "kafka", "kafka": {"bootstrap_servers": [kafka.address], "session_timeout_ms": 6000}},
-        input={"topic": names.input, "group": names.group},
-        output={
-            "topic": names.unique,
-            "decisions_topic": f"decisions-{names.group}",
-            "dead_letter_topic": names.dead_letter,
-            "changelog_topic": names.changelog,
-        },
-    )
+    deployment = Deployment(tmp_path, **on_topics(kafka.address, names))
     deployment.send(npy_messages(4))
 
     with (

@@ -15,7 +15,7 @@ from dugs_stream.daemon.steps import Step
 from dugs_stream.errors import LogError
 from dugs_stream.log.port import TopicNames
 from tests.port.topics import fresh_topics
-from tests.support.daemons.deployment import Deployment
+from tests.support.daemons.deployment import Deployment, on_topics
 from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.waiting import wait_until
 from tools.broker import Broker
@@ -27,17 +27,7 @@ SECONDS = 10.0
 
 
 def deployment_on(broker: Broker, folder: Path, names: TopicNames) -> Deployment:
-    return Deployment(
-        folder,
-        log={"engine": "kafka", "kafka": {"bootstrap_servers": [broker.address], "session_timeout_ms": 6000}},
-        input={"topic": names.input, "group": names.group},
-        output={
-            "topic": names.unique,
-            "decisions_topic": f"decisions-{names.group}",
-            "dead_letter_topic": names.dead_letter,
-            "changelog_topic": names.changelog,
-        },
-    )
+    return Deployment(folder, **on_topics(broker.address, names))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from kafka.protocol.metadata import MetadataRequest
 from dugs_stream.errors import ChangelogError
 from tests.port.kafka_engine import KafkaEngine
 from tests.support.brokers.kafka_admin import KafkaAdmin
-from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.deployment import Deployment, npy_messages, on_topics
 from tests.support.daemons.port_steps import resume
 
 pytestmark = pytest.mark.broker
@@ -25,18 +25,7 @@ WITHOUT_IDS = 9
 
 @pytest.fixture
 def deployment(kafka: KafkaEngine, tmp_path: Path) -> Deployment:
-    names = kafka.topics
-    return Deployment(
-        tmp_path,
-        log={"engine": "kafka", "kafka": {"bootstrap_servers": [kafka.address], "session_timeout_ms": 6000}},
-        input={"topic": names.input, "group": names.group},
-        output={
-            "topic": names.unique,
-            "decisions_topic": f"decisions-{names.group}",
-            "dead_letter_topic": names.dead_letter,
-            "changelog_topic": names.changelog,
-        },
-    )
+    return Deployment(tmp_path, **on_topics(kafka.address, kafka.topics))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dugs_stream.log.port import Polled
 from dugs_stream.records import Record
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics
-from tests.support.daemons.deployment import Deployment, npy_messages
+from tests.support.daemons.deployment import Deployment, npy_messages, on_topics
 from tests.support.daemons.port_steps import commit, poll_until, resume
 from tools.broker import Broker
 
@@ -206,17 +206,7 @@ def test_daemon_makes_a_dead_letter_of_it_and_goes_on_after_a_restart(
 ) -> None:
     """Reason, fault, partition and offset are on the letter; the others are decided, the next start finds nothing to do."""
     names = kafka.topics
-    deployment = Deployment(
-        tmp_path,
-        log={"engine": "kafka", "kafka": {"bootstrap_servers": [kafka.address], "session_timeout_ms": 6000}},
-        input={"topic": names.input, "group": names.group},
-        output={
-            "topic": names.unique,
-            "decisions_topic": f"decisions-{names.group}",
-            "dead_letter_topic": names.dead_letter,
-            "changelog_topic": names.changelog,
-        },
-    )
+    deployment = Deployment(tmp_path, **on_topics(kafka.address, names))
     good, odd, last = npy_messages(3)
     deployment.send([good])
     producer = KafkaProducer(bootstrap_servers=kafka.address)

@@ -29,6 +29,7 @@ from dugs_stream.commands.tail import events
 from dugs_stream.commands.verify import verify
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.daemon.daemon import Daemon
+from dugs_stream.log.port import TopicNames
 from dugs_stream.pipeline.project import Projected, RecordProjector
 from dugs_stream.records import Message, Record
 from tests.support.daemons.fork_server import start_forked
@@ -83,6 +84,23 @@ def on_kafka(address: str) -> dict[str, Mapping[str, Any]]:
         },
         "input": {"topic": f"samples-{name}", "group": f"group-{name}"},
         "output": {topic: f"{topic.replace('_', '-')}-{name}" for topic in topics},
+    }
+
+
+def on_topics(address: str, names: TopicNames) -> dict[str, Mapping[str, Any]]:
+    """The same with topics and a group that a test of the engine itself uses."""
+    return {
+        "log": {
+            "engine": "kafka",
+            "kafka": {"bootstrap_servers": [address], "session_timeout_ms": 6000},
+        },
+        "input": {"topic": names.input, "group": names.group},
+        "output": {
+            "topic": names.unique,
+            "decisions_topic": f"decisions-{names.group}",
+            "dead_letter_topic": names.dead_letter,
+            "changelog_topic": names.changelog,
+        },
     }
 
 
