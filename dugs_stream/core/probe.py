@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dugs_stream.core import remarks
 from dugs_stream.core.gradients.inference import inference
+from dugs_stream.core.gradients.kinds.registry import fast_path
 from dugs_stream.core.gradients.layers import (
     ChosenLayer,
     Layer,
@@ -26,7 +27,6 @@ from dugs_stream.core.gradients.layers import (
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import Observation, observe
-from dugs_stream.core.gradients.paths import fast_path
 from dugs_stream.core.mixing import copies, neighbours
 from dugs_stream.core.model_writes import WriteWatch
 from dugs_stream.core.projector import Projector, model_errors

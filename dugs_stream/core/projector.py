@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from dugs_stream.core.gradients import vjp, whole
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
 from dugs_stream.core.gradients.inference import inference
+from dugs_stream.core.gradients.kinds.registry import fast_path
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
-from dugs_stream.core.gradients.paths import fast_path
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum

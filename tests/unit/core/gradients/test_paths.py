@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from dugs_stream.core.gradients.kinds.registry import fast_path
 from dugs_stream.core.gradients.layers import parameter_layers
-from dugs_stream.core.gradients.paths import fast_path
 
 
 def test_plain_linear_layers_have_a_fast_path_and_others_have_none() -> None:

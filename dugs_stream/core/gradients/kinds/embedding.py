@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
+from dugs_stream.core.gradients.kinds.linear import positions
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.gradients.linear import positions
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 

@@ -1,12 +1,12 @@
 """Registry of the fast paths, one module a kind of layer; every other layer goes by `core.gradients.vjp`.
 
-A new kind is a module with `takes`, `add_terms` and `formed` as in `core.gradients.linear`, its cost in its docstring, and one
+A new kind is a module with `takes`, `add_terms` and `formed` as in `core.gradients.kinds.linear`, its cost in its docstring, and one
 entry here. It must be exact for each layer that it takes.
 """
 
 from types import ModuleType
 
-from dugs_stream.core.gradients import embedding, linear
+from dugs_stream.core.gradients.kinds import embedding, linear
 from dugs_stream.core.gradients.layers import Layer
 
 FAST_PATHS = (linear, embedding)

@@ -1,0 +1,1 @@
+"""Kinds of layers with a fast path, one module each; `registry` lists them."""
