@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @command(
     "dugs send -c config/kafka.yaml photos/ --limit 1000\n"
-    "dugs send -c config/kafka.yaml shard-000.tar --column jpg --label json.class\n"
-    "dugs send -c config/kafka.yaml rows.jsonl.gz --key id"
+    "dugs send -c my.yaml shard-000.tar --column jpg --label json.class\n"
+    "dugs send -c my.yaml rows.jsonl.gz --key id"
 )
 @configured
 @row_fields
@@ -64,7 +64,7 @@ def tail(settings: Settings, *, topic: str, follow: bool) -> None:
 
 @command(
     "dugs scan -c config/embedded.yaml photos/ -o decisions.jsonl\n"
-    "dugs scan -c config/embedded.yaml train.parquet --column image.bytes --label class"
+    "dugs scan -c my.yaml train.parquet --column image.bytes --label class"
 )
 @configured
 @row_fields
