@@ -40,8 +40,8 @@ class Measurement:
     value      None where nothing could be measured; `note` says why
     low, high  its spread, see `Report.spread`; None where it has none
     target     None where the number only stands beside others
-    note       stands below the case in the table
     facts      what else a reader may want: every single run, seconds
+    note       stands below the case in the table
     """
 
     case: str
@@ -49,8 +49,8 @@ class Measurement:
     low: float | None = None
     high: float | None = None
     target: Target | None = None
-    note: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
