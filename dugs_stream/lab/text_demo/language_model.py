@@ -140,7 +140,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
 def _save_tokenizer(tokenizer: Tokenizer, folder: Path, tokens: int) -> None:
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
 
-    wrapped = PreTrainedTokenizerFast(
+    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         model_max_length=tokens,
         eos_token=END_OF_TEXT,
@@ -159,7 +159,11 @@ def _joined(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
 def _fit(model: nn.Module, text: Tensor, plan: Plan, on_step: Callable[[Step], None]) -> None:
     """AdamW over random windows of the text; the rate rises over `warm_up` steps, then falls along a cosine."""
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True
+        model.parameters(),
+        lr=plan.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=plan.weight_decay,
+        fused=True,
     )
 
     def share(step: int) -> float:

@@ -77,7 +77,9 @@ class Streamed:
     of: int
 
 
-def with_repeats(originals: Sequence[Paragraph], *, exact: int, each_edit: int, seed: int = 0) -> list[Streamed]:
+def with_repeats(
+    originals: Sequence[Paragraph], *, exact: int, each_edit: int, seed: int = 0
+) -> list[Streamed]:
     """The originals in their order, with repeats of randomly chosen ones between them, each after its original.
 
     exact      number of exact repeats
@@ -95,8 +97,13 @@ def with_repeats(originals: Sequence[Paragraph], *, exact: int, each_edit: int, 
         taken = {chosen for chosen, _ in fitting}
         free = [chosen for chosen in free if chosen not in taken]
     # An original stands at its index; a repeat at any later point, so that sorting puts it behind.
-    places = [(float(random.uniform(chosen + 1, len(originals) + 1)), chosen, role, text) for chosen, role, text in repeats]
-    order = sorted([(float(place), place, ORIGINAL, each.text) for place, each in enumerate(originals)] + places)
+    places = [
+        (float(random.uniform(chosen + 1, len(originals) + 1)), chosen, role, text)
+        for chosen, role, text in repeats
+    ]
+    order = sorted(
+        [(float(place), place, ORIGINAL, each.text) for place, each in enumerate(originals)] + places
+    )
     place_of = {chosen: place for place, (_, chosen, role, _) in enumerate(order) if role == ORIGINAL}
     return [
         Streamed(text, originals[chosen].kind, originals[chosen].source, role, place_of[chosen])

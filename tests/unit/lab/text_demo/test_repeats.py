@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from dugs_stream.lab.text_demo.paragraphs import DOCSTRING, Paragraph
 from dugs_stream.lab.text_demo.repeats import EDITS, EXACT, ORIGINAL, with_repeats
 
-WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa".split()
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 
 
 def originals(count: int) -> list[Paragraph]:
@@ -72,4 +73,4 @@ def test_edit_of_one_word(edit: str, words: int) -> None:
         assert len(edited) == len(WORDS) + words
         assert (edited[0], edited[-1]) == (WORDS[0], WORDS[-1])
         assert set(edited) <= set(WORDS)
-        assert sum(a == b for a, b in zip(edited, edited[1:], strict=False)) == max(words, 0)
+        assert sum(a == b for a, b in pairwise(edited)) == max(words, 0)
