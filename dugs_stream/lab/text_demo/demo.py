@@ -107,8 +107,8 @@ def run_text_demo(
     gradients = project(messages, judged_by, counting("records"))
     outcomes = [outcome_at(threshold, stream, gradients) for threshold in THRESHOLDS]
     judged = judged_texts(stream, result.events)
-    summary = _summary(judged, result, _said_of_model(plan, loss, len(trained_on)))
-    summary = replace(summary, outcomes=outcomes)
+    said = _said_of_model(plan, loss, len(trained_on))
+    summary = replace(_summary(judged, result, judged_by, said), outcomes=outcomes)
     _write_files(files, judged, summary, judged_by)
     return TextDemoResult(summary, files)
 
@@ -143,14 +143,16 @@ def _said_of_model(plan: Plan, loss: float, trained_on: int) -> str:
     )
 
 
-def _summary(judged: Sequence[Judged], result: StreamResult, model: str) -> Summary:
+def _summary(
+    judged: Sequence[Judged], result: StreamResult, judged_by: Mapping[str, Any], model: str
+) -> Summary:
     originals, repeats = counts(judged)
     return Summary(
         originals=originals,
         repeats=repeats,
         threshold=result.threshold,
         dimension=result.dimension,
-        layers=result.layers,
+        layers=tuple(judged_by["gradient"]["layers"]["names"]),
         model=model,
         records_per_second=len(result.events) / result.seconds if result.seconds > 0 else 0.0,
         outcomes=(),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dugs_stream.lab.text_demo.repeats import ORIGINAL, Streamed
+from dugs_stream.lab.text_demo.paragraphs import KINDS
+from dugs_stream.lab.text_demo.repeats import EDITS, EXACT, ORIGINAL, Streamed
 from dugs_stream.records import Verdict
 
 Event = Mapping[str, Any]
@@ -90,18 +91,21 @@ class Count:
 
 
 def counts(judged: Sequence[Judged]) -> tuple[list[Count], list[Count]]:
-    """The counts of the originals by kind, and of the repeats by role; each in the order of first appearance."""
+    """The counts of the originals by kind, and of the repeats by role."""
     originals = [each for each in judged if each.text.role == ORIGINAL]
     repeats = [each for each in judged if each.text.role != ORIGINAL]
     return (
-        list(_counts(originals, [each.text.kind for each in originals])),
-        list(_counts(repeats, [each.text.role for each in repeats])),
+        list(_counts(originals, [each.text.kind for each in originals], KINDS)),
+        list(_counts(repeats, [each.text.role for each in repeats], (EXACT, *EDITS))),
     )
 
 
-def _counts(judged: Sequence[Judged], names: Sequence[str]) -> Iterator[Count]:
-    for name in dict.fromkeys(names):
+def _counts(judged: Sequence[Judged], names: Sequence[str], order: Iterable[str]) -> Iterator[Count]:
+    """A count for each name of `order` that some text has; `names` in parallel with `judged`."""
+    for name in order:
         part = [each for each, own in zip(judged, names, strict=True) if own == name]
+        if not part:
+            continue
         duplicates = [each for each in part if each.is_duplicate]
         yield Count(
             name,

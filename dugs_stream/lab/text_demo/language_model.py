@@ -38,9 +38,9 @@ class Plan:
     width: int = 128
     blocks: int = 4
     heads: int = 4
-    tokens: int = 128
-    steps: int = 900
-    windows: int = 4
+    tokens: int = 160
+    steps: int = 800
+    windows: int = 3
     learning_rate: float = 2e-3
     warm_up: int = 50
     weight_decay: float = 0.05

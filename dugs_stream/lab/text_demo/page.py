@@ -26,15 +26,15 @@ _PIECE = re.compile(r"\w+|\s+|[^\w\s]")
 def render_page(judged: Sequence[Judged], summary: Summary) -> str:
     """The page, to be written as UTF-8; `judged` in the order of deciding."""
     duplicates = [each for each in judged if each.is_duplicate]
-    own = _most_similar_first(each for each in duplicates if each.text.role == ORIGINAL)
+    originals = _most_similar_first(each for each in duplicates if each.text.role == ORIGINAL)
     near = [each for each in duplicates if each.text.role not in {ORIGINAL, EXACT}]
     missed = [each for each in judged if each.text.role != ORIGINAL and each.is_unique]
     uniques = [each for each in judged if each.is_unique]
     sections = [
         _section(
             "Repeats that the standard library holds itself",
-            "Nobody planted these: originals judged duplicates of another original, the most similar first.",
-            [_pair(each) for each in own],
+            "Nobody planted these: originals judged duplicates of another one with which they share half their words or more.",
+            [_pair(each) for each in originals if each.is_worded_alike],
         ),
         _section(
             "Near repeats caught",
@@ -45,6 +45,11 @@ def render_page(judged: Sequence[Judged], summary: Summary) -> str:
             "Repeats missed",
             "Planted, and judged unique: the edit turned the gradient further than the threshold allows.",
             [_pair(each) for each in missed],
+        ),
+        _section(
+            "Judged duplicates, though worded differently",
+            "Originals that share less than half their words with the nearest: what the threshold costs.",
+            [_pair(each) for each in originals if not each.is_worded_alike],
         ),
         _section(
             "Uniques",
@@ -78,7 +83,7 @@ def _head(summary: Summary) -> str:
         "repeats caught": f"{caught:,} of {planted:,}",
         "threshold τ": f"{summary.threshold:g}",
         "dimension k": f"{summary.dimension:,}",
-        "layers": ", ".join(dict.fromkeys(".".join(name.split(".")[:3]) for name in summary.layers)),
+        "layers": ", ".join(summary.layers),
         "records/s": f"{summary.records_per_second:,.0f}",
     }
     rows = "".join(
@@ -96,23 +101,26 @@ def _section(title: str, intro: str, cards: Sequence[str], *, columns: bool = Fa
     left_out = len(cards) - MOST_CARDS
     note = f" The first {MOST_CARDS:,} of {len(cards):,} are shown." if left_out > 0 else ""
     body = "".join(cards[:MOST_CARDS])
+    body = f'<div class="columns">{body}</div>' if columns else body
     return (
         f'<section>\n<h2>{escape(title)}: {len(cards):,}</h2>\n<p class="intro">{escape(intro + note)}</p>\n'
-        f'<div class="{"columns" if columns else "pairs"}">{body}</div>\n</section>\n'
+        f"{body}\n</section>\n"
     )
 
 
 def _pair(judged: Judged) -> str:
-    """A card of two texts, with what they do not share marked in both."""
+    """A card of two texts; what they do not share is marked in both, unless that is most of them."""
     if judged.nearest is None:
         return _single(judged)
-    left, right = _marked(judged.text.text, judged.nearest.text)
-    role = "" if judged.text.role == ORIGINAL else f"<b>{escape(judged.text.role)}</b>"
-    about = f'<div class="about">{role}{_similarity(judged)}</div>'
+    one, other = judged.text, judged.nearest
+    is_close = one.role != ORIGINAL or judged.is_worded_alike
+    left, right = _marked(one.text, other.text) if is_close else (escape(one.text), escape(other.text))
+    nearest = judged.event["nearest"]["sequence"]
+    about = f"<b>{escape(one.role)}</b><span>{escape(judged.event['type'])}, nearest #{nearest:,}</span>"
     return (
-        f'<article class="pair">{about}'
-        f'<div>{_source(judged.text.kind, judged.text.source)}<p class="text">{left}</p></div>'
-        f'<div>{_source(judged.nearest.kind, judged.nearest.source)}<p class="text">{right}</p></div></article>\n'
+        f'<article class="compared"><div class="about">{about}{_similarity(judged)}</div>'
+        f'<div class="side">{_source(one.kind, one.source)}<p class="text">{left}</p></div>'
+        f'<div class="side">{_source(other.kind, other.source)}<p class="text">{right}</p></div></article>\n'
     )
 
 
@@ -133,7 +141,7 @@ def _single(judged: Judged) -> str:
     similarity = judged.event["similarity"]
     shown = "first" if similarity is None else f"{round(similarity, 3) + 0.0:.3f}"
     return (
-        f'<article class="single"><p class="source"><span>#{judged.event["sequence"]:,}</span>'
+        f'<article class="lone"><p class="source"><span>#{judged.event["sequence"]:,}</span>'
         f"<span>{escape(judged.text.kind)} · {escape(judged.text.source)}</span><span>{shown}</span></p>"
         f'<p class="text">{escape(judged.text.text)}</p></article>\n'
     )

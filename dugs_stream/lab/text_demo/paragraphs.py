@@ -22,7 +22,7 @@ MANUAL, DOCSTRING, COMMENT = "manual", "docstring", "comment"
 KINDS = (MANUAL, DOCSTRING, COMMENT)
 
 FEWEST_LETTERS, MOST_LETTERS = 120, 360
-"""Shorter ones are headings and stubs; longer ones would not fit the model's 128 tokens."""
+"""Shorter ones are headings and stubs; longer ones would not all fit the model's 160 tokens."""
 _LEAST_PROSE = 0.93  # share of letters and sentence marks; below it a paragraph is code or a table
 _PASSED_OVER = frozenset(
     # tests, other people's packages, and what some distributions leave out
