@@ -21,7 +21,7 @@ from dugs_stream.errors import ConfigurationError, Problem
 MANUAL, DOCSTRING, COMMENT = "manual", "docstring", "comment"
 KINDS = (MANUAL, DOCSTRING, COMMENT)
 
-FEWEST_LETTERS, MOST_LETTERS = 120, 360
+FEWEST_LETTERS, MOST_LETTERS = 120, 320
 """Shorter ones are headings and stubs; longer ones would not all fit the model's 160 tokens."""
 _LEAST_PROSE = 0.93  # share of letters and sentence marks; below it a paragraph is code or a table
 _PASSED_OVER = frozenset(
