@@ -76,7 +76,12 @@ def _channel_gradients(module: Any, g: Tensor, x: Tensor) -> dict[str, Tensor]:
     m, c = g.shape[:2]
     mean, variance, eps = x.new_zeros(c), x.new_ones(c), 0.0
     if isinstance(module, _BY_STATISTICS):
-        mean, variance, eps = module.running_mean.to(x.dtype), module.running_var.to(x.dtype), module.eps
+        statistics: Any = module
+        mean, variance, eps = (
+            statistics.running_mean.to(x.dtype),
+            statistics.running_var.to(x.dtype),
+            statistics.eps,
+        )
     else:
         x = _normalised_input(module, x)
     # The backward pass of BatchNorm with each sample's channels as channels of their own: Σ (x − mean)·g and Σ g in one
