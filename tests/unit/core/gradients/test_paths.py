@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from dugs_stream.core.gradients.kinds.registry import fast_path
+from dugs_stream.core.gradients.kinds.registry import fast_paths
 from dugs_stream.core.gradients.layers import parameter_layers
 
 
@@ -32,6 +32,6 @@ def test_plain_linear_layers_have_a_fast_path_and_others_have_none() -> None:
             "norm": nn.LayerNorm(2),
         }
     )
-    fast = {name for name, layer in parameter_layers(model).items() if fast_path(layer) is not None}
+    fast = {name for name, layer in parameter_layers(model).items() if fast_paths(layer)}
 
     assert fast == {"plain", "without_bias", "subclass"}
