@@ -61,6 +61,11 @@ class LayerCall:
         """Whether something wrote into an input after it was captured."""
         return self.versions != [_version(leaf) for leaf in self.given + self.inputs]
 
+    def argument(self, name: str, place: int) -> Any:
+        """What the forward got for its argument of this name and place, None if nothing."""
+        args, kwargs = pytree.tree_unflatten(self.inputs, self.input_structure)
+        return args[place] if place < len(args) else kwargs.get(name)
+
 
 @dataclass(frozen=True, eq=False)
 class Capture:
