@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.samples import Inputs, batch_size
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Capture:
 def capture(
     model: nn.Module,
     layers: Sequence[Layer],
-    inputs: Tensor,
+    inputs: Inputs,
     labels: Tensor | None,
     loss: Loss,
     copying: set[str],
@@ -98,7 +99,7 @@ def capture(
     a gradient of its own there; its captured leaf has the samples on a first axis of their own.
     """
     calls: list[LayerCall] = []
-    m = inputs.shape[0]
+    m = batch_size(inputs)
     with contextlib.ExitStack() as hooks:
         for layer in layers:
             known = (axes or {}).get(layer.name, ())

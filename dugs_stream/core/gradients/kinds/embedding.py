@@ -4,6 +4,8 @@ Cost of a sample: O(t·k) for t tokens and any vocabulary; a formed gradient wou
 shared by all samples (position embeddings).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -58,8 +60,9 @@ def _factors(call: LayerCall, axes: CallAxes, dtype: torch.dtype) -> tuple[Tenso
     ids = _rows_of_samples(given, axes.inputs[0], len(gradient) if axis == 0 else gradient.shape[axis])
     g = positions(gradient, axis, dtype)
     counted = torch.ones_like(ids, dtype=dtype)
-    if module.padding_idx is not None:
-        counted = counted.masked_fill(ids.eq(int(module.padding_idx)), 0)
+    padding: Any = module.padding_idx
+    if padding is not None:
+        counted = counted.masked_fill(ids == padding, 0)
     if isinstance(module, nn.EmbeddingBag):
         if given.dim() != 2:  # noqa: PLR2004 -- flat ids with offsets: which are a sample's, the offsets say
             raise ValueError("a bag of flat ids")
