@@ -34,8 +34,9 @@ def summed_products(left: Tensor, right: Tensor) -> Tensor:
 
 def _products(left: Tensor, right: Tensor) -> Tensor:
     """Elementwise, (…, f) complex each, at most `_ONE_THREAD` numbers or one row."""
-    products = torch.empty_like(left, memory_format=torch.contiguous_format)
     f = left.shape[-1]
+    # One number more a row: PyTorch would make one long loop of rows that lie end to end.
+    products = left.new_empty(*left.shape[:-1], f + 1)[..., :f]
     whole = f - f % _VECTOR
     for start in range(0, whole, _ONE_THREAD):
         some = slice(start, min(start + _ONE_THREAD, whole))

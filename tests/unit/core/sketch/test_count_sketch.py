@@ -87,7 +87,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("dimension", [64, 100, 2048])
+@pytest.mark.parametrize("dimension", [7, 24, 62, 100, 2048])
 @pytest.mark.parametrize("shape", [(200, 7, 5), (13, 17, 19), (1, 10, 27), (1, 640, 192), (3, 300, 96)])
 def test_bits_of_a_route_do_not_depend_on_the_place(
     shape: tuple[int, int, int], dimension: int, threads: int
