@@ -19,7 +19,8 @@ from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.decoder import build_decoder
-from dugs_stream.inputs.settings import CustomCodecSettings
+from dugs_stream.inputs.image_presets import with_preprocessing
+from dugs_stream.inputs.settings import CustomCodecSettings, computed_by
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
 from dugs_stream.models.own_code import own_code
@@ -27,6 +28,7 @@ from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import RecordProjector, StageTimer
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
+from dugs_stream.setting_types import Block
 
 _log = structlog.get_logger("dugs")
 
@@ -51,6 +53,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
 
     Raises ConfigurationError or ModelError.
     """
+    codec = with_preprocessing(settings.input.codec, settings.model.input_shape)
     model = load_model(
         settings.model.factory,
         settings.model.kwargs,
@@ -61,7 +64,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     )
     classes = read_classes(settings.input.classes)
     decoder = build_decoder(
-        settings.input.codec,
+        codec,
         label=settings.input.label,
         classes=classes,
         label_is_required=labels_of(settings.gradient.loss).are_required,
@@ -69,7 +72,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         label_type=settings.input.label_type,
         envelope=settings.input.envelope,
     )
-    shape = settings.model.input_shape or model.input_shape or getattr(settings.input.codec, "shape", None)
+    shape = settings.model.input_shape or model.input_shape or getattr(codec, "shape", None)
     if shape is not None:
         decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
     projector = RecordProjector(decoder, _gradient_spec(settings, model), stage, _remark)
@@ -88,7 +91,11 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         dtypes = ("float32", "int64") if is_own else (dtype,)
         projector.expect(shape, *(torch.int64 if each == "int64" else torch.float32 for each in dtypes))
     return Engine(
-        projector, judge, _identify(settings, model, classes), own_code(_references(settings)), model.remarks
+        projector,
+        judge,
+        _identify(settings, model, codec, classes),
+        own_code(_references(settings)),
+        model.remarks,
     )
 
 
@@ -139,7 +146,9 @@ def _require_device(device: str) -> None:
         raise ConfigurationError([problem])
 
 
-def _identify(settings: Settings, model: LoadedModel, classes: Sequence[str] | None) -> ModelIdentity:
+def _identify(
+    settings: Settings, model: LoadedModel, codec: Block, classes: Sequence[str] | None
+) -> ModelIdentity:
     """Everything that makes vectors comparable; τ, the norm floor and the tile are free to change."""
     return ModelIdentity(
         model.name,
@@ -147,7 +156,7 @@ def _identify(settings: Settings, model: LoadedModel, classes: Sequence[str] | N
             weights_digest=model.weights_digest,
             factory=settings.model.factory,
             kwargs=settings.model.kwargs,
-            codec=settings.input.codec.model_dump(mode="json"),
+            codec=computed_by(codec),
             classes=classes,
             layers=settings.gradient.layers.model_dump(mode="json"),
             loss=settings.gradient.loss,
