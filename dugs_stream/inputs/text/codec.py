@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dugs_stream.core.samples import Leaf, Structure
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.codec import undecodable
 from dugs_stream.inputs.json_path import at_path
@@ -31,6 +32,7 @@ from dugs_stream.records import Reason, Rejection
 NOT_LEARNED = -100
 """The label of a token that the loss is not of, as torch's losses have it."""
 _CHARACTERS_A_TOKEN = 64
+_ORDINARY = 64
 _HIDDEN_SHARE = 0.15  # BERT's; Devlin et al. 2019, section 3.1
 
 
@@ -39,6 +41,9 @@ class TokenLimits(NamedTuple):
 
     vocabulary: int | None = None
     tokens: int | None = None
+
+
+NO_LIMITS = TokenLimits()
 
 
 class Tokens(NamedTuple):
@@ -91,14 +96,17 @@ class TextCodec:
         """Whether the text stands inside a JSON value, so that `from_document` reads it."""
         return self.settings.field is not None
 
-    def example(self, tokens: int) -> Tokens:
-        """A made-up sample with so many tokens, for the probe: ids spread over the vocabulary, the last ones padding."""
-        ids = torch.arange(tokens, dtype=torch.int64) * 7919 % self.tokenizer.size
-        mask = torch.ones(tokens, dtype=torch.int64)
-        mask[max(1, tokens - tokens // 8) :] = 0
-        ids = ids.where(mask == 1, self.tokenizer.pad_id)
-        labels = None if self.settings.learn == "all" else ids.where(mask == 1, NOT_LEARNED)
-        return Tokens({"input_ids": ids, "attention_mask": mask}, labels, is_cut=False)
+    @property
+    def form(self) -> tuple[Structure, tuple[int, ...] | None]:
+        """How samples look: an ordinary one's structure, and its labels' shape; None if the label is the record's."""
+        length = padded_length(min(_ORDINARY, self.max_tokens), self.max_tokens)
+        leaves = tuple(Leaf(name, (length,), torch.int64) for name in ("attention_mask", "input_ids"))
+        return Structure("mapping", leaves), None if self.learns_all else (length,)
+
+    @property
+    def learns_all(self) -> bool:
+        """Whether it chooses no tokens for the loss, so that the label is the record's."""
+        return self.settings.learn == "all"
 
     def decode(self, value: bytes) -> Tokens | Rejection:
         """The sample of a value that is UTF-8 text, or the rejection."""

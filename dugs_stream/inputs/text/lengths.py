@@ -1,14 +1,13 @@
 """Padded lengths of texts: a ladder on which a text's own number of tokens names its rung.
 
-A vector must not depend on its company, so a text is never padded to the longest of its batch. Rungs are 8 tokens apart
-up to 128 tokens and a sixteenth of the next power of two beyond: above 64 tokens padding adds less than an eighth, on
-average a sixteenth. Finer rungs would pad less and leave more tiles half empty, since only texts of one rung share a
-tile. Pure.
+A vector must not depend on its company, so a text is never padded to the longest of its batch. Rungs are 16 tokens apart
+up to 256 tokens, and a sixteenth of the next power of two beyond, where padding adds an eighth at most. Finer rungs pad
+less and leave more tiles half empty, since only texts of one rung share a tile. Pure.
 """
 
 from __future__ import annotations
 
-_SMALLEST_STEP = 8
+_SMALLEST_STEP = 16
 _STEPS_TO_A_DOUBLING = 16
 
 

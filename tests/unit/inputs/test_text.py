@@ -77,10 +77,10 @@ def test_padding_is_behind_the_text_and_masked(folder: Path) -> None:
 
     found = tokens(own.decode(b"the cat sat"))
 
-    assert len(expected) % 8 != 0
+    assert len(expected) % 16 != 0
     assert found.inputs["input_ids"][: len(expected)].tolist() == expected
     assert found.inputs["input_ids"][len(expected) :].unique().tolist() == [own.tokenizer.pad_id]
-    assert found.inputs["attention_mask"].tolist() == [1] * len(expected) + [0] * (8 - len(expected) % 8)
+    assert found.inputs["attention_mask"].tolist() == [1] * len(expected) + [0] * (16 - len(expected) % 16)
     assert (found.labels, found.is_cut) == (None, False)
 
 
@@ -91,7 +91,7 @@ def test_rung_holds_the_text_within_an_eighth(tokens: int, extra: int) -> None:
     rung = padded_length(tokens, most)
 
     assert tokens <= rung <= most
-    assert rung - tokens < max(8, tokens / 8)
+    assert rung - tokens < max(16, tokens / 8)
     assert padded_length(rung, most) == rung
     assert padded_length(min(tokens + 1, most), most) >= rung
 
@@ -102,7 +102,7 @@ def test_ladder_is_short_enough_for_tiles_to_fill() -> None:
         most: len({padded_length(tokens, most) for tokens in range(1, most + 1)}) for most in (128, 512, 4096)
     }
 
-    assert rungs == {128: 16, 512: 32, 4096: 56}
+    assert rungs == {128: 8, 512: 24, 4096: 48}
 
 
 def test_text_that_is_cut_says_so(folder: Path) -> None:
