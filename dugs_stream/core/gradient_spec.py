@@ -45,9 +45,10 @@ class GradientSpec:
         self.tile = _at_least_one("tile", tile)
         self._sketch: Sketch | None = None  # its maps are the same for every probe
 
-    def probe(self, example: Inputs, label: Any) -> tuple[Probe, Projector]:
+    def probe(self, example: Inputs, label: Any, tile: int | None = None) -> tuple[Probe, Projector]:
         """Run the model on one example, without a sample axis; what was found, and a projector fit for such samples.
 
+        `tile` is how many of such samples are computed together; None: as many as of any.
         Moves the model to the device. Raises ModelError if the model cannot be used (see `core.probe`),
         ValueError for an example that is empty or not finite.
         """
@@ -61,7 +62,8 @@ class GradientSpec:
         with torch.inference_mode(mode=False), model_errors(batch_of_one(sample)):
             self.model.to(self.device)
             self._sketch = self._sketch or Sketch(self.seed, self.dimension, self.device)
-            return probe_model(self.model, self.layers, self.loss, self._sketch, self.tile, sample, given)
+            together = self.tile if tile is None else tile
+            return probe_model(self.model, self.layers, self.loss, self._sketch, together, sample, given)
 
     def in_precision(self, inputs: Inputs) -> Inputs:
         """The inputs without their history; floating-point values in the model's own precision."""
