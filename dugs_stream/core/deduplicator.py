@@ -21,6 +21,15 @@ from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.model_writes import Changes
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector
+from dugs_stream.core.samples import (
+    Given,
+    Inputs,
+    as_inputs,
+    batch_size,
+    is_finite,
+    require_batch,
+    sample_at,
+)
 from dugs_stream.core.selection import Explain, select
 from dugs_stream.records import Decision, Verdict
 
@@ -30,7 +39,8 @@ Labels = Sequence[int] | NDArray[Any] | Tensor
 class Deduplicator:
     """Judges samples by the gradient each of them would give the chosen layers of a trained model.
 
-    model      any module whose forward takes one tensor (n, …); moved to `device` at the first use, otherwise
+    model      any module; a sample is a tensor, a tuple or a mapping of tensors, and the model is called accordingly:
+               `model(x)`, `model(*x)`, `model(**x)`, with the samples on the first axis of each; moved to `device` at the first use, otherwise
                left as it was found: modes, flags, weights and buffers are restored after every call
     layers     the last Z layers that run, or globs over dotted names of modules (or of bare parameters)
     loss       "label", "pseudo", or a function (outputs, labels) -> (n,)
@@ -98,7 +108,7 @@ class Deduplicator:
         """The vectors of all uniques in sequence order, (uniques, k) float32 unit rows."""
         return self.index.vectors
 
-    def probe(self, example: Tensor | NDArray[Any], label: int | None = None) -> Probe:
+    def probe(self, example: Given, label: int | None = None) -> Probe:
         """Look at the model through one example, without a sample axis, and remember what was found.
 
         A classification loss takes class 0 if no label is given; a user's function gets what is given. Later calls
@@ -108,29 +118,28 @@ class Deduplicator:
         if self._probe is None:
             if label is None and self.loss.needs_labels:
                 label = 0
-            self._probe, self._projector = self._spec.probe(_as_tensor(example), label)
+            self._probe, self._projector = self._spec.probe(as_inputs(example, "example"), label)
             self._changes = Changes(self.model)
             for remark in self._probe.remarks:
                 warnings.warn(remark, stacklevel=2)
         return self._probe
 
-    def project(self, inputs: Tensor | NDArray[Any], labels: Labels | None = None) -> Projection:
-        """The projected gradients of n samples, inputs (n, …) and labels (n,). Changes nothing.
+    def project(self, inputs: Given, labels: Labels | None = None) -> Projection:
+        """The projected gradients of n samples, inputs (n, …), alone, in a tuple or by name, and labels (n,). Changes nothing.
 
         The first finite sample is the probe if there was none before. Raises ValueError or TypeError for inputs or
         labels that cannot be meant, naming the positions; ModelError if the model fails.
         """
-        tensor = self._spec.in_precision(_as_tensor(inputs))
-        if tensor.dim() == 0:
-            raise ValueError("inputs have no axis of samples, expected shape (n, …)")
-        given = self._as_labels(labels, tensor.shape[0])
-        projector = self._projector or self._probed_by(tensor, given)
+        batch = self._spec.in_precision(as_inputs(inputs))
+        require_batch(batch)
+        n = batch_size(batch)
+        given = self._as_labels(labels, n)
+        projector = self._projector or self._probed_by(batch, given)
         if projector is None:
-            n = tensor.shape[0]
             return Projection(np.zeros((n, self.dimension), np.float32), np.full(n, np.nan), None)
         self._require_known_classes(given)
         self._warn_if_trained()
-        projection = projector.project(tensor, given)
+        projection = projector.project(batch, given)
         if self._changes is not None:
             self._changes.forget()  # a model that writes into itself does so in our passes too
         return projection
@@ -153,7 +162,7 @@ class Deduplicator:
             )
         self.index.add(projection.vectors[unique])
 
-    def offer(self, inputs: Tensor | NDArray[Any], labels: Labels | None = None) -> list[Decision]:
+    def offer(self, inputs: Given, labels: Labels | None = None) -> list[Decision]:
         """Project, decide and accept n samples; one decision a sample, in order."""
         projection = self.project(inputs, labels)
         decisions = self.decide(projection)
@@ -201,26 +210,17 @@ class Deduplicator:
             stacklevel=3,
         )
 
-    def _probed_by(self, inputs: Tensor, labels: Tensor | None) -> Projector | None:
+    def _probed_by(self, inputs: Inputs, labels: Tensor | None) -> Projector | None:
         """Probe with the first finite sample; None if there is none."""
-        for at, sample in enumerate(inputs):
-            if sample.is_floating_point() and not bool(torch.isfinite(sample).all()):
+        for at in range(batch_size(inputs)):
+            sample = sample_at(inputs, at)
+            if not is_finite(sample):
                 continue
             # The label only has to be possible; whether it is in range is known after the probe.
             label = None if labels is None or self.loss.needs_labels else labels[at].item()
             self.probe(sample, label)  # type: ignore[arg-type]  # a user's own loss may take fractions
             return self._projector
         return None
-
-
-def _as_tensor(inputs: Tensor | NDArray[Any]) -> Tensor:
-    if isinstance(inputs, np.ndarray):
-        if inputs.dtype == object:
-            raise TypeError("inputs are an array of Python objects, expected numbers")
-        inputs = torch.from_numpy(np.ascontiguousarray(inputs))
-    if not isinstance(inputs, Tensor):
-        raise TypeError(f"inputs are a {type(inputs).__name__}, expected a tensor or numpy array (n, …)")
-    return inputs
 
 
 def _from_numbers(labels: Sequence[int] | NDArray[Any]) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dugs_stream.core.gradients.losses import LossFunction, resolve_loss
 from dugs_stream.core.probe import Probe, probe_model
 from dugs_stream.core.projector import Projector, model_errors, model_precision
+from dugs_stream.core.samples import Inputs, batch_of_one, is_empty, is_finite, mapped, structure_of
 from dugs_stream.core.sketch.count_sketch import Sketch
 
 
@@ -42,29 +43,33 @@ class GradientSpec:
         self.tile = _at_least_one("tile", tile)
         self._sketch: Sketch | None = None  # its maps are the same for every probe
 
-    def probe(self, example: Tensor, label: int | Tensor | None) -> tuple[Probe, Projector]:
+    def probe(self, example: Inputs, label: int | Tensor | None) -> tuple[Probe, Projector]:
         """Run the model on one example, without a sample axis; what was found, and a projector fit for such samples.
 
         Moves the model to the device. Raises ModelError if the model cannot be used (see `core.probe`),
         ValueError for an example that is empty or not finite.
         """
-        tensor = self.in_precision(example)
-        if tensor.numel() == 0 or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())):
+        sample = self.in_precision(example)
+        if is_empty(sample) or not is_finite(sample):
             raise ValueError(
-                f"the example of shape {tuple(tensor.shape)} is empty or not finite; give another one"
+                f"the example of {structure_of(sample)} is empty or not finite; give another one"
             )
         scalar = None if label is None else torch.as_tensor(label)
         # What is made here must be able to take part in autograd.
-        with torch.inference_mode(mode=False), model_errors(tensor.unsqueeze(0)):
+        with torch.inference_mode(mode=False), model_errors(batch_of_one(sample)):
             self.model.to(self.device)
             self._sketch = self._sketch or Sketch(self.seed, self.dimension, self.device)
-            return probe_model(self.model, self.layers, self.loss, self._sketch, self.tile, tensor, scalar)
+            return probe_model(self.model, self.layers, self.loss, self._sketch, self.tile, sample, scalar)
 
-    def in_precision(self, inputs: Tensor) -> Tensor:
+    def in_precision(self, inputs: Inputs) -> Inputs:
         """The inputs without their history; floating-point values in the model's own precision."""
         precision = model_precision(self.model)
-        inputs = inputs.detach()
-        return inputs.to(precision) if inputs.is_floating_point() and precision is not None else inputs
+
+        def converted(leaf: Tensor) -> Tensor:
+            leaf = leaf.detach()
+            return leaf.to(precision) if leaf.is_floating_point() and precision is not None else leaf
+
+        return mapped(inputs, converted)
 
 
 def _checked_layers(layers: int | Sequence[str]) -> int | tuple[str, ...]:

@@ -14,6 +14,16 @@ from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import differentiable, tracked
 from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.samples import (
+    Inputs,
+    batch_size,
+    call_model,
+    copied,
+    device_of,
+    leaves,
+    mapped,
+    sample_at,
+)
 from dugs_stream.errors import ModelError
 
 _TOLERANCE = 1e-3
@@ -27,20 +37,22 @@ _SEED = 0x0D065  # any fixed number: the trial must repeat
 
 @dataclass(frozen=True)
 class ProbeBatch:
-    """Trial batch: inputs (m, …), labels (m,) or None; the sample that it is about is the last one."""
+    """Trial batch: inputs of m samples, labels (m, …) or None; the sample that it is about is the last one."""
 
-    inputs: Tensor
+    inputs: Inputs
     labels: Tensor | None
 
     def __len__(self) -> int:
-        return self.inputs.shape[0]
+        return batch_size(self.inputs)
 
 
-def copies(example: Tensor, label: Tensor | None, m: int, device: torch.device) -> ProbeBatch:
-    """The example (…) m times, each in memory of its own, with its label."""
-    inputs = example.unsqueeze(0).expand(m, *example.shape).clone()
-    labels = None if label is None else label.expand(m, *label.shape).clone().to(device)
-    return ProbeBatch(inputs.to(device), labels)
+def copies(example: Inputs, label: Tensor | None, m: int, device: torch.device) -> ProbeBatch:
+    """The example m times, each in memory of its own, with its label."""
+
+    def repeated(sample: Tensor) -> Tensor:
+        return sample.expand(m, *sample.shape).clone().to(device)
+
+    return ProbeBatch(mapped(example, repeated), None if label is None else repeated(label))
 
 
 def mixed(batch: ProbeBatch, classes: int | None) -> ProbeBatch:
@@ -48,8 +60,9 @@ def mixed(batch: ProbeBatch, classes: int | None) -> ProbeBatch:
     m, labels = len(batch), batch.labels
     if labels is not None and classes is not None:
         labels = (labels + torch.arange(m, device=labels.device) - (m - 1)) % classes
-    inputs = neighbours(batch.inputs[-1].cpu(), m)
-    return ProbeBatch(inputs.to(batch.inputs.device), labels)
+    device = device_of(batch.inputs)
+    inputs = neighbours(mapped(sample_at(batch.inputs, -1), Tensor.cpu), m)
+    return ProbeBatch(mapped(inputs, lambda leaf: leaf.to(device)), labels)
 
 
 def with_other_labels(batch: ProbeBatch) -> ProbeBatch:
@@ -65,8 +78,23 @@ def with_other_labels(batch: ProbeBatch) -> ProbeBatch:
     return ProbeBatch(batch.inputs, found)
 
 
-def neighbours(example: Tensor, m: int) -> Tensor:
-    """(m, …) with the example (…, not empty) at the end and other samples before it that the model can take.
+def neighbours(example: Inputs, m: int) -> Inputs:
+    """The example (not empty) as the last of m samples, and others before it that the model can take.
+
+    A mask beside other tensors stays as it is: one of another sample may hide every position. Tensors of one size are
+    drawn from at the same places.
+    """
+    masks = {id(leaf) for name, leaf in leaves(example) if leaf.dtype == torch.bool or "mask" in name}
+    if len(masks) == len(leaves(example)):
+        masks = set()
+    return mapped(
+        example,
+        lambda leaf: leaf.expand(m, *leaf.shape).clone() if id(leaf) in masks else _neighbours(leaf, m),
+    )
+
+
+def _neighbours(example: Tensor, m: int) -> Tensor:
+    """(m, …) with the example (…) at the end.
 
     Floating-point neighbours are the example's values shuffled, with noise as wide as their spread, and wider for the
     first, so that the sample does not hold the batch's maximum; integers are drawn from the values that the example
@@ -84,11 +112,15 @@ def neighbours(example: Tensor, m: int) -> Tensor:
     return drawn.view(m, *example.shape)
 
 
-def padded(inputs: Tensor) -> Tensor:
-    """The samples (m, …) as they are, but the two before the last end in zeros, along their first and their last axis.
+def padded(inputs: Inputs) -> Inputs:
+    """The samples as they are, but the two before the last end in zeros, along their first and their last axis.
 
     A model may take zeros for padding and put samples in the order of their lengths; a full example does not show it.
     """
+    return mapped(inputs, _padded)
+
+
+def _padded(inputs: Tensor) -> Tensor:
     found = inputs.clone()
     for row, axis in ((-2, 0), (-3, -1)):
         if inputs.shape[0] >= -row and inputs.dim() > 1:
@@ -137,7 +169,7 @@ _Trace = list[tuple[str, list[Tensor]]]
 """Name and output leaves of each module, in the order in which they returned."""
 
 
-def _trace(model: nn.Module, inputs: Tensor) -> _Trace:
+def _trace(model: nn.Module, inputs: Inputs) -> _Trace:
     found: _Trace = []
     with tracked(differentiable(model)), contextlib.ExitStack() as hooks:
         for name, module in model.named_modules():
@@ -145,11 +177,11 @@ def _trace(model: nn.Module, inputs: Tensor) -> _Trace:
                 continue
 
             def leave(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
-                leaves = pytree.tree_leaves(output)  # cloned, since the model may write into them
-                found.append((name, [leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor)]))
+                tensors = pytree.tree_leaves(output)  # cloned, since the model may write into them
+                found.append((name, [leaf.detach().clone() for leaf in tensors if isinstance(leaf, Tensor)]))
 
             hooks.callback(module.register_forward_hook(leave).remove)
-        model(inputs.clone())
+        call_model(model, copied(inputs))
     return found
 
 

@@ -30,6 +30,7 @@ from dugs_stream.core.gradients.observation import Observation, observe
 from dugs_stream.core.mixing import copies, neighbours
 from dugs_stream.core.model_writes import WriteWatch
 from dugs_stream.core.projector import Projector, model_errors
+from dugs_stream.core.samples import Inputs, batch_of_one, sample_at
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.trial import Trial
 from dugs_stream.errors import ModelError
@@ -61,7 +62,7 @@ def probe_model(
     loss: Loss,
     sketch: Sketch,
     tile: int,
-    example: Tensor,
+    example: Inputs,
     label: Tensor | None,
 ) -> tuple[Probe, Projector]:
     """Probe the model through one example (without a sample axis, finite) and its label (a scalar).
@@ -81,7 +82,7 @@ def probe_model(
         )
     layers = parameter_layers(model)
     frozen = _frozen_beside_others(layers)
-    with model_errors(example.unsqueeze(0)), inference(model):
+    with model_errors(batch_of_one(example)), inference(model):
         for sample in _examples(example):
             few = copies(sample, label, min(2, tile), sketch.device)
             with WriteWatch(model) as watch:
@@ -133,10 +134,11 @@ def probe_model(
     return found, fit.projector
 
 
-def _examples(example: Tensor) -> Iterator[Tensor]:
+def _examples(example: Inputs) -> Iterator[Inputs]:
     """The example, and others like it, in case that its gradient is zero."""
     yield example
-    yield from neighbours(example, 3)[:-1]
+    others = neighbours(example, 3)
+    yield from (sample_at(others, place) for place in range(2))
 
 
 def _autograd(

@@ -24,6 +24,7 @@ from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.model_writes import Held, undone
+from dugs_stream.core.samples import Inputs, batch_size, call_model, mapped, part_of, sample_at, structure_of
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum
 from dugs_stream.errors import ModelError
@@ -96,26 +97,25 @@ class Projector:
         """The same projector with tiles of one sample."""
         return Projector(self._model, self._layers, self._axes, self._loss, self._sketch, 1, self._written)
 
-    def formed(self, inputs: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """The gradient of the last sample of `inputs` (m, …) by parameter, before the sketch; inside `inference`."""
+    def formed(self, inputs: Inputs, labels: Tensor | None) -> dict[str, Tensor]:
+        """The gradient of the last sample of a batch by parameter, before the sketch; inside `inference`."""
         found: dict[str, Tensor] = {}
         with undone(self._written), _full_precision():
             captured = capture(self._model, self._layers, inputs, labels, self._loss, self._copying)
             for call, axes in self._calls(captured):
-                gradients = (fast_path(call.layer) or vjp).formed(call, axes, inputs.shape[0] - 1)
+                gradients = (fast_path(call.layer) or vjp).formed(call, axes, batch_size(inputs) - 1)
                 for owned, gradient in zip(call.layer.parameters, gradients, strict=True):
                     found[owned.name] = found[owned.name] + gradient if owned.name in found else gradient
         return found
 
-    def outputs(self, inputs: Tensor) -> Tensor:
-        """The model's outputs for inputs (n, …), as a loss is given them."""
+    def outputs(self, inputs: Inputs) -> Any:
+        """The model's outputs for a batch, as a loss is given them."""
         with inference(self._model), undone(self._written), torch.no_grad():
-            found: Tensor = self._model(inputs.to(self._sketch.device))
-        return found
+            return call_model(self._model, mapped(inputs, lambda leaf: leaf.to(self._sketch.device)))
 
-    def project(self, inputs: Tensor, labels: Tensor | None) -> Projection:
-        """The projected gradients of inputs (n, …) with labels (n,). Raises ModelError if the model or its loss fails."""
-        n = inputs.shape[0]
+    def project(self, inputs: Inputs, labels: Tensor | None) -> Projection:
+        """The projected gradients of a batch of n samples with labels (n, …). Raises ModelError if the model or its loss fails."""
+        n = batch_size(inputs)
         vectors = np.zeros((n, self._sketch.dimension), dtype=np.float32)
         norms = np.zeros(n, dtype=np.float64)
         used: list[NDArray[np.int64]] = []
@@ -124,27 +124,29 @@ class Projector:
                 some = slice(start, min(start + self.tile, n))
                 given = None if labels is None else labels[some]
                 try:
-                    vectors[some], norms[some], classes = self._one_tile(inputs[some], given)
+                    vectors[some], norms[some], classes = self._one_tile(part_of(inputs, some), given)
                 except UnevenError:
                     self.has_isolated = True
-                    vectors[some], norms[some], classes = self._isolated(inputs[some], given)
+                    vectors[some], norms[some], classes = self._isolated(part_of(inputs, some), given)
                 if classes is not None:
                     used.append(classes)
         return Projection(vectors, norms, np.concatenate(used) if used else None)
 
-    def _isolated(self, inputs: Tensor, labels: Tensor | None) -> _Tile:
+    def _isolated(self, inputs: Inputs, labels: Tensor | None) -> _Tile:
         """Each sample in a tile of its copies, which has the bits of any other tile."""
         alone = [
-            self._one_tile(inputs[at : at + 1], None if labels is None else labels[at : at + 1])
-            for at in range(inputs.shape[0])
+            self._one_tile(
+                part_of(inputs, slice(at, at + 1)), None if labels is None else labels[at : at + 1]
+            )
+            for at in range(batch_size(inputs))
         ]
         vectors, norms = (np.concatenate([tile[part] for tile in alone]) for part in (0, 1))
         classes = [used for _, _, used in alone if used is not None]
         return vectors, norms, np.concatenate(classes) if classes else None
 
-    def _one_tile(self, inputs: Tensor, labels: Tensor | None) -> _Tile:
-        m = inputs.shape[0]
-        padded = _padded(inputs, self.tile).to(self._sketch.device)
+    def _one_tile(self, inputs: Inputs, labels: Tensor | None) -> _Tile:
+        m = batch_size(inputs)
+        padded = mapped(inputs, lambda leaf: _padded(leaf, self.tile).to(self._sketch.device))
         given = None if labels is None else _padded(labels, self.tile).to(self._sketch.device)
         with model_errors(inputs), undone(self._written):
             total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
@@ -154,7 +156,7 @@ class Projector:
             return units, norms, None
         return units, norms, used[:m].cpu().to(torch.int64).numpy()
 
-    def _by_capture(self, inputs: Tensor, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
+    def _by_capture(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
         """The sum of the sketches (m, k) of all calls of the layers, and the labels (m,) that the loss used."""
         captured = capture(self._model, self._layers, inputs, labels, self._loss, self._copying)
         total = ScaledSum(self.tile, self._sketch.dimension, self._dtype, self._sketch.device)
@@ -163,7 +165,7 @@ class Projector:
                 (fast_path(call.layer) or vjp).add_terms(total, call, axes, self._sketch)
         return total, captured.labels
 
-    def _by_whole_loss(self, inputs: Tensor, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
+    def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
         """The same for a single sample, from the gradient that autograd gives for all uses of its parameters."""
         parameters = list(
             {owned.name: owned for layer in self._layers for owned in layer.parameters}.values()
@@ -172,7 +174,7 @@ class Projector:
             self._model,
             parameters,
             self._loss,
-            torch.cat([inputs] * self._whole_copies),
+            mapped(inputs, lambda leaf: torch.cat([leaf] * self._whole_copies)),
             None if labels is None else torch.cat([labels] * self._whole_copies),
         )
         total = ScaledSum(1, self._sketch.dimension, self._dtype, self._sketch.device)
@@ -221,7 +223,7 @@ def model_precision(model: nn.Module) -> torch.dtype | None:
 
 
 @contextlib.contextmanager
-def model_errors(inputs: Tensor) -> Iterator[None]:
+def model_errors(inputs: Inputs) -> Iterator[None]:
     """Turns any exception of a model or a loss into a ModelError; an out-of-memory error passes unchanged."""
     try:
         yield
@@ -230,10 +232,10 @@ def model_errors(inputs: Tensor) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        n = inputs.shape[0]
+        n = batch_size(inputs)
         raise ModelError(
-            f"the model or its loss failed on {n} sample{'' if n == 1 else 's'} of shape {tuple(inputs.shape[1:])} "
-            f"({inputs.dtype}): {type(error).__name__}: {error}"
+            f"the model or its loss failed on {n} sample{'' if n == 1 else 's'} of {structure_of(sample_at(inputs, 0))}: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 

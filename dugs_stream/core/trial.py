@@ -31,6 +31,7 @@ from dugs_stream.core.mixing import (
 )
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.projector import LEAST_NORM, Projection, Projector, UnevenError
+from dugs_stream.core.samples import Inputs, device_of, part_of
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.errors import ModelError
 
@@ -78,7 +79,7 @@ class Trial:
     m: int
     written: tuple[Held, ...]
     classes: int | None
-    example: Tensor
+    example: Inputs
     label: Tensor | None
 
     def fit(self, tile: int) -> Fit:
@@ -274,6 +275,6 @@ def _axes(few: Shapes, more: Shapes, m: int) -> tuple[int | None, ...]:
     )
 
 
-def _rows(batch: ProbeBatch, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-    rows = rows.to(batch.inputs.device)
-    return batch.inputs[rows], None if batch.labels is None else batch.labels[rows]
+def _rows(batch: ProbeBatch, which: Tensor) -> tuple[Inputs, Tensor | None]:
+    which = which.to(device_of(batch.inputs))
+    return part_of(batch.inputs, which), None if batch.labels is None else batch.labels[which]

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-import torch
-
+from dugs_stream.core.samples import Inputs, structure_of
 from dugs_stream.records import Reason, Rejection, Skip
 
 Shape = tuple[int, ...]
@@ -21,19 +20,17 @@ _LONGEST_ERROR = 300
 
 
 class Labelled(NamedTuple):
-    """A sample's tensor, and the label that the codec found beside it, in any form."""
+    """A sample, and the label that the codec found beside it, in any form."""
 
-    tensor: torch.Tensor
+    inputs: Inputs
     label: Any
 
 
 class Codec(Protocol):
     """One way to read a record's value."""
 
-    def decode(
-        self, value: bytes, expected_shape: Shape | None
-    ) -> torch.Tensor | Labelled | Skip | Rejection:
-        """The tensor behind `value`, on the CPU, without a batch axis; Skip if the record holds no sample.
+    def decode(self, value: bytes, expected_shape: Shape | None) -> Inputs | Labelled | Skip | Rejection:
+        """The sample behind `value`, on the CPU, without a batch axis; Skip if the record holds no sample.
 
         A codec that knows the shape before it pays for the pixels compares it with `expected_shape` (None: any) at
         once; the decoder compares the tensor's.
@@ -50,6 +47,14 @@ def wrong_shape(shape: Sequence[int], expected_shape: Shape) -> Rejection:
     """The rejection of a sample that is not of the model's shape."""
     return Rejection(
         Reason.WRONG_SHAPE, f"the record is {_written(shape)}, the model takes {_written(expected_shape)}"
+    )
+
+
+def several_tensors(inputs: Inputs, expected_shape: Shape) -> Rejection:
+    """The rejection of a sample of several tensors where one of a known shape is expected."""
+    return Rejection(
+        Reason.WRONG_SHAPE,
+        f"the record is {structure_of(inputs)}, the model takes one tensor of {_written(expected_shape)} (model.input_shape)",
     )
 
 

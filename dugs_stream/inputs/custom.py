@@ -1,17 +1,18 @@
-"""Custom codec: a function of the user's, bytes in and a tensor out, its exceptions turned into rejections.
+"""Custom codec: a function of the user's, bytes in and a sample out, its exceptions turned into rejections.
 
-It may return a label beside the tensor, and call a record that holds no sample "skip".
+A sample is a tensor or a mapping name → tensor; a tuple of tensors goes beside its label, since a pair is that. It may return a label beside the tensor, and call a record that holds no sample "skip".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.core.samples import Inputs, as_inputs, mapped
 from dugs_stream.inputs.codec import Labelled, Shape, undecodable
 from dugs_stream.inputs.settings import CustomCodecSettings
 from dugs_stream.records import Rejection, Skip
@@ -37,7 +38,7 @@ class CustomCodec:
         self,
         value: bytes,
         expected_shape: Shape | None,  # noqa: ARG002 (only the function knows the shape; the decoder checks it)
-    ) -> torch.Tensor | Labelled | Skip | Rejection:
+    ) -> Inputs | Labelled | Skip | Rejection:
         """What the function returns, detached and on the CPU; its dtype is left as it is.
 
         (tensor, label) is a sample with its label, in any form that a label may have elsewhere, or None; the text
@@ -51,11 +52,27 @@ class CustomCodec:
             return undecodable(f"{type(exc).__name__}: {exc}")
         if isinstance(found, str) and found == SKIP:
             return Skip()
-        tensor, label = found if isinstance(found, tuple) and len(found) == _PAIR else (found, None)
-        if not isinstance(tensor, torch.Tensor):
-            what = f"a {type(found).__name__}" if tensor is found else f"(a {type(tensor).__name__}, a label)"
+        inputs, label = found if isinstance(found, tuple) and len(found) == _PAIR else (found, None)
+        if not _is_sample(inputs, alone=inputs is found):
+            what = f"a {type(found).__name__}" if inputs is found else f"(a {type(inputs).__name__}, a label)"
             return undecodable(
-                f"the codec's function returned {what}, expected a torch.Tensor, (tensor, label) or {SKIP!r}"
+                f"the codec's function returned {what}, expected a sample (a torch.Tensor, or a mapping of them by name), "
+                f"(sample, label) or {SKIP!r}; a sample that is a tuple of tensors goes into such a pair: ((…), None)"
             )
-        tensor = tensor.detach().cpu()
-        return tensor if label is None else Labelled(tensor, label)
+        inputs = mapped(as_inputs(inputs), lambda leaf: leaf.detach().cpu())
+        return inputs if label is None else Labelled(inputs, label)
+
+
+def _is_sample(found: Any, *, alone: bool) -> bool:
+    if isinstance(found, torch.Tensor):
+        return True
+    if isinstance(found, Mapping):
+        return bool(found) and all(
+            isinstance(name, str) and isinstance(leaf, torch.Tensor) for name, leaf in found.items()
+        )
+    return (
+        isinstance(found, tuple)
+        and bool(found)
+        and not alone
+        and all(isinstance(leaf, torch.Tensor) for leaf in found)
+    )

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dugs_stream.inputs.codec import Codec, Labelled, Shape, wrong_shape
+from dugs_stream.core.samples import Inputs, leaves
+from dugs_stream.inputs.codec import Codec, Labelled, Shape, several_tensors, wrong_shape
 from dugs_stream.inputs.custom import CustomCodec
 from dugs_stream.inputs.envelopes import row_after, without_frame
 from dugs_stream.inputs.image import ImageCodec
@@ -37,9 +38,9 @@ AnyCodecSettings = ImageCodecSettings | NpyCodecSettings | JsonCodecSettings | C
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample ready for the model: a CPU tensor without a batch axis, and its class if it has one."""
+    """One sample ready for the model: CPU tensors without a batch axis, and its label if it has one."""
 
-    tensor: torch.Tensor
+    inputs: Inputs
     label: AnyLabel | None
 
 
@@ -61,7 +62,7 @@ class Decoder:
         return replace(self, expected_shape=tuple(shape), labels=replace(self.labels, outputs=outputs))
 
     def decode(self, record: Record) -> Sample | Skip | Rejection:
-        """The record's tensor and label; Skip if it holds no sample, or a Rejection if anything is wrong with it.
+        """The record's sample and label; Skip if it holds no sample, or a Rejection if anything is wrong with it.
 
         Raises only what says that memory ran out, since no record is to blame for that.
         """
@@ -73,10 +74,13 @@ class Decoder:
         )
         if isinstance(labelled, Skip | Rejection):
             return labelled
-        tensor, label = labelled
-        if self.expected_shape is not None and tensor.shape != self.expected_shape:
-            return wrong_shape(tensor.shape, self.expected_shape)
-        return _check_finite(tensor) or Sample(tensor, label)
+        inputs, label = labelled
+        if self.expected_shape is not None:
+            if not isinstance(inputs, torch.Tensor):
+                return several_tensors(inputs, self.expected_shape)
+            if inputs.shape != self.expected_shape:
+                return wrong_shape(inputs.shape, self.expected_shape)
+        return _check_finite(inputs) or Sample(inputs, label)
 
     def _opened(self, value: bytes | None) -> _Opened | Skip | Rejection:
         """The value out of its envelopes, and its document if anything reads one: it is parsed once."""
@@ -139,15 +143,15 @@ class Decoder:
             return found
         label: AnyLabel | Rejection | None
         if isinstance(found, Labelled):
-            tensor, label = found.tensor, self.labels.of(found.label, record)
+            inputs, label = found.inputs, self.labels.of(found.label, record)
         else:
-            tensor, label = found, self.labels.read(record, opened.document)
+            inputs, label = found, self.labels.read(record, opened.document)
         if label is None and self.labels.is_required:
             return self.labels.missing(record)
-        return label if isinstance(label, Rejection) else (tensor, label)
+        return label if isinstance(label, Rejection) else (inputs, label)
 
 
-_Labelled = tuple[torch.Tensor, AnyLabel | None]
+_Labelled = tuple[Inputs, AnyLabel | None]
 
 
 class _Opened(NamedTuple):
@@ -170,11 +174,15 @@ def _check_whole(record: Record) -> Rejection | None:
     return None if record.fault is None else Rejection(Reason.UNREADABLE, record.fault)
 
 
-def _check_finite(tensor: torch.Tensor) -> Rejection | None:
-    if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
-        return None
-    wrong = int((~torch.isfinite(tensor)).sum())
-    return Rejection(Reason.NOT_FINITE, f"{wrong} of {tensor.numel()} numbers are NaN or infinite")
+def _check_finite(inputs: Inputs) -> Rejection | None:
+    for name, leaf in leaves(inputs):
+        if leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
+            wrong = int((~torch.isfinite(leaf)).sum())
+            where = "" if leaf is inputs else f"{name}: "
+            return Rejection(
+                Reason.NOT_FINITE, f"{where}{wrong} of {leaf.numel()} numbers are NaN or infinite"
+            )
+    return None
 
 
 def build_codec(settings: AnyCodecSettings) -> Codec:

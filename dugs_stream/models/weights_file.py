@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _EXTRA_STATE = "_extra_state"
 _DEEPEST = 2
 _SHOWN = 3
 _START = 64  # bytes that tell the kinds of files apart
+_PIECE_BYTES = 1 << 20
 
 SAVE_HINT = "Save it again from Python: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
 
@@ -150,9 +152,38 @@ def _read_torch(path: Path) -> Any:
             warnings.filterwarnings(
                 "ignore", "'torch.load' received a zip file that looks like a TorchScript"
             )
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            damaged = _damaged_entry(path)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as exc:
         raise ModelError(f"model.weights: {str(path)!r} {_unreadable(exc)}") from exc
+    if damaged:
+        raise ModelError(
+            f"model.weights: {str(path)!r} is damaged: the bytes of {damaged} do not have the checksum that they were "
+            "saved with. Copy or save it again."
+        )
+    return content
+
+
+def _damaged_entry(path: Path) -> str | None:
+    """The first entry of the archive whose bytes changed since it was saved, which torch does not look for."""
+    if not zipfile.is_zipfile(path):
+        return None  # the form of torch before 1.6, without checksums
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        # Saved with set_crc32_options(False) no entry has its true checksum.
+        if not all(_is_intact(archive, name) for name in names):
+            return None
+        return next((name for name in archive.namelist() if not _is_intact(archive, name)), None)
+
+
+def _is_intact(archive: zipfile.ZipFile, name: str) -> bool:
+    try:
+        with archive.open(name) as entry:
+            while entry.read(_PIECE_BYTES):
+                pass
+    except zipfile.BadZipFile:
+        return False
+    return True
 
 
 def _unreadable(exc: Exception) -> str:

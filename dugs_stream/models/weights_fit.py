@@ -74,10 +74,10 @@ def fill(module: nn.Module, state: StateDict, path: Path, prefix: str | None = N
         state = chosen
     misfit = _load(module, state)
     if not misfit:
-        return tuple(remarks)
+        return (*remarks, *_whole_numbers(module, state, path))
     for remark, renamed in _renamings(module, state):
         if not _load(module, renamed):
-            return (*remarks, f"names in {str(path)!r}: {remark}")
+            return (*remarks, f"names in {str(path)!r}: {remark}", *_whole_numbers(module, renamed, path))
     raise ModelError(
         f"model.weights: {str(path)!r} does not fit the model of model.factory: {misfit}. "
         + _way_out(module, state, prefix)
@@ -87,6 +87,22 @@ def fill(module: nn.Module, state: StateDict, path: Path, prefix: str | None = N
 def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
     """The state_dict's tensors; other objects in it, which modules may add, have no bytes to compare."""
     return {name: entry for name, entry in module.state_dict().items() if isinstance(entry, torch.Tensor)}
+
+
+def _whole_numbers(module: nn.Module, state: StateDict, path: Path) -> Iterator[str]:
+    """Integers for floating-point parameters, which torch converts in silence: quantised weights without their scales?"""
+    names = [
+        name
+        for name, tensor in tensors_of(module).items()
+        if tensor.is_floating_point()
+        and isinstance(entry := state.get(name), torch.Tensor)
+        and not (entry.is_floating_point() or entry.is_complex())
+    ]
+    if names:
+        yield (
+            f"{str(path)!r} holds whole numbers ({state[names[0]].dtype}) for floating-point parameters: {listed(names)}. "
+            "If they are quantised weights, their scales are missing: give the weights in floating point"
+        )
 
 
 def _load(module: nn.Module, state: StateDict) -> _Misfit:

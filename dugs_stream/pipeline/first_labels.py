@@ -13,6 +13,7 @@ import torch
 
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.projector import Projector
+from dugs_stream.core.samples import stacked
 from dugs_stream.inputs.decoder import Sample
 from dugs_stream.inputs.json import parse_document
 from dugs_stream.inputs.labels import Labels
@@ -46,7 +47,7 @@ class FirstLabels:
         samples = samples[: _FIRST - self.agreement.records]
         for start in range(0, len(samples), projector.tile):
             some = samples[start : start + projector.tile]
-            outputs = projector.outputs(torch.stack([each.tensor for each in some]))
+            outputs = projector.outputs(stacked([each.inputs for each in some]))
             labels = torch.stack([each.label.tensor for each in some if each.label is not None])
             right = int((outputs.argmax(1).cpu() == labels).sum())
             before = self.agreement

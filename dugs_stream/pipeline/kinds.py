@@ -10,14 +10,14 @@ import torch
 
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector
+from dugs_stream.core.samples import Inputs, Leaf, Structure, stacked
 from dugs_stream.inputs.decoder import Sample
 
 
 class Kind(NamedTuple):
-    """What samples must have in common to share a tile: shape and dtype, their own and of what the loss is given."""
+    """What samples must have in common to share a tile: their own structure, and shape and dtype of what the loss is given."""
 
-    shape: tuple[int, ...]
-    dtype: torch.dtype
+    inputs: Structure
     label: tuple[tuple[int, ...], torch.dtype] | None
 
 
@@ -27,7 +27,7 @@ class ProbedKind:
 
     found: Probe
     projector: Projector
-    example: torch.Tensor
+    example: Inputs
     label: torch.Tensor | None
 
     def project(self, samples: Sequence[Sample]) -> Projection:
@@ -36,12 +36,18 @@ class ProbedKind:
         given = torch.stack(labels) if labels else None
         if given is not None and self.found.classes is not None:
             given = given.where(given < self.found.classes, 0)
-        return self.projector.project(torch.stack([each.tensor for each in samples]), given)
+        return self.projector.project(stacked([each.inputs for each in samples]), given)
 
 
-def example_of(shape: Sequence[int], dtype: torch.dtype, seed: int) -> torch.Tensor:
-    """Something to probe with, like a record: numbers in 0…1 as images have them, or small row numbers."""
+def example_of(structure: Structure, seed: int) -> Inputs:
+    """Something to probe with, like a record: numbers in 0…1 as images have them, or small row numbers; full masks."""
     generator = torch.Generator().manual_seed(seed)
-    if dtype.is_floating_point or dtype.is_complex:
-        return torch.rand(tuple(shape), generator=generator).to(dtype)
-    return torch.randint(0, 2, tuple(shape), generator=generator).to(dtype)
+
+    def drawn(leaf: Leaf) -> torch.Tensor:
+        if "mask" in leaf.name:
+            return torch.ones(leaf.shape, dtype=leaf.dtype)
+        if leaf.dtype.is_floating_point or leaf.dtype.is_complex:
+            return torch.rand(leaf.shape, generator=generator).to(leaf.dtype)
+        return torch.randint(0, 2, leaf.shape, generator=generator).to(leaf.dtype)
+
+    return structure.filled(drawn)

@@ -19,6 +19,7 @@ from dugs_stream.core.gradients.layers import GradientPath
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection
+from dugs_stream.core.samples import Inputs, Leaf, Structure, batch_of_one, leaves, structure_of
 from dugs_stream.errors import ConfigurationError, ModelError, Problem, SampleError
 from dugs_stream.inputs.decoder import Decoder, Sample
 from dugs_stream.inputs.labels import AnyLabel, Label
@@ -65,7 +66,7 @@ class ProjectedBatch:
 class RecordProjector:
     """Records to vectors, through a decoder and a model. One thread. `found` is what the first probe found.
 
-    The model is probed once for each kind of samples: shape, dtype, with or without a label. `expect` does that at the
+    The model is probed once for each kind of samples: structure, shapes, dtypes, with or without a label. `expect` does that at the
     start and fixes the shape; without it every shape goes that the model takes.
     """
 
@@ -112,8 +113,9 @@ class RecordProjector:
         )
         failed: Exception | None = None
         for dtype in dtypes or (torch.float32,):
-            example = self.spec.in_precision(example_of(shape, dtype, self.spec.seed))
-            kind = Kind(tuple(shape), example.dtype, ((), torch.int64) if has_label else None)
+            structure = Structure("tensor", (Leaf("inputs", tuple(shape), dtype),))
+            example = self.spec.in_precision(example_of(structure, self.spec.seed))
+            kind = Kind(structure_of(example), ((), torch.int64) if has_label else None)
             probed = self._tried(kind, example, torch.tensor(0), is_proven=False)
             if isinstance(probed, ProbedKind):
                 break
@@ -168,7 +170,7 @@ class RecordProjector:
         outcome = self._decoder.decode(record)
         if not isinstance(outcome, Sample):
             return outcome
-        size, most = outcome.tensor.nbytes, self._decoder.max_record_bytes
+        size, most = sum(leaf.nbytes for _, leaf in leaves(outcome.inputs)), self._decoder.max_record_bytes
         if self._decoder.expected_shape is None and size > most:
             # A small picture file may be one of millions of pixels, and a tile of them takes the process down.
             return Rejection(
@@ -178,13 +180,13 @@ class RecordProjector:
             )
         if self.spec.loss.predicts_labels:
             self.first_labels.remark_on(record)
-        return replace(outcome, tensor=self.spec.in_precision(outcome.tensor))
+        return replace(outcome, inputs=self.spec.in_precision(outcome.inputs))
 
     def _kind_of(self, sample: Sample) -> Kind:
         label = None
         if sample.label is not None and not self.spec.loss.predicts_labels:
             label = tuple(sample.label.tensor.shape), sample.label.tensor.dtype
-        return Kind(tuple(sample.tensor.shape), sample.tensor.dtype, label)
+        return Kind(structure_of(sample.inputs), label)
 
     def _probed_with(
         self,
@@ -199,7 +201,7 @@ class RecordProjector:
         None if the model takes none of them; each is rejected then.
         """
         is_proven = model_is_proven or self.found is not None
-        made_up = example_of(kind.shape, kind.dtype, self.spec.seed)
+        made_up = example_of(kind.inputs, self.spec.seed)
         nothing = torch.tensor(0) if kind.label is None else torch.zeros(kind.label[0], dtype=kind.label[1])
         probed = self._tried(kind, made_up, nothing, is_proven=is_proven)
         errors: list[Exception] = []
@@ -207,7 +209,7 @@ class RecordProjector:
             if isinstance(probed, Exception) and isinstance(sample := outcomes[place], Sample):
                 # A classification loss takes any class for the probe, and may not know this one.
                 own = nothing if sample.label is None or self.spec.loss.needs_labels else sample.label.tensor
-                probed = self._tried(kind, sample.tensor, own, is_proven=is_proven)
+                probed = self._tried(kind, sample.inputs, own, is_proven=is_proven)
                 errors += [probed] if isinstance(probed, Exception) else []
         if isinstance(probed, ProbedKind):
             return probed
@@ -217,7 +219,7 @@ class RecordProjector:
         return None
 
     def _tried(
-        self, kind: Kind, example: torch.Tensor, label: torch.Tensor, *, is_proven: bool
+        self, kind: Kind, example: Inputs, label: torch.Tensor, *, is_proven: bool
     ) -> ProbedKind | ModelError | ValueError | ConfigurationError:
         """The probed kind, or what this example is to blame for. Raises what the model or the settings are to blame for."""
         try:
@@ -229,7 +231,7 @@ class RecordProjector:
                 raise
             return error
 
-    def _probe(self, kind: Kind, example: torch.Tensor, label: torch.Tensor) -> ProbedKind:
+    def _probe(self, kind: Kind, example: Inputs, label: torch.Tensor) -> ProbedKind:
         given = None if kind.label is None else label
         found, projector = self.spec.probe(example, given)
         names = self._decoder.labels.classes
@@ -297,7 +299,7 @@ class RecordProjector:
                 torch.ones(1, device=self.spec.device).add(1).item()
             else:
                 label = None if probed.label is None else probed.label[None]
-                probed.projector.project(probed.example[None], label)
+                probed.projector.project(batch_of_one(probed.example), label)
         except Exception as broken:
             if is_out_of_memory(broken):
                 raise

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.samples import Inputs
 
 
 @dataclass(eq=False)
@@ -69,7 +70,7 @@ class Capture:
 def capture(
     model: nn.Module,
     layers: Sequence[Layer],
-    inputs: Tensor,
+    inputs: Inputs,
     labels: Tensor | None,
     loss: Loss,
     copying: set[str],

@@ -13,16 +13,25 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from dugs_stream.core.samples import Inputs, device_of, leaves
 
-def index_guard(inputs: Tensor, labels: Tensor | None) -> contextlib.AbstractContextManager[Any]:
+
+def index_guard(inputs: Inputs, labels: Tensor | None) -> contextlib.AbstractContextManager[Any]:
     """Checks what runs inside it, if these samples can hold indices and their device would not survive a wrong one."""
-    if inputs.device.type == "cpu" or (inputs.is_floating_point() and labels is None):
-        return contextlib.nullcontext()
-    return IndexGuard()
+    has_indices = labels is not None or not all(leaf.is_floating_point() for _, leaf in leaves(inputs))
+    return IndexGuard(inputs) if has_indices and device_of(inputs).type != "cpu" else contextlib.nullcontext()
 
 
 class IndexGuard(TorchFunctionMode):
-    """Raises IndexError on the host for an index out of range; costs a transfer of two numbers a lookup."""
+    """Raises IndexError on the host for an index out of range; costs a transfer of two numbers a lookup.
+
+    inputs  whose tensors the error names, if it is one of them that holds the index
+    """
+
+    def __init__(self, inputs: Inputs | None = None) -> None:
+        super().__init__()
+        named = () if inputs is None else leaves(inputs)
+        self._names = {_storage(leaf): name for name, leaf in named}
 
     def __torch_function__(
         self,
@@ -35,8 +44,19 @@ class IndexGuard(TorchFunctionMode):
         kwargs = kwargs or {}
         check = _CHECKS.get(func)
         if check is not None:
-            check(*args, **kwargs)
+            try:
+                check(*args, **kwargs)
+            except IndexError as error:
+                raise IndexError(f"{self._name_in([*args, *kwargs.values()])}{error}") from None
         return func(*args, **kwargs)
+
+    def _name_in(self, values: Sequence[Any]) -> str:
+        found = (self._names.get(_storage(value)) for value in values if isinstance(value, Tensor))
+        return next((f"{name}: " for name in found if name is not None), "")
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- stable while the tensor lives
 
 
 def _require_within(indices: Any, length: int, least: int = 0, ignored: int | None = None) -> None:

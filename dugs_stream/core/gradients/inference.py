@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dugs_stream.core.gradients.index_guard import index_guard
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.model_writes import held, undone
+from dugs_stream.core.samples import Inputs, batch_size, call_model
 
 
 @contextlib.contextmanager
@@ -91,7 +92,7 @@ def tracked(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def forward(
-    model: nn.Module, loss: Loss, inputs: Tensor, labels: Tensor | None, *, trusts_labels: bool = True
+    model: nn.Module, loss: Loss, inputs: Inputs, labels: Tensor | None, *, trusts_labels: bool = True
 ) -> tuple[Any, Tensor, Tensor | None]:
     """Run `inputs` (m, …) with labels (m,): the outputs, the losses (m,), and the labels that the loss used.
 
@@ -100,9 +101,9 @@ def forward(
     """
     checked = None if trusts_labels and loss.is_classification else labels
     with torch.enable_grad(), index_guard(inputs, checked):
-        outputs = model(inputs)
+        outputs = call_model(model, inputs)
         in_force = loss.labels(outputs, labels)
-        return outputs, loss.per_sample(outputs, in_force, inputs.shape[0]), in_force
+        return outputs, loss.per_sample(outputs, in_force, batch_size(inputs)), in_force
 
 
 class _Switch:

@@ -17,6 +17,7 @@ from dugs_stream.core.gradients.inference import differentiable, forward, tracke
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.vjp import as_real
+from dugs_stream.core.samples import Inputs, call_model, copied
 
 Shapes = list[torch.Size | None]
 """Of the leaves of a call, None for what is not a tensor."""
@@ -91,22 +92,22 @@ class Observation:
 
 
 def observe(
-    model: nn.Module, layers: Mapping[str, Layer], inputs: Tensor, labels: Tensor | None, loss: Loss
+    model: nn.Module, layers: Mapping[str, Layer], inputs: Inputs, labels: Tensor | None, loss: Loss
 ) -> Observation:
     """Run `inputs` (m, …) as plain autograd would, every parameter's use recorded; inside `inference(model)`."""
     ended: list[int] = []
     with tracked(differentiable(model)), _calls_seen(layers) as calls, contextlib.ExitStack() as hook:
         hook.callback(model.register_forward_hook(lambda *_: ended.append(_now())).remove)
-        outputs, losses, _ = forward(model, loss, inputs.clone(), labels, trusts_labels=False)
+        outputs, losses, _ = forward(model, loss, copied(inputs), labels, trusts_labels=False)
     return Observation(outputs, losses, calls, _uses(losses), ended[-1])
 
 
 def shapes_seen(
-    model: nn.Module, layers: Mapping[str, Layer], inputs: Tensor
+    model: nn.Module, layers: Mapping[str, Layer], inputs: Inputs
 ) -> Mapping[str, Sequence[SeenCall]]:
     """The calls of each layer in a forward pass over `inputs` (m, …); inside `inference(model)`."""
     with tracked(differentiable(model)), _calls_seen(layers) as calls:
-        model(inputs.clone())
+        call_model(model, copied(inputs))
     return calls
 
 

@@ -12,13 +12,14 @@ from dugs_stream.core.gradients.inference import differentiable, forward, tracke
 from dugs_stream.core.gradients.layers import OwnedParameter
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.vjp import as_real
+from dugs_stream.core.samples import Inputs, copied
 
 
 def sample_gradients(
     model: nn.Module,
     parameters: Sequence[OwnedParameter],
     loss: Loss,
-    inputs: Tensor,
+    inputs: Inputs,
     labels: Tensor | None,
 ) -> tuple[list[Tensor], Tensor | None]:
     """The gradient of the last sample of `inputs` (m, …), labels (m,), for each parameter, and the labels (m,) used.
@@ -27,7 +28,7 @@ def sample_gradients(
     """
     # All parameters, as in training: a model may ask for the gradient of what it computes on the way.
     with tracked(differentiable(model)):
-        _, losses, in_force = forward(model, loss, inputs.clone(), labels)
+        _, losses, in_force = forward(model, loss, copied(inputs), labels)
         found: Sequence[Tensor | None] = [None] * len(parameters)
         if losses.requires_grad:
             leaves = [owned.parameter for owned in parameters]

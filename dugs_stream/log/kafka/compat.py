@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kafka import TopicPartition
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import create_connection
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaSSLTransport
 
 # Between two tries of a connection; as short as the clients' retry_backoff_ms, for the same reason.
 _RETRY_SECONDS = 0.02
@@ -63,6 +65,17 @@ def call_within(seconds: float, doing: str, call: Callable[[], Any]) -> Any:
     return outcome[0]
 
 
+class _Transport(KafkaSSLTransport):  # type: ignore[misc]  # kafka-python is untyped
+    """A TLS connection that is closed when its handshake fails or is given up; 3.0.12 leaves the socket open."""
+
+    async def handshake(self) -> None:
+        try:
+            await super().handshake()
+        except BaseException:  # also the end of the coroutine, when the client closes in the middle of it
+            self.abort()
+            raise
+
+
 class _ConnectionManager(KafkaConnectionManager):  # type: ignore[misc]  # kafka-python is untyped
     """Knows when a connection was last lost, as opposed to closed in good order by either side.
 
@@ -81,6 +94,22 @@ class _ConnectionManager(KafkaConnectionManager):  # type: ignore[misc]  # kafka
             connection.init_future.add_callback(self._note_success)
             connection.close_future.add_errback(self._note_loss)
         return connection
+
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        if not self.ssl_enabled:
+            return await super()._build_transport(node, timeout_at=timeout_at)
+        options, proxy = self.config["socket_options"], self.config["proxy_url"]
+        plain = await create_connection(
+            self._net, node.host, node.port, options, proxy_url=proxy, timeout_at=timeout_at
+        )
+        try:
+            own = {key: value for key, value in self.config.items() if key.startswith("ssl_")}
+            transport = _Transport(self._net, plain, host=node.host, **own)
+            await transport.handshake()
+        except Exception as error:
+            plain.close()  # which has nothing left to close once TLS took it over
+            raise KafkaConnectionError(f"Handshake failed: {error}") from error
+        return transport
 
     def _note_success(self, _answer: object) -> None:
         self.cut_off_at = math.inf

@@ -59,7 +59,7 @@ def test_record_becomes_tensor_label_and_name() -> None:
     outcome = decoder().decode(sample(npy(1, 2)))
 
     assert isinstance(outcome, Sample)
-    assert outcome.tensor.tolist() == [1, 2]
+    assert outcome.inputs.tolist() == [1, 2]
     assert outcome.label == (1, "dog")
 
 
@@ -73,7 +73,7 @@ def test_image_record_is_decoded() -> None:
     )
 
     assert isinstance(outcome, Sample)
-    assert outcome.tensor.shape == (1, 4, 4)
+    assert outcome.inputs.shape == (1, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_json_record_carries_numbers_and_label() -> None:
 
     outcome = reader.decode(sample(b'{"x": [1, 2], "y": "cat"}', headers=()))
     assert isinstance(outcome, Sample)
-    assert (outcome.tensor.tolist(), outcome.label) == ([1, 2], (0, "cat"))
+    assert (outcome.inputs.tolist(), outcome.label) == ([1, 2], (0, "cat"))
     assert reason_of(reader.decode(sample(b'{"x": [1, 2]}'))) is Reason.LABEL_MISSING
     assert reason_of(reader.decode(sample(b'{"x": [1], "y": 0}'))) is Reason.WRONG_SHAPE
     assert reason_of(reader.decode(sample(b"nonsense"))) is Reason.UNDECODABLE
@@ -164,6 +164,9 @@ def first_half(value: bytes) -> object:
         return np.zeros(1)
     if value == b"pair":
         return [1.0], "cat"
+    if value.startswith(b"pieces"):
+        pieces = {"ids": torch.tensor([1, 2]), "weights": torch.tensor([0.5, float(value[6:] or 1)])}
+        return (tuple(pieces.values()), "cat") if value.endswith(b"7") else pieces
     if value == b"grad":
         return torch.ones(1, requires_grad=True) * 2
     if value == b"long":
@@ -187,10 +190,28 @@ def test_function_of_the_user_reads_the_value(custom: Decoder) -> None:
     outcome = custom.decode(sample(b"1 2.5"))
 
     assert isinstance(outcome, Sample)
-    assert outcome.tensor.tolist() == [1, 2.5]
+    assert outcome.inputs.tolist() == [1, 2.5]
     grad = custom.decode(sample(b"grad"))
     assert isinstance(grad, Sample)
-    assert not grad.tensor.requires_grad
+    assert not grad.inputs.requires_grad
+
+
+def test_function_of_the_user_gives_several_tensors(custom: Decoder) -> None:
+    """By name, or a tuple beside its label; each number has to be finite, and a known shape is one tensor's."""
+    named, pair = custom.decode(sample(b"pieces")), custom.decode(sample(b"pieces7"))
+
+    assert isinstance(named, Sample)
+    assert isinstance(named.inputs, dict)
+    assert [leaf.tolist() for leaf in named.inputs.values()] == [[1, 2], [0.5, 1]]
+    assert isinstance(pair, Sample)
+    assert isinstance(pair.inputs, tuple)
+    assert ([leaf.tolist() for leaf in pair.inputs], pair.label) == ([[1, 2], [0.5, 7]], (0, "cat"))
+    wrong = custom.decode(sample(b"piecesnan"))
+    assert wrong == Rejection(Reason.NOT_FINITE, "weights: 1 of 2 numbers are NaN or infinite")
+    refused = custom.expecting((2,), None).decode(sample(b"pieces"))
+    assert isinstance(refused, Rejection)
+    assert refused.reason is Reason.WRONG_SHAPE
+    assert "ids (2,) (torch.int64), weights" in refused.error
 
 
 @pytest.mark.parametrize(
@@ -199,9 +220,9 @@ def test_function_of_the_user_reads_the_value(custom: Decoder) -> None:
         (b"1 x", "ValueError: could not convert string to float: b'x'"),
         (
             b"array",
-            "the codec's function returned a ndarray, expected a torch.Tensor, (tensor, label) or 'skip'",
+            "the codec's function returned a ndarray, expected a sample (a torch.Tensor, or a mapping of",
         ),
-        (b"pair", "the codec's function returned (a list, a label), expected a torch.Tensor"),
+        (b"pair", "the codec's function returned (a list, a label), expected a sample"),
         (b"long", "KeyError: 'xxx"),
     ],
 )
@@ -234,7 +255,7 @@ def test_decoder_is_the_same_from_several_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(reader.decode, samples))
 
-    assert [outcome.tensor.tolist() for outcome in outcomes if isinstance(outcome, Sample)] == [
+    assert [outcome.inputs.tolist() for outcome in outcomes if isinstance(outcome, Sample)] == [
         [number, number + 1] for number in range(64)
     ]
 
@@ -314,7 +335,7 @@ def test_codec_of_ones_own_may_give_the_label(label: object, expected: tuple[int
     outcome = own().decode(sample(json.dumps({"x": [1, 2], "y": label}).encode()))
 
     assert isinstance(outcome, Sample)
-    assert (outcome.tensor.tolist(), outcome.label) == ([1, 2], expected)
+    assert (outcome.inputs.tolist(), outcome.label) == ([1, 2], expected)
 
 
 @pytest.mark.parametrize("label", [np.int64(1), torch.tensor(1), np.array(1, np.uint8), "dog", b"dog"])

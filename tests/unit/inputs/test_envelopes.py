@@ -38,7 +38,10 @@ def decoder(*envelope: Envelope, codec: Any = None, label: str = "json:meta.labe
 
 def is_the_dog(outcome: object) -> bool:
     """Whether the sample and its label came through."""
-    return isinstance(outcome, Sample) and (outcome.tensor.tolist(), outcome.label) == ([1, 2], (1, "dog"))
+    return isinstance(outcome, Sample) and (outcome.inputs.tolist(), outcome.label) == (
+        [1, 2],
+        (1, "dog"),
+    )
 
 
 @pytest.mark.parametrize(

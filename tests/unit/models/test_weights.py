@@ -308,3 +308,39 @@ def test_torchscript_archive_for_weights_is_refused_by_what_it_is(tmp_path: Path
     )
     torch.save(torch.jit.load(path).state_dict(), tmp_path / "weights.pt")
     load("small", tmp_path / "weights.pt")
+
+
+# -- damage and whole numbers ------------------------------------------------------------------------------
+
+
+def test_flipped_bit_in_a_tensor_is_noticed(tmp_path: Path) -> None:
+    """Torch loads such a file without a word, and every vector would be another."""
+    path = saved(STATE, tmp_path)
+    content = bytearray(path.read_bytes())
+    at = content.find(STATE["0.weight"].numpy().tobytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+    assert "data/0 do not have the checksum" in refusal(ModelError, "small", path)
+
+
+def test_file_saved_without_checksums_is_loaded(tmp_path: Path) -> None:
+    """None of its entries has a true one, so they say nothing."""
+    computes = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = saved(STATE, tmp_path)
+    finally:
+        torch.serialization.set_crc32_options(computes)
+
+    assert is_filled(load("small", path))
+
+
+def test_whole_numbers_for_a_float_parameter_bring_a_remark(tmp_path: Path) -> None:
+    """Torch converts them in silence; quantised weights without their scales look like that."""
+    state = {**STATE, "0.weight": STATE["0.weight"].to(torch.int8)}
+
+    (remark,) = load("small", saved(state, tmp_path)).remarks
+
+    assert "torch.int8" in remark
+    assert "0.weight" in remark

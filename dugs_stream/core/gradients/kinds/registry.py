@@ -6,10 +6,16 @@ entry here. It must be exact for each layer that it takes.
 
 from types import ModuleType
 
-from dugs_stream.core.gradients.kinds import embedding, linear
+from dugs_stream.core.gradients.kinds import (
+    convolution,
+    embedding,
+    linear,
+    normalisation,
+    transposed_convolution,
+)
 from dugs_stream.core.gradients.layers import Layer
 
-FAST_PATHS = (linear, embedding)
+FAST_PATHS = (linear, convolution, transposed_convolution, normalisation, embedding)
 
 
 def fast_path(layer: Layer) -> ModuleType | None:

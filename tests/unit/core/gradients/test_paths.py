@@ -34,4 +34,4 @@ def test_plain_linear_layers_have_a_fast_path_and_others_have_none() -> None:
     )
     fast = {name for name, layer in parameter_layers(model).items() if fast_path(layer) is not None}
 
-    assert fast == {"plain", "without_bias", "subclass"}
+    assert fast == {"plain", "without_bias", "subclass", "norm"}

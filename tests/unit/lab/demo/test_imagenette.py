@@ -44,7 +44,7 @@ def test_written_configuration_is_valid_and_reads_a_folder_of_imagenette(tmp_pat
     assert decoded.label == (list(CLASSES).index("n03028079"), "n03028079")
     with torch.device("meta"):  # shapes only: the full AlexNet at this size weighs 220 MB
         model = alexnet.build(**settings.model.kwargs)
-    assert decoded.tensor.shape == model.input_shape
+    assert decoded.inputs.shape == model.input_shape
 
 
 def test_command_names_the_file_even_with_spaces() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
-from kafka.errors import KafkaConnectionError
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaConnectionError, KafkaError
 from kafka.net.compat import KafkaNetClient
 
 from dugs_stream.log.kafka.compat import NetworkClient, call_within, quiet_kafka_loggers
@@ -40,6 +45,56 @@ def test_await_ready_turns_a_lost_connection_into_try_again(monkeypatch: pytest.
     client = NetworkClient.__new__(NetworkClient)
 
     assert client.await_ready(1, timeout_ms=10) is False
+
+
+@contextlib.contextmanager
+def server_without_tls() -> Iterator[int]:
+    """A port that answers each connection in plain text."""
+
+    class Plain(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"this is not TLS\n")
+            self.request.recv(1024)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Plain) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def test_failed_handshake_leaves_no_socket_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kafka-python forgets it; a daemon that tries again for days would run out of file descriptors."""
+    made: list[ssl.SSLSocket] = []
+    original = ssl.SSLContext.wrap_socket
+
+    def wrap(*args: Any, **keywords: Any) -> ssl.SSLSocket:
+        made.append(original(*args, **keywords))
+        return made[-1]
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrap)
+    with server_without_tls() as port:
+        networks: list[NetworkClient] = []
+
+        def network(**configs: Any) -> NetworkClient:
+            networks.append(NetworkClient(**configs))
+            return networks[-1]
+
+        with pytest.raises(KafkaError):
+            KafkaAdminClient(
+                bootstrap_servers=f"127.0.0.1:{port}",
+                security_protocol="SSL",
+                bootstrap_timeout_ms=300,
+                kafka_client=network,
+            )
+        for each in networks:
+            each.stop()
+
+    assert made
+    assert [each for each in made if each.fileno() != -1] == []
 
 
 def test_debug_of_kafka_python_is_never_printed_since_it_holds_the_password(
