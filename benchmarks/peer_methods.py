@@ -61,7 +61,9 @@ def torch_func(case: Case, dimension: int, seed: int) -> Method:
     matrix = _gaussian(case, dimension, seed)
     gradients = _vmapped(case)
     return Method(
-        lambda inputs, labels: torch.cat([g.flatten(1) for g in gradients(inputs, labels).values()], 1) @ matrix,
+        lambda inputs, labels: (
+            torch.cat([g.flatten(1) for g in gradients(inputs, labels).values()], 1) @ matrix
+        ),
         frozenset(case.parameters()),
     )
 
@@ -73,6 +75,10 @@ def opacus(case: Case, dimension: int, seed: int) -> Method:
     parameters = list(_trainable(case).values())
     matrix = _gaussian(case, dimension, seed)
     wrapped = GradSampleModule(case.model, loss_reduction="sum", strict=False)
+    chosen = {id(parameter) for parameter in parameters}
+    for module in case.model.modules():
+        if chosen & {id(parameter) for parameter in module.parameters(recurse=False)}:
+            module.training = True  # its hooks pass by what is in eval mode
 
     def project(inputs: Inputs, labels: Tensor | None) -> Tensor:
         losses(case, call(wrapped, inputs), inputs, labels).sum().backward()
@@ -94,7 +100,13 @@ def traker(case: Case, dimension: int, seed: int) -> Method:
     if size * dimension > _TRAKER_NUMBERS:
         raise DoesNotFitError(f"its projector draws {size * dimension:.1e} random numbers at each call")
     projector = BasicProjector(
-        size, dimension, seed, ProjectionType.rademacher, torch.device("cpu"), block_size=128, dtype=torch.float32
+        size,
+        dimension,
+        seed,
+        ProjectionType.rademacher,
+        torch.device("cpu"),
+        block_size=128,
+        dtype=torch.float32,
     )
 
     def project(inputs: Inputs, labels: Tensor | None) -> Tensor:
@@ -105,7 +117,7 @@ def traker(case: Case, dimension: int, seed: int) -> Method:
 
 
 def bergson(case: Case, dimension: int, seed: int) -> Method:
-    """bergson's collector: two random matrices a module, biases included."""
+    """The collector of bergson: two random matrices a module, biases included."""
     from bergson import GradientProcessor  # noqa: PLC0415
     from bergson.collector.collector import HookCollectorBase  # noqa: PLC0415
 
@@ -247,7 +259,9 @@ def _gaussian(case: Case, dimension: int, seed: int) -> Tensor:
     size = sum(parameter.numel() for parameter in case.parameters().values())
     needed, free = 4 * size * dimension, available_bytes()
     if needed > free / 2:  # the gradients and the system want some, too
-        raise DoesNotFitError(f"the dense matrix takes {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free")
+        raise DoesNotFitError(
+            f"the dense matrix takes {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+        )
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(size, dimension, generator=generator).div_(dimension**0.5)
 
