@@ -12,15 +12,21 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Wall-clock seconds of every run, in the order in which they were taken."""
+    """Wall-clock and CPU seconds of every run, in the order in which they were taken.
+
+    CPU seconds are those of all threads of the process. With one thread they say what the code costs even where
+    others use the same cores.
+    """
 
     baseline_seconds: tuple[float, ...]
     subject_seconds: tuple[float, ...]
+    baseline_cpu_seconds: tuple[float, ...] = ()
+    subject_cpu_seconds: tuple[float, ...] = ()
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -36,11 +42,18 @@ class Pairs:
         return statistics.median(self.ratios)
 
     @property
+    def cpu_median(self) -> float:
+        """The median ratio of CPU seconds, pair by pair."""
+        pairs = zip(self.subject_cpu_seconds, self.baseline_cpu_seconds, strict=True)
+        return statistics.median(subject / baseline for subject, baseline in pairs)
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """All of it, for the JSON; `best_ratio` is the quickest subject ÷ the quickest baseline."""
         return {
             "ratios": self.ratios,
             "best_ratio": min(self.subject_seconds) / min(self.baseline_seconds),
+            "cpu_median": self.cpu_median,
             "baseline_seconds": self.baseline_seconds,
             "subject_seconds": self.subject_seconds,
         }
@@ -50,15 +63,22 @@ def time_in_turns(subject: Callable[[], object], baseline: Callable[[], object],
     """Time `pairs` pairs, after one run of each that does not count (caches, allocators, lazy tables)."""
     baseline()
     subject()
-    baseline_seconds, subject_seconds = [], []
-    for _ in range(pairs):
-        baseline_seconds.append(_seconds(baseline))
-        subject_seconds.append(_seconds(subject))
-    return Pairs(tuple(baseline_seconds), tuple(subject_seconds))
+    taken = [(_seconds(baseline), _seconds(subject)) for _ in range(pairs)]
+    return Pairs(
+        baseline_seconds=tuple(first.wall for first, _ in taken),
+        subject_seconds=tuple(second.wall for _, second in taken),
+        baseline_cpu_seconds=tuple(first.cpu for first, _ in taken),
+        subject_cpu_seconds=tuple(second.cpu for _, second in taken),
+    )
 
 
-def _seconds(run: Callable[[], object]) -> float:
+class _Seconds(NamedTuple):
+    wall: float
+    cpu: float
+
+
+def _seconds(run: Callable[[], object]) -> _Seconds:
     gc.collect()  # its pause belongs to neither of the two
-    started = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - started
+    return _Seconds(time.perf_counter() - wall, time.process_time() - cpu)

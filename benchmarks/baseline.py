@@ -13,19 +13,17 @@ from torch import Tensor, nn
 
 
 def forward_and_backward(
-    model: nn.Module, chosen: Sequence[str], inputs: Tensor, labels: Tensor
+    model: nn.Module, parameters: Sequence[nn.Parameter], summed_loss: Callable[[], Tensor]
 ) -> Callable[[], tuple[Tensor, ...]]:
-    """Forward and backward that yield the gradients of the chosen layers' parameters.
+    """Forward and backward that yield the gradients of the parameters, for the loss summed over the batch.
 
     Everything else is frozen, so autograd runs through the chosen layers alone.
     """
     model.requires_grad_(requires_grad=False)
-    parameters = [
-        parameter.requires_grad_() for name in chosen for parameter in model.get_submodule(name).parameters()
-    ]
+    for parameter in parameters:
+        parameter.requires_grad_()
 
     def run() -> tuple[Tensor, ...]:
-        loss = nn.functional.cross_entropy(model(inputs), labels, reduction="sum")
-        return torch.autograd.grad(loss, parameters)
+        return torch.autograd.grad(summed_loss(), parameters)
 
     return run

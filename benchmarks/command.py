@@ -16,8 +16,13 @@ from benchmarks.report import Report, save, show
 _LOCAL_RESULTS = ROOT / "benchmarks" / "results" / "local"
 
 
-def as_command(measures: Sequence[Callable[[bool], Report]], help_text: str) -> click.Command:
-    """A command that runs each `measure(is_quick)` in turn, prints one table and leaves a JSON file each."""
+def as_command(
+    measures: Sequence[Callable[..., Report]], help_text: str, *, has_cases: bool = False
+) -> click.Command:
+    """A command that runs each `measure(is_quick)` in turn, prints one table and leaves a JSON file each.
+
+    has_cases  `measure(is_quick, only)` takes a glob over the names of its cases
+    """
 
     @click.command(help=help_text)
     @click.option("--quick", is_flag=True, help="Run everything once at toy size, to see that it runs.")
@@ -30,14 +35,17 @@ def as_command(measures: Sequence[Callable[[bool], Report]], help_text: str) -> 
         default=_LOCAL_RESULTS,
         help="Folder for the JSON files; benchmarks/results/local by default.",
     )
-    def command(quick: bool, threads: int | None, out: Path) -> None:
+    @click.option(
+        "--only", default="*", hidden=not has_cases, metavar="GLOB", help="Only cases with such names."
+    )
+    def command(quick: bool, threads: int | None, out: Path, only: str) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         progress = Console(stderr=True)
         reports = []
         for measure in measures:
             with progress.status("measuring …"):
-                reports.append(measure(quick))
+                reports.append(measure(quick, only) if has_cases else measure(quick))
             progress.print(f"wrote {save(reports[-1], out)}", style="dim", soft_wrap=True)
         show(reports, Console())
 

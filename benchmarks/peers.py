@@ -86,7 +86,10 @@ def _contenders(
     model: nn.Sequential, inputs: Tensor, labels: Tensor, dimension: int, size: Size
 ) -> Iterator[Measurement]:
     chosen = (str(len(model) - 3), str(len(model) - 1))
-    baseline = forward_and_backward(model, chosen, inputs, labels)
+    parameters = [p for name in chosen for p in model.get_submodule(name).parameters()]
+    baseline = forward_and_backward(
+        model, parameters, lambda: nn.functional.cross_entropy(model(inputs), labels, reduction="sum")
+    )
     engine = Deduplicator(model, CHOSEN_LAYERS, dimension=dimension, seed=SEED, tile=size.batch, device="cpu")
     ours = partial(engine.project, inputs, labels)
     yield _measured(f"this project, k = {dimension}", time_in_turns(ours, baseline, size.pairs), 1)

@@ -89,7 +89,8 @@ def _parts(workload: Workload) -> tuple[_Part, _Part]:
 def _ratios(part: _Part, dimension: int, size: Size) -> Iterator[Measurement]:
     rows = np.linspace(0, size.batch - 1, size.checked, dtype=int).tolist()
     expected = _by_definition(part, rows, dimension)
-    baseline = forward_and_backward(part.model, part.chosen, part.inputs, part.labels)
+    parameters = [p for name in part.chosen for p in part.model.get_submodule(name).parameters()]
+    baseline = forward_and_backward(part.model, parameters, partial(_summed_loss, part))
     for tile in size.tiles:
         engine = Deduplicator(
             part.model, CHOSEN_LAYERS, dimension=dimension, seed=SEED, tile=tile, device="cpu"
@@ -118,6 +119,10 @@ def _by_definition(part: _Part, rows: Sequence[int], dimension: int) -> NDArray[
         vector = sketched(gradients, SEED, dimension)
         vectors.append(vector / np.linalg.norm(vector))
     return np.stack(vectors)
+
+
+def _summed_loss(part: _Part) -> Tensor:
+    return nn.functional.cross_entropy(part.model(part.inputs), part.labels, reduction="sum")
 
 
 def _loss_of(label: Tensor, logits: Tensor, _at: int) -> Tensor:

@@ -100,7 +100,7 @@ def _at(
     }
     low, high = np.quantile(resampled, [0.025, 0.975])
     ratio = facts["rmse"] / reference
-    yield Measurement(f"k = {dimension}", ratio, float(low), float(high), MEAN_TARGET, facts)
+    yield Measurement(f"k = {dimension}", ratio, float(low), float(high), MEAN_TARGET, facts=facts)
     worst, gaussian_worst = (float(np.sqrt(errors.squares.max())) / reference for errors in (ours, dense))
     yield Measurement(
         f"k = {dimension}, worst seed (the Gaussian's own: {gaussian_worst:.2f})", worst, target=WORST_TARGET

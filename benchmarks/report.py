@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.environment import describe
@@ -36,17 +37,20 @@ class Target:
 class Measurement:
     """One number.
 
+    value      None where nothing could be measured; `note` says why
     low, high  its spread, see `Report.spread`; None where it has none
     target     None where the number only stands beside others
-    facts      whatever else a reader may want: every single run, seconds
+    facts      what else a reader may want: every single run, seconds
+    note       stands below the case in the table
     """
 
     case: str
-    value: float
+    value: float | None
     low: float | None = None
     high: float | None = None
     target: Target | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,10 @@ def show(reports: Sequence[Report], console: Console) -> None:
     for report in reports:
         table.add_row(f"[bold]{report.name}[/bold]: {report.question} [dim](spread: {report.spread})[/dim]")
         for measurement in report.measurements:
-            value = f"{measurement.value:.3g}"
-            table.add_row(f"  {measurement.case}", value, _interval(measurement), _verdict(measurement))
+            value = "–" if measurement.value is None else f"{measurement.value:.3g}"
+            note = f"\n    [dim]{escape(measurement.note)}[/dim]" if measurement.note else ""
+            case = f"  {measurement.case}{note}"
+            table.add_row(case, value, _interval(measurement), _verdict(measurement))
         table.add_section()
     console.print(table)
     console.print(_measured_on(), style="dim", highlight=False)
@@ -104,6 +110,8 @@ def _interval(measurement: Measurement) -> str:
 def _verdict(measurement: Measurement) -> str:
     if measurement.target is None:
         return ""
+    if measurement.value is None:
+        return f"{measurement.target}"
     is_met = measurement.target.is_met_by(measurement.value)
     return f"{measurement.target} {'[green]met[/green]' if is_met else '[red]missed[/red]'}"
 

@@ -42,7 +42,7 @@ def bars_on(console: Console) -> Progress:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+def counting(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar on stderr, moved by calling the result with (done, total)."""
     with bars_on(Console(stderr=True)) as bars:
         task = bars.add_task(what, total=None, note="")

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dugs_stream.cli.options import Settings, command, configured, paths, print_json
+from dugs_stream.cli.options import Settings, command, configured, paths, print_json, row_fields
 
 if TYPE_CHECKING:
-    from dugs_stream.errors import Problem
+    from dugs_stream.commands.file_listing import Failures
+    from dugs_stream.inputs.rows.fields import RowFields
 
 
-@command("dugs send -c config/kafka.yaml photos/ --limit 1000")
+@command(
+    "dugs send -c config/kafka.yaml photos/ --limit 1000\n"
+    "dugs send -c my.yaml shard-000.tar --column jpg --label json.class\n"
+    "dugs send -c my.yaml rows.jsonl.gz --key id"
+)
 @configured
+@row_fields
 @paths
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=1, show_default=True,
     help="How many times to send everything.",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after this many records.")
-def send(settings: Settings, *, paths: tuple[Path, ...], repeat: int, limit: int | None) -> None:
-    """Send files or folders to the input topic. The folder that a file lies in is its class."""
+def send(
+    settings: Settings, *, paths: tuple[Path, ...], fields: RowFields, repeat: int, limit: int | None
+) -> None:
+    """Send files or folders to the input topic. The folder that a file lies in is its class.
+
+    A file of JSON Lines, of Parquet, or a webdataset tar shard is a record a row.
+    """
     from dugs_stream.cli.console import counting
     from dugs_stream.commands.send import send
 
     with counting("sending") as progress:
-        sent = send(settings, paths, repeat=repeat, limit=limit, on_progress=progress)
-    click.echo(f"sent {sent.records} records to {settings.input.topic}", err=True)
+        sent = send(settings, paths, fields=fields, repeat=repeat, limit=limit, on_progress=progress)
+    what = "record" if sent.records == 1 else "records"
+    click.echo(f"sent {sent.records} {what} to {settings.input.topic}", err=True)
     _say_what_is_missing(sent.passed_over, sent.failures, settings)
 
 
@@ -50,32 +62,43 @@ def tail(settings: Settings, *, topic: str, follow: bool) -> None:
         print_json(event)
 
 
-@command("dugs scan -c config/embedded.yaml photos/ -o decisions.jsonl")
+@command(
+    "dugs scan -c config/embedded.yaml photos/ -o decisions.jsonl\n"
+    "dugs scan -c my.yaml train.parquet --column image.bytes --label class"
+)
 @configured
+@row_fields
 @paths
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
     help="Write to this file instead of stdout.",
 )  # fmt: skip
-def scan(settings: Settings, *, paths: tuple[Path, ...], output: Path | None) -> None:
-    """Judge files in memory as the daemon would. One decision a line, no log, no state."""
+def scan(settings: Settings, *, paths: tuple[Path, ...], fields: RowFields, output: Path | None) -> None:
+    """Judge files in memory as the daemon would. One decision a line, no log, no state.
+
+    A file of JSON Lines, of Parquet, or a webdataset tar shard is a record a row.
+    """
     from dugs_stream.cli.console import counting, lines_to
     from dugs_stream.commands.scan import scan
 
     with counting("judging") as progress, lines_to(output) as write:
-        scanned = scan(settings, paths, write, on_progress=progress)
-    click.echo(", ".join(f"{count} {verdict}" for verdict, count in scanned.verdicts.items()), err=True)
+        scanned = scan(settings, paths, write, fields=fields, on_progress=progress)
+    click.echo(_tally(scanned.verdicts, scanned.reasons), err=True)
     _say_what_is_missing(scanned.passed_over, scanned.failures, settings)
 
 
-_SHOWN_FAILURES = 20
-"""A disk that fails has thousands; the count says the rest."""
+def _tally(verdicts: Mapping[str, int], reasons: Mapping[str, int]) -> str:
+    """`12 unique, 3 rejected (2 undecodable, 1 too_large)`: the most frequent reason first."""
+    ordered = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
+    why = ", ".join(f"{count} {reason}" for reason, count in ordered)
+    return ", ".join(
+        f"{count} {verdict}" + (f" ({why})" if verdict == "rejected" else "")
+        for verdict, count in verdicts.items()
+    )
 
 
-def _say_what_is_missing(
-    passed_over: Mapping[str, int], failures: Sequence[Problem], settings: Settings
-) -> None:
-    """Files that were not for the codec, and those that could not be read; exit 1 if there are any of these."""
+def _say_what_is_missing(passed_over: Mapping[str, int], failures: Failures, settings: Settings) -> None:
+    """Files that were not for the codec, and those that could not be read, with rows; exit 1 if there are any of these."""
     from dugs_stream.inputs.files import SUFFIXES, counted
     from dugs_stream.ops.logging.lines import printable
 
@@ -83,10 +106,10 @@ def _say_what_is_missing(
     if passed_over:
         reads = f": the codec {codec} takes {', '.join(sorted(SUFFIXES[codec]))}" if codec in SUFFIXES else ""
         click.echo(printable(f"passed over {counted(passed_over)}{reads}"), err=True)
-    for problem in failures[:_SHOWN_FAILURES]:
+    for problem in failures.shown:
         click.echo(printable(f"dugs: {problem.place}: {problem.message}"), err=True)
-    if failures:
-        click.echo(f"{len(failures)} could not be read; all others were", err=True)
+    if failures.count:
+        click.echo(f"{failures.count} could not be read; all others were", err=True)
         sys.exit(1)
 
 

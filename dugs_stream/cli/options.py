@@ -97,6 +97,34 @@ paths = click.argument("paths", nargs=-1, required=True, type=click.Path(path_ty
 yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
+_column = click.option(
+    "--column", metavar="FIELD",
+    help="Of JSON Lines, Parquet and tar shards: the field, column or ending that is the sample (image.bytes, jpg).",
+)  # fmt: skip
+_label = click.option(
+    "--label", metavar="FIELD",
+    help="Of the same: the field that is the label. Without it, the one called as the header of input.label, or cls.",
+)  # fmt: skip
+_key = click.option(
+    "--key",
+    metavar="FIELD",
+    help="Of the same: the field that is the record's key. Without it, file and row.",
+)
+
+
+def row_fields(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --column, --label and --key, and hand them over as `fields`."""
+
+    def gather(*arguments: Any, column: str | None, label: str | None, key: str | None, **rest: Any) -> None:
+        from dugs_stream.inputs.rows.fields import RowFields
+
+        command(*arguments, fields=RowFields(column, label, key), **rest)
+
+    gather.__name__, gather.__doc__ = command.__name__, command.__doc__
+    gather.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own way
+    return _column(_label(_key(gather)))
+
+
 def configured(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command -c and --set, and hand it the loaded settings as its first argument."""
 

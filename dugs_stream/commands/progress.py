@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total); must return at once."""
+Progress = Callable[[int, int | None], None]
+"""Called with (done, total), total None if only the end tells; must return at once."""
 
 
-def silent(_done: int, _total: int, /) -> None:
+def silent(_done: int, _total: int | None, /) -> None:
     """Show no progress."""

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from dugs_stream.app.engine import build_engine
-from dugs_stream.commands.file_listing import listing_of
+from dugs_stream.commands.file_listing import Failures, listing_of
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.config import Settings
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.errors import ModelError, Problem
+from dugs_stream.errors import ModelError
+from dugs_stream.inputs.rows.fields import RowFields
 from dugs_stream.outputs.event import build_event
 from dugs_stream.pipeline.rejections import RejectionGuard
 from dugs_stream.records import Reason, Record
@@ -27,13 +28,15 @@ class Scanned:
     """What a scan came to.
 
     verdicts     how often each was given
+    reasons      how often each of them was why a record was rejected
     passed_over  how many files of each ending are not for the codec
-    failures     files and folders that could not be read; the others were judged
+    failures     files, folders and rows that could not be read; the others were judged
     """
 
     verdicts: Mapping[str, int]
+    reasons: Mapping[str, int]
     passed_over: Mapping[str, int]
-    failures: Sequence[Problem]
+    failures: Failures
 
 
 def scan(
@@ -41,36 +44,41 @@ def scan(
     paths: Sequence[Path],
     write: Callable[[str], None],
     *,
+    fields: RowFields | None = None,
     on_progress: Progress = silent,
 ) -> Scanned:
-    """Judge the files under `paths` and write one event a line."""
-    listing = listing_of(settings, paths)
-    failures = list(listing.failures)
+    """Judge the files under `paths` and their rows, and write one event a line."""
+    listing, failures = listing_of(settings, paths, fields), Failures()
+    failures.extend(listing.failures)
+    total = listing.count()
     engine = build_engine(settings)
     index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
-    verdicts, guard = Counter[str](), RejectionGuard(may_reject_all=settings.input.may_reject_all)
+    verdicts, reasons = Counter[str](), Counter[str]()
+    guard = RejectionGuard(may_reject_all=settings.input.may_reject_all)
     done, failure = 0, ""
-    for records in _batches(listing.samples(failures.append), settings.input.batch.records):
+    for records in _batches(listing.samples(failures.add), settings.input.batch.records):
         projected = engine.projector.project(records, model_is_proven=len(index) > 0)
         judged = engine.judge.decide(projected, index, ids.__getitem__)
         guard.watch(judged)
         for each in judged:
             rejection = each.decision.rejection
-            if rejection is not None and rejection.reason is Reason.MODEL_ERROR:
-                failure = failure or rejection.error
+            if rejection is not None:
+                reasons[rejection.reason.value] += 1
+                if rejection.reason is Reason.MODEL_ERROR:
+                    failure = failure or rejection.error
             if each.vector is not None:
                 ids.append(each.record.id)
                 index.add(each.vector[np.newaxis])
             verdicts[each.decision.verdict.value] += 1
             write(json.dumps(build_event(each, engine.identity), ensure_ascii=False))
         done += len(records)
-        on_progress(done, len(listing))
+        on_progress(done, total)
     if failure and engine.projector.found is None:
         raise ModelError(
             f"The model failed on each of the {done} files that could be read, so the fault is not one file's: {failure}. "
             "Check model.factory, model.kwargs and input.codec (size, mode)."
         )
-    return Scanned(verdicts, listing.passed_over, failures)
+    return Scanned(verdicts, reasons, listing.passed_over, failures)
 
 
 def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:

@@ -5,6 +5,8 @@ larger than memory can be sent or scanned. A folder that a file lies in is its c
 order is that of the relative paths, part by part, by code point: the same on every machine, in every locale and on every
 file system. Nothing is decoded here.
 
+A file of rows (JSON Lines, Parquet, a tar shard) is as many records as it has rows; see `inputs.rows`.
+
 What cannot be read is one failure each (`Problem`), and the rest goes on; what is not for the codec is counted.
 """
 
@@ -13,11 +15,21 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.file_keys import names_of
+from dugs_stream.inputs.rows.fields import Row, RowFields, RowPlan, ValueForm
+from dugs_stream.inputs.rows.formats import (
+    READERS,
+    Reader,
+    count_of,
+    ending_of,
+    reader_of,
+    require_readers,
+    suits,
+)
 from dugs_stream.records import Headers, Record
 
 TOPIC = "files"
@@ -35,11 +47,22 @@ SUFFIXES: Mapping[str, frozenset[str]] = {
     ),
     "npy": frozenset({".npy"}),
     "json": frozenset({".json"}),
+    "text": frozenset({".txt"}),
 }  # fmt: skip
 """Per built-in codec, the endings (lower case) of the files it takes; a codec not named here takes every file."""
 
+_FORMS: Mapping[str, ValueForm] = {
+    "image": ValueForm.BYTES,
+    "npy": ValueForm.BYTES,
+    "text": ValueForm.TEXT,
+}
+"""What a built-in codec's values are; of the others, a whole row of a table is one as JSON."""
+
 NOT_A_FILE = "not a file"
 """The ending under which pipes, sockets and links to nothing are counted."""
+
+_MOST_BYTES = 16 * 2**20
+"""The default of `input.max_record_bytes`."""
 
 OnFailure = Callable[[Problem], None]
 
@@ -57,15 +80,14 @@ class FoundFile:
     key: bytes
     label: str | None
 
-    def read(self) -> bytes:
-        """The whole content. Raises ConfigurationError if the file cannot be read."""
+    def read(self) -> bytes | Problem:
+        """The whole content, or why the file cannot be read."""
         try:
             return self.path.read_bytes()
         except OSError as exc:
-            raise ConfigurationError([_unreadable(self.path, exc)]) from exc
-        except MemoryError as exc:
-            problem = Problem(f"'{self.path}'", "larger than the memory that is free.", "Leave it out.")
-            raise ConfigurationError([problem]) from exc
+            return _unreadable(self.path, exc)
+        except MemoryError:
+            return Problem(f"'{self.path}'", "larger than the memory that is free.", "Leave it out.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +97,25 @@ class Listing:
     passed_over  how many files of each ending are not for the codec; "" counts those without an ending, and NOT_A_FILE
                  what is not a file (a pipe, a link to nothing)
     failures     files and folders below the given ones that cannot be looked into
+    plan         how the rows of files that hold many are read
 
-    Hidden files and folders (a leading dot) are neither listed nor counted. `len` serves a progress bar.
+    Hidden files and folders (a leading dot) are neither listed nor counted.
     """
 
     files: tuple[FoundFile, ...]
+    plan: RowPlan
     passed_over: Mapping[str, int] = field(default_factory=Counter)
     failures: tuple[Problem, ...] = ()
     label_header: str = LABEL_HEADER
 
     def __len__(self) -> int:
-        """How many records there will be, if every file can be read."""
+        """How many files there are."""
         return len(self.files)
+
+    def count(self) -> int | None:
+        """How many records there will be, if every file can be read; None if only reading them tells. Looks into files."""
+        counts = [count_of(file.path) for file in self.files]
+        return None if None in counts else sum(count or 0 for count in counts)
 
     @property
     def left_out(self) -> int:
@@ -94,41 +123,95 @@ class Listing:
         return sum(self.passed_over.values())
 
     def samples(self, on_failure: OnFailure | None = None) -> Iterator[Record]:
-        """One record for each file, read when it is asked for; offsets are the files' numbers from 0.
+        """One record for each file and row, read when it is asked for; offsets are their numbers from 0.
 
-        A file that cannot be read is handed to `on_failure` and has no record; without it, ConfigurationError.
+        What cannot be read is handed to `on_failure` and has no record; without it, ConfigurationError.
         """
-        for offset, file in enumerate(self.files):
-            try:
-                value = file.read()
-            except ConfigurationError as error:
+        for offset, found in enumerate(self._found()):
+            if isinstance(found, Problem):
                 if on_failure is None:
-                    raise
-                for problem in error.problems:
-                    on_failure(problem)
-                continue
-            yield Record(file.key, value, self._headers(file.label), topic=TOPIC, partition=0, offset=offset)
+                    raise ConfigurationError([found])
+                on_failure(found)
+            else:
+                yield replace(found, offset=offset)
 
-    def _headers(self, label: str | None) -> Headers:
-        return () if label is None else ((self.label_header, label.encode("utf-8", "surrogateescape")),)
+    def _found(self) -> Iterator[Record | Problem]:
+        for file in self.files:
+            reader = reader_of(file.path)
+            if reader is None:
+                yield self._whole(file)
+            else:
+                yield from self._rows(file, reader)
+
+    def _whole(self, file: FoundFile) -> Record | Problem:
+        value = file.read()
+        return value if isinstance(value, Problem) else self._record(file.key, value, _folder(file.label))
+
+    def _rows(self, file: FoundFile, reader: Reader) -> Iterator[Record | Problem]:
+        for row in reader(file.path, self.plan):
+            yield self._of_row(file, row) if isinstance(row, Row) else row
+
+    def _of_row(self, file: FoundFile, row: Row) -> Record:
+        key = file.key + row.place.encode("utf-8", "surrogateescape") if row.key is None else row.key
+        return self._record(key, row.value, row.label)
+
+    def _record(self, key: bytes, value: bytes | None, label: bytes | None) -> Record:
+        headers: Headers = () if label is None else ((self.label_header, label),)
+        return Record(key, value, headers, topic=TOPIC, partition=0, offset=0)
+
+
+def _folder(label: str | None) -> bytes | None:
+    return None if label is None else label.encode("utf-8", "surrogateescape")
 
 
 def list_files(
-    paths: Sequence[Path], codec: str, *, class_folder: int = -1, label_header: str = LABEL_HEADER
+    paths: Sequence[Path],
+    codec: str,
+    *,
+    class_folder: int = -1,
+    label_header: str = LABEL_HEADER,
+    fields: RowFields | None = None,
+    max_bytes: int = _MOST_BYTES,
 ) -> Listing:
     """Every file under `paths` that `codec` takes: path by path as given, sorted within each.
 
     `codec` is the built-in codec's name, or an import string. `class_folder` says which folder below the given one is
-    the class: -1 the file's own, 1 the first. Symbolic links are followed, each real folder once per given path, so
-    that loops end. Raises ConfigurationError with every given path that is missing, unreadable, or a folder without a
-    single such file.
+    the class: -1 the file's own, 1 the first. `fields` says what is read of a row; None: its label is the field called
+    `label_header`. Symbolic links are followed, each real folder once per given path, so that loops end. Raises
+    ConfigurationError with every given path that is missing, unreadable, or a folder without a single such file, and for
+    fields that are named where no file has rows.
     """
-    suffixes = SUFFIXES.get(codec)
-    names = names_of(paths)
+    plan = RowPlan(
+        fields or RowFields(label_header=label_header),
+        codec,
+        _FORMS.get(codec, ValueForm.JSON),
+        SUFFIXES.get(codec),
+        max_bytes,
+    )
+    searches, problems = _searches(paths, plan, class_folder)
+    passed_over = sum((search.passed_over for search in searches), Counter[str]())
+    failures = [failure for search in searches for failure in search.failures]
+    if not any(search.files for search in searches) and not problems:
+        problems = failures or [_nothing_in(", ".join(map(str, paths)), plan, passed_over)]
+    # A folder that is given together with one inside it has that one's files too: each key once, and the first counts.
+    files: dict[bytes, FoundFile] = {}
+    for search in searches:
+        for file in search.files:
+            files.setdefault(file.key, file)
+    if plan.fields.are_named and not problems and not any(reader_of(file.path) for file in files.values()):
+        problems.append(_no_rows(paths))
+    if problems:
+        raise ConfigurationError(problems)
+    require_readers(file.path for file in files.values())
+    return Listing(tuple(files.values()), plan, passed_over, tuple(failures), label_header)
+
+
+def _searches(paths: Sequence[Path], plan: RowPlan, class_folder: int) -> tuple[list[_Search], list[Problem]]:
+    """The searches that ran, and what is wrong with given paths."""
     problems: list[Problem] = []
     searches: list[_Search] = []
-    for path, name in names.items():
-        search = _Search(path, name, suffixes, class_folder)
+    for path, name in names_of(paths).items():
+        search = _Search(path, name, plan, class_folder)
         try:
             search.run()
         except OSError as exc:
@@ -136,33 +219,20 @@ def list_files(
             continue
         searches.append(search)
         if path.is_dir() and not search.files and not search.failures:
-            problems.append(_nothing_in(str(path), codec, suffixes, search.passed_over))
-    passed_over = sum((search.passed_over for search in searches), Counter[str]())
-    failures = [failure for search in searches for failure in search.failures]
-    if not any(search.files for search in searches) and not problems:
-        problems = failures or [_nothing_in(", ".join(map(str, paths)), codec, suffixes, passed_over)]
-    if problems:
-        raise ConfigurationError(problems)
-    # A folder that is given together with one inside it has that one's files too: each key once, and the first counts.
-    files: dict[bytes, FoundFile] = {}
-    for search in searches:
-        for file in search.files:
-            files.setdefault(file.key, file)
-    return Listing(tuple(files.values()), passed_over, tuple(failures), label_header)
+            problems.append(_nothing_in(str(path), plan, search.passed_over))
+    return searches, problems
 
 
 class _Search:
     """The search of one given path; `files` are in order once it has run."""
 
-    def __init__(
-        self, path: Path, name: str | None, suffixes: frozenset[str] | None, class_folder: int
-    ) -> None:
+    def __init__(self, path: Path, name: str | None, plan: RowPlan, class_folder: int) -> None:
         self.files: list[FoundFile] = []
         self.passed_over: Counter[str] = Counter()
         self.failures: list[Problem] = []
         self._path = path
         self._name = name
-        self._suffixes = suffixes
+        self._plan = plan
         self._class_folder = class_folder
 
     def run(self) -> None:
@@ -181,10 +251,17 @@ class _Search:
         # is_file is False for dangling links and for pipes, whose reading would never end
         if not file.is_file():
             self.passed_over[NOT_A_FILE] += 1
-        elif self._suffixes is not None and file.suffix.lower() not in self._suffixes:
-            self.passed_over[file.suffix.lower()] += 1
+        elif not self._is_taken(file, is_named=root is None):
+            self.passed_over[ending_of(file)] += 1
         else:
             self.files.append(self._found(file, root))
+
+    def _is_taken(self, file: Path, *, is_named: bool) -> bool:
+        if reader_of(file) is not None:
+            return is_named or suits(
+                file, self._plan
+            )  # of one that is named, its reader says what is missing
+        return self._plan.suffixes is None or file.suffix.lower() in self._plan.suffixes
 
     def _found(self, file: Path, root: Path | None) -> FoundFile:
         """A file named itself (root None) has its name as key and no class."""
@@ -229,20 +306,36 @@ def _unreadable(path: Path, exc: OSError) -> Problem:
     return Problem(f"'{path}'", f"{reason}.", "Name files or folders that exist and that you may read.")
 
 
-def _nothing_in(
-    place: str, codec: str, suffixes: frozenset[str] | None, passed_over: Mapping[str, int]
-) -> Problem:
-    wanted = "any visible file" if suffixes is None else f"files ending in {', '.join(sorted(suffixes))}"
+def _nothing_in(place: str, plan: RowPlan, passed_over: Mapping[str, int]) -> Problem:
+    wanted = (
+        "any visible file"
+        if plan.suffixes is None
+        else f"files ending in {', '.join(sorted(plan.suffixes))}, or files of rows ({', '.join(READERS)})"
+    )
     count = sum(passed_over.values())
     found = f", found {counted(passed_over)}" if count else ""
     return Problem(
         f"'{place}'",
-        f"no file for the codec '{codec}' ({count} left out); expected {wanted}{found}.",
+        f"no file for the codec '{plan.codec}' ({count} left out); expected {wanted}{found}.",
         "Name another folder, or set input.codec to what the files hold.",
+    )
+
+
+def _no_rows(paths: Sequence[Path]) -> Problem:
+    return Problem(
+        f"'{', '.join(map(str, paths))}'",
+        f"--column, --label and --key name fields of rows, but no file here has rows ({', '.join(READERS)}).",
+        "Leave them out; the class of a single file is its folder (input.class_folder).",
     )
 
 
 def counted(passed_over: Mapping[str, int]) -> str:
     """`3 .avif, 1 .txt, 1 without an ending`: the most frequent first."""
     kinds = sorted(passed_over.items(), key=lambda kind: (-kind[1], kind[0]))
-    return ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in kinds)
+    return ", ".join(f"{count} {_kind(ending, count)}" for ending, count in kinds)
+
+
+def _kind(ending: str, count: int) -> str:
+    if ending == NOT_A_FILE:
+        return "pipe, socket or broken link" if count == 1 else "pipes, sockets or broken links"
+    return ending or "without an ending"

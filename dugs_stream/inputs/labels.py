@@ -121,7 +121,8 @@ class Labels:
         }[self.place.kind]
         from_file = record.topic == _FILES and self.place.kind is LabelKind.HEADER
         cause = (
-            "; a file's class is a folder that it lies in, below the one that was named (input.class_folder)"
+            "; a file's class is a folder that it lies in, below the one that was named (input.class_folder), and a row's "
+            "the field of that name, or the one that --label names"
             if from_file
             else ""
         )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tests.support.daemons.deployment import Deployment
 from tests.support.terminals.commands import dugs
@@ -51,7 +56,7 @@ def test_batches_of_a_scan_change_nothing(decided: Deployment, pictures: Path) -
 def test_decisions_go_into_the_file_that_is_named(
     decided: Deployment, pictures: Path, tmp_path: Path
 ) -> None:
-    """Its folder is made, stdout stays empty, and the tally goes to stderr."""
+    """Its folder is made, stdout stays empty, and the tally goes to stderr, with the reasons for what was rejected."""
     output = tmp_path / "new" / "decisions.jsonl"
 
     ended = dugs("scan", "-c", decided.config, pictures, "-o", output)
@@ -59,9 +64,8 @@ def test_decisions_go_into_the_file_that_is_named(
     verdicts = Counter(json.loads(line)["type"] for line in output.read_text().splitlines())
     assert (ended.code, ended.out) == (0, "")
     assert verdicts.total() == 26
-    assert sorted(ended.err.strip().split(", ")) == sorted(
-        f"{count} {verdict}" for verdict, count in verdicts.items()
-    )
+    counts = {f"{count} {verdict}" for verdict, count in verdicts.items() if verdict != "rejected"}
+    assert set(ended.err.strip().split(", ")) == {*counts, "2 rejected (2 undecodable)"}
 
 
 def test_files_in_the_folder_itself_have_no_class(decided: Deployment, pictures: Path) -> None:
@@ -166,3 +170,54 @@ def test_loss_of_ones_own_is_given_numbers_and_skipped_files_are_counted(
     reasons = [event["reason"] for event in ended.lines if event["type"] == "rejected"]
     assert reasons == ["wrong_shape"], "the model knows its shape, so the first record does not set it"
     assert "1 skipped" in ended.err
+
+
+def test_rows_of_tables_and_shards_are_judged_as_the_files_were(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """Bytes and class are the same, so each decision is; stderr names what could not be read, and the exit code is 1."""
+    files = sorted(pictures.rglob("*.png"), key=lambda path: path.relative_to(pictures).parts)
+    images = [{"bytes": path.read_bytes(), "path": path.name} for path in files]
+    classes = [path.parent.name for path in files]
+    pq.write_table(pa.table({"image": images, "class": classes}), tmp_path / "a.parquet")
+    with tarfile.open(tmp_path / "b.tar", "w") as shard:
+        for path in files:
+            for ending, content in (("png", path.read_bytes()), ("cls", path.parent.name.encode())):
+                member = tarfile.TarInfo(f"{path.parent.name}/{path.stem}.{ending}")
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+    expected = [{**without_names(dict(event)), "key": None} for event in decided.events()]
+
+    table = dugs(
+        "scan", "-c", decided.config, tmp_path / "a.parquet", "--column", "image.bytes", "--label", "class"
+    )
+    sharded = dugs("scan", "-c", decided.config, tmp_path / "b.tar")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1")
+    both = dugs("scan", "-c", decided.config, tmp_path, "--label", "cls")
+
+    assert (table.code, sharded.code, both.code) == (0, 0, 1)
+    for ended in (table, sharded):
+        assert [{**without_names(event), "key": None} for event in ended.lines] == expected
+    assert table.lines[0]["source"]["key"] == "a.parquet:1"
+    assert sharded.lines[0]["source"]["key"] == f"b.tar/{classes[0]}/{files[0].stem}"
+    assert len(both.lines) == len(files)
+    assert "a.parquet': no column 'cls'; it has 'image', 'class'" in both.err
+    assert "c.parquet': damaged or not Parquet" in both.err
+    assert both.err.splitlines()[-1] == "2 could not be read; all others were"
+
+
+def test_fields_that_contradict_the_label_or_name_no_rows_are_bad_usage(
+    decided: Deployment, fresh: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """Exit 2 before the model is loaded, with the way out."""
+    fresh.write(input={"codec": "json", "label": "json:y"}, model={"factory": "no.such:model"})
+    (tmp_path / "a.jsonl").write_text("{}")
+
+    contradicted = dugs("scan", "-c", fresh.config, tmp_path / "a.jsonl", "--column", "x", "--label", "z")
+    without_rows = dugs("scan", "-c", decided.config, pictures, "--column", "x")
+
+    assert (contradicted.code, without_rows.code) == (2, 2)
+    label, column = contradicted.err.splitlines()
+    assert label.startswith("dugs: --label: found 'z', which goes into a header, but input.label is json:y.")
+    assert column.startswith("dugs: --column: found 'x', which is then the whole value")
+    assert "no file here has rows (.jsonl, " in without_rows.err

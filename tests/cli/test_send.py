@@ -131,7 +131,7 @@ def test_npy_and_json_files_are_sent_under_their_codecs(fresh: Deployment, tmp_p
 
     ended = dugs("send", "-c", fresh.config, folder, "--set", "input.codec={type: json}")
 
-    assert ended.err == "sent 1 records to dugs.samples\npassed over 1 .npy: the codec json takes .json\n"
+    assert ended.err == "sent 1 record to dugs.samples\npassed over 1 .npy: the codec json takes .json\n"
     assert fresh.inputs()[0].headers == ()  # a file in the folder itself has no class
 
 

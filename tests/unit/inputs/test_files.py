@@ -122,7 +122,9 @@ def test_every_missing_or_empty_path_is_reported_at_once(digits: Path) -> None:
 
 def test_folder_without_a_fitting_file_says_what_was_left_out(digits: Path) -> None:
     """A wrong codec shows in the count and in the endings that were expected."""
-    with pytest.raises(ConfigurationError, match=r"'npy' \(5 left out\); expected files ending in \.npy"):
+    with pytest.raises(
+        ConfigurationError, match=r"'npy' \(5 left out\); expected files ending in \.npy, or files of rows"
+    ):
         list_files([digits], "npy")
 
 
@@ -199,7 +201,9 @@ def test_passed_over_files_are_counted_by_their_ending(tmp_path: Path) -> None:
 
     assert [file.key for file in listing.files] == [b"1.ppm", b"2.jfif", b"3.TIF"]
     assert listing.passed_over == {".avif": 2, ".heic": 1, "": 1, NOT_A_FILE: 1}
-    assert counted(listing.passed_over) == "2 .avif, 1 without an ending, 1 .heic, 1 not a file"
+    assert counted(listing.passed_over) == (
+        "2 .avif, 1 without an ending, 1 .heic, 1 pipe, socket or broken link"
+    )
 
 
 def keys(*paths: Path) -> list[str]:

@@ -292,7 +292,10 @@ def test_file_without_a_class_is_told_which_folder_would_be_it() -> None:
     rejection = labels().read(record)
 
     assert isinstance(rejection, Rejection)
-    assert rejection.error.endswith("below the one that was named (input.class_folder)")
+    assert (
+        "below the one that was named (input.class_folder), and a row's the field of that name"
+        in rejection.error
+    )
 
 
 def test_path_of_a_file_as_label_names_the_header() -> None:

@@ -7,10 +7,26 @@ by its next path (`core.gradients.paths`).
 
 from types import ModuleType
 
-from dugs_stream.core.gradients.kinds import embedding, hf_conv1d, linear, recurrent
+from dugs_stream.core.gradients.kinds import (
+    convolution,
+    embedding,
+    hf_conv1d,
+    linear,
+    normalisation,
+    recurrent,
+    transposed_convolution,
+)
 from dugs_stream.core.gradients.layers import Layer
 
-FAST_PATHS = (linear, hf_conv1d, embedding, recurrent)
+FAST_PATHS = (
+    linear,
+    hf_conv1d,
+    convolution,
+    transposed_convolution,
+    normalisation,
+    embedding,
+    recurrent,
+)
 
 
 def fast_paths(layer: Layer) -> tuple[ModuleType, ...]:

@@ -64,4 +64,5 @@ def test_kinds_claim_what_they_compute() -> None:
         "inputs_first",
         "embedding",
         "bag",
+        "norm",
     }

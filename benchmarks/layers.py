@@ -1,0 +1,89 @@
+"""What does a projected gradient of the layers that people choose cost? Ours ÷ a plain forward and batched backward.
+
+One batch in one tile, the layers' own real data and loss (`benchmarks.layer_cases`). The baseline is the same forward
+pass and the backward pass that yields the weight gradients of the same layers for the whole batch, all else frozen.
+"alone" means that both sides are given the features below the chosen layers.
+
+Before anything is timed the vectors of some samples are held against the definition: autograd in float64, one sample at
+a time, sketched entry by entry.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from torch import Tensor
+
+from benchmarks.alternating import time_in_turns
+from benchmarks.baseline import forward_and_backward
+from benchmarks.command import as_command
+from benchmarks.engine import engine_for, require_definition
+from benchmarks.layer_cases import CASES, SEED, Case, build, call, losses
+from benchmarks.report import Measurement, Report, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """checked: how many samples, spread over the batch, are held against the definition."""
+
+    pairs: int
+    checked: int
+    is_toy: bool
+
+
+FULL = Size(pairs=9, checked=2, is_toy=False)
+QUICK = Size(pairs=1, checked=2, is_toy=True)
+
+
+def measure(is_quick: bool, only: str = "*") -> Report:
+    """Every case whose name the glob matches, at every k."""
+    size = QUICK if is_quick else FULL
+    measurements: list[Measurement] = []
+    for name in fnmatch.filter(CASES, only):
+        case = build(name, is_toy=size.is_toy)
+        for dimension, limit in case.limits.items():
+            measurements.append(_ratio(case, dimension, limit, size))
+    return Report(
+        name="layers",
+        question="projected gradients of chosen layers ÷ forward + batched backward of the same layers",
+        spread=f"smallest and largest of {size.pairs} pairs",
+        seed=SEED,
+        is_quick=is_quick,
+        measurements=measurements,
+    )
+
+
+def plain_backward(case: Case) -> Callable[[], tuple[Tensor, ...]]:
+    """The baseline of a case."""
+    return forward_and_backward(case.model, list(case.parameters().values()), partial(_summed_loss, case))
+
+
+def _summed_loss(case: Case) -> Tensor:
+    return losses(case, call(case.model, case.inputs), case.inputs, case.labels).sum()
+
+
+def _ratio(case: Case, dimension: int, limit: float, size: Size) -> Measurement:
+    title, target = f"{case.name}, k = {dimension}", Target("at most", limit)
+    try:
+        engine = engine_for(case, dimension)
+    except Exception as error:  # noqa: BLE001 -- a case that does not run is a line of the table, too
+        return Measurement(title, None, target=target, note=f"{type(error).__name__}: {error}"[:300])
+    rows = np.linspace(0, case.samples - 1, size.checked, dtype=int).tolist()
+    difference = require_definition(engine, rows)
+    pairs = time_in_turns(engine.project, plain_backward(case), size.pairs)
+    return Measurement(
+        title,
+        pairs.median,
+        min(pairs.ratios),
+        max(pairs.ratios),
+        target,
+        facts={**pairs.facts, "paths": engine.paths, "difference": difference, "samples": case.samples},
+    )
+
+
+if __name__ == "__main__":
+    as_command([measure], "What projected gradients of chosen layers cost.", has_cases=True)()

