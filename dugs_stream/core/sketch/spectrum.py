@@ -13,33 +13,30 @@ _ONE_THREAD = 1 << 15
 
 
 def summed_products(left: Tensor, right: Tensor) -> Tensor:
-    """Σ_t of products of half spectra, (m, t, f) complex × (m, t, f) complex → (m, f).
-
-    On a CPU a vectorised complex product rounds each step, and the scalar one of a loop's last numbers fuses them: the bits
-    would depend on the place. So whole vectors are multiplied apart from the rest of each row, in one thread.
-    """
-    m, t, f = left.shape
-    if left.device.type != "cpu":
-        return pairwise_sum(left * right, axis=1)
-    positions = min(t, max(1, _ONE_THREAD // f))
-    samples = max(1, _ONE_THREAD // (positions * f))
-    total = left.new_zeros(m, f)
-    for start in range(0, m, samples):
-        own = slice(start, start + samples)
-        for first in range(0, t, positions):
-            some = slice(first, first + positions)
-            total[own] += pairwise_sum(_products(left[own, some], right[own, some]), axis=1)
-    return total
+    """Σ_t of products of half spectra, (m, t, f) complex × (m, t, f) complex → (m, f)."""
+    products = left * right if left.device.type != "cpu" else _products(left, right)
+    if products.shape[0] > 1 or products.shape[1] == 1:
+        return pairwise_sum(products, axis=1)
+    # Of a sample alone, so that its place in the tile cannot choose the order.
+    return torch.view_as_complex(torch.view_as_real(products).sum(dim=1))
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:
-    """Elementwise, (…, f) complex each, at most `_ONE_THREAD` numbers or one row."""
-    f = left.shape[-1]
+    """Elementwise, (m, t, f) complex each, on a CPU.
+
+    A vectorised complex product rounds each step, and the scalar one of a loop's last numbers fuses them: the bits would
+    depend on the place. So whole vectors are multiplied apart from the rest of each row, in one thread.
+    """
+    m, t, f = left.shape
     # One number more a row: PyTorch would make one long loop of rows that lie end to end.
-    products = left.new_empty(*left.shape[:-1], f + 1)[..., :f]
+    products = left.new_empty(m, t, f + 1)[:, :, :f]
     whole = f - f % _VECTOR
-    for start in range(0, whole, _ONE_THREAD):
-        some = slice(start, min(start + _ONE_THREAD, whole))
-        torch.mul(left[..., some], right[..., some], out=products[..., some])
-    torch.mul(left[..., whole:], right[..., whole:], out=products[..., whole:])
+    rows, most = max(1, _ONE_THREAD // max(whole, 1)), min(_ONE_THREAD, max(whole, 1))
+    one, other, product = (each.flatten(0, 1) for each in (left, right, products))
+    for first in range(0, m * t, rows):
+        some = slice(first, first + rows)
+        for start in range(0, whole, most):
+            part = slice(start, min(start + most, whole))
+            torch.mul(one[some, part], other[some, part], out=product[some, part])
+        torch.mul(one[some, whole:], other[some, whole:], out=product[some, whole:])
     return products
