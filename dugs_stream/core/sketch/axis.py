@@ -23,28 +23,32 @@ class AxisSketch:
         self.buckets = hashed.buckets
         self.signs = hashed.signs
         places, signs = _gather_table(hashed.buckets, hashed.signs, dimension)
-        self._places = torch.from_numpy(places).to(device)  # (⌈d/k⌉, k)
-        self._place_signs = torch.from_numpy(signs).to(device)
+        # Some numbers of each bucket at once: an axis much longer than k takes no more memory than a few sketches.
+        self._tables = [
+            (
+                torch.from_numpy(places[some].ravel()).to(device),
+                torch.from_numpy(signs[some].ravel()).to(device),
+            )
+            for some in (slice(at, at + _GATHER_ROWS) for at in range(0, len(places), _GATHER_ROWS))
+        ]
 
     def sketch(self, values: Tensor) -> Tensor:
         """Values (…, d) → (…, k)."""
         flat = values.reshape(-1, self.length)
         total: Tensor | None = None
-        for start in range(0, len(self._places), _GATHER_ROWS):
-            places = self._places[start : start + _GATHER_ROWS]
-            gathered = flat.new_empty(len(flat), places.numel())
-            torch.index_select(flat, 1, places.flatten(), out=gathered)
-            gathered *= self._signs_like(values)[start : start + _GATHER_ROWS].flatten()
-            part = pairwise_sum(gathered.view(-1, *places.shape), axis=1)
-            total = part if total is None else total.add_(part)
+        for at, (places, signs) in enumerate(self._tables):
+            if signs.dtype != values.dtype:
+                signs = signs.to(values.dtype)  # noqa: PLW2901
+                self._tables[at] = places, signs
+            gathered = flat.new_empty(len(flat), len(places))
+            torch.index_select(flat, 1, places, out=gathered)
+            gathered *= signs
+            if len(places) > self.dimension:
+                gathered = pairwise_sum(gathered.view(len(flat), -1, self.dimension), axis=1)
+            total = gathered if total is None else total.add_(gathered)
         if total is None:
-            total = values.new_zeros(len(flat), self.dimension)
+            total = flat.new_zeros(len(flat), self.dimension)
         return total.view(*values.shape[:-1], self.dimension)
-
-    def _signs_like(self, values: Tensor) -> Tensor:
-        if self._place_signs.dtype != values.dtype:
-            self._place_signs = self._place_signs.to(values.dtype)
-        return self._place_signs
 
 
 def pairwise_sum(values: Tensor, axis: int) -> Tensor:

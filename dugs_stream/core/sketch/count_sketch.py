@@ -25,8 +25,8 @@ from dugs_stream.core.sketch.matrix import MatrixSketch
 from dugs_stream.core.sketch.scaling import ScaledSum
 from dugs_stream.core.sketch.spectrum import summed_products
 
-_SLAB_NUMBERS = 1 << 16
-"""Numbers of a tile's sketched factors held at once: 256 KiB in float32, so that each step finds them in the cache."""
+_SLAB_NUMBERS = 1 << 18
+"""Numbers of a tile's sketched factors held at once: 1 MiB in float32, so that each step finds them in the cache."""
 
 _DEVICE_SLAB_NUMBERS = 1 << 24
 """The same on a GPU, whose kernels want more work: 64 MiB."""
@@ -111,14 +111,19 @@ class ParameterSketch:
         The sketch of g ⊗ a is the circular convolution of the sketches of g and a: O(t·k·log k) a sample.
         """
         m, t = g.shape[:2]
-        total = torch.zeros(m, self.dimension // 2 + 1, dtype=g.dtype.to_complex(), device=g.device)
         samples, positions = self._slab(m, t)
-        for own in _slices(m, samples):
-            for some in _slices(t, positions):
-                left = torch.fft.rfft(self._rows.sketch(g[own, some]))  # (samples, positions, k//2 + 1)
-                right = torch.fft.rfft(self._columns.sketch(a[own, some]))
-                total[own] += summed_products(left, right)
-        return total
+        spectra = []
+        for some_g, some_a in zip(g.split(samples), a.split(samples), strict=True):
+            total: Tensor | None = None
+            for left, right in zip(some_g.split(positions, 1), some_a.split(positions, 1), strict=True):
+                sketches = (
+                    self._rows.sketch(left),
+                    self._columns.sketch(right),
+                )  # (samples, positions, k) each
+                product = summed_products(*(torch.fft.rfft(each) for each in sketches))
+                total = product if total is None else total.add_(product)
+            spectra.append(total)
+        return torch.cat(spectra)
 
     def _slab(self, m: int, t: int) -> tuple[int, int]:
         """How many samples and positions are sketched at once; of samples a divisor of m."""
