@@ -169,4 +169,4 @@ def test_text_without_a_tensor_or_with_ids_out_of_range_is_rejected_alone(place:
     bad = {at: outcome for at, outcome in enumerate(outcomes) if isinstance(outcome, Rejection)}
     assert set(bad) == {place, 4}
     assert "takes (input_ids, attention_mask), and a sample has input_ids: missing" in bad[place].error
-    assert "out of range" in bad[4].error
+    assert "input_ids: index 13 is out of range: 13 entries" in bad[4].error
