@@ -97,7 +97,7 @@ def _checked_folder(folder: str) -> Path:
         )
     if not any((path / name).is_file() for name in _CONFIGS):
         raise _refused(
-            f"folder {folder!r} has no config.json, so it is no model saved by transformers.",
+            f"folder {folder!r} has no config.json, so it is not a model saved by transformers.",
             "Name the folder that save_pretrained wrote.",
         )
     if not any(file.stat().st_size for pattern in _WEIGHTS for file in path.glob(pattern)):

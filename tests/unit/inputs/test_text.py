@@ -173,7 +173,10 @@ def test_text_at_a_path_of_a_json_value(folder: Path) -> None:
         ({"doc": 1}, "no field 'body' with a value (input.codec.field); found an object with 'doc'"),
         (["body"], "no field 'body' with a value (input.codec.field); found list"),
         ({"body": 3}, "the field 'body' holds a int, expected a text or a list of messages"),
-        ({"body": json.loads('"\\ud83d"')}, "the text holds half of a surrogate pair, which is no character"),
+        (
+            {"body": json.loads('"\\ud83d"')},
+            "the text holds half of a surrogate pair, which is not a character",
+        ),
         ({"body": []}, "the list of messages is empty"),
         ({"body": ["hello"]}, "message 0 is a str, expected an object with role and content"),
         ({"body": [{"text": "hello"}]}, "message 0 has 'text', expected role and content"),
