@@ -24,7 +24,7 @@ from benchmarks.command import as_command
 from benchmarks.report import Measurement, Report, Target
 from benchmarks.workload import CHOSEN_LAYERS, Workload, alexnet_on_digits, toy
 from dugs_stream import Deduplicator
-from dugs_stream.core.gradients.losses import cross_entropy
+from dugs_stream.core.losses.classes import cross_entropy
 from dugs_stream.core.sketch.count_sketch import Sketch
 
 SEED = 0

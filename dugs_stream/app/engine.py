@@ -12,7 +12,8 @@ import torch
 
 from dugs_stream.config import Settings
 from dugs_stream.core.gradient_spec import GradientSpec
-from dugs_stream.core.gradients.losses import LossFunction
+from dugs_stream.core.losses.forms import labels_of
+from dugs_stream.core.losses.loss import LossFunction
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
@@ -64,7 +65,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         settings.input.codec,
         label=settings.input.label,
         classes=classes,
-        label_is_required=settings.gradient.loss == "label",
+        label_is_required=labels_of(settings.gradient.loss).are_required,
         max_record_bytes=settings.input.max_record_bytes,
         label_type=settings.input.label_type,
         envelope=settings.input.envelope,
@@ -84,10 +85,11 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         clock_ms=lambda: time.time_ns() // 1_000_000,
         stage=stage,
     )
-    if isinstance(decoder.codec, TextCodec):
-        projector.try_out(*decoder.codec.form)
     # How a target of numbers looks is known from the first record alone.
-    if shape is not None and settings.input.label_type == "class":
+    is_class = settings.input.label_type == "class"
+    if isinstance(decoder.codec, TextCodec) and (is_class or not decoder.codec.learns_all):
+        projector.try_out(*decoder.codec.form)
+    if shape is not None and is_class:
         # A codec of one's own does not say what its tensors hold.
         is_own = isinstance(settings.input.codec, CustomCodecSettings)
         dtype = getattr(settings.input.codec, "dtype", "float32")

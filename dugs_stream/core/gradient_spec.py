@@ -4,11 +4,13 @@ Two samples can be compared only where all of it is the same. It holds no index 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.losses import LossFunction, resolve_loss
+from dugs_stream.core.losses.loss import LossFunction
+from dugs_stream.core.losses.registry import resolve_loss
 from dugs_stream.core.probe import Probe, probe_model
 from dugs_stream.core.projector import Projector, model_errors, model_precision
 from dugs_stream.core.samples import Inputs, batch_of_one, is_empty, is_finite, mapped, structure_of
@@ -43,9 +45,7 @@ class GradientSpec:
         self.tile = _at_least_one("tile", tile)
         self._sketch: Sketch | None = None  # its maps are the same for every probe
 
-    def probe(
-        self, example: Inputs, label: int | Tensor | None, tile: int | None = None
-    ) -> tuple[Probe, Projector]:
+    def probe(self, example: Inputs, label: Any, tile: int | None = None) -> tuple[Probe, Projector]:
         """Run the model on one example, without a sample axis; what was found, and a projector fit for such samples.
 
         `tile` is how many of such samples are computed together; None: as many as of any.
@@ -57,13 +57,13 @@ class GradientSpec:
             raise ValueError(
                 f"the example of {structure_of(sample)} is empty or not finite; give another one"
             )
-        scalar = None if label is None else torch.as_tensor(label)
+        given = None if label is None else torch.as_tensor(label)
         # What is made here must be able to take part in autograd.
         with torch.inference_mode(mode=False), model_errors(batch_of_one(sample)):
             self.model.to(self.device)
             self._sketch = self._sketch or Sketch(self.seed, self.dimension, self.device)
             together = self.tile if tile is None else tile
-            return probe_model(self.model, self.layers, self.loss, self._sketch, together, sample, scalar)
+            return probe_model(self.model, self.layers, self.loss, self._sketch, together, sample, given)
 
     def in_precision(self, inputs: Inputs) -> Inputs:
         """The inputs without their history; floating-point values in the model's own precision."""

@@ -17,9 +17,9 @@ from dugs_stream.core.gradients import whole
 from dugs_stream.core.gradients.capture import CallAxes
 from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
-from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, Shapes, shapes_seen
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.mixing import (
     ProbeBatch,
     copies,

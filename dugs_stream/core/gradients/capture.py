@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.samples import Inputs
 
 
