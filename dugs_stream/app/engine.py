@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 import torch
@@ -18,8 +19,10 @@ from dugs_stream.core.probe import Probe
 from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
-from dugs_stream.inputs.decoder import Decoder, build_decoder
-from dugs_stream.inputs.settings import CustomCodecSettings
+from dugs_stream.inputs.codec import Codec
+from dugs_stream.inputs.decoder import build_decoder
+from dugs_stream.inputs.image_presets import with_preprocessing
+from dugs_stream.inputs.settings import CustomCodecSettings, computed_by
 from dugs_stream.inputs.text.codec import TextCodec, TokenLimits
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
@@ -28,6 +31,7 @@ from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import RecordProjector, StageTimer
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
+from dugs_stream.setting_types import Block
 
 _log = structlog.get_logger("dugs")
 
@@ -52,6 +56,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
 
     Raises ConfigurationError or ModelError.
     """
+    codec = with_preprocessing(settings.input.codec, settings.model.input_shape)
     model = load_model(
         settings.model.factory,
         settings.model.kwargs,
@@ -62,7 +67,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     )
     classes = read_classes(settings.input.classes)
     decoder = build_decoder(
-        settings.input.codec,
+        codec,
         label=settings.input.label,
         classes=classes,
         label_is_required=labels_of(settings.gradient.loss).are_required,
@@ -73,7 +78,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     )
     if isinstance(decoder.codec, TextCodec):
         _log.info("text.limit", max_tokens=decoder.codec.max_tokens, tokenizer=decoder.codec.tokenizer.size)
-    shape = settings.model.input_shape or model.input_shape or getattr(settings.input.codec, "shape", None)
+    shape = settings.model.input_shape or model.input_shape or getattr(codec, "shape", None)
     if shape is not None:
         decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
     spec, tile_tokens = _gradient_spec(settings, model), settings.gradient.tile_tokens
@@ -98,7 +103,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     return Engine(
         projector,
         judge,
-        _identify(settings, model, classes, decoder),
+        _identify(settings, model, classes, _identity_of(decoder.codec, codec)),
         own_code(_references(settings)),
         model.remarks,
     )
@@ -151,19 +156,22 @@ def _require_device(device: str) -> None:
         raise ConfigurationError([problem])
 
 
+def _identity_of(codec: Codec | TextCodec, settings: Block) -> Mapping[str, Any]:
+    """What of a codec a sample's numbers depend on."""
+    return codec.identity if isinstance(codec, TextCodec) else computed_by(settings)
+
+
 def _identify(
-    settings: Settings, model: LoadedModel, classes: Sequence[str] | None, decoder: Decoder
+    settings: Settings, model: LoadedModel, classes: Sequence[str] | None, codec: Mapping[str, Any]
 ) -> ModelIdentity:
     """Everything that makes vectors comparable; τ, the norm floor and the tile are free to change."""
-    codec = decoder.codec
-    reading = codec.identity if isinstance(codec, TextCodec) else settings.input.codec.model_dump(mode="json")
     return ModelIdentity(
         model.name,
         fingerprint(
             weights_digest=model.weights_digest,
             factory=settings.model.factory,
             kwargs=model.kwargs,
-            codec=reading,
+            codec=codec,
             classes=classes,
             layers=settings.gradient.layers.model_dump(mode="json"),
             loss=settings.gradient.loss,

@@ -197,13 +197,13 @@ def _input_shape_is_the_codecs(settings: Settings) -> Iterator[Conflict]:
     shape, codec = settings.model.input_shape, settings.input.codec
     if shape is None or not isinstance(codec, ImageCodecSettings):
         return
-    sides = codec.size or shape[-2:]
+    sides = codec.sides or shape[-2:]
     if shape != (codec.channels, *sides) or len(shape) != 3:  # noqa: PLR2004 (channels, height, width)
-        size = "height, width" if codec.size is None else f"{codec.size[0]}, {codec.size[1]}"
+        size = "height, width" if codec.sides is None else f"{codec.sides[0]}, {codec.sides[1]}"
         yield Conflict(
             (("model", "input_shape"), ("input", "codec")),
             f"found {list(shape)}, but the codec image of mode {codec.mode} gives [{codec.channels}, {size}].",
-            "Change model.input_shape, or the codec's mode and size.",
+            "Change model.input_shape, or the codec's mode, size and crop.",
         )
 
 

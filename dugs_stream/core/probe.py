@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from dugs_stream.core import remarks
 from dugs_stream.core.gradients.inference import inference
-from dugs_stream.core.gradients.kinds.registry import fast_path
 from dugs_stream.core.gradients.layers import (
     ChosenLayer,
     Layer,
@@ -123,7 +122,7 @@ def probe_model(
         ChosenLayer(
             layer.name,
             layer.kind,
-            "whole" if fit.projector.is_last_resort else "fast" if fast_path(layer) else "slow",
+            "whole" if fit.projector.is_last_resort else fit.projector.paths.label(layer),
             layer.size,
             max(fit.apart[owned.name] for owned in layer.parameters),
         )
