@@ -72,6 +72,7 @@ def build(folder: str, task: str, dtype: str = "float32", classes: int | None = 
     model.config.use_cache = False
     if task == "causal_lm":
         _refuse_acausal(model, path)
+    model.given_name = path.resolve().name
     model.remarks = _remarks(model, sorted(loaded["missing_keys"]), path, task)
     model.fingerprint_kwargs = {
         "task": task,
