@@ -12,7 +12,8 @@ import torch
 
 from dugs_stream.config import Settings
 from dugs_stream.core.gradient_spec import GradientSpec
-from dugs_stream.core.gradients.losses import LossFunction
+from dugs_stream.core.losses.forms import labels_of
+from dugs_stream.core.losses.loss import LossFunction
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
@@ -66,7 +67,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         codec,
         label=settings.input.label,
         classes=classes,
-        label_is_required=settings.gradient.loss == "label",
+        label_is_required=labels_of(settings.gradient.loss).are_required,
         max_record_bytes=settings.input.max_record_bytes,
         label_type=settings.input.label_type,
         envelope=settings.input.envelope,

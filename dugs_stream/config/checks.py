@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 from dugs_stream.config.fields import KeyPath
 from dugs_stream.config.settings import Settings
+from dugs_stream.core.losses.forms import LabelForm, labels_of
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
     ImageCodecSettings,
     LabelKind,
+    LabelType,
     NpyCodecSettings,
     parse_label_place,
 )
@@ -39,7 +41,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
     checks: tuple[Callable[[Settings], Iterator[Conflict]], ...] = (
         _json_label_needs_a_json_codec,
         _debezium_is_json,
-        _numbers_are_for_a_loss_of_ones_own,
+        _label_type_fits_the_loss,
         _loss_needs_a_label,
         _topics_differ,
         _messages_hold_an_event,
@@ -71,13 +73,29 @@ def _debezium_is_json(settings: Settings) -> Iterator[Conflict]:
         )
 
 
-def _numbers_are_for_a_loss_of_ones_own(settings: Settings) -> Iterator[Conflict]:
+_LABEL_TYPES: dict[LabelForm, tuple[LabelType, ...]] = {
+    LabelForm.CLASS: ("class",),
+    LabelForm.PREDICTED: ("class",),
+    LabelForm.NUMBERS: ("float32", "int64"),
+    LabelForm.POSITIONS: ("int64",),
+    LabelForm.OWN: ("class", "float32", "int64"),
+}
+
+
+def _label_type_fits_the_loss(settings: Settings) -> Iterator[Conflict]:
     numbers, loss = settings.input.label_type, settings.gradient.loss
-    if numbers != "class" and ":" not in loss:
+    labels = labels_of(loss)
+    fit = _LABEL_TYPES[labels.form]
+    is_unused = (
+        numbers == "class" and not labels.are_required
+    )  # by a loss that finds its labels in the sample
+    if numbers not in fit and not is_unused:
+        takes = "classes" if fit == ("class",) else f"{labels.form.value} ({' or '.join(fit)})"
+        way_out = "Name a loss of your own (package.module:function), or set" if fit == ("class",) else "Set"
         yield Conflict(
             (("input", "label_type"), ("gradient", "loss")),
-            f"found {numbers}, but gradient.loss {loss} takes classes.",
-            "Name a loss of your own (package.module:function), or set input.label_type: class.",
+            f"found {numbers}, but gradient.loss {loss} takes {takes}.",
+            f"{way_out} input.label_type: {fit[0]}.",
         )
     if numbers != "class" and settings.input.label == LabelKind.NONE and not _gives_labels(settings):
         yield Conflict(
@@ -94,7 +112,7 @@ def _gives_labels(settings: Settings) -> bool:
 
 def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
     has_none = settings.input.label == LabelKind.NONE and not _gives_labels(settings)
-    if settings.gradient.loss == "label" and has_none:
+    if labels_of(settings.gradient.loss).form is LabelForm.CLASS and has_none:
         yield Conflict(
             (("input", "label"), ("gradient", "loss")),
             'found "none", but gradient.loss "label" needs the label of every record.',

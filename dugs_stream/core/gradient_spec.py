@@ -4,11 +4,13 @@ Two samples can be compared only where all of it is the same. It holds no index 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.losses import LossFunction, resolve_loss
+from dugs_stream.core.losses.loss import LossFunction
+from dugs_stream.core.losses.registry import resolve_loss
 from dugs_stream.core.probe import Probe, probe_model
 from dugs_stream.core.projector import Projector, model_errors, model_precision
 from dugs_stream.core.samples import Inputs, batch_of_one, is_empty, is_finite, mapped, structure_of
@@ -43,7 +45,7 @@ class GradientSpec:
         self.tile = _at_least_one("tile", tile)
         self._sketch: Sketch | None = None  # its maps are the same for every probe
 
-    def probe(self, example: Inputs, label: int | Tensor | None) -> tuple[Probe, Projector]:
+    def probe(self, example: Inputs, label: Any) -> tuple[Probe, Projector]:
         """Run the model on one example, without a sample axis; what was found, and a projector fit for such samples.
 
         Moves the model to the device. Raises ModelError if the model cannot be used (see `core.probe`),
@@ -54,12 +56,12 @@ class GradientSpec:
             raise ValueError(
                 f"the example of {structure_of(sample)} is empty or not finite; give another one"
             )
-        scalar = None if label is None else torch.as_tensor(label)
+        given = None if label is None else torch.as_tensor(label)
         # What is made here must be able to take part in autograd.
         with torch.inference_mode(mode=False), model_errors(batch_of_one(sample)):
             self.model.to(self.device)
             self._sketch = self._sketch or Sketch(self.seed, self.dimension, self.device)
-            return probe_model(self.model, self.layers, self.loss, self._sketch, self.tile, sample, scalar)
+            return probe_model(self.model, self.layers, self.loss, self._sketch, self.tile, sample, given)
 
     def in_precision(self, inputs: Inputs) -> Inputs:
         """The inputs without their history; floating-point values in the model's own precision."""

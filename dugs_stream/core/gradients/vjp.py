@@ -15,7 +15,8 @@ from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.layers import OwnedParameter
-from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, magnitude_exponents, times_power_of_two
 
 _FORMED_NUMBERS = 1 << 22
@@ -90,7 +91,10 @@ def _sample_gradients(
 ) -> list[Tensor]:
     """gradients: of each output leaf (m, …), None if it has none; state: of the module, where not as it stands."""
     layer = call.layer
-    inputs = [_sample_of(leaf, axis, sample) for leaf, axis in zip(call.given, axes.inputs, strict=True)]
+    inputs = [
+        _sample_of(leaf, axis, rows, sample)
+        for leaf, axis, rows in zip(call.given, axes.inputs, axes.input_rows, strict=True)
+    ]
     if state:
         inputs = [_widened(leaf) for leaf in inputs]
     args, kwargs = pytree.tree_unflatten(inputs, call.input_structure)
@@ -104,7 +108,7 @@ def _sample_gradients(
         )
         leaves, _ = pytree.tree_flatten(outputs)
         pairs = [
-            (leaf, gradient[sample].unsqueeze(axis).to(leaf.dtype))
+            (leaf, gradient[sample].reshape(leaf.shape).to(leaf.dtype))
             for leaf, gradient, axis in zip(leaves, gradients, axes.outputs, strict=True)
             if gradient is not None and axis is not None and leaf.requires_grad
         ]
@@ -146,8 +150,11 @@ def _without_hooks_on_outputs(module: nn.Module) -> Iterator[None]:
             setattr(module, name, hooks)
 
 
-def _sample_of(leaf: Any, axis: int | None, sample: int) -> Any:
+def _sample_of(leaf: Any, axis: int | None, rows: int, sample: int) -> Any:
     """The sample's own part of an input, copied, since the module may write into it."""
     if not isinstance(leaf, Tensor):
         return leaf
-    return leaf.clone() if axis is None else leaf.narrow(axis, sample, 1).clone()
+    if axis is None:
+        return leaf.clone()
+    own = leaf.narrow(axis, sample, 1)
+    return (own if rows == 1 else own.squeeze(axis)).clone()  # its rows lie on an axis of their own
