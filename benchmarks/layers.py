@@ -11,18 +11,15 @@ a time, sketched entry by entry.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-from torch import Tensor
 
 from benchmarks.alternating import time_in_turns
-from benchmarks.baseline import forward_and_backward
+from benchmarks.baseline import plain_backward
 from benchmarks.command import as_command
 from benchmarks.engine import engine_for, require_definition
-from benchmarks.layer_cases import CASES, SEED, Case, build, call, losses
+from benchmarks.layer_cases import CASES, SEED, Case, build
 from benchmarks.report import Measurement, Report, Target
 
 
@@ -55,15 +52,6 @@ def measure(is_quick: bool, only: str = "*") -> Report:
         is_quick=is_quick,
         measurements=measurements,
     )
-
-
-def plain_backward(case: Case) -> Callable[[], tuple[Tensor, ...]]:
-    """The baseline of a case."""
-    return forward_and_backward(case.model, list(case.parameters().values()), partial(_summed_loss, case))
-
-
-def _summed_loss(case: Case) -> Tensor:
-    return losses(case, call(case.model, case.inputs), case.inputs, case.labels).sum()
 
 
 def _ratio(case: Case, dimension: int, limit: float, size: Size) -> Measurement:

@@ -17,6 +17,7 @@ from dugs_stream.inputs.settings import (
     LabelKind,
     LabelType,
     NpyCodecSettings,
+    TextCodecSettings,
     parse_label_place,
 )
 from dugs_stream.models.settings import ModelSettings
@@ -55,21 +56,29 @@ def conflicts(settings: Settings) -> list[Conflict]:
 def _json_label_needs_a_json_codec(settings: Settings) -> Iterator[Conflict]:
     codec = settings.input.codec
     is_json = parse_label_place(settings.input.label).kind is LabelKind.JSON
-    if is_json and isinstance(codec, ImageCodecSettings | NpyCodecSettings):
+    if is_json and not _reads_json(settings):
+        named = ", or name the text's own field (input.codec.field)" if codec.type == "text" else ""
         yield Conflict(
             (("input", "label"), ("input", "codec")),
             f'found "{settings.input.label}" with the codec {codec.type}, whose values are not JSON.',
-            "Send the label as a header (header:NAME) or as the key.",
+            f"Send the label as a header (header:NAME) or as the key{named}.",
         )
 
 
-def _debezium_is_json(settings: Settings) -> Iterator[Conflict]:
+def _reads_json(settings: Settings) -> bool:
+    """Whether values may be JSON documents, as far as the codec is concerned."""
     codec = settings.input.codec
-    if "debezium" in settings.input.envelope and isinstance(codec, ImageCodecSettings | NpyCodecSettings):
+    if isinstance(codec, TextCodecSettings):
+        return codec.field is not None
+    return not isinstance(codec, ImageCodecSettings | NpyCodecSettings)
+
+
+def _debezium_is_json(settings: Settings) -> Iterator[Conflict]:
+    if "debezium" in settings.input.envelope and not _reads_json(settings):
         yield Conflict(
             (("input", "envelope"), ("input", "codec")),
-            f"found debezium with the codec {codec.type}, but payload.after is JSON.",
-            "Use the codec json, or a function of yours, which is given payload.after as JSON.",
+            f"found debezium with the codec {settings.input.codec.type}, but payload.after is JSON.",
+            "Use the codec json, text with a field, or a function of yours, which is given payload.after as JSON.",
         )
 
 

@@ -133,9 +133,10 @@ class Deduplicator:
         The first finite sample is the probe if there was none before. Raises ValueError or TypeError for inputs or
         labels that cannot be meant, naming the positions; ModelError if the model fails.
         """
-        batch = self._spec.in_precision(as_inputs(inputs))
-        require_batch(batch)
-        n = batch_size(batch)
+        given_inputs = as_inputs(inputs)
+        require_batch(given_inputs)
+        n = batch_size(given_inputs)
+        batch = self._spec.in_precision(given_inputs, is_sample=False) if n else given_inputs
         given = self._as_labels(labels, n)
         projector = self._projector or self._probed_by(batch, given)
         if projector is None:

@@ -106,8 +106,15 @@ class Projector:
 
     def one_at_a_time(self) -> "Projector":
         """The same projector with tiles of one sample."""
+        return self._changed(self.paths, 1)
+
+    def with_paths(self, paths: LayerPaths) -> "Projector":
+        """The same projector with its layers on other paths."""
+        return self._changed(paths, self.tile)
+
+    def _changed(self, paths: LayerPaths, tile: int) -> "Projector":
         return Projector(
-            self._model, self._layers, self._axes, self.paths, self._loss, self._sketch, 1, self._written
+            self._model, self._layers, self._axes, paths, self._loss, self._sketch, tile, self._written
         )
 
     def formed(self, inputs: Inputs, labels: Tensor | None) -> dict[str, Tensor]:
@@ -201,7 +208,7 @@ class Projector:
             None if labels is None else torch.cat([labels] * self._whole_copies),
         )
         total = ScaledSum(1, self._sketch.dimension, self._dtype, self._sketch.device)
-        total.add(*vjp.sketch_formed([found], parameters, self._sketch, total.dtype))
+        total.add(*vjp.sketch_formed([each[None] for each in found], parameters, self._sketch, total.dtype))
         return total, None if used is None else used[-1:]
 
     def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:

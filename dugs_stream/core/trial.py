@@ -100,8 +100,9 @@ class Trial:
             if self.outside:
                 raise _not_whole(self.outside)
             projector, apart = self._with_right_paths(tile)
-            if tile > 1 and not self._place_is_irrelevant(projector):
-                projector = projector.one_at_a_time()
+            while projector.tile > 1 and not self._place_is_irrelevant(projector):
+                surer = projector.paths.without_batches()
+                projector = projector.with_paths(surer) if surer else projector.one_at_a_time()
         except _UnfitError as unfit:
             self._require_apart(min(2, tile))
             return self._last_resort(str(unfit))

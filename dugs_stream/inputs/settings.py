@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -23,9 +24,9 @@ from pydantic_core import CoreSchema
 
 from dugs_stream.setting_types import Block, ExpectedError, ImportString, Number, Whole, check_import_string
 
-CODEC_NAMES = ("image", "npy", "json")
+CODEC_NAMES = ("image", "npy", "json", "text")
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
-_EXPECTED_CODEC = "image, npy, json or package.module:function, or a mapping {type: one of these, …}"
+_EXPECTED_CODEC = "image, npy, json, text or package.module:function, or a mapping {type: one of these, …}"
 
 
 _Side = Annotated[Whole, Field(ge=1)]
@@ -143,6 +144,22 @@ class JsonCodecSettings(Block):
     """What the tensor holds: float32 from any numbers, or int64 from whole numbers (for models that look up rows)."""
 
 
+class TextCodecSettings(Block):
+    """A text, or a chat in a JSON value → int64 input_ids and attention_mask, padded to one of a few lengths."""
+
+    type: Literal["text"] = "text"
+    """The codec's name."""
+    tokenizer: Path
+    """A folder saved by transformers, or a tokenizer.json; its content is in the fingerprint."""
+    field: Annotated[str, Field(min_length=1)] | None = None
+    """The path of the text, or of a list of messages {role, content}, in a JSON value (text.body); null: UTF-8 text."""
+    max_tokens: Annotated[Whole, Field(ge=1)] | None = None
+    """A longer text is cut there, and counted; null: the smallest limit that tokenizer and model name."""
+    learn: Literal["all", "assistant", "last_message", "masked"] = "all"
+    """The tokens that the loss is of: all; of a chat all answers of the assistant, or its last message; masked: a share
+    that is hidden, for gradient.loss masked_lm."""
+
+
 class CustomCodecSettings(Block):
     """A function of yours from bytes to a tensor without a batch axis, to (tensor, label), or to "skip"."""
 
@@ -177,6 +194,7 @@ _AnyCodec = (
     Annotated[ImageCodecSettings, Tag("image")]
     | Annotated[NpyCodecSettings, Tag("npy")]
     | Annotated[JsonCodecSettings, Tag("json")]
+    | Annotated[TextCodecSettings, Tag("text")]
     | Annotated[CustomCodecSettings, Tag("custom")]
 )
 

@@ -45,11 +45,15 @@ class BatchAbandonedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Projected:
-    """A record that has a vector: its row of the batch's projection, and the label that its loss used."""
+    """A record that has a vector: its row of the batch's projection, and the label that its loss used.
+
+    is_cut  the record holds more text than is read of it
+    """
 
     row: int
     label: AnyLabel | None
     label_source: LabelSource | None
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,12 @@ class RecordProjector:
         spec: GradientSpec,
         stage: StageTimer,
         probed: Callable[[Probe], None] = lambda _found: None,
+        *,
+        tile_tokens: int = 1024,
     ) -> None:
         self.spec = spec
         self._probed = probed
+        self._tile_tokens = tile_tokens
         self.found: Probe | None = None
         self.first_labels = FirstLabels(spec, decoder.labels)
         self._decoder = decoder
@@ -128,6 +135,22 @@ class RecordProjector:
         self._decoder = self._decoder.expecting(
             shape, found.classes if self.spec.loss.takes_classes else None
         )
+
+    def try_out(self, structure: Structure, label: tuple[int, ...] | None) -> None:
+        """Probe the model with an example of this structure; samples of others are taken too.
+
+        label is the shape of int64 labels that come with the sample; None: it is a class, if records have labels.
+        Raises as `expect` does.
+        """
+        has_class = (
+            not self.spec.loss.predicts_labels and self._decoder.labels.place.kind is not LabelKind.NONE
+        )
+        shape = () if label is None and has_class else label
+        kind = Kind(structure, None if shape is None else (shape, torch.int64))
+        nothing = torch.zeros(shape or (), dtype=torch.int64)
+        probed = self._tried(kind, example_of(structure, self.spec.seed), nothing, is_proven=False)
+        if not isinstance(probed, ProbedKind):
+            raise probed
 
     def project(
         self,
@@ -244,7 +267,8 @@ class RecordProjector:
 
     def _probe(self, kind: Kind, example: Inputs, label: torch.Tensor) -> ProbedKind:
         given = None if kind.label is None else label
-        found, projector = self.spec.probe(example, given)
+        tile = kind.tile(self.spec.tile, self._tile_tokens)
+        found, projector = self.spec.probe(example, given, tile)
         names = self._decoder.labels.classes
         if names is not None and found.classes not in (None, len(names)):
             raise ConfigurationError(
@@ -369,8 +393,9 @@ class RecordProjector:
         if projection.labels is not None:
             number = int(projection.labels[row])
             label = Label(number, self._decoder.labels.name(number))
-            return Projected(row, label, LabelSource.PREDICTED)
-        return Projected(row, sample.label, None if sample.label is None else LabelSource.GIVEN)
+            return Projected(row, label, LabelSource.PREDICTED, sample.is_cut)
+        source = None if sample.label is None else LabelSource.GIVEN
+        return Projected(row, sample.label, source, sample.is_cut)
 
 
 def _model_error(error: Exception) -> Rejection:

@@ -191,8 +191,10 @@ def _handed_on(leaf: Any, *, was_shared: bool) -> Any:
 
 def _with_gradient_path(leaf: Any) -> Any:
     """A floating-point output with its own gradient path, or as a leaf if it has none."""
-    if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or leaf.requires_grad:
+    if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
         return leaf
+    if leaf.requires_grad:
+        return leaf.view_as(leaf)  # another output may have been made from this one inside the module
     return leaf.detach().requires_grad_()
 
 

@@ -77,16 +77,20 @@ WORDINGS = [
     ("gradient: {layers: {last: 0}}", "1:21 gradient.layers.last: found 0, expected at least 1."),
     # codecs
     (
-        "input: {codec: text}",
-        ('1:9 input.codec: found "text", expected image, npy, json or package.module:function, or a mapping '
+        "input: {codec: txt}",
+        ('1:9 input.codec: found "txt", expected image, npy, json, text or package.module:function, or a mapping '
         "{type: one of these, …}."),
     ),
     (
+        "input: {codec: text}",
+        "1:9 input.codec.tokenizer: the key tokenizer is missing. Write input.codec.tokenizer: …",
+    ),
+    (
         "input: {codec: {mode: L}}",
-        ("1:9 input.codec: found a block with mode, expected image, npy, json or package.module:function, or a "
+        ("1:9 input.codec: found a block with mode, expected image, npy, json, text or package.module:function, or a "
         "mapping {type: one of these, …}."),
     ),
-    ("input: {codec: [image]}", '1:9 input.codec: found ["image"], expected image, npy, json or package.module'),
+    ("input: {codec: [image]}", '1:9 input.codec: found ["image"], expected image, npy, json, text or package'),
     (
         "input: {codec: {type: image, size: [28]}}",
         "1:30 input.codec.size.1: found [28], expected a longer list.",

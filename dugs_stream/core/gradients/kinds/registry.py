@@ -14,6 +14,7 @@ from dugs_stream.core.gradients.kinds import (
     hf_conv1d,
     linear,
     normalisation,
+    recurrent,
     transposed_convolution,
 )
 from dugs_stream.core.gradients.layers import Layer
@@ -26,6 +27,7 @@ FAST_PATHS = (
     normalisation,
     elementwise,
     embedding,
+    recurrent,
 )
 
 
