@@ -160,6 +160,7 @@ def choose_layers(
     for glob in wanted:
         for name, parameters in _matching(model, glob, layers).items():
             names.setdefault(name, set()).update(parameters)
+    _hand_over(names, layers, ran)
     idle = [name for name in layers if name in names and name not in set(ran)]
     if idle:
         raise ModelError(
@@ -242,6 +243,20 @@ def _uncalled_children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     if parametrize.is_parametrized(module):
         names.append("parametrizations")
     return [(name, module.get_submodule(name)) for name in names]
+
+
+def _hand_over(names: dict[str, set[str]], layers: Mapping[str, Layer], ran: Sequence[str]) -> None:
+    """Chosen layers that never run give way to those that do and hold all of their parameters (T5's shared embedding)."""
+    for name in [name for name in names if name not in set(ran)]:
+        users: dict[str, set[str]] = {}
+        for other in ran:
+            held = {owned.name for owned in layers[other].parameters} & names[name]
+            if held:
+                users[other] = held
+        if set().union(*users.values()) == names[name]:
+            del names[name]
+            for other, held in users.items():
+                names.setdefault(other, set()).update(held)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -47,7 +47,7 @@ ALL = ["body.weight", "body.bias", "head.weight", "head.bias"]
         (models.bias_twice, "whole"),
         (models.checkpointed, "fast"),
         (models.checkpointed_anew, "fast"),
-        (models.no_axis, "whole"),
+        (models.no_axis, "fast"),
         (models.forces, "whole"),
         (models.hooks_a_tensor, "whole"),
         (models.sample_by_sample, "whole"),
