@@ -13,6 +13,7 @@ from dugs_stream.core.gradients.kinds import (
     hf_conv1d,
     linear,
     normalisation,
+    recorded,
     recurrent,
     transposed_convolution,
 )
@@ -26,6 +27,7 @@ FAST_PATHS = (
     normalisation,
     embedding,
     recurrent,
+    recorded,
 )
 
 
