@@ -112,16 +112,19 @@ class ParameterSketch:
         """
         m, t = g.shape[:2]
         samples, positions = self._slab(m, t)
-        spectra = []
-        for some_g, some_a in zip(g.split(samples), a.split(samples), strict=True):
+        spectra: list[Tensor] = []
+        for some_g, some_a in zip(torch.split(g, samples), torch.split(a, samples), strict=True):
             total: Tensor | None = None
-            for left, right in zip(some_g.split(positions, 1), some_a.split(positions, 1), strict=True):
+            for left, right in zip(
+                torch.split(some_g, positions, 1), torch.split(some_a, positions, 1), strict=True
+            ):
                 sketches = (
                     self._rows.sketch(left),
                     self._columns.sketch(right),
                 )  # (samples, positions, k) each
                 product = summed_products(*(torch.fft.rfft(each) for each in sketches))
                 total = product if total is None else total.add_(product)
+            assert total is not None  # noqa: S101 -- a call has at least one position
             spectra.append(total)
         return torch.cat(spectra)
 
