@@ -6,7 +6,6 @@ samples and in any place. (`core.probe` verifies that for each model, and otherw
 """
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dugs_stream.core.gradients import vjp, whole
+from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
 from dugs_stream.core.gradients.inference import inference
-from dugs_stream.core.gradients.kinds.registry import fast_path
-from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.gradients.layers import Layer, LayerPathError
 from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.core.gradients.paths import LayerPaths
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.samples import Inputs, batch_size, call_model, mapped, part_of, sample_at, structure_of
 from dugs_stream.core.sketch.count_sketch import Sketch
@@ -55,11 +55,20 @@ class UnevenError(ModelError):
     """The rows of a chosen layer are not those of the tile: samples share an axis, or some pass by (an expert)."""
 
 
+class NoAxisError(UnevenError):
+    """An output of a layer has no axis of samples of its own; another path may give it one."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(f"the output of {layer.title} has no axis of samples of its own")
+        self.layers = (layer.name,)
+
+
 class Projector:
     """A probed model, its chosen layers and their maps. Changes nothing of the model that its owner could see.
 
     layers        the chosen ones, and others with the parameters that they share with them
     axes          for each layer's name the axes of its calls in one forward pass, as the probe saw them
+    paths         by which the gradient of each layer is computed
     tile          m, samples computed together
     written       what the model writes into itself, undone after each tile
     whole_copies  if not 0: by the whole loss of one sample, which runs this many times side by side
@@ -70,6 +79,7 @@ class Projector:
         model: nn.Module,
         layers: Sequence[Layer],
         axes: Mapping[str, Sequence[CallAxes]],
+        paths: LayerPaths,
         loss: Loss,
         sketch: Sketch,
         tile: int,
@@ -79,6 +89,7 @@ class Projector:
         self._model = model
         self._layers = tuple(layers)
         self._axes = dict(axes)
+        self.paths = paths
         self._loss = loss
         self._sketch = sketch
         self._written = tuple(written)
@@ -95,17 +106,38 @@ class Projector:
 
     def one_at_a_time(self) -> "Projector":
         """The same projector with tiles of one sample."""
-        return Projector(self._model, self._layers, self._axes, self._loss, self._sketch, 1, self._written)
+        return self._changed(self.paths, 1)
+
+    def with_paths(self, paths: LayerPaths) -> "Projector":
+        """The same projector with its layers on other paths."""
+        return self._changed(paths, self.tile)
+
+    def _changed(self, paths: LayerPaths, tile: int) -> "Projector":
+        return Projector(
+            self._model, self._layers, self._axes, paths, self._loss, self._sketch, tile, self._written
+        )
 
     def formed(self, inputs: Inputs, labels: Tensor | None) -> dict[str, Tensor]:
-        """The gradient of the last sample of a batch by parameter, before the sketch; inside `inference`."""
+        """The gradient of the last sample of a batch by parameter, before the sketch; inside `inference`.
+
+        Raises LayerPathError if the path of one layer cannot compute it.
+        """
         found: dict[str, Tensor] = {}
+        failed: dict[str, Exception] = {}
         with undone(self._written), _full_precision():
-            captured = capture(self._model, self._layers, inputs, labels, self._loss, self._copying)
+            captured = self._captured(inputs, labels)
             for call, axes in self._calls(captured):
-                gradients = (fast_path(call.layer) or vjp).formed(call, axes, batch_size(inputs) - 1)
+                try:
+                    gradients = self.paths.of(call.layer).formed(call, axes, batch_size(inputs) - 1)
+                except Exception as error:
+                    if is_out_of_memory(error):
+                        raise
+                    failed[call.layer.name] = error
+                    continue
                 for owned, gradient in zip(call.layer.parameters, gradients, strict=True):
                     found[owned.name] = found[owned.name] + gradient if owned.name in found else gradient
+        if failed:
+            raise LayerPathError(failed, next(iter(failed.values())))
         return found
 
     def outputs(self, inputs: Inputs) -> Any:
@@ -152,17 +184,17 @@ class Projector:
             total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
         vectors, exponents = (part[:m].cpu() for part in total.total())
         units, norms = _unit_rows(vectors.to(torch.float64).numpy(), exponents.numpy())
-        if used is None or used.is_floating_point():
+        if used is None or used.is_floating_point() or used.dim() != 1:
             return units, norms, None
         return units, norms, used[:m].cpu().to(torch.int64).numpy()
 
     def _by_capture(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
         """The sum of the sketches (m, k) of all calls of the layers, and the labels (m,) that the loss used."""
-        captured = capture(self._model, self._layers, inputs, labels, self._loss, self._copying)
+        captured = self._captured(inputs, labels)
         total = ScaledSum(self.tile, self._sketch.dimension, self._dtype, self._sketch.device)
         with _full_precision():
             for call, axes in self._calls(captured):
-                (fast_path(call.layer) or vjp).add_terms(total, call, axes, self._sketch)
+                self.paths.of(call.layer).add_terms(total, call, axes, self._sketch)
         return total, captured.labels
 
     def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
@@ -178,43 +210,53 @@ class Projector:
             None if labels is None else torch.cat([labels] * self._whole_copies),
         )
         total = ScaledSum(1, self._sketch.dimension, self._dtype, self._sketch.device)
-        total.add(*vjp.sketch_formed([found], parameters, self._sketch, total.dtype))
+        total.add(*vjp.sketch_formed([each[None] for each in found], parameters, self._sketch, total.dtype))
         return total, None if used is None else used[-1:]
 
+    def _captured(self, inputs: Inputs, labels: Tensor | None) -> Capture:
+        return capture(
+            self._model,
+            self._layers,
+            inputs,
+            labels,
+            self._loss,
+            self._copying,
+            self._axes,
+            self.paths.recorded,
+        )
+
     def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:
-        calls_so_far = Counter[str]()
         for call in captured.calls:
-            axes = self._axes_of_call(call, calls_so_far[call.layer.name])
+            axes = _axes_of(call)
             rows = _rows_of(call, axes)
             if rows not in (0, captured.losses.shape[0]):
                 raise UnevenError(f"not every sample passes through {call.layer.title}")
             if rows:
-                yield call, axes
-            calls_so_far[call.layer.name] += 1
-
-    def _axes_of_call(self, call: LayerCall, number: int) -> CallAxes:
-        known = self._axes[call.layer.name]
-        if not known:
-            raise UnevenError(f"{call.layer.title} runs for some samples only, and did not for the probe's")
-        axes = known[min(number, len(known) - 1)]  # a recurrent loop may run longer than the probe's did
-        if len(axes.inputs) != len(call.given) or len(axes.outputs) != len(call.outputs):
-            raise ModelError(
-                f"layer {call.layer.title} was called with {len(call.given)} inputs and {len(call.outputs)} outputs, "
-                f"the probe saw {len(axes.inputs)} and {len(axes.outputs)}: its calls must not depend on the sample"
-            )
-        return axes
+                yield samples_apart(call, axes), axes
 
 
-def _rows_of(call: LayerCall, axes: CallAxes) -> int:
+def _axes_of(call: LayerCall) -> CallAxes:
+    axes = call.axes
+    if axes is None:
+        raise UnevenError(f"{call.layer.title} runs for some samples only, and did not for the probe's")
+    if len(axes.inputs) != len(call.given) or len(axes.outputs) != len(call.outputs):
+        raise ModelError(
+            f"layer {call.layer.title} was called with {len(call.given)} inputs and {len(call.outputs)} outputs, "
+            f"the probe saw {len(axes.inputs)} and {len(axes.outputs)}: its calls must not depend on the sample"
+        )
+    return axes
+
+
+def _rows_of(call: LayerCall, axes: CallAxes) -> float:
     """How many samples passed through the layer; 0 if nothing that it returned has a gradient."""
-    rows = 0
-    for gradient, axis in zip(call.gradients, axes.outputs, strict=True):
+    samples = 0.0
+    for gradient, axis, rows in zip(call.gradients, axes.outputs, axes.output_rows, strict=True):
         if gradient is None or gradient.numel() == 0:
             continue
         if axis is None:
-            raise UnevenError(f"the output of {call.layer.title} has no axis of samples of its own")
-        rows = gradient.shape[axis]
-    return rows
+            raise NoAxisError(call.layer)
+        samples = gradient.shape[axis] / rows
+    return samples
 
 
 def model_precision(model: nn.Module) -> torch.dtype | None:

@@ -14,23 +14,24 @@ from torch import Tensor, nn
 
 from dugs_stream.core.comparison import differences, tolerance
 from dugs_stream.core.gradients import whole
+from dugs_stream.core.gradients.axes import call_axes
 from dugs_stream.core.gradients.capture import CallAxes
 from dugs_stream.core.gradients.inference import forward
-from dugs_stream.core.gradients.layers import Layer, OwnedParameter
-from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
 from dugs_stream.core.gradients.memory import is_out_of_memory
-from dugs_stream.core.gradients.observation import SeenCall, Shapes, shapes_seen
+from dugs_stream.core.gradients.observation import SeenCall, shapes_seen
+from dugs_stream.core.gradients.paths import LayerPaths
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.mixing import (
     ProbeBatch,
     copies,
     mixed,
     padded,
     refuse_mixing,
-    sample_axis,
     with_other_labels,
 )
 from dugs_stream.core.model_writes import Held, undone
-from dugs_stream.core.projector import LEAST_NORM, Projection, Projector, UnevenError
+from dugs_stream.core.projector import LEAST_NORM, NoAxisError, Projection, Projector, UnevenError
 from dugs_stream.core.samples import Inputs, device_of, part_of
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.errors import ModelError
@@ -45,7 +46,14 @@ Axes = Mapping[str, Sequence[CallAxes]]
 
 
 class _UnfitError(Exception):
-    """The hooks do not give the whole gradient; the message begins a remark."""
+    """The hooks do not give the whole gradient; the message begins a remark.
+
+    layers  names of those whose path may be what is wrong
+    """
+
+    def __init__(self, message: str, layers: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.layers = layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +99,31 @@ class Trial:
         try:
             if self.outside:
                 raise _not_whole(self.outside)
-            projector = self._projector(self._call_axes(), tile)
-            apart = self._require_whole_gradient(projector, min(2, tile))
-            if tile > 1 and not self._place_is_irrelevant(projector):
-                projector = projector.one_at_a_time()
+            projector, apart = self._with_right_paths(tile)
+            while projector.tile > 1 and not self._place_is_irrelevant(projector):
+                surer = projector.paths.without_batches()
+                projector = projector.with_paths(surer) if surer else projector.one_at_a_time()
         except _UnfitError as unfit:
             self._require_apart(min(2, tile))
             return self._last_resort(str(unfit))
         return Fit(projector, apart)
 
-    def _projector(self, axes: Axes, tile: int, whole_copies: int = 0) -> Projector:
+    def _with_right_paths(self, tile: int) -> tuple[Projector, dict[str, float]]:
+        """Each layer by its quickest path that is right; _UnfitError if none of some layer is."""
+        axes, paths = self._call_axes(), LayerPaths.quickest(self.used)
+        while True:
+            projector = self._projector(axes, paths, tile)
+            try:
+                return projector, self._require_whole_gradient(projector, min(2, tile))
+            except _UnfitError as unfit:
+                lower = paths.without_first(unfit.layers)
+                if lower is None:
+                    raise
+                paths = lower
+
+    def _projector(self, axes: Axes, paths: LayerPaths, tile: int, whole_copies: int = 0) -> Projector:
         return Projector(
-            self.model, self.used, axes, self.loss, self.sketch, tile, self.written, whole_copies
+            self.model, self.used, axes, paths, self.loss, self.sketch, tile, self.written, whole_copies
         )
 
     def _copies(self, m: int) -> ProbeBatch:
@@ -177,7 +198,7 @@ class Trial:
             return alone
         worst = sorted(apart, key=apart.__getitem__, reverse=True)
         wrong = [name for name in worst if not self._is_right([apart[name]])]
-        raise _not_whole(wrong)
+        raise _not_whole(wrong, {layer.name for name in wrong for layer in self._holding(name)})
 
     def _last_resort(self, reason: str) -> Fit:
         """By the whole loss: a sample alone, or beside a copy of itself if the model cannot take one."""
@@ -190,7 +211,7 @@ class Trial:
                 continue
             apart = self._differences(found, self.expected)
             if self._is_right(apart.values()):
-                return Fit(self._projector({}, 1, copies_needed), apart, reason)
+                return Fit(self._projector({}, LayerPaths({}), 1, copies_needed), apart, reason)
         name = max(apart, key=apart.__getitem__)
         raise ModelError(
             f"the gradient of {name} in layer {self._holding(name)[0].title} is not the same twice: two passes over the "
@@ -212,7 +233,7 @@ class Trial:
             )
         return {
             name: [
-                CallAxes(_axes(call.given, other.given, self.m), _axes(call.outputs, other.outputs, self.m))
+                call_axes(call, other, self.m)
                 for call, other in zip(self.calls.get(name, ()), larger.get(name, ()), strict=True)
             ]
             for name in used
@@ -254,9 +275,9 @@ class Trial:
             raise _unfit(error) from error
 
 
-def _not_whole(names: Sequence[str]) -> _UnfitError:
+def _not_whole(names: Sequence[str], layers: Collection[str] = ()) -> _UnfitError:
     return _UnfitError(
-        f"The calls of the chosen layers do not give the whole gradient of {', '.join(names[:5])}"
+        f"The calls of the chosen layers do not give the whole gradient of {', '.join(names[:5])}", layers
     )
 
 
@@ -264,15 +285,11 @@ def _unfit(error: Exception) -> Exception:
     if is_out_of_memory(error):
         return error
     if isinstance(error, UnevenError):
-        return _UnfitError(f"{str(error)[:1].upper()}{str(error)[1:]}")
+        layers = error.layers if isinstance(error, NoAxisError) else ()
+        return _UnfitError(f"{str(error)[:1].upper()}{str(error)[1:]}", layers)
+    if isinstance(error, LayerPathError):
+        return _UnfitError(f"Layers do not run alone ({error})", error.layers)
     return _UnfitError(f"The chosen layers do not run alone ({error})")
-
-
-def _axes(few: Shapes, more: Shapes, m: int) -> tuple[int | None, ...]:
-    return tuple(
-        None if left is None or right is None else sample_axis(left, right, m)
-        for left, right in zip(few, more, strict=False)
-    )
 
 
 def _rows(batch: ProbeBatch, which: Tensor) -> tuple[Inputs, Tensor | None]:

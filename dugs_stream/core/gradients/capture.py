@@ -6,8 +6,8 @@ Limits: work hidden from hooks (a weight used outside its module) has no gradien
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,9 +15,26 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import forward
-from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.gradients.losses import Loss
-from dugs_stream.core.samples import Inputs
+from dugs_stream.core.gradients.layers import Layer, LayerPathError
+from dugs_stream.core.gradients.products import Product, ProductRecorder
+from dugs_stream.core.losses.loss import Loss
+from dugs_stream.core.samples import Inputs, batch_size
+
+
+@dataclass(frozen=True)
+class CallAxes:
+    """How samples lie in each given leaf and each output leaf of a layer's call; `core.gradients.axes` finds it.
+
+    inputs, outputs           the axis that counts samples; None: there is none
+    input_rows, output_rows   rows of a sample along that axis, samples first; 1 unless positions share the axis
+    shared                    of each output leaf: whether all samples share it (the same shape for any number of them)
+    """
+
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int | None, ...]
+    input_rows: tuple[int, ...] = ()
+    output_rows: tuple[int, ...] = ()
+    shared: tuple[bool, ...] = ()
 
 
 @dataclass(eq=False)
@@ -29,6 +46,8 @@ class LayerCall:
     versions   torch's counter of writes for all these leaves when they were captured; None if not a tensor
     outputs    leaves of the output in order, as captured; floating-point tensors can have gradients
     gradients  for each output leaf its gradient, None if it has none
+    axes       how samples lie in all these leaves; None if the probe saw no such call
+    products   those with the layer's parameters, in their order, if they were recorded
     """
 
     layer: Layer
@@ -36,21 +55,21 @@ class LayerCall:
     input_structure: pytree.TreeSpec
     inputs: list[Any]
     versions: list[int | None]
+    axes: CallAxes | None = None
     outputs: list[Any] = field(default_factory=list)
     gradients: list[Tensor | None] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
+    is_complete: bool = True  # whether nothing but these products took the layer's parameters
 
     @property
     def inputs_changed(self) -> bool:
         """Whether something wrote into an input after it was captured."""
         return self.versions != [_version(leaf) for leaf in self.given + self.inputs]
 
-
-@dataclass(frozen=True)
-class CallAxes:
-    """Which axis of each given and output leaf of a layer's call counts the samples; None: shared by all."""
-
-    inputs: tuple[int | None, ...]
-    outputs: tuple[int | None, ...]
+    def argument(self, name: str, place: int) -> Any:
+        """What the forward got for its argument of this name and place, None if nothing."""
+        args, kwargs = pytree.tree_unflatten(self.inputs, self.input_structure)
+        return args[place] if place < len(args) else kwargs.get(name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,42 +93,70 @@ def capture(
     labels: Tensor | None,
     loss: Loss,
     copying: set[str],
+    axes: Mapping[str, Sequence[CallAxes]] | None = None,
+    recorded: Collection[str] = (),
 ) -> Capture:
     """Run `inputs` (m, …) with labels (m,) forward and back; call it inside `inference(model)`.
 
     copying: names of layers whose inputs must be copied when captured, since the model writes into them later.
     Found out here and added to the set; the pass is then run once more.
+    axes: of each layer's calls. An output that all samples share is handed on once for each sample, so that each has
+    a gradient of its own there; its captured leaf has the samples on a first axis of their own.
+    recorded: names of layers inside which products are recorded; LayerPathError if that misses a use of their weights.
     """
     calls: list[LayerCall] = []
+    m = batch_size(inputs)
     with contextlib.ExitStack() as hooks:
+        recorders: list[ProductRecorder] = []  # those entered, innermost last
+        hooks.callback(_close, recorders)
         for layer in layers:
-            module, (enter, start, after) = layer.module, _hooks(layer, calls, copies=layer.name in copying)
+            known = (axes or {}).get(layer.name, ())
+            module = layer.module
+            inside = recorders if layer.name in recorded else None
+            enter, start, after = _hooks(layer, calls, known, m, inside, copies=layer.name in copying)
             if module._forward_pre_hooks:  # noqa: SLF001 -- the owner's own may change what the layer gets
                 hooks.callback(module.register_forward_pre_hook(start, with_kwargs=True).remove)
             hooks.callback(module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True).remove)
             # Before the owner's own hooks: they may replace the output, and the layer's own gradient is wanted.
             hooks.callback(module.register_forward_hook(after, prepend=True).remove)
         _, losses, in_force = forward(model, loss, inputs, labels)
+    missed = {call.layer.name for call in calls if not call.is_complete}
+    if missed:
+        raise LayerPathError(missed, "its weights take part in more than products")
     captured = Capture([call for call in calls if call.outputs], losses, in_force)
     changed = {call.layer.name for call in captured.calls if call.inputs_changed} - copying
     if changed:
         copying |= changed
-        return capture(model, layers, inputs, labels, loss, copying)
+        return capture(model, layers, inputs, labels, loss, copying, axes, recorded)
     _backward(captured)
     return captured
 
 
 def _hooks(
-    layer: Layer, calls: list[LayerCall], *, copies: bool
+    layer: Layer,
+    calls: list[LayerCall],
+    known: Sequence[CallAxes],
+    m: int,
+    recorders: list[ProductRecorder] | None,
+    *,
+    copies: bool,
 ) -> tuple[Callable[..., None], Callable[..., None], Callable[..., Any]]:
     open_calls: list[LayerCall] = []  # a stack: a module may call itself
+    entered = 0
 
     def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        nonlocal entered
         leaves, structure = pytree.tree_flatten((args, kwargs))
         kept = [_kept(leaf, copies=copies) for leaf in leaves]
-        call = LayerCall(layer, kept, structure, kept, [_version(leaf) for leaf in kept * 2])
+        # A recurrent loop may run longer than the probe's did.
+        axes = known[min(entered, len(known) - 1)] if known else None
+        call = LayerCall(layer, kept, structure, kept, [_version(leaf) for leaf in kept * 2], axes)
+        entered += 1
         open_calls.append(call)
         calls.append(call)
+        if recorders is not None:
+            recorders.append(ProductRecorder(layer))
+            recorders[-1].enter()
 
     def start(_module: nn.Module, args: Any, kwargs: Any) -> None:
         call = open_calls[-1]
@@ -118,13 +165,32 @@ def _hooks(
 
     def after(_module: nn.Module, _args: Any, output: Any) -> Any:
         call = open_calls.pop()
+        if recorders is not None:
+            recorder = recorders.pop()
+            recorder.leave()
+            call.products, call.is_complete = recorder.products, recorder.is_complete
         leaves, structure = pytree.tree_flatten(output)
-        call.outputs = [_with_gradient_path(leaf) for leaf in leaves]
+        shared = _shared_leaves(call.axes, leaves)
+        call.outputs = [
+            _with_gradient_path(_for_each_sample(leaf, m) if each else leaf)
+            for leaf, each in zip(leaves, shared, strict=True)
+        ]
+        if any(shared) and call.axes is not None:
+            axes = tuple(0 if each else axis for each, axis in zip(shared, call.axes.outputs, strict=True))
+            call.axes = replace(call.axes, outputs=axes)
         # The model gets copies: it may write into them, and the gradient of the captured ones is still defined.
-        handed_on = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in call.outputs]
+        handed_on = [
+            _handed_on(leaf, was_shared=each) for leaf, each in zip(call.outputs, shared, strict=True)
+        ]
         return pytree.tree_unflatten(handed_on, structure)
 
     return enter, start, after
+
+
+def _close(recorders: list[ProductRecorder]) -> None:
+    """Leave the recordings that an error left open."""
+    while recorders:
+        recorders.pop().leave()
 
 
 def _kept(leaf: Any, *, copies: bool) -> Any:
@@ -133,10 +199,33 @@ def _kept(leaf: Any, *, copies: bool) -> Any:
     return leaf.detach().clone() if copies else leaf.detach()  # detached tensors share their version
 
 
+def _shared_leaves(axes: CallAxes | None, leaves: Sequence[Any]) -> list[bool]:
+    """Which output leaves all samples share although a gradient of each sample's own is wanted there."""
+    if axes is None or len(axes.shared) != len(leaves):
+        return [False] * len(leaves)
+    return [
+        each and isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.requires_grad
+        for leaf, each in zip(leaves, axes.shared, strict=True)
+    ]
+
+
+def _for_each_sample(leaf: Tensor, m: int) -> Tensor:
+    return leaf.detach().unsqueeze(0).expand(m, *leaf.shape)
+
+
+def _handed_on(leaf: Any, *, was_shared: bool) -> Any:
+    """A copy for the model. An axis of one sample that all shared becomes the axis of all of them."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    return leaf.clone().squeeze(1) if was_shared and leaf.dim() > 1 else leaf.clone()
+
+
 def _with_gradient_path(leaf: Any) -> Any:
     """A floating-point output with its own gradient path, or as a leaf if it has none."""
-    if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or leaf.requires_grad:
+    if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
         return leaf
+    if leaf.requires_grad:
+        return leaf.view_as(leaf)  # another output may have been made from this one inside the module
     return leaf.detach().requires_grad_()
 
 
@@ -146,6 +235,7 @@ def _version(leaf: Any) -> int | None:
 
 def _backward(captured: Capture) -> None:
     outputs = [leaf for call in captured.calls for leaf in call.outputs]
+    outputs += [product.outputs for call in captured.calls for product in call.products]
     wanted = [leaf for leaf in outputs if isinstance(leaf, Tensor) and leaf.requires_grad]
     gradients: dict[int, Tensor | None] = {}
     if captured.losses.requires_grad and wanted:
@@ -154,3 +244,5 @@ def _backward(captured: Capture) -> None:
         gradients = {id(leaf): gradient for leaf, gradient in zip(wanted, found, strict=True)}
     for call in captured.calls:
         call.gradients = [gradients.get(id(leaf)) for leaf in call.outputs]
+        for product in call.products:
+            product.gradient = gradients.get(id(product.outputs))

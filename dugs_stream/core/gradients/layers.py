@@ -21,6 +21,14 @@ GradientPath = Literal["fast", "slow", "whole"]
 """From factors; by running the layer again for each sample; by the whole loss of one sample at a time."""
 
 
+class LayerPathError(Exception):
+    """The path of some layers cannot compute their gradients; `layers` are their names."""
+
+    def __init__(self, layers: Collection[str], reason: object) -> None:
+        super().__init__(f"{', '.join(sorted(layers))}: {reason}")
+        self.layers = frozenset(layers)
+
+
 @dataclass(frozen=True)
 class OwnedParameter:
     """A parameter as its layer sees it.
@@ -160,6 +168,7 @@ def choose_layers(
     for glob in wanted:
         for name, parameters in _matching(model, glob, layers).items():
             names.setdefault(name, set()).update(parameters)
+    _hand_over(names, layers, ran)
     idle = [name for name in layers if name in names and name not in set(ran)]
     if idle:
         raise ModelError(
@@ -242,6 +251,20 @@ def _uncalled_children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     if parametrize.is_parametrized(module):
         names.append("parametrizations")
     return [(name, module.get_submodule(name)) for name in names]
+
+
+def _hand_over(names: dict[str, set[str]], layers: Mapping[str, Layer], ran: Sequence[str]) -> None:
+    """Chosen layers that never run give way to those that do and hold all of their parameters (T5's shared embedding)."""
+    for name in [name for name in names if name not in set(ran)]:
+        users: dict[str, set[str]] = {}
+        for other in ran:
+            held = {owned.name for owned in layers[other].parameters} & names[name]
+            if held:
+                users[other] = held
+        if set().union(*users.values()) == names[name]:
+            del names[name]
+            for other, held in users.items():
+                names.setdefault(other, set()).update(held)
 
 
 def _listed(names: Iterable[str]) -> str:

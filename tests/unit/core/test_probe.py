@@ -46,17 +46,28 @@ def test_more_layers_than_run_are_refused() -> None:
         probe(Around(torch.tanh), layers=3)
 
 
-def test_output_without_an_axis_of_samples_goes_by_the_whole_loss() -> None:
-    """Samples flattened together with positions cannot be told apart there: right and slow, and a remark says so."""
-    model = nn.Sequential(
+def _rows_of_samples(positions_first: bool) -> nn.Module:
+    order = (1, 0, 2) if positions_first else (0, 1, 2)
+    return nn.Sequential(
         nn.Linear(4, 4),
-        Lambda(lambda x: x.reshape(-1, 2)),
+        Lambda(lambda x: x.reshape(-1, 2, 2).permute(order).reshape(-1, 2)),
         nn.Linear(2, 3),
-        Lambda(lambda x: x.reshape(-1, 6)),
+        Lambda(lambda x: x.reshape(*((2, -1, 3) if positions_first else (-1, 2, 3)))),
+        Lambda(lambda x: x.permute(order).flatten(1)),
     )
-    with pytest.warns(
-        UserWarning, match=r"output of 2 \(Linear\) has no axis of samples.*one sample at a time"
-    ):
+
+
+def test_batch_flattened_to_rows_stays_fast() -> None:
+    """Samples first, then their positions: the rows of each sample are known."""
+    found = Deduplicator(_rows_of_samples(False), ["*"], dimension=16, tile=8).probe(EXAMPLE)
+
+    assert [layer.path for layer in found.layers] == ["fast", "fast"]
+
+
+def test_rows_with_positions_first_go_by_the_whole_loss() -> None:
+    """Samples cannot be told apart there: right and slow, and a remark says so."""
+    model = _rows_of_samples(True)
+    with pytest.warns(UserWarning, match=r"whole gradient of 2\.weight.*one sample at a time"):
         found = Deduplicator(model, ["2"], dimension=16, tile=8).probe(EXAMPLE)
 
     assert found.is_last_resort
@@ -115,7 +126,7 @@ def test_probe_describes_layers_classes_and_ties() -> None:
     found = deduplicator.probe(torch.tensor([1, 5, 5]))
 
     assert [(x.name, x.kind, x.is_fast, x.parameters) for x in found.layers] == [
-        ("norm", "LayerNorm", False, 8),
+        ("norm", "LayerNorm", True, 8),
         ("head", "Linear", True, 28),
     ]
     assert (found.classes, deduplicator.classes, found.tile) == (7, 7, 8)

@@ -1,8 +1,10 @@
-"""Fast path of embeddings that share their weight with a chosen layer: the sketch of the rows that a sample touched.
+"""Fast path of embeddings, single or in bags: the sketch of the rows that a sample touched.
 
-Cost of a sample: O(t·k) for t tokens and any vocabulary; a formed gradient would be as large as the weight. An
-embedding that is itself chosen goes by `core.gradients.vjp`, as in earlier versions: its vectors keep their bits.
+Cost of a sample: O(t·k) for t tokens and any vocabulary; a formed gradient would be as large as the weight. Ids may be
+shared by all samples (position embeddings).
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +17,19 @@ from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
 
 def takes(layer: Layer) -> bool:
-    """Whether the layer looks up rows of a weight that counts only because a chosen layer shares it."""
+    """Whether the layer looks up rows of its one weight, and adds or averages them if they are in bags."""
     module = layer.module
+    if "forward" in vars(module) or [owned.local for owned in layer.parameters] != ["weight"]:
+        return False
+    if isinstance(module, nn.EmbeddingBag):
+        return (
+            type(module).forward is nn.EmbeddingBag.forward
+            and module.mode in ("sum", "mean")
+            and not module.scale_grad_by_freq
+        )
     return (
-        layer.is_sharing
-        and isinstance(module, nn.Embedding)
+        isinstance(module, nn.Embedding)
         and type(module).forward is nn.Embedding.forward
-        and "forward" not in vars(module)  # replaced on this one object
         and not module.scale_grad_by_freq
     )
 
@@ -47,9 +55,26 @@ def _factors(call: LayerCall, axes: CallAxes, dtype: torch.dtype) -> tuple[Tenso
     gradient, axis = call.gradients[0], axes.outputs[0]
     assert gradient is not None  # noqa: S101 -- a call without rows does not come here
     assert axis is not None  # noqa: S101
-    ids = call.inputs[0].movedim(axis, 0).flatten(1) if axis else call.inputs[0].reshape(len(gradient), -1)
+    given, weights = call.argument("input", 0), call.argument("per_sample_weights", 2)
+    module = call.layer.module
+    ids = _rows_of_samples(given, axes.inputs[0], len(gradient) if axis == 0 else gradient.shape[axis])
     g = positions(gradient, axis, dtype)
-    padding = call.layer.module.padding_idx
+    counted = torch.ones_like(ids, dtype=dtype)
+    padding: Any = module.padding_idx
     if padding is not None:
-        g = g * (ids != padding)[:, :, None]
-    return ids.long(), g
+        counted = counted.masked_fill(ids == padding, 0)
+    if isinstance(module, nn.EmbeddingBag):
+        if given.dim() != 2:  # noqa: PLR2004 -- flat ids with offsets: which are a sample's, the offsets say
+            raise ValueError("a bag of flat ids")
+        if weights is not None:
+            counted = counted * weights.to(dtype)
+        if module.mode == "mean":
+            counted = counted / counted.sum(dim=1, keepdim=True).clamp(min=1)
+        g = g.expand(-1, ids.shape[1], -1)
+    return ids.long(), g * counted[:, :, None]
+
+
+def _rows_of_samples(ids: Tensor, axis: int | None, m: int) -> Tensor:
+    if axis is None:  # the same for all samples
+        return ids.reshape(1, -1).expand(m, -1)
+    return ids.movedim(axis, 0).reshape(m, -1)

@@ -5,22 +5,29 @@ Cost of a sample: O(t·k·log k) by the spectral route, O(t·g·a) by the summed
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
+from dugs_stream.core.gradients.kinds.recognition import LinearForm, linear_form
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
 
 def takes(layer: Layer) -> bool:
     """Whether the layer computes exactly x·Wᵀ + b of its own two parameters, so that the factors are enough."""
-    return (
-        isinstance(layer.module, nn.Linear)
-        and type(layer.module).forward is nn.Linear.forward
-        and "forward" not in vars(layer.module)  # replaced on this one object
-        and {owned.local for owned in layer.parameters} | {"bias"} == {"weight", "bias"}
-    )
+    return form_of(layer) == "outputs first"
+
+
+def form_of(layer: Layer) -> LinearForm | None:
+    """How the layer uses its weight, if it has no parameters but that and a bias."""
+    weight, bias = (getattr(layer.module, name, None) for name in ("weight", "bias"))
+    if not {owned.local for owned in layer.parameters} <= {"weight", "bias"} or not isinstance(
+        weight, Tensor
+    ):
+        return None
+    return linear_form(layer.module, weight, bias)
 
 
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
@@ -35,10 +42,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
             total.add(parameter.vector(pairwise_sum(g, axis=1)), g_exponents)
             continue
         a, a_exponents = normalised(positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
-        if parameter.prefers_spectrum(g.shape[1]):
-            total.add_spectra(parameter.outer_spectrum(g, a), g_exponents + a_exponents)
-        else:
-            total.add(parameter.outer(g, a), g_exponents + a_exponents)
+        parameter.add_outer(total, g, a, g_exponents + a_exponents)
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
