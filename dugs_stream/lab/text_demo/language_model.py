@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dugs_stream.errors import ConfigurationError, ModelError, Problem
+from dugs_stream.models.huggingface import quietly
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -85,7 +86,7 @@ def train_language_model(
 
     Raises ModelError, and saves nothing, if that loss ends above the plan's maximum.
     """
-    from transformers import GPT2Config, GPT2LMHeadModel  # noqa: PLC0415  an optional extra, slow to import
+    import transformers  # noqa: PLC0415  an optional extra, slow to import
 
     plan = plan or Plan()
     tokenizer = train_tokenizer(texts, plan.vocabulary)
@@ -93,7 +94,7 @@ def train_language_model(
     # forked, so that the caller's random state is unchanged
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        config = GPT2Config(
+        config = transformers.GPT2Config(
             vocab_size=tokenizer.get_vocab_size(),
             n_positions=plan.tokens,
             n_embd=plan.width,
@@ -105,7 +106,7 @@ def train_language_model(
             bos_token_id=end,
             eos_token_id=end,
         )
-        model = GPT2LMHeadModel(config)
+        model = transformers.GPT2LMHeadModel(config)
         _fit(model, _joined(tokenizer, texts), plan, on_step)
         loss = _held_out_loss(model, _joined(tokenizer, held_out), plan.tokens)
     if not loss <= plan.maximum:
@@ -115,7 +116,8 @@ def train_language_model(
             "say little about the data, so the demo stops here. Run it again; if it fails again, report it with the "
             "versions of torch, transformers and Python."
         )
-    model.save_pretrained(folder)
+    with quietly(transformers):
+        model.save_pretrained(folder)
     _save_tokenizer(tokenizer, folder, plan.tokens)
     return loss
 
