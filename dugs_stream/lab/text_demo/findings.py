@@ -1,4 +1,4 @@
-"""What the daemon made of the stream: each text with its verdict and its nearest earlier unique, counted by role."""
+"""Verdicts of the stream: each text beside its event and its nearest earlier unique, counted by role."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def require_transformers(extra: str = "hf") -> None:
     if missing:
         problem = Problem(
             "demo --text",
-            f"its model needs {' and '.join(missing)}.",
+            f"its language model needs {' and '.join(missing)}.",
             f"Install with: pip install 'dugs-stream[{extra}]'",
         )
         raise ConfigurationError([problem])

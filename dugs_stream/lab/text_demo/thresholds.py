@@ -1,4 +1,4 @@
-"""What a threshold does: the stream's verdicts at several thresholds, from one set of vectors.
+"""Verdicts of the stream at several thresholds, from one set of vectors.
 
 The vectors are the daemon's own (same settings, same engine, same bits); only the decisions are taken again.
 """
