@@ -145,8 +145,7 @@ def _projected(layers: tuple[_Layer, ...], seed: int, dimension: int) -> NDArray
     for layer in layers:
         outputs, inputs = layer.g.shape[2], layer.a.shape[2]
         weight = sketch.parameter(f"{layer.name}.weight", (outputs, inputs))
-        real, imaginary = weight.outer_spectrum(layer.g, layer.a).unbind(1)
-        vectors.append(torch.fft.irfft(torch.complex(real, imaginary), n=dimension))
+        vectors.append(torch.fft.irfft(weight.outer_spectrum(layer.g, layer.a), n=dimension))
         vectors.append(sketch.parameter(f"{layer.name}.bias", (outputs,)).vector(layer.g[:, 0]))
     return np.asarray(torch.stack(vectors).sum(0))
 

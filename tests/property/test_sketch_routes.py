@@ -13,10 +13,7 @@ CPU = torch.device("cpu")
 
 
 def by_spectrum(parameter: ParameterSketch, g: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-    spectrum = parameter.outer_spectrum(g, a)
-    vectors: torch.Tensor = torch.fft.irfft(
-        torch.complex(spectrum[:, 0], spectrum[:, 1]), n=parameter.dimension
-    )
+    vectors: torch.Tensor = torch.fft.irfft(parameter.outer_spectrum(g, a), n=parameter.dimension)
     return vectors
 
 
