@@ -23,6 +23,7 @@ class AxisSketch:
         self.signs = hashed.signs
         self._table = torch.from_numpy(_gather_table(hashed.buckets, dimension)).to(device)  # (⌈d/k⌉, k)
         self._signs = torch.from_numpy(hashed.signs.astype(np.float64)).to(device)
+        self._rows_by_bucket: list[Tensor] | None = None
 
     def signs_like(self, values: Tensor) -> Tensor:
         """±1 (d,) in the dtype of `values`."""
@@ -47,6 +48,25 @@ class AxisSketch:
         if total is None:
             return values.new_zeros(*values.shape[:-1], k)
         return total.view(*values.shape[:-1], k)
+
+    def sketch_first(self, values: Tensor) -> Tensor:
+        """Values (d, n) → (k, n): rows added up, which is quicker than numbers gathered where n is large."""
+        if self._rows_by_bucket is None:
+            places, offsets = sorted_by_bucket(self.buckets, self._table.shape[1])
+            signs = self.signs[places].astype(np.float64)
+            self._rows_by_bucket = [
+                torch.from_numpy(each).to(values.device)
+                for each in (places.astype(np.int32), offsets.astype(np.int32), signs)
+            ]
+        places_in_order, starts, signs_in_order = self._rows_by_bucket
+        return torch.nn.functional.embedding_bag(
+            places_in_order,
+            values,
+            starts,
+            mode="sum",
+            include_last_offset=True,
+            per_sample_weights=signs_in_order.to(values.dtype),
+        )
 
 
 def pairwise_sum(values: Tensor, axis: int) -> Tensor:

@@ -118,6 +118,16 @@ class ParameterSketch:
             total = product if total is None else total + product
         return torch.fft.rfft(g.new_zeros(m, self.dimension)) if total is None else total
 
+    def outer_spectrum_of_one(self, g: Tensor, a: Tensor) -> Tensor:
+        """The same of one sample with the positions last: g (rows, t), a (columns, t) → (k//2 + 1), complex.
+
+        A sample by itself has the same bits in any company, and its factors stay in the cache of a core.
+        """
+        left = torch.fft.rfft(self._rows.sketch_first(g), dim=0)  # (k//2 + 1, t)
+        right = torch.fft.rfft(self._columns.sketch_first(a), dim=0)
+        product: Tensor = left * right
+        return product.sum(dim=1)
+
     def touched_rows(self, rows: Tensor, g: Tensor) -> Tensor:
         """Σ_t g_t added to row `rows`_t: (m, t) int64, (m, t, a) → the sketch of that matrix, (m, k)."""
         m, t = rows.shape

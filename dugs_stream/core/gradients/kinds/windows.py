@@ -5,7 +5,7 @@ positions, rows r and patches of c numbers: O(t·k·log k + t·c) by the spectra
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class Window:
         )
 
     def patches(self, image: Tensor) -> Tensor:
-        """A view (m, c, *kernel, *positions) of a contiguous image (m, c, *size), as large as `extent` or larger."""
+        """A view (m, c, *kernel, *positions) of an image (m, c, *size), as large as `extent` or larger."""
         inner = image.stride()[2:]
         taps = [step * apart for step, apart in zip(inner, self.dilation, strict=True)]
         moves = [step * stride for step, stride in zip(inner, self.stride, strict=True)]
@@ -66,44 +66,56 @@ def add_sliding(
     rows (m, r, *positions), image (m, c, *size); row group i of `groups` meets channel group i alone.
     """
     t = math.prod(window.positions)
-    if groups == 1 and parameter.prefers_spectrum(t):
-        total.add_spectra(_spectrum(parameter, rows, image, window), exponents)
-        return
-    m, numbers = rows.shape[0], image.shape[1] * math.prod(window.kernel) * _aligned(t)
-    step = _divisor(m, max(1, _PATCH_NUMBERS // max(numbers, 1)))
-    parts = [
-        parameter.dense(sliding_product(some, under, window, groups))
-        for some, under in zip(torch.split(rows, step), torch.split(image, step), strict=True)
-    ]
-    total.add(torch.cat(parts), exponents)
+    if groups > 1 or not parameter.prefers_spectrum(t):
+        parameter.add_dense(total, sliding_product(rows, image, window, groups), exponents)
+    elif rows.device.type == "cpu":
+        spectra = [
+            parameter.outer_spectrum_of_one(one.flatten(1), window.patches(under).reshape(-1, t))
+            for one, under in zip(rows, torch.split(image, 1), strict=True)
+        ]
+        total.add_spectra(torch.stack(spectra), exponents)
+    else:
+        # One sample's work is too little to keep a GPU busy.
+        patches = window.patches(image).reshape(len(image), -1, t)
+        total.add_spectra(parameter.outer_spectrum(rows.flatten(2).mT, patches.mT), exponents)
 
 
 def sliding_product(rows: Tensor, image: Tensor, window: Window, groups: int) -> Tensor:
     """Σ_t rows_t ⊗ patch_t: rows (m, r, *positions), image (m, c, *size) → (m, r, c/groups, *kernel)."""
     m, r = rows.shape[:2]
-    t = math.prod(window.positions)
-    padding = (0, _aligned(t) - t)
-    left = torch.nn.functional.pad(rows.reshape(m * groups, r // groups, t), padding)
-    patches = window.patches(image.contiguous()).reshape(m * groups, -1, t)
-    product = torch.bmm(left, torch.nn.functional.pad(patches, padding).transpose(1, 2))
+    taps = image.shape[1] * math.prod(window.kernel)
+    across = math.prod(window.positions[1:])
+    height = min(window.positions[0], max(1, _PATCH_NUMBERS // (taps * across)))
+    step = _divisor(m, max(1, _PATCH_NUMBERS // (taps * _aligned(height * across))))
+    product = rows.new_empty(m, r, taps // groups)
+    for first in range(0, m, step):
+        found = product[first : first + step].view(step * groups, r // groups, -1)
+        for start in range(0, window.positions[0], height):
+            part = replace(
+                window, positions=(min(height, window.positions[0] - start), *window.positions[1:])
+            )
+            left = rows[first : first + step, :, start : start + height]
+            right = image[first : first + step, :, start * window.stride[0] :]
+            torch.baddbmm(
+                found,
+                _positions_last(left, left.shape[2:]).view(step * groups, r // groups, -1),
+                _positions_last(part.patches(right), part.positions).view(*found.shape[::2], -1).mT,
+                beta=int(start > 0),  # what is there before the first part counts for nothing
+                out=found,
+            )
     return product.view(m, r, image.shape[1] // groups, *window.kernel)
 
 
-def _spectrum(parameter: ParameterSketch, rows: Tensor, image: Tensor, window: Window) -> Tensor:
-    """The half spectrum (m, 2, k//2 + 1) of the sketch of Σ_t rows_t ⊗ patch_t."""
-    m, axes = rows.shape[0], len(window.kernel)
-    left = rows.flatten(2).transpose(1, 2)  # (m, t, r)
-    patches = window.patches(image.contiguous()).movedim(tuple(range(-axes, 0)), tuple(range(1, axes + 1)))
-    numbers = patches[:, 0].numel() if axes else 0
-    step = max(1, _PATCH_NUMBERS // max(numbers, 1))
-    total: Tensor | None = None
-    for start in range(0, window.positions[0], step):
-        some = patches[:, start : start + step].reshape(m, -1, math.prod(patches.shape[axes + 1 :]))
-        at = start * math.prod(window.positions[1:])
-        part = parameter.outer_spectrum(left[:, at : at + some.shape[1]], some)
-        total = part if total is None else total + part
-    assert total is not None  # noqa: S101 -- a convolution has at least one position
-    return total
+def _positions_last(values: Tensor, positions: tuple[int, ...]) -> Tensor:
+    """(m, …, *positions) → (m, numbers at a position, t with its padding of zeros)."""
+    m, t = values.shape[0], math.prod(positions)
+    kept = values.shape[1 : values.dim() - len(positions)]
+    if not -t % _ALIGNMENT:
+        return values.reshape(m, -1, t)
+    aligned = values.new_empty(m, math.prod(kept), _aligned(t))
+    aligned[..., t:] = 0
+    aligned[..., :t].unflatten(2, positions).unflatten(1, kept).copy_(values)  # type: ignore[no-untyped-call]
+    return aligned
 
 
 def _aligned(length: int) -> int:
