@@ -13,7 +13,7 @@ Sources: Charikar, Chen & Farach-Colton 2002 (CountSketch); Pham & Pagh 2013 (Te
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -67,6 +67,11 @@ class ParameterSketch:
         """Tables as long as the parameter, so made only for the routes that need them."""
         return MatrixSketch(self._rows, self._columns, self.dimension, self._device)
 
+    @cached_property
+    def _transposed(self) -> MatrixSketch:
+        """The same map of matrices (columns, rows)."""
+        return MatrixSketch(self._columns, self._rows, self.dimension, self._device)
+
     def vector(self, values: Tensor) -> Tensor:
         """The sketch of a vector-shaped gradient, values (…, d) → (…, k)."""
         return self._rows.sketch(values)
@@ -94,6 +99,16 @@ class ParameterSketch:
             total.add_spectra(self.outer_spectrum(g, a), exponents)
         else:
             total.add_columns(self._matrix.of_products(g, a), exponents)
+
+    def add_transposed(
+        self, total: ScaledSum, like: Tensor, exponents: Tensor, form: Callable[[slice, Tensor], object]
+    ) -> None:
+        """Add the sketch of gradients × 2^exponents (m,) that `form` writes for some columns at a time.
+
+        It is given a slice of the columns, and room (m, those columns, rows with their padding), which may hold anything
+        where the padding is. like: a tensor of the same dtype and device.
+        """
+        total.add_columns(self._transposed.of_parts(len(exponents), like, form), exponents)
 
     def outer(self, g: Tensor, a: Tensor) -> Tensor:
         """Summed route: output gradients (m, t, g), activations (m, t, a) → sketch of Σ_t g_t ⊗ a_t, (m, k).

@@ -14,9 +14,9 @@ from dugs_stream.core.sketch.count_sketch import ParameterSketch
 from dugs_stream.core.sketch.scaling import ScaledSum
 
 _ALIGNMENT = 16
-"""Positions of our own matrix products are padded to 64 bytes of float32, so that bits do not depend on the place."""
+"""Rows of our own matrix products begin a multiple of 64 bytes of float32 apart, so that bits do not depend on the place."""
 
-_PATCH_NUMBERS = 1 << 22
+_PATCH_NUMBERS = 1 << 19
 """Numbers of a tile's patches held at once, 16 MiB in float32."""
 
 
@@ -66,8 +66,15 @@ def add_sliding(
     rows (m, r, *positions), image (m, c, *size); row group i of `groups` meets channel group i alone.
     """
     t = math.prod(window.positions)
-    if groups > 1 or not parameter.prefers_spectrum(t):
+    if groups > 1:
         parameter.add_dense(total, sliding_product(rows, image, window, groups), exponents)
+    elif not parameter.prefers_spectrum(t):
+        parameter.add_transposed(
+            total,
+            rows,
+            exponents,
+            lambda taps, out: _write(out[..., : rows.shape[1]], rows, image, window, taps),
+        )
     elif rows.device.type == "cpu":
         spectra = [
             parameter.outer_spectrum_of_one(one.flatten(1), window.patches(under).reshape(-1, t))
@@ -82,44 +89,52 @@ def add_sliding(
 
 def sliding_product(rows: Tensor, image: Tensor, window: Window, groups: int) -> Tensor:
     """Σ_t rows_t ⊗ patch_t: rows (m, r, *positions), image (m, c, *size) → (m, r, c/groups, *kernel)."""
-    m, r = rows.shape[:2]
-    taps = image.shape[1] * math.prod(window.kernel)
-    across = math.prod(window.positions[1:])
-    height = min(window.positions[0], max(1, _PATCH_NUMBERS // (taps * across)))
-    step = _divisor(m, max(1, _PATCH_NUMBERS // (taps * _aligned(height * across))))
-    product = rows.new_empty(m, r, taps // groups)
-    for first in range(0, m, step):
-        found = product[first : first + step].view(step * groups, r // groups, -1)
+    m, r, c = *rows.shape[:2], image.shape[1] // groups
+    taps = c * math.prod(window.kernel)
+    product = rows.new_empty(m * groups, taps, r // groups)
+    rows, image = (each.reshape(m * groups, -1, *each.shape[2:]) for each in (rows, image))
+    _write(product, rows, image, window, slice(0, taps))
+    return product.mT.reshape(m, r, c, *window.kernel)
+
+
+def _write(out: Tensor, rows: Tensor, image: Tensor, window: Window, taps: slice) -> None:
+    """Write Σ_t patch_t ⊗ rows_t of some numbers of a patch into `out` (m, taps, r).
+
+    rows (m, r, *positions), image (m, c, *size), of which the numbers in `taps` of (c, *kernel) are meant.
+    """
+    one = math.prod(window.kernel)
+    channels = slice(taps.start // one, -(-taps.stop // one))
+    wanted = slice(taps.start - channels.start * one, taps.stop - channels.start * one)
+    image = image[:, channels]
+    numbers, across = image.shape[1] * one, math.prod(window.positions[1:])
+    height = min(window.positions[0], max(1, _PATCH_NUMBERS // (numbers * across)))
+    step = _divisor(len(rows), max(1, _PATCH_NUMBERS // (numbers * height * across)))
+    for first in range(0, len(rows), step):
+        some = slice(first, first + step)
         for start in range(0, window.positions[0], height):
             part = replace(
                 window, positions=(min(height, window.positions[0] - start), *window.positions[1:])
             )
-            left = rows[first : first + step, :, start : start + height]
-            right = image[first : first + step, :, start * window.stride[0] :]
+            right = rows[some, :, start : start + height]
+            left = part.patches(image[some, :, start * window.stride[0] :])
             torch.baddbmm(
-                found,
-                _positions_last(left, left.shape[2:]).view(step * groups, r // groups, -1),
-                _positions_last(part.patches(right), part.positions).view(*found.shape[::2], -1).mT,
+                out[some],
+                _positions_last(left, part.positions)[:, wanted],
+                _positions_last(right, part.positions).mT,
                 beta=int(start > 0),  # what is there before the first part counts for nothing
-                out=found,
+                out=out[some],
             )
-    return product.view(m, r, image.shape[1] // groups, *window.kernel)
 
 
 def _positions_last(values: Tensor, positions: tuple[int, ...]) -> Tensor:
-    """(m, …, *positions) → (m, numbers at a position, t with its padding of zeros)."""
+    """(m, …, *positions) → (m, numbers at a position, t), rows a multiple of `_ALIGNMENT` apart."""
     m, t = values.shape[0], math.prod(positions)
     kept = values.shape[1 : values.dim() - len(positions)]
-    if not -t % _ALIGNMENT:
+    if t % _ALIGNMENT == 0:
         return values.reshape(m, -1, t)
-    aligned = values.new_empty(m, math.prod(kept), _aligned(t))
-    aligned[..., t:] = 0
-    aligned[..., :t].unflatten(2, positions).unflatten(1, kept).copy_(values)  # type: ignore[no-untyped-call]
-    return aligned
-
-
-def _aligned(length: int) -> int:
-    return length + -length % _ALIGNMENT
+    found = values.new_empty(m, math.prod(kept), t + -t % _ALIGNMENT)[..., :t]
+    found.unflatten(2, positions).unflatten(1, kept).copy_(values)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _divisor(number: int, most: int) -> int:
