@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from dugs_stream.core.gradients import vjp
+from dugs_stream.core.gradients import vjp, vjp_batched
+from dugs_stream.core.gradients.kinds import recorded
 from dugs_stream.core.gradients.kinds.registry import FAST_PATHS, fast_paths
 from dugs_stream.core.gradients.layers import GradientPath, Layer
 
@@ -21,12 +22,17 @@ class LayerPaths:
 
     @classmethod
     def quickest(cls, layers: Iterable[Layer]) -> "LayerPaths":
-        """Every layer at the top: the kinds that claim it, then the local re-run."""
-        return cls({layer.name: (*fast_paths(layer), vjp) for layer in layers})
+        """Every layer at the top: the kinds that claim it, then the local re-run, of many samples or of one."""
+        return cls({layer.name: (*fast_paths(layer), vjp_batched, vjp) for layer in layers})
 
     def of(self, layer: Layer) -> ModuleType:
         """The path in use: a module with `add_terms` and `formed`."""
         return self.ladders[layer.name][0]
+
+    @property
+    def recorded(self) -> frozenset[str]:
+        """Names of the layers whose products are recorded in the pass."""
+        return frozenset(name for name, ladder in self.ladders.items() if ladder[0] is recorded)
 
     def label(self, layer: Layer) -> GradientPath:
         """What a user is told of it."""
@@ -36,3 +42,7 @@ class LayerPaths:
         """These layers one rung down where there is one; None if there is none for any of them."""
         lower = {name: self.ladders[name][1:] for name in names if len(self.ladders[name]) > 1}
         return LayerPaths({**self.ladders, **lower}) if lower else None
+
+    def without_batches(self) -> "LayerPaths | None":
+        """The layers that are re-run for many samples at once re-run for one at a time; None if there are none."""
+        return self.without_first([name for name, ladder in self.ladders.items() if ladder[0] is vjp_batched])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
-from dugs_stream.core.gradients.layers import OwnedParameter
+from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.sketch.axis import pairwise_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, magnitude_exponents, times_power_of_two
@@ -25,6 +25,24 @@ _FORMED_NUMBERS = 1 << 22
 
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of the layer's parameters from one call of it to `total`."""
+    gradients, scale = scaled_gradients(call, axes)
+    if scale is None:
+        return
+    m, step = len(scale), formed_at_once(call.layer)
+    vectors, exponents = [], []
+    state = widened_state(call.layer.module)
+    for start in range(0, m, step):
+        samples = range(start, min(start + step, m))
+        formed = [_sample_gradients(call, axes, gradients, sample, state) for sample in samples]
+        stacks = [torch.stack(parts) for parts in zip(*formed, strict=True)]
+        sketched, own = sketch_formed(stacks, call.layer.parameters, sketch, total.dtype)
+        vectors.append(sketched)
+        exponents.append(own)
+    total.add(torch.cat(vectors), scale + torch.cat(exponents))
+
+
+def scaled_gradients(call: LayerCall, axes: CallAxes) -> tuple[list[Tensor | None], Tensor | None]:
+    """The gradients (m, …) of the output leaves, each sample divided by 2^exponent, and the exponents (m,); None: no gradient."""
     # In a dtype whose exponents we can write: half precision is widened, which loses nothing.
     moved = [
         gradient.movedim(axis, 0).to(torch.promote_types(gradient.dtype, torch.float32))
@@ -34,19 +52,14 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     ]
     present = [leaf for leaf in moved if leaf is not None]
     if not present:
-        return
+        return moved, None
     scale = torch.stack([magnitude_exponents(leaf) for leaf in present]).amax(dim=0)  # (m,)
-    gradients = [None if leaf is None else times_power_of_two(leaf, -scale) for leaf in moved]
-    m, step = len(scale), max(1, _FORMED_NUMBERS // max(call.layer.size, 1))
-    vectors, exponents = [], []
-    state = _widened_state(call.layer.module)
-    for start in range(0, m, step):
-        samples = range(start, min(start + step, m))
-        formed = [_sample_gradients(call, axes, gradients, sample, state) for sample in samples]
-        sketched, own = sketch_formed(formed, call.layer.parameters, sketch, total.dtype)
-        vectors.append(sketched)
-        exponents.append(own)
-    total.add(torch.cat(vectors), scale + torch.cat(exponents))
+    return [None if leaf is None else times_power_of_two(leaf, -scale) for leaf in moved], scale
+
+
+def formed_at_once(layer: Layer) -> int:
+    """Of how many samples the formed gradients of a layer are held at once."""
+    return max(1, _FORMED_NUMBERS // max(layer.size, 1))
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
@@ -55,17 +68,14 @@ def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
         None if gradient is None or axis is None else gradient.movedim(axis, 0)
         for gradient, axis in zip(call.gradients, axes.outputs, strict=True)
     ]
-    return _sample_gradients(call, axes, gradients, sample, _widened_state(call.layer.module))
+    return _sample_gradients(call, axes, gradients, sample, widened_state(call.layer.module))
 
 
 def sketch_formed(
-    formed: Sequence[Sequence[Tensor]],
-    parameters: Sequence[OwnedParameter],
-    sketch: Sketch,
-    dtype: torch.dtype,
+    stacks: Sequence[Tensor], parameters: Sequence[OwnedParameter], sketch: Sketch, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Formed gradients, one list of parameters a sample → vectors (s, k) × 2^exponents (s,)."""
-    stacks = [torch.stack(parts).to(dtype) for parts in zip(*formed, strict=True)]
+    """Formed gradients (s, *shape) of each parameter → vectors (s, k) × 2^exponents (s,)."""
+    stacks = [stack.to(dtype) for stack in stacks]
     exponents = torch.stack([magnitude_exponents(stack) for stack in stacks]).amax(dim=0)  # (s,)
     sketched = [
         sketch.parameter(owned.name, owned.shape).dense(times_power_of_two(stack, -exponents))
@@ -96,12 +106,12 @@ def _sample_gradients(
         for leaf, axis, rows in zip(call.given, axes.inputs, axes.input_rows, strict=True)
     ]
     if state:
-        inputs = [_widened(leaf) for leaf in inputs]
+        inputs = [widened(leaf) for leaf in inputs]
     args, kwargs = pytree.tree_unflatten(inputs, call.input_structure)
     parameters = {
-        owned.local: _widened(owned.parameter).detach().clone().requires_grad_() for owned in layer.parameters
+        owned.local: widened(owned.parameter).detach().clone().requires_grad_() for owned in layer.parameters
     }
-    with torch.enable_grad(), _without_hooks_on_outputs(layer.module):
+    with torch.enable_grad(), without_hooks_on_outputs(layer.module):
         # Untied: a parameter under two names of its own is used twice, and the caller's map adds both up.
         outputs = torch.func.functional_call(
             layer.module, state | parameters, args, kwargs, tie_weights=False
@@ -123,18 +133,18 @@ def _sample_gradients(
     return [as_real(gradient, owned) for owned, gradient in zip(layer.parameters, found, strict=True)]
 
 
-def _widened_state(module: nn.Module) -> dict[str, Tensor]:
+def widened_state(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers of a module in float16 as float32, whose range its products do not leave; else nothing."""
     state = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     return {name: values.detach().float() for name, values in state if values.dtype == torch.float16}
 
 
-def _widened(leaf: Any) -> Any:
+def widened(leaf: Any) -> Any:
     return leaf.float() if isinstance(leaf, Tensor) and leaf.dtype == torch.float16 else leaf
 
 
 @contextlib.contextmanager
-def _without_hooks_on_outputs(module: nn.Module) -> Iterator[None]:
+def without_hooks_on_outputs(module: nn.Module) -> Iterator[None]:
     """The owner's hooks on outputs had their say in the pass: output and gradient are those of the bare layer.
 
     Hooks on inputs run again, on what the caller gave: some of them make the weights (weight and spectral norm).

@@ -79,7 +79,7 @@ class MatrixSketch:
             for part in self._parts:
                 height = part.rows.stop - part.rows.start
                 formed = buffer[:, : height * self.width]
-                form(part.rows, formed.unflatten(1, (height, self.width)))  # type: ignore[no-untyped-call]
+                form(part.rows, formed.view(m, height, self.width))
                 yield formed.t()
 
         return self._summed(parts(), m, like)

@@ -14,6 +14,8 @@ from dugs_stream.core.gradients.kinds import (
     hf_conv1d,
     linear,
     normalisation,
+    recorded,
+    recurrent,
     transposed_convolution,
 )
 from dugs_stream.core.gradients.layers import Layer
@@ -26,6 +28,8 @@ FAST_PATHS = (
     normalisation,
     elementwise,
     embedding,
+    recurrent,
+    recorded,
 )
 
 

@@ -1,0 +1,64 @@
+"""Factors of products inside a layer: output gradients and inputs of each use of a weight, and their sketch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dugs_stream.core.gradients.layers import OwnedParameter
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
+from dugs_stream.core.sketch.scaling import ScaledSum, normalised, times_power_of_two
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Of a weight (g, a) the output gradients g (m, t, g) and inputs a (m, t, a); of a bias only g."""
+
+    g: Tensor
+    a: Tensor | None
+
+
+def add_factors(
+    total: ScaledSum,
+    parameters: Sequence[OwnedParameter],
+    factors: Mapping[str, Factors],
+    scale: Tensor,
+    sketch: Sketch,
+) -> None:
+    """Add the sketch of Σ_t g_t ⊗ a_t × 2^scale (m,) of each parameter that has factors to `total`."""
+    for owned in parameters:
+        if owned.local not in factors:
+            continue
+        found = factors[owned.local]
+        parameter = sketch.parameter(owned.name, owned.shape)
+        g, g_exponents = normalised(found.g)
+        if found.a is None:
+            total.add(parameter.vector(pairwise_sum(g, axis=1)), g_exponents + scale)
+            continue
+        a, a_exponents = normalised(found.a)
+        exponents = g_exponents + a_exponents + scale
+        if parameter.prefers_spectrum(g.shape[1]):
+            total.add_spectra(parameter.outer_spectrum(g, a), exponents)
+        else:
+            total.add(parameter.outer(g, a), exponents)
+
+
+def formed_from(
+    factors: Mapping[str, Factors], parameters: Sequence[OwnedParameter], scale: Tensor, sample: int
+) -> list[Tensor]:
+    """One sample's Σ_t g_t ⊗ a_t × 2^scale of each parameter; zeros for one without factors."""
+    formed = []
+    for owned in parameters:
+        found = factors.get(owned.local)
+        if found is None:
+            formed.append(
+                torch.zeros_like(
+                    owned.parameter, dtype=torch.promote_types(owned.parameter.dtype, torch.float32)
+                )
+            )
+            continue
+        g = times_power_of_two(found.g[sample : sample + 1], scale[sample : sample + 1])[0]
+        formed.append(g.sum(dim=0) if found.a is None else g.T @ found.a[sample])
+    return formed
