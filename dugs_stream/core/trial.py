@@ -17,7 +17,7 @@ from dugs_stream.core.gradients import whole
 from dugs_stream.core.gradients.axes import call_axes
 from dugs_stream.core.gradients.capture import CallAxes
 from dugs_stream.core.gradients.inference import forward
-from dugs_stream.core.gradients.layers import Layer, OwnedParameter
+from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, shapes_seen
 from dugs_stream.core.gradients.paths import LayerPaths
@@ -31,7 +31,7 @@ from dugs_stream.core.mixing import (
     with_other_labels,
 )
 from dugs_stream.core.model_writes import Held, undone
-from dugs_stream.core.projector import LEAST_NORM, LayerPathError, Projection, Projector, UnevenError
+from dugs_stream.core.projector import LEAST_NORM, NoAxisError, Projection, Projector, UnevenError
 from dugs_stream.core.samples import Inputs, device_of, part_of
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.errors import ModelError
@@ -294,9 +294,10 @@ def _unfit(error: Exception) -> Exception:
     if is_out_of_memory(error):
         return error
     if isinstance(error, UnevenError):
-        return _UnfitError(f"{str(error)[:1].upper()}{str(error)[1:]}")
+        layers = error.layers if isinstance(error, NoAxisError) else ()
+        return _UnfitError(f"{str(error)[:1].upper()}{str(error)[1:]}", layers)
     if isinstance(error, LayerPathError):
-        return _UnfitError(f"{error.layer} does not run alone ({error.__cause__})", [error.layer])
+        return _UnfitError(f"Layers do not run alone ({error})", error.layers)
     return _UnfitError(f"The chosen layers do not run alone ({error})")
 
 
