@@ -7,8 +7,8 @@ from torch import Tensor
 
 from dugs_stream.core.sketch.hashing import hash_axis
 
-_GATHER_ELEMENTS = 1 << 18
-"""Gathered numbers held at once for each vector: 1 MiB in float32."""
+_GATHER_ROWS = 16
+"""Numbers of a bucket gathered at once, so that an axis much longer than k takes no more memory than a few sketches."""
 
 
 class AxisSketch:
@@ -19,34 +19,56 @@ class AxisSketch:
     ) -> None:
         hashed = hash_axis(seed, name, axis, length, dimension)
         self.length = length
+        self.dimension = dimension
         self.buckets = hashed.buckets
         self.signs = hashed.signs
-        self._table = torch.from_numpy(_gather_table(hashed.buckets, dimension)).to(device)  # (⌈d/k⌉, k)
-        self._signs = torch.from_numpy(hashed.signs.astype(np.float64)).to(device)
-
-    def signs_like(self, values: Tensor) -> Tensor:
-        """±1 (d,) in the dtype of `values`."""
-        if self._signs.dtype != values.dtype:
-            self._signs = self._signs.to(values.dtype)
-        return self._signs
+        places, signs = _gather_table(hashed.buckets, hashed.signs, dimension)
+        # Some numbers of each bucket at once: an axis much longer than k takes no more memory than a few sketches.
+        self._tables = [
+            (
+                torch.from_numpy(places[some].ravel()).to(device),
+                torch.from_numpy(signs[some].ravel()).to(device),
+            )
+            for some in (slice(at, at + _GATHER_ROWS) for at in range(0, len(places), _GATHER_ROWS))
+        ]
+        self._rows_by_bucket: list[Tensor] | None = None
 
     def sketch(self, values: Tensor) -> Tensor:
         """Values (…, d) → (…, k)."""
-        depth, k = self._table.shape
-        signed = values.new_empty(*values.shape[:-1], self.length + 1)
-        torch.mul(values, self.signs_like(values), out=signed[..., : self.length])
-        signed[..., self.length] = 0  # what the table names for a bucket with fewer entries
-        flat = signed.view(-1, self.length + 1)
-        step = max(1, _GATHER_ELEMENTS // k)
+        flat = values.reshape(-1, self.length)
         total: Tensor | None = None
-        for start in range(0, depth, step):
-            places = self._table[start : start + step]
-            gathered = flat.index_select(1, places.reshape(-1)).view(flat.shape[0], places.shape[0], k)
-            part = pairwise_sum(gathered, axis=1)
-            total = part if total is None else total.add_(part)
+        for at, (places, signs) in enumerate(self._tables):
+            if signs.dtype != values.dtype:
+                signs = signs.to(values.dtype)  # noqa: PLW2901
+                self._tables[at] = places, signs
+            gathered = flat.new_empty(len(flat), len(places))
+            torch.index_select(flat, 1, places, out=gathered)
+            gathered *= signs
+            if len(places) > self.dimension:
+                gathered = pairwise_sum(gathered.view(len(flat), -1, self.dimension), axis=1)
+            total = gathered if total is None else total.add_(gathered)
         if total is None:
-            return values.new_zeros(*values.shape[:-1], k)
-        return total.view(*values.shape[:-1], k)
+            total = flat.new_zeros(len(flat), self.dimension)
+        return total.view(*values.shape[:-1], self.dimension)
+
+    def sketch_first(self, values: Tensor) -> Tensor:
+        """Values (d, n) → (k, n): rows added up, which is quicker than numbers gathered where n is large."""
+        if self._rows_by_bucket is None:
+            places, offsets = sorted_by_bucket(self.buckets, self.dimension)
+            signs = self.signs[places].astype(np.float64)
+            self._rows_by_bucket = [
+                torch.from_numpy(each).to(values.device)
+                for each in (places.astype(np.int32), offsets.astype(np.int32), signs)
+            ]
+        places_in_order, starts, signs_in_order = self._rows_by_bucket
+        return torch.nn.functional.embedding_bag(
+            places_in_order,
+            values,
+            starts,
+            mode="sum",
+            include_last_offset=True,
+            per_sample_weights=signs_in_order.to(values.dtype),
+        )
 
 
 def pairwise_sum(values: Tensor, axis: int) -> Tensor:
@@ -64,14 +86,20 @@ def pairwise_sum(values: Tensor, axis: int) -> Tensor:
     return values.squeeze(axis)
 
 
-def _gather_table(buckets: NDArray[np.int64], dimension: int) -> NDArray[np.int32]:
-    """(w, k): in each column the places that fall into one bucket, filled up with the place behind the last."""
-    places, offsets = sorted_by_bucket(buckets, dimension)
+def _gather_table(
+    buckets: NDArray[np.int64], bucket_signs: NDArray[np.int8], dimension: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The places (w, k) that fall into each bucket, a column each, and their signs; 0 where a bucket has fewer."""
+    order, offsets = sorted_by_bucket(buckets, dimension)
     counts = np.diff(offsets)
-    table = np.full((int(counts.max(initial=0)), dimension), len(buckets), dtype=np.int32)
+    depth = int(counts.max(initial=0))
+    places = np.zeros((depth, dimension), dtype=np.int32)
+    signs = np.zeros((depth, dimension), dtype=np.float32)
     owners = np.repeat(np.arange(dimension), counts)
-    table[np.arange(len(places)) - offsets[owners], owners] = places
-    return table
+    ranks = np.arange(len(order)) - offsets[owners]
+    places[ranks, owners] = order
+    signs[ranks, owners] = bucket_signs[order]
+    return places, signs
 
 
 def sorted_by_bucket(

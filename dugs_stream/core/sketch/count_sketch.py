@@ -13,7 +13,7 @@ Sources: Charikar, Chen & Farach-Colton 2002 (CountSketch); Pham & Pagh 2013 (Te
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -25,8 +25,11 @@ from dugs_stream.core.sketch.matrix import MatrixSketch
 from dugs_stream.core.sketch.scaling import ScaledSum
 from dugs_stream.core.sketch.spectrum import summed_products
 
-_FACTOR_ELEMENTS = 1 << 21
-"""Numbers of a tile's sketched factors held at once: 8 MiB in float32."""
+_SLAB_NUMBERS = 1 << 18
+"""Numbers of a tile's sketched factors held at once: 1 MiB in float32, so that each step finds them in the cache."""
+
+_DEVICE_SLAB_NUMBERS = 1 << 24
+"""The same on a GPU, whose kernels want more work: 64 MiB."""
 
 
 class Sketch:
@@ -67,6 +70,11 @@ class ParameterSketch:
         """Tables as long as the parameter, so made only for the routes that need them."""
         return MatrixSketch(self._rows, self._columns, self.dimension, self._device)
 
+    @cached_property
+    def _transposed(self) -> MatrixSketch:
+        """The same map of matrices (columns, rows)."""
+        return MatrixSketch(self._columns, self._rows, self.dimension, self._device)
+
     def vector(self, values: Tensor) -> Tensor:
         """The sketch of a vector-shaped gradient, values (…, d) → (…, k)."""
         return self._rows.sketch(values)
@@ -95,6 +103,16 @@ class ParameterSketch:
         else:
             total.add_columns(self._matrix.of_products(g, a), exponents)
 
+    def add_transposed(
+        self, total: ScaledSum, like: Tensor, exponents: Tensor, form: Callable[[slice, Tensor], object]
+    ) -> None:
+        """Add the sketch of gradients × 2^exponents (m,) that `form` writes for some columns at a time.
+
+        It is given a slice of the columns, and room (m, those columns, rows with their padding), which may hold anything
+        where the padding is. like: a tensor of the same dtype and device.
+        """
+        total.add_columns(self._transposed.of_parts(len(exponents), like, form), exponents)
+
     def outer(self, g: Tensor, a: Tensor) -> Tensor:
         """Summed route: output gradients (m, t, g), activations (m, t, a) → sketch of Σ_t g_t ⊗ a_t, (m, k).
 
@@ -108,31 +126,77 @@ class ParameterSketch:
         The sketch of g ⊗ a is the circular convolution of the sketches of g and a: O(t·k·log k) a sample.
         """
         m, t = g.shape[:2]
-        step = max(1, _FACTOR_ELEMENTS // (m * self.dimension))
-        total: Tensor | None = None
-        for start in range(0, t, step):
-            some = slice(start, start + step)
-            left = torch.fft.rfft(self._rows.sketch(g[:, some]))  # (m, step, k//2 + 1)
-            right = torch.fft.rfft(self._columns.sketch(a[:, some]))
-            product = summed_products(left, right)
-            total = product if total is None else total + product
-        return torch.fft.rfft(g.new_zeros(m, self.dimension)) if total is None else total
+        samples, positions = self._slab(m, t)
+        spectra: list[Tensor] = []
+        for some_g, some_a in zip(torch.split(g, samples), torch.split(a, samples), strict=True):
+            total: Tensor | None = None
+            for left, right in zip(
+                torch.split(some_g, positions, 1), torch.split(some_a, positions, 1), strict=True
+            ):
+                sketches = (
+                    self._rows.sketch(left),
+                    self._columns.sketch(right),
+                )  # (samples, positions, k) each
+                product = summed_products(*(torch.fft.rfft(each) for each in sketches))
+                total = product if total is None else total.add_(product)
+            assert total is not None  # noqa: S101 -- a call has at least one position
+            spectra.append(total)
+        return torch.cat(spectra)
+
+    def _slab(self, m: int, t: int) -> tuple[int, int]:
+        """How many samples and positions are sketched at once; of samples a divisor of m."""
+        numbers = _SLAB_NUMBERS if self._device.type == "cpu" else _DEVICE_SLAB_NUMBERS
+        positions = min(t, max(1, numbers // self.dimension))
+        most = max(1, numbers // max(1, positions * self.dimension))
+        return next(d for d in range(min(m, most), 0, -1) if m % d == 0), positions
+
+    def outer_spectrum_of_one(self, g: Tensor, a: Tensor) -> Tensor:
+        """The same of one sample with the positions last: g (rows, t), a (columns, t) → (k//2 + 1), complex.
+
+        A sample by itself has the same bits in any company, and its factors stay in the cache of a core.
+        """
+        left = torch.fft.rfft(self._rows.sketch_first(g), dim=0)  # (k//2 + 1, t)
+        right = torch.fft.rfft(self._columns.sketch_first(a), dim=0)
+        product: Tensor = left * right
+        return product.sum(dim=1)
 
     def touched_rows(self, rows: Tensor, g: Tensor) -> Tensor:
         """Σ_t g_t added to row `rows`_t: (m, t) int64, (m, t, a) → the sketch of that matrix, (m, k)."""
+        if g.device.type != "cpu":
+            return self._rolled_rows(rows, g)
+        m, k = rows.shape[0], self.dimension
+        total = g.new_zeros(m, k)
+        row_buckets, row_signs = self._row_map
+        column_buckets, column_signs = self._column_map
+        # Each sample's numbers are added one after the other, in their own order.
+        buckets = ((row_buckets[rows][:, :, None] + column_buckets) % k).flatten(1)
+        signed = g * row_signs[rows][:, :, None].to(g.dtype) * column_signs.to(g.dtype)
+        return total.scatter_add_(1, buckets, signed.flatten(1))
+
+    def _rolled_rows(self, rows: Tensor, g: Tensor) -> Tensor:
+        """The same without atomics: each position's sketched columns, moved by its row's bucket."""
         m, t = rows.shape
         k = self.dimension
-        buckets = torch.from_numpy(self._rows.buckets).to(self._device)
-        signs = self._rows.signs_like(g)
-        step = max(1, _FACTOR_ELEMENTS // (m * k))
+        row_buckets, row_signs = self._row_map
         total = g.new_zeros(m, k)
-        for start in range(0, t, step):
-            some = rows[:, start : start + step]
-            columns = self._columns.sketch(g[:, start : start + step])  # (m, step, k)
-            places = (torch.arange(k, device=self._device) - buckets[some][:, :, None]) % k
-            moved = columns.gather(2, places) * signs[some][:, :, None]
-            total = total + pairwise_sum(moved, axis=1)
+        step = max(1, _DEVICE_SLAB_NUMBERS // (m * k))
+        for some in _slices(t, step):
+            columns = self._columns.sketch(g[:, some])  # (m, step, k)
+            places = (torch.arange(k, device=self._device) - row_buckets[rows[:, some]][:, :, None]) % k
+            moved = columns.gather(2, places) * row_signs[rows[:, some]][:, :, None].to(g.dtype)
+            total += pairwise_sum(moved, axis=1)
         return total
+
+    @cached_property
+    def _row_map(self) -> tuple[Tensor, Tensor]:
+        return self._on_device(self._rows)
+
+    @cached_property
+    def _column_map(self) -> tuple[Tensor, Tensor]:
+        return self._on_device(self._columns)
+
+    def _on_device(self, axis: AxisSketch) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(axis.buckets).to(self._device), torch.from_numpy(axis.signs).to(self._device)
 
     def prefers_spectrum(self, positions: int) -> bool:
         """Whether the spectral route is the cheaper one for t = `positions`; from shapes and costs alone."""
@@ -142,3 +206,7 @@ class ParameterSketch:
 
     def _as_matrices(self, gradients: Tensor) -> Tensor:
         return gradients.reshape(gradients.shape[0], self._rows.length, self._columns.length)
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]

@@ -44,10 +44,10 @@ def test_bounded_memory_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> No
     g, a = random(6, 5, 39), random(6, 5, 31, seed=1)
     whole = Sketch(0, 8, CPU).parameter("w", (39, 31))
     expected = whole.outer(g, a), whole.outer_spectrum(g, a)
-    monkeypatch.setattr(axis, "_GATHER_ELEMENTS", 16)
+    monkeypatch.setattr(axis, "_GATHER_ROWS", 2)
     monkeypatch.setattr(matrix, "_PART_ENTRIES", 100)
     monkeypatch.setattr(spectrum, "_ONE_THREAD", 14)
-    monkeypatch.setattr(count_sketch, "_FACTOR_ELEMENTS", 100)
+    monkeypatch.setattr(count_sketch, "_SLAB_NUMBERS", 100)
     stepwise = Sketch(0, 8, CPU).parameter("w", (39, 31))
 
     assert torch.allclose(stepwise.outer(g, a), expected[0], atol=1e-12, rtol=0)
@@ -113,16 +113,15 @@ def test_bits_of_a_route_do_not_depend_on_the_place(
 def test_touched_rows_are_the_sketch_of_the_matrix_they_make(
     dimension: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows named several times add up, in any number of steps; a sample's bits are its own."""
+    """Rows named several times add up, by scattering or by moving; a sample's bits are its own."""
     rows = torch.tensor([[3, 3, 0, 6], [1, 2, 1, 1], [5, 5, 5, 5]])
-    g = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    parameter = Sketch(7, dimension, torch.device("cpu")).parameter("embed.weight", (7, 5))
+    g = random(3, 4, 5, seed=2)
+    parameter = Sketch(7, dimension, CPU).parameter("embed.weight", (7, 5))
     formed = torch.stack(
         [torch.zeros(7, 5, dtype=torch.float64).index_add_(0, r, v) for r, v in zip(rows, g, strict=True)]
     )
-    found = parameter.touched_rows(rows, g)
+    monkeypatch.setattr(count_sketch, "_DEVICE_SLAB_NUMBERS", 6 * dimension)
 
-    assert torch.allclose(found, parameter.dense(formed), atol=1e-12)
-    assert torch.equal(found[1:2], parameter.touched_rows(rows[1:2], g[1:2]))
-    monkeypatch.setattr(count_sketch, "_FACTOR_ELEMENTS", 3 * dimension)
-    assert torch.allclose(parameter.touched_rows(rows, g), found, atol=1e-12)
+    for found in (parameter.touched_rows, parameter._rolled_rows):
+        assert torch.allclose(found(rows, g), parameter.dense(formed), atol=1e-12)
+        assert torch.equal(found(rows, g)[1], found(rows[[1, 0, 1]], g[[1, 0, 1]])[2])
