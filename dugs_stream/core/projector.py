@@ -19,6 +19,7 @@ from dugs_stream.core.gradients import vjp, whole
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
 from dugs_stream.core.gradients.inference import inference
+from dugs_stream.core.gradients.kinds import expanded, recorded
 from dugs_stream.core.gradients.layers import Layer, LayerPathError
 from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
@@ -222,7 +223,8 @@ class Projector:
             self._loss,
             self._copying,
             self._axes,
-            self.paths.recorded,
+            self.paths.using(recorded),
+            self.paths.using(expanded),
         )
 
     def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:

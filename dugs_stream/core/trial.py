@@ -97,8 +97,6 @@ class Trial:
         """
         tile = 1 if self.written else tile
         try:
-            if self.outside:
-                raise _not_whole(self.outside)
             projector, apart = self._with_right_paths(tile)
             while projector.tile > 1 and not self._place_is_irrelevant(projector):
                 surer = projector.paths.without_batches()
@@ -110,7 +108,9 @@ class Trial:
 
     def _with_right_paths(self, tile: int) -> tuple[Projector, dict[str, float]]:
         """Each layer by its quickest path that is right; _UnfitError if none of some layer is."""
-        axes, paths = self._call_axes(), LayerPaths.quickest(self.used)
+        axes, paths = self._call_axes(), LayerPaths.quickest(self.used, self.outside)
+        if not paths.is_complete:
+            raise _not_whole(self.outside)
         while True:
             projector = self._projector(axes, paths, tile)
             try:

@@ -10,6 +10,7 @@ from types import ModuleType
 from dugs_stream.core.gradients.kinds import (
     convolution,
     embedding,
+    expanded,
     hf_conv1d,
     linear,
     normalisation,
@@ -28,6 +29,7 @@ FAST_PATHS = (
     embedding,
     recurrent,
     recorded,
+    expanded,
 )
 
 
