@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from benchmarks.layer_cases import Case, call, losses
+
 
 def forward_and_backward(
     model: nn.Module, parameters: Sequence[nn.Parameter], summed_loss: Callable[[], Tensor]
@@ -27,3 +29,12 @@ def forward_and_backward(
         return torch.autograd.grad(summed_loss(), parameters)
 
     return run
+
+
+def plain_backward(case: Case) -> Callable[[], tuple[Tensor, ...]]:
+    """The baseline of a case. Leaves the model with gradients asked for the chosen parameters alone."""
+
+    def summed_loss() -> Tensor:
+        return losses(case, call(case.model, case.inputs), case.inputs, case.labels).sum()
+
+    return forward_and_backward(case.model, list(case.parameters().values()), summed_loss)

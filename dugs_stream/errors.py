@@ -4,6 +4,7 @@ DugsError                 exit 1   failed while running, or refused
 ├── ConfigurationError    exit 2   the settings, or what they name, are wrong; carries every problem at once
 ├── ModelError            exit 1   the model cannot be loaded or probed, or records cannot be judged with it
 │   └── SampleError                it cannot take this one sample; another may do
+│       └── LabelError             the label of this one sample cannot be meant
 ├── StreamRejectedError   exit 1   all records so far were rejected for one reason; carries on only if told to
 ├── StateError            exit 1   the state folder is locked, damaged or of another model
 ├── ChangelogError        exit 1   the changelog contradicts itself or the configuration
@@ -70,6 +71,10 @@ class ModelError(DugsError):
 
 class SampleError(ModelError):
     """The outputs of the model, or of its loss, for this one sample are not what they must be; another may do."""
+
+
+class LabelError(SampleError):
+    """The label of this one sample is not among the model's classes, or not what the loss takes."""
 
 
 class StreamRejectedError(DugsError):

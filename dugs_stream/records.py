@@ -122,6 +122,7 @@ class JudgedRecord:
     """A record with its decision and everything else that its event says.
 
     nearest_id  record id of the nearest unique
+    is_cut      the record holds more text than the verdict is about
     vector      the projected unit gradient (k,) float32, of uniques only
     """
 
@@ -132,6 +133,7 @@ class JudgedRecord:
     label: int | None = None
     label_name: str | None = None
     label_source: LabelSource | None = None
+    is_cut: bool = False
     nearest_id: str | None = None
     vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 

@@ -6,19 +6,24 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 import torch
 
 from dugs_stream.config import Settings
 from dugs_stream.core.gradient_spec import GradientSpec
-from dugs_stream.core.gradients.losses import LossFunction
+from dugs_stream.core.losses.forms import labels_of
+from dugs_stream.core.losses.loss import LossFunction
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
+from dugs_stream.inputs.codec import Codec
 from dugs_stream.inputs.decoder import build_decoder
-from dugs_stream.inputs.settings import CustomCodecSettings
+from dugs_stream.inputs.image_presets import with_preprocessing
+from dugs_stream.inputs.settings import CustomCodecSettings, computed_by
+from dugs_stream.inputs.text.codec import TextCodec, TokenLimits
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
 from dugs_stream.models.own_code import own_code
@@ -26,6 +31,7 @@ from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import RecordProjector, StageTimer
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
+from dugs_stream.setting_types import Block
 
 _log = structlog.get_logger("dugs")
 
@@ -50,6 +56,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
 
     Raises ConfigurationError or ModelError.
     """
+    codec = with_preprocessing(settings.input.codec, settings.model.input_shape)
     model = load_model(
         settings.model.factory,
         settings.model.kwargs,
@@ -60,18 +67,22 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     )
     classes = read_classes(settings.input.classes)
     decoder = build_decoder(
-        settings.input.codec,
+        codec,
         label=settings.input.label,
         classes=classes,
-        label_is_required=settings.gradient.loss == "label",
+        label_is_required=labels_of(settings.gradient.loss).are_required,
         max_record_bytes=settings.input.max_record_bytes,
         label_type=settings.input.label_type,
         envelope=settings.input.envelope,
+        limits=TokenLimits(model.vocabulary, model.max_tokens),
     )
-    shape = settings.model.input_shape or model.input_shape or getattr(settings.input.codec, "shape", None)
+    if isinstance(decoder.codec, TextCodec):
+        _log.info("text.limit", max_tokens=decoder.codec.max_tokens, tokenizer=decoder.codec.tokenizer.size)
+    shape = settings.model.input_shape or model.input_shape or getattr(codec, "shape", None)
     if shape is not None:
         decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
-    projector = RecordProjector(decoder, _gradient_spec(settings, model), stage, _remark)
+    spec, tile_tokens = _gradient_spec(settings, model), settings.gradient.tile_tokens
+    projector = RecordProjector(decoder, spec, stage, _remark, tile_tokens=tile_tokens)
     judge = Judge(
         settings.selection.threshold,
         settings.selection.min_gradient_norm,
@@ -80,14 +91,21 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         stage=stage,
     )
     # How a target of numbers looks is known from the first record alone.
-    if shape is not None and settings.input.label_type == "class":
+    is_class = settings.input.label_type == "class"
+    if isinstance(decoder.codec, TextCodec) and (is_class or not decoder.codec.learns_all):
+        projector.try_out(*decoder.codec.form)
+    if shape is not None and is_class:
         # A codec of one's own does not say what its tensors hold.
         is_own = isinstance(settings.input.codec, CustomCodecSettings)
         dtype = getattr(settings.input.codec, "dtype", "float32")
         dtypes = ("float32", "int64") if is_own else (dtype,)
         projector.expect(shape, *(torch.int64 if each == "int64" else torch.float32 for each in dtypes))
     return Engine(
-        projector, judge, _identify(settings, model, classes), own_code(_references(settings)), model.remarks
+        projector,
+        judge,
+        _identify(settings, model, classes, _identity_of(decoder.codec, codec)),
+        own_code(_references(settings)),
+        model.remarks,
     )
 
 
@@ -138,15 +156,22 @@ def _require_device(device: str) -> None:
         raise ConfigurationError([problem])
 
 
-def _identify(settings: Settings, model: LoadedModel, classes: Sequence[str] | None) -> ModelIdentity:
+def _identity_of(codec: Codec | TextCodec, settings: Block) -> Mapping[str, Any]:
+    """What of a codec a sample's numbers depend on."""
+    return codec.identity if isinstance(codec, TextCodec) else computed_by(settings)
+
+
+def _identify(
+    settings: Settings, model: LoadedModel, classes: Sequence[str] | None, codec: Mapping[str, Any]
+) -> ModelIdentity:
     """Everything that makes vectors comparable; τ, the norm floor and the tile are free to change."""
     return ModelIdentity(
         model.name,
         fingerprint(
             weights_digest=model.weights_digest,
             factory=settings.model.factory,
-            kwargs=settings.model.kwargs,
-            codec=settings.input.codec.model_dump(mode="json"),
+            kwargs=model.kwargs,
+            codec=codec,
             classes=classes,
             layers=settings.gradient.layers.model_dump(mode="json"),
             loss=settings.gradient.loss,

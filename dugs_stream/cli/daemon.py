@@ -46,16 +46,20 @@ def check(settings: Settings, *, deep: bool) -> None:
 
     for warning in warnings(settings):
         click.echo(f"warning: {warning}", err=True)
-    click.echo("The configuration is valid.", err=True)
-    if deep:
-        from dugs_stream.cli.console import show_findings, waiting
-        from dugs_stream.commands.check import check_deep
+    if not deep:
+        click.echo("The configuration is valid.", err=True)
+        return
+    from dugs_stream.cli.console import show_findings, waiting
+    from dugs_stream.commands.check import check_deep
 
-        with waiting() as say:
-            findings = check_deep(settings, say)
-        show_findings(findings)
-        if not all(finding.passed for finding in findings):
-            sys.exit(1)
+    with waiting() as say:
+        findings = check_deep(settings, say)
+    show_findings(findings)
+    failed = sum(not finding.passed for finding in findings)
+    if failed:
+        click.echo(f"{failed} of {len(findings)} checks failed: see the rows FAILED", err=True)
+        sys.exit(1)
+    click.echo("The configuration is valid, and all that was tried works.", err=True)
 
 
 @command("dugs schema config > dugs.schema.json")

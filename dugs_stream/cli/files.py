@@ -84,6 +84,11 @@ def scan(settings: Settings, *, paths: tuple[Path, ...], fields: RowFields, outp
     with counting("judging") as progress, lines_to(output) as write:
         scanned = scan(settings, paths, write, fields=fields, on_progress=progress)
     click.echo(_tally(scanned.verdicts, scanned.reasons), err=True)
+    if scanned.cut:
+        click.echo(
+            f"{scanned.cut} texts are longer than input.codec.max_tokens: their beginnings were judged",
+            err=True,
+        )
     _say_what_is_missing(scanned.passed_over, scanned.failures, settings)
 
 
@@ -99,10 +104,11 @@ def _tally(verdicts: Mapping[str, int], reasons: Mapping[str, int]) -> str:
 
 def _say_what_is_missing(passed_over: Mapping[str, int], failures: Failures, settings: Settings) -> None:
     """Files that were not for the codec, and those that could not be read, with rows; exit 1 if there are any of these."""
+    from dugs_stream.commands.file_listing import reads_texts_in_json
     from dugs_stream.inputs.files import SUFFIXES, counted
     from dugs_stream.ops.logging.lines import printable
 
-    codec = settings.input.codec.type
+    codec = "json" if reads_texts_in_json(settings) else settings.input.codec.type
     if passed_over:
         reads = f": the codec {codec} takes {', '.join(sorted(SUFFIXES[codec]))}" if codec in SUFFIXES else ""
         click.echo(printable(f"passed over {counted(passed_over)}{reads}"), err=True)

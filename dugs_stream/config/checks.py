@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 from dugs_stream.config.fields import KeyPath
 from dugs_stream.config.settings import Settings
+from dugs_stream.core.losses.forms import LabelForm, labels_of
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
     ImageCodecSettings,
     LabelKind,
+    LabelType,
     NpyCodecSettings,
+    TextCodecSettings,
     parse_label_place,
 )
 from dugs_stream.models.settings import ModelSettings
@@ -39,8 +42,9 @@ def conflicts(settings: Settings) -> list[Conflict]:
     checks: tuple[Callable[[Settings], Iterator[Conflict]], ...] = (
         _json_label_needs_a_json_codec,
         _debezium_is_json,
-        _numbers_are_for_a_loss_of_ones_own,
+        _label_type_fits_the_loss,
         _loss_needs_a_label,
+        _learned_tokens_are_for_a_loss_over_tokens,
         _topics_differ,
         _messages_hold_an_event,
         _vector_fits_a_message,
@@ -53,31 +57,55 @@ def conflicts(settings: Settings) -> list[Conflict]:
 def _json_label_needs_a_json_codec(settings: Settings) -> Iterator[Conflict]:
     codec = settings.input.codec
     is_json = parse_label_place(settings.input.label).kind is LabelKind.JSON
-    if is_json and isinstance(codec, ImageCodecSettings | NpyCodecSettings):
+    if is_json and not _reads_json(settings):
+        named = ", or name the text's own field (input.codec.field)" if codec.type == "text" else ""
         yield Conflict(
             (("input", "label"), ("input", "codec")),
             f'found "{settings.input.label}" with the codec {codec.type}, whose values are not JSON.',
-            "Send the label as a header (header:NAME) or as the key.",
+            f"Send the label as a header (header:NAME) or as the key{named}.",
         )
+
+
+def _reads_json(settings: Settings) -> bool:
+    """Whether values may be JSON documents, as far as the codec is concerned."""
+    codec = settings.input.codec
+    if isinstance(codec, TextCodecSettings):
+        return codec.field is not None
+    return not isinstance(codec, ImageCodecSettings | NpyCodecSettings)
 
 
 def _debezium_is_json(settings: Settings) -> Iterator[Conflict]:
-    codec = settings.input.codec
-    if "debezium" in settings.input.envelope and isinstance(codec, ImageCodecSettings | NpyCodecSettings):
+    if "debezium" in settings.input.envelope and not _reads_json(settings):
         yield Conflict(
             (("input", "envelope"), ("input", "codec")),
-            f"found debezium with the codec {codec.type}, but payload.after is JSON.",
-            "Use the codec json, or a function of yours, which is given payload.after as JSON.",
+            f"found debezium with the codec {settings.input.codec.type}, but payload.after is JSON.",
+            "Use the codec json, text with a field, or a function of yours, which is given payload.after as JSON.",
         )
 
 
-def _numbers_are_for_a_loss_of_ones_own(settings: Settings) -> Iterator[Conflict]:
+_LABEL_TYPES: dict[LabelForm, tuple[LabelType, ...]] = {
+    LabelForm.CLASS: ("class",),
+    LabelForm.PREDICTED: ("class",),
+    LabelForm.NUMBERS: ("float32", "int64"),
+    LabelForm.POSITIONS: ("int64",),
+    LabelForm.OWN: ("class", "float32", "int64"),
+}
+
+
+def _label_type_fits_the_loss(settings: Settings) -> Iterator[Conflict]:
     numbers, loss = settings.input.label_type, settings.gradient.loss
-    if numbers != "class" and ":" not in loss:
+    labels = labels_of(loss)
+    fit = _LABEL_TYPES[labels.form]
+    is_unused = (
+        numbers == "class" and not labels.are_required
+    )  # by a loss that finds its labels in the sample
+    if numbers not in fit and not is_unused:
+        takes = "classes" if fit == ("class",) else f"{labels.form.value} ({' or '.join(fit)})"
+        way_out = "Name a loss of your own (package.module:function), or set" if fit == ("class",) else "Set"
         yield Conflict(
             (("input", "label_type"), ("gradient", "loss")),
-            f"found {numbers}, but gradient.loss {loss} takes classes.",
-            "Name a loss of your own (package.module:function), or set input.label_type: class.",
+            f"found {numbers}, but gradient.loss {loss} takes {takes}.",
+            f"{way_out} input.label_type: {fit[0]}.",
         )
     if numbers != "class" and settings.input.label == LabelKind.NONE and not _gives_labels(settings):
         yield Conflict(
@@ -94,11 +122,27 @@ def _gives_labels(settings: Settings) -> bool:
 
 def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
     has_none = settings.input.label == LabelKind.NONE and not _gives_labels(settings)
-    if settings.gradient.loss == "label" and has_none:
+    if labels_of(settings.gradient.loss).form is LabelForm.CLASS and has_none:
         yield Conflict(
             (("input", "label"), ("gradient", "loss")),
             'found "none", but gradient.loss "label" needs the label of every record.',
             "Say where it is (header:NAME, key, json:FIELD), or set gradient.loss: pseudo.",
+        )
+
+
+_LOSSES_OF = {"masked": ("masked_lm",)}
+
+
+def _learned_tokens_are_for_a_loss_over_tokens(settings: Settings) -> Iterator[Conflict]:
+    codec, loss = settings.input.codec, settings.gradient.loss
+    if not isinstance(codec, TextCodecSettings) or codec.learn == "all" or ":" in loss:
+        return
+    losses = _LOSSES_OF.get(codec.learn, ("causal_lm", "causal_lm_sum"))
+    if loss not in losses:
+        yield Conflict(
+            (("input", "codec", "learn"), ("gradient", "loss")),
+            f"found {codec.learn}, but gradient.loss is {loss}.",
+            f"Set gradient.loss: {losses[0]}, or learn: all.",
         )
 
 
@@ -153,13 +197,13 @@ def _input_shape_is_the_codecs(settings: Settings) -> Iterator[Conflict]:
     shape, codec = settings.model.input_shape, settings.input.codec
     if shape is None or not isinstance(codec, ImageCodecSettings):
         return
-    sides = codec.size or shape[-2:]
+    sides = codec.sides or shape[-2:]
     if shape != (codec.channels, *sides) or len(shape) != 3:  # noqa: PLR2004 (channels, height, width)
-        size = "height, width" if codec.size is None else f"{codec.size[0]}, {codec.size[1]}"
+        size = "height, width" if codec.sides is None else f"{codec.sides[0]}, {codec.sides[1]}"
         yield Conflict(
             (("model", "input_shape"), ("input", "codec")),
             f"found {list(shape)}, but the codec image of mode {codec.mode} gives [{codec.channels}, {size}].",
-            "Change model.input_shape, or the codec's mode and size.",
+            "Change model.input_shape, or the codec's mode, size and crop.",
         )
 
 

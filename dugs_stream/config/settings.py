@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from dugs_stream.core.losses.forms import BUILT_IN
 from dugs_stream.inputs.settings import (
     CodecSettings,
     Envelopes,
@@ -110,7 +111,7 @@ class InputSettings(Block):
     label: Annotated[str, AfterValidator(_label)] = "header:label"
     """Where the label is: header:NAME, key, json:FIELD (or a path, json:meta.label) or none. A name of `classes`, or else a class number."""
     label_type: LabelType = "class"
-    """class, or float32 or int64 for a loss of your own: a number or a list of numbers, and every record has one."""
+    """class, or float32 or int64 for a loss that takes numbers: one or a list of them, and every record has one."""
     classes: Annotated[tuple[str, ...] | str | None, BeforeValidator(_classes)] = None
     """Names of the classes in the order of the model's outputs, or a file with one name a line (read at start)."""
     envelope: Envelopes = ()
@@ -164,12 +165,12 @@ class LayersSettings(Block):
 
 
 def _loss(text: str) -> str:
-    if text in {"label", "pseudo"}:
+    if text in BUILT_IN:
         return text
     try:
         return check_import_string(text)
     except ExpectedError:
-        raise ExpectedError("label, pseudo or package.module:function") from None
+        raise ExpectedError(f"{', '.join(BUILT_IN)} or package.module:function") from None
 
 
 def _device(text: str) -> str:
@@ -184,11 +185,14 @@ class GradientSettings(Block):
     layers: Annotated[LayersSettings, BeforeValidator(_layers)] = LayersSettings(last=2)
     """Which layers: {last: Z} or {names: [glob, …]}."""
     loss: Annotated[str, AfterValidator(_loss)] = "label"
-    """label: cross entropy of the given label; pseudo: of the model's own prediction; or package.module:function."""
+    """label: cross entropy of the given label; pseudo: of the model's own prediction; soft_label, multi_label, regression; causal_lm,
+    causal_lm_sum, masked_lm, token_classification; segmentation; or package.module:function."""
     dimension: Annotated[Whole, Field(ge=2)] = 2048
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
     tile: Annotated[Whole, Field(ge=1)] = 32
     """How many samples are computed together; fixed, so that a vector never depends on its neighbours in the batch."""
+    tile_tokens: Annotated[Whole, Field(ge=1)] = 1024
+    """Of texts so many tokens at most are computed together, padding counted, but at least one text: with 1024, 16 of 64."""
     # 2^63 - 1: what torch's generator and the map's counters both take.
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Seed of the compression, and of the model's weights if `model.weights` is null."""

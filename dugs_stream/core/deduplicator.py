@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.layers import ChosenLayer
-from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.index.unique_index import UniqueIndex
+from dugs_stream.core.losses.forms import LabelForm
+from dugs_stream.core.losses.loss import LossFunction
 from dugs_stream.core.model_writes import Changes
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector
@@ -33,7 +34,8 @@ from dugs_stream.core.samples import (
 from dugs_stream.core.selection import Explain, select
 from dugs_stream.records import Decision, Verdict
 
-Labels = Sequence[int] | NDArray[Any] | Tensor
+Labels = Sequence[Any] | NDArray[Any] | Tensor
+"""One a sample, of any shape that the loss takes."""
 
 
 class Deduplicator:
@@ -43,7 +45,8 @@ class Deduplicator:
                `model(x)`, `model(*x)`, `model(**x)`, with the samples on the first axis of each; moved to `device` at the first use, otherwise
                left as it was found: modes, flags, weights and buffers are restored after every call
     layers     the last Z layers that run, or globs over dotted names of modules (or of bare parameters)
-    loss       "label", "pseudo", or a function (outputs, labels) -> (n,)
+    loss       a built-in one by name (`core.losses.forms`), or a function (outputs, labels) or (outputs, labels, inputs),
+               of n samples, -> (n,)
     dimension  k, numbers a sample
     threshold  τ: unique when the cosine to every earlier unique is below it
     seed       of the projection; the same seed gives the same map on every device
@@ -108,15 +111,15 @@ class Deduplicator:
         """The vectors of all uniques in sequence order, (uniques, k) float32 unit rows."""
         return self.index.vectors
 
-    def probe(self, example: Given, label: int | None = None) -> Probe:
+    def probe(self, example: Given, label: Any = None) -> Probe:
         """Look at the model through one example, without a sample axis, and remember what was found.
 
-        A classification loss takes class 0 if no label is given; a user's function gets what is given. Later calls
+        The loss "label" takes class 0 if no label is given; others get what is given. Later calls
         return what was found the first time. Raises ModelError if the model cannot be used
         (see `core.probe`), ValueError for an example that is empty or not finite.
         """
         if self._probe is None:
-            if label is None and self.loss.needs_labels:
+            if label is None and self.loss.takes_classes:
                 label = 0
             self._probe, self._projector = self._spec.probe(as_inputs(example, "example"), label)
             self._changes = Changes(self.model)
@@ -130,9 +133,10 @@ class Deduplicator:
         The first finite sample is the probe if there was none before. Raises ValueError or TypeError for inputs or
         labels that cannot be meant, naming the positions; ModelError if the model fails.
         """
-        batch = self._spec.in_precision(as_inputs(inputs))
-        require_batch(batch)
-        n = batch_size(batch)
+        given_inputs = as_inputs(inputs)
+        require_batch(given_inputs)
+        n = batch_size(given_inputs)
+        batch = self._spec.in_precision(given_inputs, is_sample=False) if n else given_inputs
         given = self._as_labels(labels, n)
         projector = self._projector or self._probed_by(batch, given)
         if projector is None:
@@ -170,17 +174,18 @@ class Deduplicator:
         return decisions
 
     def _as_labels(self, labels: Labels | None, n: int) -> Tensor | None:
-        """Labels (n,): int64 for a classification loss, as they are for a user's function."""
+        """Labels (n, …): class numbers in int64, others as they are. Of what shape, only the loss knows."""
         if self.loss.predicts_labels:
             return None
         if labels is None:
-            if self.loss.needs_labels:
+            if self.loss.are_required:
                 raise ValueError(f"loss {self.loss.name!r} needs labels, one a sample; found None")
             return None
         tensor = labels.detach().cpu() if isinstance(labels, Tensor) else _from_numbers(labels)
-        if tensor.shape != (n,):
-            raise ValueError(f"labels have shape {tuple(tensor.shape)}, expected ({n},): one a sample")
-        if not self.loss.needs_labels:
+        expected = f"({n},)" if self.loss.takes_classes else f"({n}, …)"
+        if tensor.shape[:1] != (n,) or (self.loss.takes_classes and tensor.dim() > 1):
+            raise ValueError(f"labels have shape {tuple(tensor.shape)}, expected {expected}: one a sample")
+        if self.loss.form not in {LabelForm.CLASS, LabelForm.POSITIONS}:
             return tensor
         if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
             raise TypeError(f"labels are {tensor.dtype}, expected class numbers (integers)")
@@ -217,14 +222,18 @@ class Deduplicator:
             if not is_finite(sample):
                 continue
             # The label only has to be possible; whether it is in range is known after the probe.
-            label = None if labels is None or self.loss.needs_labels else labels[at].item()
-            self.probe(sample, label)  # type: ignore[arg-type]  # a user's own loss may take fractions
+            self.probe(sample, None if labels is None or self.loss.takes_classes else labels[at])
             return self._projector
         return None
 
 
-def _from_numbers(labels: Sequence[int] | NDArray[Any]) -> Tensor:
-    array = np.array(labels)
+def _from_numbers(labels: Sequence[Any] | NDArray[Any]) -> Tensor:
+    try:
+        array = np.array(labels)
+    except ValueError as error:
+        raise ValueError(
+            f"labels are lists of different lengths, expected one shape for all samples ({error})"
+        ) from None
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iufb":

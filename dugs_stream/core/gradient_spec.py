@@ -1,17 +1,31 @@
 """The map from samples to vectors: a model, its chosen layers, a loss and a seeded projection.
 
-Two samples can be compared only where all of it is the same. It holds no index and remembers nothing.
+Two samples can be compared only where all of it is the same. It holds no index.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.losses import LossFunction, resolve_loss
+from dugs_stream.core.gradients.inference import inference
+from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.core.losses.loss import LossFunction
+from dugs_stream.core.losses.registry import resolve_loss
 from dugs_stream.core.probe import Probe, probe_model
-from dugs_stream.core.projector import Projector, model_errors, model_precision
-from dugs_stream.core.samples import Inputs, batch_of_one, is_empty, is_finite, mapped, structure_of
+from dugs_stream.core.projector import Projector, model_errors
+from dugs_stream.core.samples import (
+    Inputs,
+    batch_of_one,
+    call_model,
+    is_empty,
+    is_finite,
+    leaves,
+    mapped,
+    sample_at,
+    structure_of,
+)
 from dugs_stream.core.sketch.count_sketch import Sketch
 
 
@@ -41,11 +55,14 @@ class GradientSpec:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self.tile = _at_least_one("tile", tile)
+        self._precisions = _precisions_of(self.model)
+        self._precision: torch.dtype | None = None
         self._sketch: Sketch | None = None  # its maps are the same for every probe
 
-    def probe(self, example: Inputs, label: int | Tensor | None) -> tuple[Probe, Projector]:
+    def probe(self, example: Inputs, label: Any, tile: int | None = None) -> tuple[Probe, Projector]:
         """Run the model on one example, without a sample axis; what was found, and a projector fit for such samples.
 
+        `tile` is how many of such samples are computed together; None: as many as of any.
         Moves the model to the device. Raises ModelError if the model cannot be used (see `core.probe`),
         ValueError for an example that is empty or not finite.
         """
@@ -54,22 +71,55 @@ class GradientSpec:
             raise ValueError(
                 f"the example of {structure_of(sample)} is empty or not finite; give another one"
             )
-        scalar = None if label is None else torch.as_tensor(label)
+        given = None if label is None else torch.as_tensor(label)
         # What is made here must be able to take part in autograd.
         with torch.inference_mode(mode=False), model_errors(batch_of_one(sample)):
             self.model.to(self.device)
             self._sketch = self._sketch or Sketch(self.seed, self.dimension, self.device)
-            return probe_model(self.model, self.layers, self.loss, self._sketch, self.tile, sample, scalar)
+            together = self.tile if tile is None else tile
+            return probe_model(self.model, self.layers, self.loss, self._sketch, together, sample, given)
 
-    def in_precision(self, inputs: Inputs) -> Inputs:
-        """The inputs without their history; floating-point values in the model's own precision."""
-        precision = model_precision(self.model)
+    def in_precision(self, inputs: Inputs, *, is_sample: bool = True) -> Inputs:
+        """A sample (or a batch) without its history; floating-point values in the precision that the model takes.
 
-        def converted(leaf: Tensor) -> Tensor:
-            leaf = leaf.detach()
-            return leaf.to(precision) if leaf.is_floating_point() and precision is not None else leaf
+        That is the model's own. Of a model of several, the widest that a forward pass takes, found out by this sample.
+        """
+        detached = mapped(inputs, Tensor.detach)
+        if not any(leaf.is_floating_point() for _, leaf in leaves(detached)):
+            return detached
+        if self._precision is None and self._precisions:
+            example = detached if is_sample else sample_at(detached, 0)
+            self._precision = self._tried_precision(example)
+        if not self._precisions:
+            return detached
+        return _converted(detached, self._precision or self._precisions[-1])
 
-        return mapped(inputs, converted)
+    def _tried_precision(self, example: Inputs) -> torch.dtype | None:
+        """The first precision in which the model takes the example; None if it takes it in none."""
+        if len(self._precisions) == 1:
+            return self._precisions[0]
+        self.model.to(self.device)
+        for precision in self._precisions:
+            batch = mapped(batch_of_one(_converted(example, precision)), lambda leaf: leaf.to(self.device))
+            try:
+                with inference(self.model):
+                    call_model(self.model, batch)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                continue
+            return precision
+        return None
+
+
+def _precisions_of(model: nn.Module) -> list[torch.dtype]:
+    """Of the model's floating-point parameters, the widest first, and of equals the first one's."""
+    found = dict.fromkeys(each.dtype for each in model.parameters() if each.is_floating_point())
+    return sorted(found, key=lambda dtype: -dtype.itemsize)
+
+
+def _converted(inputs: Inputs, precision: torch.dtype) -> Inputs:
+    return mapped(inputs, lambda leaf: leaf.to(precision) if leaf.is_floating_point() else leaf)
 
 
 def _checked_layers(layers: int | Sequence[str]) -> int | tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import differentiable, tracked
-from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.samples import (
     Inputs,
     batch_size,

@@ -23,9 +23,10 @@ from dugs_stream.core.gradients.layers import (
     sharing,
     tied,
 )
-from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import Observation, observe
+from dugs_stream.core.losses.loss import Loss
+from dugs_stream.core.losses.outputs import logits_of
 from dugs_stream.core.mixing import copies, neighbours
 from dugs_stream.core.model_writes import WriteWatch
 from dugs_stream.core.projector import Projector, model_errors
@@ -64,7 +65,7 @@ def probe_model(
     example: Inputs,
     label: Tensor | None,
 ) -> tuple[Probe, Projector]:
-    """Probe the model through one example (without a sample axis, finite) and its label (a scalar).
+    """Probe the model through one example (without a sample axis, finite) and its label.
 
     Raises ModelError, naming the layer: samples are mixed; a chosen layer never runs; a glob matches nothing; no chosen
     layer reaches the loss; autograd cannot go back to it, or not twice the same way.
@@ -94,8 +95,7 @@ def probe_model(
                 expected = _autograd(seen, chosen, list(parameters.values()))
             if any(bool(gradient.any()) for gradient in expected):
                 break  # a gradient of zero would agree with everything
-        is_matrix = isinstance(seen.outputs, Tensor) and seen.outputs.dim() == 2  # noqa: PLR2004 -- samples by classes
-        classes = int(seen.outputs.shape[1]) if loss.is_classification and is_matrix else None
+        classes = int(logits_of(seen.outputs).shape[1]) if loss.is_classification else None
         fit = Trial(
             model=model,
             loss=loss,
@@ -115,7 +115,7 @@ def probe_model(
             *remarks.on_choice(wanted, chosen, ran, reaching, frozen),
             *remarks.on_precision(chosen),
             *remarks.on_writes(watch.written),
-            *(remarks.on_outputs(seen.outputs) if classes else ()),
+            *(remarks.on_outputs(logits_of(seen.outputs)) if classes else ()),
             *remarks.on_last_resort(fit.reason),
         )
     described = tuple(

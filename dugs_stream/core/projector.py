@@ -21,9 +21,9 @@ from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, cap
 from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.kinds import expanded, recorded
 from dugs_stream.core.gradients.layers import Layer, LayerPathError
-from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.samples import Inputs, batch_size, call_model, mapped, part_of, sample_at, structure_of
 from dugs_stream.core.sketch.count_sketch import Sketch
@@ -185,7 +185,7 @@ class Projector:
             total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
         vectors, exponents = (part[:m].cpu() for part in total.total())
         units, norms = _unit_rows(vectors.to(torch.float64).numpy(), exponents.numpy())
-        if used is None or used.is_floating_point():
+        if used is None or used.is_floating_point() or used.dim() != 1:
             return units, norms, None
         return units, norms, used[:m].cpu().to(torch.int64).numpy()
 

@@ -1,7 +1,6 @@
 """Remarks of the probe: what a model's owner should know although the model can be used."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +15,8 @@ _ENDINGS = {
 }
 
 
-def on_outputs(outputs: Any) -> Iterator[str]:
+def on_outputs(outputs: Tensor) -> Iterator[str]:
     """Of a classification loss: outputs that are no logits. Give them with the graph that autograd recorded."""
-    if not isinstance(outputs, Tensor):
-        return
     ending = _ENDINGS.get(outputs.grad_fn.name() if outputs.grad_fn is not None else "")
     rows = outputs.detach().to(torch.float64)
     if ending is None and bool(

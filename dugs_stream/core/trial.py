@@ -18,10 +18,10 @@ from dugs_stream.core.gradients.axes import call_axes
 from dugs_stream.core.gradients.capture import CallAxes
 from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
-from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, shapes_seen
 from dugs_stream.core.gradients.paths import LayerPaths
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.mixing import (
     ProbeBatch,
     copies,

@@ -39,6 +39,7 @@ class LogLines:
         self._began_at = monotonic()
         self._said_unavailable = ""
         self._measured = 0
+        self._has_said_truncated = False
 
     def step_entered(self, step: Step | RecoveryStep) -> None:
         _log.debug("daemon.step", step=step)
@@ -90,6 +91,11 @@ class LogLines:
         )
         if verdicts[Verdict.REJECTED]:
             _say_why(judged)
+        cut = [each.record.id for each in judged if each.is_cut]
+        if cut and not self._has_said_truncated:
+            self._has_said_truncated = True
+            then = "verdicts are about their beginnings; dugs_truncated_total counts on"
+            _log.warning("text.truncated", records=len(cut), of=len(judged), first=cut[0], then=then)
 
     def model_measured(self, right: int, records: int, classes: int) -> None:
         """Twice: soon, and once it is certain. A model that knows its classes is right far more often than by chance."""

@@ -29,26 +29,35 @@ from dugs_stream.inputs.settings import (
     JsonCodecSettings,
     LabelType,
     NpyCodecSettings,
+    TextCodecSettings,
     parse_label_place,
 )
+from dugs_stream.inputs.targets import Target
+from dugs_stream.inputs.text.codec import NO_LIMITS, TextCodec, TokenLimits
 from dugs_stream.records import Reason, Record, Rejection, Skip
 
-AnyCodecSettings = ImageCodecSettings | NpyCodecSettings | JsonCodecSettings | CustomCodecSettings
+AnyCodecSettings = (
+    ImageCodecSettings | NpyCodecSettings | JsonCodecSettings | TextCodecSettings | CustomCodecSettings
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample ready for the model: CPU tensors without a batch axis, and its label if it has one."""
+    """One sample ready for the model: CPU tensors without a batch axis, and its label if it has one.
+
+    is_cut  the record holds more text than is read of it
+    """
 
     inputs: Inputs
     label: AnyLabel | None
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
     """Turns records into samples. `expected_shape` None takes any shape until `expecting` is called."""
 
-    codec: Codec
+    codec: Codec | TextCodec
     labels: Labels
     max_record_bytes: int
     expected_shape: Shape | None = None
@@ -69,18 +78,21 @@ class Decoder:
         opened = _check_whole(record) or self._opened(record.value)
         if isinstance(opened, Skip | Rejection):
             return opened
-        labelled = (
-            self._own(record, opened) if isinstance(self.codec, CustomCodec) else self._given(record, opened)
+        if isinstance(self.codec, TextCodec):
+            return self._text(self.codec, record, opened)
+        found = (
+            self._own(self.codec, record, opened)
+            if isinstance(self.codec, CustomCodec)
+            else self._given(self.codec, record, opened)
         )
-        if isinstance(labelled, Skip | Rejection):
-            return labelled
-        inputs, label = labelled
+        if isinstance(found, Skip | Rejection):
+            return found
         if self.expected_shape is not None:
-            if not isinstance(inputs, torch.Tensor):
-                return several_tensors(inputs, self.expected_shape)
-            if inputs.shape != self.expected_shape:
-                return wrong_shape(inputs.shape, self.expected_shape)
-        return _check_finite(inputs) or Sample(inputs, label)
+            if not isinstance(found.inputs, torch.Tensor):
+                return several_tensors(found.inputs, self.expected_shape)
+            if found.inputs.shape != self.expected_shape:
+                return wrong_shape(found.inputs.shape, self.expected_shape)
+        return _check_finite(found.inputs) or found
 
     def _opened(self, value: bytes | None) -> _Opened | Skip | Rejection:
         """The value out of its envelopes, and its document if anything reads one: it is parsed once."""
@@ -123,22 +135,35 @@ class Decoder:
 
     @property
     def _parses_json(self) -> bool:
-        return self.labels.needs_document or isinstance(self.codec, JsonCodec) or "debezium" in self.envelope
+        is_json = isinstance(self.codec, JsonCodec) or (
+            isinstance(self.codec, TextCodec) and self.codec.reads_json
+        )
+        return is_json or self.labels.needs_document or "debezium" in self.envelope
 
-    def _given(self, record: Record, opened: _Opened) -> _Labelled | Skip | Rejection:
+    def _given(self, codec: Codec, record: Record, opened: _Opened) -> Sample | Skip | Rejection:
         """The label from its place, then the sample."""
         label = self.labels.read(record, opened.document)
         if isinstance(label, Rejection):
             return label
-        if isinstance(self.codec, JsonCodec):
-            found: Any = self.codec.from_document(opened.document)
+        if isinstance(codec, JsonCodec):
+            found: Any = codec.from_document(opened.document)
         else:
-            found = self.codec.decode(opened.value, self.expected_shape)
-        return found if isinstance(found, Skip | Rejection) else (found, label)
+            found = codec.decode(opened.value, self.expected_shape)
+        return found if isinstance(found, Skip | Rejection) else Sample(found, label)
 
-    def _own(self, record: Record, opened: _Opened) -> _Labelled | Skip | Rejection:
+    def _text(self, codec: TextCodec, record: Record, opened: _Opened) -> Sample | Rejection:
+        """A text with the tokens that the loss is of, if the codec chooses them; else with the label from its place."""
+        label = self.labels.read(record, opened.document) if codec.learns_all else None
+        if isinstance(label, Rejection):
+            return label
+        found = codec.from_document(opened.document) if codec.reads_json else codec.decode(opened.value)
+        if isinstance(found, Rejection):
+            return found
+        return Sample(found.inputs, label if found.labels is None else Target(found.labels), found.is_cut)
+
+    def _own(self, codec: CustomCodec, record: Record, opened: _Opened) -> Sample | Skip | Rejection:
         """The sample of the user's codec, with the label that it gives; else with the one from its place."""
-        found = self.codec.decode(opened.value, self.expected_shape)
+        found = codec.decode(opened.value, self.expected_shape)
         if isinstance(found, Skip | Rejection):
             return found
         label: AnyLabel | Rejection | None
@@ -148,10 +173,7 @@ class Decoder:
             inputs, label = found, self.labels.read(record, opened.document)
         if label is None and self.labels.is_required:
             return self.labels.missing(record)
-        return label if isinstance(label, Rejection) else (inputs, label)
-
-
-_Labelled = tuple[Inputs, AnyLabel | None]
+        return label if isinstance(label, Rejection) else Sample(inputs, label)
 
 
 class _Opened(NamedTuple):
@@ -185,8 +207,13 @@ def _check_finite(inputs: Inputs) -> Rejection | None:
     return None
 
 
-def build_codec(settings: AnyCodecSettings) -> Codec:
-    """The codec of the settings. Raises ConfigurationError if a user's function cannot be imported."""
+def build_codec(settings: AnyCodecSettings, limits: TokenLimits = NO_LIMITS) -> Codec | TextCodec:
+    """The codec of the settings; `limits` are the model's, of a text.
+
+    Raises ConfigurationError if a user's function cannot be imported, or a tokenizer cannot be used with the model.
+    """
+    if isinstance(settings, TextCodecSettings):
+        return TextCodec.from_settings(settings, limits)
     if isinstance(settings, ImageCodecSettings):
         return ImageCodec(settings)
     if isinstance(settings, NpyCodecSettings):
@@ -205,12 +232,16 @@ def build_decoder(
     max_record_bytes: int,
     label_type: LabelType = "class",
     envelope: Sequence[Envelope] = (),
+    limits: TokenLimits = NO_LIMITS,
 ) -> Decoder:
-    """The decoder of one deployment. `label` is input.label's text, `classes` what `read_classes` gave."""
+    """The decoder of one deployment. `label` is input.label's text, `classes` what `read_classes` gave.
+
+    `limits` are what the model says of its texts.
+    """
     labels = Labels(
         parse_label_place(label),
         None if classes is None else tuple(classes),
         label_is_required or label_type != "class",  # only a loss that takes them asks for numbers
         type=label_type,
     )
-    return Decoder(build_codec(codec), labels, max_record_bytes, envelope=tuple(envelope))
+    return Decoder(build_codec(codec, limits), labels, max_record_bytes, envelope=tuple(envelope))

@@ -1,6 +1,6 @@
 """Image codec: an encoded image as float32 C×H×W in 0…1, by Pillow, in one fixed order of steps.
 
-decode → turn by the EXIF orientation → to the colour mode → resize → scale to 0…1 → (x - mean) / std.
+decode → turn by the EXIF orientation → to the colour mode → resize, crop → scale to 0…1 → (x - mean) / std.
 
 - Transparency is laid over white, as viewers show it (mode RGBA keeps it as the fourth channel).
 - 16-bit grey keeps its 16 bits, in PNG and TIFF as in PGM (where any maxval is full white); 16-bit colour is read by
@@ -26,6 +26,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from dugs_stream.inputs import netpbm
 from dugs_stream.inputs.codec import Shape, undecodable, wrong_shape
 from dugs_stream.inputs.image_containers import PixelsAlone, pixels_alone
+from dugs_stream.inputs.image_resize import fitted
 from dugs_stream.inputs.pillow_switches import MOST_PIXELS, as_delivered
 from dugs_stream.inputs.settings import ImageCodecSettings
 from dugs_stream.records import Rejection
@@ -78,7 +79,8 @@ class ImageCodec:
         """Refuse by the header alone, before the pixels cost anything; turning may swap the sides."""
         shape = (self.settings.channels, image.height, image.width)
         turned = (self.settings.channels, image.width, image.height)
-        if self.settings.size is not None or expected_shape is None or expected_shape in (shape, turned):
+        is_resized = (self.settings.sides or self.settings.resize) is not None
+        if is_resized or expected_shape is None or expected_shape in (shape, turned):
             return None
         return wrong_shape(shape, expected_shape)
 
@@ -86,10 +88,7 @@ class ImageCodec:
         converted = _converted(image, self.settings.mode)
         if isinstance(converted, Rejection):
             return converted
-        if self.settings.size is not None:
-            height, width = self.settings.size
-            converted = converted.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(converted, dtype=np.float32) / np.float32(_EIGHT_BITS)
+        pixels = np.asarray(fitted(converted, self.settings), dtype=np.float32) / np.float32(_EIGHT_BITS)
         return torch.from_numpy(self._normalised(self._by_channel(pixels)))
 
     def _by_channel(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ Nested arrays are axes and must be regular. true, null and "1" are not numbers a
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -63,7 +64,10 @@ def parse_document(value: bytes) -> Any:
         return Rejection(Reason.NOT_FINITE, f"the JSON holds {exc}, which is not a number")
     except RecursionError:
         return undecodable("the JSON is nested too deeply")
-    except ValueError as exc:  # not JSON, not UTF-8, or a number of thousands of digits
+    except ValueError as exc:  # not JSON, not UTF-8, or more digits than Python makes a number of
+        if not isinstance(exc, json.JSONDecodeError | UnicodeDecodeError):
+            most = sys.get_int_max_str_digits()
+            return Rejection(Reason.NOT_FINITE, f"the JSON holds a number of more than {most} digits")
         schema = frame_of(value)
         if schema is not None:
             return undecodable(

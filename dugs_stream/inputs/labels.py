@@ -54,6 +54,7 @@ class Labels:
     outputs is the number of classes that the model knows; None if that is not known yet, or does not matter.
     type says whether a label is a class, or numbers of that dtype for a loss of one's own.
     is_ignored says that nobody needs them: there is none, and none is wrong.
+    is_for_show says that the loss does not use them: one that cannot be read is none.
     """
 
     place: LabelPlace
@@ -62,6 +63,7 @@ class Labels:
     outputs: int | None = None
     type: LabelType = "class"
     is_ignored: bool = False
+    is_for_show: bool = False
     _by_name: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -95,7 +97,9 @@ class Labels:
             return target_of(found, self.type)
         text = _text(found)
         number = self._unknown(found, record) if text is None else self._number(text, found, record)
-        return number if isinstance(number, Rejection) else Label(number, self.name(number))
+        if isinstance(number, Rejection):
+            return None if self.is_for_show else number
+        return Label(number, self.name(number))
 
     def name(self, label: int | None) -> str | None:
         """The class's name; None if classes have no names or there is no such class."""

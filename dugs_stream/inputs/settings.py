@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -23,9 +24,40 @@ from pydantic_core import CoreSchema
 
 from dugs_stream.setting_types import Block, ExpectedError, ImportString, Number, Whole, check_import_string
 
-CODEC_NAMES = ("image", "npy", "json")
+CODEC_NAMES = ("image", "npy", "json", "text")
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
-_EXPECTED_CODEC = "image, npy, json or package.module:function, or a mapping {type: one of these, …}"
+_EXPECTED_CODEC = "image, npy, json, text or package.module:function, or a mapping {type: one of these, …}"
+
+
+_Side = Annotated[Whole, Field(ge=1)]
+_Pair = tuple[_Side, _Side]
+_PAIR_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2}
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_side, value))  # noqa: PLR2004 (height, width)
+
+
+def _resize(value: Any) -> Any:
+    if value is not None and not _is_side(value) and not _is_pair(value):
+        raise ExpectedError("the shorter side in pixels, or [height, width] to cover")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _crop(value: Any) -> Any:
+    if value is not None and not _is_side(value) and not _is_pair(value):
+        raise ExpectedError("a side in pixels, or [height, width]")
+    return (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, list) else value
+
+
+_SIDES_SCHEMA = WithJsonSchema({"anyOf": [{"type": "null"}, {"type": "integer", "minimum": 1}, _PAIR_SCHEMA]})
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+_WITHOUT_ANTIALIAS = ("nearest", "bilinear", "bicubic")
+_SINCE_PREPROCESSING = ("resize", "crop", "crop_rounding", "interpolation", "antialias", "preprocessing")
 
 
 class ImageCodecSettings(Block):
@@ -35,12 +67,24 @@ class ImageCodecSettings(Block):
     """The codec's name."""
     mode: Literal["L", "RGB", "RGBA"] = "RGB"
     """Pillow's name of the colour mode every image is converted to: L (grey), RGB or RGBA."""
-    size: tuple[Annotated[Whole, Field(ge=1)], Annotated[Whole, Field(ge=1)]] | None = None
-    """[height, width] in pixels to resize to (bilinear, aspect not kept); null takes images as they come."""
+    size: _Pair | None = None
+    """[height, width] in pixels to squash to (aspect not kept); null, without `resize` and `crop`, takes images as they come."""
+    resize: Annotated[int | tuple[int, int] | None, BeforeValidator(_resize), _SIDES_SCHEMA] = None
+    """Pixels of the shorter side, aspect kept; or [height, width], which the smallest of that aspect is to cover."""
+    crop: Annotated[tuple[int, int] | None, BeforeValidator(_crop), _SIDES_SCHEMA] = None
+    """[height, width], or one side of a square, of the centre crop after resizing; what a smaller image lacks is black."""
+    crop_rounding: Literal["nearest", "down"] = "nearest"
+    """Where a crop with an odd margin begins: nearest (torchvision, timm: to even) or down (transformers)."""
+    interpolation: Interpolation = "bilinear"
+    """Filter of resizing, by its name in Pillow: nearest, bilinear, bicubic, lanczos, box or hamming."""
+    antialias: bool = True
+    """Whether the filter widens as an image shrinks, as Pillow's do; false for models trained on tensors resized without it."""
     mean: tuple[Number, ...] | None = None
     """One number a channel, subtracted from the values in 0…1."""
     std: tuple[Annotated[Number, Field(gt=0)], ...] | None = None
     """One number a channel, that the values are divided by after the mean."""
+    preprocessing: Annotated[str, Field(min_length=1)] | None = None
+    """The model's preprocessor_config.json (transformers) or config.json (timm), or their folder: it says all but mode."""
 
     @property
     def channels(self) -> int:
@@ -48,9 +92,14 @@ class ImageCodecSettings(Block):
         return _CHANNELS[self.mode]
 
     @property
+    def sides(self) -> tuple[int, int] | None:
+        """Height and width of every sample; None if they are the image's own, or in the file `preprocessing`."""
+        return self.crop or self.size
+
+    @property
     def shape(self) -> tuple[int, int, int] | None:
-        """(channels, height, width) of every sample; None if images come as they are."""
-        return None if self.size is None else (self.channels, *self.size)
+        """(channels, height, width) of every sample; None if `sides` is."""
+        return None if self.sides is None else (self.channels, *self.sides)
 
     @model_validator(mode="after")
     def _one_number_a_channel(self) -> ImageCodecSettings:
@@ -59,6 +108,19 @@ class ImageCodecSettings(Block):
                 raise ValueError(
                     f"{name} has {len(numbers)} number(s), expected {self.channels}: one a channel of mode {self.mode}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_resize(self) -> ImageCodecSettings:
+        if self.size is not None and self.resize is not None:
+            raise ValueError("size squashes and resize keeps the aspect: leave one of them out")
+        if not self.antialias and self.interpolation not in _WITHOUT_ANTIALIAS:
+            raise ValueError(
+                f"{self.interpolation} is always antialiased; without it there are {', '.join(_WITHOUT_ANTIALIAS)}"
+            )
+        beside = sorted(self.model_fields_set - {"type", "mode", "preprocessing"})
+        if self.preprocessing is not None and beside:
+            raise ValueError(f"the file {self.preprocessing} says it all: leave {', '.join(beside)} out")
         return self
 
 
@@ -80,6 +142,22 @@ class JsonCodecSettings(Block):
     """The object's field that holds the array, or the path to it (payload.input); a bare array is taken as it is."""
     dtype: Literal["float32", "int64"] = "float32"
     """What the tensor holds: float32 from any numbers, or int64 from whole numbers (for models that look up rows)."""
+
+
+class TextCodecSettings(Block):
+    """A text, or a chat in a JSON value → int64 input_ids and attention_mask, padded to one of a few lengths."""
+
+    type: Literal["text"] = "text"
+    """The codec's name."""
+    tokenizer: Path
+    """A folder saved by transformers, or a tokenizer.json; its content is in the fingerprint."""
+    field: Annotated[str, Field(min_length=1)] | None = None
+    """The path of the text, or of a list of messages {role, content}, in a JSON value (text.body); null: UTF-8 text."""
+    max_tokens: Annotated[Whole, Field(ge=1)] | None = None
+    """A longer text is cut there, and counted; null: the smallest limit that tokenizer and model name."""
+    learn: Literal["all", "assistant", "last_message", "masked"] = "all"
+    """The tokens that the loss is of: all; of a chat all answers of the assistant, or its last message; masked: a share
+    that is hidden, for gradient.loss masked_lm."""
 
 
 class CustomCodecSettings(Block):
@@ -116,6 +194,7 @@ _AnyCodec = (
     Annotated[ImageCodecSettings, Tag("image")]
     | Annotated[NpyCodecSettings, Tag("npy")]
     | Annotated[JsonCodecSettings, Tag("json")]
+    | Annotated[TextCodecSettings, Tag("text")]
     | Annotated[CustomCodecSettings, Tag("custom")]
 )
 
@@ -131,6 +210,19 @@ class _ShortForm:
 
 
 CodecSettings = Annotated[_AnyCodec, Discriminator(_tag), BeforeValidator(_as_mapping), _ShortForm()]
+
+
+def computed_by(codec: Block) -> dict[str, Any]:
+    """What of a codec's settings a sample's numbers depend on, for the fingerprint.
+
+    A key that older versions lack is left out at its default, so that their lists go on.
+    """
+    written = codec.model_dump(mode="json")
+    if isinstance(codec, ImageCodecSettings):
+        defaults = ImageCodecSettings().model_dump(mode="json")
+        later = {key for key in _SINCE_PREPROCESSING if written[key] == defaults[key]}
+        return {key: value for key, value in written.items() if key not in later}
+    return written
 
 
 Envelope = Literal["schema_registry", "debezium"]

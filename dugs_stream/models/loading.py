@@ -1,7 +1,6 @@
 """Model loading: build by the factory, fill in safe weights, hash.
 
-The factory
-runs under the seed, so that a model without weights is the same on every start (if the factory draws from torch's
+The factory runs under the seed, so that a model without weights is the same on every start (if the factory draws from torch's
 CPU generator); the caller's random state is left as it was.
 """
 
@@ -10,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from dugs_stream.errors import ConfigurationError, ModelError, Problem
+from dugs_stream.errors import ConfigurationError, DugsError, ModelError, Problem
 from dugs_stream.models.compiled import uncompiled
 from dugs_stream.models.fitness import refuse_not_finite, refuse_unfit, refuse_without_shape
 from dugs_stream.models.settings import WEIGHT_SUFFIXES
@@ -34,10 +33,14 @@ _GENERIC_NAMES = {"build", "create", "factory", "get_model", "load", "main", "ma
 class LoadedModel:
     """The model as loaded, on the CPU, in the mode its factory left it in.
 
-    name            for people: the factory's function, or its module if the function has a generic name like build
+    name            for people: the factory's function, or its module if the function has a generic name like build; of
+                    a model in a folder the folder's
     weights_digest  hex SHA-256 over every entry of the state_dict
     input_shape     the module's own `input_shape` (one sample, no batch axis), None if it has none
     remarks         what an operator should know of how it was loaded, a sentence each
+    vocabulary      the module's own `vocabulary_size`: token ids are below it; None if it has none
+    max_tokens      the module's own `max_tokens`, the longest text; None if it has none
+    kwargs          the arguments as the fingerprint holds them: by what they name where the factory knows it
     """
 
     module: nn.Module
@@ -45,6 +48,9 @@ class LoadedModel:
     weights_digest: str
     input_shape: tuple[int, ...] | None
     remarks: tuple[str, ...] = ()
+    vocabulary: int | None = None
+    max_tokens: int | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_model(
@@ -80,7 +86,19 @@ def load_model(
     ):  # those are known to load nothing, and warned of as settings
         module, untrained = warn_of_untrained(module, lambda: built(seed), lambda: built(seed ^ 1))
         remarks += untrained
-    return LoadedModel(module, _name(factory), digest(module), _input_shape(module, factory), remarks)
+    is_built_in = factory.startswith(_BUILT_IN)
+    if path is None and is_built_in:
+        remarks += getattr(module, "remarks", ())  # of what the weights leave out
+    return LoadedModel(
+        module,
+        getattr(module, "given_name", _name(factory)) if is_built_in else _name(factory),
+        digest(module),
+        _input_shape(module, factory),
+        remarks,
+        _own_number(module, "vocabulary_size"),
+        _own_number(module, "max_tokens"),
+        getattr(module, "fingerprint_kwargs", kwargs) if is_built_in else kwargs,
+    )
 
 
 def digest(module: nn.Module) -> str:
@@ -136,6 +154,8 @@ def _build_under_seed(
         torch.default_generator.manual_seed(seed)
         try:
             module = build(**kwargs)
+        except DugsError:
+            raise
         except Exception as exc:
             raise ModelError(
                 f"model.factory: {factory} failed with {type(exc).__name__}: {exc} "
@@ -160,6 +180,12 @@ def _input_shape(module: nn.Module, factory: str) -> tuple[int, ...] | None:
             "one for each axis, without the batch axis."
         )
     return tuple(shape)
+
+
+def _own_number(module: nn.Module, name: str) -> int | None:
+    """Nothing but a positive number is meant: a model of the user's may use the name for something else."""
+    found = getattr(module, name, None)
+    return found if type(found) is int and found > 0 else None
 
 
 def _name(factory: str) -> str:

@@ -121,6 +121,7 @@ class Metrics:
 
         self._records = counter("dugs_records", "Records decided.", ["verdict"])
         self._rejected = counter("dugs_rejected", "Records sent to the dead-letter topic.", ["reason"])
+        self._truncated = counter("dugs_truncated", "Texts cut at the most tokens that are read of one.")
         self._uniques_by_label = counter(
             "dugs_uniques",
             f"Uniques found, by class; those from number {_NAMED_CLASSES} on share one series.",
@@ -232,6 +233,8 @@ class Metrics:
         for judgement in batch:
             decision = judgement.decision
             self._records.labels(verdict=decision.verdict).inc()
+            if judgement.is_cut:
+                self._truncated.inc()
             if decision.verdict is Verdict.UNIQUE:
                 name = _label_value(judgement.label, judgement.label_name)
                 self._uniques_by_label.labels(label=name).inc()

@@ -67,6 +67,7 @@ class Judge:
                 label=None if outcome.label is None else outcome.label.number,
                 label_name=None if outcome.label is None else outcome.label.name,
                 label_source=outcome.label_source,
+                is_cut=outcome.is_cut,
                 nearest_id=None if nearest is None else fresh.get(nearest) or id_of(nearest),
                 vector=batch.projection.vectors[outcome.row] if decision.verdict is Verdict.UNIQUE else None,
             )

@@ -13,12 +13,20 @@ from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.samples import Inputs, Leaf, Structure, stacked
 from dugs_stream.inputs.decoder import Sample
 
+_TOKENS = "input_ids"
+"""What transformers, and our text codec, call the tensor of a text's tokens."""
+
 
 class Kind(NamedTuple):
     """What samples must have in common to share a tile: their own structure, and shape and dtype of what the loss is given."""
 
     inputs: Structure
     label: tuple[tuple[int, ...], torch.dtype] | None
+
+    def tile(self, most: int, most_tokens: int) -> int:
+        """How many samples are computed together: of texts no more than have so many tokens, padding counted."""
+        tokens = [leaf.shape[0] for leaf in self.inputs.leaves if leaf.name == _TOKENS and leaf.shape]
+        return min(most, max(1, most_tokens // max(1, *tokens))) if tokens else most
 
 
 @dataclass(frozen=True, slots=True)

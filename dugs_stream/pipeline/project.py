@@ -17,6 +17,7 @@ import torch
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.layers import GradientPath
 from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.core.losses.forms import LabelForm
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection
 from dugs_stream.core.samples import Inputs, Leaf, Structure, batch_of_one, leaves, structure_of
@@ -26,13 +27,11 @@ from dugs_stream.inputs.labels import AnyLabel, Label
 from dugs_stream.inputs.settings import LabelKind
 from dugs_stream.pipeline.first_labels import FirstLabels
 from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of
+from dugs_stream.pipeline.rejections import rejection_of, what_failed
 from dugs_stream.records import LabelSource, Reason, Record, Rejection, Skip
 
 StageTimer = Callable[[str], AbstractContextManager[None]]
 """Times what runs inside it as this stage of a micro-batch."""
-
-_LONGEST_ERROR = 500
-"""Characters of a foreign error kept in a rejection: it travels in a header and in logs."""
 
 _MOST_KINDS = 1024
 """Probed kinds of samples that are kept, some kilobytes each: a codec may give each record a length of its own."""
@@ -44,11 +43,15 @@ class BatchAbandonedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Projected:
-    """A record that has a vector: its row of the batch's projection, and the label that its loss used."""
+    """A record that has a vector: its row of the batch's projection, and the label that its loss used.
+
+    is_cut  the record holds more text than is read of it
+    """
 
     row: int
     label: AnyLabel | None
     label_source: LabelSource | None
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +79,19 @@ class RecordProjector:
         spec: GradientSpec,
         stage: StageTimer,
         probed: Callable[[Probe], None] = lambda _found: None,
+        *,
+        tile_tokens: int = 1024,
     ) -> None:
         self.spec = spec
         self._probed = probed
+        self._tile_tokens = tile_tokens
         self.found: Probe | None = None
         self.first_labels = FirstLabels(spec, decoder.labels)
         self._decoder = decoder
         if spec.loss.predicts_labels:
             self._decoder = replace(decoder, labels=replace(decoder.labels, is_ignored=True))
+        elif spec.loss.form is LabelForm.POSITIONS and decoder.labels.type == "class":
+            self._decoder = replace(decoder, labels=replace(decoder.labels, is_for_show=True))
         self._stage = stage
         self._kinds: dict[Kind, ProbedKind] = {}
 
@@ -108,9 +116,7 @@ class RecordProjector:
         if the model cannot be used or fails on the examples, ConfigurationError if it has another number of classes than
         `input.classes`, ValueError for a shape that holds no number.
         """
-        has_label = (
-            not self.spec.loss.predicts_labels and self._decoder.labels.place.kind is not LabelKind.NONE
-        )
+        has_label = self._takes_given_labels
         failed: Exception | None = None
         for dtype in dtypes or (torch.float32,):
             structure = Structure("tensor", (Leaf("inputs", tuple(shape), dtype),))
@@ -123,7 +129,28 @@ class RecordProjector:
         else:
             raise failed or ValueError("no dtype to probe with")
         found = probed.found
-        self._decoder = self._decoder.expecting(shape, found.classes if self.spec.loss.needs_labels else None)
+        self._decoder = self._decoder.expecting(
+            shape, found.classes if self.spec.loss.takes_classes else None
+        )
+
+    @property
+    def _takes_given_labels(self) -> bool:
+        """Whether the loss may be given a class, as far as the settings say."""
+        takes_them = self.spec.loss.form in {LabelForm.CLASS, LabelForm.OWN}
+        return takes_them and self._decoder.labels.place.kind is not LabelKind.NONE
+
+    def try_out(self, structure: Structure, label: tuple[int, ...] | None) -> None:
+        """Probe the model with an example of this structure; samples of others are taken too.
+
+        label is the shape of int64 labels that come with the sample; None: it is a class, if records have labels.
+        Raises as `expect` does.
+        """
+        shape = () if label is None and self._takes_given_labels else label
+        kind = Kind(structure, None if shape is None else (shape, torch.int64))
+        nothing = torch.zeros(shape or (), dtype=torch.int64)
+        probed = self._tried(kind, example_of(structure, self.spec.seed), nothing, is_proven=False)
+        if not isinstance(probed, ProbedKind):
+            raise probed
 
     def project(
         self,
@@ -154,7 +181,7 @@ class RecordProjector:
                 if probed is not None:
                     pieces += self._gradients(probed, places, outcomes, should_abandon)
                     self._reject_unknown_classes(probed, places, outcomes, records)
-                    if self.spec.loss.needs_labels:
+                    if self.spec.loss.takes_classes:
                         taken = [sample for place in places if isinstance(sample := outcomes[place], Sample)]
                         self.first_labels.compare(taken, probed.projector)
         return self._joined(records, outcomes, pieces)
@@ -183,10 +210,16 @@ class RecordProjector:
         return replace(outcome, inputs=self.spec.in_precision(outcome.inputs))
 
     def _kind_of(self, sample: Sample) -> Kind:
-        label = None
-        if sample.label is not None and not self.spec.loss.predicts_labels:
-            label = tuple(sample.label.tensor.shape), sample.label.tensor.dtype
-        return Kind(structure_of(sample.inputs), label)
+        label = self._label_of(sample)
+        form = None if label is None else (tuple(label.shape), label.dtype)
+        return Kind(structure_of(sample.inputs), form)
+
+    def _label_of(self, sample: Sample) -> torch.Tensor | None:
+        """The label that the loss is given; a class is nothing to one that takes other labels."""
+        is_for_show = isinstance(sample.label, Label) and self.spec.loss.form is LabelForm.POSITIONS
+        if sample.label is None or is_for_show or self.spec.loss.predicts_labels:
+            return None
+        return sample.label.tensor
 
     def _probed_with(
         self,
@@ -208,14 +241,15 @@ class RecordProjector:
         for place in places:
             if isinstance(probed, Exception) and isinstance(sample := outcomes[place], Sample):
                 # A classification loss takes any class for the probe, and may not know this one.
-                own = nothing if sample.label is None or self.spec.loss.needs_labels else sample.label.tensor
+                label = self._label_of(sample)
+                own = nothing if label is None or self.spec.loss.takes_classes else label
                 probed = self._tried(kind, sample.inputs, own, is_proven=is_proven)
                 errors += [probed] if isinstance(probed, Exception) else []
         if isinstance(probed, ProbedKind):
             return probed
         self._require_intact(probed)
         for place, error in zip(places, errors, strict=True):
-            outcomes[place] = _model_error(error)
+            outcomes[place] = rejection_of(error)
         return None
 
     def _tried(
@@ -233,7 +267,8 @@ class RecordProjector:
 
     def _probe(self, kind: Kind, example: Inputs, label: torch.Tensor) -> ProbedKind:
         given = None if kind.label is None else label
-        found, projector = self.spec.probe(example, given)
+        tile = kind.tile(self.spec.tile, self._tile_tokens)
+        found, projector = self.spec.probe(example, given, tile)
         names = self._decoder.labels.classes
         if names is not None and found.classes not in (None, len(names)):
             raise ConfigurationError(
@@ -283,7 +318,7 @@ class RecordProjector:
                 raise  # halving within the tile would blame the record that happens to stand alone
             if len(places) == 1:
                 self._require_intact(error)
-                outcomes[places[0]] = _model_error(error)
+                outcomes[places[0]] = rejection_of(error)
                 return []
             middle = len(places) // 2
             return [
@@ -317,7 +352,7 @@ class RecordProjector:
     ) -> None:
         """Without an expected shape, how many classes there are is known only once the model has taken the sample."""
         classes = probed.found.classes
-        if not self.spec.loss.needs_labels or classes is None:
+        if not self.spec.loss.takes_classes or classes is None:
             return
         decoder = replace(self._decoder, labels=replace(self._decoder.labels, outputs=classes))
         for place in places:
@@ -358,15 +393,6 @@ class RecordProjector:
         if projection.labels is not None:
             number = int(projection.labels[row])
             label = Label(number, self._decoder.labels.name(number))
-            return Projected(row, label, LabelSource.PREDICTED)
-        return Projected(row, sample.label, None if sample.label is None else LabelSource.GIVEN)
-
-
-def _model_error(error: Exception) -> Rejection:
-    return Rejection(Reason.MODEL_ERROR, what_failed(error)[:_LONGEST_ERROR])
-
-
-def what_failed(error: BaseException) -> str:
-    """What the user's code raised, without what was wrapped around it."""
-    original = error.__cause__ or error
-    return f"{type(original).__name__}: {original}"
+            return Projected(row, label, LabelSource.PREDICTED, sample.is_cut)
+        source = None if sample.label is None else LabelSource.GIVEN
+        return Projected(row, sample.label, source, sample.is_cut)

@@ -79,6 +79,7 @@ def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> No
     ):
         assert found in ended.out
     assert "FAILED" not in ended.out
+    assert ended.err.splitlines()[-1] == "The configuration is valid, and all that was tried works."
 
 
 WOULD_FAIL = [
@@ -91,6 +92,7 @@ WOULD_FAIL = [
     ("gradient.dimension=128", "64"),
     ("gradient.seed=9", "was built by the model"),
     ("model.kwargs={classes: 5}", "it names 3 classes, the model has 5 outputs"),
+    ("input.codec={type: image, mode: L, preprocessing: none.json}", "none.json"),
     ("state.dir=/proc/none", "/proc/none"),
     ("log.embedded.path=/proc/none.db", "/proc/none.db"),
 ]
@@ -111,6 +113,8 @@ def test_deep_check_tells_what_would_fail_and_goes_on(decided: Deployment) -> No
         assert found in failed_in(ended.out), override
         assert "log (embedded)" in ended.out, override
         assert "state folder" in ended.out, override
+        assert ended.err.splitlines()[-1].startswith("1 of "), override
+        assert "valid" not in ended.err, override
 
 
 def test_deep_check_names_a_model_that_mixes_samples_and_its_layer(fresh: Deployment) -> None:
@@ -129,7 +133,7 @@ def test_deep_check_names_a_model_that_mixes_samples_and_its_layer(fresh: Deploy
 
 
 def test_deep_check_takes_batch_norm_left_in_train_mode(fresh: Deployment) -> None:
-    """The model is put into eval mode, and slow layers are named."""
+    """The model is put into eval mode, and its layers are named with their pace."""
     fresh.write(
         model={"factory": "tests.support.models.images:with_batch_norm"}, gradient={"layers": {"last": 3}}
     )
@@ -137,7 +141,7 @@ def test_deep_check_takes_batch_norm_left_in_train_mode(fresh: Deployment) -> No
     ended = dugs("check", "-c", fresh.config, "--deep", environ={"COLUMNS": "200"})
 
     assert ended.code == 0, ended.out
-    assert "BatchNorm2d, 8 parameters, slow" in ended.out
+    assert "BatchNorm2d, 8 parameters, fast" in ended.out
 
 
 def test_deep_check_names_a_broker_that_does_not_answer(decided: Deployment) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dugs_stream.core.gradient_spec import GradientSpec
-from dugs_stream.core.gradients.losses import LossFunction
+from dugs_stream.core.losses.loss import LossFunction
 from dugs_stream.inputs.decoder import AnyCodecSettings, build_decoder
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,

@@ -49,10 +49,10 @@ def projected(
     factors: list[tuple[torch.Tensor, torch.Tensor]], seed: int, dimension: int
 ) -> NDArray[np.float64]:
     sketch = Sketch(seed, dimension, torch.device("cpu"))
-    total = torch.zeros(SAMPLES, 2, dimension // 2 + 1, dtype=torch.float64)
+    total = torch.zeros(SAMPLES, dimension // 2 + 1, dtype=torch.complex128)
     for layer, (g, a) in enumerate(factors):
         total += sketch.parameter(f"{layer}.weight", (g.shape[2], a.shape[2])).outer_spectrum(g, a)
-    return np.asarray(torch.fft.irfft(torch.complex(total[:, 0], total[:, 1]), n=dimension))
+    return np.asarray(torch.fft.irfft(total, n=dimension))
 
 
 def cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,10 +13,7 @@ CPU = torch.device("cpu")
 
 
 def by_spectrum(parameter: ParameterSketch, g: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-    spectrum = parameter.outer_spectrum(g, a)
-    vectors: torch.Tensor = torch.fft.irfft(
-        torch.complex(spectrum[:, 0], spectrum[:, 1]), n=parameter.dimension
-    )
+    vectors: torch.Tensor = torch.fft.irfft(parameter.outer_spectrum(g, a), n=parameter.dimension)
     return vectors
 
 
@@ -45,7 +42,10 @@ def test_both_routes_and_the_formed_gradient_give_the_same_vector(
     single = by_spectrum(parameter, g.float(), a.float()).double()
     assert float((single - formed).norm()) <= 1e-6 * float(formed.norm()) + 2e-6 * scale
     single = parameter.outer(g.float(), a.float()).double()
-    assert float((single - formed).norm()) <= 1e-6 * float(formed.norm()) + 2e-6 * scale
+    in_a_row = (
+        1e-7 * (outputs * inputs / dimension) ** 0.5
+    )  # a bucket's entries are added one after the other
+    assert float((single - formed).norm()) <= 1e-6 * float(formed.norm()) + (2e-6 + in_a_row) * scale
 
 
 @settings(max_examples=30)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.losses import LossFunction
+from dugs_stream.core.losses.loss import LossFunction
 
 SAMPLES = 10
 CLASSES = 3

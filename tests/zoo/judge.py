@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dugs_stream import Deduplicator, ModelError
-from dugs_stream.core.gradients.losses import cross_entropy
+from dugs_stream.core.losses.classes import cross_entropy
 from dugs_stream.core.projector import Projection
 from dugs_stream.core.sketch.hashing import hash_axis
 from tests.zoo.case import Case

@@ -17,9 +17,9 @@ from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.layers import Layer, LayerPathError
-from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.per_sample import for_each_sample
 from dugs_stream.core.gradients.products import Product, ProductRecorder
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.samples import Inputs, batch_size
 
 

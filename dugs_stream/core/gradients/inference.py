@@ -13,8 +13,8 @@ import torch
 import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.index_guard import index_guard
-from dugs_stream.core.gradients.losses import Loss
+from dugs_stream.core.gradients.index_guard import IndexGuard, index_guard
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.model_writes import held, undone
 from dugs_stream.core.samples import Inputs, batch_size, call_model
 
@@ -97,13 +97,23 @@ def forward(
     """Run `inputs` (m, …) with labels (m,): the outputs, the losses (m,), and the labels that the loss used.
 
     Gradients are recorded from the first tensor on that requires them, and not where the model itself forbids it. Class
-    labels are trusted to be within the classes, which the caller knows once the model was probed.
+    labels are trusted to be within the classes, which the caller knows once the model was probed; other built-in losses
+    look at theirs.
     """
-    checked = None if trusts_labels and loss.is_classification else labels
+    checked = None if trusts_labels and not loss.is_own else labels
     with torch.enable_grad(), index_guard(inputs, checked):
-        outputs = call_model(model, inputs)
+        outputs = _outputs(model, inputs)
         in_force = loss.labels(outputs, labels)
-        return outputs, loss.per_sample(outputs, in_force, batch_size(inputs)), in_force
+        return outputs, loss.per_sample(outputs, in_force, inputs, batch_size(inputs)), in_force
+
+
+def _outputs(model: nn.Module, inputs: Inputs) -> Any:
+    try:
+        return call_model(model, inputs)
+    except IndexError:
+        with IndexGuard(inputs):  # names the tensor and the range, which torch's own words on the CPU do not
+            call_model(model, inputs)
+        raise
 
 
 class _Switch:

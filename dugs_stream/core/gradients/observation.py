@@ -15,8 +15,8 @@ from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import differentiable, forward, tracked
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
-from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.vjp import as_real
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.samples import Inputs, call_model, copied
 
 Shapes = list[torch.Size | None]

@@ -15,7 +15,8 @@ from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
-from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, magnitude_exponents, times_power_of_two
 
 _FORMED_NUMBERS = 1 << 22

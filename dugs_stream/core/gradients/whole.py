@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from dugs_stream.core.gradients.inference import differentiable, forward, tracked
 from dugs_stream.core.gradients.layers import OwnedParameter
-from dugs_stream.core.gradients.losses import Loss
 from dugs_stream.core.gradients.vjp import as_real
+from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.samples import Inputs, copied
 
 

@@ -10,6 +10,9 @@ from torch import Tensor
 NOTHING = -100_000
 """The exponent of a sample that is all zero: below every real one, so that it never sets the scale."""
 
+_LEAST, _MOST = 2.0**-32, 2.0**32
+"""Norms between which a sample's numbers are left as they are: products of two such factors are far from both ends."""
+
 _BITS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
 
 
@@ -42,52 +45,85 @@ def magnitude_exponents(values: Tensor) -> Tensor:
 
 
 def normalised(values: Tensor) -> tuple[Tensor, Tensor]:
-    """(values × 2^−e, e) of values (m, …), with each sample's largest magnitude brought into [½, 1)."""
+    """(values × 2^−e, e) of values (m, …): e is 0 for a sample of ordinary size, which stays as it is.
+
+    A sample whose norm lies outside of 2^−32 … 2^32 is brought to a largest magnitude in [½, 1). The result may be
+    `values` itself.
+    """
+    rows = values.shape[0]
+    # Where squares overflow or vanish the norm is infinite or 0, so outside as well.
+    norms = torch.linalg.vector_norm(values.reshape(rows, -1), dim=1)
+    usual = (norms >= _LEAST) & (norms <= _MOST)
+    if values.device.type == "cpu" and bool(usual.all()):
+        return values, torch.zeros(rows, dtype=torch.int32)  # × 2^0 changes nothing: a pass over memory less
     exponents = magnitude_exponents(values)
+    exponents = torch.where(usual, torch.zeros_like(exponents), exponents)
     return times_power_of_two(values, -exponents), exponents
 
 
 class ScaledSum:
     """Σ of vectors v·2^e, each sample at the scale of its largest term.
 
-    Terms are vectors (m, k) or half spectra (m, 2, k//2 + 1) of vectors, real part first; spectra are added as
-    they are, and one inverse FFT at the end serves all of them.
+    Terms are vectors (m, k), columns (k, m), or half spectra (m, k//2 + 1) of vectors; each form is added up apart, and
+    one transposition and one inverse FFT at the end serve all of them.
     """
 
     def __init__(self, rows: int, dimension: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._dimension = dimension
-        self._exponents = torch.full((rows,), NOTHING, dtype=torch.int32, device=device)
-        self._vectors = torch.zeros(rows, dimension, dtype=dtype, device=device)  # (m, k)
-        self._spectra: Tensor | None = None  # (m, 2, k//2 + 1)
-
-    @property
-    def dtype(self) -> torch.dtype:
+        self.dtype = dtype
         """The floating-point type that terms must have."""
-        return self._vectors.dtype
+        self._shape = (rows, dimension)
+        self._device = device
+        self._exponents = torch.full((rows,), NOTHING, dtype=torch.int32, device=device)
+        self._vectors: Tensor | None = None  # (m, k)
+        self._columns: Tensor | None = None  # (k, m)
+        self._spectra: Tensor | None = None  # (m, k//2 + 1) complex
 
     def add(self, vectors: Tensor, exponents: Tensor) -> None:
         """Add vectors (m, k) × 2^exponents (m,)."""
         scaled = self._at_common_scale(vectors, exponents)  # first: it may rescale the sum
-        self._vectors = self._vectors + scaled
+        self._vectors = scaled if self._vectors is None else self._vectors + scaled
+
+    def add_columns(self, columns: Tensor, exponents: Tensor) -> None:
+        """Add the vectors that are the columns of (k, m), × 2^exponents (m,)."""
+        scaled = self._at_common_scale(columns.t(), exponents).t()
+        self._columns = scaled if self._columns is None else self._columns + scaled
 
     def add_spectra(self, spectra: Tensor, exponents: Tensor) -> None:
-        """Add vectors × 2^exponents (m,), given by their spectra (m, 2, k//2 + 1)."""
-        scaled = self._at_common_scale(spectra, exponents)
+        """Add vectors × 2^exponents (m,), given by their half spectra (m, k//2 + 1)."""
+        scaled = torch.view_as_complex(self._at_common_scale(torch.view_as_real(spectra), exponents))
         self._spectra = scaled if self._spectra is None else self._spectra + scaled
 
     def total(self) -> tuple[Tensor, Tensor]:
         """The sum as vectors (m, k) and exponents (m,) int32: vector × 2^exponent."""
-        vectors = self._vectors
-        if self._spectra is not None:
-            spectrum = torch.complex(self._spectra[:, 0].contiguous(), self._spectra[:, 1].contiguous())
-            vectors = vectors + torch.fft.irfft(spectrum, n=self._dimension)
+        parts = [part for part in (self._vectors, self._transposed(), self._inverted()) if part is not None]
+        if not parts:
+            return torch.zeros(self._shape, dtype=self.dtype, device=self._device), self._exponents
+        vectors = parts[0]
+        for part in parts[1:]:
+            vectors = vectors + part
         return vectors, self._exponents
 
+    def _transposed(self) -> Tensor | None:
+        return None if self._columns is None else self._columns.t().contiguous()
+
+    def _inverted(self) -> Tensor | None:
+        return None if self._spectra is None else torch.fft.irfft(self._spectra, n=self._shape[1])
+
     def _at_common_scale(self, term: Tensor, exponents: Tensor) -> Tensor:
+        if term.device.type == "cpu" and torch.equal(self._exponents, exponents):
+            return term  # × 2^0
         raised = torch.maximum(self._exponents, exponents)
-        self._vectors = times_power_of_two(self._vectors, self._exponents - raised)
+        if self._vectors is self._columns is self._spectra is None:
+            self._exponents = raised
+            return term  # below the least exponent are only zeros
+        by = self._exponents - raised
+        if self._vectors is not None:
+            self._vectors = times_power_of_two(self._vectors, by)
+        if self._columns is not None:
+            self._columns = times_power_of_two(self._columns.t(), by).t()
         if self._spectra is not None:
-            self._spectra = times_power_of_two(self._spectra, self._exponents - raised)
+            scaled = times_power_of_two(torch.view_as_real(self._spectra), by)
+            self._spectra = torch.view_as_complex(scaled)
         self._exponents = raised
         return times_power_of_two(term, exponents - raised)
 

@@ -65,8 +65,9 @@ WORDINGS = [
     ("log: {engine: rabbit}", "1:7 log.engine: found \"rabbit\", expected 'embedded' or 'kafka'."),
     ("gradient: {device: gpu}", '1:12 gradient.device: found "gpu", expected auto, cpu, cuda or cuda:N.'),
     (
-        "gradient: {loss: causal_lm}",
-        '1:12 gradient.loss: found "causal_lm", expected label, pseudo or package.module:function.',
+        "gradient: {loss: causal}",
+        ('1:12 gradient.loss: found "causal", expected label, pseudo, soft_label, multi_label, regression, causal_lm, '
+        "causal_lm_sum, masked_lm, token_classification, segmentation or package.module:function."),
     ),
     ("gradient: {layers: 2}", "1:12 gradient.layers: found 2, expected {last: Z} or {names: [glob, …]}."),
     (
@@ -76,16 +77,20 @@ WORDINGS = [
     ("gradient: {layers: {last: 0}}", "1:21 gradient.layers.last: found 0, expected at least 1."),
     # codecs
     (
-        "input: {codec: text}",
-        ('1:9 input.codec: found "text", expected image, npy, json or package.module:function, or a mapping '
+        "input: {codec: txt}",
+        ('1:9 input.codec: found "txt", expected image, npy, json, text or package.module:function, or a mapping '
         "{type: one of these, …}."),
     ),
     (
+        "input: {codec: text}",
+        "1:9 input.codec.tokenizer: the key tokenizer is missing. Write input.codec.tokenizer: …",
+    ),
+    (
         "input: {codec: {mode: L}}",
-        ("1:9 input.codec: found a block with mode, expected image, npy, json or package.module:function, or a "
+        ("1:9 input.codec: found a block with mode, expected image, npy, json, text or package.module:function, or a "
         "mapping {type: one of these, …}."),
     ),
-    ("input: {codec: [image]}", '1:9 input.codec: found ["image"], expected image, npy, json or package.module'),
+    ("input: {codec: [image]}", '1:9 input.codec: found ["image"], expected image, npy, json, text or package'),
     (
         "input: {codec: {type: image, size: [28]}}",
         "1:30 input.codec.size.1: found [28], expected a longer list.",
@@ -134,6 +139,16 @@ WORDINGS = [
     (
         "input: {label_type: float32}",
         "1:9 input.label_type: found float32, but gradient.loss label takes classes. Name a loss of your own",
+    ),
+    (
+        "input: {label_type: float32}\ngradient: {loss: token_classification}",
+        ("1:9 input.label_type: found float32, but gradient.loss token_classification takes a class number for each "
+        "position of a sample (int64). Set input.label_type: int64."),
+    ),
+    (
+        "gradient: {loss: regression}",
+        ("1:12 gradient.loss with input.label_type: found class, but gradient.loss regression takes numbers, such as a share of each class "
+        "(float32 or int64). Set input.label_type: float32."),
     ),
     (
         "input: {label_type: int64, label: none}\ngradient: {loss: 'm:f'}",

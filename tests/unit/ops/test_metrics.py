@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -38,6 +39,7 @@ PROMISED = [
     "dugs_records_lost_total",
     'dugs_input_held_back_seconds{partition="0",topic="in"}',
     "dugs_out_of_memory_total",
+    "dugs_truncated_total",
     "dugs_batch_limit_records",
     'dugs_role{role="owner"}',
     "dugs_build_info{",
@@ -101,6 +103,14 @@ def test_rejected_record_is_counted_by_reason_and_not_by_similarity(registry: Co
     assert registry.get_sample_value("dugs_rejected_total", {"reason": "undecodable"}) == 1
     assert registry.get_sample_value("dugs_records_total", {"verdict": "rejected"}) == 1
     assert registry.get_sample_value("dugs_similarity_count") == 0
+
+
+def test_text_that_was_cut_is_counted(registry: CollectorRegistry) -> None:
+    """With any verdict, and no other record."""
+    whole = judged(0, Decision(Verdict.NO_GRADIENT, gradient_norm=0.0))
+    Metrics(registry).batch_committed([whole, replace(whole, is_cut=True)], BEGINNING)
+
+    assert registry.get_sample_value("dugs_truncated_total") == 1
 
 
 @pytest.mark.parametrize(("lag", "expected"), [({0: 0, 1: 0}, 1), ({0: 200, 1: 56}, 1), ({0: 257}, 0)])

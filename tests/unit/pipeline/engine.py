@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from dugs_stream.core.gradient_spec import GradientSpec
-from dugs_stream.core.gradients.losses import LossFunction
 from dugs_stream.core.index.unique_index import UniqueIndex
+from dugs_stream.core.losses.loss import LossFunction
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.settings import NpyCodecSettings
 from dugs_stream.pipeline.judge import Judge

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.kinds.windows import Window, add_sliding, sliding_product
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
 _CLASSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from dugs_stream.core.gradients.layers import OwnedParameter
-from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised, times_power_of_two
 
 

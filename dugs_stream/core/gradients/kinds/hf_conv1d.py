@@ -9,7 +9,8 @@ from torch import Tensor
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.kinds.linear import form_of, positions
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
 

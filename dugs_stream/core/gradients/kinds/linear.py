@@ -10,7 +10,8 @@ from torch import Tensor
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.kinds.recognition import LinearForm, linear_form
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
 
@@ -41,10 +42,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
             total.add(parameter.vector(pairwise_sum(g, axis=1)), g_exponents)
             continue
         a, a_exponents = normalised(positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
-        if parameter.prefers_spectrum(g.shape[1]):
-            total.add_spectra(parameter.outer_spectrum(g, a), g_exponents + a_exponents)
-        else:
-            total.add(parameter.outer(g, a), g_exponents + a_exponents)
+        parameter.add_outer(total, g, a, g_exponents + a_exponents)
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """Fast path of normalisation layers: the gradient of the scale is Σ over positions of output gradient · normalised input.
 
-Cost of a sample: one more forward pass of the layer and O(numbers of its output).
+Cost of a sample: one more forward pass of the layer and O(numbers of its output); none for BatchNorm in eval mode.
 """
 
 from typing import Any
@@ -10,20 +10,23 @@ from torch import Tensor, nn
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
 _ON_LAST_AXES = (nn.LayerNorm, nn.RMSNorm)
+_BY_STATISTICS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _PER_SAMPLE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-_ON_CHANNELS = (nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, *_PER_SAMPLE)
+_CLASSES = (*_ON_LAST_AXES, nn.GroupNorm, *_BY_STATISTICS, *_PER_SAMPLE)
 
 
 def takes(layer: Layer) -> bool:
     """Whether the layer is a normalisation with a scale and a shift of its own, either of which may be missing."""
-    module = layer.module
+    module: Any = layer.module
     return (
-        isinstance(module, _ON_LAST_AXES + _ON_CHANNELS)
-        and any(type(module).forward is each.forward for each in _ON_LAST_AXES + _ON_CHANNELS)
+        isinstance(module, _CLASSES)
+        and not (isinstance(module, _BY_STATISTICS) and module.running_mean is None)  # the batch's own
+        and any(type(module).forward is each.forward for each in _CLASSES)
         and "forward" not in vars(module)  # replaced on this one object
         and {owned.local for owned in layer.parameters} <= {"weight", "bias"}
     )
@@ -34,11 +37,11 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     gradient, axis = call.gradients[0], axes.outputs[0]
     if gradient is None or axis is None:
         return
-    g, exponents = normalised(gradient.movedim(axis, 0).to(total.dtype))
-    unit = _unit(call.layer.module, call.inputs[0].to(total.dtype)).movedim(axis, 0)
-    for owned in call.layer.parameters:
-        sums = _sums(call.layer.module, g * unit if owned.local == "weight" else g)
-        total.add(sketch.parameter(owned.name, owned.shape).dense(sums), exponents)
+    g, x = (each.movedim(axis, 0).to(total.dtype) for each in (gradient, call.inputs[0]))
+    for owned, sums in zip(call.layer.parameters, _gradients(call.layer, g, x), strict=True):
+        # Scaled after they are summed: the normalised input is of order one, so nothing leaves the range of float32.
+        values, exponents = normalised(sums)
+        total.add(sketch.parameter(owned.name, owned.shape).dense(values), exponents)
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
@@ -47,36 +50,72 @@ def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
     if gradient is None or axis is None:
         return [torch.zeros_like(owned.parameter) for owned in call.layer.parameters]
     dtype = torch.promote_types(gradient.dtype, torch.float32)
-    g = gradient.movedim(axis, 0)[sample : sample + 1].to(dtype)
-    unit = _unit(call.layer.module, call.inputs[0].to(dtype)).movedim(axis, 0)[sample : sample + 1]
-    return [
-        _sums(call.layer.module, g * unit if owned.local == "weight" else g)[0]
-        for owned in call.layer.parameters
-    ]
+    g, x = (each.movedim(axis, 0)[sample : sample + 1].to(dtype) for each in (gradient, call.inputs[0]))
+    return [sums[0] for sums in _gradients(call.layer, g, x)]
 
 
-def _unit(module: Any, x: Tensor) -> Tensor:
-    """The input (m, …) normalised as the layer does it, without scale and shift."""
-    functional = torch.nn.functional
-    match module:
-        case nn.LayerNorm():
-            return functional.layer_norm(x, module.normalized_shape, eps=module.eps)
-        case nn.RMSNorm():
-            return functional.rms_norm(x, module.normalized_shape, eps=module.eps)
-        case nn.GroupNorm():
-            return functional.group_norm(x, module.num_groups, eps=module.eps)
-    mean, variance = (
-        None if each is None else each.to(x.dtype) for each in (module.running_mean, module.running_var)
-    )
-    if isinstance(module, _PER_SAMPLE):
-        return functional.instance_norm(
-            x, mean, variance, use_input_stats=not module.track_running_stats, eps=module.eps
-        )
-    return functional.batch_norm(x, mean, variance, training=mean is None, eps=module.eps)
-
-
-def _sums(module: Any, values: Tensor) -> Tensor:
-    """Values (m, …) summed over all axes but those of the layer's scale, (m, *shape)."""
+def _gradients(layer: Layer, g: Tensor, x: Tensor) -> list[Tensor]:
+    """Output gradients and inputs (m, …) → the gradient (m, *shape) of each of the layer's parameters."""
+    module: Any = layer.module
     if isinstance(module, _ON_LAST_AXES):
-        return pairwise_sum(values.reshape(len(values), -1, *module.normalized_shape), axis=1)
-    return pairwise_sum(values.reshape(*values.shape[:2], -1), axis=2)
+        shape = module.normalized_shape
+        found = {"weight": _positions_summed(g * _normalised_input(module, x), shape)}
+        if any(owned.local == "bias" for owned in layer.parameters):
+            found["bias"] = _positions_summed(g, shape)
+    else:
+        found = _channel_gradients(module, g, x)
+    return [found[owned.local] for owned in layer.parameters]
+
+
+def _positions_summed(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(m, …, *shape) → (m, *shape)."""
+    return pairwise_sum(values.reshape(len(values), -1, *shape), axis=1)
+
+
+def _channel_gradients(module: Any, g: Tensor, x: Tensor) -> dict[str, Tensor]:
+    """The gradients (m, c) of scale and shift of a layer that has one of each for a channel: g, x (m, c, …)."""
+    m, c = g.shape[:2]
+    mean, variance, eps = x.new_zeros(c), x.new_ones(c), 0.0
+    if isinstance(module, _BY_STATISTICS):
+        statistics: Any = module
+        mean, variance, eps = (
+            statistics.running_mean.to(x.dtype),
+            statistics.running_var.to(x.dtype),
+            statistics.eps,
+        )
+    else:
+        x = _normalised_input(module, x)
+    # The backward pass of BatchNorm with each sample's channels as channels of their own: Σ (x − mean)·g and Σ g in one
+    # pass over memory, each channel by itself.
+    _, scale, shift = torch.ops.aten.native_batch_norm_backward(
+        g.reshape(1, m * c, -1),
+        x.reshape(1, m * c, -1),
+        x.new_ones(m * c),
+        mean.repeat(m),
+        variance.repeat(m),
+        None,
+        None,
+        False,
+        eps,
+        [False, True, True],
+    )
+    return {"weight": scale.view(m, c), "bias": shift.view(m, c)}
+
+
+def _normalised_input(module: Any, x: Tensor) -> Tensor:
+    """The input (m, …) normalised as the layer does it, without scale and shift."""
+    functional: Any = torch.nn.functional
+    found: Tensor
+    if isinstance(module, nn.LayerNorm):
+        found = functional.layer_norm(x, module.normalized_shape, eps=module.eps)
+    elif isinstance(module, nn.RMSNorm):
+        found = functional.rms_norm(x, module.normalized_shape, eps=module.eps)
+    elif isinstance(module, nn.GroupNorm):
+        found = functional.group_norm(x, module.num_groups, eps=module.eps)
+    else:
+        mean, variance = (
+            None if each is None else each.to(x.dtype) for each in (module.running_mean, module.running_var)
+        )
+        by_sample = not module.track_running_stats
+        found = functional.instance_norm(x, mean, variance, use_input_stats=by_sample, eps=module.eps)
+    return found

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from dugs_stream.core.gradients.kinds import (
     convolution,
+    elementwise,
     embedding,
     expanded,
     hf_conv1d,
@@ -26,6 +27,7 @@ FAST_PATHS = (
     convolution,
     transposed_convolution,
     normalisation,
+    elementwise,
     embedding,
     recurrent,
     recorded,

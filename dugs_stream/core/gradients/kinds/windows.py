@@ -90,7 +90,7 @@ def sliding_product(rows: Tensor, image: Tensor, window: Window, groups: int) ->
 
 
 def _spectrum(parameter: ParameterSketch, rows: Tensor, image: Tensor, window: Window) -> Tensor:
-    """The half spectrum (m, 2, k//2 + 1) of the sketch of Σ_t rows_t ⊗ patch_t."""
+    """The half spectrum (m, k//2 + 1) of the sketch of Σ_t rows_t ⊗ patch_t."""
     m, axes = rows.shape[0], len(window.kernel)
     left = rows.flatten(2).transpose(1, 2)  # (m, t, r)
     patches = window.patches(image.contiguous()).movedim(tuple(range(-axes, 0)), tuple(range(1, axes + 1)))

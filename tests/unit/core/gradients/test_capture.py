@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from dugs_stream.core.gradients.capture import Capture, capture
 from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.layers import parameter_layers
-from dugs_stream.core.gradients.losses import Loss, resolve_loss
+from dugs_stream.core.losses.loss import own_loss
+from dugs_stream.core.losses.registry import resolve_loss
 
 
 def captured(model: nn.Module, names: list[str], inputs: Tensor, copying: set[str] | None = None) -> Capture:
@@ -192,7 +193,7 @@ def test_loss_without_a_way_to_the_layers_says_so() -> None:
     """No gradient path is a fact, not a crash."""
     model = nn.Sequential(nn.Linear(4, 3))
     layers = parameter_layers(model)
-    detached = Loss("detached", lambda outputs, labels: outputs.detach().sum(dim=1))
+    detached = own_loss(lambda outputs, labels: outputs.detach().sum(dim=1))
     with inference(model):
         found = capture(model, [layers["0"]], randn(2, 4), None, detached, set())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
-from dugs_stream.core.sketch import count_sketch as sketch_module
-from dugs_stream.core.sketch.count_sketch import Sketch, pairwise_sum
+from dugs_stream.core.sketch import axis, count_sketch, matrix, spectrum
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
 from tests.support.oracles.gradients import sketched
 
 CPU = torch.device("cpu")
@@ -38,14 +41,17 @@ def test_a_number_as_parameter_is_a_vector_of_one() -> None:
 
 def test_bounded_memory_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """Computing in small steps gives the vectors of one large step."""
-    g, a = random(6, 5, 9), random(6, 5, 31, seed=1)
-    whole = Sketch(0, 8, CPU).parameter("w", (9, 31))
+    g, a = random(6, 5, 39), random(6, 5, 31, seed=1)
+    whole = Sketch(0, 8, CPU).parameter("w", (39, 31))
     expected = whole.outer(g, a), whole.outer_spectrum(g, a)
-    monkeypatch.setattr(sketch_module, "_GATHER_ELEMENTS", 16)
-    monkeypatch.setattr(sketch_module, "_FACTOR_ELEMENTS", 100)
+    monkeypatch.setattr(axis, "_GATHER_ROWS", 2)
+    monkeypatch.setattr(matrix, "_PART_ENTRIES", 100)
+    monkeypatch.setattr(spectrum, "_ONE_THREAD", 14)
+    monkeypatch.setattr(count_sketch, "_SLAB_NUMBERS", 100)
+    stepwise = Sketch(0, 8, CPU).parameter("w", (39, 31))
 
-    assert torch.allclose(whole.outer(g, a), expected[0], atol=1e-12, rtol=0)
-    assert torch.allclose(whole.outer_spectrum(g, a), expected[1], atol=1e-12, rtol=0)
+    assert torch.allclose(stepwise.outer(g, a), expected[0], atol=1e-12, rtol=0)
+    assert torch.allclose(stepwise.outer_spectrum(g, a), expected[1], atol=1e-12, rtol=0)
 
 
 def test_route_with_few_positions_is_spectral_and_with_many_is_summed() -> None:
@@ -73,36 +79,49 @@ def test_each_parameter_is_hashed_once() -> None:
     assert sketch.parameter("w", (3, 4)) is not sketch.parameter("w", (4, 3))
 
 
-@pytest.mark.parametrize("place", [0, 3, 7])
-@pytest.mark.parametrize("shape", [(200, 7, 5), (13, 17, 19), (1, 10, 27)])
-def test_bits_of_the_summed_route_do_not_depend_on_the_place(shape: tuple[int, int, int], place: int) -> None:
-    """Rows that start at odd addresses change a matrix product's last bits; ours are aligned."""
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dimension", [7, 24, 62, 100, 2048])
+@pytest.mark.parametrize("shape", [(200, 7, 5), (13, 17, 19), (1, 10, 27), (1, 640, 192), (3, 300, 96)])
+def test_bits_of_a_route_do_not_depend_on_the_place(
+    shape: tuple[int, int, int], dimension: int, threads: int
+) -> None:
+    """Vector loops and matrix products end differently at odd places, and threads cut a batch anywhere; ours do not."""
     t, rows, columns = shape
     own_g, own_a = random(t, rows).float(), random(t, columns, seed=1).float()
-    parameter = Sketch(0, 64, CPU).parameter("w", (rows, columns))
-    results = []
-    for at in (1, place):
-        g, a = random(8, t, rows, seed=at + 2).float(), random(8, t, columns, seed=at + 3).float()
+    parameter = Sketch(0, dimension, CPU).parameter("w", (rows, columns))
+    found = []
+    for at in (0, 3, 6):
+        g, a = random(7, t, rows, seed=at + 2).float(), random(7, t, columns, seed=at + 3).float()
         g[at], a[at] = own_g, own_a
-        results.append(parameter.outer(g, a)[at].numpy())
+        formed = torch.zeros(7, rows, columns)
+        formed[at] = own_g.T @ own_a
+        vectors = parameter.outer(g, a), parameter.outer_spectrum(g, a), parameter.dense(formed)
+        found.append([each[at].numpy() for each in vectors])
 
-    assert np.array_equal(results[0], results[1])
+    for other in found[1:]:
+        assert all(np.array_equal(one, same) for one, same in zip(found[0], other, strict=True))
 
 
 @pytest.mark.parametrize("dimension", [16, 1000])
 def test_touched_rows_are_the_sketch_of_the_matrix_they_make(
     dimension: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows named several times add up, in any number of steps; a sample's bits are its own."""
+    """Rows named several times add up, by scattering or by moving; a sample's bits are its own."""
     rows = torch.tensor([[3, 3, 0, 6], [1, 2, 1, 1], [5, 5, 5, 5]])
-    g = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    parameter = Sketch(7, dimension, torch.device("cpu")).parameter("embed.weight", (7, 5))
+    g = random(3, 4, 5, seed=2)
+    parameter = Sketch(7, dimension, CPU).parameter("embed.weight", (7, 5))
     formed = torch.stack(
         [torch.zeros(7, 5, dtype=torch.float64).index_add_(0, r, v) for r, v in zip(rows, g, strict=True)]
     )
-    found = parameter.touched_rows(rows, g)
+    monkeypatch.setattr(count_sketch, "_DEVICE_SLAB_NUMBERS", 6 * dimension)
 
-    assert torch.allclose(found, parameter.dense(formed), atol=1e-12)
-    assert torch.equal(found[1:2], parameter.touched_rows(rows[1:2], g[1:2]))
-    monkeypatch.setattr(sketch_module, "_FACTOR_ELEMENTS", 3 * dimension)
-    assert torch.allclose(parameter.touched_rows(rows, g), found, atol=1e-12)
+    for found in (parameter.touched_rows, parameter._rolled_rows):
+        assert torch.allclose(found(rows, g), parameter.dense(formed), atol=1e-12)
+        assert torch.equal(found(rows, g)[1], found(rows[[1, 0, 1]], g[[1, 0, 1]])[2])

@@ -24,14 +24,26 @@ def test_times_power_of_two_is_exact(dtype: torch.dtype, exponent: int) -> None:
     assert np.array_equal(np.ldexp(values.double().numpy(), exponent), scaled.double().numpy())
 
 
-@pytest.mark.parametrize("value", [1e-44, 1e-30, 0.5, 0.9999, 1.0, 3.0, 1e30, 3e38])
-def test_normalised_brings_the_largest_magnitude_below_one(value: float) -> None:
-    """The largest magnitude of a sample lies in [½, 1), from subnormal numbers to the largest."""
-    values, exponents = normalised(torch.tensor([[0.0, -value]], dtype=torch.float32))
+@pytest.mark.parametrize("value", [1e-44, 1e-30, 1e-10, 5e9, 1e30, 3e38])
+def test_normalised_brings_an_extreme_sample_below_one(value: float) -> None:
+    """Its largest magnitude then lies in [½, 1), from subnormal numbers to the largest; an ordinary neighbour stays."""
+    values, exponents = normalised(torch.tensor([[0.0, -value], [3.0, 0.25]], dtype=torch.float32))
 
     assert 0.5 <= -values[0, 1].item() < 1
     expected = float(np.float32(value))
     assert math.ldexp(-values[0, 1].item(), int(exponents[0])) == expected
+    assert values[1].tolist() == [3.0, 0.25]
+    assert int(exponents[1]) == 0
+
+
+@pytest.mark.parametrize("value", [1e-9, 0.3, 1.0, 1e9])
+def test_normalised_leaves_samples_of_ordinary_size_alone(value: float) -> None:
+    """Nothing is copied or scaled where no product of two factors comes near the ends of float32."""
+    given = torch.tensor([[0.0, -value]], dtype=torch.float32)
+    values, exponents = normalised(given)
+
+    assert values is given
+    assert exponents.tolist() == [0]
 
 
 def test_zero_sample_never_sets_the_scale() -> None:
@@ -45,11 +57,11 @@ def test_zero_sample_never_sets_the_scale() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_sample_that_is_not_finite_stays_so_and_leaves_its_neighbours_alone(bad: float) -> None:
     """NaN and infinity keep their place, at any place in a sample; other samples are scaled as usual."""
-    values = torch.full((3, 4), 0.25)
+    values = torch.full((3, 4), 0.25 * 2.0**-60)
     values[1, 2] = bad
     found, exponents = normalised(values)
 
-    assert exponents.tolist() == [-1, 0, -1]
+    assert exponents.tolist() == [-61, 0, -61]
     assert torch.isfinite(found).all(dim=1).tolist() == [True, False, True]
     assert found[0].tolist() == [0.5] * 4
 
@@ -67,16 +79,18 @@ def test_sum_of_terms_far_apart_keeps_the_larger_and_of_near_ones_both() -> None
     ]
 
 
-def test_spectra_and_vectors_add_up_to_one_sum() -> None:
-    """A term given as its half spectrum counts like the vector itself, at its own scale."""
+def test_spectra_columns_and_vectors_add_up_to_one_sum() -> None:
+    """A term given as its half spectrum, or with the samples last, counts like the vector itself, at its own scale."""
     generator = torch.Generator().manual_seed(0)
-    one, two = torch.randn(2, 3, 10, generator=generator, dtype=torch.float64)
-    spectrum = torch.view_as_real(torch.fft.rfft(two)).movedim(-1, 1)
+    one, two, three = torch.randn(3, 3, 10, generator=generator, dtype=torch.float64)
     total = ScaledSum(3, 10, torch.float64, CPU)
-    total.add_spectra(spectrum, torch.tensor([3, 3, 3], dtype=torch.int32))
+    total.add_spectra(torch.fft.rfft(two), torch.tensor([3, 3, 3], dtype=torch.int32))
     total.add(one, torch.tensor([0, 5, -2], dtype=torch.int32))
+    total.add_columns(three.t().contiguous(), torch.tensor([1, 4, 7], dtype=torch.int32))
+    total.add_columns(three.t().contiguous(), torch.tensor([1, 4, 7], dtype=torch.int32))
     vectors, exponents = total.total()
 
     expected = one * torch.tensor([1.0, 32.0, 0.25])[:, None] + two * 8
+    expected += three * torch.tensor([4.0, 32.0, 256.0])[:, None]
     found = np.ldexp(vectors.numpy(), exponents.numpy()[:, None])
     assert np.abs(found - expected.numpy()).max() < 1e-12

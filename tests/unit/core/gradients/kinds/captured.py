@@ -33,7 +33,7 @@ def by_autograd(module: nn.Module, inputs: Tensor, gradient: Tensor) -> list[lis
     """The gradient of every parameter for each sample alone."""
     parameters = [each.requires_grad_() for each in module.parameters()]
     return [
-        list(torch.autograd.grad(module(inputs[at : at + 1]), parameters, gradient[at : at + 1]))
+        list(torch.autograd.grad(module(inputs[at : at + 1].clone()), parameters, gradient[at : at + 1]))
         for at in range(len(inputs))
     ]
 
@@ -47,32 +47,34 @@ def vectors(kind: ModuleType, layer: Layer, inputs: Tensor, gradient: Tensor) ->
     return np.ldexp(found.double().numpy(), exponents.numpy()[:, None])
 
 
-def require_autograds(kind: ModuleType, module: nn.Module, inputs: Tensor) -> None:
+def require_autograds(kind: ModuleType, module: nn.Module, inputs: Tensor, tolerance: float = 1e-9) -> None:
     """In float64 `formed` is autograd's gradient, and the vector is its sketch by the definition."""
     module, inputs = module.double(), inputs.double()
     layer = the_layer(module)
     assert kind.takes(layer)
     with torch.no_grad():
-        gradient = torch.randn(module(inputs).shape, dtype=torch.float64)
+        gradient = torch.randn(module(inputs.clone()).shape, dtype=torch.float64)
     expected = by_autograd(module, inputs, gradient)
     module.requires_grad_(False)
     call, axes = call_of(layer, inputs, gradient)
     for at, each in enumerate(expected):
         for found, wanted in zip(kind.formed(call, axes, at), each, strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance)
     named = [
         {owned.name: part.numpy() for owned, part in zip(layer.parameters, each, strict=True)}
         for each in expected
     ]
     definition = np.stack([sketched(each, 0, DIMENSION) for each in named])
-    np.testing.assert_allclose(vectors(kind, layer, inputs, gradient), definition, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        vectors(kind, layer, inputs, gradient), definition, rtol=tolerance, atol=tolerance
+    )
 
 
 def require_same_bits(kind: ModuleType, module: nn.Module, inputs: Tensor, places: Sequence[int]) -> None:
     """In float32 a sample has the same bits at every place of the batch and beside any others."""
     module = module.float().requires_grad_(False)
     layer, inputs = the_layer(module), inputs.float()
-    gradient = torch.randn(module(inputs).shape)
+    gradient = torch.randn(module(inputs.clone()).shape)
     once = vectors(kind, layer, inputs, gradient)
     order = torch.tensor(places) % len(inputs)
     moved = vectors(kind, layer, inputs[order], gradient[order])

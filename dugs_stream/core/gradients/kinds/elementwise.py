@@ -1,0 +1,111 @@
+"""Fast path of layers whose parameters act element by element: scales, shifts and what a module computes of them.
+
+Each number of the output depends on one number of a parameter at most, as in RMSNorm, LayerScale, PReLU or a
+normalisation with an activation behind. The derivative of every output by its own number then costs, for a parameter, one
+pass forward, one back and one back through that, over the whole tile.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from dugs_stream.core.gradients.capture import CallAxes, LayerCall
+from dugs_stream.core.gradients.layers import Layer, OwnedParameter
+from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.count_sketch import Sketch
+from dugs_stream.core.sketch.scaling import ScaledSum, normalised
+
+
+def takes(layer: Layer) -> bool:
+    """Whether the layer has vectors of its own and no other parameters: a claim that the probe must confirm."""
+    own = {owned.local for owned in layer.parameters}
+    return (
+        {name for name, _ in layer.module.named_parameters()} == own
+        and all(sum(size > 1 for size in owned.parameter.shape) <= 1 for owned in layer.parameters)
+        and not any(
+            owned.parameter.is_complex() or owned.parameter.numel() == 0 for owned in layer.parameters
+        )
+    )
+
+
+def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
+    """Add the sketched gradients (m, k) of the layer's parameters from one call of it to `total`."""
+    for owned in call.layer.parameters:
+        found = _gradient(call, axes, owned, total.dtype)
+        if found is not None:
+            values, exponents = found
+            total.add(sketch.parameter(owned.name, owned.shape).dense(values), exponents)
+
+
+def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
+    """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    gradients = []
+    for owned in call.layer.parameters:
+        found = _gradient(call, axes, owned, torch.promote_types(owned.parameter.dtype, torch.float32))
+        if found is None:
+            gradients.append(torch.zeros_like(owned.parameter))
+            continue
+        values, exponents = (each[sample] for each in found)
+        gradients.append(torch.ldexp(values, exponents))
+    return gradients
+
+
+class _Bare(nn.Module):
+    """A module without the hooks of its owner, which had their say when it was captured."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module.forward(*args, **kwargs)
+
+
+def _gradient(
+    call: LayerCall, axes: CallAxes, owned: OwnedParameter, dtype: torch.dtype
+) -> tuple[Tensor, Tensor] | None:
+    """The parameter's gradient (m, *shape) × 2^exponents (m,); None if the output has none."""
+    gradient, axis = call.gradients[0], axes.outputs[0]
+    if gradient is None or axis is None:
+        return None
+    g, exponents = normalised(gradient.movedim(axis, 0).to(dtype))
+    slopes, own = normalised(_slopes(call, owned, dtype).movedim(axis, 0))
+    return _summed(g * slopes, owned.parameter.shape), exponents + own
+
+
+def _slopes(call: LayerCall, owned: OwnedParameter, dtype: torch.dtype) -> Tensor:
+    """The derivative of each number of the output by the number of the parameter that it depends on."""
+    module = call.layer.module
+    state = {
+        f"module.{name}": _as(dtype, values.detach())
+        for name, values in (*module.named_parameters(), *module.named_buffers())
+    }
+    values = state[f"module.{owned.local}"] = state[f"module.{owned.local}"].clone().requires_grad_()
+    # Copied, since the module may write into them.
+    inputs = [_as(dtype, leaf.clone()) if isinstance(leaf, Tensor) else leaf for leaf in call.inputs]
+    args, kwargs = pytree.tree_unflatten(inputs, call.input_structure)
+    with torch.enable_grad():
+        output: Tensor = torch.func.functional_call(_Bare(module), state, args, kwargs)
+        # The way back is linear in what it starts from, so its own derivative is that of the way forward.
+        start = torch.zeros_like(output, requires_grad=True)
+        (back,) = torch.autograd.grad(output, values, start, create_graph=True)
+        (slopes,) = torch.autograd.grad(back, start, torch.ones_like(back))
+    return slopes
+
+
+def _as(dtype: torch.dtype, values: Tensor) -> Tensor:
+    return values.to(dtype) if values.is_floating_point() else values
+
+
+def _summed(values: Tensor, shape: torch.Size) -> Tensor:
+    """Values (m, …) summed over all positions, (m, *shape): along the axis that the parameter is broadcast to."""
+    length = max(shape, default=1)
+    if length == 1:
+        return pairwise_sum(values.reshape(len(values), -1), axis=1).view(-1, *shape)
+    axis = values.dim() - len(shape) + shape.index(length)
+    if values.shape[axis] != length:  # a vector of channels, which come first
+        axis = list(values.shape).index(length, 1)
+    moved = values.movedim(axis, -1)
+    return pairwise_sum(moved.reshape(len(values), -1, length), axis=1).view(-1, *shape)

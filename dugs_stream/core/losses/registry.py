@@ -1,0 +1,44 @@
+"""Registry of the built-in losses: a line here for the function, and one in `core.losses.forms` for its labels."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from dugs_stream.core.losses import classes, positions
+from dugs_stream.core.losses.forms import BUILT_IN, LabelForm
+from dugs_stream.core.losses.loss import Loss, LossFunction, own_loss
+from dugs_stream.core.losses.outputs import logits_of, require_batch_first
+from dugs_stream.core.samples import Inputs, batch_size
+
+
+def _of_class(outputs: Any, labels: Tensor | None, inputs: Inputs) -> Tensor:
+    require_batch_first(logits_of(outputs), batch_size(inputs))
+    return classes.cross_entropy(outputs, labels)
+
+
+_FUNCTIONS: dict[str, Callable[[Any, Tensor | None, Inputs], Tensor]] = {
+    "label": _of_class,
+    "pseudo": _of_class,
+    "soft_label": classes.soft_cross_entropy,
+    "multi_label": classes.binary_cross_entropy,
+    "regression": classes.squared_error,
+    "causal_lm": positions.causal_lm,
+    "causal_lm_sum": positions.causal_lm_sum,
+    "masked_lm": positions.masked_lm,
+    "token_classification": positions.token_classification,
+    "segmentation": positions.segmentation,
+}
+
+
+def resolve_loss(loss: str | LossFunction) -> Loss:
+    """The loss behind a built-in name, or around a user's function. Raises ValueError for an unknown name."""
+    if not isinstance(loss, str):
+        if not callable(loss):
+            raise TypeError(f"loss is {loss!r}, expected a name or a function (outputs, labels) -> (n,)")
+        return own_loss(loss)
+    if loss not in BUILT_IN:
+        raise ValueError(f"loss is {loss!r}, expected one of {', '.join(BUILT_IN)}, or a function")
+    labels = BUILT_IN[loss]
+    predicted = classes.predicted_labels if labels.form is LabelForm.PREDICTED else None
+    return Loss(loss, _FUNCTIONS[loss], labels.form, labels.are_required, predicted)

@@ -1,0 +1,93 @@
+"""CountSketch of one axis: the numbers along it gathered, signed, into k buckets."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dugs_stream.core.sketch.hashing import hash_axis
+
+_GATHER_ROWS = 16
+"""Numbers of a bucket gathered at once, so that an axis much longer than k takes no more memory than a few sketches."""
+
+
+class AxisSketch:
+    """Balanced CountSketch of an axis of length d as a gather: (…, d) → (…, k)."""
+
+    def __init__(
+        self, seed: int, name: str, axis: int, length: int, dimension: int, device: torch.device
+    ) -> None:
+        hashed = hash_axis(seed, name, axis, length, dimension)
+        self.length = length
+        self.dimension = dimension
+        self.buckets = hashed.buckets
+        self.signs = hashed.signs
+        places, signs = _gather_table(hashed.buckets, hashed.signs, dimension)
+        # Some numbers of each bucket at once: an axis much longer than k takes no more memory than a few sketches.
+        self._tables = [
+            (
+                torch.from_numpy(places[some].ravel()).to(device),
+                torch.from_numpy(signs[some].ravel()).to(device),
+            )
+            for some in (slice(at, at + _GATHER_ROWS) for at in range(0, len(places), _GATHER_ROWS))
+        ]
+
+    def sketch(self, values: Tensor) -> Tensor:
+        """Values (…, d) → (…, k)."""
+        flat = values.reshape(-1, self.length)
+        total: Tensor | None = None
+        for at, (places, signs) in enumerate(self._tables):
+            if signs.dtype != values.dtype:
+                signs = signs.to(values.dtype)  # noqa: PLW2901
+                self._tables[at] = places, signs
+            gathered = flat.new_empty(len(flat), len(places))
+            torch.index_select(flat, 1, places, out=gathered)
+            gathered *= signs
+            if len(places) > self.dimension:
+                gathered = pairwise_sum(gathered.view(len(flat), -1, self.dimension), axis=1)
+            total = gathered if total is None else total.add_(gathered)
+        if total is None:
+            total = flat.new_zeros(len(flat), self.dimension)
+        return total.view(*values.shape[:-1], self.dimension)
+
+
+def pairwise_sum(values: Tensor, axis: int) -> Tensor:
+    """Σ along an axis of at least one entry, by halving: elementwise additions only, so that no sum's bits depend on others.
+
+    Rounding error O(ε·log length).
+    """
+    length = values.shape[axis]
+    while length > 1:
+        half = length // 2
+        folded = values.narrow(axis, 0, half) + values.narrow(axis, half, half)
+        if length % 2:
+            folded.narrow(axis, 0, 1).add_(values.narrow(axis, length - 1, 1))
+        values, length = folded, half
+    return values.squeeze(axis)
+
+
+def _gather_table(
+    buckets: NDArray[np.int64], bucket_signs: NDArray[np.int8], dimension: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The places (w, k) that fall into each bucket, a column each, and their signs; 0 where a bucket has fewer."""
+    order, offsets = sorted_by_bucket(buckets, dimension)
+    counts = np.diff(offsets)
+    depth = int(counts.max(initial=0))
+    places = np.zeros((depth, dimension), dtype=np.int32)
+    signs = np.zeros((depth, dimension), dtype=np.float32)
+    owners = np.repeat(np.arange(dimension), counts)
+    ranks = np.arange(len(order)) - offsets[owners]
+    places[ranks, owners] = order
+    signs[ranks, owners] = bucket_signs[order]
+    return places, signs
+
+
+def sorted_by_bucket(
+    buckets: NDArray[np.int64], dimension: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places (n,) in order of their buckets, and where each bucket begins, (k + 1,)."""
+    # 16-bit keys sort by radix: 0.1 s for 10^7 entries, a comparison sort takes 1 s.
+    keys = buckets.astype(np.uint16) if dimension <= 1 << 16 else buckets
+    offsets = np.zeros(dimension + 1, dtype=np.int64)
+    np.cumsum(np.bincount(buckets, minlength=dimension), out=offsets[1:])
+    return np.argsort(keys, kind="stable"), offsets

@@ -1,0 +1,135 @@
+"""CountSketch of a formed matrix: its entries, laid out by samples, added up bucket by bucket.
+
+With the samples as the last axis one index moves a row of m contiguous numbers, so that a gathered entry costs a tenth of
+what it costs alone. Each sample's bucket is a sum of its own entries in the table's order.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dugs_stream.core.sketch.axis import AxisSketch, sorted_by_bucket
+
+ALIGNMENT = 16
+"""Rows of our own matrix products are padded to a multiple of 16 numbers, 64 bytes in float32: for rows that start
+at odd addresses MKL's bits depend on the place in the batch (18 of 120 random shapes; none when padded)."""
+
+_PART_ENTRIES = 1 << 16
+"""Entries of a sample formed at once: 8 MiB in float32 for a tile of 32, about what a core's cache holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some rows of the matrix, n entries, and their buckets.
+
+    places   (n,) int32, entries in order of their buckets, counted from the part's first
+    offsets  (k + 1,) int32, where each bucket begins
+    signs    (n,) ±1, in the same order
+    """
+
+    rows: slice
+    places: Tensor
+    offsets: Tensor
+    signs: Tensor
+
+
+class MatrixSketch:
+    """The map (i, j) → h₁(i) + h₂(j) mod k with sign s₁(i)·s₂(j) of matrices (rows, columns), as sums by bucket.
+
+    width  columns with their padding, which no table names
+    """
+
+    def __init__(self, rows: AxisSketch, columns: AxisSketch, dimension: int, device: torch.device) -> None:
+        self._rows, self._columns, self._dimension = rows, columns, dimension
+        self.width = columns.length + -columns.length % ALIGNMENT
+        entries = max(
+            _PART_ENTRIES, 4 * dimension
+        )  # so that adding parts up costs little beside forming them
+        step = max(ALIGNMENT, entries // max(self.width, 1) // ALIGNMENT * ALIGNMENT)
+        self._parts = [
+            self._part(slice(start, min(start + step, rows.length)), device)
+            for start in range(0, rows.length, step)
+        ]
+
+    def of_products(self, g: Tensor, a: Tensor) -> Tensor:
+        """Factors g (m, t, rows), a (m, t, columns) → the sketch of Σ_t g_t ⊗ a_t, (k, m)."""
+        m, t = g.shape[:2]
+        if t == 1:
+            return self._summed(self._single_products(g[:, 0], a[:, 0]), m, g)
+        left, right = _aligned(g).transpose(1, 2), _aligned(a)
+
+        def parts() -> Iterator[Tensor]:
+            buffer = self._buffer(g)
+            for part in self._parts:
+                height = part.rows.stop - part.rows.start
+                formed = buffer[:, : height * self.width]
+                torch.bmm(left[:, part.rows], right, out=formed.view(m, height, self.width))
+                yield formed.t()
+
+        return self._summed(parts(), m, g)
+
+    def of_formed(self, matrices: Tensor) -> Tensor:
+        """Formed matrices (m, rows, columns) → their sketch (k, m)."""
+        m = matrices.shape[0]
+
+        def parts() -> Iterator[Tensor]:
+            buffer = self._buffer(matrices)
+            for part in self._parts:
+                height = part.rows.stop - part.rows.start
+                formed = buffer[:, : height * self.width]
+                rows = formed.view(m, height, self.width)
+                rows[:, :, : self._columns.length] = matrices[:, part.rows]
+                yield formed.t()
+
+        return self._summed(parts(), m, matrices)
+
+    def _single_products(self, g: Tensor, a: Tensor) -> Iterator[Tensor]:
+        left, right = g.t().contiguous(), torch.nn.functional.pad(a, (0, self.width - a.shape[1])).t()
+        right = right.contiguous()
+        for part in self._parts:
+            yield (left[part.rows, None] * right).flatten(0, 1)
+
+    def _summed(self, parts: Iterator[Tensor], m: int, like: Tensor) -> Tensor:
+        """Entries (n, m) of each part in turn → sums by bucket (k, m)."""
+        total: Tensor | None = None
+        for part, entries in zip(self._parts, parts, strict=True):
+            sums = torch.nn.functional.embedding_bag(
+                part.places,
+                entries.contiguous(),
+                part.offsets,
+                mode="sum",
+                include_last_offset=True,
+                per_sample_weights=part.signs.to(like.dtype),
+            )
+            total = sums if total is None else total.add_(sums)
+        return like.new_zeros(self._dimension, m) if total is None else total
+
+    def _buffer(self, like: Tensor) -> Tensor:
+        """Room for the entries (m, n) of the largest part.
+
+        Rows a power of two apart share their place in a cache, and to read across them takes 30 times as long.
+        """
+        most = max(part.rows.stop - part.rows.start for part in self._parts) * self.width
+        return like.new_zeros(like.shape[0], most + ALIGNMENT)
+
+    def _part(self, rows: slice, device: torch.device) -> _Part:
+        height, columns = rows.stop - rows.start, self._columns
+        buckets = (self._rows.buckets[rows, None] + columns.buckets) % self._dimension
+        order, offsets = sorted_by_bucket(buckets.ravel(), self._dimension)
+        signs = (self._rows.signs[rows, None] * columns.signs).ravel()[order]
+        places = (np.arange(height)[:, None] * self.width + np.arange(columns.length)).ravel()[order]
+        return _Part(
+            rows,
+            torch.from_numpy(places.astype(np.int32)).to(device),
+            torch.from_numpy(offsets.astype(np.int32)).to(device),
+            torch.from_numpy(signs.astype(np.float32)).to(device),
+        )
+
+
+def _aligned(values: Tensor) -> Tensor:
+    """Rows (m, t, d) padded with zeros to a multiple of `ALIGNMENT` numbers."""
+    missing = -values.shape[2] % ALIGNMENT
+    return torch.nn.functional.pad(values, (0, missing)) if missing else values

@@ -1,0 +1,393 @@
+"""Text to token ids: what the tokenizer itself gives, padded by the text's own length, or a rejection."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, BertTokenizer
+
+from dugs_stream.errors import ConfigurationError
+from dugs_stream.inputs.settings import TextCodecSettings
+from dugs_stream.inputs.text.codec import NOT_LEARNED, TextCodec, TokenLimits, Tokens
+from dugs_stream.inputs.text.lengths import padded_length
+from dugs_stream.records import Reason, Rejection
+from tests.support.models.text import CHAT_TEMPLATE, MINILM, save_tokenizer
+
+CHAT = [
+    {"role": "user", "content": "the cat"},
+    {"role": "assistant", "content": "a dog"},
+    {"role": "user", "content": "the river"},
+    {"role": "assistant", "content": "was cold"},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small tokenizer with a chat template."""
+    return save_tokenizer(tmp_path_factory.mktemp("tokenizer"), chat=CHAT_TEMPLATE)
+
+
+def codec(folder: Path, limits: TokenLimits = TokenLimits(), **given_settings: Any) -> TextCodec:  # noqa: B008 (a tuple)
+    return TextCodec.from_settings(TextCodecSettings(tokenizer=folder, **given_settings), limits)
+
+
+def tokens(found: Tokens | Rejection) -> Tokens:
+    assert isinstance(found, Tokens), found
+    return found
+
+
+def rejection(found: Tokens | Rejection) -> Rejection:
+    assert isinstance(found, Rejection), found
+    return found
+
+
+def learned(codec: TextCodec, found: Tokens) -> str:
+    """The text of the tokens that the loss is of."""
+    assert found.labels is not None
+    ids = [int(label) for label in found.labels if label != NOT_LEARNED]
+    return str(codec.tokenizer.backend.decode(ids, skip_special_tokens=False))
+
+
+def test_token_ids_are_those_of_transformers_own_tokenizer() -> None:
+    """A text in several scripts, cut and padded, against the real encoder's tokenizer."""
+    text = "Gradients of 文字 and naïve cafés, " * 20
+    expected = AutoTokenizer.from_pretrained(str(MINILM), local_files_only=True)(
+        text, truncation=True, max_length=100, padding="max_length", return_tensors="pt"
+    )
+
+    found = tokens(codec(MINILM, max_tokens=100).decode(text.encode()))
+
+    assert found.is_cut
+    assert set(found.inputs) == {"input_ids", "attention_mask"}
+    for name, tensor in found.inputs.items():
+        assert torch.equal(tensor, expected[name][0])
+
+
+def test_padding_is_behind_the_text_and_masked(folder: Path) -> None:
+    """The pad token on the right up to the rung, and a mask of the real tokens."""
+    own = codec(folder)
+    expected = own.tokenizer.backend.encode("the cat sat").ids
+
+    found = tokens(own.decode(b"the cat sat"))
+
+    assert len(expected) % 16 != 0
+    assert found.inputs["input_ids"][: len(expected)].tolist() == expected
+    assert found.inputs["input_ids"][len(expected) :].unique().tolist() == [own.tokenizer.pad_id]
+    assert found.inputs["attention_mask"].tolist() == [1] * len(expected) + [0] * (16 - len(expected) % 16)
+    assert (found.labels, found.is_cut) == (None, False)
+
+
+@given(tokens=st.integers(1, 5000), extra=st.integers(0, 5000))
+def test_rung_holds_the_text_within_an_eighth(tokens: int, extra: int) -> None:
+    """A rung is the smallest that holds the text; it is its own rung, never beyond the limit, and rungs are ordered."""
+    most = tokens + extra
+    rung = padded_length(tokens, most)
+
+    assert tokens <= rung <= most
+    assert rung - tokens < max(16, tokens / 8)
+    assert padded_length(rung, most) == rung
+    assert padded_length(min(tokens + 1, most), most) >= rung
+
+
+def test_ladder_is_short_enough_for_tiles_to_fill() -> None:
+    """So many different lengths, each a kind of samples of its own."""
+    rungs = {
+        most: len({padded_length(tokens, most) for tokens in range(1, most + 1)}) for most in (128, 512, 4096)
+    }
+
+    assert rungs == {128: 8, 512: 24, 4096: 48}
+
+
+def test_text_that_is_cut_says_so(folder: Path) -> None:
+    """At max_tokens, special tokens included, and not one token before."""
+    short = save_tokenizer(folder.parent / "special", with_specials=True)
+    own = codec(short, max_tokens=10)
+    ids = own.tokenizer.backend.encode(
+        "!" * 8
+    ).ids  # a token each, since they are in no line it was trained on
+
+    fits, cut = (tokens(own.decode(b"!" * length)) for length in (8, 9))
+
+    assert len(ids) == 10
+    assert (fits.is_cut, cut.is_cut) == (False, True)
+    assert cut.inputs["input_ids"].tolist() == ids
+    assert own.tokenizer.backend.id_to_token(cut.inputs["input_ids"][-1].item()) == "[SEP]"
+
+
+def test_endless_text_is_cut_before_it_is_tokenised(folder: Path) -> None:
+    """Of megabytes without a space no more is read than the tokens can hold."""
+    found = tokens(codec(folder, max_tokens=16).decode(b"x" * 2**22))
+
+    assert found.is_cut
+    assert len(found.inputs["input_ids"]) == 16
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "error"),
+    [
+        (b"", Reason.EMPTY, "the text is empty"),
+        (b"\xef\xbb\xbf", Reason.EMPTY, "the text is empty"),
+        (b"caf\xe9", Reason.UNDECODABLE, r"not UTF-8 text: unexpected end of data at byte 3, found b'\xe9'"),
+    ],
+)
+def test_value_that_is_no_text_is_rejected(folder: Path, value: bytes, reason: Reason, error: str) -> None:
+    """With the place and the bytes found there."""
+    assert rejection(codec(folder).decode(value)) == Rejection(reason, error)
+
+
+def test_text_without_a_token_is_rejected() -> None:
+    """BERT drops control characters; only its special tokens are left."""
+    found = rejection(codec(MINILM).decode("\u200b\x00 \n".encode()))
+
+    assert (found.reason, found.error) == (Reason.EMPTY, "the text has no token")
+
+
+def test_nul_bytes_are_characters(folder: Path) -> None:
+    """A byte-level tokenizer has a token for every byte."""
+    own = codec(folder)
+    found = tokens(own.decode(b"a\0b"))
+
+    assert found.inputs["attention_mask"].sum() == 3
+
+
+def test_text_at_a_path_of_a_json_value(folder: Path) -> None:
+    """The same tokens as of the bare text."""
+    own, bare = codec(folder, field="doc.body"), codec(folder)
+    found = tokens(own.from_document({"doc": {"body": "the cat"}}))
+
+    assert own.reads_json
+    assert not bare.reads_json
+    assert torch.equal(found.inputs["input_ids"], tokens(bare.decode(b"the cat")).inputs["input_ids"])
+
+
+@pytest.mark.parametrize(
+    ("document", "error"),
+    [
+        ({"doc": 1}, "no field 'body' with a value (input.codec.field); found an object with 'doc'"),
+        (["body"], "no field 'body' with a value (input.codec.field); found list"),
+        ({"body": 3}, "the field 'body' holds a int, expected a text or a list of messages"),
+        (
+            {"body": json.loads('"\\ud83d"')},
+            "the text holds half of a surrogate pair, which is not a character",
+        ),
+        ({"body": []}, "the list of messages is empty"),
+        ({"body": ["hello"]}, "message 0 is a str, expected an object with role and content"),
+        ({"body": [{"text": "hello"}]}, "message 0 has 'text', expected role and content"),
+    ],
+)
+def test_json_value_without_a_text_is_rejected(folder: Path, document: Any, error: str) -> None:
+    """It says what stands there instead."""
+    assert rejection(codec(folder, field="body").from_document(document)) == Rejection(
+        Reason.UNDECODABLE, error
+    )
+
+
+def test_chat_is_rendered_as_transformers_renders_it(folder: Path) -> None:
+    """By the tokenizer's template, which writes the special tokens itself."""
+    theirs = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    expected = theirs.apply_chat_template(CHAT, tokenize=True, return_dict=True)["input_ids"]
+
+    found = tokens(codec(folder, field="messages").from_document({"messages": CHAT}))
+
+    assert found.inputs["input_ids"][: len(expected)].tolist() == expected
+    assert int(found.inputs["attention_mask"].sum()) == len(expected)
+    assert found.labels is None
+
+
+@pytest.mark.parametrize(
+    ("learn", "expected"), [("assistant", "a dog<|end|>was cold<|end|>"), ("last_message", "was cold<|end|>")]
+)
+def test_only_answers_are_learned(folder: Path, learn: str, expected: str) -> None:
+    """The answers with the token that ends them; questions and the marks of roles are not."""
+    own = codec(folder, field="messages", learn=learn)
+    found = tokens(own.from_document({"messages": CHAT}))
+
+    assert learned(own, found) == expected
+    assert found.labels is not None
+    is_learned = found.labels != NOT_LEARNED
+    assert torch.equal(found.labels[is_learned], found.inputs["input_ids"][is_learned])
+
+
+@pytest.mark.parametrize(
+    ("chat", "learn", "max_tokens", "error"),
+    [
+        (CHAT[:1], "assistant", 64, "no message is the assistant's (role 'assistant'), so nothing is learned from it"),
+        (CHAT[:3], "last_message", 64, "the last message is not the assistant's"),
+        (CHAT, "last_message", 8, "no token of an answer stands within the first 8 (input.codec.max_tokens)"),
+        ("hello", "assistant", 64, "a text without messages, and learn is assistant (input.codec.learn), which is of chats"),
+    ],
+)  # fmt: skip
+def test_chat_without_an_answer_is_rejected(
+    folder: Path, chat: Any, learn: str, max_tokens: int, error: str
+) -> None:
+    """Nothing is learned from it, so it has no gradient to compare."""
+    own = codec(folder, field="messages", learn=learn, max_tokens=max_tokens)
+
+    assert error in rejection(own.from_document({"messages": chat})).error
+
+
+@pytest.mark.parametrize(
+    ("template", "error"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{{ messages.__class__.__mro__ }}", "unsafe"),
+        ("{{ strftime_now('%d') }}", "'strftime_now' is undefined"),
+        (
+            "{% for m in messages %}{{ m.content if loop.last else '' }}{% endfor %}",
+            "in another way once more follows",
+        ),
+    ],
+)
+def test_template_that_refuses_or_may_not_is_a_rejection(tmp_path: Path, template: str, error: str) -> None:
+    """A template is a stranger's program: it sees no clock and no Python, and says itself what it does not take."""
+    own = codec(save_tokenizer(tmp_path, chat=template), field="messages", learn="assistant")
+
+    assert error in rejection(own.from_document({"messages": CHAT})).error
+
+
+def test_template_in_the_configuration_is_read_too(tmp_path: Path) -> None:
+    """Older folders have it there, alone or as one of several with names."""
+    named = [{"name": "tool", "template": "no"}, {"name": "default", "template": CHAT_TEMPLATE}]
+    expected = codec(save_tokenizer(tmp_path / "file", chat=CHAT_TEMPLATE), field="m").from_document(
+        {"m": CHAT}
+    )
+
+    for place, template in (("alone", CHAT_TEMPLATE), ("several", named)):
+        own = codec(save_tokenizer(tmp_path / place, chat_template=template), field="m")
+        found = tokens(own.from_document({"m": CHAT}))
+
+        assert torch.equal(found.inputs["input_ids"], tokens(expected).inputs["input_ids"])
+
+
+def test_tokens_are_hidden_by_the_text_alone(tmp_path: Path) -> None:
+    """A share of the text's own tokens, the same at each look; labels name what was hidden."""
+    own = codec(save_tokenizer(tmp_path, with_specials=True), learn="masked")
+    plain = codec(tmp_path)
+    text = b"the cat sat on the mat and looked at the dog that ran over the green field"
+
+    found, again = tokens(own.decode(text)), tokens(own.decode(text))
+
+    whole = tokens(plain.decode(text)).inputs["input_ids"]
+    assert found.labels is not None
+    is_hidden = found.labels != NOT_LEARNED
+    real = int(found.inputs["attention_mask"].sum()) - 2
+    assert int(is_hidden.sum()) == round(0.15 * real) > 1
+    assert not is_hidden[0]
+    assert found.inputs["input_ids"][is_hidden].unique().tolist() == [own.tokenizer.mask_id]
+    assert torch.equal(torch.where(is_hidden, found.labels, found.inputs["input_ids"]), whole)
+    assert torch.equal(found.inputs["input_ids"], again.inputs["input_ids"])
+
+
+@settings(max_examples=50)
+@given(text=st.text(max_size=60))
+def test_any_text_is_tokens_or_a_rejection(text: str) -> None:
+    """Whatever characters there are, surrogates included: never an error, never a token out of range."""
+    own = _any_codec()
+    found = own.from_document({"text": text})
+
+    if isinstance(found, Tokens):
+        ids, mask = found.inputs["input_ids"], found.inputs["attention_mask"]
+        assert ids.shape == mask.shape == (padded_length(int(mask.sum()), own.max_tokens),)
+        assert 0 <= int(ids.min()) <= int(ids.max()) < own.tokenizer.size
+    else:
+        assert found.reason in {Reason.EMPTY, Reason.UNDECODABLE}
+
+
+@cache
+def _any_codec() -> TextCodec:
+    return codec(MINILM, field="text", max_tokens=24)
+
+
+def test_limit_is_the_smallest_that_tokenizer_and_model_name(tmp_path: Path) -> None:
+    """A setting goes first; without any of them there is no guess."""
+    folder = save_tokenizer(tmp_path / "limited", model_max_length=48)
+    endless = save_tokenizer(tmp_path / "endless", model_max_length=int(1e30))
+
+    assert codec(folder).max_tokens == 48
+    assert codec(folder, TokenLimits(tokens=32)).max_tokens == 32
+    assert codec(folder, TokenLimits(tokens=32), max_tokens=20).max_tokens == 20
+    assert codec(endless, TokenLimits(tokens=32)).max_tokens == 32
+    assert codec(MINILM).max_tokens == 128  # where its tokenizer.json cuts, though the model takes 512
+    with pytest.raises(
+        ConfigurationError, match=r"max_tokens: found null, and neither the tokenizer of .* nor the model"
+    ):
+        codec(endless)
+
+
+@pytest.mark.parametrize(
+    ("limits", "settings", "error"),
+    [
+        (TokenLimits(vocabulary=100), {}, r"token ids up to 319, and the model embeds 100 tokens .*not this model's"),
+        (TokenLimits(tokens=32), {"max_tokens": 33}, "found 33, and the model takes at most 32 tokens"),
+        (TokenLimits(), {"max_tokens": 2}, "found 2, and the tokenizer adds 2 special tokens"),
+        (TokenLimits(), {"learn": "assistant"}, "learn: found assistant, and the tokenizer of .* has no chat template"),
+    ],
+)  # fmt: skip
+def test_tokenizer_that_does_not_fit_is_refused(
+    tmp_path: Path, limits: TokenLimits, settings: dict[str, Any], error: str
+) -> None:
+    """At the start, with both numbers."""
+    with pytest.raises(ConfigurationError, match=error):
+        codec(save_tokenizer(tmp_path, with_specials=True), limits, **settings)
+
+
+def test_files_that_are_no_tokenizer_are_refused(tmp_path: Path) -> None:
+    """Each in its own words."""
+    broken = tmp_path / "tokenizer.json"
+    broken.write_text("{}")
+    (tmp_path / "empty").mkdir()
+    bad_template = save_tokenizer(tmp_path / "template", chat="{% for %}")
+    bad_config = save_tokenizer(tmp_path / "config")
+    (bad_config / "tokenizer_config.json").write_text("{")
+
+    for path, error in (
+        (tmp_path / "nowhere", "does not exist"),
+        (broken, "is not a tokenizer of the package tokenizers"),
+        (tmp_path / "empty", r"holds no tokenizer: there is no tokenizer\.json"),
+        (bad_template, "is not a Jinja template"),
+        (bad_config, "is not JSON"),
+    ):
+        with pytest.raises(ConfigurationError, match=error):
+            codec(path)
+
+
+@pytest.mark.parametrize("package", ["tokenizers", "jinja2"])
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, folder: Path, package: str) -> None:
+    """What is not installed, and the command that installs it."""
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+
+    with pytest.raises(
+        ConfigurationError, match=rf"needs the package {package}.*pip install 'dugs-stream\[hf\]'"
+    ):
+        codec(folder)
+
+
+def test_older_folder_is_converted_by_transformers(tmp_path: Path) -> None:
+    """A vocab.txt without a tokenizer.json gives the same ids."""
+    (tmp_path / "vocab.txt").write_bytes((MINILM / "vocab.txt").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": BertTokenizer.__name__}))
+    text = b"The cat sat on the mat"
+
+    found = tokens(codec(tmp_path, max_tokens=128).decode(text))
+
+    assert torch.equal(found.inputs["input_ids"], tokens(codec(MINILM).decode(text)).inputs["input_ids"])
+
+
+def test_identity_is_of_the_content_and_not_the_path(tmp_path: Path) -> None:
+    """A moved tokenizer is the same; one that was swapped under its path is another, and so is another limit."""
+    here, there = save_tokenizer(tmp_path / "here"), save_tokenizer(tmp_path / "there")
+    identity = codec(here).identity
+    assert identity == codec(there).identity == codec(here / "tokenizer.json").identity
+    assert identity != codec(here, max_tokens=8).identity
+    assert str(tmp_path) not in json.dumps(identity)
+
+    save_tokenizer(here, with_specials=True)
+
+    assert identity != codec(here).identity
