@@ -118,7 +118,7 @@ class Trial:
             except _UnfitError as unfit:
                 lower = paths.without_first(unfit.layers)
                 if lower is None:
-                    raise
+                    raise (_not_whole(self.outside) if self.outside else unfit) from unfit.__cause__
                 paths = lower
 
     def _projector(self, axes: Axes, paths: LayerPaths, tile: int, whole_copies: int = 0) -> Projector:

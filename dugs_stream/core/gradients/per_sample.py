@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
+from dugs_stream.core.gradients.vectorised import vectorised
+
 
 class PerSample(Tensor):
     """Copies (m, *shape) in `copies`, shown to the model as one tensor of `shape`.
@@ -104,7 +106,7 @@ def _for_each(func: Any, leaves: list[Any], structure: pytree.TreeSpec, own: Seq
         )
         return func(*args, **kwargs)
 
-    found = torch.func.vmap(one)(*(leaf.copies for leaf in own))
+    found = vectorised(one, *(leaf.copies for leaf in own))
     return pytree.tree_map_only(Tensor, lambda leaf: for_each_sample(leaf, own[0].missed), found)
 
 

@@ -13,13 +13,18 @@ from dugs_stream.core.gradients.vjp import sketch_formed
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum
 
-_MOST = 1 << 18
-"""Numbers of a layer's parameters: 1 MiB a sample in float32."""
+_MOST_IN_VECTORS, _MOST_IN_MATRICES = 1 << 18, 1 << 16
+"""Numbers of a layer's parameters, of which every sample has copies until the pass has gone back. A table that begins
+with an axis of one counts as a vector: such a layer is one of few, and matrices are many."""
 
 
 def takes(layer: Layer) -> bool:
     """Whether copies of the parameters are affordable."""
-    return 0 < layer.size <= _MOST and not any(owned.parameter.is_complex() for owned in layer.parameters)
+    shapes = [owned.parameter.shape for owned in layer.parameters]
+    is_vectors = all(len(shape) < 2 or shape[0] == 1 for shape in shapes)  # noqa: PLR2004 -- two axes make a matrix
+    return 0 < layer.size <= (_MOST_IN_VECTORS if is_vectors else _MOST_IN_MATRICES) and not any(
+        owned.parameter.is_complex() for owned in layer.parameters
+    )
 
 
 def add_terms(total: ScaledSum, call: LayerCall, _axes: CallAxes, sketch: Sketch) -> None:
