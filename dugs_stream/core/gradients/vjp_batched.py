@@ -33,7 +33,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     if scale is None:
         return
     m = len(scale)
-    most = formed_at_once(call.layer)
+    most = formed_at_once(call.layer.size)
     step = next(
         size for size in range(min(m, most), 0, -1) if m % size == 0
     )  # vmap's bits may follow the size
