@@ -19,7 +19,7 @@ from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import select
 from dugs_stream.errors import ModelError
 from dugs_stream.lab.text_demo.repeats import EDITS, EXACT, ORIGINAL, Streamed
-from dugs_stream.pipeline.project import Projected
+from dugs_stream.pipeline.projected import Projected
 from dugs_stream.records import Message, Record, Verdict
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
