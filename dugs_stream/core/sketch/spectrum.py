@@ -36,7 +36,7 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
     products = left.new_empty(m, t, f + 1)[:, :, :f]
     whole = f - f % _VECTOR
     rows = max(1, _ONE_THREAD // max(whole, 1))
-    parts = (each.flatten(0, 1).split(rows) for each in (left, right, products))
+    parts = (torch.split(each.flatten(0, 1), rows) for each in (left, right, products))
     for one, other, product in zip(*parts, strict=True):
         for start in range(0, whole, _ONE_THREAD):
             end = min(start + _ONE_THREAD, whole)
