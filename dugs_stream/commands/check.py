@@ -1,6 +1,7 @@
 """`dugs check --deep`: a preflight of model, log and state folder that reports every finding.
 
-It changes nothing except what a start of `dugs run` would: missing topics are made if that is allowed.
+It changes nothing except what a start of `dugs run` would (missing topics are made if that is allowed), and keeps the
+measured costs of a sketch in the folder of a new list.
 """
 
 from __future__ import annotations
