@@ -8,19 +8,23 @@ VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.ready-demo
+TEXTS := $(VENV)/.ready-texts
 WORKSHOP := $(VENV)/.ready-workshop
 ROUNDS ?= 20
 OUT ?= demo-out
 # In an environment of its own: its twenty dependencies are no part of what it audits.
 PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo test test-fast bench-quick lint audit manifests format bench bench-page bench-daemon faults dashboards broker prometheus picture page-picture clean
+.PHONY: help demo demo-text test test-fast bench-quick lint audit manifests format bench bench-page bench-daemon faults dashboards broker prometheus picture page-picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
 
 demo: $(RUNTIME) ## real digits through AlexNet on the embedded log; leaves pictures in demo-out/
 	$(BIN)/dugs demo --out $(OUT)
+
+demo-text: $(TEXTS) ## real English through a language model trained on the spot; leaves a page in demo-out/text/
+	$(BIN)/dugs demo --text --out $(OUT)/text
 
 # Four workers keep two cores busy, since most of what is tested is waiting; where all is computing, two are enough.
 # Bytecode is kept, or each of them and of the processes they start would compile package and tests again.
@@ -94,6 +98,11 @@ $(BIN)/python:
 $(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing dugs-stream and PyTorch into $(VENV) (a few minutes, once) …" >&2
 	$(PIP) install --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(TEXTS): $(RUNTIME)
+	@echo "Installing transformers into $(VENV) …" >&2
+	$(PIP) install --constraint constraints.txt --editable '.[demo,hf]'
 	@touch $@
 
 $(WORKSHOP): $(RUNTIME)

@@ -14,7 +14,7 @@ from dugs_stream import Deduplicator
 from dugs_stream.core.projector import Projection
 from tests.support.oracles.gradients import sketched
 
-_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
 """Length of the difference of two unit vectors, float32 through a whole network against the definition in float64. A
 wrong term is a hundred times as long."""
 
@@ -58,7 +58,7 @@ def require_definition(engine: Engine, rows: list[int]) -> float:
         ]
     )
     worst = float(np.linalg.norm(engine.project().vectors[rows] - expected, axis=1).max())
-    assert worst <= _TOLERANCE, (
+    assert worst <= TOLERANCE, (
         f"{case.name}: vectors differ by {worst:.1e} from the definition: nothing to time"
     )
     return worst

@@ -20,7 +20,7 @@ from benchmarks.baseline import plain_backward
 from benchmarks.command import as_command
 from benchmarks.engine import engine_for, require_definition
 from benchmarks.layer_cases import CASES, SEED, Case, build
-from benchmarks.report import Measurement, Report, Target
+from benchmarks.report import Measurement, Report, Target, unmeasured
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ def _ratio(case: Case, dimension: int, limit: float, size: Size) -> Measurement:
     title, target = f"{case.name}, k = {dimension}", Target("at most", limit)
     try:
         engine = engine_for(case, dimension)
-    except Exception as error:  # noqa: BLE001 -- a case that does not run is a line of the table, too
-        return Measurement(title, None, target=target, note=f"{type(error).__name__}: {error}"[:300])
+    except Exception as error:  # noqa: BLE001 -- the table names it
+        return unmeasured(title, target, error)
     rows = np.linspace(0, case.samples - 1, size.checked, dtype=int).tolist()
     difference = require_definition(engine, rows)
     pairs = time_in_turns(engine.project, plain_backward(case), size.pairs)

@@ -53,6 +53,11 @@ class Measurement:
     note: str = ""
 
 
+def unmeasured(case: str, target: Target, error: Exception) -> Measurement:
+    """A case that does not run is a line of the table, too."""
+    return Measurement(case, None, target=target, note=f"{type(error).__name__}: {error}"[:300])
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """One benchmark's answer.

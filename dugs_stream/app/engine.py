@@ -91,10 +91,11 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         clock_ms=lambda: time.time_ns() // 1_000_000,
         stage=stage,
     )
-    if isinstance(decoder.codec, TextCodec):
-        projector.try_out(*decoder.codec.form)
     # How a target of numbers looks is known from the first record alone.
-    if shape is not None and settings.input.label_type == "class":
+    is_class = settings.input.label_type == "class"
+    if isinstance(decoder.codec, TextCodec) and (is_class or not decoder.codec.learns_all):
+        projector.try_out(*decoder.codec.form)
+    if shape is not None and is_class:
         # A codec of one's own does not say what its tensors hold.
         is_own = isinstance(settings.input.codec, CustomCodecSettings)
         dtype = getattr(settings.input.codec, "dtype", "float32")

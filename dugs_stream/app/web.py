@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 from dugs_stream.config import Settings
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.image import FORMATS
-from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings
+from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings, TextCodecSettings
+from dugs_stream.inputs.text.reading import text_in
 from dugs_stream.ops.gallery.recorder import GalleryRecorder
 from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER, ThumbnailStore
 from dugs_stream.ops.machine import Disk, GpuMemory
@@ -58,8 +60,11 @@ def gpu_memory(device: torch.device) -> GpuMemory | None:
 
 
 def open_gallery(settings: Settings) -> GalleryRecorder:
-    """The pictures of the page; a custom codec's records may well be pictures."""
-    is_pictures = isinstance(settings.input.codec, ImageCodecSettings | CustomCodecSettings)
+    """The pictures of the page, or texts; a custom codec's records may well be pictures."""
+    codec = settings.input.codec
+    if isinstance(codec, TextCodecSettings):
+        return GalleryRecorder(text_of=partial(text_in, field=codec.field))
+    is_pictures = isinstance(codec, ImageCodecSettings | CustomCodecSettings)
     return GalleryRecorder(FORMATS if is_pictures else ())
 
 

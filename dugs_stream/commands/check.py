@@ -34,7 +34,7 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
     engine = build_engine(settings)
     engines.append(engine)
     probe = engine.projector.found
-    weights = settings.model.weights or f"not given, built under seed {settings.gradient.seed}"
+    weights = settings.model.weights or f"as the factory leaves them under seed {settings.gradient.seed}"
     yield Finding(
         "model",
         passed=True,

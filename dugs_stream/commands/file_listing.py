@@ -10,7 +10,7 @@ from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.files import LABEL_HEADER, Listing, list_files
 from dugs_stream.inputs.rows.fields import RowFields
-from dugs_stream.inputs.settings import LabelKind, LabelPlace, parse_label_place
+from dugs_stream.inputs.settings import LabelKind, LabelPlace, TextCodecSettings, parse_label_place
 
 _SHOWN_FAILURES = 20
 """A disk that fails, or a column that half of a table lacks, has millions; the count says the rest."""
@@ -47,12 +47,18 @@ def listing_of(settings: Settings, paths: Sequence[Path], fields: RowFields | No
     is_header = place.kind is LabelKind.HEADER
     return list_files(
         paths,
-        settings.input.codec.type,
+        "json" if reads_texts_in_json(settings) else settings.input.codec.type,
         class_folder=settings.input.class_folder,
         label_header=place.name if is_header else LABEL_HEADER,
         fields=RowFields(named.column, named.label, named.key, place.name if is_header else None),
         max_bytes=settings.input.max_record_bytes,
     )
+
+
+def reads_texts_in_json(settings: Settings) -> bool:
+    """Whether a value is a JSON document with a text in it, so that its files are JSON's."""
+    codec = settings.input.codec
+    return isinstance(codec, TextCodecSettings) and codec.field is not None
 
 
 def _check(fields: RowFields, place: LabelPlace, written: str) -> None:

@@ -31,12 +31,14 @@ class Scanned:
     reasons      how often each of them was why a record was rejected
     passed_over  how many files of each ending are not for the codec
     failures     files, folders and rows that could not be read; the others were judged
+    cut          how many texts were longer than what is read of one
     """
 
     verdicts: Mapping[str, int]
     reasons: Mapping[str, int]
     passed_over: Mapping[str, int]
     failures: Failures
+    cut: int = 0
 
 
 def scan(
@@ -55,7 +57,7 @@ def scan(
     index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
     verdicts, reasons = Counter[str](), Counter[str]()
     guard = RejectionGuard(may_reject_all=settings.input.may_reject_all)
-    done, failure = 0, ""
+    done, cut, failure = 0, 0, ""
     for records in _batches(listing.samples(failures.add), settings.input.batch.records):
         projected = engine.projector.project(records, model_is_proven=len(index) > 0)
         judged = engine.judge.decide(projected, index, ids.__getitem__)
@@ -70,6 +72,7 @@ def scan(
                 ids.append(each.record.id)
                 index.add(each.vector[np.newaxis])
             verdicts[each.decision.verdict.value] += 1
+            cut += each.is_cut
             write(json.dumps(build_event(each, engine.identity), ensure_ascii=False))
         done += len(records)
         on_progress(done, total)
@@ -78,7 +81,7 @@ def scan(
             f"The model failed on each of the {done} files that could be read, so the fault is not one file's: {failure}. "
             "Check model.factory, model.kwargs and input.codec (size, mode)."
         )
-    return Scanned(verdicts, reasons, listing.passed_over, failures)
+    return Scanned(verdicts, reasons, listing.passed_over, failures, cut)
 
 
 def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:

@@ -44,6 +44,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
         _debezium_is_json,
         _label_type_fits_the_loss,
         _loss_needs_a_label,
+        _learned_tokens_are_for_a_loss_over_tokens,
         _topics_differ,
         _messages_hold_an_event,
         _vector_fits_a_message,
@@ -126,6 +127,22 @@ def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
             (("input", "label"), ("gradient", "loss")),
             'found "none", but gradient.loss "label" needs the label of every record.',
             "Say where it is (header:NAME, key, json:FIELD), or set gradient.loss: pseudo.",
+        )
+
+
+_LOSSES_OF = {"masked": ("masked_lm",)}
+
+
+def _learned_tokens_are_for_a_loss_over_tokens(settings: Settings) -> Iterator[Conflict]:
+    codec, loss = settings.input.codec, settings.gradient.loss
+    if not isinstance(codec, TextCodecSettings) or codec.learn == "all" or ":" in loss:
+        return
+    losses = _LOSSES_OF.get(codec.learn, ("causal_lm", "causal_lm_sum"))
+    if loss not in losses:
+        yield Conflict(
+            (("input", "codec", "learn"), ("gradient", "loss")),
+            f"found {codec.learn}, but gradient.loss is {loss}.",
+            f"Set gradient.loss: {losses[0]}, or learn: all.",
         )
 
 

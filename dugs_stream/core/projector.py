@@ -19,7 +19,7 @@ from dugs_stream.core.gradients import vjp, whole
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
 from dugs_stream.core.gradients.inference import inference
-from dugs_stream.core.gradients.layers import Layer
+from dugs_stream.core.gradients.layers import Layer, LayerPathError
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
@@ -55,12 +55,12 @@ class UnevenError(ModelError):
     """The rows of a chosen layer are not those of the tile: samples share an axis, or some pass by (an expert)."""
 
 
-class LayerPathError(Exception):
-    """The path of one layer failed on what was captured of it; `layer` is its name, `__cause__` what happened."""
+class NoAxisError(UnevenError):
+    """An output of a layer has no axis of samples of its own; another path may give it one."""
 
-    def __init__(self, layer: str) -> None:
-        super().__init__(layer)
-        self.layer = layer
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(f"the output of {layer.title} has no axis of samples of its own")
+        self.layers = (layer.name,)
 
 
 class Projector:
@@ -123,19 +123,21 @@ class Projector:
         Raises LayerPathError if the path of one layer cannot compute it.
         """
         found: dict[str, Tensor] = {}
+        failed: dict[str, Exception] = {}
         with undone(self._written), _full_precision():
-            captured = capture(
-                self._model, self._layers, inputs, labels, self._loss, self._copying, self._axes
-            )
+            captured = self._captured(inputs, labels)
             for call, axes in self._calls(captured):
                 try:
                     gradients = self.paths.of(call.layer).formed(call, axes, batch_size(inputs) - 1)
                 except Exception as error:
                     if is_out_of_memory(error):
                         raise
-                    raise LayerPathError(call.layer.name) from error
+                    failed[call.layer.name] = error
+                    continue
                 for owned, gradient in zip(call.layer.parameters, gradients, strict=True):
                     found[owned.name] = found[owned.name] + gradient if owned.name in found else gradient
+        if failed:
+            raise LayerPathError(failed, next(iter(failed.values())))
         return found
 
     def outputs(self, inputs: Inputs) -> Any:
@@ -188,7 +190,7 @@ class Projector:
 
     def _by_capture(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
         """The sum of the sketches (m, k) of all calls of the layers, and the labels (m,) that the loss used."""
-        captured = capture(self._model, self._layers, inputs, labels, self._loss, self._copying, self._axes)
+        captured = self._captured(inputs, labels)
         total = ScaledSum(self.tile, self._sketch.dimension, self._dtype, self._sketch.device)
         with _full_precision():
             for call, axes in self._calls(captured):
@@ -210,6 +212,18 @@ class Projector:
         total = ScaledSum(1, self._sketch.dimension, self._dtype, self._sketch.device)
         total.add(*vjp.sketch_formed([each[None] for each in found], parameters, self._sketch, total.dtype))
         return total, None if used is None else used[-1:]
+
+    def _captured(self, inputs: Inputs, labels: Tensor | None) -> Capture:
+        return capture(
+            self._model,
+            self._layers,
+            inputs,
+            labels,
+            self._loss,
+            self._copying,
+            self._axes,
+            self.paths.recorded,
+        )
 
     def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:
         for call in captured.calls:
@@ -240,7 +254,7 @@ def _rows_of(call: LayerCall, axes: CallAxes) -> float:
         if gradient is None or gradient.numel() == 0:
             continue
         if axis is None:
-            raise UnevenError(f"the output of {call.layer.title} has no axis of samples of its own")
+            raise NoAxisError(call.layer)
         samples = gradient.shape[axis] / rows
     return samples
 

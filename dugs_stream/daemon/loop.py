@@ -23,8 +23,8 @@ from dugs_stream.log.port import BatchLimits, Committed, Log, Polled
 from dugs_stream.ops.metrics import Stage
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs, encode_batch
 from dugs_stream.pipeline.judge import Judge
-from dugs_stream.pipeline.project import BatchAbandonedError, RecordProjector, StageTimer, what_failed
-from dugs_stream.pipeline.rejections import ENOUGH_RECORDS, RejectionGuard
+from dugs_stream.pipeline.project import BatchAbandonedError, RecordProjector, StageTimer
+from dugs_stream.pipeline.rejections import ENOUGH_RECORDS, RejectionGuard, what_failed
 from dugs_stream.records import JudgedRecord
 
 # A micro-batch ends within this, so that stopping and standing by stay a matter of seconds; and within a tenth of

@@ -55,7 +55,7 @@ def build(folder: str, task: str, dtype: str = "float32", classes: int | None = 
     _require("dtype", dtype, list(_DTYPES))
     transformers = _transformers()
     wanted = {} if classes is None else {"num_labels": classes}
-    with _quietly(transformers):
+    with quietly(transformers):
         try:
             model, loaded = getattr(transformers, _CLASSES[task]).from_pretrained(
                 str(path),
@@ -72,6 +72,7 @@ def build(folder: str, task: str, dtype: str = "float32", classes: int | None = 
     model.config.use_cache = False
     if task == "causal_lm":
         _refuse_acausal(model, path)
+    model.given_name = path.resolve().name
     model.remarks = _remarks(model, sorted(loaded["missing_keys"]), path, task)
     model.fingerprint_kwargs = {
         "task": task,
@@ -97,7 +98,7 @@ def _checked_folder(folder: str) -> Path:
         )
     if not any((path / name).is_file() for name in _CONFIGS):
         raise _refused(
-            f"folder {folder!r} has no config.json, so it is no model saved by transformers.",
+            f"folder {folder!r} has no config.json, so it is not a model saved by transformers.",
             "Name the folder that save_pretrained wrote.",
         )
     if not any(file.stat().st_size for pattern in _WEIGHTS for file in path.glob(pattern)):
@@ -125,7 +126,7 @@ def _transformers() -> ModuleType:
 
 
 @contextmanager
-def _quietly(transformers: ModuleType) -> Iterator[None]:
+def quietly(transformers: ModuleType) -> Iterator[None]:
     """Without progress bars and reports on stderr: what matters of them becomes a remark."""
     logging = transformers.utils.logging
     level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

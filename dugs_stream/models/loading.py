@@ -33,7 +33,8 @@ _GENERIC_NAMES = {"build", "create", "factory", "get_model", "load", "main", "ma
 class LoadedModel:
     """The model as loaded, on the CPU, in the mode its factory left it in.
 
-    name            for people: the factory's function, or its module if the function has a generic name like build
+    name            for people: the factory's function, or its module if the function has a generic name like build; of
+                    a model in a folder the folder's
     weights_digest  hex SHA-256 over every entry of the state_dict
     input_shape     the module's own `input_shape` (one sample, no batch axis), None if it has none
     remarks         what an operator should know of how it was loaded, a sentence each
@@ -85,17 +86,18 @@ def load_model(
     ):  # those are known to load nothing, and warned of as settings
         module, untrained = warn_of_untrained(module, lambda: built(seed), lambda: built(seed ^ 1))
         remarks += untrained
-    if path is None and factory.startswith(_BUILT_IN):
+    is_built_in = factory.startswith(_BUILT_IN)
+    if path is None and is_built_in:
         remarks += getattr(module, "remarks", ())  # of what the weights leave out
     return LoadedModel(
         module,
-        _name(factory),
+        getattr(module, "given_name", _name(factory)) if is_built_in else _name(factory),
         digest(module),
         _input_shape(module, factory),
         remarks,
         _own_number(module, "vocabulary_size"),
         _own_number(module, "max_tokens"),
-        getattr(module, "fingerprint_kwargs", kwargs) if factory.startswith(_BUILT_IN) else kwargs,
+        getattr(module, "fingerprint_kwargs", kwargs) if is_built_in else kwargs,
     )
 
 

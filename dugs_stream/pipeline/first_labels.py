@@ -12,6 +12,7 @@ import structlog
 import torch
 
 from dugs_stream.core.gradient_spec import GradientSpec
+from dugs_stream.core.losses.outputs import logits_of
 from dugs_stream.core.projector import Projector
 from dugs_stream.core.samples import stacked
 from dugs_stream.inputs.decoder import Sample
@@ -47,11 +48,11 @@ class FirstLabels:
         samples = samples[: _FIRST - self.agreement.records]
         for start in range(0, len(samples), projector.tile):
             some = samples[start : start + projector.tile]
-            outputs = projector.outputs(stacked([each.inputs for each in some]))
+            logits = logits_of(projector.outputs(stacked([each.inputs for each in some])))
             labels = torch.stack([each.label.tensor for each in some if each.label is not None])
-            right = int((outputs.argmax(1).cpu() == labels).sum())
+            right = int((logits.argmax(1).cpu() == labels).sum())
             before = self.agreement
-            self.agreement = Agreement(before.right + right, before.records + len(some), outputs.shape[1])
+            self.agreement = Agreement(before.right + right, before.records + len(some), logits.shape[1])
 
     def remark_on(self, record: Record) -> None:
         """Say once that a label cannot be read, where the loss goes by the model's prediction and needs none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,19 +21,18 @@ from dugs_stream.core.losses.forms import LabelForm
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection
 from dugs_stream.core.samples import Inputs, Leaf, Structure, batch_of_one, leaves, structure_of
-from dugs_stream.errors import ConfigurationError, LabelError, ModelError, Problem, SampleError
+from dugs_stream.errors import ConfigurationError, ModelError, Problem, SampleError
 from dugs_stream.inputs.decoder import Decoder, Sample
-from dugs_stream.inputs.labels import AnyLabel, Label
+from dugs_stream.inputs.labels import Label
 from dugs_stream.inputs.settings import LabelKind
 from dugs_stream.pipeline.first_labels import FirstLabels
 from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of
+from dugs_stream.pipeline.projected import Projected, ProjectedBatch
+from dugs_stream.pipeline.rejections import rejection_of, what_failed
 from dugs_stream.records import LabelSource, Reason, Record, Rejection, Skip
 
 StageTimer = Callable[[str], AbstractContextManager[None]]
 """Times what runs inside it as this stage of a micro-batch."""
-
-_LONGEST_ERROR = 500
-"""Characters of a foreign error kept in a rejection: it travels in a header and in logs."""
 
 _MOST_KINDS = 1024
 """Probed kinds of samples that are kept, some kilobytes each: a codec may give each record a length of its own."""
@@ -41,31 +40,6 @@ _MOST_KINDS = 1024
 
 class BatchAbandonedError(Exception):
     """The micro-batch was given up between two tiles because the caller asked for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Projected:
-    """A record that has a vector: its row of the batch's projection, and the label that its loss used.
-
-    is_cut  the record holds more text than is read of it
-    """
-
-    row: int
-    label: AnyLabel | None
-    label_source: LabelSource | None
-    is_cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectedBatch:
-    """A micro-batch as vectors: per record its row and label or its rejection, in the order of the records.
-
-    projection holds (n, k) vectors and (n,) norms of the n records that were not rejected.
-    """
-
-    records: tuple[Record, ...]
-    outcomes: tuple[Projected | Rejection | Skip, ...]
-    projection: Projection
 
 
 class RecordProjector:
@@ -118,8 +92,7 @@ class RecordProjector:
         if the model cannot be used or fails on the examples, ConfigurationError if it has another number of classes than
         `input.classes`, ValueError for a shape that holds no number.
         """
-        takes_them = self.spec.loss.form in {LabelForm.CLASS, LabelForm.OWN}
-        has_label = takes_them and self._decoder.labels.place.kind is not LabelKind.NONE
+        has_label = self._takes_given_labels
         failed: Exception | None = None
         for dtype in dtypes or (torch.float32,):
             structure = Structure("tensor", (Leaf("inputs", tuple(shape), dtype),))
@@ -136,16 +109,19 @@ class RecordProjector:
             shape, found.classes if self.spec.loss.takes_classes else None
         )
 
+    @property
+    def _takes_given_labels(self) -> bool:
+        """Whether the loss may be given a class, as far as the settings say."""
+        takes_them = self.spec.loss.form in {LabelForm.CLASS, LabelForm.OWN}
+        return takes_them and self._decoder.labels.place.kind is not LabelKind.NONE
+
     def try_out(self, structure: Structure, label: tuple[int, ...] | None) -> None:
         """Probe the model with an example of this structure; samples of others are taken too.
 
         label is the shape of int64 labels that come with the sample; None: it is a class, if records have labels.
         Raises as `expect` does.
         """
-        has_class = (
-            not self.spec.loss.predicts_labels and self._decoder.labels.place.kind is not LabelKind.NONE
-        )
-        shape = () if label is None and has_class else label
+        shape = () if label is None and self._takes_given_labels else label
         kind = Kind(structure, None if shape is None else (shape, torch.int64))
         nothing = torch.zeros(shape or (), dtype=torch.int64)
         probed = self._tried(kind, example_of(structure, self.spec.seed), nothing, is_proven=False)
@@ -249,7 +225,7 @@ class RecordProjector:
             return probed
         self._require_intact(probed)
         for place, error in zip(places, errors, strict=True):
-            outcomes[place] = _model_error(error)
+            outcomes[place] = rejection_of(error)
         return None
 
     def _tried(
@@ -268,7 +244,8 @@ class RecordProjector:
     def _probe(self, kind: Kind, example: Inputs, label: torch.Tensor) -> ProbedKind:
         given = None if kind.label is None else label
         tile = kind.tile(self.spec.tile, self._tile_tokens)
-        found, projector = self.spec.probe(example, given, tile)
+        is_further = any(each.without_lengths == kind.without_lengths for each in self._kinds)
+        found, projector = self.spec.probe(example, given, tile, is_further=is_further)
         names = self._decoder.labels.classes
         if names is not None and found.classes not in (None, len(names)):
             raise ConfigurationError(
@@ -318,7 +295,7 @@ class RecordProjector:
                 raise  # halving within the tile would blame the record that happens to stand alone
             if len(places) == 1:
                 self._require_intact(error)
-                outcomes[places[0]] = _model_error(error)
+                outcomes[places[0]] = rejection_of(error)
                 return []
             middle = len(places) // 2
             return [
@@ -396,14 +373,3 @@ class RecordProjector:
             return Projected(row, label, LabelSource.PREDICTED, sample.is_cut)
         source = None if sample.label is None else LabelSource.GIVEN
         return Projected(row, sample.label, source, sample.is_cut)
-
-
-def _model_error(error: Exception) -> Rejection:
-    reason = Reason.LABEL_OUT_OF_RANGE if isinstance(error, LabelError) else Reason.MODEL_ERROR
-    return Rejection(reason, what_failed(error)[:_LONGEST_ERROR])
-
-
-def what_failed(error: BaseException) -> str:
-    """What the user's code raised, without what was wrapped around it."""
-    original = error.__cause__ or error
-    return f"{type(original).__name__}: {original}"

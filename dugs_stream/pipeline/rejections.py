@@ -1,4 +1,4 @@
-"""Guard against settings under which every record is rejected.
+"""Rejections for the model's failures, and a guard against settings under which every record is rejected.
 
 A bad record is a verdict. A stream that begins with nothing else is a fault of the settings: committed, it would be on
 the dead-letter topic as a whole. Pure: verdicts in, an error or nothing out.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dugs_stream.errors import StreamRejectedError
+from dugs_stream.errors import LabelError, StreamRejectedError
 from dugs_stream.records import JudgedRecord, Reason, Rejection, Verdict
+
+_LONGEST_ERROR = 500
+"""Characters of a foreign error kept in a rejection: it travels in a header and in logs."""
 
 # One tile: a slow topic may begin with some bad records, hardly ever with so many of one kind.
 ENOUGH_RECORDS = 32
@@ -26,6 +29,18 @@ _LOOK_AT = {
     Reason.NOT_FINITE: "input.codec (mean, std) and model.weights",
     Reason.MODEL_ERROR: "model.factory, model.kwargs, and the dtype and shape that input.codec gives",
 }
+
+
+def rejection_of(error: Exception) -> Rejection:
+    """The rejection of the record on which the model, or its loss, failed."""
+    reason = Reason.LABEL_OUT_OF_RANGE if isinstance(error, LabelError) else Reason.MODEL_ERROR
+    return Rejection(reason, what_failed(error)[:_LONGEST_ERROR])
+
+
+def what_failed(error: BaseException) -> str:
+    """What the user's code raised, without what was wrapped around it."""
+    original = error.__cause__ or error
+    return f"{type(original).__name__}: {original}"
 
 
 class RejectionGuard:

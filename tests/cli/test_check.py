@@ -134,7 +134,7 @@ def test_deep_check_names_a_model_that_mixes_samples_and_its_layer(fresh: Deploy
 
 
 def test_deep_check_takes_batch_norm_left_in_train_mode(fresh: Deployment) -> None:
-    """The model is put into eval mode, and slow layers are named."""
+    """The model is put into eval mode, and its layers are named with their pace."""
     fresh.write(
         model={"factory": "tests.support.models.images:with_batch_norm"}, gradient={"layers": {"last": 3}}
     )
@@ -142,7 +142,7 @@ def test_deep_check_takes_batch_norm_left_in_train_mode(fresh: Deployment) -> No
     ended = dugs("check", "-c", fresh.config, "--deep", environ={"COLUMNS": "200"})
 
     assert ended.code == 0, ended.out
-    assert "BatchNorm2d, 8 parameters, slow" in ended.out
+    assert "BatchNorm2d, 8 parameters, fast" in ended.out
 
 
 def test_deep_check_names_a_broker_that_does_not_answer(decided: Deployment) -> None:

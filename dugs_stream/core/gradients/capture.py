@@ -6,7 +6,7 @@ Limits: work hidden from hooks (a weight used outside its module) has no gradien
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import forward
-from dugs_stream.core.gradients.layers import Layer
+from dugs_stream.core.gradients.layers import Layer, LayerPathError
+from dugs_stream.core.gradients.products import Product, ProductRecorder
 from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.samples import Inputs, batch_size
 
@@ -46,6 +47,7 @@ class LayerCall:
     outputs    leaves of the output in order, as captured; floating-point tensors can have gradients
     gradients  for each output leaf its gradient, None if it has none
     axes       how samples lie in all these leaves; None if the probe saw no such call
+    products   those with the layer's parameters, in their order, if they were recorded
     """
 
     layer: Layer
@@ -56,6 +58,8 @@ class LayerCall:
     axes: CallAxes | None = None
     outputs: list[Any] = field(default_factory=list)
     gradients: list[Tensor | None] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
+    is_complete: bool = True  # whether nothing but these products took the layer's parameters
 
     @property
     def inputs_changed(self) -> bool:
@@ -90,6 +94,7 @@ def capture(
     loss: Loss,
     copying: set[str],
     axes: Mapping[str, Sequence[CallAxes]] | None = None,
+    recorded: Collection[str] = (),
 ) -> Capture:
     """Run `inputs` (m, …) with labels (m,) forward and back; call it inside `inference(model)`.
 
@@ -97,31 +102,44 @@ def capture(
     Found out here and added to the set; the pass is then run once more.
     axes: of each layer's calls. An output that all samples share is handed on once for each sample, so that each has
     a gradient of its own there; its captured leaf has the samples on a first axis of their own.
+    recorded: names of layers inside which products are recorded; LayerPathError if that misses a use of their weights.
     """
     calls: list[LayerCall] = []
     m = batch_size(inputs)
     with contextlib.ExitStack() as hooks:
+        recorders: list[ProductRecorder] = []  # those entered, innermost last
+        hooks.callback(_close, recorders)
         for layer in layers:
             known = (axes or {}).get(layer.name, ())
             module = layer.module
-            enter, start, after = _hooks(layer, calls, known, m, copies=layer.name in copying)
+            inside = recorders if layer.name in recorded else None
+            enter, start, after = _hooks(layer, calls, known, m, inside, copies=layer.name in copying)
             if module._forward_pre_hooks:  # noqa: SLF001 -- the owner's own may change what the layer gets
                 hooks.callback(module.register_forward_pre_hook(start, with_kwargs=True).remove)
             hooks.callback(module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True).remove)
             # Before the owner's own hooks: they may replace the output, and the layer's own gradient is wanted.
             hooks.callback(module.register_forward_hook(after, prepend=True).remove)
         _, losses, in_force = forward(model, loss, inputs, labels)
+    missed = {call.layer.name for call in calls if not call.is_complete}
+    if missed:
+        raise LayerPathError(missed, "its weights take part in more than products")
     captured = Capture([call for call in calls if call.outputs], losses, in_force)
     changed = {call.layer.name for call in captured.calls if call.inputs_changed} - copying
     if changed:
         copying |= changed
-        return capture(model, layers, inputs, labels, loss, copying, axes)
+        return capture(model, layers, inputs, labels, loss, copying, axes, recorded)
     _backward(captured)
     return captured
 
 
 def _hooks(
-    layer: Layer, calls: list[LayerCall], known: Sequence[CallAxes], m: int, *, copies: bool
+    layer: Layer,
+    calls: list[LayerCall],
+    known: Sequence[CallAxes],
+    m: int,
+    recorders: list[ProductRecorder] | None,
+    *,
+    copies: bool,
 ) -> tuple[Callable[..., None], Callable[..., None], Callable[..., Any]]:
     open_calls: list[LayerCall] = []  # a stack: a module may call itself
     entered = 0
@@ -136,6 +154,9 @@ def _hooks(
         entered += 1
         open_calls.append(call)
         calls.append(call)
+        if recorders is not None:
+            recorders.append(ProductRecorder(layer))
+            recorders[-1].enter()
 
     def start(_module: nn.Module, args: Any, kwargs: Any) -> None:
         call = open_calls[-1]
@@ -144,6 +165,10 @@ def _hooks(
 
     def after(_module: nn.Module, _args: Any, output: Any) -> Any:
         call = open_calls.pop()
+        if recorders is not None:
+            recorder = recorders.pop()
+            recorder.leave()
+            call.products, call.is_complete = recorder.products, recorder.is_complete
         leaves, structure = pytree.tree_flatten(output)
         shared = _shared_leaves(call.axes, leaves)
         call.outputs = [
@@ -160,6 +185,12 @@ def _hooks(
         return pytree.tree_unflatten(handed_on, structure)
 
     return enter, start, after
+
+
+def _close(recorders: list[ProductRecorder]) -> None:
+    """Leave the recordings that an error left open."""
+    while recorders:
+        recorders.pop().leave()
 
 
 def _kept(leaf: Any, *, copies: bool) -> Any:
@@ -204,6 +235,7 @@ def _version(leaf: Any) -> int | None:
 
 def _backward(captured: Capture) -> None:
     outputs = [leaf for call in captured.calls for leaf in call.outputs]
+    outputs += [product.outputs for call in captured.calls for product in call.products]
     wanted = [leaf for leaf in outputs if isinstance(leaf, Tensor) and leaf.requires_grad]
     gradients: dict[int, Tensor | None] = {}
     if captured.losses.requires_grad and wanted:
@@ -212,3 +244,5 @@ def _backward(captured: Capture) -> None:
         gradients = {id(leaf): gradient for leaf, gradient in zip(wanted, found, strict=True)}
     for call in captured.calls:
         call.gradients = [gradients.get(id(leaf)) for leaf in call.outputs]
+        for product in call.products:
+            product.gradient = gradients.get(id(product.outputs))

@@ -13,7 +13,7 @@ import torch
 import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.index_guard import index_guard
+from dugs_stream.core.gradients.index_guard import IndexGuard, index_guard
 from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.model_writes import held, undone
 from dugs_stream.core.samples import Inputs, batch_size, call_model
@@ -102,9 +102,18 @@ def forward(
     """
     checked = None if trusts_labels and not loss.is_own else labels
     with torch.enable_grad(), index_guard(inputs, checked):
-        outputs = call_model(model, inputs)
+        outputs = _outputs(model, inputs)
         in_force = loss.labels(outputs, labels)
         return outputs, loss.per_sample(outputs, in_force, inputs, batch_size(inputs)), in_force
+
+
+def _outputs(model: nn.Module, inputs: Inputs) -> Any:
+    try:
+        return call_model(model, inputs)
+    except IndexError:
+        with IndexGuard(inputs):  # names the tensor and the range, which torch's own words on the CPU do not
+            call_model(model, inputs)
+        raise
 
 
 class _Switch:

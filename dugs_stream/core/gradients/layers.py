@@ -21,6 +21,14 @@ GradientPath = Literal["fast", "slow", "whole"]
 """From factors; by running the layer again for each sample; by the whole loss of one sample at a time."""
 
 
+class LayerPathError(Exception):
+    """The path of some layers cannot compute their gradients; `layers` are their names."""
+
+    def __init__(self, layers: Collection[str], reason: object) -> None:
+        super().__init__(f"{', '.join(sorted(layers))}: {reason}")
+        self.layers = frozenset(layers)
+
+
 @dataclass(frozen=True)
 class OwnedParameter:
     """A parameter as its layer sees it.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from dugs_stream.core.gradients import vjp, vjp_batched
+from dugs_stream.core.gradients.kinds import recorded
 from dugs_stream.core.gradients.kinds.registry import FAST_PATHS, fast_paths
 from dugs_stream.core.gradients.layers import GradientPath, Layer
 
@@ -27,6 +28,11 @@ class LayerPaths:
     def of(self, layer: Layer) -> ModuleType:
         """The path in use: a module with `add_terms` and `formed`."""
         return self.ladders[layer.name][0]
+
+    @property
+    def recorded(self) -> frozenset[str]:
+        """Names of the layers whose products are recorded in the pass."""
+        return frozenset(name for name, ladder in self.ladders.items() if ladder[0] is recorded)
 
     def label(self, layer: Layer) -> GradientPath:
         """What a user is told of it."""

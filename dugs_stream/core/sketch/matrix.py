@@ -61,16 +61,17 @@ class MatrixSketch:
         if g.shape[1] == 1:
             return self._of_single_products(g[:, 0], a[:, 0])
         left, right = _aligned(g).transpose(1, 2), _aligned(a)
-        return self._laid_out(g, lambda rows, formed: torch.bmm(left[:, rows], right, out=formed))
+        return self.of_parts(len(g), g, lambda rows, out: torch.bmm(left[:, rows], right, out=out))
 
     def of_formed(self, matrices: Tensor) -> Tensor:
         """Formed matrices (m, rows, columns) → their sketch (k, m)."""
         columns = self._columns.length
-        return self._laid_out(matrices, lambda rows, formed: formed[:, :, :columns].copy_(matrices[:, rows]))
+        return self.of_parts(
+            len(matrices), matrices, lambda rows, out: out[:, :, :columns].copy_(matrices[:, rows])
+        )
 
-    def _laid_out(self, like: Tensor, form: Callable[[slice, Tensor], object]) -> Tensor:
-        """The sketch (k, m) of matrices of which `form` writes some rows (m, rows, width) at a time."""
-        m = len(like)
+    def of_parts(self, m: int, like: Tensor, form: Callable[[slice, Tensor], object]) -> Tensor:
+        """The sketch (k, m) of matrices that `form` writes for some rows at a time, (m, some rows, width)."""
         most = max((part.rows.stop - part.rows.start for part in self._parts), default=0) * self.width
         # Rows a power of two apart share their place in a cache, and to read across them takes 30 times as long.
         by_sample = self._scratch.take("by sample", like, m, most + ALIGNMENT)
@@ -83,7 +84,7 @@ class MatrixSketch:
                 form(part.rows, formed.view(m, height, self.width))
                 yield by_entry[: height * self.width].copy_(formed.t())
 
-        return self._summed(entries(), like)
+        return self._summed(entries(), m, like)
 
     def _of_single_products(self, g: Tensor, a: Tensor) -> Tensor:
         left = g.t().contiguous()
@@ -95,9 +96,9 @@ class MatrixSketch:
                 formed = self._scratch.take("by entry", g, len(some), *right.shape)
                 yield torch.mul(some, right, out=formed).view(-1, len(g))
 
-        return self._summed(entries(), g)
+        return self._summed(entries(), len(g), g)
 
-    def _summed(self, entries: Iterator[Tensor], like: Tensor) -> Tensor:
+    def _summed(self, entries: Iterator[Tensor], m: int, like: Tensor) -> Tensor:
         """Entries (n, m) of each part in turn → sums by bucket (k, m)."""
         total: Tensor | None = None
         for part, some in zip(self._parts, entries, strict=True):
@@ -110,7 +111,7 @@ class MatrixSketch:
                 per_sample_weights=part.signs.to(like.dtype),
             )
             total = sums if total is None else total.add_(sums)
-        return like.new_zeros(self._dimension, len(like)) if total is None else total
+        return like.new_zeros(self._dimension, m) if total is None else total
 
     def _part(self, rows: slice, device: torch.device) -> _Part:
         height, columns = rows.stop - rows.start, self._columns

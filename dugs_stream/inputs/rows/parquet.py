@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _ROWS = 32
 """Decoded at a time: pictures of a megabyte each stay within tens of megabytes."""
+_NO_PYTHON_VALUE = (ValueError, OverflowError)
+"""Raised for text that is not UTF-8 and dates that Python does not have."""
 _BUFFER_BYTES = 2**20
 """Read of a column at a time; pyarrow's own default reads the column's whole row group at once."""
 
@@ -53,13 +55,13 @@ def read_parquet(path: Path, plan: RowPlan) -> Iterator[Row | Problem]:
             plan = _with_column(plan, file.schema_arrow)
             columns = _columns(plan.fields, file.schema_arrow)
             for batch in file.iter_batches(_ROWS, columns=columns):
-                for document in batch.to_pylist():
+                for document in _documents(batch):
                     number += 1
                     yield _row(path, plan, number, document)
     except FieldError as exc:
         yield Problem(f"'{path}'", f"{exc}.")
         return
-    except (pa.ArrowException, OSError) as exc:
+    except (pa.ArrowException, OSError, *_NO_PYTHON_VALUE) as exc:
         reason = str(exc).partition("\n")[0]
         yield Problem(
             f"'{path}'",
@@ -80,6 +82,22 @@ def count_rows(path: Path) -> int | None:
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowException, OSError):
         return None
+
+
+def _documents(batch: pa.RecordBatch) -> Sequence[Any]:
+    """Each row as a dictionary, or the error of a row that Python has no value for."""
+    try:
+        return list(batch.to_pylist())
+    except _NO_PYTHON_VALUE:
+        return [_document(batch.slice(place, 1)) for place in range(batch.num_rows)]
+
+
+def _document(row: pa.RecordBatch) -> Any:
+    try:
+        (document,) = row.to_pylist()
+    except _NO_PYTHON_VALUE as exc:
+        return exc
+    return document
 
 
 def _with_column(plan: RowPlan, schema: pa.Schema) -> RowPlan:
@@ -125,6 +143,8 @@ def _is_path(path: str, schema: pa.Schema) -> bool:
 
 
 def _row(path: Path, plan: RowPlan, number: int, document: Any) -> Row | Problem:
+    if isinstance(document, Exception):
+        return Problem(f"'{path}', row {number}", f"{document}.")
     try:
         return row_of(plan, f":{number}", document, None)
     except FieldError as exc:

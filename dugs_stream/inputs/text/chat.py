@@ -75,7 +75,7 @@ class ChatTemplate:
 
 
 def build_template(source: str, names: Mapping[str, str], place: str) -> ChatTemplate:
-    """The compiled template; `place` names its file. Raises ConfigurationError if it is no Jinja template."""
+    """The compiled template; `place` names its file. Raises ConfigurationError if it is not a Jinja template."""
     try:
         from jinja2 import TemplateError, ext  # noqa: PLC0415 (an optional package)
         from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415

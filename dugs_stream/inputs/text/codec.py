@@ -165,7 +165,7 @@ class TextCodec:
             # A template writes the special tokens itself.
             encoding = self.tokenizer.backend.encode(read, add_special_tokens=not is_chat)
         except TypeError:  # half of a surrogate pair, which JSON can write and UTF-8 cannot
-            return undecodable("the text holds half of a surrogate pair, which is no character")
+            return undecodable("the text holds half of a surrogate pair, which is not a character")
         except Exception as exc:  # noqa: BLE001 (the library raises plain Exception)
             return undecodable(f"the tokenizer failed: {exc}")
         ids, own = encoding.ids, [not added for added in encoding.special_tokens_mask]

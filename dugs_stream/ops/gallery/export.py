@@ -18,7 +18,7 @@ from typing import Any
 
 from dugs_stream.ops.gallery.cards import build_card
 from dugs_stream.ops.gallery.thumbnail_store import PLACE_OF_UNIQUE, Absorbed, Example
-from dugs_stream.ops.gallery.thumbnails import shrink
+from dugs_stream.ops.gallery.thumbnails import excerpt, shrink
 from dugs_stream.records import Verdict
 
 MOST_UNIQUES = 500
@@ -37,14 +37,16 @@ def render_page(
     *,
     status: Mapping[str, Any],
     facts: Mapping[str, str],
+    text_of: Callable[[bytes], str | None] | None = None,
 ) -> str:
     """The page of these events, to be written as UTF-8.
 
     events    of every verdict, in the order of deciding; the first `MOST_UNIQUES` uniques are shown
-    value_of  the encoded image of an event's record; None: it has no picture
+    value_of  the value of an event's record; None: it has no picture
     formats   Pillow's names of the formats that are read as pictures
     status    threshold, model, fingerprint and layers, under the names of /api/status
     facts     what else the head of the page shows, name → text
+    text_of   the text of a value, if records are texts and not pictures; None for a value without one
     """
     uniques = sorted((e for e in events if e["type"] == Verdict.UNIQUE), key=lambda e: e["sequence"])
     shown = {event["sequence"]: event for event in uniques[:MOST_UNIQUES]}
@@ -52,7 +54,7 @@ def render_page(
     for event in events:
         if event["type"] == Verdict.DUPLICATE:
             duplicates[event["nearest"]["sequence"]].append(event)
-    pictures = _Pictures(value_of, formats)
+    pictures = _Pictures(value_of, formats, text_of)
     pictured = {sequence for sequence in shown if pictures.add(sequence, PLACE_OF_UNIQUE, shown[sequence])}
     items = [
         build_card(
@@ -60,12 +62,13 @@ def render_page(
             None if event["nearest"] is None else shown.get(event["nearest"]["sequence"]),
             pictured,
             _absorbed(sequence, duplicates[sequence], pictures),
+            {number: text for (number, place), text in pictures.texts.items() if place == PLACE_OF_UNIQUE},
         )
         for sequence, event in shown.items()
     ]
     return _page(
         {
-            "status": {"codec": "image", **status},
+            "status": {"codec": "image" if text_of is None else "text", **status},
             "facts": facts,
             "uniques": len(uniques),
             "items": items,
@@ -75,16 +78,24 @@ def render_page(
 
 
 class _Pictures:
-    """Thumbnails as data URIs by sequence number and place, up to `MOST_PICTURE_BYTES` in all."""
+    """Thumbnails by sequence number and place, up to `MOST_PICTURE_BYTES` in all: as data URIs, and texts as they are."""
 
-    def __init__(self, value_of: Callable[[Event], bytes | None], formats: Sequence[str]) -> None:
+    def __init__(
+        self,
+        value_of: Callable[[Event], bytes | None],
+        formats: Sequence[str],
+        text_of: Callable[[bytes], str | None] | None,
+    ) -> None:
         self.uris: dict[str, str] = {}
-        self._value_of, self._formats = value_of, formats
+        self.texts: dict[tuple[int, int], str] = {}
+        self._value_of, self._formats, self._text_of = value_of, formats, text_of
         self._bytes = 0
 
     def add(self, sequence: int, place: int, event: Event) -> bool:
         """Whether the event's record has a picture, and room was left for it."""
         value = self._value_of(event)
+        if value is not None and self._text_of is not None:
+            return self._add_text(sequence, place, self._text_of(value))
         thumbnail = None if value is None else shrink(value, self._formats)
         if thumbnail is None or self._bytes > MOST_PICTURE_BYTES:
             return False
@@ -92,6 +103,14 @@ class _Pictures:
         self.uris[f"{sequence}/{place}"] = uri
         self._bytes += len(uri)
         return True
+
+    def _add_text(self, sequence: int, place: int, text: str | None) -> bool:
+        """Keep a text if there is room for it; it is not a picture."""
+        shown = None if text is None else excerpt(text)
+        if shown is not None and shown.text is not None and self._bytes <= MOST_PICTURE_BYTES:
+            self.texts[sequence, place] = shown.text
+            self._bytes += len(shown.encoded)
+        return False
 
 
 def _absorbed(sequence: int, duplicates: Sequence[Event], pictures: _Pictures) -> Absorbed:
@@ -104,6 +123,7 @@ def _absorbed(sequence: int, duplicates: Sequence[Event], pictures: _Pictures) -
             event["label"],
             event.get("label_name"),
             pictures.add(sequence, place, event),
+            pictures.texts.get((sequence, place)),
         )
         for place, event in enumerate(duplicates[:EXAMPLES_SHOWN], start=1)
     ]

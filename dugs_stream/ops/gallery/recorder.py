@@ -11,7 +11,7 @@ import queue
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic, thread_time
 from typing import Self
@@ -19,7 +19,7 @@ from typing import Self
 import structlog
 
 from dugs_stream.ops.gallery.thumbnail_store import PLACE_OF_UNIQUE, Example, Picture, ThumbnailStore
-from dugs_stream.ops.gallery.thumbnails import Thumbnail, shrink
+from dugs_stream.ops.gallery.thumbnails import Thumbnail, excerpt, shrink
 from dugs_stream.records import JudgedRecord, Verdict
 
 _log = structlog.get_logger("dugs")
@@ -58,13 +58,20 @@ class GalleryRecorder:
 
     formats     Pillow's names of the formats that are read as pictures; none if records are not pictures
     thumbnails  the store to write to; None: nothing is kept
+    text_of     the text of a record's value, if records are texts and not pictures; None for a value without one
     """
 
-    def __init__(self, formats: Sequence[str] = (), thumbnails: ThumbnailStore | None = None) -> None:
+    def __init__(
+        self,
+        formats: Sequence[str] = (),
+        thumbnails: ThumbnailStore | None = None,
+        text_of: Callable[[bytes], str | None] | None = None,
+    ) -> None:
         self.thumbnails = thumbnails
         self.boot = secrets.token_hex(4)
         self.revision = 0
         self._formats = tuple(formats)
+        self._text_of = text_of
         self._waiting: queue.Queue[list[_Seen] | None] = queue.Queue(_MOST_WAITING_BATCHES)
         self._waiting_bytes = 0
         self._lock = threading.Lock()
@@ -78,7 +85,8 @@ class GalleryRecorder:
         """A micro-batch was committed. Returns at once; skips the batch if too many wait already."""
         if self.thumbnails is None:
             return
-        with_pictures = bool(self._formats) and self._waiting_bytes < _MOST_WAITING_BYTES
+        are_shown = bool(self._formats) or self._text_of is not None
+        with_pictures = are_shown and self._waiting_bytes < _MOST_WAITING_BYTES
         seen = [each for judgement in judgements if (each := _seen(judgement, with_pictures)) is not None]
         if not seen:
             return
@@ -145,9 +153,15 @@ class GalleryRecorder:
         if seen.value is None or not self._allowance.has(reserved):
             return None
         began_at = thread_time()
-        thumbnail = shrink(seen.value, self._formats)
+        thumbnail = self._thumbnail(seen.value)
         self._allowance.spend(thread_time() - began_at)
         return thumbnail
+
+    def _thumbnail(self, value: bytes) -> Thumbnail | None:
+        if self._text_of is None:
+            return shrink(value, self._formats)
+        text = self._text_of(value)
+        return None if text is None else excerpt(text)
 
     def _complain(self, error: str) -> None:
         """Once a process: best-effort work must not fill the log."""

@@ -156,7 +156,11 @@ class _Routes:
         found = None if thumbnails is None else thumbnails.picture(request.path_params["sequence"], place)
         if found is None:
             return _not_found()
-        headers = {"content-type": found.media_type, "cache-control": "private, max-age=3600"}
+        headers = {
+            "content-type": found.media_type,
+            "cache-control": "private, max-age=3600",
+            "x-content-type-options": "nosniff",
+        }
         return Response(found.encoded, headers=headers)
 
     def _events_of(self, sequence: int) -> Sequence[Mapping[str, Any]]:
@@ -175,12 +179,14 @@ class _Routes:
         own = [event["sequence"] for event in events]
         pictured = set() if thumbnails is None else thumbnails.pictured({*own, *nearest})
         absorbed = {} if thumbnails is None else thumbnails.absorbed(own)
+        texts = {} if thumbnails is None else thumbnails.texts({*own, *nearest})
         return [
             build_card(
                 event,
                 None if event["nearest"] is None else nearest.get(event["nearest"]["sequence"]),
                 pictured,
                 absorbed.get(event["sequence"]),
+                texts,
             )
             for event in events
         ]

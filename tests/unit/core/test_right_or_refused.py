@@ -123,7 +123,7 @@ def test_tied_weight_of_a_chosen_head_counts_in_the_embedding_too() -> None:
     found = require_autograds(models.TiedLanguageModel().double(), 2, tokens(), names)
 
     assert [layer.name for layer in found.layers] == ["norm", "head"]
-    assert [layer.path for layer in found.layers] == ["slow", "fast"]
+    assert [layer.path for layer in found.layers] == ["fast", "fast"]
     assert [(shared.chosen, shared.not_chosen) for shared in found.tied] == [(("head",), ("embed",))]
 
 
@@ -155,14 +155,25 @@ def test_compiled_model_runs_as_the_module_inside() -> None:
     assert names == ["0._orig_mod"]
 
 
-@pytest.mark.parametrize("layer", [nn.LayerNorm(4), nn.Linear(4, 4)], ids=["slow", "fast"])
+class Shares(nn.Module):
+    """A product with rows that are made from the parameter: of no kind with a fast path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-1, 1, 16).view(4, 4))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs @ self.weight.softmax(dim=1)
+
+
+@pytest.mark.parametrize("layer", [Shares(), nn.Linear(4, 4)], ids=["slow", "fast"])
 def test_owners_hooks_act_once(layer: nn.Module) -> None:
     """Hooks on inputs, on outputs and on gradients are part of the model, once."""
     model = nn.Sequential(nn.Linear(4, 4), layer, nn.Tanh(), nn.Linear(4, 3)).double()
     layer.register_forward_pre_hook(lambda _module, args: (args[0] * 2 + 0.1,))
     layer.register_forward_hook(lambda _module, _args, output: output * 3)
     layer.register_full_backward_pre_hook(lambda _module, gradients: (gradients[0] * 0.5,))
-    names = ["1.weight", "1.bias", "3.weight", "3.bias"]
+    names = [f"1.{name}" for name, _ in layer.named_parameters()] + ["3.weight", "3.bias"]
     found = require_autograds(model, 2, rows(), names)
 
     assert found.layers[0].path == ("fast" if isinstance(layer, nn.Linear) else "slow")

@@ -58,6 +58,7 @@ def test_causal_model_is_transformers_own(gpt2: Path) -> None:
     torch.testing.assert_close(loaded.module(input_ids=ids).logits, theirs(input_ids=ids).logits)
     assert loaded.module(input_ids=ids).past_key_values is None
     assert (loaded.vocabulary, loaded.max_tokens, loaded.remarks) == (320, 64, ())
+    assert loaded.name == gpt2.name
 
 
 def test_bits_do_not_depend_on_a_neighbours_padding(gpt2: Path, bert: Path) -> None:

@@ -39,7 +39,7 @@ def linear_form(module: nn.Module, weight: Tensor, bias: Any) -> LinearForm | No
 
 
 class _SomethingElseError(Exception):
-    """A function that is no part of what is looked for."""
+    """A function that what is looked for does not use."""
 
 
 _UNCHANGED = {

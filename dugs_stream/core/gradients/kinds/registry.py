@@ -14,6 +14,7 @@ from dugs_stream.core.gradients.kinds import (
     hf_conv1d,
     linear,
     normalisation,
+    recorded,
     recurrent,
     transposed_convolution,
 )
@@ -28,6 +29,7 @@ FAST_PATHS = (
     elementwise,
     embedding,
     recurrent,
+    recorded,
 )
 
 

@@ -32,6 +32,12 @@ function picture(has, path, className, alt) {
   return image;
 }
 
+function excerpt(value, className) {
+  const node = make("blockquote", `excerpt ${className}`, value);
+  node.dir = "auto";
+  return node;
+}
+
 function labelOf(of) {
   if (of.label_name !== undefined && of.label_name !== null) return of.label_name;
   return of.label === null || of.label === undefined ? "" : `class ${of.label}`;
@@ -66,7 +72,8 @@ function nearestButton(item) {
   const nearest = item.nearest;
   const name = labelOf(nearest);
   const image = nearest.picture ? picture(true, source.thumbnail(nearest.sequence, 0, nearest.id ?? ""), "", "") : null;
-  const button = make("button", "nearest", image, text(`#${nearest.sequence}${name ? ` ${name}` : ""}`));
+  const quoted = nearest.text === undefined ? "" : ` ${nearest.text}`;
+  const button = make("button", "nearest", image, text(`#${nearest.sequence}${name ? ` ${name}` : ""}${quoted}`));
   button.type = "button";
   button.addEventListener("click", (click) => {
     click.stopPropagation();
@@ -89,8 +96,15 @@ function absorbedOf(item) {
   const words = ` duplicate${count === 1 ? "" : "s"}${count > some.length && some.length ? `, the first ${some.length}:` : ""}`;
   box.append(make("p", "", make("b", "", whole.format(count)), words));
   if (some.length === 0) return box;
-  const strip = make("ul", "strip");
+  const strip = make("ul", some.some((one) => one.text !== undefined) ? "strip texts" : "strip");
   for (const one of some) {
+    if (one.text !== undefined) {
+      const similarity = one.similarity === null ? "–" : one.similarity.toFixed(2);
+      const entry = make("li", "", make("span", "number", similarity), excerpt(one.text, "one"));
+      entry.title = [labelOf(one), one.id, one.text].filter(Boolean).join(" · ");
+      strip.append(entry);
+      continue;
+    }
     const image = one.picture
       ? picture(true, source.thumbnail(item.event.sequence, one.place, one.id), "", "")
       : make("span", "none", "–");
@@ -120,6 +134,7 @@ function cardOf(item) {
     make("span", "", event.similarity === null ? similarityOf(event) : `similarity ${similarityOf(event)}`),
     make("span", "", `τ ${event.threshold}`));
   const what = make("div", "what", make("h2", "", ...title(event)), meter(event), scale, rows);
+  if (item.text !== undefined) return make("article", "card", excerpt(item.text, "some"), what, absorbedOf(item));
   const image = picture(item.picture, source.thumbnail(event.sequence, 0, event.time), "picture", `unique ${event.sequence}`);
   return make("article", "card", make("div", "top", image, what), absorbedOf(item));
 }

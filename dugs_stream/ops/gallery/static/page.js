@@ -19,7 +19,7 @@ let timer = 0;
 
 // -- showing a page ---------------------------------------------------------------------------------------
 
-const isTable = () => view.table ?? !(status.facts.codec === undefined || status.facts.codec === "image" || status.facts.codec.includes(":"));
+const isTable = () => view.table ?? !(status.facts.codec === undefined || status.facts.codec === "image" || status.facts.codec === "text" || status.facts.codec.includes(":"));
 const isStandby = () => status.facts.role === "standby";
 const isFiltered = () => view.label !== "" || view.id !== "";
 
@@ -134,11 +134,12 @@ async function openDetail(sequence) {
   const item = await source.unique(sequence).catch(() => null);
   if (item === null) return;
   const event = item.event;
-  const own = make("figure", "", picture(item.picture, source.thumbnail(sequence, 0, event.time), "picture", `unique ${sequence}`),
+  const shownAs = (of, path, alt) => of.text !== undefined ? excerpt(of.text, "") : picture(of.picture, path, "picture", alt);
+  const own = make("figure", "", shownAs(item, source.thumbnail(sequence, 0, event.time), `unique ${sequence}`),
     make("figcaption", "", make("b", "", "this record"), " ", text(keyOf(event) || event.id)));
   const pair = make("div", "pair", own);
   if (item.nearest) {
-    const image = picture(item.nearest.picture, source.thumbnail(item.nearest.sequence, 0, item.nearest.id ?? ""), "picture", "");
+    const image = shownAs(item.nearest, source.thumbnail(item.nearest.sequence, 0, item.nearest.id ?? ""), "");
     pair.append(make("figure", "", image, make("figcaption", "", make("b", "", "nearest"), " ", nearestButton(item),
       ` similarity ${similarityOf(event)}, τ ${event.threshold}`)));
   }

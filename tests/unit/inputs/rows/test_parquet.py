@@ -102,6 +102,21 @@ def test_field_that_a_row_lacks_is_that_rows_problem(tmp_path: Path) -> None:
     assert [each.place for each in wrong] == [f"'{path}', row 1", f"'{path}', row 2"]
 
 
+def test_row_that_python_has_no_value_for_is_that_rows_problem(tmp_path: Path) -> None:
+    """Text that is not UTF-8, a date beyond the year 9999; the rows beside it are read, and columns not asked for matter not."""
+    texts = pa.Array.from_buffers(pa.string(), 3, pa.array([b"a", b"\xff", b"c"]).buffers())
+    times = pa.array([1, 2, 10**15], pa.timestamp("s"))
+    path = written(tmp_path / "a.parquet", {"input": [[1], [2], [3]], "text": texts, "time": times})
+
+    whole, problems = read(path)
+    alone, none = read(path, column="input")
+
+    assert [each.key for each in whole] == [b"a.parquet:1"]
+    assert [each.place for each in problems] == [f"'{path}', row 2", f"'{path}', row 3"]
+    assert "utf-8" in problems[0].message
+    assert ([each.value for each in alone], none) == ([b"[1]", b"[2]", b"[3]"], [])
+
+
 def test_damaged_files_are_named_and_the_others_go_on(tmp_path: Path) -> None:
     """Cut short, of another format, without rows, empty, and damaged within."""
     whole = written(
