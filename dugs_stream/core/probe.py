@@ -154,6 +154,12 @@ def _autograd(
             f"the loss does not depend on any chosen layer ({titles}): there is no gradient to compare; choose layers on "
             "the way to the loss, and keep detach() and no_grad away from it"
         )
+    lost = seen.without_backward(parameters)
+    if lost:
+        raise ModelError(
+            f"the loss depends on {', '.join(lost[:5])} through a kernel that has no backward pass (of a quantised layer, or a "
+            "custom operator without register_autograd): their gradient would be wrong; choose layers after it"
+        )
     try:
         return seen.gradients(parameters)
     except Exception as error:

@@ -19,7 +19,8 @@ from dugs_stream.core.gradients import vjp, whole
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
 from dugs_stream.core.gradients.inference import inference
-from dugs_stream.core.gradients.layers import Layer, LayerPathError
+from dugs_stream.core.gradients.kinds import expanded, recorded
+from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
@@ -46,6 +47,9 @@ class Projection:
     norms: NDArray[np.float64]
     labels: NDArray[np.int64] | None
 
+
+_ALONE = 32
+"""Samples that the last resort computes one at a time and sketches together, as far as memory allows."""
 
 _Tile = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64] | None]
 """Vectors, norms and labels of the samples of a tile."""
@@ -152,8 +156,9 @@ class Projector:
         norms = np.zeros(n, dtype=np.float64)
         used: list[NDArray[np.int64]] = []
         with inference(self._model):
-            for start in range(0, n, self.tile):
-                some = slice(start, min(start + self.tile, n))
+            step = _ALONE if self.is_last_resort else self.tile
+            for start in range(0, n, step):
+                some = slice(start, min(start + step, n))
                 given = None if labels is None else labels[some]
                 try:
                     vectors[some], norms[some], classes = self._one_tile(part_of(inputs, some), given)
@@ -178,8 +183,9 @@ class Projector:
 
     def _one_tile(self, inputs: Inputs, labels: Tensor | None) -> _Tile:
         m = batch_size(inputs)
-        padded = mapped(inputs, lambda leaf: _padded(leaf, self.tile).to(self._sketch.device))
-        given = None if labels is None else _padded(labels, self.tile).to(self._sketch.device)
+        tile = m if self.is_last_resort else self.tile
+        padded = mapped(inputs, lambda leaf: _padded(leaf, tile).to(self._sketch.device))
+        given = None if labels is None else _padded(labels, tile).to(self._sketch.device)
         with model_errors(inputs), undone(self._written):
             total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
         vectors, exponents = (part[:m].cpu() for part in total.total())
@@ -198,20 +204,40 @@ class Projector:
         return total, captured.labels
 
     def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
-        """The same for a single sample, from the gradient that autograd gives for all uses of its parameters."""
+        """The same from the gradient that autograd gives for all uses of the parameters, a sample at a time."""
         parameters = list(
             {owned.name: owned for layer in self._layers for owned in layer.parameters}.values()
         )
-        found, used = whole.sample_gradients(
-            self._model,
-            parameters,
-            self._loss,
-            mapped(inputs, lambda leaf: torch.cat([leaf] * self._whole_copies)),
-            None if labels is None else torch.cat([labels] * self._whole_copies),
-        )
-        total = ScaledSum(1, self._sketch.dimension, self._dtype, self._sketch.device)
-        total.add(*vjp.sketch_formed([each[None] for each in found], parameters, self._sketch, total.dtype))
-        return total, None if used is None else used[-1:]
+        m, step = batch_size(inputs), vjp.formed_at_once(sum(owned.shape.numel() for owned in parameters))
+        vectors, exponents, used = [], [], []
+        for start in range(0, m, step):
+            formed = []
+            for at in range(start, min(start + step, m)):
+                gradients, own = self._alone(inputs, labels, at, parameters)
+                formed.append(gradients)
+                used.append(own)
+            sketched, scale = vjp.sketch_formed(vjp.stacked(formed), parameters, self._sketch, self._dtype)
+            vectors.append(sketched)
+            exponents.append(scale)
+        total = ScaledSum(m, self._sketch.dimension, self._dtype, self._sketch.device)
+        total.add(torch.cat(vectors), torch.cat(exponents))
+        labels_used = [own for own in used if own is not None]
+        return total, torch.cat(labels_used) if labels_used else None
+
+    def _alone(
+        self, inputs: Inputs, labels: Tensor | None, at: int, parameters: Sequence[OwnedParameter]
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """One sample's gradients and its label (1, …), beside copies of itself if the model cannot take one."""
+        repeats = [at] * self._whole_copies
+        with undone(self._written):
+            found, used = whole.sample_gradients(
+                self._model,
+                parameters,
+                self._loss,
+                mapped(inputs, lambda leaf: leaf[repeats]),
+                None if labels is None else labels[repeats],
+            )
+        return found, None if used is None else used[-1:]
 
     def _captured(self, inputs: Inputs, labels: Tensor | None) -> Capture:
         return capture(
@@ -222,7 +248,8 @@ class Projector:
             self._loss,
             self._copying,
             self._axes,
-            self.paths.recorded,
+            self.paths.using(recorded),
+            self.paths.using(expanded),
         )
 
     def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:

@@ -99,8 +99,6 @@ class Trial:
         """
         tile = 1 if self.written else tile
         try:
-            if self.outside:
-                raise _not_whole(self.outside)
             projector, apart = self._with_right_paths(tile)
             while projector.tile > 1 and not self._place_is_irrelevant(projector):
                 surer = projector.paths.without_batches()
@@ -112,7 +110,9 @@ class Trial:
 
     def _with_right_paths(self, tile: int) -> tuple[Projector, dict[str, float]]:
         """Each layer by its quickest path that is right; _UnfitError if none of some layer is."""
-        axes, paths = self._call_axes(), LayerPaths.quickest(self.used)
+        axes, paths = self._call_axes(), LayerPaths.quickest(self.used, self.outside)
+        if not paths.is_complete:
+            raise _not_whole(self.outside)
         while True:
             projector = self._projector(axes, paths, tile)
             try:
@@ -120,7 +120,7 @@ class Trial:
             except _UnfitError as unfit:
                 lower = paths.without_first(unfit.layers)
                 if lower is None:
-                    raise
+                    raise (_not_whole(self.outside) if self.outside else unfit) from unfit.__cause__
                 paths = lower
 
     def _projector(self, axes: Axes, paths: LayerPaths, tile: int, whole_copies: int = 0) -> Projector:

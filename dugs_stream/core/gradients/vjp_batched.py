@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
+from dugs_stream.core.gradients.vectorised import vectorised
 from dugs_stream.core.gradients.vjp import (
     as_real,
     formed_at_once,
@@ -32,7 +33,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     if scale is None:
         return
     m = len(scale)
-    most = formed_at_once(call.layer)
+    most = formed_at_once(call.layer.size)
     step = next(
         size for size in range(min(m, most), 0, -1) if m % size == 0
     )  # vmap's bits may follow the size
@@ -108,7 +109,7 @@ def _gradients(
         return [as_real(by_name[each.local], each) for each in owned]
 
     with torch.enable_grad(), without_hooks_on_outputs(module), _attributes_kept(module):
-        stacks: list[Tensor] = torch.func.vmap(of_one)(samples, present)
+        stacks: list[Tensor] = vectorised(of_one, samples, present)
     return stacks
 
 

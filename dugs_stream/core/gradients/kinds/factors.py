@@ -38,11 +38,7 @@ def add_factors(
             total.add(parameter.vector(pairwise_sum(g, axis=1)), g_exponents + scale)
             continue
         a, a_exponents = normalised(found.a)
-        exponents = g_exponents + a_exponents + scale
-        if parameter.prefers_spectrum(g.shape[1]):
-            total.add_spectra(parameter.outer_spectrum(g, a), exponents)
-        else:
-            total.add(parameter.outer(g, a), exponents)
+        parameter.add_outer(total, g, a, g_exponents + a_exponents + scale)
 
 
 def formed_from(

@@ -31,10 +31,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
             total.add(parameter.vector(pairwise_sum(g, axis=1)), g_exponents)
             continue
         a, a_exponents = normalised(positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
-        if parameter.prefers_spectrum(g.shape[1]):
-            total.add_spectra(parameter.outer_spectrum(a, g), g_exponents + a_exponents)
-        else:
-            total.add(parameter.outer(a, g), g_exponents + a_exponents)
+        parameter.add_outer(total, a, g, g_exponents + a_exponents)
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
