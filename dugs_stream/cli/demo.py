@@ -1,16 +1,19 @@
-"""Terminal output of the demo: stages, a progress bar, the table of results."""
+"""Terminal output of the demos: stages, a progress bar, the table of results."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from dugs_stream.cli.console import bars_on
 from dugs_stream.lab.demo.demo import DemoResult
 from dugs_stream.lab.demo.imagenette import imagenette_command
 from dugs_stream.lab.demo.summary import render
+from dugs_stream.lab.text_demo.demo import TextDemoResult
+from dugs_stream.lab.text_demo.summary import render as render_texts
 
 
 @contextmanager
@@ -33,13 +36,29 @@ def demo_progress() -> Iterator[tuple[Callable[[str], None], Callable[[int, int,
 
 def show_demo(result: DemoResult) -> None:
     """Print the demo's tables, the paths of its files, and the command for an Imagenette folder on stdout."""
-    console = Console()
-    console.print(render(result.summary))
     files = result.files
-    for line in (
+    _show(
+        render(result.summary),
         f"   events  {files.uniques}",
         f" pictures  {files.contact_sheet}",
         f"  gallery  {files.gallery}",
         f"On Imagenette, with your weights: {imagenette_command(files.imagenette)}",
-    ):
+    )
+
+
+def show_text_demo(result: TextDemoResult) -> None:
+    """Print the text demo's tables, the paths of its files, and the command for a folder of texts on stdout."""
+    files = result.files
+    _show(
+        render_texts(result.summary),
+        f"   events  {files.uniques}",
+        f"  gallery  {files.gallery}",
+        f"Your own texts, by the same model: dugs scan -c {shlex.quote(str(files.configuration))} texts/",
+    )
+
+
+def _show(tables: RenderableType, *lines: str) -> None:
+    console = Console()
+    console.print(tables)
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

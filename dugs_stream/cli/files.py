@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,14 +122,23 @@ def _say_what_is_missing(passed_over: Mapping[str, int], failures: Failures, set
 
 @command("dugs demo --out demo-out")
 @click.option(
+    "--text", is_flag=True, help="English and a language model instead of digits (needs the extra hf)."
+)
+@click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default="demo-out", show_default=True,
     help="Folder for the results; files of an earlier demo in it are replaced.",
 )  # fmt: skip
-def demo(out: Path) -> None:
+def demo(out: Path, text: bool) -> None:
     """Try it all with nothing to install or start. Real digits, AlexNet, the daemon on the embedded log."""
-    from dugs_stream.cli.demo import demo_progress, show_demo
-    from dugs_stream.lab.demo.demo import run_demo
+    from dugs_stream.cli.demo import demo_progress, show_demo, show_text_demo
 
     with demo_progress() as (stage, progress):
-        result = run_demo(out, stage, progress)
-    show_demo(result)
+        if text:
+            from dugs_stream.lab.text_demo.demo import run_text_demo
+
+            show = partial(show_text_demo, run_text_demo(out, stage, progress))
+        else:
+            from dugs_stream.lab.demo.demo import run_demo
+
+            show = partial(show_demo, run_demo(out, stage, progress))
+    show()

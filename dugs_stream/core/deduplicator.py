@@ -25,11 +25,13 @@ from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.samples import (
     Given,
     Inputs,
+    Structure,
     as_inputs,
     batch_size,
     is_finite,
     require_batch,
     sample_at,
+    structure_of,
 )
 from dugs_stream.core.selection import Explain, select
 from dugs_stream.records import Decision, Verdict
@@ -84,7 +86,7 @@ class Deduplicator:
         self._changes: Changes | None = None
         self._has_warned = False
         self._probe: Probe | None = None
-        self._projector: Projector | None = None
+        self._projectors: dict[Structure, Projector] = {}
 
     @property
     def is_probed(self) -> bool:
@@ -119,18 +121,14 @@ class Deduplicator:
         (see `core.probe`), ValueError for an example that is empty or not finite.
         """
         if self._probe is None:
-            if label is None and self.loss.takes_classes:
-                label = 0
-            self._probe, self._projector = self._spec.probe(as_inputs(example, "example"), label)
-            self._changes = Changes(self.model)
-            for remark in self._probe.remarks:
-                warnings.warn(remark, stacklevel=2)
+            self._probe_kind(self._spec.in_precision(as_inputs(example, "example")), label)
+        assert self._probe is not None  # noqa: S101 -- found, or an error
         return self._probe
 
     def project(self, inputs: Given, labels: Labels | None = None) -> Projection:
         """The projected gradients of n samples, inputs (n, …), alone, in a tuple or by name, and labels (n,). Changes nothing.
 
-        The first finite sample is the probe if there was none before. Raises ValueError or TypeError for inputs or
+        The first finite sample of a structure, and of shapes, that did not come before is a probe. Raises ValueError or TypeError for inputs or
         labels that cannot be meant, naming the positions; ModelError if the model fails.
         """
         given_inputs = as_inputs(inputs)
@@ -138,7 +136,7 @@ class Deduplicator:
         n = batch_size(given_inputs)
         batch = self._spec.in_precision(given_inputs, is_sample=False) if n else given_inputs
         given = self._as_labels(labels, n)
-        projector = self._projector or self._probed_by(batch, given)
+        projector = self._projector_for(batch, given) if n else None
         if projector is None:
             return Projection(np.zeros((n, self.dimension), np.float32), np.full(n, np.nan), None)
         self._require_known_classes(given)
@@ -215,16 +213,28 @@ class Deduplicator:
             stacklevel=3,
         )
 
-    def _probed_by(self, inputs: Inputs, labels: Tensor | None) -> Projector | None:
-        """Probe with the first finite sample; None if there is none."""
+    def _projector_for(self, inputs: Inputs, labels: Tensor | None) -> Projector | None:
+        """That of samples of this structure, probed with the first finite one; None if there is none."""
+        structure = structure_of(sample_at(inputs, 0))
         for at in range(batch_size(inputs)):
-            sample = sample_at(inputs, at)
-            if not is_finite(sample):
-                continue
-            # The label only has to be possible; whether it is in range is known after the probe.
-            self.probe(sample, None if labels is None or self.loss.takes_classes else labels[at])
-            return self._projector
-        return None
+            if structure in self._projectors:
+                break
+            if is_finite(sample := sample_at(inputs, at)):
+                # The label only has to be possible; whether it is in range is known after the probe.
+                self._probe_kind(sample, None if labels is None or self.loss.takes_classes else labels[at])
+        return self._projectors.get(structure)
+
+    def _probe_kind(self, sample: Inputs, label: Any) -> None:
+        structure = structure_of(sample)
+        is_further = any(each.without_lengths == structure.without_lengths for each in self._projectors)
+        label = 0 if label is None and self.loss.takes_classes else label
+        found, self._projectors[structure] = self._spec.probe(sample, label, is_further=is_further)
+        said = () if self._probe is None else self._probe.remarks
+        self._probe = self._probe or found
+        self._changes = self._changes or Changes(self.model)
+        for remark in found.remarks:
+            if remark not in said:
+                warnings.warn(remark, stacklevel=4)
 
 
 def _from_numbers(labels: Sequence[Any] | NDArray[Any]) -> Tensor:

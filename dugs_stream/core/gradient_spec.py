@@ -59,10 +59,13 @@ class GradientSpec:
         self._precision: torch.dtype | None = None
         self._sketch: Sketch | None = None  # its maps are the same for every probe
 
-    def probe(self, example: Inputs, label: Any, tile: int | None = None) -> tuple[Probe, Projector]:
+    def probe(
+        self, example: Inputs, label: Any, tile: int | None = None, *, is_further: bool = False
+    ) -> tuple[Probe, Projector]:
         """Run the model on one example, without a sample axis; what was found, and a projector fit for such samples.
 
         `tile` is how many of such samples are computed together; None: as many as of any.
+        `is_further` says that samples which differ from it only in their lengths were probed before: a cheaper one will do.
         Moves the model to the device. Raises ModelError if the model cannot be used (see `core.probe`),
         ValueError for an example that is empty or not finite.
         """
@@ -77,7 +80,16 @@ class GradientSpec:
             self.model.to(self.device)
             self._sketch = self._sketch or Sketch(self.seed, self.dimension, self.device)
             together = self.tile if tile is None else tile
-            return probe_model(self.model, self.layers, self.loss, self._sketch, together, sample, given)
+            return probe_model(
+                self.model,
+                self.layers,
+                self.loss,
+                self._sketch,
+                together,
+                sample,
+                given,
+                is_further=is_further,
+            )
 
     def in_precision(self, inputs: Inputs, *, is_sample: bool = True) -> Inputs:
         """A sample (or a batch) without its history; floating-point values in the precision that the model takes.

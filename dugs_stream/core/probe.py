@@ -2,7 +2,7 @@
 
 The engine's own gradient of one sample, among neighbours, is held against plain autograd of the same loss, parameter by
 parameter (`core.trial`). What differs goes by the whole loss, a sample at a time (`core.gradients.whole`). Costs seven
-samples and two tiles forward, four samples and two tiles back.
+samples and two tiles forward, four samples and two tiles back; one tile where only a length is new.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,8 +64,12 @@ def probe_model(
     tile: int,
     example: Inputs,
     label: Tensor | None,
+    *,
+    is_further: bool = False,
 ) -> tuple[Probe, Projector]:
     """Probe the model through one example (without a sample axis, finite) and its label.
+
+    is_further: the model was probed through samples that differ only in their lengths.
 
     Raises ModelError, naming the layer: samples are mixed; a chosen layer never runs; a glob matches nothing; no chosen
     layer reaches the loss; autograd cannot go back to it, or not twice the same way.
@@ -110,6 +114,7 @@ def probe_model(
             classes=classes,
             example=sample,
             label=label,
+            is_further=is_further,
         ).fit(tile)
         said = (
             *remarks.on_choice(wanted, chosen, ran, reaching, frozen),
@@ -148,6 +153,12 @@ def _autograd(
         raise ModelError(
             f"the loss does not depend on any chosen layer ({titles}): there is no gradient to compare; choose layers on "
             "the way to the loss, and keep detach() and no_grad away from it"
+        )
+    lost = seen.without_backward(parameters)
+    if lost:
+        raise ModelError(
+            f"the loss depends on {', '.join(lost[:5])} through a kernel that has no backward pass (of a quantised layer, or a "
+            "custom operator without register_autograd): their gradient would be wrong; choose layers after it"
         )
     try:
         return seen.gradients(parameters)

@@ -43,6 +43,11 @@ class Structure(NamedTuple):
             return made
         return tuple(made.values()) if self.form == "tuple" else made[self.leaves[0].name]
 
+    @property
+    def without_lengths(self) -> "Structure":
+        """What it has in common with samples that are only longer or shorter along their axes."""
+        return Structure(self.form, tuple(leaf._replace(shape=(len(leaf.shape),)) for leaf in self.leaves))
+
     def __str__(self) -> str:
         """For messages: 'shape (3, 8, 8) (torch.float32)', or each tensor by its name."""
         if self.form == "tensor":

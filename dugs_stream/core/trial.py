@@ -74,6 +74,7 @@ class Trial:
     expected    their gradients
     calls       of each layer, in a pass over m copies of the sample
     outside     names of parameters that are used outside of these calls, even if that gives this sample no gradient
+    is_further  samples that differ from these in their lengths alone have been tried before
     """
 
     model: nn.Module
@@ -89,6 +90,7 @@ class Trial:
     classes: int | None
     example: Inputs
     label: Tensor | None
+    is_further: bool = False
 
     def fit(self, tile: int) -> Fit:
         """The quickest way that is right, with tiles of this size if it allows them.
@@ -260,7 +262,8 @@ class Trial:
     def _place_is_irrelevant(self, projector: Projector) -> bool:
         """Whether samples have the same vector, bit for bit, at every place in the tile and beside any others.
 
-        With rows of, say, 50 numbers every other row starts at an odd address, and MKL's products round it otherwise.
+        With rows of, say, 50 numbers every other row starts at an odd address, and MKL's products round it otherwise. Samples
+        that differ only in length from earlier ones are compared within one tile, which costs half of it.
         Raises ModelError if a vector is another one altogether: a large tile mixes samples, although a small one did not.
         """
         tile = projector.tile
@@ -268,10 +271,16 @@ class Trial:
         places = torch.arange(tile) % min(_DISTINCT, max(2, tile // 2))
         places = tile - 1 - places[torch.randperm(tile, generator=torch.Generator().manual_seed(0))]
         shifted = torch.arange(tile).roll(tile // 2 + 1)
-        repeated, once = self._projected(projector, pool, places, shifted)
+        if self.is_further:
+            (repeated,) = self._projected(projector, pool, places)
+            once, where = repeated, (places[:, None] == places).int().argmax(dim=1).numpy()
+        else:
+            repeated, once = self._projected(projector, pool, places, shifted)
+            where = torch.argsort(shifted)[
+                places
+            ].numpy()  # the place of each repeated sample in the other tile
         if projector.has_isolated:
             raise _UnfitError("Not every sample passes through all chosen layers")
-        where = torch.argsort(shifted)[places].numpy()  # the place of each repeated sample in the other tile
         if np.array_equal(repeated.vectors, once.vectors[where]) and np.array_equal(
             repeated.norms, once.norms[where], equal_nan=True
         ):

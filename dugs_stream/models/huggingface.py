@@ -55,7 +55,7 @@ def build(folder: str, task: str, dtype: str = "float32", classes: int | None = 
     _require("dtype", dtype, list(_DTYPES))
     transformers = _transformers()
     wanted = {} if classes is None else {"num_labels": classes}
-    with _quietly(transformers):
+    with quietly(transformers):
         try:
             model, loaded = getattr(transformers, _CLASSES[task]).from_pretrained(
                 str(path),
@@ -126,7 +126,7 @@ def _transformers() -> ModuleType:
 
 
 @contextmanager
-def _quietly(transformers: ModuleType) -> Iterator[None]:
+def quietly(transformers: ModuleType) -> Iterator[None]:
     """Without progress bars and reports on stderr: what matters of them becomes a remark."""
     logging = transformers.utils.logging
     level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +22,12 @@ class Kind(NamedTuple):
 
     inputs: Structure
     label: tuple[tuple[int, ...], torch.dtype] | None
+
+    @property
+    def without_lengths(self) -> Hashable:
+        """What it has in common with kinds whose samples and labels are only longer or shorter."""
+        label = None if self.label is None else (len(self.label[0]), self.label[1])
+        return self.inputs.without_lengths, label
 
     def tile(self, most: int, most_tokens: int) -> int:
         """How many samples are computed together: of texts no more than have so many tokens, padding counted."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,10 +23,11 @@ from dugs_stream.core.projector import Projection
 from dugs_stream.core.samples import Inputs, Leaf, Structure, batch_of_one, leaves, structure_of
 from dugs_stream.errors import ConfigurationError, ModelError, Problem, SampleError
 from dugs_stream.inputs.decoder import Decoder, Sample
-from dugs_stream.inputs.labels import AnyLabel, Label
+from dugs_stream.inputs.labels import Label
 from dugs_stream.inputs.settings import LabelKind
 from dugs_stream.pipeline.first_labels import FirstLabels
 from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of
+from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.pipeline.rejections import rejection_of, what_failed
 from dugs_stream.records import LabelSource, Reason, Record, Rejection, Skip
 
@@ -39,31 +40,6 @@ _MOST_KINDS = 1024
 
 class BatchAbandonedError(Exception):
     """The micro-batch was given up between two tiles because the caller asked for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Projected:
-    """A record that has a vector: its row of the batch's projection, and the label that its loss used.
-
-    is_cut  the record holds more text than is read of it
-    """
-
-    row: int
-    label: AnyLabel | None
-    label_source: LabelSource | None
-    is_cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectedBatch:
-    """A micro-batch as vectors: per record its row and label or its rejection, in the order of the records.
-
-    projection holds (n, k) vectors and (n,) norms of the n records that were not rejected.
-    """
-
-    records: tuple[Record, ...]
-    outcomes: tuple[Projected | Rejection | Skip, ...]
-    projection: Projection
 
 
 class RecordProjector:
@@ -268,7 +244,8 @@ class RecordProjector:
     def _probe(self, kind: Kind, example: Inputs, label: torch.Tensor) -> ProbedKind:
         given = None if kind.label is None else label
         tile = kind.tile(self.spec.tile, self._tile_tokens)
-        found, projector = self.spec.probe(example, given, tile)
+        is_further = any(each.without_lengths == kind.without_lengths for each in self._kinds)
+        found, projector = self.spec.probe(example, given, tile, is_further=is_further)
         names = self._decoder.labels.classes
         if names is not None and found.classes not in (None, len(names)):
             raise ConfigurationError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -83,6 +85,28 @@ def test_script_in_a_record_stays_text_in_a_file(browser: Browser, address: str,
         assert page.locator("script").count() == 2
         assert page.locator("img[src=x]").count() == 0
         assert [url for url in requests if not url.startswith("data:")] == []
+
+
+def test_texts_are_shown_and_stay_texts(browser: Browser, tmp_path: Path) -> None:
+    """On cards, with the duplicates below and the nearest one beside in the detail; an attack is a text as any other."""
+    text = f"A paragraph about </script>{ATTACK} " * 3
+    page_file = tmp_path / "texts.html"
+    html = render_page(
+        [unique_event(0, 0), unique_event(1, 1), duplicate_event(2, 1, 0.97)], lambda _event: text.encode(), (),
+        status={"threshold": 0.9, "model": "gpt2", "fingerprint": "sha256:00", "layers": ["h.1"]}, facts={},
+        text_of=bytes.decode,
+    )  # fmt: skip
+    page_file.write_text(html, encoding="utf-8")
+
+    with open_page(browser, page_file.as_uri()) as page:
+        expect(page.locator(f"{CARD} .excerpt.some")).to_have_count(2)
+        expect(page.locator(f"{CARD} .excerpt.some").first).to_contain_text(f"</script>{ATTACK}")
+        expect(page.locator(f"{CARD} .strip .excerpt")).to_have_count(1)
+        page.locator(CARD).nth(1).click()
+        expect(page.locator("#detail .pair .excerpt")).to_have_count(2)
+
+        assert page.evaluate("window.attacked") is None
+        assert page.locator("img").count() == 0
 
 
 def test_injected_script_does_not_run_in_a_file(browser: Browser, address: str) -> None:

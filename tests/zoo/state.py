@@ -216,7 +216,7 @@ STATE = [
     Case("samples on the second axis", "samples in another place", samples_second, sequences, ["layer", "head"]),
     Case("patches by hand", "samples in another place", unfolded_by_hand, pictures),
     Case("outputs by name, own loss", "outputs", outputs_by_name, loss=squares),
-    Case("outputs by name, class loss", "outputs", outputs_by_name, refusal="logits"),
+    Case("outputs by name, class loss", "outputs", outputs_by_name),
     Case("a single logit", "outputs", lambda: nn.Sequential(nn.Linear(WIDTH, 1)), layers=1, refusal="single class"),
     Case("ends in softmax", "outputs", lambda: nn.Sequential(_head(), nn.Softmax(1)), layers=["0"]),
     Case("gradient inside the forward pass", "autograd inside", gradient_inside, layers=["energy", "head"], may_refuse="energy"),

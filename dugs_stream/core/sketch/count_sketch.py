@@ -13,7 +13,7 @@ Sources: Charikar, Chen & Farach-Colton 2002 (CountSketch); Pham & Pagh 2013 (Te
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -70,6 +70,11 @@ class ParameterSketch:
         """Tables as long as the parameter, so made only for the routes that need them."""
         return MatrixSketch(self._rows, self._columns, self.dimension, self._device)
 
+    @cached_property
+    def _transposed(self) -> MatrixSketch:
+        """The same map of matrices (columns, rows)."""
+        return MatrixSketch(self._columns, self._rows, self.dimension, self._device)
+
     def vector(self, values: Tensor) -> Tensor:
         """The sketch of a vector-shaped gradient, values (…, d) → (…, k)."""
         return self._rows.sketch(values)
@@ -97,6 +102,16 @@ class ParameterSketch:
             total.add_spectra(self.outer_spectrum(g, a), exponents)
         else:
             total.add_columns(self._matrix.of_products(g, a), exponents)
+
+    def add_transposed(
+        self, total: ScaledSum, like: Tensor, exponents: Tensor, form: Callable[[slice, Tensor], object]
+    ) -> None:
+        """Add the sketch of gradients × 2^exponents (m,) that `form` writes for some columns at a time.
+
+        It is given a slice of the columns, and room (m, those columns, rows with their padding), which may hold anything
+        where the padding is. like: a tensor of the same dtype and device.
+        """
+        total.add_columns(self._transposed.of_parts(len(exponents), like, form), exponents)
 
     def outer(self, g: Tensor, a: Tensor) -> Tensor:
         """Summed route: output gradients (m, t, g), activations (m, t, a) → sketch of Σ_t g_t ⊗ a_t, (m, k).
@@ -134,6 +149,16 @@ class ParameterSketch:
         positions = min(t, max(1, numbers // self.dimension))
         most = max(1, numbers // max(1, positions * self.dimension))
         return next(d for d in range(min(m, most), 0, -1) if m % d == 0), positions
+
+    def outer_spectrum_of_one(self, g: Tensor, a: Tensor) -> Tensor:
+        """The same of one sample with the positions last: g (rows, t), a (columns, t) → (k//2 + 1), complex.
+
+        A sample by itself has the same bits in any company, and its factors stay in the cache of a core.
+        """
+        left = torch.fft.rfft(self._rows.sketch_first(g), dim=0)  # (k//2 + 1, t)
+        right = torch.fft.rfft(self._columns.sketch_first(a), dim=0)
+        product: Tensor = left * right
+        return product.sum(dim=1)
 
     def touched_rows(self, rows: Tensor, g: Tensor) -> Tensor:
         """Σ_t g_t added to row `rows`_t: (m, t) int64, (m, t, a) → the sketch of that matrix, (m, k)."""

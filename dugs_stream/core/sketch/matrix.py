@@ -4,7 +4,7 @@ With the samples as the last axis one index moves a row of m contiguous numbers,
 what it costs alone. Each sample's bucket is a sum of its own entries in the table's order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,31 +60,29 @@ class MatrixSketch:
         if t == 1:
             return self._summed(self._single_products(g[:, 0], a[:, 0]), m, g)
         left, right = _aligned(g).transpose(1, 2), _aligned(a)
-
-        def parts() -> Iterator[Tensor]:
-            buffer = self._buffer(g)
-            for part in self._parts:
-                height = part.rows.stop - part.rows.start
-                formed = buffer[:, : height * self.width]
-                torch.bmm(left[:, part.rows], right, out=formed.view(m, height, self.width))
-                yield formed.t()
-
-        return self._summed(parts(), m, g)
+        return self.of_parts(m, g, lambda rows, out: torch.bmm(left[:, rows], right, out=out))
 
     def of_formed(self, matrices: Tensor) -> Tensor:
         """Formed matrices (m, rows, columns) → their sketch (k, m)."""
-        m = matrices.shape[0]
+        columns = self._columns.length
+        return self.of_parts(
+            len(matrices), matrices, lambda rows, out: out[:, :, :columns].copy_(matrices[:, rows])
+        )
+
+    def of_parts(self, m: int, like: Tensor, form: Callable[[slice, Tensor], object]) -> Tensor:
+        """The sketch (k, m) of matrices that `form` writes for some rows at a time, (m, some rows, width)."""
 
         def parts() -> Iterator[Tensor]:
-            buffer = self._buffer(matrices)
+            most = max(part.rows.stop - part.rows.start for part in self._parts) * self.width
+            # Rows a power of two apart share their place in a cache, and to read across them takes 30 times as long.
+            buffer = like.new_empty(m, most + ALIGNMENT)
             for part in self._parts:
                 height = part.rows.stop - part.rows.start
                 formed = buffer[:, : height * self.width]
-                rows = formed.view(m, height, self.width)
-                rows[:, :, : self._columns.length] = matrices[:, part.rows]
+                form(part.rows, formed.view(m, height, self.width))
                 yield formed.t()
 
-        return self._summed(parts(), m, matrices)
+        return self._summed(parts(), m, like)
 
     def _single_products(self, g: Tensor, a: Tensor) -> Iterator[Tensor]:
         left, right = g.t().contiguous(), torch.nn.functional.pad(a, (0, self.width - a.shape[1])).t()
@@ -106,14 +104,6 @@ class MatrixSketch:
             )
             total = sums if total is None else total.add_(sums)
         return like.new_zeros(self._dimension, m) if total is None else total
-
-    def _buffer(self, like: Tensor) -> Tensor:
-        """Room for the entries (m, n) of the largest part.
-
-        Rows a power of two apart share their place in a cache, and to read across them takes 30 times as long.
-        """
-        most = max(part.rows.stop - part.rows.start for part in self._parts) * self.width
-        return like.new_zeros(like.shape[0], most + ALIGNMENT)
 
     def _part(self, rows: slice, device: torch.device) -> _Part:
         height, columns = rows.stop - rows.start, self._columns

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.lab.demo.contact_sheet import DARK, LIGHT, Event, draw_contact_sheet
@@ -19,7 +19,7 @@ from dugs_stream.lab.demo.digits import Digits, Split, as_messages, digit_key, l
 from dugs_stream.lab.demo.imagenette import write_imagenette_config
 from dugs_stream.lab.demo.stream import StreamResult, run_stream
 from dugs_stream.lab.demo.summary import PseudoRun, Run, Summary
-from dugs_stream.lab.demo.training import Plan, train
+from dugs_stream.lab.demo.training import MODEL_KWARGS, Plan, train
 from dugs_stream.ops.gallery.export import render_page
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
@@ -73,7 +73,7 @@ def run_demo(
         def on_progress(done: int, total: int) -> None:
             progress(done, total, "records")
 
-        return run_stream(out / folder, messages, weights=files.weights, loss=loss, on_progress=on_progress)
+        return run_stream(out / folder, messages, _judged_by(files.weights, loss), on_progress)
 
     stage(f"Training AlexNet on {len(digits.train):,} of them")
     accuracy = train(
@@ -90,6 +90,15 @@ def run_demo(
     summary = summarise(digits.stream, accuracy, given, pseudo)
     _write_files(files, summary.run, given, messages)
     return DemoResult(summary, files)
+
+
+def _judged_by(weights: Path, loss: str) -> dict[str, Mapping[str, Any]]:
+    """Grey PNGs through the AlexNet of these weights; everything else is the defaults."""
+    return {
+        "input": {"codec": {"type": "image", "mode": "L"}},
+        "model": {"kwargs": dict(MODEL_KWARGS), "weights": str(weights)},
+        "gradient": {"loss": loss},
+    }
 
 
 def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: StreamResult) -> Summary:

@@ -1,4 +1,4 @@
-"""A stream of digits through the daemon, on an embedded log of its own.
+"""A stream of records through the daemon, on an embedded log of its own.
 
 The daemon is the one of `dugs run`, drained: it ends once the last record is decided and committed.
 """
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dugs_stream.app.daemon import open_daemon
 from dugs_stream.app.logs import open_log, open_writer
@@ -18,7 +18,6 @@ from dugs_stream.commands.tail import events
 from dugs_stream.config import Settings
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import RecoveryStep, Step
-from dugs_stream.lab.demo.training import MODEL_KWARGS
 from dugs_stream.records import Message
 
 
@@ -39,19 +38,18 @@ class StreamResult:
 def run_stream(
     folder: Path,
     messages: Sequence[Message],
-    *,
-    weights: Path,
-    loss: Literal["label", "pseudo"],
+    judged_by: Mapping[str, Mapping[str, Any]],
     on_progress: Callable[[int, int], None],
 ) -> StreamResult:
-    """Judge grey PNGs in their order, from an empty log and an empty index in `folder`, which is made anew.
+    """Judge records in their order, from an empty log and an empty index in `folder`, which is made anew.
 
-    messages     header `label` holds the class number; loss "pseudo" does not read it
+    judged_by    the sections of the configuration that name codec, model, gradient and threshold; the rest are the
+                 defaults, with every file in `folder`, every verdict kept, and any free port
     on_progress  hears (records decided, records in all)
     Raises KeyboardInterrupt if a signal ends the stream early: the counts of half a stream say nothing.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    settings = _settings(folder, weights, loss)
+    settings = _settings(folder, judged_by)
     put_on_input(settings, messages)
     polled_at: list[float] = []
 
@@ -75,19 +73,14 @@ def run_stream(
     )
 
 
-def _settings(folder: Path, weights: Path, loss: str) -> Settings:
-    """The defaults, with every file in `folder`, every verdict kept, and any free port."""
-    return Settings.model_validate(
-        {
-            "log": {"embedded": {"path": folder / "log.db"}},
-            "input": {"codec": {"type": "image", "mode": "L"}},
-            "output": {"decisions_topic": "dugs.decisions"},
-            "model": {"kwargs": dict(MODEL_KWARGS), "weights": str(weights)},
-            "gradient": {"loss": loss},
-            "state": {"dir": folder / "state"},
-            "http": {"port": 0},
-        }
-    )
+def _settings(folder: Path, judged_by: Mapping[str, Mapping[str, Any]]) -> Settings:
+    own: dict[str, Mapping[str, Any]] = {
+        "log": {"embedded": {"path": folder / "log.db"}},
+        "output": {"decisions_topic": "dugs.decisions"},
+        "state": {"dir": folder / "state"},
+        "http": {"port": 0},
+    }
+    return Settings.model_validate({**judged_by, **own})
 
 
 def put_on_input(settings: Settings, messages: Iterable[Message]) -> None:

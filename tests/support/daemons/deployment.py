@@ -30,7 +30,8 @@ from dugs_stream.commands.verify import verify
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.log.port import TopicNames
-from dugs_stream.pipeline.project import Projected, RecordProjector
+from dugs_stream.pipeline.project import RecordProjector
+from dugs_stream.pipeline.projected import Projected
 from dugs_stream.records import Message, Record
 from tests.support.daemons.fork_server import start_forked
 from tests.support.models.small import WIDTH

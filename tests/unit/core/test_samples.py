@@ -188,3 +188,30 @@ def test_guard_names_the_tensor_with_an_index_out_of_range() -> None:
     given = {"ids": ids + WORDS, "attention_mask": mask}
     with IndexGuard(given), pytest.raises(IndexError, match=r"^ids: index \d+ is out of range"):
         Pooled()(**given)
+
+
+def test_each_length_has_a_projector_of_its_own() -> None:
+    """A new length is looked at in a cheaper way, and is right; the first findings stay."""
+    engine, ids = deduplicator(), torch.randint(1, WORDS, (5, 9), generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(5) % CLASSES
+    probe = engine.probe((ids[0, :4], torch.ones(4)), 0)
+    for length in (4, 9, 6):
+        found = engine.project((ids[:, :length], torch.ones(5, length)), labels)
+        own = deduplicator().project((ids[:, :length], torch.ones(5, length)), labels)
+        assert np.array_equal(found.vectors, own.vectors)
+    assert engine.probe((ids[0], torch.ones(9)), 0) is probe
+
+
+def test_model_that_mixes_samples_of_one_length_alone_is_refused() -> None:
+    """The cheaper look holds the gradient against autograd's too."""
+
+    class MixesLong(Pooled):
+        def forward(self, ids: Tensor, attention_mask: Tensor) -> Tensor:
+            logits = super().forward(ids, attention_mask)
+            return logits if ids.shape[1] < 6 else logits - logits.mean(0)
+
+    engine = deduplicator(MixesLong())
+    ids = torch.randint(1, WORDS, (3, 6), generator=torch.Generator().manual_seed(1))
+    engine.project((ids[:, :4], torch.ones(3, 4)), [0, 1, 2])
+    with pytest.raises(ModelError, match="mixes samples"):
+        engine.project((ids, torch.ones(3, 6)), [0, 1, 2])

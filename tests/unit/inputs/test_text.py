@@ -17,6 +17,7 @@ from dugs_stream.errors import ConfigurationError
 from dugs_stream.inputs.settings import TextCodecSettings
 from dugs_stream.inputs.text.codec import NOT_LEARNED, TextCodec, TokenLimits, Tokens
 from dugs_stream.inputs.text.lengths import padded_length
+from dugs_stream.inputs.text.reading import text_in
 from dugs_stream.records import Reason, Rejection
 from tests.support.models.text import CHAT_TEMPLATE, MINILM, save_tokenizer
 
@@ -303,6 +304,23 @@ def test_any_text_is_tokens_or_a_rejection(text: str) -> None:
 @cache
 def _any_codec() -> TextCodec:
     return codec(MINILM, field="text", max_tokens=24)
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "expected"),
+    [
+        (b"as it is", None, "as it is"),
+        (b"caf\xe9", None, "caf\ufffd"),
+        (b'{"a": {"b": "within"}}', "a.b", "within"),
+        (json.dumps({"m": CHAT[:2]}).encode(), "m", "user: the cat\nassistant: a dog"),
+        (b'{"m": [1]}', "m", "1"),
+        (b"{}", "m", None),
+        (b"no JSON", "m", None),
+    ],
+)
+def test_text_for_people_needs_no_tokenizer(value: bytes, field: str | None, expected: str | None) -> None:
+    """What the page shows of a record, a rejected one too."""
+    assert text_in(value, field) == expected
 
 
 def test_limit_is_the_smallest_that_tokenizer_and_model_name(tmp_path: Path) -> None:

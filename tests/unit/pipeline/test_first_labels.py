@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from torch import nn
 
 from dugs_stream.pipeline.first_labels import Agreement
-from dugs_stream.pipeline.project import Projected
+from dugs_stream.pipeline.projected import Projected
 from dugs_stream.records import Record
 from tests.unit.pipeline.engine import projector_of, random_records, record
 

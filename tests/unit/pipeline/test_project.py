@@ -16,7 +16,8 @@ from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.errors import ConfigurationError, ModelError
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.settings import CustomCodecSettings, NpyCodecSettings
-from dugs_stream.pipeline.project import BatchAbandonedError, Projected, ProjectedBatch, RecordProjector
+from dugs_stream.pipeline.project import BatchAbandonedError, RecordProjector
+from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.records import Reason, Record, Rejection, Skip
 from tests.support.models.small import WIDTH, breaks_on_large, mixes_samples, tiny
 from tests.support.records.own_code import squared_error

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.kinds.windows import Window, add_sliding, sliding_product
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.sketch.axis import pairwise_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
@@ -80,7 +79,8 @@ def output_gradient(call: LayerCall, axes: CallAxes) -> Tensor | None:
 
 def channel_sums(values: Tensor) -> Tensor:
     """(m, channels, …) → (m, channels)."""
-    return pairwise_sum(values.flatten(2), axis=2) if values.dim() > 2 else values  # noqa: PLR2004
+    # PyTorch adds up each row of contiguous numbers by itself, in an order that depends on its length alone.
+    return values.flatten(2).contiguous().sum(dim=2)
 
 
 def _window(module: Any, g: Tensor) -> Window:

@@ -5,7 +5,7 @@ positions, rows r and patches of c numbers: O(t·k·log k + t·c) by the spectra
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,9 +14,9 @@ from dugs_stream.core.sketch.count_sketch import ParameterSketch
 from dugs_stream.core.sketch.scaling import ScaledSum
 
 _ALIGNMENT = 16
-"""Positions of our own matrix products are padded to 64 bytes of float32, so that bits do not depend on the place."""
+"""Rows of our own matrix products begin a multiple of 64 bytes of float32 apart, so that bits do not depend on the place."""
 
-_PATCH_NUMBERS = 1 << 22
+_PATCH_NUMBERS = 1 << 19
 """Numbers of a tile's patches held at once, 16 MiB in float32."""
 
 
@@ -41,7 +41,7 @@ class Window:
         )
 
     def patches(self, image: Tensor) -> Tensor:
-        """A view (m, c, *kernel, *positions) of a contiguous image (m, c, *size), as large as `extent` or larger."""
+        """A view (m, c, *kernel, *positions) of an image (m, c, *size), as large as `extent` or larger."""
         inner = image.stride()[2:]
         taps = [step * apart for step, apart in zip(inner, self.dilation, strict=True)]
         moves = [step * stride for step, stride in zip(inner, self.stride, strict=True)]
@@ -66,48 +66,75 @@ def add_sliding(
     rows (m, r, *positions), image (m, c, *size); row group i of `groups` meets channel group i alone.
     """
     t = math.prod(window.positions)
-    if groups == 1 and parameter.prefers_spectrum(t):
-        total.add_spectra(_spectrum(parameter, rows, image, window), exponents)
-        return
-    m, numbers = rows.shape[0], image.shape[1] * math.prod(window.kernel) * _aligned(t)
-    step = _divisor(m, max(1, _PATCH_NUMBERS // max(numbers, 1)))
-    parts = [
-        parameter.dense(sliding_product(some, under, window, groups))
-        for some, under in zip(torch.split(rows, step), torch.split(image, step), strict=True)
-    ]
-    total.add(torch.cat(parts), exponents)
+    if groups > 1:
+        parameter.add_dense(total, sliding_product(rows, image, window, groups), exponents)
+    elif not parameter.prefers_spectrum(t):
+        parameter.add_transposed(
+            total,
+            rows,
+            exponents,
+            lambda taps, out: _write(out[..., : rows.shape[1]], rows, image, window, taps),
+        )
+    elif rows.device.type == "cpu":
+        spectra = [
+            parameter.outer_spectrum_of_one(one.flatten(1), window.patches(under).reshape(-1, t))
+            for one, under in zip(rows, torch.split(image, 1), strict=True)
+        ]
+        total.add_spectra(torch.stack(spectra), exponents)
+    else:
+        # One sample's work is too little to keep a GPU busy.
+        patches = window.patches(image).reshape(len(image), -1, t)
+        total.add_spectra(parameter.outer_spectrum(rows.flatten(2).mT, patches.mT), exponents)
 
 
 def sliding_product(rows: Tensor, image: Tensor, window: Window, groups: int) -> Tensor:
     """Σ_t rows_t ⊗ patch_t: rows (m, r, *positions), image (m, c, *size) → (m, r, c/groups, *kernel)."""
-    m, r = rows.shape[:2]
-    t = math.prod(window.positions)
-    padding = (0, _aligned(t) - t)
-    left = torch.nn.functional.pad(rows.reshape(m * groups, r // groups, t), padding)
-    patches = window.patches(image.contiguous()).reshape(m * groups, -1, t)
-    product = torch.bmm(left, torch.nn.functional.pad(patches, padding).transpose(1, 2))
-    return product.view(m, r, image.shape[1] // groups, *window.kernel)
+    m, r, c = *rows.shape[:2], image.shape[1] // groups
+    taps = c * math.prod(window.kernel)
+    product = rows.new_empty(m * groups, taps, r // groups)
+    rows, image = (each.reshape(m * groups, -1, *each.shape[2:]) for each in (rows, image))
+    _write(product, rows, image, window, slice(0, taps))
+    return product.mT.reshape(m, r, c, *window.kernel)
 
 
-def _spectrum(parameter: ParameterSketch, rows: Tensor, image: Tensor, window: Window) -> Tensor:
-    """The half spectrum (m, k//2 + 1) of the sketch of Σ_t rows_t ⊗ patch_t."""
-    m, axes = rows.shape[0], len(window.kernel)
-    left = rows.flatten(2).transpose(1, 2)  # (m, t, r)
-    patches = window.patches(image.contiguous()).movedim(tuple(range(-axes, 0)), tuple(range(1, axes + 1)))
-    numbers = patches[:, 0].numel() if axes else 0
-    step = max(1, _PATCH_NUMBERS // max(numbers, 1))
-    total: Tensor | None = None
-    for start in range(0, window.positions[0], step):
-        some = patches[:, start : start + step].reshape(m, -1, math.prod(patches.shape[axes + 1 :]))
-        at = start * math.prod(window.positions[1:])
-        part = parameter.outer_spectrum(left[:, at : at + some.shape[1]], some)
-        total = part if total is None else total + part
-    assert total is not None  # noqa: S101 -- a convolution has at least one position
-    return total
+def _write(out: Tensor, rows: Tensor, image: Tensor, window: Window, taps: slice) -> None:
+    """Write Σ_t patch_t ⊗ rows_t of some numbers of a patch into `out` (m, taps, r).
+
+    rows (m, r, *positions), image (m, c, *size), of which the numbers in `taps` of (c, *kernel) are meant.
+    """
+    one = math.prod(window.kernel)
+    channels = slice(taps.start // one, -(-taps.stop // one))
+    wanted = slice(taps.start - channels.start * one, taps.stop - channels.start * one)
+    image = image[:, channels]
+    numbers, across = image.shape[1] * one, math.prod(window.positions[1:])
+    height = min(window.positions[0], max(1, _PATCH_NUMBERS // (numbers * across)))
+    step = _divisor(len(rows), max(1, _PATCH_NUMBERS // (numbers * height * across)))
+    for first in range(0, len(rows), step):
+        some = slice(first, first + step)
+        for start in range(0, window.positions[0], height):
+            part = replace(
+                window, positions=(min(height, window.positions[0] - start), *window.positions[1:])
+            )
+            right = rows[some, :, start : start + height]
+            left = part.patches(image[some, :, start * window.stride[0] :])
+            torch.baddbmm(
+                out[some],
+                _positions_last(left, part.positions)[:, wanted],
+                _positions_last(right, part.positions).mT,
+                beta=int(start > 0),  # what is there before the first part counts for nothing
+                out=out[some],
+            )
 
 
-def _aligned(length: int) -> int:
-    return length + -length % _ALIGNMENT
+def _positions_last(values: Tensor, positions: tuple[int, ...]) -> Tensor:
+    """(m, …, *positions) → (m, numbers at a position, t), rows a multiple of `_ALIGNMENT` apart."""
+    m, t = values.shape[0], math.prod(positions)
+    kept = values.shape[1 : values.dim() - len(positions)]
+    if t % _ALIGNMENT == 0:
+        return values.reshape(m, -1, t)
+    found = values.new_empty(m, math.prod(kept), t + -t % _ALIGNMENT)[..., :t]
+    found.unflatten(2, positions).unflatten(1, kept).copy_(values)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _divisor(number: int, most: int) -> int:

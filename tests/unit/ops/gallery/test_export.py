@@ -79,11 +79,37 @@ def test_each_unique_is_carried_with_its_nearest_and_what_it_absorbed() -> None:
     assert (carried["status"]["layers"], carried["facts"]) == (["fc1", "fc2"], {"records": "4"})
 
 
-@pytest.mark.parametrize("field", ["label_name", "key", "topic", "fact"])
+def test_texts_are_carried_beside_their_nearest() -> None:
+    """A unique's, its nearest one's and those that it absorbed; a long one by its beginning."""
+    events = [unique_event(0, 0), unique_event(1, 1), duplicate_event(2, 1, 0.95)]
+    values = {0: b"first", 1: b"x" * 5000, 2: b"again"}
+
+    def value_of(event: Mapping[str, Any]) -> bytes:
+        return values[event["source"]["offset"]]
+
+    html = render_page(events, value_of, (), status=STATUS, facts={}, text_of=bytes.decode)
+    carried = Page(html).carried
+    first, second = carried["items"]
+
+    assert carried["status"]["codec"] == "text"
+    assert (first["text"], first["picture"]) == ("first", False)
+    assert second["text"] == "x" * 599 + "…"
+    assert second["nearest"]["text"] == "first"
+    assert second["absorbed"]["some"][0]["text"] == "again"
+    assert carried["pictures"] == {}
+
+
+@pytest.mark.parametrize("field", ["label_name", "key", "topic", "fact", "value"])
 def test_text_of_a_record_never_becomes_markup(field: str) -> None:
     """No value ends the element it stands in: the parser sees the same elements, and reads the value back."""
 
     def page(text: str) -> Page:
+        if field == "value":
+            events = [unique_event(0, 0), duplicate_event(1, 0, 0.5)]
+            html = render_page(
+                events, lambda _event: text.encode(), (), status=STATUS, facts={}, text_of=bytes.decode
+            )
+            return Page(html)
         fields, facts = ({}, {text: text}) if field == "fact" else ({field: text}, {})
         return page_of([unique_event(0, 0, **fields), duplicate_event(1, 0, 0.5, **fields)], **facts)
 

@@ -72,6 +72,22 @@ def test_picture_count_and_first_examples_are_kept(
     assert thumbnails.pictured([0]) == {0}
 
 
+def test_texts_are_kept_by_their_beginnings(thumbnails: ThumbnailStore) -> None:
+    """Of uniques and of the duplicates they absorb; they are not pictures, and a value may have none."""
+
+    def text_of(value: bytes) -> str | None:
+        return None if value == b"none" else value.decode()
+
+    with GalleryRecorder((), thumbnails, text_of) as gallery:
+        gallery.saw([unique(0, b"one"), duplicate(1, 0, b"two"), unique(2, b"none"), unique(3, b"x" * 5000)])
+        wait_until(lambda: gallery.revision == 1, SECONDS)
+
+        (example,) = thumbnails.absorbed([0])[0].examples
+        assert thumbnails.texts([0, 2, 3]) == {0: "one", 3: "x" * 599 + "…"}
+        assert thumbnails.pictured([0, 2, 3]) == set()
+        assert (example.text, example.has_picture) == ("two", False)
+
+
 def test_records_that_teach_nothing_leave_nothing(
     gallery: GalleryRecorder, thumbnails: ThumbnailStore
 ) -> None:

@@ -15,7 +15,7 @@ from dugs_stream.errors import StateError
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.ops.gallery.recorder import GalleryRecorder
 from dugs_stream.ops.gallery.thumbnail_store import Example, Picture, ThumbnailStore
-from dugs_stream.ops.gallery.thumbnails import Thumbnail
+from dugs_stream.ops.gallery.thumbnails import Thumbnail, excerpt
 from dugs_stream.ops.http.server import HttpServer, build_http
 from dugs_stream.ops.status import Status
 from tests.support.pages.server import PageServer, event, page_server
@@ -48,6 +48,31 @@ def client(source: PageServer) -> Iterator[httpx.Client]:
     """A client of it."""
     with httpx.Client(base_url=source.address, trust_env=False) as asking:
         yield asking
+
+
+def test_card_of_a_text_has_its_beginning(tmp_path: Path) -> None:
+    """In place of a picture; as a thumbnail it is plain text that no browser takes for a page."""
+    thumbnails = ThumbnailStore(tmp_path / "page", limit_bytes=2**20, list_name="list")
+    shown = excerpt("<script>alert(1)</script> \ud800")
+    thumbnails.keep(
+        [Picture(3, 0, shown), Picture(3, 1, shown)],
+        [Example(3, 1, "dugs.samples/0/9", 0.5, 3, None)],
+        {3: 1},
+    )
+    gallery = GalleryRecorder((), thumbnails, bytes.decode)
+    with (
+        page_server(UNIQUES, gallery) as running,
+        httpx.Client(base_url=running.address, trust_env=False) as client,
+    ):
+        card = client.get("/api/gallery/3").json()
+        answer = client.get("/api/thumbnails/3")
+    thumbnails.close()
+
+    assert (card["picture"], card["text"]) == (False, "<script>alert(1)</script> ?")
+    assert card["absorbed"]["some"][0]["text"] == card["text"]
+    assert answer.text == card["text"]
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_uniques_can_be_filtered_and_turned_round(client: httpx.Client) -> None:

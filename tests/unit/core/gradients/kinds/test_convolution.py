@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from dugs_stream.core.gradients.kinds import convolution, transposed_convolution
 from tests.unit.core.gradients.kinds.captured import require_autograds, require_same_bits, the_layer
 
+# PyTorch says once in a process that it may copy the input, which is its own matter.
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 

@@ -1,0 +1,173 @@
+"""The text demo: English that every Python carries, through the daemon and a language model trained on the spot.
+
+Train the model on some paragraphs, stream others with repeats between them, count what was caught, leave the files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dugs_stream.lab.demo.stream import StreamResult, run_stream
+from dugs_stream.lab.text_demo.findings import Judged, counts, judged_texts, key_of
+from dugs_stream.lab.text_demo.language_model import Plan, require_transformers, train_language_model
+from dugs_stream.lab.text_demo.page import render_page
+from dugs_stream.lab.text_demo.paragraphs import Paragraph, library_paragraphs
+from dugs_stream.lab.text_demo.repeats import Streamed, with_repeats
+from dugs_stream.lab.text_demo.summary import Summary
+from dugs_stream.lab.text_demo.thresholds import THRESHOLDS, outcome_at, project
+from dugs_stream.ops.logging.configure import configure_logs
+from dugs_stream.records import Message
+
+THRESHOLD = 0.5
+"""Texts of one language share much of their gradients, so that far more than at 0.3 is still new."""
+_SHUFFLE_SEED = 20_240_519  # arbitrary, but fixed: every run has the same stream
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many originals are streamed, and how many repeats between them; all other paragraphs are trained on."""
+
+    originals: int = 1_100
+    exact: int = 150
+    each_edit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class TextDemoResult:
+    """The numbers, and the files left."""
+
+    summary: Summary
+    files: TextDemoFiles
+
+
+class TextDemoFiles:
+    """The files that the text demo leaves in its folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.uniques = (
+            out / "uniques.jsonl"
+        )  # their events and texts, one JSON object a line, in sequence order
+        self.gallery = out / "gallery.html"  # duplicates beside their nearest, then the uniques
+        self.model = out / "language-model"  # model and tokenizer, as transformers saves them
+        self.configuration = out / "text.yaml"  # the same model on texts of one's own
+
+
+def run_text_demo(
+    out: Path,
+    stage: Callable[[str], None],
+    progress: Callable[[int, int, str], None],
+    *,
+    plan: Plan | None = None,
+    sizes: Sizes | None = None,
+    paragraphs: Sequence[Paragraph] | None = None,
+) -> TextDemoResult:
+    """`dugs demo --text`: leave the files of `TextDemoFiles` in `out`, which is made if missing.
+
+    stage       hears a sentence when a new stage begins
+    progress    hears (done, total, note) within a stage; must return at once, as must `stage`
+    paragraphs  to train on and to stream; None: all of this Python's standard library
+    Raises ConfigurationError without transformers, ModelError if training fails, and what the daemon raises; files
+    of an earlier run are replaced.
+    """
+    require_transformers()
+    configure_logs("warning", "console")
+    out.mkdir(parents=True, exist_ok=True)
+    files, plan, sizes = TextDemoFiles(out), plan or Plan(), sizes or Sizes()
+
+    def counting(note: str) -> Callable[[int, int], None]:
+        return lambda done, total: progress(done, total, note)
+
+    stage("Reading the English of Python's standard library")
+    paragraphs = _shuffled(paragraphs or library_paragraphs(counting("files")))
+    trained_on, originals = paragraphs[: -sizes.originals], paragraphs[-sizes.originals :]
+    stream = with_repeats(originals, exact=sizes.exact, each_edit=sizes.each_edit)
+    messages = [as_message(place, each) for place, each in enumerate(stream)]
+
+    stage(f"Training tokenizer and language model on {len(trained_on):,} paragraphs")
+    loss = train_language_model(
+        [each.text for each in trained_on],
+        [each.text for each in originals],
+        files.model,
+        on_step=lambda each: progress(each.step, each.steps, str(each)),
+        plan=plan,
+    )
+    judged_by = _judged_by(files.model, plan)
+    stage(
+        f"Streaming {len(originals):,} others and {len(stream) - len(originals):,} repeats through the daemon"
+    )
+    result = run_stream(out / "work" / "text", messages, judged_by, counting("records"))
+    stage("The same gradients at other thresholds")
+    gradients = project(messages, judged_by, counting("records"))
+    outcomes = [outcome_at(threshold, stream, gradients) for threshold in THRESHOLDS]
+    judged = judged_texts(stream, result.events)
+    said = _said_of_model(plan, loss, len(trained_on))
+    summary = replace(_summary(judged, result, judged_by, said), outcomes=outcomes)
+    _write_files(files, judged, summary, judged_by)
+    return TextDemoResult(summary, files)
+
+
+def as_message(place: int, text: Streamed) -> Message:
+    """The record of one text: UTF-8 as the value, its place in the stream as the key, where it stands in headers."""
+    headers = (("kind", text.kind.encode()), ("source", text.source.encode()))
+    return Message(key=key_of(place).encode(), value=text.text.encode(), headers=headers)
+
+
+def _shuffled(paragraphs: Sequence[Paragraph]) -> list[Paragraph]:
+    return [paragraphs[place] for place in np.random.default_rng(_SHUFFLE_SEED).permutation(len(paragraphs))]
+
+
+def _judged_by(folder: Path, plan: Plan) -> dict[str, Mapping[str, Any]]:
+    """The last block of the language model of this folder; everything else is the defaults."""
+    return {
+        "input": {"codec": {"type": "text", "tokenizer": str(folder)}, "label": "none"},
+        "model": {
+            "factory": "dugs_stream.models.huggingface:build",
+            "kwargs": {"folder": str(folder), "task": "causal_lm"},
+        },
+        "gradient": {"layers": {"names": [f"transformer.h.{plan.blocks - 1}"]}, "loss": "causal_lm"},
+        "selection": {"threshold": THRESHOLD},
+    }
+
+
+def _said_of_model(plan: Plan, loss: float, trained_on: int) -> str:
+    return (
+        f"A GPT-2 of {plan.blocks} blocks, trained on {trained_on:,} other paragraphs of Python's standard library; "
+        f"{loss:.2f} nats a token on these."
+    )
+
+
+def _summary(
+    judged: Sequence[Judged], result: StreamResult, judged_by: Mapping[str, Any], model: str
+) -> Summary:
+    originals, repeats = counts(judged)
+    return Summary(
+        originals=originals,
+        repeats=repeats,
+        threshold=result.threshold,
+        dimension=result.dimension,
+        layers=tuple(judged_by["gradient"]["layers"]["names"]),
+        model=model,
+        records_per_second=len(result.events) / result.seconds if result.seconds > 0 else 0.0,
+        outcomes=(),
+    )
+
+
+def _write_files(
+    files: TextDemoFiles, judged: Sequence[Judged], summary: Summary, judged_by: Mapping[str, Any]
+) -> None:
+    uniques = sorted((each for each in judged if each.is_unique), key=lambda each: each.event["sequence"])
+    with files.uniques.open("w", encoding="utf-8") as lines:
+        for each in uniques:
+            lines.write(
+                json.dumps({**each.event, "text": each.text.text}, ensure_ascii=False, separators=(",", ":"))
+            )
+            lines.write("\n")
+    files.gallery.write_text(render_page(judged, summary), encoding="utf-8")
+    files.configuration.write_text(yaml.safe_dump(dict(judged_by), sort_keys=False), encoding="utf-8")
