@@ -24,7 +24,7 @@ def summed_products(left: Tensor, right: Tensor) -> Tensor:
     """
     if left.device.type != "cpu":
         return pairwise_sum(left * right, axis=1)
-    m, t, f = left.shape
+    t, f = left.shape[1:]
     rows = max(1, _ONE_THREAD // (f - f % _VECTOR or f))
     positions = min(t, rows)
     # Of samples with many positions one at a time: in a sum of several PyTorch could choose the order by their place.
