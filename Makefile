@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.ready-demo
 TEXTS := $(VENV)/.ready-texts
 WORKSHOP := $(VENV)/.ready-workshop
+PEERS := .venv-peers/.ready
 ROUNDS ?= 20
 OUT ?= demo-out
 # In an environment of its own: its twenty dependencies are no part of what it audits.
 PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo demo-text test test-fast bench-quick lint audit manifests format bench bench-page bench-daemon faults dashboards broker prometheus picture page-picture clean
+.PHONY: help demo demo-text test test-fast bench-quick lint audit manifests format bench bench-peers bench-gpu bench-page bench-daemon faults dashboards broker prometheus picture page-picture error-picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
@@ -64,6 +65,12 @@ format: $(WORKSHOP) ## let ruff format and sort
 bench: $(WORKSHOP) ## the benchmark table, as ratios measured in this run
 	$(BIN)/python -m benchmarks
 
+bench-peers: $(WORKSHOP) $(PEERS) ## other ways to projected gradients on the same layers, in an environment of their own
+	$(BIN)/python -m benchmarks.peers
+
+bench-gpu: $(WORKSHOP) ## tokens a second through models of the sizes of Pythia; needs a GPU
+	$(BIN)/python -m benchmarks.gpu_throughput
+
 bench-page: $(WORKSHOP) ## the page at 100,000 uniques, fetched and opened in Chromium
 	$(BIN)/python -m benchmarks.page
 
@@ -88,6 +95,10 @@ page-picture: $(WORKSHOP) ## rebuild the README's picture of the page, with the 
 	test -e $(OUT)/alexnet.safetensors || $(BIN)/dugs demo --out $(OUT)
 	$(BIN)/python -m tools.page_picture $(OUT)/alexnet.safetensors docs
 
+error-picture: $(WORKSHOP) ## measure the error against k again and redraw the picture of docs/gradients.md
+	$(BIN)/python -m benchmarks.error_against_k --out benchmarks/results
+	$(BIN)/python -m tools.error_picture benchmarks/results/error_against_k.json docs
+
 clean: ## forget environment, caches and demo output
 	rm -rf .venv .venv-* .cache demo-out dugs-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -108,4 +119,10 @@ $(TEXTS): $(RUNTIME)
 $(WORKSHOP): $(RUNTIME)
 	@echo "Installing the test and lint tools into $(VENV) …" >&2
 	$(PIP) install --constraint constraints.txt --editable '.[demo,test,lint]'
+	@touch $@
+
+$(PEERS): benchmarks/peers.txt constraints.txt
+	@echo "Installing the peers into .venv-peers (a few minutes, once) …" >&2
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --requirement benchmarks/peers.txt
 	@touch $@

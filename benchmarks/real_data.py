@@ -41,7 +41,6 @@ def paragraphs() -> tuple[tuple[str, int], ...]:
     return tuple(found[at] for at in order)
 
 
-@cache
 def _byte_pairs(vocabulary: int) -> Tokenizer:
     """Byte pair encoding learnt from the whole manual."""
     tokenizer = Tokenizer(models.BPE())
@@ -52,10 +51,16 @@ def _byte_pairs(vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
+@cache
+def _token_stream(vocabulary: int) -> Tensor:
+    """The whole manual, (tokens,) int64."""
+    tokenizer = _byte_pairs(vocabulary)
+    return torch.tensor([token for text in topics.values() for token in tokenizer.encode(text).ids])
+
+
 def token_windows(samples: int, length: int, vocabulary: int, seed: int) -> Tensor:
     """(samples, length) int64: windows of the manual from places drawn under the seed."""
-    tokenizer = _byte_pairs(vocabulary)
-    stream = torch.tensor([token for text in topics.values() for token in tokenizer.encode(text).ids])
+    stream = _token_stream(vocabulary)
     generator = torch.Generator().manual_seed(seed)
     starts = torch.randint(0, len(stream) - length, (samples,), generator=generator)
     return torch.stack([stream[start : start + length] for start in starts.tolist()])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import differentiable, tracked
-from dugs_stream.core.losses.loss import Loss
+from dugs_stream.core.losses.loss import IGNORED, Loss
 from dugs_stream.core.samples import (
     Inputs,
     batch_size,
@@ -74,7 +74,7 @@ def with_other_labels(batch: ProbeBatch) -> ProbeBatch:
     other = torch.where(own > 0, own - 1, own + 1)
     if own.is_floating_point():
         other = torch.where(own != 0, own / 2, torch.ones_like(own))
-    found[-2:-1] = other.to(found.dtype)
+    found[-2:-1] = torch.where(own == IGNORED, own, other.to(found.dtype))
     return ProbeBatch(batch.inputs, found)
 
 

@@ -44,7 +44,7 @@ class Probe:
     classes         width of the logits for a classification loss, None for a user's function
     tile            samples computed together: as asked for, or 1 if this model's bits depend on the place in a tile
     tied            parameters of chosen layers that other layers use too
-    is_last_resort  whether the whole loss runs back for one sample at a time: right, and very slow
+    is_last_resort  whether the whole loss runs back for each sample: right, and slow
     remarks         what the model's owner should know, in sentences
     """
 
@@ -121,7 +121,7 @@ def probe_model(
             *remarks.on_precision(chosen),
             *remarks.on_writes(watch.written),
             *(remarks.on_outputs(logits_of(seen.outputs)) if classes else ()),
-            *remarks.on_last_resort(fit.reason),
+            *remarks.on_last_resort(fit.reason, is_batched=fit.projector.tile > 1),
         )
     described = tuple(
         ChosenLayer(
@@ -153,6 +153,12 @@ def _autograd(
         raise ModelError(
             f"the loss does not depend on any chosen layer ({titles}): there is no gradient to compare; choose layers on "
             "the way to the loss, and keep detach() and no_grad away from it"
+        )
+    lost = seen.without_backward(parameters)
+    if lost:
+        raise ModelError(
+            f"the loss depends on {', '.join(lost[:5])} through a kernel that has no backward pass (of a quantised layer, or a "
+            "custom operator without register_autograd): their gradient would be wrong; choose layers after it"
         )
     try:
         return seen.gradients(parameters)

@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients import vjp, whole
+from dugs_stream.core.gradients import vjp, whole, whole_batched
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
 from dugs_stream.core.gradients.inference import inference
-from dugs_stream.core.gradients.layers import Layer, LayerPathError
+from dugs_stream.core.gradients.kinds import expanded, recorded
+from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
@@ -47,6 +48,9 @@ class Projection:
     labels: NDArray[np.int64] | None
 
 
+_ALONE = 32
+"""Samples that the last resort computes one at a time and sketches together, as far as memory allows."""
+
 _Tile = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64] | None]
 """Vectors, norms and labels of the samples of a tile."""
 
@@ -72,6 +76,7 @@ class Projector:
     tile          m, samples computed together
     written       what the model writes into itself, undone after each tile
     whole_copies  if not 0: by the whole loss of one sample, which runs this many times side by side
+    at_once       by the whole loss of a tile's samples at once, each apart
     """
 
     def __init__(
@@ -85,6 +90,8 @@ class Projector:
         tile: int,
         written: Sequence[Held] = (),
         whole_copies: int = 0,
+        *,
+        at_once: bool = False,
     ) -> None:
         self._model = model
         self._layers = tuple(layers)
@@ -94,6 +101,7 @@ class Projector:
         self._sketch = sketch
         self._written = tuple(written)
         self._whole_copies = whole_copies
+        self._at_once = at_once
         self._copying: set[str] = set()
         self._dtype = torch.float64 if model_precision(model) == torch.float64 else torch.float32
         self.tile = tile
@@ -101,8 +109,8 @@ class Projector:
 
     @property
     def is_last_resort(self) -> bool:
-        """Whether the whole loss runs back for one sample at a time."""
-        return self._whole_copies > 0
+        """Whether the whole loss runs back for each sample."""
+        return self._whole_copies > 0 or self._at_once
 
     def one_at_a_time(self) -> "Projector":
         """The same projector with tiles of one sample."""
@@ -152,8 +160,9 @@ class Projector:
         norms = np.zeros(n, dtype=np.float64)
         used: list[NDArray[np.int64]] = []
         with inference(self._model):
-            for start in range(0, n, self.tile):
-                some = slice(start, min(start + self.tile, n))
+            step = _ALONE if self._whole_copies else self.tile
+            for start in range(0, n, step):
+                some = slice(start, min(start + step, n))
                 given = None if labels is None else labels[some]
                 try:
                     vectors[some], norms[some], classes = self._one_tile(part_of(inputs, some), given)
@@ -178,8 +187,9 @@ class Projector:
 
     def _one_tile(self, inputs: Inputs, labels: Tensor | None) -> _Tile:
         m = batch_size(inputs)
-        padded = mapped(inputs, lambda leaf: _padded(leaf, self.tile).to(self._sketch.device))
-        given = None if labels is None else _padded(labels, self.tile).to(self._sketch.device)
+        tile = m if self._whole_copies else self.tile
+        padded = mapped(inputs, lambda leaf: _padded(leaf, tile).to(self._sketch.device))
+        given = None if labels is None else _padded(labels, tile).to(self._sketch.device)
         with model_errors(inputs), undone(self._written):
             total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
         vectors, exponents = (part[:m].cpu() for part in total.total())
@@ -198,20 +208,59 @@ class Projector:
         return total, captured.labels
 
     def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
-        """The same for a single sample, from the gradient that autograd gives for all uses of its parameters."""
-        parameters = list(
-            {owned.name: owned for layer in self._layers for owned in layer.parameters}.values()
-        )
-        found, used = whole.sample_gradients(
-            self._model,
-            parameters,
-            self._loss,
-            mapped(inputs, lambda leaf: torch.cat([leaf] * self._whole_copies)),
-            None if labels is None else torch.cat([labels] * self._whole_copies),
-        )
-        total = ScaledSum(1, self._sketch.dimension, self._dtype, self._sketch.device)
-        total.add(*vjp.sketch_formed([each[None] for each in found], parameters, self._sketch, total.dtype))
-        return total, None if used is None else used[-1:]
+        """The same from the gradient that autograd gives for all uses of the parameters."""
+        parameters = self._parameters
+        m, most = batch_size(inputs), vjp.formed_at_once(sum(owned.shape.numel() for owned in parameters))
+        step = vjp.equal_parts(m, most) if self._at_once else most  # vmap's bits may follow the size
+        vectors, exponents, used = [], [], []
+        for start in range(0, m, step):
+            stacks, own = self._whole_gradients(inputs, labels, range(start, min(start + step, m)))
+            sketched, scale = vjp.sketch_formed(stacks, parameters, self._sketch, self._dtype)
+            vectors.append(sketched)
+            exponents.append(scale)
+            used.append(own)
+        total = ScaledSum(m, self._sketch.dimension, self._dtype, self._sketch.device)
+        total.add(torch.cat(vectors), torch.cat(exponents))
+        labels_used = [own for own in used if own is not None]
+        return total, torch.cat(labels_used) if labels_used else None
+
+    def whole_gradients(self, inputs: Inputs, labels: Tensor | None) -> list[Tensor]:
+        """The gradients of a batch for each parameter, (m, *shape), by the whole loss; inside `inference`."""
+        return self._whole_gradients(inputs, labels, range(batch_size(inputs)))[0]
+
+    def _whole_gradients(
+        self, inputs: Inputs, labels: Tensor | None, which: range
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Of these samples, and the labels that the loss used for them."""
+        if self._at_once:
+            some = slice(which.start, which.stop)
+            given = None if labels is None else labels[some]
+            return whole_batched.batch_gradients(
+                self._model, self._parameters, self._loss, part_of(inputs, some), given
+            )
+        found = [self._alone(inputs, labels, at, self._parameters) for at in which]
+        used = [own for _, own in found if own is not None]
+        return vjp.stacked([formed for formed, _ in found]), torch.cat(used) if used else None
+
+    @property
+    def _parameters(self) -> list[OwnedParameter]:
+        """Of the layers, each once."""
+        return list({owned.name: owned for layer in self._layers for owned in layer.parameters}.values())
+
+    def _alone(
+        self, inputs: Inputs, labels: Tensor | None, at: int, parameters: Sequence[OwnedParameter]
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """One sample's gradients and its label (1, …), beside copies of itself if the model cannot take one."""
+        repeats = [at] * self._whole_copies
+        with undone(self._written):
+            found, used = whole.sample_gradients(
+                self._model,
+                parameters,
+                self._loss,
+                mapped(inputs, lambda leaf: leaf[repeats]),
+                None if labels is None else labels[repeats],
+            )
+        return found, None if used is None else used[-1:]
 
     def _captured(self, inputs: Inputs, labels: Tensor | None) -> Capture:
         return capture(
@@ -222,7 +271,8 @@ class Projector:
             self._loss,
             self._copying,
             self._axes,
-            self.paths.recorded,
+            self.paths.using(recorded),
+            self.paths.using(expanded),
         )
 
     def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:

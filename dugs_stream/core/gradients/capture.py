@@ -6,7 +6,8 @@ Limits: work hidden from hooks (a weight used outside its module) has no gradien
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.layers import Layer, LayerPathError
+from dugs_stream.core.gradients.per_sample import for_each_sample
 from dugs_stream.core.gradients.products import Product, ProductRecorder
 from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.samples import Inputs, batch_size
@@ -59,7 +61,6 @@ class LayerCall:
     outputs: list[Any] = field(default_factory=list)
     gradients: list[Tensor | None] = field(default_factory=list)
     products: list[Product] = field(default_factory=list)
-    is_complete: bool = True  # whether nothing but these products took the layer's parameters
 
     @property
     def inputs_changed(self) -> bool:
@@ -95,6 +96,7 @@ def capture(
     copying: set[str],
     axes: Mapping[str, Sequence[CallAxes]] | None = None,
     recorded: Collection[str] = (),
+    expanded: Collection[str] = (),
 ) -> Capture:
     """Run `inputs` (m, …) with labels (m,) forward and back; call it inside `inference(model)`.
 
@@ -102,32 +104,37 @@ def capture(
     Found out here and added to the set; the pass is then run once more.
     axes: of each layer's calls. An output that all samples share is handed on once for each sample, so that each has
     a gradient of its own there; its captured leaf has the samples on a first axis of their own.
-    recorded: names of layers inside which products are recorded; LayerPathError if that misses a use of their weights.
+    recorded: names of layers inside which products are recorded.
+    expanded: names of layers whose parameters have a copy for each sample during the pass.
+    Raises LayerPathError for layers of which either misses a use.
     """
     calls: list[LayerCall] = []
+    missed: set[str] = set()
     m = batch_size(inputs)
     with contextlib.ExitStack() as hooks:
         recorders: list[ProductRecorder] = []  # those entered, innermost last
         hooks.callback(_close, recorders)
         for layer in layers:
+            if layer.name in expanded:
+                calls.append(hooks.enter_context(_with_copies(layer, m, missed)))
+                continue
             known = (axes or {}).get(layer.name, ())
             module = layer.module
             inside = recorders if layer.name in recorded else None
-            enter, start, after = _hooks(layer, calls, known, m, inside, copies=layer.name in copying)
+            enter, start, after = _hooks(layer, calls, known, m, inside, missed, copies=layer.name in copying)
             if module._forward_pre_hooks:  # noqa: SLF001 -- the owner's own may change what the layer gets
                 hooks.callback(module.register_forward_pre_hook(start, with_kwargs=True).remove)
             hooks.callback(module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True).remove)
             # Before the owner's own hooks: they may replace the output, and the layer's own gradient is wanted.
             hooks.callback(module.register_forward_hook(after, prepend=True).remove)
         _, losses, in_force = forward(model, loss, inputs, labels)
-    missed = {call.layer.name for call in calls if not call.is_complete}
     if missed:
-        raise LayerPathError(missed, "its weights take part in more than products")
+        raise LayerPathError(missed, "what the model does with their parameters cannot be followed")
     captured = Capture([call for call in calls if call.outputs], losses, in_force)
     changed = {call.layer.name for call in captured.calls if call.inputs_changed} - copying
     if changed:
         copying |= changed
-        return capture(model, layers, inputs, labels, loss, copying, axes, recorded)
+        return capture(model, layers, inputs, labels, loss, copying, axes, recorded, expanded)
     _backward(captured)
     return captured
 
@@ -138,6 +145,7 @@ def _hooks(
     known: Sequence[CallAxes],
     m: int,
     recorders: list[ProductRecorder] | None,
+    missed: set[str],
     *,
     copies: bool,
 ) -> tuple[Callable[..., None], Callable[..., None], Callable[..., Any]]:
@@ -168,7 +176,9 @@ def _hooks(
         if recorders is not None:
             recorder = recorders.pop()
             recorder.leave()
-            call.products, call.is_complete = recorder.products, recorder.is_complete
+            call.products = recorder.products
+            if not recorder.is_complete:
+                missed.add(layer.name)
         leaves, structure = pytree.tree_flatten(output)
         shared = _shared_leaves(call.axes, leaves)
         call.outputs = [
@@ -180,7 +190,8 @@ def _hooks(
             call.axes = replace(call.axes, outputs=axes)
         # The model gets copies: it may write into them, and the gradient of the captured ones is still defined.
         handed_on = [
-            _handed_on(leaf, was_shared=each) for leaf, each in zip(call.outputs, shared, strict=True)
+            _handed_on(leaf, functools.partial(missed.add, layer.name) if each else None)
+            for leaf, each in zip(call.outputs, shared, strict=True)
         ]
         return pytree.tree_unflatten(handed_on, structure)
 
@@ -213,11 +224,28 @@ def _for_each_sample(leaf: Tensor, m: int) -> Tensor:
     return leaf.detach().unsqueeze(0).expand(m, *leaf.shape)
 
 
-def _handed_on(leaf: Any, *, was_shared: bool) -> Any:
-    """A copy for the model. An axis of one sample that all shared becomes the axis of all of them."""
+def _handed_on(leaf: Any, missed: Callable[[], None] | None) -> Any:
+    """A copy for the model; with `missed` one that all samples share, and each has a copy of its own."""
     if not isinstance(leaf, Tensor):
         return leaf
-    return leaf.clone().squeeze(1) if was_shared and leaf.dim() > 1 else leaf.clone()
+    return leaf.clone() if missed is None else for_each_sample(leaf.clone(), missed)
+
+
+@contextlib.contextmanager
+def _with_copies(layer: Layer, m: int, missed: set[str]) -> Iterator[LayerCall]:
+    """The layer's parameters with a copy for each sample; a call whose outputs are the copies."""
+    copies = [_for_each_sample(owned.parameter, m).clone().requires_grad_() for owned in layer.parameters]
+    count = len(copies)
+    axes = CallAxes((), (0,) * count, (), (1,) * count, (False,) * count)
+    with contextlib.ExitStack() as stack:
+        for owned, own in zip(layer.parameters, copies, strict=True):
+            path, _, name = owned.local.rpartition(".")
+            table = layer.module.get_submodule(path)._parameters  # noqa: SLF001 -- no property stands in the way there
+            stack.callback(table.__setitem__, name, table[name])
+            with torch.enable_grad():
+                shown: Any = for_each_sample(own, functools.partial(missed.add, layer.name))
+            table[name] = shown
+        yield LayerCall(layer, [], pytree.tree_flatten(())[1], [], [], axes, list(copies))
 
 
 def _with_gradient_path(leaf: Any) -> Any:

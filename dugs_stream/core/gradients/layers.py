@@ -236,8 +236,8 @@ def _matching(model: nn.Module, glob: str, layers: Mapping[str, Layer]) -> dict[
     }
     if not found:
         raise ModelError(
-            f"{glob!r} matches only modules without parameters of their own; layers with parameters: "
-            f"{_listed(layers)}"
+            f"{glob!r} matches only modules without parameters of their own (activations, or quantised layers, whose whole "
+            f"numbers have no gradient); layers with parameters: {_listed(layers)}"
         )
     return found
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import differentiable, forward, tracked
@@ -74,6 +75,15 @@ class Observation:
             found = torch.autograd.grad(self.losses[-1], leaves, allow_unused=True)
         return [as_real(gradient, owned) for owned, gradient in zip(parameters, found, strict=True)]
 
+    def without_backward(self, parameters: Iterable[OwnedParameter]) -> list[str]:
+        """Names of the parameters that the loss depends on through a kernel of which autograd knows no way back.
+
+        It would leave that part of their gradient out, with a warning that is shown once.
+        """
+        kernels = [node for node in _nodes(self.losses.grad_fn) if node.name().endswith("WarnNotImplemented")]
+        behind = {leaf for node in kernels for leaf in _uses(node)}
+        return [owned.name for owned in parameters if id(owned.parameter) in behind]
+
     def used_outside(self, parameters: Iterable[OwnedParameter], layers: Mapping[str, Layer]) -> list[str]:
         """Names of the parameters that something uses outside of all calls of the layers that hold them."""
         return [owned.name for owned in parameters if any(True for _ in self._outside(owned, layers))]
@@ -99,7 +109,7 @@ def observe(
     with tracked(differentiable(model)), _calls_seen(layers) as calls, contextlib.ExitStack() as hook:
         hook.callback(model.register_forward_hook(lambda *_: ended.append(_now())).remove)
         outputs, losses, _ = forward(model, loss, copied(inputs), labels, trusts_labels=False)
-    return Observation(outputs, losses, calls, _uses(losses), ended[-1])
+    return Observation(outputs, losses, calls, _uses(losses.grad_fn), ended[-1])
 
 
 def shapes_seen(
@@ -149,20 +159,27 @@ def _now() -> int:
     return int(made._sequence_nr())  # type: ignore[union-attr]  # noqa: SLF001 -- torch's own order of operations
 
 
-def _uses(losses: Tensor) -> dict[int, list[int]]:
-    """The times at which each leaf was used, by its id: those that lead to the losses."""
+def _uses(start: Node | None) -> dict[int, list[int]]:
+    """The times at which each leaf was used, by its id: those that lead to this node."""
     found: dict[int, list[int]] = defaultdict(list)
-    pending, seen = [losses.grad_fn], {losses.grad_fn}
-    while pending:
-        node = pending.pop()
-        for following, _ in node.next_functions if node is not None else ():
+    for node in _nodes(start):
+        for following, _ in node.next_functions:
             leaf = getattr(following, "variable", None)
             if leaf is not None:
-                found[id(leaf)].append(node._sequence_nr())  # type: ignore[union-attr]  # noqa: SLF001
-            elif following is not None and following not in seen:
+                found[id(leaf)].append(node._sequence_nr())  # noqa: SLF001
+    return found
+
+
+def _nodes(start: Node | None) -> Iterator[Node]:
+    """Every node of the graph that leads to this one."""
+    pending, seen = [start] if start is not None else [], {start}
+    while pending:
+        node = pending.pop()
+        yield node
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen and not hasattr(following, "variable"):
                 seen.add(following)
                 pending.append(following)
-    return found
 
 
 def _shapes(values: Any) -> Shapes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from dugs_stream.core.gradients import vjp, vjp_batched
-from dugs_stream.core.gradients.kinds import recorded
+from dugs_stream.core.gradients.kinds import expanded
 from dugs_stream.core.gradients.kinds.registry import FAST_PATHS, fast_paths
 from dugs_stream.core.gradients.layers import GradientPath, Layer
 
@@ -21,18 +21,34 @@ class LayerPaths:
     ladders: Mapping[str, tuple[ModuleType, ...]]
 
     @classmethod
-    def quickest(cls, layers: Iterable[Layer]) -> "LayerPaths":
-        """Every layer at the top: the kinds that claim it, then the local re-run, of many samples or of one."""
-        return cls({layer.name: (*fast_paths(layer), vjp_batched, vjp) for layer in layers})
+    def quickest(cls, layers: Iterable[Layer], outside: Collection[str] = ()) -> "LayerPaths":
+        """Every layer at the top: the kinds that claim it, then the local re-run, of many samples or of one.
+
+        outside: names of parameters that are used outside of their layers' calls; nothing that looks at calls sees that.
+        Such a layer may have no path at all.
+        """
+        seen = set(outside)
+        ladders = {}
+        for layer in layers:
+            paths = fast_paths(layer)
+            if any(owned.name in seen for owned in layer.parameters):
+                ladders[layer.name] = tuple(path for path in paths if path is expanded)
+            else:
+                ladders[layer.name] = (*paths, vjp_batched, vjp)
+        return cls(ladders)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every layer has a path."""
+        return all(self.ladders.values())
 
     def of(self, layer: Layer) -> ModuleType:
         """The path in use: a module with `add_terms` and `formed`."""
         return self.ladders[layer.name][0]
 
-    @property
-    def recorded(self) -> frozenset[str]:
-        """Names of the layers whose products are recorded in the pass."""
-        return frozenset(name for name, ladder in self.ladders.items() if ladder[0] is recorded)
+    def using(self, path: ModuleType) -> frozenset[str]:
+        """Names of the layers that stand on this rung."""
+        return frozenset(name for name, ladder in self.ladders.items() if ladder[0] is path)
 
     def label(self, layer: Layer) -> GradientPath:
         """What a user is told of it."""
@@ -45,4 +61,4 @@ class LayerPaths:
 
     def without_batches(self) -> "LayerPaths | None":
         """The layers that are re-run for many samples at once re-run for one at a time; None if there are none."""
-        return self.without_first([name for name, ladder in self.ladders.items() if ladder[0] is vjp_batched])
+        return self.without_first(self.using(vjp_batched))

@@ -14,10 +14,15 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
-from dugs_stream.core.gradients.layers import Layer, OwnedParameter
+from dugs_stream.core.gradients.layers import OwnedParameter
 from dugs_stream.core.sketch.axis import pairwise_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
-from dugs_stream.core.sketch.scaling import ScaledSum, magnitude_exponents, times_power_of_two
+from dugs_stream.core.sketch.scaling import (
+    ScaledSum,
+    magnitude_exponents,
+    normalised_together,
+    times_power_of_two,
+)
 
 _FORMED_NUMBERS = 1 << 22
 """Numbers of formed gradients held at once, 16 MiB in float32; at least those of one sample."""
@@ -28,13 +33,13 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     gradients, scale = scaled_gradients(call, axes)
     if scale is None:
         return
-    m, step = len(scale), formed_at_once(call.layer)
+    m, step = len(scale), formed_at_once(call.layer.size)
     vectors, exponents = [], []
     state = widened_state(call.layer.module)
     for start in range(0, m, step):
         samples = range(start, min(start + step, m))
         formed = [_sample_gradients(call, axes, gradients, sample, state) for sample in samples]
-        stacks = [torch.stack(parts) for parts in zip(*formed, strict=True)]
+        stacks = stacked(formed)
         sketched, own = sketch_formed(stacks, call.layer.parameters, sketch, total.dtype)
         vectors.append(sketched)
         exponents.append(own)
@@ -57,9 +62,21 @@ def scaled_gradients(call: LayerCall, axes: CallAxes) -> tuple[list[Tensor | Non
     return [None if leaf is None else times_power_of_two(leaf, -scale) for leaf in moved], scale
 
 
-def formed_at_once(layer: Layer) -> int:
-    """Of how many samples the formed gradients of a layer are held at once."""
-    return max(1, _FORMED_NUMBERS // max(layer.size, 1))
+def formed_at_once(size: int) -> int:
+    """Of how many samples formed gradients of so many numbers are held at once."""
+    return max(1, _FORMED_NUMBERS // max(size, 1))
+
+
+def equal_parts(m: int, most: int) -> int:
+    """The largest size of equal parts of m samples that is at most `most`: a kernel's bits may follow the size."""
+    return next(size for size in range(min(m, most), 0, -1) if m % size == 0)
+
+
+def stacked(formed: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Gradients by sample and parameter → for each parameter (s, *shape)."""
+    if len(formed) == 1:
+        return [each[None] for each in formed[0]]  # without a copy
+    return [torch.stack(parts) for parts in zip(*formed, strict=True)]
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
@@ -75,10 +92,9 @@ def sketch_formed(
     stacks: Sequence[Tensor], parameters: Sequence[OwnedParameter], sketch: Sketch, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Formed gradients (s, *shape) of each parameter → vectors (s, k) × 2^exponents (s,)."""
-    stacks = [stack.to(dtype) for stack in stacks]
-    exponents = torch.stack([magnitude_exponents(stack) for stack in stacks]).amax(dim=0)  # (s,)
+    stacks, exponents = normalised_together([stack.to(dtype) for stack in stacks])
     sketched = [
-        sketch.parameter(owned.name, owned.shape).dense(times_power_of_two(stack, -exponents))
+        sketch.parameter(owned.name, owned.shape).dense(stack)
         for owned, stack in zip(parameters, stacks, strict=True)
     ]
     return pairwise_sum(torch.stack(sketched), axis=0), exponents

@@ -4,6 +4,8 @@ Multiplying by a power of two is exact, so scaling loses nothing, for numbers fr
 elementwise on one sample's values: NaN and infinity make the norm of their own sample, and of no other, NaN or infinite.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -59,6 +61,19 @@ def normalised(values: Tensor) -> tuple[Tensor, Tensor]:
     exponents = magnitude_exponents(values)
     exponents = torch.where(usual, torch.zeros_like(exponents), exponents)
     return times_power_of_two(values, -exponents), exponents
+
+
+def normalised_together(parts: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """As `normalised`, with one exponent e (m,) for all parts (m, …) of a sample."""
+    rows = parts[0].shape[0]
+    norms = torch.stack([torch.linalg.vector_norm(part.reshape(rows, -1), dim=1) for part in parts])
+    largest = norms.amax(dim=0)
+    usual = (largest >= _LEAST) & (largest <= _MOST)
+    if largest.device.type == "cpu" and bool(usual.all()):
+        return list(parts), torch.zeros(rows, dtype=torch.int32)
+    exponents = torch.stack([magnitude_exponents(part) for part in parts]).amax(dim=0)
+    exponents = torch.where(usual, torch.zeros_like(exponents), exponents)
+    return [times_power_of_two(part, -exponents) for part in parts], exponents
 
 
 class ScaledSum:

@@ -11,6 +11,7 @@ from dugs_stream.core.gradients.kinds import (
     convolution,
     elementwise,
     embedding,
+    expanded,
     hf_conv1d,
     linear,
     normalisation,
@@ -30,6 +31,7 @@ FAST_PATHS = (
     embedding,
     recurrent,
     recorded,
+    expanded,
 )
 
 

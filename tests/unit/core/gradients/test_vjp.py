@@ -20,7 +20,8 @@ class SlowLinear(nn.Linear):
     """A Linear layer that the fast path does not recognise."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
-        return super().forward(input * 1)
+        found = torch.einsum("...a,ga->...g", input, self.weight)
+        return found if self.bias is None else found + self.bias
 
 
 class Attention(nn.Module):
