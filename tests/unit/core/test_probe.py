@@ -168,7 +168,7 @@ def test_small_tile_is_left_if_the_loss_depends_on_the_place(tile: int) -> None:
 
         def forward(self, inputs: Tensor) -> Tensor:
             logits = self.head(inputs).double()
-            place = torch.arange(len(logits))[:, None] % 2
+            place = (torch.arange(len(logits))[:, None] % 2).double()
             return logits * (1 + 1e-10 * place)  # type: ignore[no-any-return]
 
     torch.manual_seed(0)
