@@ -105,7 +105,7 @@ class Trial:
                 projector = projector.with_paths(surer) if surer else projector.one_at_a_time()
         except _UnfitError as unfit:
             self._require_apart(min(2, tile))
-            return self._last_resort(str(unfit))
+            return self._many_whole(str(unfit), tile) or self._last_resort(str(unfit))
         return Fit(projector, apart)
 
     def _with_right_paths(self, tile: int) -> tuple[Projector, dict[str, float]]:
@@ -201,6 +201,24 @@ class Trial:
         worst = sorted(apart, key=apart.__getitem__, reverse=True)
         wrong = [name for name in worst if not self._is_right([apart[name]])]
         raise _not_whole(wrong, {layer.name for name in wrong for layer in self._holding(name)})
+
+    def _many_whole(self, reason: str, tile: int) -> Fit | None:
+        """By the whole loss of a tile's samples at once, each apart; None if that is not right, or not possible."""
+        if tile == 1:
+            return None
+        projector = Projector(
+            *(self.model, self.used, {}, LayerPaths({}), self.loss, self.sketch, tile), at_once=True
+        )
+        among = self._mixed(self._copies(min(2, tile)))
+        try:
+            found = [each[-1] for each in projector.whole_gradients(among.inputs, among.labels)]
+            apart = self._differences(found, self.expected)
+            if self._is_right(apart.values()) and self._place_is_irrelevant(projector):
+                return Fit(projector, apart, reason)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+        return None
 
     def _last_resort(self, reason: str) -> Fit:
         """By the whole loss: a sample alone, or beside a copy of itself if the model cannot take one."""

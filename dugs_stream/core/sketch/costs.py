@@ -38,7 +38,7 @@ class Costs:
         return positions * (gathered * self.gather + transformed * self.transform + dimension * self.spectrum)
 
 
-CPU = Costs(product=0.016, scatter=0.6, gather=0.9, transform=0.09, spectrum=0.7)
+CPU = Costs(product=0.016, scatter=0.8, gather=0.7, transform=0.09, spectrum=0.9)
 CUDA = Costs(product=0.016, scatter=0.6, gather=0.9, transform=0.09, spectrum=0.7)
 
 
