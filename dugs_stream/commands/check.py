@@ -63,8 +63,8 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
 
 _PACES: dict[GradientPath, str] = {
     "fast": "fast",
-    "slow": "slow: re-run per sample, since this kind has no fast path",
-    "whole": "very slow: the whole loss runs back for one sample at a time",
+    "slow": "slow: the layer runs again for each sample, since it has no fast path",
+    "whole": "very slow: the whole loss runs back for each sample",
 }
 
 
