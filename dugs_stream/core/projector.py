@@ -348,9 +348,13 @@ def _unit_rows(
 
 
 def _padded(rows: Tensor, tile: int) -> Tensor:
-    """A copy (tile, …) of the rows, filled up with the first one: values that the model can take."""
+    """A copy (tile, …) of the rows, filled up with the first one: values that the model can take.
+
+    Contiguous, since the order of channels in memory, which a single sample may lose, chooses kernels and so bits.
+    """
     missing = tile - rows.shape[0]
-    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows.clone()
+    filled = torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
+    return filled.clone(memory_format=torch.contiguous_format) if filled is rows else filled.contiguous()
 
 
 @contextlib.contextmanager

@@ -74,3 +74,15 @@ def test_positions_take_the_summed_route_and_heads_the_spectral_one() -> None:
 
     assert not sketch.parameter("first.weight", (24, 9)).prefers_spectrum(196)
     assert sketch.parameter("4.weight", (64, 392)).prefers_spectrum(1)
+
+
+def test_order_of_channels_in_memory_changes_no_bits() -> None:
+    """A batch in channels_last, whose kernels add up in another order, and the same samples alone."""
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8))
+    model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
+    pictures = torch.randn(9, 3, 16, 16)
+    deduplicator = Deduplicator(model, ["*"], loss="pseudo", dimension=64, device="cpu", tile=4)
+    expected = deduplicator.project(pictures).vectors
+    found = deduplicator.project(pictures.to(memory_format=torch.channels_last)).vectors
+    assert np.array_equal(found, expected)
