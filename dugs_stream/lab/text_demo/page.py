@@ -43,7 +43,8 @@ def render_page(judged: Sequence[Judged], summary: Summary) -> str:
         ),
         _section(
             "Repeats missed",
-            "Planted, and judged unique: the edit turned the gradient further than the threshold allows.",
+            "Planted, and judged unique: the edit turned the gradient further than the threshold allows, or the original is "
+            "not among the uniques, being a duplicate itself.",
             [_pair(each) for each in missed],
         ),
         _section(
@@ -113,7 +114,7 @@ def _pair(judged: Judged) -> str:
     if judged.nearest is None:
         return _single(judged)
     one, other = judged.text, judged.nearest
-    is_close = one.role != ORIGINAL or judged.is_worded_alike
+    is_close = judged.is_worded_alike or one.of == other.of
     left, right = _marked(one.text, other.text) if is_close else (escape(one.text), escape(other.text))
     nearest = judged.event["nearest"]["sequence"]
     about = f"<b>{escape(one.role)}</b><span>{escape(judged.event['type'])}, nearest #{nearest:,}</span>"
