@@ -177,8 +177,7 @@ def _normalised(
     if isinstance(inputs, PerSample):
         raise _NotFollowedError
     found: Tensor = func(inputs, shape, **options)
-    for factor in (weight,):
-        found = found if factor is None else found * _met(factor, found)
+    found = found if weight is None else found * _met(weight, found)
     return found if bias is None else found + _met(bias, found)
 
 
