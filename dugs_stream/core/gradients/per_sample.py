@@ -39,6 +39,8 @@ class PerSample(Tensor):
                 return func(*args, **kwargs)
             leaves, structure = pytree.tree_flatten((list(args), dict(kwargs)))
             own = [leaf for leaf in leaves if isinstance(leaf, PerSample)]
+            if not own:  # inside a container that is not looked into
+                raise TypeError(f"a value for each sample is hidden in the arguments of {func}")
             axes = max((leaf.dim() for leaf in leaves if isinstance(leaf, Tensor)), default=0)
             try:
                 if axes > max(leaf.dim() for leaf in own) or _is_product_of_samples(func, args):
