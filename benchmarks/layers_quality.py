@@ -12,16 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.command import as_command
 from benchmarks.cosine_error import cosine_errors, cosines, gaussian_projections, resampled_ratios
 from benchmarks.engine import TOLERANCE, engine_for
-from benchmarks.layer_cases import CASES, SEED, Case, build, exact_gradients, inner_products
+from benchmarks.gradients import sketched_gradients, unit_gradients
+from benchmarks.layer_cases import CASES, SEED, Case, build, inner_products
 from benchmarks.report import Measurement, Report, Target, unmeasured
-from dugs_stream.core.sketch.count_sketch import Sketch
 
 MEAN_TARGET = Target("at most", 1.05)
 WORST_TARGET = Target("at most", 1.5)
@@ -65,7 +63,7 @@ def measure(is_quick: bool, only: str = "*") -> Report:
 def _of_case(case: Case, size: Size) -> Iterator[Measurement]:
     grams = inner_products(case, size.samples)
     exact = cosines(np.sum(list(grams.values()), axis=0))
-    gradients = _unit_gradients(case, size.samples)
+    gradients = unit_gradients(case, size.samples)
     for dimension in case.limits:
         title = f"{case.name}, k = {dimension}"
         try:
@@ -74,7 +72,9 @@ def _of_case(case: Case, size: Size) -> Iterator[Measurement]:
             yield unmeasured(title, MEAN_TARGET, error)
             continue
         generator = np.random.default_rng(SEED)
-        ours = cosine_errors((_projected(gradients, seed, dimension) for seed in range(size.seeds)), exact)
+        ours = cosine_errors(
+            (sketched_gradients(gradients, seed, dimension) for seed in range(size.seeds)), exact
+        )
         dense = cosine_errors(gaussian_projections(exact, dimension, 2 * size.seeds, generator), exact)
         low, high = np.quantile(resampled_ratios(ours.squares, dense.squares, generator), [0.025, 0.975])
         facts = {"rmse": ours.rmse, "gaussian_rmse": dense.rmse}
@@ -85,26 +85,8 @@ def _of_case(case: Case, size: Size) -> Iterator[Measurement]:
         )
 
 
-def _unit_gradients(case: Case, samples: int) -> dict[str, Tensor]:
-    """Gradients (n, *shape) float32 by parameter, scaled to length 1 together."""
-    found: dict[str, list[Tensor]] = {}
-    for gradients in exact_gradients(case, range(min(samples, case.samples))):
-        length = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
-        assert length > 0, "a gradient is zero: it has no direction"
-        for name, gradient in gradients.items():
-            found.setdefault(name, []).append((gradient / length).float())
-    return {name: torch.stack(rows) for name, rows in found.items()}
-
-
-def _projected(gradients: dict[str, Tensor], seed: int, dimension: int) -> NDArray[np.float64]:
-    """The map of one seed: (n, k)."""
-    sketch = Sketch(seed, dimension, torch.device("cpu"))
-    parts = (sketch.parameter(name, rows.shape[1:]).dense(rows).double() for name, rows in gradients.items())
-    return np.asarray(sum(parts))
-
-
 def _require_the_engines_map(case: Case, gradients: dict[str, Tensor], dimension: int) -> None:
-    expected = _projected(gradients, SEED, dimension)
+    expected = sketched_gradients(gradients, SEED, dimension)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     vectors = engine_for(case, dimension).project().vectors[: len(expected)]
     worst = float(np.linalg.norm(vectors - expected, axis=1).max())

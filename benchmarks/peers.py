@@ -1,6 +1,6 @@
 """What do other ways to projected gradients cost, how well do they keep angles, and does company change a vector?
 
-For each case of `benchmarks.layer_cases`, at its largest k, our engine and the peers' own code (`benchmarks.peer_methods`)
+For most cases of `benchmarks.layer_cases`, at their largest k, our engine and the peers' own code (`benchmarks.peer_methods`)
 run in turn, each in a process of its own and each timed in pairs with the same plain forward and batched backward. The
 error is that of cosines between real gradients over a peer's seeds, ÷ a dense Gaussian's at the asked k; the exact
 cosines are those of the parameters that the peer covers. "moves" is the largest relative distance of a sample's features
@@ -47,7 +47,21 @@ class Size:
     cases: tuple[str, ...]
 
 
-FULL = Size(is_toy=False, samples=32, methods=(OURS, *METHODS), cases=tuple(CASES))
+_PARTS = {
+    "resnet18-layer4-alone",
+    "efficientnet-tail-1",
+    "efficientnet-tail-2",
+    "minilm-2-blocks",
+    "gpt2-blocks",
+}
+"""Cases that say little beside the others: the layers of another one, fewer or more of them, or without what is below."""
+
+FULL = Size(
+    is_toy=False,
+    samples=32,
+    methods=(OURS, *METHODS),
+    cases=tuple(name for name in CASES if name not in _PARTS),
+)
 QUICK = Size(is_toy=True, samples=8, methods=(OURS, "torch.func"), cases=("cnn-head",))
 """The quick run needs no environment of the peers, nor any of them."""
 

@@ -1,4 +1,4 @@
-"""Models with weights that learnt something: a minute of training the first time, then kept under `.cache/`.
+"""Models with weights that learnt something: a minute or two of training the first time, then kept under `.cache/`.
 
 Gradients of an untrained model are all alike; how well a sketch keeps their angles is asked of trained ones.
 """
@@ -19,8 +19,8 @@ from torch.nn import functional
 from benchmarks import models, real_data
 
 _CACHE = Path(__file__).resolve().parents[1] / ".cache" / "benchmarks"
-_BATCH = 16
-_STEPS = 150
+_BATCH = 8
+_STEPS = 120
 _RATE = 1e-3
 
 Examples = Tensor | tuple[Tensor, Tensor]

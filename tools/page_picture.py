@@ -23,7 +23,7 @@ from tests.support.pages.browser import chromium, open_page, wait_for
 from tests.support.waiting import wait_until
 
 _SIZE = {"width": 1240, "height": 860}
-_SCALE = 1.5
+SCALE = 1.5
 # Enough for a busy machine.
 _SECONDS = 600.0
 
@@ -40,11 +40,11 @@ def draw_page(weights: Path, folder: Path) -> None:
             wait_until(lambda: daemon.next_offsets.get(0, 0) > 0.8 * len(messages), _SECONDS)
             for scheme, name in (("light", "page.png"), ("dark", "page-dark.png")):
                 with open_page(
-                    browser, address, color_scheme=scheme, viewport=_SIZE, device_scale_factor=_SCALE
+                    browser, address, color_scheme=scheme, viewport=_SIZE, device_scale_factor=SCALE
                 ) as page:
                     expect(page.locator("#rate")).not_to_have_text("–")
                     wait_for(page, "[...document.images].every((image) => image.complete)")
-                    _save(page.screenshot(), folder / name)
+                    save(page.screenshot(), folder / name)
 
 
 def _settings(work: Path, weights: Path) -> Settings:
@@ -59,7 +59,7 @@ def _settings(work: Path, weights: Path) -> Settings:
     )
 
 
-def _save(screenshot: bytes, path: Path) -> None:
+def save(screenshot: bytes, path: Path) -> None:
     """In 256 colours, half of the bytes; the method keeps the colour of the one green dot."""
     picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
     quantized = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

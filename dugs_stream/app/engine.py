@@ -11,8 +11,9 @@ from typing import Any
 import structlog
 import torch
 
+from dugs_stream.app.costs import costs_of
 from dugs_stream.config import Settings
-from dugs_stream.core.gradient_spec import GradientSpec
+from dugs_stream.core.gradient_spec import GradientSpec, resolve_device
 from dugs_stream.core.losses.forms import labels_of
 from dugs_stream.core.losses.loss import LossFunction
 from dugs_stream.core.probe import Probe
@@ -131,14 +132,16 @@ def _gradient_spec(settings: Settings, model: LoadedModel) -> GradientSpec:
     loss: str | LossFunction = settings.gradient.loss
     if ":" in settings.gradient.loss:
         loss = import_string(settings.gradient.loss, "gradient.loss")
+    device = resolve_device(settings.gradient.device)
     return GradientSpec(
         model.module,
         layers.last or list(layers.names or ()),
         loss,
         settings.gradient.dimension,
         settings.gradient.seed,
-        settings.gradient.device,
+        device,
         settings.gradient.tile,
+        costs_of(settings.state.dir, device),
     )
 
 

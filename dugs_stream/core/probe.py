@@ -44,7 +44,7 @@ class Probe:
     classes         width of the logits for a classification loss, None for a user's function
     tile            samples computed together: as asked for, or 1 if this model's bits depend on the place in a tile
     tied            parameters of chosen layers that other layers use too
-    is_last_resort  whether the whole loss runs back for one sample at a time: right, and very slow
+    is_last_resort  whether the whole loss runs back for each sample: right, and slow
     remarks         what the model's owner should know, in sentences
     """
 
@@ -121,7 +121,7 @@ def probe_model(
             *remarks.on_precision(chosen),
             *remarks.on_writes(watch.written),
             *(remarks.on_outputs(logits_of(seen.outputs)) if classes else ()),
-            *remarks.on_last_resort(fit.reason),
+            *remarks.on_last_resort(fit.reason, is_batched=fit.projector.tile > 1),
         )
     described = tuple(
         ChosenLayer(

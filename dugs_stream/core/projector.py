@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients import vjp, whole
+from dugs_stream.core.gradients import vjp, whole, whole_batched
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
 from dugs_stream.core.gradients.inference import inference
@@ -76,6 +76,7 @@ class Projector:
     tile          m, samples computed together
     written       what the model writes into itself, undone after each tile
     whole_copies  if not 0: by the whole loss of one sample, which runs this many times side by side
+    at_once       by the whole loss of a tile's samples at once, each apart
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class Projector:
         tile: int,
         written: Sequence[Held] = (),
         whole_copies: int = 0,
+        *,
+        at_once: bool = False,
     ) -> None:
         self._model = model
         self._layers = tuple(layers)
@@ -98,6 +101,7 @@ class Projector:
         self._sketch = sketch
         self._written = tuple(written)
         self._whole_copies = whole_copies
+        self._at_once = at_once
         self._copying: set[str] = set()
         self._dtype = torch.float64 if model_precision(model) == torch.float64 else torch.float32
         self.tile = tile
@@ -105,8 +109,8 @@ class Projector:
 
     @property
     def is_last_resort(self) -> bool:
-        """Whether the whole loss runs back for one sample at a time."""
-        return self._whole_copies > 0
+        """Whether the whole loss runs back for each sample."""
+        return self._whole_copies > 0 or self._at_once
 
     def one_at_a_time(self) -> "Projector":
         """The same projector with tiles of one sample."""
@@ -156,7 +160,7 @@ class Projector:
         norms = np.zeros(n, dtype=np.float64)
         used: list[NDArray[np.int64]] = []
         with inference(self._model):
-            step = _ALONE if self.is_last_resort else self.tile
+            step = _ALONE if self._whole_copies else self.tile
             for start in range(0, n, step):
                 some = slice(start, min(start + step, n))
                 given = None if labels is None else labels[some]
@@ -183,13 +187,13 @@ class Projector:
 
     def _one_tile(self, inputs: Inputs, labels: Tensor | None) -> _Tile:
         m = batch_size(inputs)
-        tile = m if self.is_last_resort else self.tile
+        tile = m if self._whole_copies else self.tile
         padded = mapped(inputs, lambda leaf: _padded(leaf, tile).to(self._sketch.device))
         given = None if labels is None else _padded(labels, tile).to(self._sketch.device)
         with model_errors(inputs), undone(self._written):
             total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
         vectors, exponents = (part[:m].cpu() for part in total.total())
-        units, norms = _unit_rows(vectors.to(torch.float64).numpy(), exponents.numpy())
+        units, norms = _unit_rows(vectors, exponents.numpy())
         if used is None or used.is_floating_point() or used.dim() != 1:
             return units, norms, None
         return units, norms, used[:m].cpu().to(torch.int64).numpy()
@@ -204,25 +208,44 @@ class Projector:
         return total, captured.labels
 
     def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
-        """The same from the gradient that autograd gives for all uses of the parameters, a sample at a time."""
-        parameters = list(
-            {owned.name: owned for layer in self._layers for owned in layer.parameters}.values()
-        )
-        m, step = batch_size(inputs), vjp.formed_at_once(sum(owned.shape.numel() for owned in parameters))
+        """The same from the gradient that autograd gives for all uses of the parameters."""
+        parameters = self._parameters
+        m, most = batch_size(inputs), vjp.formed_at_once(sum(owned.shape.numel() for owned in parameters))
+        step = vjp.equal_parts(m, most) if self._at_once else most  # vmap's bits may follow the size
         vectors, exponents, used = [], [], []
         for start in range(0, m, step):
-            formed = []
-            for at in range(start, min(start + step, m)):
-                gradients, own = self._alone(inputs, labels, at, parameters)
-                formed.append(gradients)
-                used.append(own)
-            sketched, scale = vjp.sketch_formed(vjp.stacked(formed), parameters, self._sketch, self._dtype)
+            stacks, own = self._whole_gradients(inputs, labels, range(start, min(start + step, m)))
+            sketched, scale = vjp.sketch_formed(stacks, parameters, self._sketch, self._dtype)
             vectors.append(sketched)
             exponents.append(scale)
+            used.append(own)
         total = ScaledSum(m, self._sketch.dimension, self._dtype, self._sketch.device)
         total.add(torch.cat(vectors), torch.cat(exponents))
         labels_used = [own for own in used if own is not None]
         return total, torch.cat(labels_used) if labels_used else None
+
+    def whole_gradients(self, inputs: Inputs, labels: Tensor | None) -> list[Tensor]:
+        """The gradients of a batch for each parameter, (m, *shape), by the whole loss; inside `inference`."""
+        return self._whole_gradients(inputs, labels, range(batch_size(inputs)))[0]
+
+    def _whole_gradients(
+        self, inputs: Inputs, labels: Tensor | None, which: range
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Of these samples, and the labels that the loss used for them."""
+        if self._at_once:
+            some = slice(which.start, which.stop)
+            given = None if labels is None else labels[some]
+            return whole_batched.batch_gradients(
+                self._model, self._parameters, self._loss, part_of(inputs, some), given
+            )
+        found = [self._alone(inputs, labels, at, self._parameters) for at in which]
+        used = [own for _, own in found if own is not None]
+        return vjp.stacked([formed for formed, _ in found]), torch.cat(used) if used else None
+
+    @property
+    def _parameters(self) -> list[OwnedParameter]:
+        """Of the layers, each once."""
+        return list({owned.name: owned for layer in self._layers for owned in layer.parameters}.values())
 
     def _alone(
         self, inputs: Inputs, labels: Tensor | None, at: int, parameters: Sequence[OwnedParameter]
@@ -309,15 +332,18 @@ def model_errors(inputs: Inputs) -> Iterator[None]:
 
 
 def _unit_rows(
-    vectors: NDArray[np.float64], exponents: NDArray[np.int32]
+    vectors: Tensor, exponents: NDArray[np.int32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Vectors (m, k) × 2^exponents → unit rows, and norms in float64."""
-    scaled = np.sqrt(np.add.reduce(vectors * vectors, axis=1))  # numpy adds each row in the same order
+    """Vectors (m, k) × 2^exponents on the CPU → unit rows, and norms in float64."""
+    wide = vectors.to(torch.float64, copy=True)
+    squares: NDArray[np.float64] = (wide * wide).numpy()
+    scaled = np.sqrt(np.add.reduce(squares, axis=1))  # numpy adds each row in the same order
     norms = np.ldexp(scaled, exponents)
     norms[~np.isfinite(norms)] = np.nan
     usable = norms >= LEAST_NORM  # False for NaN
-    units = np.zeros(vectors.shape, dtype=np.float32)
-    units[usable] = vectors[usable] / scaled[usable, None]
+    wide /= torch.from_numpy(np.where(usable, scaled, 1.0))[:, None]
+    units: NDArray[np.float32] = wide.to(torch.float32).numpy()
+    units[~usable] = 0
     return units, norms
 
 

@@ -76,10 +76,11 @@ def on_writes(written: Sequence[Held]) -> Iterator[str]:
         )
 
 
-def on_last_resort(reason: str | None) -> Iterator[str]:
+def on_last_resort(reason: str | None, *, is_batched: bool) -> Iterator[str]:
     """A model whose gradient only the whole loss gives."""
     if reason is not None:
+        how = "for each sample apart" if is_batched else "for one sample at a time"
         yield (
-            f"{reason}: the whole loss runs back for one sample at a time, which is right and many times slower than the "
+            f"{reason}: the whole loss runs back {how}, which is right and many times slower than the "
             "usual way. Call each chosen layer as a module, with the samples on an axis of their own, to be rid of it."
         )

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from benchmarks import (
     daemon_on_kafka,
+    error_against_k,
     gpu_throughput,
     layers,
     layers_memory,
@@ -39,6 +40,7 @@ from tests.support.tools import require
         projection_quality.measure,
         layers.measure,
         layers_quality.measure,
+        error_against_k.measure,
         layers_memory.measure,
         mixed_lengths.measure,
         gpu_throughput.measure,

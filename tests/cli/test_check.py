@@ -76,6 +76,7 @@ def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> No
         "parameters are drawn under gradient.seed",
         "code of model.factory",
         "can be written",
+        "built in, since the list began with them",
     ):
         assert found in ended.out
     assert "FAILED" not in ended.out

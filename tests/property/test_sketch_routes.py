@@ -26,10 +26,10 @@ def by_spectrum(parameter: ParameterSketch, g: torch.Tensor, a: torch.Tensor) ->
     outputs=st.integers(1, 40),
     inputs=st.integers(1, 90),
 )
-def test_both_routes_and_the_formed_gradient_give_the_same_vector(
+def test_all_routes_and_the_formed_gradient_give_the_same_vector(
     seed: int, dimension: int, samples: int, positions: int, outputs: int, inputs: int
 ) -> None:
-    """FFT of two sketches = sketch of the summed outer products = sketch of the formed gradient."""
+    """FFT of two sketches = sketch of the summed outer products = touched rows = sketch of the formed gradient."""
     generator = torch.Generator().manual_seed(seed % 2**31)
     g = torch.randn(samples, positions, outputs, generator=generator, dtype=torch.float64)
     a = torch.randn(samples, positions, inputs, generator=generator, dtype=torch.float64)
@@ -39,6 +39,10 @@ def test_both_routes_and_the_formed_gradient_give_the_same_vector(
 
     assert float((parameter.outer(g, a) - formed).abs().max()) <= 1e-12 * scale
     assert float((by_spectrum(parameter, g, a) - formed).abs().max()) <= 1e-12 * scale
+    rows = torch.randint(outputs, (samples, positions), generator=generator)
+    one_hot = torch.nn.functional.one_hot(rows, outputs).double()
+    for touched in (parameter.touched_rows(rows, a), parameter._rolled_rows(rows, a)):
+        assert float((touched - parameter.outer(one_hot, a)).abs().max()) <= 1e-12 * scale
     single = by_spectrum(parameter, g.float(), a.float()).double()
     assert float((single - formed).norm()) <= 1e-6 * float(formed.norm()) + 2e-6 * scale
     single = parameter.outer(g.float(), a.float()).double()

@@ -71,6 +71,7 @@ class Case:
     may_refuse   words of a refusal that is as good as the right value
     loss         of the user's own, instead of the class label
     tolerance    of the vector, and relative of the norm, against float64
+    path         by which the gradient of every chosen layer must come; "" for any
     """
 
     name: str
@@ -83,6 +84,7 @@ class Case:
     may_refuse: str = ""
     loss: LossFunction | None = None
     tolerance: float = 2e-5
+    path: str = ""
 
     @property
     def labels(self) -> Tensor:

@@ -85,6 +85,9 @@ def _judged(case: Case) -> Finding:
             return Finding(
                 "wrong", f"other bits {name}: {np.abs(together.vectors - other.vectors).max():.1g}"
             )
+    detours = [layer.name for layer in deduplicator.chosen_layers if case.path and layer.path != case.path]
+    if detours:
+        return Finding("wrong", f"not by the {case.path} path: {', '.join(detours)}")
     return _compared(case, together)
 
 

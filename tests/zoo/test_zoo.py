@@ -6,12 +6,14 @@ import pytest
 
 from tests.zoo.case import Case
 from tests.zoo.habits import HABITS
+from tests.zoo.images import IMAGES
 from tests.zoo.judge import Finding, judge
 from tests.zoo.kinds import KINDS
+from tests.zoo.language import LANGUAGE
 from tests.zoo.state import STATE
 from tests.zoo.uses import USES
 
-CASES = [*USES, *STATE, *KINDS, *HABITS]
+CASES = [*USES, *STATE, *KINDS, *IMAGES, *HABITS, *LANGUAGE]
 # A dense Gaussian's own error wobbles by as much from seed to seed.
 LARGEST_RATIO = 1.15
 

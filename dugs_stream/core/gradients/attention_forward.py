@@ -15,6 +15,10 @@ Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(inputs (t, m, a), weight (g, a), bias (g,) or None) → (t, m, g)."""
 
 
+class OtherAttentionError(Exception):
+    """A form of attention that is not followed here."""
+
+
 def attention_forward(
     product: Product,
     query: Tensor,
@@ -43,7 +47,7 @@ def attention_forward(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention in eval mode over query (t, m, d), key and value (s, m, …): (t, m, d), and weights (m, t, s) or (m, heads, t, s).
 
-    Raises NotImplementedError for biases of keys and values, zero attention, static keys, and samples without an axis.
+    Raises OtherAttentionError for biases of keys and values, zero attention, static keys, and samples without an axis.
     """
     if (
         training
@@ -51,7 +55,7 @@ def attention_forward(
         or query.dim() != 3  # noqa: PLR2004
         or any(each is not None for each in (bias_k, bias_v, others.get("static_k"), others.get("static_v")))
     ):
-        raise NotImplementedError("attention with keys of its own, or of a sample alone")
+        raise OtherAttentionError("attention with keys of its own, or of a sample alone")
     separate = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else None
     q, k, v = _projected(product, (query, key, value), in_proj_weight, separate, in_proj_bias)
     m = query.shape[1]

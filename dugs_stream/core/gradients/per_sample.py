@@ -41,7 +41,7 @@ class PerSample(Tensor):
             own = [leaf for leaf in leaves if isinstance(leaf, PerSample)]
             axes = max((leaf.dim() for leaf in leaves if isinstance(leaf, Tensor)), default=0)
             try:
-                if axes > max(leaf.dim() for leaf in own):
+                if axes > max(leaf.dim() for leaf in own) or _is_product_of_samples(func, args):
                     return _among_samples(func, args, kwargs, axes)
                 if func in _EXPANSIONS:
                     return _expanded(own[0], func(*_shown(args), **kwargs).shape)
@@ -123,6 +123,15 @@ def _among_samples(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], ax
         values = args[1].copies.transpose(1, 2)
         return _rows_by(args[0], values)
     raise _NotFollowedError
+
+
+def _is_product_of_samples(func: Any, args: Sequence[Any]) -> bool:
+    """Whether rows (m, a), one a sample, meet a matrix: as many axes as the matrix alone."""
+    if func is not functional.linear and func not in _PRODUCTS:
+        return False
+    rows, weight = args[:2]
+    is_rows = not isinstance(rows, PerSample) and rows.dim() == 2  # noqa: PLR2004
+    return is_rows and isinstance(weight, PerSample) and len(rows) == len(weight.copies)
 
 
 def _aligned(own: PerSample, axes: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from dugs_stream.core.gradients.attention_forward import attention_forward
+from dugs_stream.core.gradients.attention_forward import OtherAttentionError, attention_forward
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 
 
@@ -45,7 +45,7 @@ class Product:
 
 
 class _OtherUseError(Exception):
-    """A weight takes part in something that is no product of it."""
+    """A weight is used in another way than as a factor."""
 
 
 class ProductRecorder(TorchFunctionMode):
@@ -81,7 +81,7 @@ class ProductRecorder(TorchFunctionMode):
             return func(*args, **kwargs)
         try:
             return self._recorded(func, args, kwargs)
-        except (_OtherUseError, NotImplementedError):
+        except (_OtherUseError, OtherAttentionError):
             self.is_complete = False
             return func(*args, **kwargs)
 

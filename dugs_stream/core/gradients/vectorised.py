@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
 
 def vectorised(function: Callable[..., Any], *inputs: Any) -> Any:
@@ -24,3 +25,17 @@ def _unremarked() -> Iterator[None]:
         yield
     finally:
         switch(True)  # as torch starts
+
+
+@contextlib.contextmanager
+def attributes_kept(module: nn.Module) -> Iterator[None]:
+    """Plain attributes that a pass makes anew (the weight of weight_norm, a cache) come back: vmap's tensors die with it."""
+    before: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (vars(part), dict(vars(part))) for part in module.modules()
+    ]
+    try:
+        yield
+    finally:
+        for now, kept in before:
+            now.clear()
+            now.update(kept)

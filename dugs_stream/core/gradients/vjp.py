@@ -67,6 +67,11 @@ def formed_at_once(size: int) -> int:
     return max(1, _FORMED_NUMBERS // max(size, 1))
 
 
+def equal_parts(m: int, most: int) -> int:
+    """The largest size of equal parts of m samples that is at most `most`: a kernel's bits may follow the size."""
+    return next(size for size in range(min(m, most), 0, -1) if m % size == 0)
+
+
 def stacked(formed: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """Gradients by sample and parameter → for each parameter (s, *shape)."""
     if len(formed) == 1:

@@ -4,18 +4,17 @@ For every layer without a fast path whose forward vmap can take (no data-depende
 batching rule). The probe finds out; what vmap cannot take, or gives other bits in another place, goes a sample at a time.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
-from dugs_stream.core.gradients.vectorised import vectorised
+from dugs_stream.core.gradients.vectorised import attributes_kept, vectorised
 from dugs_stream.core.gradients.vjp import (
     as_real,
+    equal_parts,
     formed_at_once,
     scaled_gradients,
     sketch_formed,
@@ -33,10 +32,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     if scale is None:
         return
     m = len(scale)
-    most = formed_at_once(call.layer.size)
-    step = next(
-        size for size in range(min(m, most), 0, -1) if m % size == 0
-    )  # vmap's bits may follow the size
+    step = equal_parts(m, formed_at_once(call.layer.size))
     state = widened_state(call.layer.module)
     vectors, exponents = [], []
     for start in range(0, m, step):
@@ -108,7 +104,7 @@ def _gradients(
         (by_name,) = backward(directions)
         return [as_real(by_name[each.local], each) for each in owned]
 
-    with torch.enable_grad(), without_hooks_on_outputs(module), _attributes_kept(module):
+    with torch.enable_grad(), without_hooks_on_outputs(module), attributes_kept(module):
         stacks: list[Tensor] = vectorised(of_one, samples, present)
     return stacks
 
@@ -116,17 +112,3 @@ def _gradients(
 def _as_batch_of_one(own: Tensor, axis: int, rows: int) -> Tensor:
     """A sample's part of an input where the module expects its axis; rows of a sample lie on it already."""
     return own.unsqueeze(0).movedim(0, axis) if rows == 1 else own.movedim(0, axis)
-
-
-@contextlib.contextmanager
-def _attributes_kept(module: nn.Module) -> Iterator[None]:
-    """Plain attributes that hooks on inputs make anew (the weight of weight_norm) come back: vmap's tensors die with it."""
-    before: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        (vars(part), dict(vars(part))) for part in module.modules()
-    ]
-    try:
-        yield
-    finally:
-        for now, kept in before:
-            now.clear()
-            now.update(kept)

@@ -23,6 +23,7 @@ from dugs_stream.core.sketch.axis import AxisSketch, pairwise_sum
 from dugs_stream.core.sketch.costs import Costs, default_costs
 from dugs_stream.core.sketch.matrix import MatrixSketch
 from dugs_stream.core.sketch.scaling import ScaledSum
+from dugs_stream.core.sketch.scratch import Scratch
 from dugs_stream.core.sketch.spectrum import summed_products
 
 _SLAB_NUMBERS = 1 << 18
@@ -40,6 +41,7 @@ class Sketch:
         self.dimension = dimension
         self.device = device
         self.costs = costs or default_costs(device)
+        self.scratch = Scratch()
         self._parameters: dict[tuple[str, tuple[int, ...]], ParameterSketch] = {}
 
     def parameter(self, name: str, shape: Sequence[int]) -> "ParameterSketch":
@@ -57,6 +59,7 @@ class ParameterSketch:
         self.dimension = sketch.dimension
         self._device = sketch.device
         self._costs = sketch.costs
+        self._scratch = sketch.scratch
         self.is_vector = len(shape) < 2  # noqa: PLR2004 -- two axes make a matrix
 
         def axis(number: int, length: int) -> AxisSketch:
@@ -68,12 +71,12 @@ class ParameterSketch:
     @cached_property
     def _matrix(self) -> MatrixSketch:
         """Tables as long as the parameter, so made only for the routes that need them."""
-        return MatrixSketch(self._rows, self._columns, self.dimension, self._device)
+        return MatrixSketch(self._rows, self._columns, self._device, self._scratch)
 
     @cached_property
     def _transposed(self) -> MatrixSketch:
         """The same map of matrices (columns, rows)."""
-        return MatrixSketch(self._columns, self._rows, self.dimension, self._device)
+        return MatrixSketch(self._columns, self._rows, self._device, self._scratch)
 
     def vector(self, values: Tensor) -> Tensor:
         """The sketch of a vector-shaped gradient, values (…, d) → (…, k)."""
@@ -127,21 +130,18 @@ class ParameterSketch:
         """
         m, t = g.shape[:2]
         samples, positions = self._slab(m, t)
-        spectra: list[Tensor] = []
-        for some_g, some_a in zip(torch.split(g, samples), torch.split(a, samples), strict=True):
-            total: Tensor | None = None
-            for left, right in zip(
-                torch.split(some_g, positions, 1), torch.split(some_a, positions, 1), strict=True
-            ):
-                sketches = (
-                    self._rows.sketch(left),
-                    self._columns.sketch(right),
-                )  # (samples, positions, k) each
-                product = summed_products(*(torch.fft.rfft(each) for each in sketches))
-                total = product if total is None else total.add_(product)
-            assert total is not None  # noqa: S101 -- a call has at least one position
-            spectra.append(total)
-        return torch.cat(spectra)
+        slabs = zip(torch.split(g, samples), torch.split(a, samples), strict=True)
+        return torch.cat([self._spectrum_of(*slab, positions) for slab in slabs])
+
+    def _spectrum_of(self, g: Tensor, a: Tensor, step: int) -> Tensor:
+        """The half spectra of some samples, `step` positions at once."""
+        total: Tensor | None = None
+        for left, right in zip(torch.split(g, step, dim=1), torch.split(a, step, dim=1), strict=True):
+            sketches = self._rows.sketch(left), self._columns.sketch(right)  # (samples, step, k) each
+            product = summed_products(*(torch.fft.rfft(each) for each in sketches))
+            total = product if total is None else total.add_(product)
+        assert total is not None  # noqa: S101 -- a tensor of no positions is split into one of none
+        return total
 
     def _slab(self, m: int, t: int) -> tuple[int, int]:
         """How many samples and positions are sketched at once; of samples a divisor of m."""

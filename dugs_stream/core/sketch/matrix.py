@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dugs_stream.core.sketch.axis import AxisSketch, sorted_by_bucket
+from dugs_stream.core.sketch.scratch import Scratch
 
 ALIGNMENT = 16
 """Rows of our own matrix products are padded to a multiple of 16 numbers, 64 bytes in float32: for rows that start
@@ -42,8 +43,9 @@ class MatrixSketch:
     width  columns with their padding, which no table names
     """
 
-    def __init__(self, rows: AxisSketch, columns: AxisSketch, dimension: int, device: torch.device) -> None:
-        self._rows, self._columns, self._dimension = rows, columns, dimension
+    def __init__(self, rows: AxisSketch, columns: AxisSketch, device: torch.device, scratch: Scratch) -> None:
+        self._rows, self._columns, self._scratch = rows, columns, scratch
+        self._dimension = dimension = rows.dimension
         self.width = columns.length + -columns.length % ALIGNMENT
         entries = max(
             _PART_ENTRIES, 4 * dimension
@@ -56,11 +58,10 @@ class MatrixSketch:
 
     def of_products(self, g: Tensor, a: Tensor) -> Tensor:
         """Factors g (m, t, rows), a (m, t, columns) → the sketch of Σ_t g_t ⊗ a_t, (k, m)."""
-        m, t = g.shape[:2]
-        if t == 1:
-            return self._summed(self._single_products(g[:, 0], a[:, 0]), m, g)
+        if g.shape[1] == 1:
+            return self._of_single_products(g[:, 0], a[:, 0])
         left, right = _aligned(g).transpose(1, 2), _aligned(a)
-        return self.of_parts(m, g, lambda rows, out: torch.bmm(left[:, rows], right, out=out))
+        return self.of_parts(len(g), g, lambda rows, out: torch.bmm(left[:, rows], right, out=out))
 
     def of_formed(self, matrices: Tensor) -> Tensor:
         """Formed matrices (m, rows, columns) → their sketch (k, m)."""
@@ -71,32 +72,39 @@ class MatrixSketch:
 
     def of_parts(self, m: int, like: Tensor, form: Callable[[slice, Tensor], object]) -> Tensor:
         """The sketch (k, m) of matrices that `form` writes for some rows at a time, (m, some rows, width)."""
+        most = max((part.rows.stop - part.rows.start for part in self._parts), default=0) * self.width
+        # Rows a power of two apart share their place in a cache, and to read across them takes 30 times as long.
+        by_sample = self._scratch.take("by sample", like, m, most + ALIGNMENT)
+        by_entry = self._scratch.take("by entry", like, most, m)
 
-        def parts() -> Iterator[Tensor]:
-            most = max(part.rows.stop - part.rows.start for part in self._parts) * self.width
-            # Rows a power of two apart share their place in a cache, and to read across them takes 30 times as long.
-            buffer = like.new_empty(m, most + ALIGNMENT)
+        def entries() -> Iterator[Tensor]:
             for part in self._parts:
                 height = part.rows.stop - part.rows.start
-                formed = buffer[:, : height * self.width]
+                formed = by_sample[:, : height * self.width]
                 form(part.rows, formed.view(m, height, self.width))
-                yield formed.t()
+                yield by_entry[: height * self.width].copy_(formed.t())
 
-        return self._summed(parts(), m, like)
+        return self._summed(entries(), m, like)
 
-    def _single_products(self, g: Tensor, a: Tensor) -> Iterator[Tensor]:
-        left, right = g.t().contiguous(), torch.nn.functional.pad(a, (0, self.width - a.shape[1])).t()
-        right = right.contiguous()
-        for part in self._parts:
-            yield (left[part.rows, None] * right).flatten(0, 1)
+    def _of_single_products(self, g: Tensor, a: Tensor) -> Tensor:
+        left = g.t().contiguous()
+        right = torch.nn.functional.pad(a, (0, self.width - a.shape[1])).t().contiguous()
 
-    def _summed(self, parts: Iterator[Tensor], m: int, like: Tensor) -> Tensor:
+        def entries() -> Iterator[Tensor]:
+            for part in self._parts:
+                some = left[part.rows, None]
+                formed = self._scratch.take("by entry", g, len(some), *right.shape)
+                yield torch.mul(some, right, out=formed).view(-1, len(g))
+
+        return self._summed(entries(), len(g), g)
+
+    def _summed(self, entries: Iterator[Tensor], m: int, like: Tensor) -> Tensor:
         """Entries (n, m) of each part in turn → sums by bucket (k, m)."""
         total: Tensor | None = None
-        for part, entries in zip(self._parts, parts, strict=True):
+        for part, some in zip(self._parts, entries, strict=True):
             sums = torch.nn.functional.embedding_bag(
                 part.places,
-                entries.contiguous(),
+                some,
                 part.offsets,
                 mode="sum",
                 include_last_offset=True,

@@ -110,19 +110,14 @@ class ScaledSum:
 
     def total(self) -> tuple[Tensor, Tensor]:
         """The sum as vectors (m, k) and exponents (m,) int32: vector × 2^exponent."""
-        parts = [part for part in (self._vectors, self._transposed(), self._inverted()) if part is not None]
-        if not parts:
-            return torch.zeros(self._shape, dtype=self.dtype, device=self._device), self._exponents
-        vectors = parts[0]
-        for part in parts[1:]:
-            vectors = vectors + part
-        return vectors, self._exponents
-
-    def _transposed(self) -> Tensor | None:
-        return None if self._columns is None else self._columns.t().contiguous()
-
-    def _inverted(self) -> Tensor | None:
-        return None if self._spectra is None else torch.fft.irfft(self._spectra, n=self._shape[1])
+        total = torch.zeros(self._shape, dtype=self.dtype, device=self._device)
+        if self._spectra is not None:
+            total = torch.fft.irfft(self._spectra, n=self._shape[1])
+        if self._columns is not None:
+            total += self._columns.t().contiguous()
+        if self._vectors is not None:
+            total += self._vectors
+        return total, self._exponents
 
     def _at_common_scale(self, term: Tensor, exponents: Tensor) -> Tensor:
         if term.device.type == "cpu" and torch.equal(self._exponents, exponents):

@@ -1,4 +1,4 @@
-"""The text demo: English that every Python carries, through the daemon and a language model trained on the spot.
+"""The text demo: English that every Python carries, through the daemon and a model trained on the spot.
 
 Train the model on some paragraphs, stream others with repeats between them, count what was caught, leave the files.
 """
@@ -6,27 +6,25 @@ Train the model on some paragraphs, stream others with repeats between them, cou
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
 from dugs_stream.lab.demo.stream import StreamResult, run_stream
 from dugs_stream.lab.text_demo.findings import Judged, counts, judged_texts, key_of
-from dugs_stream.lab.text_demo.language_model import Plan, require_transformers, train_language_model
+from dugs_stream.lab.text_demo.language_model import Plan, require_transformers
+from dugs_stream.lab.text_demo.models import Progress, Trained, language_model, sentence_encoder
 from dugs_stream.lab.text_demo.page import render_page
 from dugs_stream.lab.text_demo.paragraphs import Paragraph, library_paragraphs
 from dugs_stream.lab.text_demo.repeats import Streamed, with_repeats
 from dugs_stream.lab.text_demo.summary import Summary
-from dugs_stream.lab.text_demo.thresholds import THRESHOLDS, outcome_at, project
+from dugs_stream.lab.text_demo.thresholds import THRESHOLDS, Outcome, outcome_at, project
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message
 
-THRESHOLD = 0.5
-"""Texts of one language share much of their gradients, so that far more than at 0.3 is still new."""
 _SHUFFLE_SEED = 20_240_519  # arbitrary, but fixed: every run has the same stream
 
 
@@ -37,6 +35,10 @@ class Sizes:
     originals: int = 1_100
     exact: int = 150
     each_edit: int = 50
+
+
+_ENCODER_SIZES = Sizes(originals=550, exact=75, each_edit=25)
+"""Half as many: a text costs the encoder about three times what it costs the language model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +53,18 @@ class TextDemoFiles:
     """The files that the text demo leaves in its folder."""
 
     def __init__(self, out: Path) -> None:
-        self.uniques = (
-            out / "uniques.jsonl"
-        )  # their events and texts, one JSON object a line, in sequence order
+        self.uniques = out / "uniques.jsonl"  # their events and texts, an object a line, in sequence order
         self.gallery = out / "gallery.html"  # duplicates beside their nearest, then the uniques
-        self.model = out / "language-model"  # model and tokenizer, as transformers saves them
+        self.model = out / "model"  # model and tokenizer, as transformers saves them
         self.configuration = out / "text.yaml"  # the same model on texts of one's own
 
 
 def run_text_demo(
     out: Path,
     stage: Callable[[str], None],
-    progress: Callable[[int, int, str], None],
+    progress: Progress,
     *,
+    encoder: Path | None = None,
     plan: Plan | None = None,
     sizes: Sizes | None = None,
     paragraphs: Sequence[Paragraph] | None = None,
@@ -72,6 +73,8 @@ def run_text_demo(
 
     stage       hears a sentence when a new stage begins
     progress    hears (done, total, note) within a stage; must return at once, as must `stage`
+    encoder     folder of an encoder to judge by, with a head trained on the spot; None: a language model of the demo's
+                own, trained by `plan`
     paragraphs  to train on and to stream; None: all of this Python's standard library
     Raises ConfigurationError without transformers, ModelError if training fails, and what the daemon raises; files
     of an earlier run are replaced.
@@ -79,7 +82,8 @@ def run_text_demo(
     require_transformers()
     configure_logs("warning", "console")
     out.mkdir(parents=True, exist_ok=True)
-    files, plan, sizes = TextDemoFiles(out), plan or Plan(), sizes or Sizes()
+    files = TextDemoFiles(out)
+    sizes = sizes or (Sizes() if encoder is None else _ENCODER_SIZES)
 
     def counting(note: str) -> Callable[[int, int], None]:
         return lambda done, total: progress(done, total, note)
@@ -90,26 +94,23 @@ def run_text_demo(
     stream = with_repeats(originals, exact=sizes.exact, each_edit=sizes.each_edit)
     messages = [as_message(place, each) for place, each in enumerate(stream)]
 
-    stage(f"Training tokenizer and language model on {len(trained_on):,} paragraphs")
-    loss = train_language_model(
-        [each.text for each in trained_on],
-        [each.text for each in originals],
-        files.model,
-        on_step=lambda each: progress(each.step, each.steps, str(each)),
-        plan=plan,
-    )
-    judged_by = _judged_by(files.model, plan)
+    if encoder is None:
+        stage(f"Training tokenizer and language model on {len(trained_on):,} paragraphs")
+        model = language_model(trained_on, originals, files.model, progress, plan)
+    else:
+        stage("Training a head on the sentence encoder")
+        model = sentence_encoder(trained_on, originals, files.model, progress, encoder)
     stage(
         f"Streaming {len(originals):,} others and {len(stream) - len(originals):,} repeats through the daemon"
     )
-    result = run_stream(out / "work" / "text", messages, judged_by, counting("records"))
+    result = run_stream(out / "work" / "text", messages, model.judged_by, counting("records"))
     stage("The same gradients at other thresholds")
-    gradients = project(messages, judged_by, counting("records"))
+    gradients = project(messages, model.judged_by, counting("records"))
     outcomes = [outcome_at(threshold, stream, gradients) for threshold in THRESHOLDS]
+
     judged = judged_texts(stream, result.events)
-    said = _said_of_model(plan, loss, len(trained_on))
-    summary = replace(_summary(judged, result, judged_by, said), outcomes=outcomes)
-    _write_files(files, judged, summary, judged_by)
+    summary = _summary(judged, result, model, outcomes)
+    _write_files(files, judged, summary, model)
     return TextDemoResult(summary, files)
 
 
@@ -120,31 +121,12 @@ def as_message(place: int, text: Streamed) -> Message:
 
 
 def _shuffled(paragraphs: Sequence[Paragraph]) -> list[Paragraph]:
-    return [paragraphs[place] for place in np.random.default_rng(_SHUFFLE_SEED).permutation(len(paragraphs))]
-
-
-def _judged_by(folder: Path, plan: Plan) -> dict[str, Mapping[str, Any]]:
-    """The last block of the language model of this folder; everything else is the defaults."""
-    return {
-        "input": {"codec": {"type": "text", "tokenizer": str(folder)}, "label": "none"},
-        "model": {
-            "factory": "dugs_stream.models.huggingface:build",
-            "kwargs": {"folder": str(folder), "task": "causal_lm"},
-        },
-        "gradient": {"layers": {"names": [f"transformer.h.{plan.blocks - 1}"]}, "loss": "causal_lm"},
-        "selection": {"threshold": THRESHOLD},
-    }
-
-
-def _said_of_model(plan: Plan, loss: float, trained_on: int) -> str:
-    return (
-        f"A GPT-2 of {plan.blocks} blocks, trained on {trained_on:,} other paragraphs of Python's standard library; "
-        f"{loss:.2f} nats a token on these."
-    )
+    order = np.random.default_rng(_SHUFFLE_SEED).permutation(len(paragraphs))
+    return [paragraphs[place] for place in order]
 
 
 def _summary(
-    judged: Sequence[Judged], result: StreamResult, judged_by: Mapping[str, Any], model: str
+    judged: Sequence[Judged], result: StreamResult, model: Trained, outcomes: Sequence[Outcome]
 ) -> Summary:
     originals, repeats = counts(judged)
     return Summary(
@@ -152,22 +134,18 @@ def _summary(
         repeats=repeats,
         threshold=result.threshold,
         dimension=result.dimension,
-        layers=tuple(judged_by["gradient"]["layers"]["names"]),
-        model=model,
+        layers=tuple(model.judged_by["gradient"]["layers"]["names"]),
+        model=model.said,
         records_per_second=len(result.events) / result.seconds if result.seconds > 0 else 0.0,
-        outcomes=(),
+        outcomes=outcomes,
     )
 
 
-def _write_files(
-    files: TextDemoFiles, judged: Sequence[Judged], summary: Summary, judged_by: Mapping[str, Any]
-) -> None:
+def _write_files(files: TextDemoFiles, judged: Sequence[Judged], summary: Summary, model: Trained) -> None:
     uniques = sorted((each for each in judged if each.is_unique), key=lambda each: each.event["sequence"])
     with files.uniques.open("w", encoding="utf-8") as lines:
         for each in uniques:
-            lines.write(
-                json.dumps({**each.event, "text": each.text.text}, ensure_ascii=False, separators=(",", ":"))
-            )
-            lines.write("\n")
+            event = {**each.event, "text": each.text.text}
+            lines.write(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n")
     files.gallery.write_text(render_page(judged, summary), encoding="utf-8")
-    files.configuration.write_text(yaml.safe_dump(dict(judged_by), sort_keys=False), encoding="utf-8")
+    files.configuration.write_text(yaml.safe_dump(dict(model.judged_by), sort_keys=False), encoding="utf-8")

@@ -113,7 +113,7 @@ def _pair(judged: Judged) -> str:
     if judged.nearest is None:
         return _single(judged)
     one, other = judged.text, judged.nearest
-    is_close = one.role != ORIGINAL or judged.is_worded_alike
+    is_close = judged.is_worded_alike or one.of == other.of
     left, right = _marked(one.text, other.text) if is_close else (escape(one.text), escape(other.text))
     nearest = judged.event["nearest"]["sequence"]
     about = f"<b>{escape(one.role)}</b><span>{escape(judged.event['type'])}, nearest #{nearest:,}</span>"

@@ -53,7 +53,7 @@ def test_remarks_are_logged_at_the_start(deployment: Deployment) -> None:
 
     assert [line["log_level"] for line in lines if line["event"] == "model.remark"] == ["warning"] * 2
     assert "ends in softmax" in remarks[0]
-    assert "one sample at a time" in remarks[1]
+    assert "the whole loss runs back for each sample" in remarks[1]
 
 
 def test_ways_of_the_layers_are_a_metric(deployment: Deployment) -> None:

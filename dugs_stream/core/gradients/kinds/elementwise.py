@@ -5,6 +5,7 @@ normalisation with an activation behind. The derivative of every output by its o
 pass forward, one back and one back through that, over the whole tile.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -71,12 +72,19 @@ def _gradient(
     if gradient is None or axis is None:
         return None
     g, exponents = normalised(gradient.movedim(axis, 0).to(dtype))
-    slopes, own = normalised(_slopes(call, owned, dtype).movedim(axis, 0))
-    return _summed(g * slopes, owned.parameter.shape), exponents + own
+    slopes, along = _slopes(call, owned, axis, dtype)
+    slopes, own = normalised(slopes)
+    values = (g * slopes).movedim(along, -1)  # (m, …, numbers of the parameter)
+    length = owned.parameter.numel()
+    sums = pairwise_sum(values.reshape(len(values), -1, values.shape[-1] if length > 1 else 1), axis=1)
+    return sums.view(-1, *owned.parameter.shape), exponents + own
 
 
-def _slopes(call: LayerCall, owned: OwnedParameter, dtype: torch.dtype) -> Tensor:
-    """The derivative of each number of the output by the number of the parameter that it depends on."""
+def _slopes(call: LayerCall, owned: OwnedParameter, axis: int, dtype: torch.dtype) -> tuple[Tensor, int]:
+    """The derivative (m, …) of each number of the output by the number of the parameter that it depends on.
+
+    And the axis along which these numbers lie.
+    """
     module = call.layer.module
     state = {
         f"module.{name}": _as(dtype, values.detach())
@@ -91,21 +99,38 @@ def _slopes(call: LayerCall, owned: OwnedParameter, dtype: torch.dtype) -> Tenso
         # The way back is linear in what it starts from, so its own derivative is that of the way forward.
         start = torch.zeros_like(output, requires_grad=True)
         (back,) = torch.autograd.grad(output, values, start, create_graph=True)
-        (slopes,) = torch.autograd.grad(back, start, torch.ones_like(back))
-    return slopes
+
+        def derivative(direction: Tensor) -> Tensor:
+            (found,) = torch.autograd.grad(back, start, direction, retain_graph=True)
+            return found.movedim(axis, 0)
+
+        slopes = derivative(torch.ones_like(back))
+        return slopes, _axis_of_numbers(slopes, owned.parameter.shape, derivative)
+
+
+def _axis_of_numbers(slopes: Tensor, shape: torch.Size, derivative: Callable[[Tensor], Tensor]) -> int:
+    """Along which axis of the output the numbers of a parameter lie."""
+    length = max(shape, default=1)
+    if length == 1:
+        return -1
+    if len(shape) > 1:
+        return shape.index(length) - len(shape)  # as tensors are broadcast
+    found = [each for each in range(1, slopes.dim()) if slopes.shape[each] == length]
+    if (
+        len(found) > 1
+    ):  # as many channels as positions: a step that is another one for each number tells them apart
+        ramp = torch.linspace(1, 2, length, dtype=slopes.dtype, device=slopes.device)
+        weighted = derivative(ramp)
+        for each in found:
+            expected = slopes * ramp.view(-1, *(1,) * (slopes.dim() - each - 1))
+            is_near = (weighted - expected).abs() <= 0.25 / length * slopes.abs()
+            if bool((is_near | ~slopes.isfinite()).all()):
+                return each
+        found = []
+    if not found:
+        raise ValueError(f"the {length} numbers lie along no axis of the output {tuple(slopes.shape)}")
+    return found[0]
 
 
 def _as(dtype: torch.dtype, values: Tensor) -> Tensor:
     return values.to(dtype) if values.is_floating_point() else values
-
-
-def _summed(values: Tensor, shape: torch.Size) -> Tensor:
-    """Values (m, …) summed over all positions, (m, *shape): along the axis that the parameter is broadcast to."""
-    length = max(shape, default=1)
-    if length == 1:
-        return pairwise_sum(values.reshape(len(values), -1), axis=1).view(-1, *shape)
-    axis = values.dim() - len(shape) + shape.index(length)
-    if values.shape[axis] != length:  # a vector of channels, which come first
-        axis = list(values.shape).index(length, 1)
-    moved = values.movedim(axis, -1)
-    return pairwise_sum(moved.reshape(len(values), -1, length), axis=1).view(-1, *shape)

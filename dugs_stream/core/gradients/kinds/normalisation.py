@@ -38,7 +38,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     if gradient is None or axis is None:
         return
     g, x = (each.movedim(axis, 0).to(total.dtype) for each in (gradient, call.inputs[0]))
-    for owned, sums in zip(call.layer.parameters, _gradients(call.layer, g, x), strict=True):
+    for owned, sums in zip(call.layer.parameters, _gradients(call.layer, axes, g, x), strict=True):
         # Scaled after they are summed: the normalised input is of order one, so nothing leaves the range of float32.
         values, exponents = normalised(sums)
         total.add(sketch.parameter(owned.name, owned.shape).dense(values), exponents)
@@ -51,10 +51,10 @@ def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
         return [torch.zeros_like(owned.parameter) for owned in call.layer.parameters]
     dtype = torch.promote_types(gradient.dtype, torch.float32)
     g, x = (each.movedim(axis, 0)[sample : sample + 1].to(dtype) for each in (gradient, call.inputs[0]))
-    return [sums[0] for sums in _gradients(call.layer, g, x)]
+    return [sums[0] for sums in _gradients(call.layer, axes, g, x)]
 
 
-def _gradients(layer: Layer, g: Tensor, x: Tensor) -> list[Tensor]:
+def _gradients(layer: Layer, axes: CallAxes, g: Tensor, x: Tensor) -> list[Tensor]:
     """Output gradients and inputs (m, …) → the gradient (m, *shape) of each of the layer's parameters."""
     module: Any = layer.module
     if isinstance(module, _ON_LAST_AXES):
@@ -62,6 +62,9 @@ def _gradients(layer: Layer, g: Tensor, x: Tensor) -> list[Tensor]:
         found = {"weight": _positions_summed(g * _normalised_input(module, x), shape)}
         if any(owned.local == "bias" for owned in layer.parameters):
             found["bias"] = _positions_summed(g, shape)
+    elif len(axes.output_rows) == 1 and axes.output_rows[0] > 1:  # several images, or windows, a sample
+        parts = _channel_gradients(module, g.flatten(0, 1), x.flatten(0, 1))
+        found = {name: pairwise_sum(sums.view(*g.shape[:2], -1), axis=1) for name, sums in parts.items()}
     else:
         found = _channel_gradients(module, g, x)
     return [found[owned.local] for owned in layer.parameters]

@@ -43,7 +43,8 @@ def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
     """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
     dtype = torch.promote_types(call.layer.parameters[0].parameter.dtype, torch.float32)
     factors, lookups = _factors(call, axes, dtype)
-    nothing = torch.zeros(total_rows(call, axes), dtype=torch.int32)
+    device = call.layer.parameters[0].parameter.device
+    nothing = torch.zeros(total_rows(call, axes), dtype=torch.int32, device=device)
     found = formed_from(factors, call.layer.parameters, nothing, sample)
     for owned, whole in zip(call.layer.parameters, found, strict=True):
         for ids, g in lookups.get(owned.local, ()):

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
-from dugs_stream.core.gradients.kinds.convolution import channel_sums, output_gradient
+from dugs_stream.core.gradients.kinds.convolution import (
+    channel_sums,
+    channels_second,
+    is_of_class,
+    output_gradient,
+    window_of,
+)
 from dugs_stream.core.gradients.kinds.windows import Window, add_sliding, sliding_product
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.sketch.count_sketch import Sketch
@@ -20,15 +26,8 @@ _CLASSES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def takes(layer: Layer) -> bool:
-    """Whether the layer is a transposed convolution of a weight and a bias of its own."""
-    module = layer.module
-    return (
-        isinstance(module, _CLASSES)
-        and any(type(module).forward is each.forward for each in _CLASSES)
-        and "forward" not in vars(module)  # replaced on this one object
-        and {owned.local for owned in layer.parameters} | {"bias"} == {"weight", "bias"}
-        and not module.weight.is_complex()
-    )
+    """Whether the layer looks like a transposed convolution of its own weight and bias: the probe must confirm it."""
+    return is_of_class(layer, _CLASSES)
 
 
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
@@ -36,15 +35,15 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     gradient = output_gradient(call, axes)
     if gradient is None:
         return
-    g, g_exponents = normalised(gradient.to(total.dtype))
+    module: Any = call.layer.module
+    g, g_exponents = normalised(channels_second(module, gradient.to(total.dtype)))
     for owned in call.layer.parameters:
         parameter = sketch.parameter(owned.name, owned.shape)
         if owned.local == "bias":
             total.add(parameter.vector(channel_sums(g)), g_exponents)
             continue
-        x, x_exponents = normalised(call.inputs[0].to(total.dtype))
-        module: Any = call.layer.module
-        window = _window(module, x)
+        x, x_exponents = normalised(channels_second(module, call.inputs[0].to(total.dtype)))
+        window = window_of(module, x)
         image = _cut(module, g, window)
         add_sliding(total, parameter, x, image, window, module.groups, g_exponents + x_exponents)
 
@@ -56,23 +55,22 @@ def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
         return [torch.zeros_like(owned.parameter) for owned in call.layer.parameters]
     module: Any = call.layer.module
     dtype = torch.promote_types(gradient.dtype, torch.float32)
-    g, x = (each[sample : sample + 1].to(dtype) for each in (gradient, call.inputs[0]))
-    window = _window(module, x)
+    g, x = (
+        channels_second(module, each[sample : sample + 1].to(dtype)) for each in (gradient, call.inputs[0])
+    )
+    window = window_of(module, x)
     return [
         channel_sums(g)[0]
         if owned.local == "bias"
-        else sliding_product(x, _cut(module, g, window), window, module.groups)[0]
+        else sliding_product(x, _cut(module, g, window), window, module.groups).view(owned.shape)
         for owned in call.layer.parameters
     ]
-
-
-def _window(module: Any, x: Tensor) -> Window:
-    return Window(module.kernel_size, module.stride, module.dilation, tuple(x.shape[2:]))
 
 
 def _cut(module: Any, g: Tensor, window: Window) -> Tensor:
     """The output gradient (m, c, *size) over all that the inputs were added to, also what the layer's padding cut off."""
     margins: list[int] = []
-    for size, before, extent in zip(g.shape[2:], module.padding, window.extent, strict=True):
-        margins = [before, extent - before - size, *margins]  # torch wants the last axis first
+    for axis in range(-1, -1 - len(module.padding), -1):  # torch wants the last axis first
+        before = module.padding[axis]
+        margins += [before, window.extent[axis] - before - g.shape[axis]]
     return torch.nn.functional.pad(g, margins)

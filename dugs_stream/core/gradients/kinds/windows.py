@@ -16,8 +16,8 @@ from dugs_stream.core.sketch.scaling import ScaledSum
 _ALIGNMENT = 16
 """Rows of our own matrix products begin a multiple of 64 bytes of float32 apart, so that bits do not depend on the place."""
 
-_PATCH_NUMBERS = 1 << 19
-"""Numbers of a tile's patches held at once, 16 MiB in float32."""
+_PATCH_NUMBERS = 1 << 20
+"""Numbers of patches held at once, 4 MiB in float32: about what a core's cache holds."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,21 @@
-"""Registry of the fast paths: which layers they take."""
+"""Paths of layers: what the kinds claim, and the way down for a layer whose claim is wrong."""
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from transformers.pytorch_utils import Conv1D
 
+from dugs_stream import Deduplicator
+from dugs_stream.core.gradients.kinds import normalisation
 from dugs_stream.core.gradients.kinds.registry import fast_paths
 from dugs_stream.core.gradients.layers import parameter_layers
+from dugs_stream.core.gradients.paths import LayerPaths
+from tests.support.oracles.whole_gradients import require_autograds
+from tests.zoo.case import Net
 
 
 def test_kinds_claim_what_they_compute() -> None:
@@ -66,3 +74,59 @@ def test_kinds_claim_what_they_compute() -> None:
         **dict.fromkeys(["by_frequency", "largest_of_a_bag"], "recorded"),
         "norm": "normalisation",
     }
+
+
+class Branching(nn.Module):
+    """What vmap cannot take: a choice by a sample's own numbers; and no product that is seen as one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = torch.einsum("na,ga->ng", inputs, self.weight)
+        return found * 2 if float(found.detach().abs().sum()) > 0 else found
+
+
+def test_layer_without_a_fast_path_goes_down_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind that is wrong for one layer, and a layer that only a loop can run again; the others stay."""
+    torch.manual_seed(0)
+    right = normalisation.formed
+    monkeypatch.setattr(
+        normalisation, "formed", lambda call, axes, sample: [2 * each for each in right(call, axes, sample)]
+    )
+    model = nn.Sequential(Branching(), nn.LayerNorm(4), nn.Linear(4, 3)).double()
+    names = [name for name, _ in model.named_parameters()]
+    inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = require_autograds(model, 3, inputs, names)
+
+    assert [layer.path for layer in found.layers] == ["slow", "fast", "fast"]
+    assert [layer.kind for layer in found.layers] == ["Branching", "LayerNorm", "Linear"]
+
+
+def test_ladder_ends_in_the_loop() -> None:
+    """One rung after the other; a parameter that is used elsewhere leaves none that looks at calls."""
+    (layer,) = parameter_layers(nn.Sequential(nn.Linear(300, 300))).values()
+    paths: LayerPaths | None = LayerPaths.quickest([layer])
+    seen = []
+    while paths is not None:
+        seen.append(paths.of(layer).__name__.rpartition(".")[2])
+        paths = paths.without_first([layer.name])
+
+    assert seen == ["linear", "recorded", "vjp_batched", "vjp"]
+    assert not LayerPaths.quickest([layer], outside=["0.weight"]).is_complete
+
+
+def test_large_weight_used_outside_of_its_layer_is_computed_for_many_samples_at_once() -> None:
+    """The whole loss, each sample apart: right, and tiles stay as they are."""
+    torch.manual_seed(0)
+    body = nn.Linear(4, 1 << 15)
+    model = Net(lambda m, x: m.head(x @ m.body.weight.T), body=body, head=nn.Linear(1 << 15, 3)).double()
+    inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    deduplicator = Deduplicator(model, ["body"], dimension=16, tile=4)
+    with pytest.warns(UserWarning, match="for each sample apart"):
+        found = deduplicator.project(inputs, [0, 1, 2, 0, 1])
+
+    assert deduplicator.tile == 4
+    alone = deduplicator.project(inputs[2:3], [2])
+    assert np.array_equal(alone.vectors[0], found.vectors[2])

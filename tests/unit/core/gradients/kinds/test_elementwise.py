@@ -42,6 +42,8 @@ LAYERS = {
     "LayerNorm2d": (lambda: timm.layers.LayerNorm2d(6), (5, 6, 3, 2)),
     "BatchNormAct2d": (lambda: timm.layers.BatchNormAct2d(6, act_layer=nn.SiLU), (5, 6, 4, 8)),
     "PReLU": (lambda: nn.PReLU(6), (5, 6, 3)),
+    "PReLU of as many channels as positions": (lambda: nn.PReLU(6), (5, 6, 6)),
+    "LayerScale of as many channels as positions": (lambda: timm.layers.LayerScale(6), (5, 6, 6)),
     "temperature": (Temperature, (5, 3)),
     "scale of channels": (ChannelScale, (5, 6, 3, 2)),
 }

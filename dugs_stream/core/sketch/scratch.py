@@ -1,0 +1,22 @@
+"""Memory for what lives only within one step, kept from step to step.
+
+A fresh block of some megabytes is mapped and zeroed by the operating system each time, which takes as long as to fill it.
+"""
+
+import torch
+from torch import Tensor
+
+
+class Scratch:
+    """One block for each use, as large as the largest that was asked for. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def take(self, use: str, like: Tensor, *shape: int) -> Tensor:
+        """Uninitialised numbers of this shape, in dtype and device of `like`; valid until the next call for that use."""
+        numbers = torch.Size(shape).numel()
+        block = self._blocks.get((use, like.dtype))
+        if block is None or len(block) < numbers or block.device != like.device:
+            block = self._blocks[use, like.dtype] = like.new_empty(numbers)
+        return block[:numbers].view(shape)
