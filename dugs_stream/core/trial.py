@@ -305,7 +305,12 @@ class Trial:
             raise _unfit(error) from error
         samples, losses = torch.cat(orders), torch.cat(found).cpu()
         first = losses[(samples[:, None] == samples).int().argmax(dim=1)]
-        return torch.equal(losses.nan_to_num(), first.nan_to_num())
+        losses, first = losses.nan_to_num(), first.nan_to_num()
+        if torch.equal(losses, first):
+            return True
+        if not self._is_right(((losses - first).abs() / first.abs().clamp(min=LEAST_NORM)).tolist()):
+            self._require_apart(len(pool))  # no rounding: the samples are mixed, or the model is random
+        return False
 
     def _projected(self, projector: Projector, pool: ProbeBatch, *orders: Tensor) -> list[Projection]:
         """The batch in each of these orders, with padding in some samples unless the model cannot take that."""
