@@ -25,6 +25,8 @@ def summed_products(left: Tensor, right: Tensor) -> Tensor:
     if left.device.type != "cpu":
         return pairwise_sum(left * right, axis=1)
     t, f = left.shape[1:]
+    if t == 1:
+        return _single_products(left[:, 0], right[:, 0])
     rows = max(1, _ONE_THREAD // (f - f % _VECTOR or f))
     positions = min(t, rows)
     # Of samples with many positions one at a time: in a sum of several PyTorch could choose the order by their place.
@@ -41,8 +43,16 @@ def summed_products(left: Tensor, right: Tensor) -> Tensor:
             part = _sum(products) if t >= _MANY else pairwise_sum(products, axis=1)
             total = part if total is None else total + part
         assert total is not None  # noqa: S101 -- a call has at least one position
-        totals.append(total.clone() if t == 1 else total)
-    return torch.cat(totals)
+        totals.append(total)
+    return torch.cat(totals) if len(totals) > 1 else totals[0]
+
+
+def _single_products(left: Tensor, right: Tensor) -> Tensor:
+    products = left.new_empty(left.shape[0], left.shape[1] + 1)[:, :-1]
+    rows = max(1, _ONE_THREAD // left.shape[1])
+    for parts in zip(*(torch.split(each, rows) for each in (left, right, products)), strict=True):
+        _multiply(*parts)
+    return products
 
 
 def _multiply(left: Tensor, right: Tensor, products: Tensor) -> None:
