@@ -16,7 +16,7 @@ OUT ?= demo-out
 # In an environment of its own: its twenty dependencies are no part of what it audits.
 PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo demo-text test test-fast bench-quick lint audit manifests format bench bench-peers bench-gpu bench-page bench-daemon faults dashboards broker prometheus picture page-picture error-picture clean
+.PHONY: help demo demo-text test test-fast bench-quick lint audit manifests format bench bench-peers bench-gpu bench-page bench-daemon faults dashboards broker prometheus picture page-picture text-picture error-picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
@@ -94,6 +94,10 @@ picture: $(RUNTIME) ## rebuild the picture of the README from a fresh demo
 page-picture: $(WORKSHOP) ## rebuild the README's picture of the page, with the weights of a demo (Chromium)
 	test -e $(OUT)/alexnet.safetensors || $(BIN)/dugs demo --out $(OUT)
 	$(BIN)/python -m tools.page_picture $(OUT)/alexnet.safetensors docs
+
+text-picture: $(WORKSHOP) ## rebuild the README's picture of the text demo's page (Chromium)
+	test -e $(OUT)/text/gallery.html || $(BIN)/dugs demo --text --out $(OUT)/text
+	$(BIN)/python -m tools.text_picture $(OUT)/text/gallery.html docs
 
 error-picture: $(WORKSHOP) ## measure the error against k again and redraw the picture of docs/gradients.md
 	$(BIN)/python -m benchmarks.error_against_k --out benchmarks/results

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -69,17 +70,19 @@ def measure_costs(device: torch.device) -> Costs:
     axes = [AxisSketch(0, "calibration", axis, _SIDE, _K, device) for axis in (0, 1)]
     matrix = MatrixSketch(axes[0], axes[1], device, Scratch())
     factors = drawn(_TILE, _POSITIONS, _SIDE), drawn(_TILE, _POSITIONS, _SIDE)
-    few = [factor[:, :2].contiguous() for factor in factors]
+    single, few = ([factor[:, :t].contiguous() for factor in factors] for t in (1, 4))
     rows = drawn(1, _POSITIONS, _SIDE)
     sketched = axes[0].sketch(rows)
     spectra = torch.fft.rfft(sketched)
     entries, numbers = _TILE * _SIDE * _SIDE, _POSITIONS * _K
-    many_seconds = _seconds(lambda: matrix.of_products(*factors), device)
-    few_seconds = _seconds(lambda: matrix.of_products(*few), device)
-    product = max(many_seconds - few_seconds, 0.1 * many_seconds) / (entries * (_POSITIONS - 2))
+    one_s, few_s, many_s = (
+        _seconds(partial(matrix.of_products, *sides), device) / entries for sides in (single, few, factors)
+    )
+    product = max(many_s - few_s, 0.1 * many_s) / (_POSITIONS - 4)
     costs = Costs(
         product=product,
-        scatter=max(few_seconds / entries - 2 * product, product),
+        layout=max(few_s - 4 * product - one_s, product),
+        scatter=one_s,
         gather=_seconds(lambda: axes[0].sketch(rows), device) / numbers,
         transform=_seconds(lambda: torch.fft.rfft(sketched), device) / (numbers * math.log2(_K)),
         spectrum=_seconds(lambda: summed_products(spectra, spectra), device) / numbers,

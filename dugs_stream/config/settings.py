@@ -191,8 +191,8 @@ class GradientSettings(Block):
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
     tile: Annotated[Whole, Field(ge=1)] = 32
     """How many samples are computed together; fixed, so that a vector never depends on its neighbours in the batch."""
-    tile_tokens: Annotated[Whole, Field(ge=1)] = 1024
-    """Of texts so many tokens at most are computed together, padding counted, but at least one text: with 1024, 16 of 64."""
+    tile_tokens: Annotated[Whole, Field(ge=1)] = 512
+    """Of texts so many tokens at most are computed together, padding counted, but at least one text: with 512, 8 of 64."""
     # 2^63 - 1: what torch's generator and the map's counters both take.
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Seed of the compression, and of the model's weights if `model.weights` is null."""

@@ -19,7 +19,7 @@ from dugs_stream.core.gradients import vjp, whole, whole_batched
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
 from dugs_stream.core.gradients.inference import inference
-from dugs_stream.core.gradients.kinds import expanded, recorded
+from dugs_stream.core.gradients.kinds import expanded, recorded, recorded_everywhere
 from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
@@ -193,7 +193,7 @@ class Projector:
         with model_errors(inputs), undone(self._written):
             total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
         vectors, exponents = (part[:m].cpu() for part in total.total())
-        units, norms = _unit_rows(vectors.to(torch.float64).numpy(), exponents.numpy())
+        units, norms = _unit_rows(vectors, exponents.numpy())
         if used is None or used.is_floating_point() or used.dim() != 1:
             return units, norms, None
         return units, norms, used[:m].cpu().to(torch.int64).numpy()
@@ -273,6 +273,7 @@ class Projector:
             self._axes,
             self.paths.using(recorded),
             self.paths.using(expanded),
+            self.paths.using(recorded_everywhere),
         )
 
     def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:
@@ -332,15 +333,18 @@ def model_errors(inputs: Inputs) -> Iterator[None]:
 
 
 def _unit_rows(
-    vectors: NDArray[np.float64], exponents: NDArray[np.int32]
+    vectors: Tensor, exponents: NDArray[np.int32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Vectors (m, k) × 2^exponents → unit rows, and norms in float64."""
-    scaled = np.sqrt(np.add.reduce(vectors * vectors, axis=1))  # numpy adds each row in the same order
+    """Vectors (m, k) × 2^exponents on the CPU → unit rows, and norms in float64."""
+    wide = vectors.to(torch.float64, copy=True)
+    squares: NDArray[np.float64] = (wide * wide).numpy()
+    scaled = np.sqrt(np.add.reduce(squares, axis=1))  # numpy adds each row in the same order
     norms = np.ldexp(scaled, exponents)
     norms[~np.isfinite(norms)] = np.nan
     usable = norms >= LEAST_NORM  # False for NaN
-    units = np.zeros(vectors.shape, dtype=np.float32)
-    units[usable] = vectors[usable] / scaled[usable, None]
+    wide /= torch.from_numpy(np.where(usable, scaled, 1.0))[:, None]
+    units: NDArray[np.float32] = wide.to(torch.float32).numpy()
+    units[~usable] = 0
     return units, norms
 
 

@@ -39,6 +39,9 @@ from dugs_stream.errors import ModelError
 _DISTINCT = 4
 """Different samples in the tile in which each place is tried; each of them stands in many places."""
 
+_FEW_ROWS = 16
+"""Below so many samples in a tile a product over them may round each by its place."""
+
 _TRIALS = 4
 """Times that a model under suspicion is tried: a random one may give the same twice."""
 
@@ -266,30 +269,43 @@ class Trial:
         that differ only in length from earlier ones are compared within one tile, which costs half of it.
         Raises ModelError if a vector is another one altogether: a large tile mixes samples, although a small one did not.
         """
-        tile = projector.tile
-        pool = self._mixed(self._copies(tile))
-        places = torch.arange(tile) % min(_DISTINCT, max(2, tile // 2))
-        places = tile - 1 - places[torch.randperm(tile, generator=torch.Generator().manual_seed(0))]
-        shifted = torch.arange(tile).roll(tile // 2 + 1)
-        if self.is_further:
-            (repeated,) = self._projected(projector, pool, places)
-            once, where = repeated, (places[:, None] == places).int().argmax(dim=1).numpy()
-        else:
-            repeated, once = self._projected(projector, pool, places, shifted)
-            where = torch.argsort(shifted)[
-                places
-            ].numpy()  # the place of each repeated sample in the other tile
+        tile, pool = projector.tile, self._mixed(self._copies(projector.tile))
+        if tile < _FEW_ROWS and not self._loss_is_the_same_anywhere(pool):
+            return False
+        orders = [_repetitions(tile, 0)]
+        if not self.is_further:
+            orders.append(torch.arange(tile).roll(tile // 2 + 1))
+        found = self._projected(projector, pool, *orders)
         if projector.has_isolated:
             raise _UnfitError("Not every sample passes through all chosen layers")
-        if np.array_equal(repeated.vectors, once.vectors[where]) and np.array_equal(
-            repeated.norms, once.norms[where], equal_nan=True
-        ):
+        vectors, norms = (
+            np.concatenate([getattr(each, part) for each in found]) for part in ("vectors", "norms")
+        )
+        samples = torch.cat(orders)
+        first = (samples[:, None] == samples).int().argmax(dim=1).numpy()  # where each of them stood first
+        if np.array_equal(vectors, vectors[first]) and np.array_equal(norms, norms[first], equal_nan=True):
             return True
-        apart = np.linalg.norm(repeated.vectors - once.vectors[where], axis=1)
-        longer = np.abs(np.nan_to_num(repeated.norms / np.maximum(once.norms[where], LEAST_NORM) - 1))
+        apart = np.linalg.norm(vectors - vectors[first], axis=1)
+        longer = np.abs(np.nan_to_num(norms / np.maximum(norms[first], LEAST_NORM) - 1))
         if not self._is_right([*apart.tolist(), *longer.tolist()]):
             self._require_apart(tile)
         return False
+
+    def _loss_is_the_same_anywhere(self, pool: ProbeBatch) -> bool:
+        """Whether samples have the same loss, bit for bit, at many places of a small tile.
+
+        Products of few rows and few columns round some rows otherwise. Seldom does a vector show it, a loss in float64 does.
+        """
+        rounds = 1 if self.is_further else _FEW_ROWS // len(pool) + 1
+        orders = [_repetitions(len(pool), number) for number in range(rounds)]
+        try:
+            with undone(self.written):
+                found = [forward(self.model, self.loss, *_rows(pool, order))[1].detach() for order in orders]
+        except Exception as error:
+            raise _unfit(error) from error
+        samples, losses = torch.cat(orders), torch.cat(found).cpu()
+        first = losses[(samples[:, None] == samples).int().argmax(dim=1)]
+        return torch.equal(losses.nan_to_num(), first.nan_to_num())
 
     def _projected(self, projector: Projector, pool: ProbeBatch, *orders: Tensor) -> list[Projection]:
         """The batch in each of these orders, with padding in some samples unless the model cannot take that."""
@@ -300,6 +316,12 @@ class Trial:
             return [projector.project(*_rows(pool, order)) for order in orders]
         except Exception as error:
             raise _unfit(error) from error
+
+
+def _repetitions(tile: int, number: int) -> Tensor:
+    """A few samples of a tile, other ones for each number, at many of its places."""
+    which = torch.arange(tile) % min(_DISTINCT, max(2, tile // 2)) + number * _DISTINCT
+    return (tile - 1 - which[torch.randperm(tile, generator=torch.Generator().manual_seed(number))]) % tile
 
 
 def _not_whole(names: Sequence[str], layers: Collection[str] = ()) -> _UnfitError:

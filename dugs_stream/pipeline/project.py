@@ -56,7 +56,7 @@ class RecordProjector:
         stage: StageTimer,
         probed: Callable[[Probe], None] = lambda _found: None,
         *,
-        tile_tokens: int = 1024,
+        tile_tokens: int = 512,
     ) -> None:
         self.spec = spec
         self._probed = probed

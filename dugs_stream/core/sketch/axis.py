@@ -22,6 +22,8 @@ class AxisSketch:
         self.dimension = dimension
         self.buckets = hashed.buckets
         self.signs = hashed.signs
+        self._buckets = torch.from_numpy(hashed.buckets).to(device)
+        self._signs = torch.from_numpy(hashed.signs).to(device)
         places, signs = _gather_table(hashed.buckets, hashed.signs, dimension)
         # Some numbers of each bucket at once: an axis much longer than k takes no more memory than a few sketches.
         self._tables = [
@@ -36,20 +38,25 @@ class AxisSketch:
     def sketch(self, values: Tensor) -> Tensor:
         """Values (…, d) → (…, k)."""
         flat = values.reshape(-1, self.length)
-        total: Tensor | None = None
+        return self._sketch(flat).view(*values.shape[:-1], self.dimension)
+
+    def _sketch(self, flat: Tensor) -> Tensor:
+        if 4 * self.length <= self.dimension:  # at most one number a bucket, so no order of additions
+            total = flat.new_zeros(len(flat), self.dimension)
+            return total.index_add_(1, self._buckets, flat * self._signs.to(flat.dtype))
+        sums: Tensor | None = None
         for at, (places, signs) in enumerate(self._tables):
-            if signs.dtype != values.dtype:
-                signs = signs.to(values.dtype)  # noqa: PLW2901
+            if signs.dtype != flat.dtype:
+                signs = signs.to(flat.dtype)  # noqa: PLW2901
                 self._tables[at] = places, signs
             gathered = flat.new_empty(len(flat), len(places))
             torch.index_select(flat, 1, places, out=gathered)
             gathered *= signs
             if len(places) > self.dimension:
                 gathered = pairwise_sum(gathered.view(len(flat), -1, self.dimension), axis=1)
-            total = gathered if total is None else total.add_(gathered)
-        if total is None:
-            total = flat.new_zeros(len(flat), self.dimension)
-        return total.view(*values.shape[:-1], self.dimension)
+            sums = gathered if sums is None else sums.add_(gathered)
+        assert sums is not None  # noqa: S101 -- an axis this long has a table
+        return sums
 
     def sketch_first(self, values: Tensor) -> Tensor:
         """Values (d, n) → (k, n): rows added up, which is quicker than numbers gathered where n is large."""

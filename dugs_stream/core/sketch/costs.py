@@ -15,13 +15,15 @@ class Costs:
     """Nanoseconds of one thread in float32, a sample of a tile.
 
     product    a multiply-add of a matrix product
-    scatter    a formed entry, laid out by samples and added to its bucket
+    layout     a formed entry, moved so that those of all samples lie side by side
+    scatter    such an entry, added to its bucket
     gather     a number of an axis' sketch
     transform  a number of a real FFT, times log2 k
     spectrum   a number of the product of two spectra, added up
     """
 
     product: float
+    layout: float
     scatter: float
     gather: float
     transform: float
@@ -29,7 +31,8 @@ class Costs:
 
     def summed(self, positions: int, rows: int, columns: int) -> float:
         """Cost of forming Σ_t g_t ⊗ a_t and adding up its buckets."""
-        return rows * columns * (positions * self.product + self.scatter)
+        formed = positions * self.product + self.layout if positions > 1 else 0.0
+        return rows * columns * (formed + self.scatter)
 
     def spectral(self, positions: int, rows: int, columns: int, dimension: int) -> float:
         """Cost of sketching both sides of each position and multiplying their spectra."""
@@ -38,8 +41,8 @@ class Costs:
         return positions * (gathered * self.gather + transformed * self.transform + dimension * self.spectrum)
 
 
-CPU = Costs(product=0.016, scatter=0.8, gather=0.7, transform=0.09, spectrum=0.9)
-CUDA = Costs(product=0.016, scatter=0.6, gather=0.9, transform=0.09, spectrum=0.7)
+CPU = Costs(product=0.016, layout=0.6, scatter=0.5, gather=0.7, transform=0.08, spectrum=1.2)
+CUDA = Costs(product=0.016, layout=0.6, scatter=0.5, gather=0.7, transform=0.08, spectrum=1.2)
 
 
 def default_costs(device: torch.device) -> Costs:

@@ -55,9 +55,13 @@ def normalised(values: Tensor) -> tuple[Tensor, Tensor]:
     rows = values.shape[0]
     # Where squares overflow or vanish the norm is infinite or 0, so outside as well.
     norms = torch.linalg.vector_norm(values.reshape(rows, -1), dim=1)
+    if values.device.type == "cpu" and rows:
+        least, most = (float(end) for end in torch.aminmax(norms))  # NaN if one is
+        if least >= _LEAST and most <= _MOST:
+            return values, torch.zeros(
+                rows, dtype=torch.int32
+            )  # × 2^0 changes nothing: a pass over memory less
     usual = (norms >= _LEAST) & (norms <= _MOST)
-    if values.device.type == "cpu" and bool(usual.all()):
-        return values, torch.zeros(rows, dtype=torch.int32)  # × 2^0 changes nothing: a pass over memory less
     exponents = magnitude_exponents(values)
     exponents = torch.where(usual, torch.zeros_like(exponents), exponents)
     return times_power_of_two(values, -exponents), exponents
@@ -110,19 +114,14 @@ class ScaledSum:
 
     def total(self) -> tuple[Tensor, Tensor]:
         """The sum as vectors (m, k) and exponents (m,) int32: vector × 2^exponent."""
-        parts = [part for part in (self._vectors, self._transposed(), self._inverted()) if part is not None]
-        if not parts:
-            return torch.zeros(self._shape, dtype=self.dtype, device=self._device), self._exponents
-        vectors = parts[0]
-        for part in parts[1:]:
-            vectors = vectors + part
-        return vectors, self._exponents
-
-    def _transposed(self) -> Tensor | None:
-        return None if self._columns is None else self._columns.t().contiguous()
-
-    def _inverted(self) -> Tensor | None:
-        return None if self._spectra is None else torch.fft.irfft(self._spectra, n=self._shape[1])
+        total = torch.zeros(self._shape, dtype=self.dtype, device=self._device)
+        if self._spectra is not None:
+            total = torch.fft.irfft(self._spectra, n=self._shape[1])
+        if self._columns is not None:
+            total += self._columns.t().contiguous()
+        if self._vectors is not None:
+            total += self._vectors
+        return total, self._exponents
 
     def _at_common_scale(self, term: Tensor, exponents: Tensor) -> Tensor:
         if term.device.type == "cpu" and torch.equal(self._exponents, exponents):

@@ -16,30 +16,55 @@ _MANY = 16
 
 
 def summed_products(left: Tensor, right: Tensor) -> Tensor:
-    """Σ_t of products of half spectra, (m, t, f) complex × (m, t, f) complex → (m, f)."""
-    products = left * right if left.device.type != "cpu" else _products(left, right)
-    if left.shape[1] < _MANY:
-        return pairwise_sum(products, axis=1)
-    # Each sample alone: in a sum of several PyTorch could choose the order by their place.
-    numbers = torch.view_as_real(products)
-    return torch.view_as_complex(torch.stack([sample.sum(dim=0) for sample in numbers]))
+    """Σ_t of products of half spectra, (m, t, f) complex × (m, t, f) complex → (m, f).
 
-
-def _products(left: Tensor, right: Tensor) -> Tensor:
-    """Elementwise, (m, t, f) complex each, on a CPU.
-
-    A vectorised complex product rounds each step, and the scalar one of a loop's last numbers fuses them: the bits would
-    depend on the place. So whole vectors are multiplied apart from the rest of each row, in one thread.
+    On a CPU a vectorised complex product rounds each step, and the scalar one of a loop's last numbers fuses them: the bits
+    would depend on the place. So whole vectors are multiplied apart from the rest of each row, in one thread, and a part
+    of the products is added up while it is in the cache.
     """
-    m, t, f = left.shape
+    if left.device.type != "cpu":
+        return pairwise_sum(left * right, axis=1)
+    t, f = left.shape[1:]
+    if t == 1:
+        return _single_products(left[:, 0], right[:, 0])
+    rows = max(1, _ONE_THREAD // (f - f % _VECTOR or f))
+    positions = min(t, rows)
+    # Of samples with many positions one at a time: in a sum of several PyTorch could choose the order by their place.
+    samples = 1 if t >= _MANY else rows // positions
     # One number more a row: PyTorch would make one long loop of rows that lie end to end.
-    products = left.new_empty(m, t, f + 1)[:, :, :f]
-    whole = f - f % _VECTOR
-    rows = max(1, _ONE_THREAD // max(whole, 1))
-    parts = (torch.split(each.flatten(0, 1), rows) for each in (left, right, products))
-    for one, other, product in zip(*parts, strict=True):
-        for start in range(0, whole, _ONE_THREAD):
-            end = min(start + _ONE_THREAD, whole)
-            torch.mul(one[:, start:end], other[:, start:end], out=product[:, start:end])
-        torch.mul(one[:, whole:], other[:, whole:], out=product[:, whole:])
+    room = left.new_empty(samples, positions, f + 1)
+    totals = []
+    for one, other in zip(torch.split(left, samples), torch.split(right, samples), strict=True):
+        total: Tensor | None = None
+        for start in range(0, t, positions):
+            some = slice(start, start + positions)
+            products = room[: len(one), : min(positions, t - start), :f]
+            _multiply(one[:, some], other[:, some], products)
+            part = _sum(products) if t >= _MANY else pairwise_sum(products, axis=1)
+            total = part if total is None else total + part
+        assert total is not None  # noqa: S101 -- a call has at least one position
+        totals.append(total)
+    return torch.cat(totals) if len(totals) > 1 else totals[0]
+
+
+def _single_products(left: Tensor, right: Tensor) -> Tensor:
+    products = left.new_empty(left.shape[0], left.shape[1] + 1)[:, :-1]
+    rows = max(1, _ONE_THREAD // left.shape[1])
+    for parts in zip(*(torch.split(each, rows) for each in (left, right, products)), strict=True):
+        _multiply(*parts)
     return products
+
+
+def _multiply(left: Tensor, right: Tensor, products: Tensor) -> None:
+    """(…, f) complex each, at most `_ONE_THREAD` numbers or one row; into `products`, whose rows lie apart."""
+    f = left.shape[-1]
+    whole = f - f % _VECTOR
+    for start in range(0, whole, _ONE_THREAD):
+        end = min(start + _ONE_THREAD, whole)
+        torch.mul(left[..., start:end], right[..., start:end], out=products[..., start:end])
+    torch.mul(left[..., whole:], right[..., whole:], out=products[..., whole:])
+
+
+def _sum(products: Tensor) -> Tensor:
+    """Σ over the positions of one sample, (1, t, f) complex → (1, f)."""
+    return torch.view_as_complex(torch.view_as_real(products).sum(dim=1))

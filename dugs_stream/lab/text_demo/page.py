@@ -43,7 +43,8 @@ def render_page(judged: Sequence[Judged], summary: Summary) -> str:
         ),
         _section(
             "Repeats missed",
-            "Planted, and judged unique: the edit turned the gradient further than the threshold allows.",
+            "Planted, and judged unique: the edit turned the gradient further than the threshold allows, or the original is "
+            "not among the uniques, being a duplicate itself.",
             [_pair(each) for each in missed],
         ),
         _section(

@@ -66,7 +66,8 @@ def train_head(
     """Train a head on the encoder and save both to `folder`.
 
     The classes are the modules with the most paragraphs; paragraphs of others are left out. `on_progress` hears
-    (paragraphs encoded, in all). Raises ModelError if the head is no better than naming the most frequent class.
+    (paragraphs encoded, in all). Raises ModelError if the head is not better than the most frequent class
+    alone.
     """
     import transformers  # noqa: PLC0415  an optional extra, slow to import
 

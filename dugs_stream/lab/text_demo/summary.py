@@ -88,7 +88,8 @@ def _add(table: Table, name: str, count: Count, explained: str) -> None:
 def _notes(summary: Summary) -> str:
     return (
         f"k = {summary.dimension:,} · layers {', '.join(summary.layers)} · {summary.records_per_second:,.0f} records/s\n"
-        f"{summary.model}"
+        f"{summary.model}\n"
+        "A repeat whose original was itself a duplicate is held against the unique behind it, and may be unique."
     )
 
 

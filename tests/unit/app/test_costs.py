@@ -14,7 +14,7 @@ from dugs_stream.core.sketch.costs import CPU, Costs
 from dugs_stream.errors import StateError
 
 DEVICE = torch.device("cpu")
-MEASURED = Costs(1.0, 2.0, 3.0, 4.0, 5.0)
+MEASURED = Costs(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +31,11 @@ def test_a_new_list_keeps_what_is_measured_and_later_checks_only_show_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Measured now, in force from then on."""
-    assert "product 1, scatter 2" in settle_costs(tmp_path, DEVICE, is_new=True)
+    assert "product 1, layout 2" in settle_costs(tmp_path, DEVICE, is_new=True)
     assert costs_of(tmp_path, DEVICE) == MEASURED
     monkeypatch.setattr(module, "measure_costs", lambda _device: CPU)
 
-    assert "product 1, scatter 2" in settle_costs(tmp_path, DEVICE, is_new=True)
+    assert "product 1, layout 2" in settle_costs(tmp_path, DEVICE, is_new=True)
     assert costs_of(tmp_path, DEVICE) == MEASURED
 
 
@@ -44,7 +44,7 @@ def test_a_list_that_began_with_the_built_in_costs_keeps_them(tmp_path: Path) ->
     found = settle_costs(tmp_path, DEVICE, is_new=False)
 
     assert "built in" in found
-    assert "product 1, scatter 2" in found
+    assert "product 1, layout 2" in found
     assert costs_of(tmp_path, DEVICE) == CPU
 
 

@@ -155,3 +155,24 @@ def test_odd_shapes_whose_bits_depend_on_the_place_are_computed_one_at_a_time() 
     )
 
     assert np.array_equal(together, alone)
+
+
+@pytest.mark.parametrize("tile", [4, 8])
+def test_small_tile_is_left_if_the_loss_depends_on_the_place(tile: int) -> None:
+    """Where a product of few rows rounds some samples by their place: a vector shows it for one in a hundred."""
+
+    class RoundsByPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            logits = self.head(inputs).double()
+            place = (torch.arange(len(logits))[:, None] % 2).double()
+            return logits * (1 + 1e-10 * place)  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    example = torch.randn(4)
+    assert Deduplicator(RoundsByPlace(), 1, dimension=16, tile=tile).probe(example).tile == 1
+    plain = Deduplicator(nn.Linear(4, 4), 1, dimension=16, tile=tile).probe(example)
+    assert plain.tile == tile

