@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.comparison import differences, tolerance
+from dugs_stream.core.comparison import differences, negligible, tolerance
 from dugs_stream.core.gradients import whole
 from dugs_stream.core.gradients.axes import call_axes
 from dugs_stream.core.gradients.capture import CallAxes
@@ -113,7 +113,7 @@ class Trial:
 
     def _with_right_paths(self, tile: int) -> tuple[Projector, dict[str, float]]:
         """Each layer by its quickest path that is right; _UnfitError if none of some layer is."""
-        axes, paths = self._call_axes(), LayerPaths.quickest(self.used, self.outside)
+        axes, paths = self._call_axes(), LayerPaths.quickest(self.used, self.outside, self._untried)
         if not paths.is_complete:
             raise _not_whole(self.outside)
         while True:
@@ -137,6 +137,12 @@ class Trial:
     def _mixed(self, batch: ProbeBatch) -> ProbeBatch:
         among = mixed(batch, self.classes)
         return with_other_labels(among) if self._takes_other_labels else among
+
+    @property
+    def _untried(self) -> set[str]:
+        """Names of the parameters whose gradient is too small here to confirm a path."""
+        hidden = negligible(self.expected)
+        return {owned.name for owned, each in zip(self.parameters, hidden, strict=True) if each}
 
     @cached_property
     def _takes_other_labels(self) -> bool:

@@ -31,6 +31,11 @@ def takes(layer: Layer) -> bool:
     )
 
 
+def needs_trial(_layer: Layer) -> bool:
+    """Whether a module may compute one number of its output from several of the parameter: any may."""
+    return True
+
+
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of the layer's parameters from one call of it to `total`."""
     for owned in call.layer.parameters:

@@ -19,6 +19,11 @@ def takes(layer: Layer) -> bool:
     return form_of(layer) == "inputs first"
 
 
+def needs_trial(_layer: Layer) -> bool:
+    """Whether the forward may hide something that only a gradient shows: it is always one of its own."""
+    return True
+
+
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of weight and bias from one call of the layer to `total`."""
     gradient, axis = call.gradients[0], axes.outputs[0]

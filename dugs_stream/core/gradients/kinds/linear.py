@@ -5,7 +5,7 @@ Cost of a sample: O(t·k·log k) by the spectral route, O(t·g·a) by the summed
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.kinds.recognition import LinearForm, linear_form
@@ -18,6 +18,11 @@ from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 def takes(layer: Layer) -> bool:
     """Whether the layer computes exactly x·Wᵀ + b of its own two parameters, so that the factors are enough."""
     return form_of(layer) == "outputs first"
+
+
+def needs_trial(layer: Layer) -> bool:
+    """Whether the forward is one of its own, which may hide something that only a gradient shows."""
+    return type(layer.module).forward is not nn.Linear.forward or "forward" in vars(layer.module)
 
 
 def form_of(layer: Layer) -> LinearForm | None:
