@@ -276,8 +276,6 @@ class Trial:
         Raises ModelError if a vector is another one altogether: a large tile mixes samples, although a small one did not.
         """
         tile, pool = projector.tile, self._mixed(self._copies(projector.tile))
-        if tile < _FEW_ROWS and not self._loss_is_the_same_anywhere(pool):
-            return False
         orders = [_repetitions(tile, 0)]
         if not self.is_further:
             orders.append(torch.arange(tile).roll(tile // 2 + 1))
@@ -290,7 +288,7 @@ class Trial:
         samples = torch.cat(orders)
         first = (samples[:, None] == samples).int().argmax(dim=1).numpy()  # where each of them stood first
         if np.array_equal(vectors, vectors[first]) and np.array_equal(norms, norms[first], equal_nan=True):
-            return True
+            return tile >= _FEW_ROWS or self._loss_is_the_same_anywhere(pool)
         apart = np.linalg.norm(vectors - vectors[first], axis=1)
         longer = np.abs(np.nan_to_num(norms / np.maximum(norms[first], LEAST_NORM) - 1))
         if not self._is_right([*apart.tolist(), *longer.tolist()]):
@@ -302,14 +300,12 @@ class Trial:
 
         Products of few rows and few columns round some rows otherwise. Seldom does a vector show it, a loss in float64 does.
         """
-        rounds = 1 if self.is_further else _FEW_ROWS // len(pool) + 1
-        orders = [_repetitions(len(pool), number) for number in range(rounds)]
+        samples = _repetitions(len(pool), 1)
         try:
             with undone(self.written):
-                found = [forward(self.model, self.loss, *_rows(pool, order))[1].detach() for order in orders]
+                losses = forward(self.model, self.loss, *_rows(pool, samples))[1].detach().cpu()
         except Exception as error:
             raise _unfit(error) from error
-        samples, losses = torch.cat(orders), torch.cat(found).cpu()
         first = losses[(samples[:, None] == samples).int().argmax(dim=1)]
         losses, first = losses.nan_to_num(), first.nan_to_num()
         if torch.equal(losses, first):
