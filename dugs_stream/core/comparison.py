@@ -15,6 +15,9 @@ _HALF_TOLERANCE = 0.1
 _NEGLIGIBLE = 1e-4
 """A gradient this small beside the whole one's norm is rounding (the bias of attention's keys), not direction."""
 
+_ROUGHLY = 0.1
+"""Beside itself a negligible gradient is off by less than this, unless the formula is wrong."""
+
 
 def tolerance(dtypes: Iterable[torch.dtype]) -> float:
     """The largest relative difference that passes between gradients that were computed in these precisions."""
@@ -40,12 +43,10 @@ def differences(found: Sequence[Tensor], expected: Sequence[Tensor]) -> list[flo
     return measured
 
 
-def negligible(gradients: Sequence[Tensor]) -> list[bool]:
-    """Which parameters have too small a gradient beside the whole one for `differences` to show that it is wrong."""
-    norms = [_norm(each) for each in gradients]
-    finite = [norm for norm in norms if norm < float("inf")]
-    least = _NEGLIGIBLE * sum(norm * norm for norm in finite) ** 0.5
-    return [norm <= least for norm in norms]
+def is_shown(found: Tensor, expected: Tensor) -> bool:
+    """Whether a gradient, however small beside the whole one, is other than zero and roughly what was expected."""
+    norm = _norm(expected)
+    return norm > 0 and not _norm(found - expected) > _ROUGHLY * norm
 
 
 def _norm(values: Tensor) -> float:

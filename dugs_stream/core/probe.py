@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from dugs_stream.core import remarks
-from dugs_stream.core.comparison import negligible
 from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.kinds.registry import fast_paths, needs_trial
 from dugs_stream.core.gradients.layers import (
@@ -142,7 +141,7 @@ def probe_model(
 
 def _tells(chosen: Sequence[Layer], names: Sequence[str], expected: Sequence[Tensor]) -> bool:
     """Whether these gradients show if a path is right: one of zero would agree with everything."""
-    untried = {name for name, hidden in zip(names, negligible(expected), strict=True) if hidden}
+    untried = {name for name, gradient in zip(names, expected, strict=True) if not bool(gradient.any())}
     return len(untried) < len(names) and not any(
         needs_trial(path, layer)
         for layer in chosen

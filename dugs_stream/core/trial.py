@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.comparison import differences, negligible, tolerance
+from dugs_stream.core.comparison import differences, is_shown, tolerance
 from dugs_stream.core.gradients import whole
 from dugs_stream.core.gradients.axes import call_axes
 from dugs_stream.core.gradients.capture import CallAxes
 from dugs_stream.core.gradients.inference import forward
+from dugs_stream.core.gradients.kinds.registry import needs_trial
 from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, shapes_seen
@@ -113,7 +114,7 @@ class Trial:
 
     def _with_right_paths(self, tile: int) -> tuple[Projector, dict[str, float]]:
         """Each layer by its quickest path that is right; _UnfitError if none of some layer is."""
-        axes, paths = self._call_axes(), LayerPaths.quickest(self.used, self.outside, self._untried)
+        axes, paths = self._call_axes(), LayerPaths.quickest(self.used, self.outside)
         if not paths.is_complete:
             raise _not_whole(self.outside)
         while True:
@@ -137,12 +138,6 @@ class Trial:
     def _mixed(self, batch: ProbeBatch) -> ProbeBatch:
         among = mixed(batch, self.classes)
         return with_other_labels(among) if self._takes_other_labels else among
-
-    @property
-    def _untried(self) -> set[str]:
-        """Names of the parameters whose gradient is too small here to confirm a path."""
-        hidden = negligible(self.expected)
-        return {owned.name for owned, each in zip(self.parameters, hidden, strict=True) if each}
 
     @cached_property
     def _takes_other_labels(self) -> bool:
@@ -198,6 +193,7 @@ class Trial:
         found = [formed.get(owned.name, zero) for owned in self.parameters]
         apart = self._differences(found, self.expected)
         if self._is_right(apart.values()):
+            self._require_claims_shown(projector.paths, found)
             return apart
         try:  # a sample alone is what counts: beside a copy, some gradients are scaled (by frequency, by batch)
             alone = self._differences(found, self._autograd(self._copies(1)))
@@ -210,6 +206,22 @@ class Trial:
         worst = sorted(apart, key=apart.__getitem__, reverse=True)
         wrong = [name for name in worst if not self._is_right([apart[name]])]
         raise _not_whole(wrong, {layer.name for name in wrong for layer in self._holding(name)})
+
+    def _require_claims_shown(self, paths: LayerPaths, found: Sequence[Tensor]) -> None:
+        """_UnfitError that names the layers about which a path claims what this sample's gradient does not show."""
+        hidden = {
+            owned.name
+            for owned, one, other in zip(self.parameters, found, self.expected, strict=True)
+            if not is_shown(one, other)
+        }
+        claimed = {
+            layer.name: owned.name
+            for layer in self.used
+            for owned in layer.parameters
+            if owned.name in hidden and needs_trial(paths.of(layer), layer)
+        }
+        if claimed:
+            raise _not_whole(list(claimed.values()), claimed)
 
     def _many_whole(self, reason: str, tile: int) -> Fit | None:
         """By the whole loss of a tile's samples at once, each apart; None if that is not right, or not possible."""

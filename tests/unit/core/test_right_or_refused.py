@@ -324,6 +324,7 @@ def test_first_sample_that_gives_a_layer_next_to_no_gradient_confirms_no_claim_a
 
 
 def test_first_sample_without_a_loss_confirms_no_claim() -> None:
+    """Its gradient of zero agrees with any claim; a later sample would show a wrong one."""
     model = nn.Sequential(StandardisedConvolution(2, 4, 3), nn.Flatten(), nn.Linear(20, 3)).double()
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
