@@ -340,6 +340,8 @@ def test_first_sample_without_a_loss_confirms_no_claim() -> None:
 
 @pytest.mark.parametrize("is_by_module", [False, True])
 def test_padding_row_counted_from_the_end_has_no_gradient(is_by_module: bool) -> None:
+    """As in autograd, for every way in which an embedding is fast."""
+
     class ByHand(nn.Module):
         def __init__(self) -> None:
             super().__init__()
