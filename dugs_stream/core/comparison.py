@@ -40,6 +40,14 @@ def differences(found: Sequence[Tensor], expected: Sequence[Tensor]) -> list[flo
     return measured
 
 
+def negligible(gradients: Sequence[Tensor]) -> list[bool]:
+    """Which parameters have too small a gradient beside the whole one for `differences` to show that it is wrong."""
+    norms = [_norm(each) for each in gradients]
+    finite = [norm for norm in norms if norm < float("inf")]
+    least = _NEGLIGIBLE * sum(norm * norm for norm in finite) ** 0.5
+    return [norm <= least for norm in norms]
+
+
 def _norm(values: Tensor) -> float:
     """The norm; infinite if any number is not finite."""
     norm = float(torch.linalg.vector_norm(values.detach(), dtype=torch.float64))

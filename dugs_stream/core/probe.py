@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from dugs_stream.core import remarks
+from dugs_stream.core.comparison import negligible
 from dugs_stream.core.gradients.inference import inference
+from dugs_stream.core.gradients.kinds.registry import fast_paths, needs_trial
 from dugs_stream.core.gradients.layers import (
     ChosenLayer,
     Layer,
@@ -97,8 +99,8 @@ def probe_model(
                 parameters = {owned.name: owned for layer in chosen for owned in layer.parameters}
                 # Before what the model wrote is undone: the way back goes through it.
                 expected = _autograd(seen, chosen, list(parameters.values()))
-            if any(bool(gradient.any()) for gradient in expected):
-                break  # a gradient of zero would agree with everything
+            if _tells(chosen, list(parameters), expected):
+                break
         classes = int(logits_of(seen.outputs).shape[1]) if loss.is_classification else None
         fit = Trial(
             model=model,
@@ -138,8 +140,19 @@ def probe_model(
     return found, fit.projector
 
 
+def _tells(chosen: Sequence[Layer], names: Sequence[str], expected: Sequence[Tensor]) -> bool:
+    """Whether these gradients show if a path is right: one of zero would agree with everything."""
+    untried = {name for name, hidden in zip(names, negligible(expected), strict=True) if hidden}
+    return len(untried) < len(names) and not any(
+        needs_trial(path, layer)
+        for layer in chosen
+        if any(owned.name in untried for owned in layer.parameters)
+        for path in fast_paths(layer)[:1]
+    )
+
+
 def _examples(example: Inputs) -> Iterator[Inputs]:
-    """The example, and others like it, in case that its gradient is zero."""
+    """The example, and others like it, in case that its gradient, or a layer's part of it, is zero."""
     yield example
     others = neighbours(example, 3)
     yield from (sample_at(others, place) for place in range(2))

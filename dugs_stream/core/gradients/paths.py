@@ -10,7 +10,7 @@ from types import ModuleType
 
 from dugs_stream.core.gradients import vjp, vjp_batched
 from dugs_stream.core.gradients.kinds import expanded, recorded_everywhere
-from dugs_stream.core.gradients.kinds.registry import FAST_PATHS, fast_paths
+from dugs_stream.core.gradients.kinds.registry import FAST_PATHS, fast_paths, needs_trial
 from dugs_stream.core.gradients.layers import GradientPath, Layer
 
 _OUTSIDE: tuple[ModuleType, ...] = (expanded, recorded_everywhere)
@@ -24,16 +24,21 @@ class LayerPaths:
     ladders: Mapping[str, tuple[ModuleType, ...]]
 
     @classmethod
-    def quickest(cls, layers: Iterable[Layer], outside: Collection[str] = ()) -> "LayerPaths":
+    def quickest(
+        cls, layers: Iterable[Layer], outside: Collection[str] = (), untried: Collection[str] = ()
+    ) -> "LayerPaths":
         """Every layer at the top: the kinds that claim it, then the local re-run, of many samples or of one.
 
         outside: names of parameters that are used outside of their layers' calls; nothing that looks at calls sees that.
         Such a layer may have no path at all.
+        untried: names of parameters whose gradient the trial cannot tell from zero; a claim about them stays unconfirmed.
         """
-        seen = set(outside)
+        seen, unknown = set(outside), set(untried)
         ladders = {}
         for layer in layers:
             paths = fast_paths(layer)
+            if any(owned.name in unknown for owned in layer.parameters):
+                paths = tuple(path for path in paths if not needs_trial(path, layer))
             if any(owned.name in seen for owned in layer.parameters):
                 ladders[layer.name] = tuple(path for path in _OUTSIDE if path.takes(layer))
             else:

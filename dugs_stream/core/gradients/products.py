@@ -128,6 +128,8 @@ class ProductRecorder(TorchFunctionMode):
         if own is None or start or is_transposed or not is_plain:
             raise _OtherUseError
         outputs = _with_gradient(functional.embedding(ids, weight))
+        if padding_idx is not None and padding_idx < 0:
+            padding_idx += len(weight)
         self.products.append(Product(own, None, 0, 0, ids, outputs, is_lookup=True, padding=padding_idx))
         return outputs.clone()
 

@@ -3,16 +3,13 @@
 import torch
 from torch import Tensor
 
-from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.axis import MANY_TERMS, pairwise_sum
 
 _VECTOR = 16
 """Complex numbers in one turn of PyTorch's vectorised loops on the widest CPU (AVX-512)."""
 
 _ONE_THREAD = 1 << 15
 """PyTorch splits no elementwise operation of up to 32 768 numbers among threads."""
-
-_MANY = 16
-"""Terms from which on one sum for each sample is quicker than halving them all."""
 
 
 def summed_products(left: Tensor, right: Tensor) -> Tensor:
@@ -30,7 +27,7 @@ def summed_products(left: Tensor, right: Tensor) -> Tensor:
     rows = max(1, _ONE_THREAD // (f - f % _VECTOR or f))
     positions = min(t, rows)
     # Of samples with many positions one at a time: in a sum of several PyTorch could choose the order by their place.
-    samples = 1 if t >= _MANY else rows // positions
+    samples = 1 if t >= MANY_TERMS else rows // positions
     # One number more a row: PyTorch would make one long loop of rows that lie end to end.
     room = left.new_empty(samples, positions, f + 1)
     totals = []
@@ -40,7 +37,7 @@ def summed_products(left: Tensor, right: Tensor) -> Tensor:
             some = slice(start, start + positions)
             products = room[: len(one), : min(positions, t - start), :f]
             _multiply(one[:, some], other[:, some], products)
-            part = _sum(products) if t >= _MANY else pairwise_sum(products, axis=1)
+            part = _sum(products) if t >= MANY_TERMS else pairwise_sum(products, axis=1)
             total = part if total is None else total + part
         assert total is not None  # noqa: S101 -- a call has at least one position
         totals.append(total)

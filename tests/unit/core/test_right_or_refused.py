@@ -113,7 +113,7 @@ def test_weight_used_elsewhere_counts_with_all_its_uses() -> None:
     found = require_autograds(models.WeightElsewhere().double(), 2, tokens(), names)
 
     assert [layer.name for layer in found.layers] == ["norm", "embed"]
-    assert {layer.path for layer in found.layers} == {"whole"}
+    assert {layer.path for layer in found.layers} == {"fast"}
 
 
 def test_tied_weight_of_a_chosen_head_counts_in_the_embedding_too() -> None:
@@ -282,3 +282,75 @@ def test_bare_parameters_can_be_named() -> None:
     require_autograds(model, ["*.lora_?", "2"], rows(), ["0.lora_A", "0.lora_B", "2.weight", "2.bias"])
     with pytest.raises(ModelError, match=r"no module is named '0\.lora_C'"):
         Deduplicator(model, ["0.lora_C"], dimension=DIMENSION).probe(rows()[0])
+
+
+class StandardisedConvolution(nn.Conv1d):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
+        weight = self.weight - self.weight.mean(dim=(1, 2), keepdim=True)
+        return functional.conv1d(input, weight, self.bias)
+
+
+class CausalConvolution(nn.Conv1d):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
+        return functional.conv1d(functional.pad(input, (2, 0)), self.weight, self.bias)
+
+
+class SoftGate(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight.softmax(dim=0)
+
+
+@pytest.mark.parametrize("factor", [0, 1e-12])
+@pytest.mark.parametrize(
+    ("body", "width"),
+    [
+        (lambda: StandardisedConvolution(2, 4, 3), 4 * 5),
+        (lambda: CausalConvolution(2, 4, 3), 4 * 7),
+        (SoftGate, 2 * 7),
+    ],
+)
+def test_first_sample_that_gives_a_layer_next_to_no_gradient_confirms_no_claim_about_it(
+    body: Callable[[], nn.Module], width: int, factor: float
+) -> None:
+    """A black picture agrees with any formula; those that follow do not."""
+    model = nn.Sequential(body(), nn.Flatten(), nn.Linear(width, 3)).double()
+    inputs = torch.randn(5, 2, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    inputs[0] *= factor
+    require_autograds(model, ["0", "2"], inputs, [name for name, _ in model.named_parameters()])
+
+
+def test_first_sample_without_a_loss_confirms_no_claim() -> None:
+    model = nn.Sequential(StandardisedConvolution(2, 4, 3), nn.Flatten(), nn.Linear(20, 3)).double()
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, labels, ignore_index=-1, reduction="none")
+
+    inputs = torch.randn(2, 2, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found, told = (
+        Deduplicator(model, ["0"], loss, dimension=DIMENSION).project(inputs[first:], labels).vectors[-1]
+        for first, labels in ((0, [-1, 1]), (1, [1]))
+    )
+    assert found == pytest.approx(told, abs=1e-6)
+
+
+@pytest.mark.parametrize("is_by_module", [False, True])
+def test_padding_row_counted_from_the_end_has_no_gradient(is_by_module: bool) -> None:
+    class ByHand(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(7, 4))
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return functional.embedding(ids, self.weight, padding_idx=-1)
+
+    body: nn.Module = ByHand()
+    if is_by_module:
+        body = nn.Embedding(7, 4)
+        body.padding_idx = -1
+    model = nn.Sequential(body, nn.Flatten(), nn.Linear(12, 3)).double()
+    inputs = torch.tensor([[1, 2, 3], [1, 6, 6]])
+    require_autograds(model, ["0", "2"], inputs, [name for name, _ in model.named_parameters()])

@@ -32,6 +32,11 @@ def is_of_class(layer: Layer, classes: tuple[type[nn.Module], ...]) -> bool:
     )
 
 
+def needs_trial(layer: Layer) -> bool:
+    """Whether a subclass may compute something else of the weight, such as a standardised one."""
+    return type(layer.module) not in _CLASSES or "forward" in vars(layer.module)
+
+
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of weight and bias from one call of the layer to `total`."""
     gradient = output_gradient(call, axes)

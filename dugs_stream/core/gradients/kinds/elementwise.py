@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
-from dugs_stream.core.gradients.kinds.normalisation import position_sums
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
+from dugs_stream.core.sketch.axis import position_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
@@ -29,6 +29,11 @@ def takes(layer: Layer) -> bool:
             owned.parameter.is_complex() or owned.parameter.numel() == 0 for owned in layer.parameters
         )
     )
+
+
+def needs_trial(_layer: Layer) -> bool:
+    """Whether a module may compute one number of its output from several of the parameter: any may."""
+    return True
 
 
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
@@ -76,7 +81,7 @@ def _gradient(
     slopes, own = normalised(slopes)
     values = (g * slopes).movedim(along, -1)  # (m, …, numbers of the parameter)
     length = owned.parameter.numel()
-    sums = position_sums(values.reshape(len(values), -1, values.shape[-1] if length > 1 else 1))
+    sums = position_sum(values.reshape(len(values), -1, values.shape[-1] if length > 1 else 1))
     return sums.view(-1, *owned.parameter.shape), exponents + own
 
 

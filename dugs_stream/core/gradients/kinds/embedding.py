@@ -62,6 +62,7 @@ def _factors(call: LayerCall, axes: CallAxes, dtype: torch.dtype) -> tuple[Tenso
     counted = torch.ones_like(ids, dtype=dtype)
     padding: Any = module.padding_idx
     if padding is not None:
+        padding = padding % module.num_embeddings  # −1 is the last row
         counted = counted.masked_fill(ids == padding, 0)
     if isinstance(module, nn.EmbeddingBag):
         if given.dim() != 2:  # noqa: PLR2004 -- flat ids with offsets: which are a sample's, the offsets say

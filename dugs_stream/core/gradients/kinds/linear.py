@@ -5,12 +5,12 @@ Cost of a sample: O(t·k·log k) by the spectral route, O(t·g·a) by the summed
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.kinds.recognition import LinearForm, linear_form
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.axis import position_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
@@ -18,6 +18,11 @@ from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 def takes(layer: Layer) -> bool:
     """Whether the layer computes exactly x·Wᵀ + b of its own two parameters, so that the factors are enough."""
     return form_of(layer) == "outputs first"
+
+
+def needs_trial(layer: Layer) -> bool:
+    """Whether the forward is one of its own, which may hide something that only a gradient shows."""
+    return type(layer.module).forward is not nn.Linear.forward or "forward" in vars(layer.module)
 
 
 def form_of(layer: Layer) -> LinearForm | None:
@@ -39,7 +44,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     for owned in call.layer.parameters:
         parameter = sketch.parameter(owned.name, owned.parameter.shape)
         if owned.local == "bias":
-            total.add(parameter.vector(pairwise_sum(g, axis=1)), g_exponents)
+            total.add(parameter.vector(position_sum(g)), g_exponents)
             continue
         a, a_exponents = normalised(positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
         parameter.add_outer(total, g, a, g_exponents + a_exponents)

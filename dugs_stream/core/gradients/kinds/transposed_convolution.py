@@ -30,6 +30,11 @@ def takes(layer: Layer) -> bool:
     return is_of_class(layer, _CLASSES)
 
 
+def needs_trial(layer: Layer) -> bool:
+    """Whether a subclass may compute something else of the weight."""
+    return type(layer.module) not in _CLASSES or "forward" in vars(layer.module)
+
+
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of weight and bias from one call of the layer to `total`."""
     gradient = output_gradient(call, axes)
