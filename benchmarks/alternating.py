@@ -42,8 +42,10 @@ class Pairs:
         return statistics.median(self.ratios)
 
     @property
-    def cpu_median(self) -> float:
-        """The median ratio of CPU seconds, pair by pair."""
+    def cpu_median(self) -> float | None:
+        """The median ratio of CPU seconds, pair by pair; None if they were not taken."""
+        if not self.baseline_cpu_seconds:
+            return None
         pairs = zip(self.subject_cpu_seconds, self.baseline_cpu_seconds, strict=True)
         return statistics.median(subject / baseline for subject, baseline in pairs)
 

@@ -36,9 +36,9 @@ class Size:
 
 FULL = Size(
     cases=("cnn-head", "minilm-block", "lm-block"),
-    samples=32,
-    seeds=32,
-    dimensions=(128, 256, 512, 1024, 2048, 4096, 8192),
+    samples=24,
+    seeds=16,
+    dimensions=(128, 256, 512, 1024, 2048, 4096),
     is_toy=False,
 )
 QUICK = Size(cases=("cnn-head",), samples=4, seeds=2, dimensions=(16, 32), is_toy=True)

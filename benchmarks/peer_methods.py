@@ -255,10 +255,10 @@ def _covered(case: Case, modules: set[str] | list[str]) -> frozenset[str]:
 
 
 def _gaussian(case: Case, dimension: int, seed: int) -> Tensor:
-    """A dense matrix (parameters, k), if it fits into half of the memory that is free."""
+    """A dense matrix (parameters, k), if it fits into three quarters of the memory that is free."""
     size = sum(parameter.numel() for parameter in case.parameters().values())
     needed, free = 4 * size * dimension, available_bytes()
-    if needed > free / 2:  # the gradients and the system want some, too
+    if needed > 0.75 * free:  # the gradients and the system want some, too
         raise DoesNotFitError(
             f"the dense matrix takes {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
         )

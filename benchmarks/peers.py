@@ -1,6 +1,6 @@
 """What do other ways to projected gradients cost, how well do they keep angles, and does company change a vector?
 
-For most cases of `benchmarks.layer_cases`, at their largest k, our engine and the peers' own code (`benchmarks.peer_methods`)
+For most cases of `benchmarks.layer_cases`, at their smallest k, our engine and the peers' own code (`benchmarks.peer_methods`)
 run in turn, each in a process of its own and each timed in pairs with the same plain forward and batched backward. The
 error is that of cosines between real gradients over a peer's seeds, ÷ a dense Gaussian's at the asked k; the exact
 cosines are those of the parameters that the peer covers. "moves" is the largest relative distance of a sample's features
@@ -84,7 +84,7 @@ def measure(is_quick: bool, only: str = "*") -> Report:
 
 def _on_one_case(name: str, size: Size) -> Iterator[Measurement]:
     case = build(name, is_toy=size.is_toy)
-    dimension = 64 if size.is_toy else max(case.limits)
+    dimension = 64 if size.is_toy else min(case.limits)
     with tempfile.TemporaryDirectory() as folder:
         grams = Path(folder) / "grams.npz"
         np.savez(grams, **inner_products(case, size.samples))

@@ -19,7 +19,7 @@ from dugs_stream.core.gradients import vjp, whole, whole_batched
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
 from dugs_stream.core.gradients.inference import inference
-from dugs_stream.core.gradients.kinds import expanded, recorded
+from dugs_stream.core.gradients.kinds import expanded, recorded, recorded_everywhere
 from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
@@ -273,6 +273,7 @@ class Projector:
             self._axes,
             self.paths.using(recorded),
             self.paths.using(expanded),
+            self.paths.using(recorded_everywhere),
         )
 
     def _calls(self, captured: Capture) -> Iterator[tuple[LayerCall, CallAxes]]:

@@ -288,8 +288,6 @@ class Trial:
         Raises ModelError if a vector is another one altogether: a large tile mixes samples, although a small one did not.
         """
         tile, pool = projector.tile, self._mixed(self._copies(projector.tile))
-        if tile < _FEW_ROWS and not self._loss_is_the_same_anywhere(pool):
-            return False
         orders = [_repetitions(tile, 0)]
         if not self.is_further:
             orders.append(torch.arange(tile).roll(tile // 2 + 1))
@@ -302,7 +300,7 @@ class Trial:
         samples = torch.cat(orders)
         first = (samples[:, None] == samples).int().argmax(dim=1).numpy()  # where each of them stood first
         if np.array_equal(vectors, vectors[first]) and np.array_equal(norms, norms[first], equal_nan=True):
-            return True
+            return tile >= _FEW_ROWS or self._loss_is_the_same_anywhere(pool)
         apart = np.linalg.norm(vectors - vectors[first], axis=1)
         longer = np.abs(np.nan_to_num(norms / np.maximum(norms[first], LEAST_NORM) - 1))
         if not self._is_right([*apart.tolist(), *longer.tolist()]):
@@ -314,16 +312,19 @@ class Trial:
 
         Products of few rows and few columns round some rows otherwise. Seldom does a vector show it, a loss in float64 does.
         """
-        rounds = 1 if self.is_further else _FEW_ROWS // len(pool) + 1
-        orders = [_repetitions(len(pool), number) for number in range(rounds)]
+        samples = _repetitions(len(pool), 1)
         try:
             with undone(self.written):
-                found = [forward(self.model, self.loss, *_rows(pool, order))[1].detach() for order in orders]
+                losses = forward(self.model, self.loss, *_rows(pool, samples))[1].detach().cpu()
         except Exception as error:
             raise _unfit(error) from error
-        samples, losses = torch.cat(orders), torch.cat(found).cpu()
         first = losses[(samples[:, None] == samples).int().argmax(dim=1)]
-        return torch.equal(losses.nan_to_num(), first.nan_to_num())
+        losses, first = losses.nan_to_num(), first.nan_to_num()
+        if torch.equal(losses, first):
+            return True
+        if not self._is_right(((losses - first).abs() / first.abs().clamp(min=LEAST_NORM)).tolist()):
+            self._require_apart(len(pool))  # no rounding: the samples are mixed, or the model is random
+        return False
 
     def _projected(self, projector: Projector, pool: ProbeBatch, *orders: Tensor) -> list[Projection]:
         """The batch in each of these orders, with padding in some samples unless the model cannot take that."""

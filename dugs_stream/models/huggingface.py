@@ -34,13 +34,15 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _CONFIGS = ("config.json", "adapter_config.json")
 _WEIGHTS = ("*.safetensors", "*.bin")
 # Facts of a file that say nothing of what the model computes.
-_NOT_COMPUTED = ("_name_or_path", "transformers_version")
+_BASE = "base_model_name_or_path"
+_NOT_COMPUTED = ("_name_or_path", "transformers_version", "peft_version", _BASE)
 
 
 def build(folder: str, task: str, dtype: str = "float32", classes: int | None = None) -> nn.Module:
     """The model of a folder for a task, ready for gradients.
 
-    folder   saved by transformers, with weights in safetensors (or a .bin, read with weights_only)
+    folder   saved by transformers, with weights in safetensors (or a .bin, read with weights_only); or an adapter saved by
+             peft, whose base is another such folder
     task     causal_lm, sequence_classification, masked_lm, token_classification or image_classification
     dtype    of the parameters: float32, or bfloat16
     classes  outputs of a new classification head; None: as many as the folder's configuration says
@@ -172,10 +174,20 @@ def _remarks(model: Any, missing: list[str], path: Path, task: str) -> tuple[str
 
 def _config_digest(folder: Path) -> str:
     """Of what the configuration says: the same weights compute something else under another number of heads."""
-    file = next(folder / name for name in _CONFIGS if (folder / name).is_file())
+    return "sha256:" + hashlib.sha256(canonical_json({"of": _computed(folder)})).hexdigest()
+
+
+def _computed(folder: Path) -> list[dict[str, Any]]:
+    """The configuration without names and versions; of an adapter (peft) also that of its base."""
+    file = next((folder / name for name in _CONFIGS if (folder / name).is_file()), None)
+    if file is None:
+        return []
     said = json.loads(file.read_text(encoding="utf-8"))
-    kept = {name: each for name, each in said.items() if name not in _NOT_COMPUTED}
-    return "sha256:" + hashlib.sha256(canonical_json(kept)).hexdigest()
+    base = said.get(_BASE)
+    return [
+        {name: each for name, each in said.items() if name not in _NOT_COMPUTED},
+        *(_computed(Path(base)) if isinstance(base, str) else ()),
+    ]
 
 
 def _refuse_acausal(model: nn.Module, path: Path) -> None:

@@ -36,6 +36,10 @@ def models() -> dict[str, nn.Module]:
             nn.Conv2d(1, 8, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten(),
             nn.Linear(8 * 49, 64), nn.ReLU(inplace=True), nn.Linear(64, 10),
         ),
+        "image": nn.Sequential(
+            nn.Conv2d(1, 12, 3, stride=2), nn.ReLU(inplace=True), nn.Conv2d(12, 10, 3), nn.BatchNorm2d(10),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        ),
         "mlp": nn.Sequential(nn.Flatten(), nn.Linear(256, 50), nn.ReLU(), nn.Linear(50, 10)),
         "positions": Positions(),
     }  # fmt: skip
@@ -50,7 +54,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("dimension", [512, 2048])
-@pytest.mark.parametrize("name", ["cnn", "mlp", "positions"])
+@pytest.mark.parametrize("name", ["cnn", "image", "mlp", "positions"])
 def test_any_batch_split_and_company_gives_the_same_bits(name: str, dimension: int, threads: int) -> None:
     """Batches of 1, 7, 64 and 256, in order and shuffled, one thread and two: equal vectors and norms."""
     generator = torch.Generator().manual_seed(5)

@@ -11,9 +11,7 @@ from tests.zoo.reports import REPORTS, Report
 
 ROOT = Path(__file__).parents[2]
 # What bites us still. A line goes with the fault: one that is mended fails here too.
-STILL_WRONG = {
-    "pytorch/functorch#867": "in tiles of four its last bits depend on the place, and the probe does not see it",
-}
+STILL_WRONG: dict[str, str] = {}
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.where)

@@ -97,6 +97,7 @@ def capture(
     axes: Mapping[str, Sequence[CallAxes]] | None = None,
     recorded: Collection[str] = (),
     expanded: Collection[str] = (),
+    everywhere: Collection[str] = (),
 ) -> Capture:
     """Run `inputs` (m, …) with labels (m,) forward and back; call it inside `inference(model)`.
 
@@ -106,6 +107,7 @@ def capture(
     a gradient of its own there; its captured leaf has the samples on a first axis of their own.
     recorded: names of layers inside which products are recorded.
     expanded: names of layers whose parameters have a copy for each sample during the pass.
+    everywhere: names of layers whose products are recorded in the whole pass.
     Raises LayerPathError for layers of which either misses a use.
     """
     calls: list[LayerCall] = []
@@ -118,6 +120,8 @@ def capture(
             if layer.name in expanded:
                 calls.append(hooks.enter_context(_with_copies(layer, m, missed)))
                 continue
+            if layer.name in everywhere:
+                continue
             known = (axes or {}).get(layer.name, ())
             module = layer.module
             inside = recorders if layer.name in recorded else None
@@ -127,14 +131,16 @@ def capture(
             hooks.callback(module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True).remove)
             # Before the owner's own hooks: they may replace the output, and the layer's own gradient is wanted.
             hooks.callback(module.register_forward_hook(after, prepend=True).remove)
-        _, losses, in_force = forward(model, loss, inputs, labels)
+        with _recorded_everywhere([each for each in layers if each.name in everywhere], m, missed) as found:
+            _, losses, in_force = forward(model, loss, inputs, labels)
+        calls += found
     if missed:
         raise LayerPathError(missed, "what the model does with their parameters cannot be followed")
     captured = Capture([call for call in calls if call.outputs], losses, in_force)
     changed = {call.layer.name for call in captured.calls if call.inputs_changed} - copying
     if changed:
         copying |= changed
-        return capture(model, layers, inputs, labels, loss, copying, axes, recorded, expanded)
+        return capture(model, layers, inputs, labels, loss, copying, axes, recorded, expanded, everywhere)
     _backward(captured)
     return captured
 
@@ -202,6 +208,35 @@ def _close(recorders: list[ProductRecorder]) -> None:
     """Leave the recordings that an error left open."""
     while recorders:
         recorders.pop().leave()
+
+
+@contextlib.contextmanager
+def _recorded_everywhere(layers: Sequence[Layer], m: int, missed: set[str]) -> Iterator[list[LayerCall]]:
+    """Inside, all products with the layers' parameters are recorded; after, one call of each layer holds them."""
+    seen: set[str] = set()
+    recorders = []
+    for layer in layers:  # a parameter of several layers is recorded once
+        own = layer.only({owned.name for owned in layer.parameters} - seen)
+        seen |= {owned.name for owned in own.parameters}
+        recorders.append((own, ProductRecorder(own)))
+    calls: list[LayerCall] = []
+    with contextlib.ExitStack() as stack:
+        for _, recorder in recorders:
+            stack.enter_context(recorder)
+        yield calls
+    for layer, recorder in recorders:
+        if not recorder.is_complete:
+            missed.add(layer.name)
+        products = recorder.products
+        samples = tuple(product.axis or 0 for product in products)
+        rows = tuple(
+            max(product.outputs.shape[axis] // m, 1) for product, axis in zip(products, samples, strict=True)
+        )
+        axes = CallAxes((), samples, (), rows, (False,) * len(products))
+        outputs = [product.outputs for product in products]
+        calls.append(
+            LayerCall(layer, [], pytree.tree_flatten(())[1], [], [], axes, outputs, products=products)
+        )
 
 
 def _kept(leaf: Any, *, copies: bool) -> Any:

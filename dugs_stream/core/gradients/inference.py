@@ -55,7 +55,7 @@ def inference(model: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _eval(model: nn.Module) -> Iterator[None]:
     """Eval mode; what a `train` of the model's own does then is undone after (adapters merge their weights, say)."""
-    own = [each for each in model.modules() if _has_own_train(type(each))]
+    own = [each for each in model.modules() if _has_own_train(type(each)) and _is_partly_training(each)]
     tensors = {id(each.tensor): each for module in own for each in held(module)}
     attributes = [(vars(module), dict(vars(module))) for module in own]
     with undone(list(tensors.values())):
@@ -66,6 +66,11 @@ def _eval(model: nn.Module) -> Iterator[None]:
             for now, before in attributes:
                 now.clear()
                 now.update(before)
+
+
+def _is_partly_training(module: nn.Module) -> bool:
+    """Whether `eval` changes anything in it: copies of what it holds are as large as the model."""
+    return any(each.training for each in module.modules())
 
 
 def _has_own_train(kind: type[nn.Module]) -> bool:

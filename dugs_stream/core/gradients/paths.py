@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from dugs_stream.core.gradients import vjp, vjp_batched
-from dugs_stream.core.gradients.kinds import expanded
+from dugs_stream.core.gradients.kinds import expanded, recorded_everywhere
 from dugs_stream.core.gradients.kinds.registry import FAST_PATHS, fast_paths
 from dugs_stream.core.gradients.layers import GradientPath, Layer
+
+_OUTSIDE: tuple[ModuleType, ...] = (expanded, recorded_everywhere)
+"""Paths that do not look at calls alone."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class LayerPaths:
         for layer in layers:
             paths = fast_paths(layer)
             if any(owned.name in seen for owned in layer.parameters):
-                ladders[layer.name] = tuple(path for path in paths if path is expanded)
+                ladders[layer.name] = tuple(path for path in _OUTSIDE if path.takes(layer))
             else:
                 ladders[layer.name] = (*paths, vjp_batched, vjp)
         return cls(ladders)
@@ -52,7 +55,7 @@ class LayerPaths:
 
     def label(self, layer: Layer) -> GradientPath:
         """What a user is told of it."""
-        return "fast" if self.of(layer) in FAST_PATHS else "slow"
+        return "fast" if self.of(layer) in {*FAST_PATHS, recorded_everywhere} else "slow"
 
     def without_first(self, names: Collection[str]) -> "LayerPaths | None":
         """These layers one rung down where there is one; None if there is none for any of them."""

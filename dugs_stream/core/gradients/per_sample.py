@@ -39,6 +39,8 @@ class PerSample(Tensor):
                 return func(*args, **kwargs)
             leaves, structure = pytree.tree_flatten((list(args), dict(kwargs)))
             own = [leaf for leaf in leaves if isinstance(leaf, PerSample)]
+            if not own:  # inside a container that is not looked into
+                raise TypeError(f"a value for each sample is hidden in the arguments of {func}")
             axes = max((leaf.dim() for leaf in leaves if isinstance(leaf, Tensor)), default=0)
             try:
                 if axes > max(leaf.dim() for leaf in own) or _is_product_of_samples(func, args):
@@ -177,8 +179,7 @@ def _normalised(
     if isinstance(inputs, PerSample):
         raise _NotFollowedError
     found: Tensor = func(inputs, shape, **options)
-    for factor in (weight,):
-        found = found if factor is None else found * _met(factor, found)
+    found = found if weight is None else found * _met(weight, found)
     return found if bias is None else found + _met(bias, found)
 
 

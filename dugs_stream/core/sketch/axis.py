@@ -10,6 +10,9 @@ from dugs_stream.core.sketch.hashing import hash_axis
 _GATHER_ROWS = 16
 """Numbers of a bucket gathered at once, so that an axis much longer than k takes no more memory than a few sketches."""
 
+MANY_TERMS = 16
+"""Terms from which on one sum for each sample is quicker than halving them all."""
+
 
 class AxisSketch:
     """Balanced CountSketch of an axis of length d as a gather: (…, d) → (…, k)."""
@@ -76,6 +79,14 @@ class AxisSketch:
             include_last_offset=True,
             per_sample_weights=signs_in_order.to(values.dtype),
         )
+
+
+def position_sum(values: Tensor) -> Tensor:
+    """Σ over the positions of values (m, t, …) → (m, …), the bits of each sample its own."""
+    if values.device.type != "cpu" or values.shape[1] < MANY_TERMS:
+        return pairwise_sum(values, axis=1)
+    # Each sample alone: in a sum of several PyTorch could choose the order by their place.
+    return torch.stack([sample.sum(dim=0) for sample in values])
 
 
 def pairwise_sum(values: Tensor, axis: int) -> Tensor:

@@ -131,7 +131,8 @@ class ParameterSketch:
         m, t = g.shape[:2]
         samples, positions = self._slab(m, t)
         slabs = zip(torch.split(g, samples), torch.split(a, samples), strict=True)
-        return torch.cat([self._spectrum_of(*slab, positions) for slab in slabs])
+        spectra = [self._spectrum_of(*slab, positions) for slab in slabs]
+        return torch.cat(spectra) if len(spectra) > 1 else spectra[0]
 
     def _spectrum_of(self, g: Tensor, a: Tensor, step: int) -> Tensor:
         """The half spectra of some samples, `step` positions at once."""

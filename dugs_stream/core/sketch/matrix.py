@@ -4,7 +4,7 @@ With the samples as the last axis one index moves a row of m contiguous numbers,
 what it costs alone. Each sample's bucket is a sum of its own entries in the table's order.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,10 @@ at odd addresses MKL's bits depend on the place in the batch (18 of 120 random s
 
 _PART_ENTRIES = 1 << 16
 """Entries of a sample formed at once: 8 MiB in float32 for a tile of 32, about what a core's cache holds."""
+
+
+_LANES = 32
+"""Samples whose entries are laid side by side at once: more rows at a time would not fit into a cache's ways."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,43 +79,25 @@ class MatrixSketch:
         most = max((part.rows.stop - part.rows.start for part in self._parts), default=0) * self.width
         # Rows a power of two apart share their place in a cache, and to read across them takes 30 times as long.
         by_sample = self._scratch.take("by sample", like, m, most + ALIGNMENT)
-        by_entry = self._scratch.take("by entry", like, most, m)
-
-        def entries() -> Iterator[Tensor]:
-            for part in self._parts:
-                height = part.rows.stop - part.rows.start
-                formed = by_sample[:, : height * self.width]
-                form(part.rows, formed.view(m, height, self.width))
-                yield by_entry[: height * self.width].copy_(formed.t())
-
-        return self._summed(entries(), m, like)
+        sums = like.new_zeros(-(-m // _LANES), self._dimension, min(m, _LANES))
+        for part in self._parts:
+            height = part.rows.stop - part.rows.start
+            formed = by_sample[:, : height * self.width]
+            form(part.rows, formed.view(m, height, self.width))
+            for total, some in zip(sums, torch.split(formed, _LANES), strict=True):
+                entries = self._scratch.take("by entry", like, some.shape[1], len(some)).copy_(some.t())
+                total[:, : len(some)] += _bucket_sums(part, entries)
+        return sums[0] if len(sums) == 1 else torch.cat(tuple(sums), dim=1)[:, :m]
 
     def _of_single_products(self, g: Tensor, a: Tensor) -> Tensor:
         left = g.t().contiguous()
         right = torch.nn.functional.pad(a, (0, self.width - a.shape[1])).t().contiguous()
-
-        def entries() -> Iterator[Tensor]:
-            for part in self._parts:
-                some = left[part.rows, None]
-                formed = self._scratch.take("by entry", g, len(some), *right.shape)
-                yield torch.mul(some, right, out=formed).view(-1, len(g))
-
-        return self._summed(entries(), len(g), g)
-
-    def _summed(self, entries: Iterator[Tensor], m: int, like: Tensor) -> Tensor:
-        """Entries (n, m) of each part in turn → sums by bucket (k, m)."""
-        total: Tensor | None = None
-        for part, some in zip(self._parts, entries, strict=True):
-            sums = torch.nn.functional.embedding_bag(
-                part.places,
-                some,
-                part.offsets,
-                mode="sum",
-                include_last_offset=True,
-                per_sample_weights=part.signs.to(like.dtype),
-            )
-            total = sums if total is None else total.add_(sums)
-        return like.new_zeros(self._dimension, m) if total is None else total
+        sums = g.new_zeros(self._dimension, len(g))
+        for part in self._parts:
+            some = left[part.rows, None]
+            entries = self._scratch.take("by entry", g, len(some), *right.shape)
+            sums += _bucket_sums(part, torch.mul(some, right, out=entries).flatten(0, 1))
+        return sums
 
     def _part(self, rows: slice, device: torch.device) -> _Part:
         height, columns = rows.stop - rows.start, self._columns
@@ -125,6 +111,18 @@ class MatrixSketch:
             torch.from_numpy(offsets.astype(np.int32)).to(device),
             torch.from_numpy(signs.astype(np.float32)).to(device),
         )
+
+
+def _bucket_sums(part: _Part, entries: Tensor) -> Tensor:
+    """Entries (n, m) → sums by bucket (k, m)."""
+    return torch.nn.functional.embedding_bag(
+        part.places,
+        entries,
+        part.offsets,
+        mode="sum",
+        include_last_offset=True,
+        per_sample_weights=part.signs.to(entries.dtype),
+    )
 
 
 def _aligned(values: Tensor) -> Tensor:

@@ -55,9 +55,13 @@ def normalised(values: Tensor) -> tuple[Tensor, Tensor]:
     rows = values.shape[0]
     # Where squares overflow or vanish the norm is infinite or 0, so outside as well.
     norms = torch.linalg.vector_norm(values.reshape(rows, -1), dim=1)
+    if values.device.type == "cpu" and rows:
+        least, most = (float(end) for end in torch.aminmax(norms))  # NaN if one is
+        if least >= _LEAST and most <= _MOST:
+            return values, torch.zeros(
+                rows, dtype=torch.int32
+            )  # × 2^0 changes nothing: a pass over memory less
     usual = (norms >= _LEAST) & (norms <= _MOST)
-    if values.device.type == "cpu" and bool(usual.all()):
-        return values, torch.zeros(rows, dtype=torch.int32)  # × 2^0 changes nothing: a pass over memory less
     exponents = magnitude_exponents(values)
     exponents = torch.where(usual, torch.zeros_like(exponents), exponents)
     return times_power_of_two(values, -exponents), exponents

@@ -3,16 +3,13 @@
 import torch
 from torch import Tensor
 
-from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.axis import MANY_TERMS, pairwise_sum
 
 _VECTOR = 16
 """Complex numbers in one turn of PyTorch's vectorised loops on the widest CPU (AVX-512)."""
 
 _ONE_THREAD = 1 << 15
 """PyTorch splits no elementwise operation of up to 32 768 numbers among threads."""
-
-_MANY = 16
-"""Terms from which on one sum for each sample is quicker than halving them all."""
 
 
 def summed_products(left: Tensor, right: Tensor) -> Tensor:
@@ -25,10 +22,12 @@ def summed_products(left: Tensor, right: Tensor) -> Tensor:
     if left.device.type != "cpu":
         return pairwise_sum(left * right, axis=1)
     t, f = left.shape[1:]
+    if t == 1:
+        return _single_products(left[:, 0], right[:, 0])
     rows = max(1, _ONE_THREAD // (f - f % _VECTOR or f))
     positions = min(t, rows)
     # Of samples with many positions one at a time: in a sum of several PyTorch could choose the order by their place.
-    samples = 1 if t >= _MANY else rows // positions
+    samples = 1 if t >= MANY_TERMS else rows // positions
     # One number more a row: PyTorch would make one long loop of rows that lie end to end.
     room = left.new_empty(samples, positions, f + 1)
     totals = []
@@ -38,11 +37,19 @@ def summed_products(left: Tensor, right: Tensor) -> Tensor:
             some = slice(start, start + positions)
             products = room[: len(one), : min(positions, t - start), :f]
             _multiply(one[:, some], other[:, some], products)
-            part = _sum(products) if t >= _MANY else pairwise_sum(products, axis=1)
+            part = _sum(products) if t >= MANY_TERMS else pairwise_sum(products, axis=1)
             total = part if total is None else total + part
         assert total is not None  # noqa: S101 -- a call has at least one position
-        totals.append(total.clone() if t == 1 else total)
-    return torch.cat(totals)
+        totals.append(total)
+    return torch.cat(totals) if len(totals) > 1 else totals[0]
+
+
+def _single_products(left: Tensor, right: Tensor) -> Tensor:
+    products = left.new_empty(left.shape[0], left.shape[1] + 1)[:, :-1]
+    rows = max(1, _ONE_THREAD // left.shape[1])
+    for parts in zip(*(torch.split(each, rows) for each in (left, right, products)), strict=True):
+        _multiply(*parts)
+    return products
 
 
 def _multiply(left: Tensor, right: Tensor, products: Tensor) -> None:

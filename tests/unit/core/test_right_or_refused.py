@@ -113,7 +113,7 @@ def test_weight_used_elsewhere_counts_with_all_its_uses() -> None:
     found = require_autograds(models.WeightElsewhere().double(), 2, tokens(), names)
 
     assert [layer.name for layer in found.layers] == ["norm", "embed"]
-    assert {layer.path for layer in found.layers} == {"whole"}
+    assert {layer.path for layer in found.layers} == {"fast"}
 
 
 def test_tied_weight_of_a_chosen_head_counts_in_the_embedding_too() -> None:
@@ -324,6 +324,7 @@ def test_first_sample_that_gives_a_layer_next_to_no_gradient_confirms_no_claim_a
 
 
 def test_first_sample_without_a_loss_confirms_no_claim() -> None:
+    """Its gradient of zero agrees with any claim; a later sample would show a wrong one."""
     model = nn.Sequential(StandardisedConvolution(2, 4, 3), nn.Flatten(), nn.Linear(20, 3)).double()
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -339,6 +340,8 @@ def test_first_sample_without_a_loss_confirms_no_claim() -> None:
 
 @pytest.mark.parametrize("is_by_module", [False, True])
 def test_padding_row_counted_from_the_end_has_no_gradient(is_by_module: bool) -> None:
+    """As in autograd, for every way in which an embedding is fast."""
+
     class ByHand(nn.Module):
         def __init__(self) -> None:
             super().__init__()

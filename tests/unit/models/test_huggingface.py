@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForSequenceClassification,
     GPT2LMHeadModel,
@@ -151,6 +152,30 @@ def test_positions_before_the_first_do_not_count(tmp_path: Path) -> None:
 
     assert loaded.max_tokens == 64
     assert loaded.module(input_ids=torch.full((1, 64), 7)).logits.shape == (1, 64, 50)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*is_gradient_checkpointing:FutureWarning"
+)  # between peft and transformers
+def test_adapter_loads_with_its_base(tmp_path: Path, gpt2: Path) -> None:
+    """A folder of peft names its base; both configurations count."""
+    base = shutil.copytree(gpt2, tmp_path / "base")
+    adapted = get_peft_model(
+        GPT2LMHeadModel.from_pretrained(base),
+        LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False),
+    )
+    adapted.save_pretrained(tmp_path / "adapter")
+
+    loaded = load(tmp_path / "adapter", "causal_lm")
+
+    names = {name for name, _ in loaded.module.named_parameters()}
+    assert "transformer.h.1.attn.c_attn.lora_A.default.weight" in names
+    ids = torch.arange(9)[None]
+    torch.testing.assert_close(loaded.module(input_ids=ids).logits, adapted.eval()(input_ids=ids).logits)
+    assert loaded.remarks == ()
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"n_head": 4}))
+    assert load(tmp_path / "adapter", "causal_lm").kwargs != loaded.kwargs
 
 
 def test_real_encoder_loads() -> None:

@@ -56,6 +56,15 @@ def test_building_leaves_the_callers_random_state_as_it_was() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_model_may_say_what_texts_it_takes() -> None:
+    """As numbers; attributes of these names that are something else mean something else."""
+    loaded = load("of_texts", vocabulary_size=100, max_tokens=64)
+    assert (loaded.vocabulary, loaded.max_tokens) == (100, 64)
+
+    loaded = load("of_texts", vocabulary_size="many", max_tokens=True)
+    assert (loaded.vocabulary, loaded.max_tokens) == (None, None)
+
+
 def test_keyword_arguments_reach_the_factory() -> None:
     """`model.kwargs` are the function's own."""
     assert load("small", width=5, classes=7).module[0].weight.shape == (7, 5)  # type: ignore[index]  # a Sequential

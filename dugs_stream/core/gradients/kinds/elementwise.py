@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
-from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.axis import position_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
@@ -81,7 +81,7 @@ def _gradient(
     slopes, own = normalised(slopes)
     values = (g * slopes).movedim(along, -1)  # (m, …, numbers of the parameter)
     length = owned.parameter.numel()
-    sums = pairwise_sum(values.reshape(len(values), -1, values.shape[-1] if length > 1 else 1), axis=1)
+    sums = position_sum(values.reshape(len(values), -1, values.shape[-1] if length > 1 else 1))
     return sums.view(-1, *owned.parameter.shape), exponents + own
 
 

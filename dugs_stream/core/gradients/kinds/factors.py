@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dugs_stream.core.gradients.layers import OwnedParameter
-from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.axis import position_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised, times_power_of_two
 
@@ -35,7 +35,7 @@ def add_factors(
         parameter = sketch.parameter(owned.name, owned.shape)
         g, g_exponents = normalised(found.g)
         if found.a is None:
-            total.add(parameter.vector(pairwise_sum(g, axis=1)), g_exponents + scale)
+            total.add(parameter.vector(position_sum(g)), g_exponents + scale)
             continue
         a, a_exponents = normalised(found.a)
         parameter.add_outer(total, g, a, g_exponents + a_exponents + scale)

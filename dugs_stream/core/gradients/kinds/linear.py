@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.kinds.recognition import LinearForm, linear_form
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.axis import position_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
@@ -44,7 +44,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     for owned in call.layer.parameters:
         parameter = sketch.parameter(owned.name, owned.parameter.shape)
         if owned.local == "bias":
-            total.add(parameter.vector(pairwise_sum(g, axis=1)), g_exponents)
+            total.add(parameter.vector(position_sum(g)), g_exponents)
             continue
         a, a_exponents = normalised(positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
         parameter.add_outer(total, g, a, g_exponents + a_exponents)

@@ -3,6 +3,7 @@
 Cost of a sample: one more forward pass of the layer and O(numbers of its output); none for BatchNorm in eval mode.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.layers import Layer
-from dugs_stream.core.sketch.axis import pairwise_sum
+from dugs_stream.core.sketch.axis import pairwise_sum, position_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
@@ -59,7 +60,7 @@ def _gradients(layer: Layer, axes: CallAxes, g: Tensor, x: Tensor) -> list[Tenso
     module: Any = layer.module
     if isinstance(module, _ON_LAST_AXES):
         shape = module.normalized_shape
-        found = {"weight": _positions_summed(g * _normalised_input(module, x), shape)}
+        found = {"weight": _positions_summed(_normalised_input(module, x).mul_(g), shape)}
         if any(owned.local == "bias" for owned in layer.parameters):
             found["bias"] = _positions_summed(g, shape)
     elif len(axes.output_rows) == 1 and axes.output_rows[0] > 1:  # several images, or windows, a sample
@@ -72,7 +73,7 @@ def _gradients(layer: Layer, axes: CallAxes, g: Tensor, x: Tensor) -> list[Tenso
 
 def _positions_summed(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """(m, …, *shape) → (m, *shape)."""
-    return pairwise_sum(values.reshape(len(values), -1, *shape), axis=1)
+    return position_sum(values.reshape(len(values), -1, math.prod(shape))).view(-1, *shape)
 
 
 def _channel_gradients(module: Any, g: Tensor, x: Tensor) -> dict[str, Tensor]:

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from dugs_stream.core.sketch.count_sketch import ParameterSketch
+from dugs_stream.core.sketch.matrix import ALIGNMENT
 from dugs_stream.core.sketch.scaling import ScaledSum
-
-_ALIGNMENT = 16
-"""Rows of our own matrix products begin a multiple of 64 bytes of float32 apart, so that bits do not depend on the place."""
 
 _PATCH_NUMBERS = 1 << 20
 """Numbers of patches held at once, 4 MiB in float32: about what a core's cache holds."""
@@ -127,12 +125,12 @@ def _write(out: Tensor, rows: Tensor, image: Tensor, window: Window, taps: slice
 
 
 def _positions_last(values: Tensor, positions: tuple[int, ...]) -> Tensor:
-    """(m, …, *positions) → (m, numbers at a position, t), rows a multiple of `_ALIGNMENT` apart."""
+    """(m, …, *positions) → (m, numbers at a position, t), rows a multiple of `ALIGNMENT` apart."""
     m, t = values.shape[0], math.prod(positions)
     kept = values.shape[1 : values.dim() - len(positions)]
-    if t % _ALIGNMENT == 0:
+    if t % ALIGNMENT == 0:
         return values.reshape(m, -1, t)
-    found = values.new_empty(m, math.prod(kept), t + -t % _ALIGNMENT)[..., :t]
+    found = values.new_empty(m, math.prod(kept), t + -t % ALIGNMENT)[..., :t]
     found.unflatten(2, positions).unflatten(1, kept).copy_(values)  # type: ignore[no-untyped-call]
     return found
 

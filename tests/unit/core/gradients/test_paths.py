@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import parametrizations
 from transformers.pytorch_utils import Conv1D
 
@@ -114,14 +117,20 @@ def test_ladder_ends_in_the_loop() -> None:
         paths = paths.without_first([layer.name])
 
     assert seen == ["linear", "recorded", "vjp_batched", "vjp"]
-    assert not LayerPaths.quickest([layer], outside=["0.weight"]).is_complete
+    outside = LayerPaths.quickest([layer], outside=["0.weight"])
+    assert outside.of(layer).__name__.endswith("recorded_everywhere")
+    assert outside.without_first([layer.name]) is None
 
 
 def test_large_weight_used_outside_of_its_layer_is_computed_for_many_samples_at_once() -> None:
     """The whole loss, each sample apart: right, and tiles stay as they are."""
     torch.manual_seed(0)
     body = nn.Linear(4, 1 << 15)
-    model = Net(lambda m, x: m.head(x @ m.body.weight.T), body=body, head=nn.Linear(1 << 15, 3)).double()
+    model = Net(
+        lambda m, x: m.head(torch.einsum("na,ga->ng", x, m.body.weight)),
+        body=body,
+        head=nn.Linear(1 << 15, 3),
+    ).double()
     inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     deduplicator = Deduplicator(model, ["body"], dimension=16, tile=4)
     with pytest.warns(UserWarning, match="for each sample apart"):
@@ -130,3 +139,22 @@ def test_large_weight_used_outside_of_its_layer_is_computed_for_many_samples_at_
     assert deduplicator.tile == 4
     alone = deduplicator.project(inputs[2:3], [2])
     assert np.array_equal(alone.vectors[0], found.vectors[2])
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["by_sample", "in_rows"])
+def test_head_that_reads_an_embeddings_weight_is_fast_at_any_size(flat: bool) -> None:
+    """The products of the whole pass are recorded, look-ups among them."""
+    torch.manual_seed(0)
+
+    def run(m: Any, ids: Tensor) -> Tensor:
+        hidden = m.norm(m.emb(ids).cumsum(dim=1))
+        rows = hidden.flatten(0, 1) if flat else hidden
+        logits = functional.linear(rows, m.emb.weight) + rows @ m.emb.weight.T
+        found: Tensor = logits.reshape(*ids.shape, -1).mean(dim=1)[:, :3]
+        return found
+
+    model = Net(run, emb=nn.Embedding(40_000, 2), norm=nn.LayerNorm(2)).double()
+    ids = torch.randint(0, 7, (5, 3), generator=torch.Generator().manual_seed(1))
+    found = require_autograds(model, ["*"], ids, ["emb.weight", "norm.weight", "norm.bias"])
+
+    assert {layer.path for layer in found.layers} == {"fast"}

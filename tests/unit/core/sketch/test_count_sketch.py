@@ -109,6 +109,18 @@ def test_bits_of_a_route_do_not_depend_on_the_place(
         assert all(np.array_equal(one, same) for one, same in zip(found[0], other, strict=True))
 
 
+def test_a_large_tile_has_the_bits_of_a_small_one() -> None:
+    """Samples are laid side by side in blocks; a sample in a last, shorter block is the same."""
+    g, a = random(40, 3, 20).float(), random(40, 3, 33, seed=1).float()
+    parameter = Sketch(0, 64, CPU).parameter("w", (20, 33))
+    formed = torch.einsum("mtg,mta->mga", g, a)
+    whole = parameter.dense(formed)
+
+    assert whole.shape == (40, 64)
+    assert torch.equal(whole[33:], parameter.dense(formed[33:]))
+    assert torch.allclose(parameter.outer(g, a), whole, atol=1e-5)
+
+
 @pytest.mark.parametrize("dimension", [16, 1000])
 def test_touched_rows_are_the_sketch_of_the_matrix_they_make(
     dimension: int, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from tests.unit.core.gradients.kinds.captured import require_autograds, require_
 
 NORMS = {
     "layer": (lambda: nn.LayerNorm(6), (5, 4, 6)),
+    "layer of aligned rows": (lambda: nn.LayerNorm(32), (5, 7, 32)),
     "layer over two axes": (lambda: nn.LayerNorm((4, 6)), (5, 3, 4, 6)),
     "layer of no positions": (lambda: nn.LayerNorm(6), (5, 6)),
     "layer without shift": (lambda: nn.LayerNorm(6, bias=False), (5, 4, 6)),
