@@ -14,7 +14,7 @@ import torch
 from dugs_stream.app.costs import costs_of
 from dugs_stream.config import Settings
 from dugs_stream.core.gradient_spec import GradientSpec, resolve_device
-from dugs_stream.core.losses.forms import labels_of
+from dugs_stream.core.losses.forms import LabelForm, labels_of
 from dugs_stream.core.losses.loss import LossFunction
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.sketch.hashing import MAP_VERSION
@@ -76,6 +76,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         label_type=settings.input.label_type,
         envelope=settings.input.envelope,
         limits=TokenLimits(model.vocabulary, model.max_tokens),
+        labels_are_tokens=labels_of(settings.gradient.loss).form is LabelForm.POSITIONS,
     )
     if isinstance(decoder.codec, TextCodec):
         _log.info("text.limit", max_tokens=decoder.codec.max_tokens, tokenizer=decoder.codec.tokenizer.size)

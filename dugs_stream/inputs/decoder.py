@@ -55,13 +55,18 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """Turns records into samples. `expected_shape` None takes any shape until `expecting` is called."""
+    """Turns records into samples.
+
+    expected_shape     None takes any shape until `expecting` is called
+    labels_are_tokens  a label that is a list has one number a token of its text
+    """
 
     codec: Codec | TextCodec
     labels: Labels
     max_record_bytes: int
     expected_shape: Shape | None = None
     envelope: tuple[Envelope, ...] = ()
+    labels_are_tokens: bool = False
 
     def expecting(self, shape: Sequence[int], outputs: int | None) -> Decoder:
         """The same decoder for a probed model: its input shape (without the batch axis), and how many classes it knows.
@@ -159,7 +164,14 @@ class Decoder:
         found = codec.from_document(opened.document) if codec.reads_json else codec.decode(opened.value)
         if isinstance(found, Rejection):
             return found
-        return Sample(found.inputs, label if found.labels is None else Target(found.labels), found.is_cut)
+        if found.labels is not None:
+            return Sample(found.inputs, Target(found.labels), found.is_cut)
+        if self.labels_are_tokens and isinstance(label, Target):
+            padded = codec.padded_labels(label.tensor, found)
+            if isinstance(padded, Rejection):
+                return padded
+            label = Target(padded)
+        return Sample(found.inputs, label, found.is_cut)
 
     def _own(self, codec: CustomCodec, record: Record, opened: _Opened) -> Sample | Skip | Rejection:
         """The sample of the user's codec, with the label that it gives; else with the one from its place."""
@@ -233,10 +245,11 @@ def build_decoder(
     label_type: LabelType = "class",
     envelope: Sequence[Envelope] = (),
     limits: TokenLimits = NO_LIMITS,
+    labels_are_tokens: bool = False,
 ) -> Decoder:
     """The decoder of one deployment. `label` is input.label's text, `classes` what `read_classes` gave.
 
-    `limits` are what the model says of its texts.
+    `limits` are what the model says of its texts; with `labels_are_tokens` the loss takes a label for each token.
     """
     labels = Labels(
         parse_label_place(label),
@@ -244,4 +257,10 @@ def build_decoder(
         label_is_required or label_type != "class",  # only a loss that takes them asks for numbers
         type=label_type,
     )
-    return Decoder(build_codec(codec, limits), labels, max_record_bytes, envelope=tuple(envelope))
+    return Decoder(
+        build_codec(codec, limits),
+        labels,
+        max_record_bytes,
+        envelope=tuple(envelope),
+        labels_are_tokens=labels_are_tokens,
+    )

@@ -220,3 +220,31 @@ def test_settings_that_cannot_work_are_refused_before_the_first_record(
 
     assert ended.code != 0
     assert error in ended.out + ended.err
+
+
+def test_a_class_for_each_token_comes_with_the_text(tmp_path: Path, encoder: Path) -> None:
+    """As many labels as the text has tokens; another number of them is that record's fault alone."""
+    deployment = deployment_of(
+        tmp_path,
+        encoder,
+        "token_classification",
+        "token_classification",
+        {"field": "text"},
+        input={"label": "json:labels", "label_type": "int64"},
+    )
+    decoder = build_engine(deployment.settings).projector._decoder
+    counts = [
+        int(decoder.codec.decode(text.encode()).inputs["attention_mask"].sum())  # type: ignore[union-attr,call-arg]
+        for text in LINES
+    ]
+    documents = [
+        {"text": text, "labels": [at % 3 for at in range(count)]}
+        for text, count in zip(LINES, counts, strict=True)
+    ]
+    deployment.send([Message(None, json.dumps(each).encode()) for each in [*documents, {**documents[0], "labels": [1]}]])  # fmt: skip
+
+    deployment.drain()
+
+    events = sorted(deployment.events(), key=lambda event: event["source"]["offset"])
+    assert [event["type"] for event in events[:-1]] == ["unique"] * len(LINES)
+    assert events[-1]["type"] == "rejected"

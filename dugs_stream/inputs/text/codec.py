@@ -108,6 +108,17 @@ class TextCodec:
         """Whether it chooses no tokens for the loss, so that the label is the record's."""
         return self.settings.learn == "all"
 
+    def padded_labels(self, labels: torch.Tensor, tokens: Tokens) -> torch.Tensor | Rejection:
+        """Labels int64, one a token of the text, as long as its input is; those of tokens that are cut off are left out."""
+        own, length = int(tokens.inputs["attention_mask"].sum()), len(tokens.inputs["input_ids"])
+        if labels.dim() != 1 or not (len(labels) in {own, length} or (tokens.is_cut and len(labels) > own)):
+            more = f"or more, since it is cut at {own}" if tokens.is_cut else "special ones included"
+            return Rejection(
+                Reason.LABEL_OUT_OF_RANGE,
+                f"labels of shape {tuple(labels.shape)} for a text of {own} tokens, expected one a token ({own}, {more})",
+            )
+        return labels if len(labels) == length else self._filled(labels[:own].tolist(), NOT_LEARNED)
+
     def decode(self, value: bytes) -> Tokens | Rejection:
         """The sample of a value that is UTF-8 text, or the rejection."""
         try:
@@ -132,9 +143,9 @@ class TextCodec:
                 if isinstance(document, dict)
                 else type(document).__name__
             )
-            return undecodable(f"no field {field!r} with a value (input.codec.field); found {has}")
+            return undecodable(f"no field {field!r}, or null in it (input.codec.field); found {has}")
         return undecodable(
-            f"the field {field!r} holds a {type(found).__name__}, expected a text or a list of messages"
+            f"the field {field!r} holds {found!r:.40} ({type(found).__name__}), expected a text or a list of messages"
         )
 
     def _of_text(self, text: str) -> Tokens | Rejection:

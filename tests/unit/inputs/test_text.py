@@ -171,9 +171,9 @@ def test_text_at_a_path_of_a_json_value(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "error"),
     [
-        ({"doc": 1}, "no field 'body' with a value (input.codec.field); found an object with 'doc'"),
-        (["body"], "no field 'body' with a value (input.codec.field); found list"),
-        ({"body": 3}, "the field 'body' holds a int, expected a text or a list of messages"),
+        ({"doc": 1}, "no field 'body', or null in it (input.codec.field); found an object with 'doc'"),
+        (["body"], "no field 'body', or null in it (input.codec.field); found list"),
+        ({"body": 3}, "the field 'body' holds 3 (int), expected a text or a list of messages"),
         (
             {"body": json.loads('"\\ud83d"')},
             "the text holds half of a surrogate pair, which is not a character",
@@ -409,3 +409,25 @@ def test_identity_is_of_the_content_and_not_the_path(tmp_path: Path) -> None:
     save_tokenizer(here, with_specials=True)
 
     assert identity != codec(here).identity
+
+
+def test_labels_of_tokens_are_padded_with_their_text(folder: Path) -> None:
+    """One a token of the text; what belongs to tokens that are cut off is left out, another number is refused."""
+    whole, short = codec(folder), codec(folder, max_tokens=3)
+    found, cut = tokens(whole.decode(b"the cat was cold")), tokens(short.decode(b"the cat was cold"))
+    own = int(found.inputs["attention_mask"].sum())
+    labels = torch.arange(own)
+
+    padded = whole.padded_labels(labels, found)
+
+    assert isinstance(padded, torch.Tensor)
+    assert len(padded) == len(found.inputs["input_ids"]) > own
+    assert padded[:own].equal(labels)
+    assert set(padded[own:].tolist()) == {NOT_LEARNED}
+    shorter = short.padded_labels(labels, cut)
+    assert isinstance(shorter, torch.Tensor)
+    assert [int(label) for label in shorter if label != NOT_LEARNED] == [0, 1, 2]
+    for wrong in (labels[1:], labels[None]):
+        refused = whole.padded_labels(wrong, found)
+        assert isinstance(refused, Rejection)
+        assert f"expected one a token ({own}," in refused.error
