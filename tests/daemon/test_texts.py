@@ -205,7 +205,7 @@ def test_deep_check_shows_layers_and_limits(tmp_path: Path, causal: Path) -> Non
         ({"max_tokens": 65}, {}, "found 65, and the model takes at most 64 tokens"),
         ({"tokenizer": str(MINILM)}, {}, "token ids up to 30521, and the model embeds 320 tokens"),
         ({}, {"gradient": {"layers": {"names": ["*h.2.*"]}}}, "h.2"),
-        ({}, {"gradient": {"loss": "pseudo"}}, "expected logits (samples, classes)"),
+        ({}, {"gradient": {"loss": "pseudo"}}, "found pseudo, which is not a loss of the task causal_lm"),
         ({"learn": "assistant"}, {"gradient": {"loss": "masked_lm"}}, "Set gradient.loss: causal_lm, or learn: all"),
         ({}, {"input": {"label": "json:topic"}}, "name the text's own field (input.codec.field)"),
     ],

@@ -67,7 +67,7 @@ def test_batch_flattened_to_rows_stays_fast() -> None:
 def test_rows_with_positions_first_go_by_the_whole_loss() -> None:
     """Samples cannot be told apart there: right and slow, and a remark says so."""
     model = _rows_of_samples(True)
-    with pytest.warns(UserWarning, match=r"whole gradient of 2\.weight.*for each sample apart"):
+    with pytest.warns(UserWarning, match=r"whole gradient of 2\.(bias|weight).*for each sample apart"):
         found = Deduplicator(model, ["2"], dimension=16, tile=8).probe(EXAMPLE)
 
     assert found.is_last_resort
