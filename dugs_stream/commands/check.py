@@ -34,7 +34,8 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
     engine = build_engine(settings)
     engines.append(engine)
     probe = engine.projector.found
-    weights = settings.model.weights or f"as the factory leaves them under seed {settings.gradient.seed}"
+    drawn = f"as the factory leaves them (what it draws: under seed {settings.gradient.seed})"
+    weights = settings.model.weights or settings.model.kwargs.get("folder") or drawn
     yield Finding(
         "model",
         passed=True,

@@ -45,6 +45,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
         _label_type_fits_the_loss,
         _loss_needs_a_label,
         _learned_tokens_are_for_a_loss_over_tokens,
+        _loss_is_of_the_task,
         _topics_differ,
         _messages_hold_an_event,
         _vector_fits_a_message,
@@ -131,6 +132,29 @@ def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
 
 
 _LOSSES_OF = {"masked": ("masked_lm",)}
+
+
+_OF_CLASSIFIERS = ("label", "pseudo", "soft_label", "multi_label", "regression")
+_LOSSES_OF_TASK = {
+    "causal_lm": ("causal_lm", "causal_lm_sum"),
+    "masked_lm": ("masked_lm",),
+    "token_classification": ("token_classification",),
+    "sequence_classification": _OF_CLASSIFIERS,
+    "image_classification": _OF_CLASSIFIERS,
+}
+
+
+def _loss_is_of_the_task(settings: Settings) -> Iterator[Conflict]:
+    """A causal model asked for the token that it sees would pass every trial, and its gradients would say little."""
+    task, loss = str(settings.model.kwargs.get("task")), settings.gradient.loss
+    losses = _LOSSES_OF_TASK.get(task)
+    is_ours = settings.model.factory.startswith("dugs_stream.models.huggingface:")
+    if is_ours and losses is not None and loss not in losses and ":" not in loss:
+        yield Conflict(
+            (("gradient", "loss"), ("model", "kwargs")),
+            f"found {loss}, which is not a loss of the task {task} (model.kwargs.task).",
+            f"Set it to {' or '.join(losses)}, or to a loss of your own (package.module:function).",
+        )
 
 
 def _learned_tokens_are_for_a_loss_over_tokens(settings: Settings) -> Iterator[Conflict]:

@@ -72,6 +72,8 @@ def build(folder: str, task: str, dtype: str = "float32", classes: int | None = 
             raise _unloadable(path, task, exc) from exc
     model.eval()
     model.config.use_cache = False
+    if task == "sequence_classification":
+        _require_padding(model, path)
     if task == "causal_lm":
         _refuse_acausal(model, path)
     model.given_name = path.resolve().name
@@ -147,11 +149,18 @@ def _unloadable(path: Path, task: str, exc: Exception) -> ConfigurationError | M
     if "Unrecognized configuration class" in said:
         return _refused(
             f"task {task} is none of those that transformers has for the model in {str(path)!r}.",
-            f"Choose another task: {', '.join(each for each in _CLASSES if each != task)}.",
+            f"Choose another task: {', '.join(_tasks_of(path)) or 'it has none of ours'}.",
         )
     return ModelError(
         f"model.kwargs: transformers cannot load {str(path)!r} for {task}: {type(exc).__name__}: {said[:500]}"
     )
+
+
+def _tasks_of(path: Path) -> list[str]:
+    """The tasks that transformers has a class for, of the kind of model in this folder."""
+    transformers = _transformers()
+    kind = type(transformers.AutoConfig.from_pretrained(str(path), local_files_only=True))
+    return [task for task, name in _CLASSES.items() if kind in getattr(transformers, name)._model_mapping]  # noqa: SLF001
 
 
 def _remarks(model: Any, missing: list[str], path: Path, task: str) -> tuple[str, ...]:
@@ -188,6 +197,17 @@ def _computed(folder: Path) -> list[dict[str, Any]]:
         {name: each for name, each in said.items() if name not in _NOT_COMPUTED},
         *(_computed(Path(base)) if isinstance(base, str) else ()),
     ]
+
+
+def _require_padding(model: Any, path: Path) -> None:
+    """A decoder finds the last token of a text by its padding."""
+    # transformers calls the head of a decoder `score`, and that of an encoder `classifier`.
+    if hasattr(model, "score") and model.config.get_text_config().pad_token_id is None:
+        raise _refused(
+            f"the model in {str(path)!r} names no pad_token_id, and its class for sequence_classification looks for the "
+            "last token before the padding.",
+            'Put "pad_token_id" into its config.json: the id of the tokenizer\'s padding, or of its end-of-text token.',
+        )
 
 
 def _refuse_acausal(model: nn.Module, path: Path) -> None:

@@ -141,6 +141,12 @@ WORDINGS = [
         "1:9 input.label_type: found float32, but gradient.loss label takes classes. Name a loss of your own",
     ),
     (
+        ("model: {factory: 'dugs_stream.models.huggingface:build', kwargs: {folder: f, task: causal_lm}}\n"
+        "gradient: {loss: masked_lm}\ninput: {codec: {type: text, tokenizer: f}, label: none}"),
+        ("2:12 gradient.loss: found masked_lm, which is not a loss of the task causal_lm "
+        "(model.kwargs.task). Set it to causal_lm or causal_lm_sum, or to a loss of your own (package.module:function)."),
+    ),
+    (
         "input: {label_type: float32}\ngradient: {loss: token_classification}",
         ("1:9 input.label_type: found float32, but gradient.loss token_classification takes a class number for each "
         "position of a sample (int64). Set input.label_type: int64."),

@@ -200,7 +200,16 @@ def test_task_that_the_architecture_has_not_is_refused(gpt2: Path) -> None:
     message = refusal(ConfigurationError, gpt2, "masked_lm")
 
     assert "task masked_lm is none of those that transformers has for the model" in message
-    assert "causal_lm" in message
+    assert message.endswith("Choose another task: causal_lm, sequence_classification, token_classification.")
+
+
+def test_decoder_without_padding_is_refused_as_a_classifier(tmp_path: Path, gpt2: Path) -> None:
+    """It looks for the last token before the padding, and transformers says so only when it meets two texts."""
+    shutil.copytree(gpt2, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+
+    assert "names no pad_token_id" in refusal(ConfigurationError, tmp_path, "sequence_classification")
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path, gpt2: Path, bert: Path) -> None:
