@@ -42,12 +42,12 @@ class Pairs:
         return statistics.median(self.ratios)
 
     @property
-    def cpu_median(self) -> float | None:
-        """The median ratio of CPU seconds, pair by pair; None if they were not taken."""
-        if not self.baseline_cpu_seconds:
-            return None
-        pairs = zip(self.subject_cpu_seconds, self.baseline_cpu_seconds, strict=True)
-        return statistics.median(subject / baseline for subject, baseline in pairs)
+    def cpu_ratios(self) -> tuple[float, ...]:
+        """Subject ÷ baseline of CPU seconds, pair by pair; empty if they were not taken."""
+        return tuple(
+            subject / baseline
+            for subject, baseline in zip(self.subject_cpu_seconds, self.baseline_cpu_seconds, strict=True)
+        )
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -55,7 +55,7 @@ class Pairs:
         return {
             "ratios": self.ratios,
             "best_ratio": min(self.subject_seconds) / min(self.baseline_seconds),
-            "cpu_median": self.cpu_median,
+            "cpu_ratios": self.cpu_ratios,
             "baseline_seconds": self.baseline_seconds,
             "subject_seconds": self.subject_seconds,
         }

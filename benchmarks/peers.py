@@ -4,7 +4,8 @@ For most cases of `benchmarks.layer_cases`, at their smallest k, our engine and 
 run in turn, each in a process of its own and each timed in pairs with the same plain forward and batched backward. The
 error is that of cosines between real gradients over a peer's seeds, ÷ a dense Gaussian's at the asked k; the exact
 cosines are those of the parameters that the peer covers. "moves" is the largest relative distance of a sample's features
-alone, in other company and in another place from those in the batch.
+alone, in other company and in another place from those in the batch. With one thread CPU seconds are counted, which others on
+the same cores disturb least.
 
 The peers need an environment of their own, which `make bench-peers` builds (`benchmarks/peers.txt`). Without it only we and
 the loop over samples and `torch.func` run, the others are named as missing.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -69,12 +71,13 @@ QUICK = Size(is_toy=True, samples=8, methods=(OURS, "torch.func"), cases=("cnn-h
 def measure(is_quick: bool, only: str = "*") -> Report:
     """Every method on every case whose name the glob matches."""
     size = QUICK if is_quick else FULL
+    clock = "CPU seconds of one thread" if torch.get_num_threads() == 1 else "seconds"
     measurements: list[Measurement] = []
     for name in fnmatch.filter(size.cases, only):
         measurements += _on_one_case(name, size)
     return Report(
         name="peers",
-        question="projected gradients ÷ forward + batched backward of the same layers",
+        question=f"projected gradients ÷ forward + batched backward of the same layers, {clock}",
         spread="smallest and largest of the pairs",
         seed=SEED,
         is_quick=is_quick,
@@ -129,8 +132,10 @@ def _measurement(case: Case, method: str, dimension: int, found: dict[str, Any])
         *([f"{found['numbers']} numbers"] if found["numbers"] != dimension else []),
         *([f"covers {share:.1%} of the parameters"] if share < 1 else []),
     ]
-    ratios = found["pairs"]["ratios"]
-    return Measurement(title, found["median"], min(ratios), max(ratios), facts=found, note="; ".join(parts))
+    ratios = found["ratios"]
+    return Measurement(
+        title, statistics.median(ratios), min(ratios), max(ratios), facts=found, note="; ".join(parts)
+    )
 
 
 if __name__ == "__main__":

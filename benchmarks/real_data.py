@@ -67,7 +67,7 @@ def token_windows(samples: int, length: int, vocabulary: int, seed: int) -> Tens
 
 
 def photographs(samples: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
-    """(samples, 3, side, side) float32, normalised as for ImageNet, and the number of the photograph, (samples,).
+    """(samples, 3, side, side) float32, normalised as for ImageNet, and ten labels in turn, (samples,).
 
     Random squares of the two photographs, scaled to the side.
     """
@@ -82,7 +82,7 @@ def photographs(samples: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
         top, left = int(generator.integers(height - size)), int(generator.integers(width - size))
         square = image[None, :, top : top + size, left : left + size]
         squares.append(interpolate(square, size=(side, side), mode="bilinear", antialias=True)[0])
-        labels.append(at % len(images))
+        labels.append(at % 10)
     return (torch.stack(squares) - mean) / std, torch.tensor(labels)
 
 
@@ -102,3 +102,7 @@ def _mnist() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
     pixels, labels = mnist_data()
     return pixels, labels
+
+
+LEARNT = (digits, token_windows)
+"""What models are trained on: other code here, other weights."""

@@ -34,7 +34,7 @@ def trained(name: str, model: nn.Module, examples: Callable[[], Examples], is_to
     """
     if is_toy:
         return model.eval()
-    sources = "".join(inspect.getsource(module) for module in (models, real_data)) + inspect.getsource(_train)
+    sources = "".join(inspect.getsource(made) for made in (models, *real_data.LEARNT, _train))
     key = hashlib.sha256(f"{sources}{model}".encode()).hexdigest()[:8]
     path = _CACHE / f"{name}-{key}.safetensors"
     if not path.exists():
