@@ -37,6 +37,18 @@ def form_of(layer: Layer) -> LinearForm | None:
 
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of weight and bias from one call of the layer to `total`."""
+    add_products(total, call, axes, sketch, inputs_first=False)
+
+
+def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
+    """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    return products(call, axes, sample, inputs_first=False)
+
+
+def add_products(
+    total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch, *, inputs_first: bool
+) -> None:
+    """As `add_terms`, for a weight (g, a), or (a, g) with `inputs_first`."""
     gradient, axis = call.gradients[0], axes.outputs[0]
     if gradient is None or axis is None:
         return
@@ -47,18 +59,20 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
             total.add(parameter.vector(position_sum(g)), g_exponents)
             continue
         a, a_exponents = normalised(positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
-        parameter.add_outer(total, g, a, g_exponents + a_exponents)
+        rows, columns = (a, g) if inputs_first else (g, a)
+        parameter.add_outer(total, rows, columns, g_exponents + a_exponents)
 
 
-def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
-    """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+def products(call: LayerCall, axes: CallAxes, sample: int, *, inputs_first: bool) -> list[Tensor]:
+    """As `formed`, for a weight (g, a), or (a, g) with `inputs_first`."""
     gradient, axis = call.gradients[0], axes.outputs[0]
     if gradient is None or axis is None:
         return [torch.zeros_like(owned.parameter) for owned in call.layer.parameters]
     dtype = torch.promote_types(gradient.dtype, torch.float32)
     g = positions(gradient, axis, dtype)[sample]  # (t, g)
     a = positions(call.inputs[0], axis, dtype)[sample]  # (t, a)
-    return [g.sum(dim=0) if owned.local == "bias" else g.T @ a for owned in call.layer.parameters]
+    weight = a.T @ g if inputs_first else g.T @ a
+    return [g.sum(dim=0) if owned.local == "bias" else weight for owned in call.layer.parameters]
 
 
 def positions(values: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
