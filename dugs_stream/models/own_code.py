@@ -19,6 +19,7 @@ import json
 import site
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -131,9 +132,14 @@ def _content(file: Path) -> bytes:
         return members.read(file.relative_to(archive).as_posix())
 
 
+# Python 3.11 counts the depth of trees for the whole process: two threads that parse at once can raise SystemError.
+_PARSING = threading.Lock()
+
+
 def _parsed(content: bytes) -> ast.Module | None:
     try:
-        return ast.parse(content.decode("utf-8-sig"))
+        with _PARSING:
+            return ast.parse(content.decode("utf-8-sig"))
     except (SyntaxError, UnicodeDecodeError):
         return None  # an encoding or a template of its own: its bytes count
 
