@@ -146,6 +146,7 @@ def open_daemon(
                 Observer(step_entered=on_step),
             ),
             stopping or Stopping(),
+            settings.input.prefetch,
         )
         metrics.snapshot_age_seconds.set_function(daemon.replica.snapshot_age_seconds)
         yield daemon
