@@ -25,10 +25,11 @@ from dugs_stream.daemon.steps import Step
 from dugs_stream.errors import ModelError, OwnershipLostError
 from dugs_stream.log.port import BatchLimits, Committed, Log, Polled
 from dugs_stream.ops.metrics import Stage
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool, StageTimer
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs, encode_batch
 from dugs_stream.pipeline.in_flight import BatchInFlight, ProjectedInFlight, ProjectionQueue
 from dugs_stream.pipeline.judge import Judge
-from dugs_stream.pipeline.project import BatchAbandonedError, RecordProjector, StageTimer
+from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.rejections import ENOUGH_RECORDS, RejectionGuard, what_failed
 from dugs_stream.records import JudgedRecord
 
@@ -46,6 +47,7 @@ _LOOK_SECONDS = 0.2
 class Stages:
     """What a polled micro-batch passes through before its commit, and how the time in each stage is measured."""
 
+    decoding: DecodePool
     projector: RecordProjector
     judge: Judge
     outputs: Outputs
@@ -84,6 +86,7 @@ class Loop:
         self._stopping = stopping
         self._prefetch = prefetch
         self._queue = ProjectionQueue(
+            stages.decoding,
             stages.projector,
             longest_seconds=log.longest_pause_seconds,
             is_impatient=lambda: stopping.is_impatient,

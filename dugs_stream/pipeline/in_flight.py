@@ -16,9 +16,10 @@ import torch
 from structlog.contextvars import bound_contextvars
 
 from dugs_stream.log.port import Polled
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool, PendingBatch
 from dugs_stream.pipeline.encode import ranges_of
 from dugs_stream.pipeline.first_labels import Agreement
-from dugs_stream.pipeline.project import BatchAbandonedError, RecordProjector
+from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.projected import ProjectedBatch
 
 # How often a thread that waits for the projecting one looks up, for signs of life: well below any watchdog.
@@ -46,12 +47,14 @@ class ProjectedInFlight:
 class BatchInFlight:
     """A polled micro-batch on its way to its verdicts.
 
+    pending          its records, being decoded
     asked_for        how many records it might have had
     model_is_proven  as `RecordProjector.project` takes it
     began_at         of its projection, on the monotonic clock
     """
 
     polled: Polled
+    pending: PendingBatch
     asked_for: int
     model_is_proven: bool
     began_at: float | None = None
@@ -74,6 +77,7 @@ class ProjectionQueue:
 
     def __init__(
         self,
+        decoding: DecodePool,
         projector: RecordProjector,
         *,
         longest_seconds: float,
@@ -81,6 +85,7 @@ class ProjectionQueue:
         alive: Callable[[], None],
         is_beside: bool,
     ) -> None:
+        self._decoding = decoding
         self._projector = projector
         self._longest_seconds = longest_seconds
         self._is_impatient = is_impatient
@@ -98,8 +103,9 @@ class ProjectionQueue:
         return self._batches
 
     def submit(self, polled: Polled, asked_for: int, *, model_is_proven: bool) -> None:
-        """Let it be projected after those before it; returns at once."""
-        batch = BatchInFlight(polled, asked_for, model_is_proven)
+        """Let it be decoded now, and projected after those before it; returns at once."""
+        pending = self._decoding.submit(polled.records)
+        batch = BatchInFlight(polled, pending, asked_for, model_is_proven)
         if self._is_beside:
             batch.future = self._thread().submit(self._project, batch)
         self._batches.append(batch)
@@ -131,6 +137,7 @@ class ProjectionQueue:
         self._batches.clear()
         for batch in batches:
             batch.is_discarded = True
+            batch.pending.cancel()
             if batch.future is not None:
                 batch.future.cancel()
         for batch in batches:
@@ -158,17 +165,21 @@ class ProjectionQueue:
             raise BatchAbandonedError
         batch.began_at = began_at = monotonic()
 
+        def is_unwanted() -> bool:
+            outlived = monotonic() - began_at > self._longest_seconds
+            return batch.is_discarded or outlived or self._is_impatient()
+
         def should_abandon() -> bool:
             self._tiles += 1
             if not self._is_beside:
                 self._alive()
-            outlived = monotonic() - began_at > self._longest_seconds
-            return batch.is_discarded or outlived or self._is_impatient()
+            return is_unwanted()
 
         try:
             with bound_contextvars(offsets=offsets_of(batch.polled)):
+                decoded = batch.pending.result(is_unwanted)
                 projected = self._projector.project(
-                    batch.polled.records, should_abandon, model_is_proven=batch.model_is_proven
+                    decoded, should_abandon, model_is_proven=batch.model_is_proven
                 )
         except BaseException:
             self._has_failed = True
