@@ -143,6 +143,11 @@ class Metrics:
             ["stage"],
             buckets=_SECONDS,
         )
+        self._waiting = counter(
+            "dugs_stage_waiting_seconds",
+            "Time for which a stage had nothing to do: what it works on was not there yet.",
+            ["stage"],
+        )
         self._batch_records = histogram("dugs_batch_records", "Records in a micro-batch.", buckets=_RECORDS)
         self._batch_limit = gauge(
             "dugs_batch_limit_records", "Records the next micro-batch may hold, by time and memory."
@@ -205,6 +210,7 @@ class Metrics:
             (self._records, Verdict),
             (self._rejected, Reason),
             (self._stages, Stage),
+            (self._waiting, Stage),
             (self._commits, CommitOutcome),
             (self._snapshots, SnapshotOutcome),
             (self._state_damaged, DamagedKind),
@@ -218,12 +224,24 @@ class Metrics:
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:
-        """Time one stage of one micro-batch, also when it fails."""
+        """Time one stage of one micro-batch, also when it fails. Any thread."""
         started = perf_counter()
         try:
             yield
         finally:
             self._stages.labels(stage=Stage(stage)).observe(perf_counter() - started)
+
+    @contextmanager
+    def waiting(self, stage: str) -> Iterator[None]:
+        """Time for which a stage waits for its next micro-batch, also if none comes. Any thread.
+
+        Around the wait alone, never inside `stage`: the share of busy time tells which stage is the bottleneck.
+        """
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self._waiting.labels(stage=Stage(stage)).inc(perf_counter() - started)
 
     def batch_committed(self, batch: Sequence[JudgedRecord], _head: ChangelogHead) -> None:
         """Count a committed micro-batch; nothing is counted before its commit."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -21,6 +23,7 @@ PROMISED = [
     'dugs_records_total{verdict="rejected"}',
     'dugs_records_total{verdict="skipped"}',
     "dugs_stage_duration_seconds_bucket",
+    'dugs_stage_waiting_seconds_total{stage="gradient"}',
     "dugs_similarity_bucket",
     "dugs_gradient_norm_bucket",
     "dugs_index_uniques",
@@ -140,6 +143,27 @@ def test_stage_that_fails_is_timed_too(registry: CollectorRegistry) -> None:
         raise RuntimeError
 
     assert registry.get_sample_value("dugs_stage_duration_seconds_count", {"stage": "commit"}) == 1
+
+
+def test_waiting_of_stages_is_told_from_their_work_and_counted_from_any_thread(
+    registry: CollectorRegistry,
+) -> None:
+    """Projecting and committing threads wait at the same time, and an interrupted wait counts as well."""
+    metrics = Metrics(registry)
+
+    def wait(stage: Stage) -> None:
+        with suppress(RuntimeError), metrics.waiting(stage):
+            raise RuntimeError
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(wait, [Stage.GRADIENT, Stage.SEARCH] * 50))
+
+    def seconds(stage: str) -> float:
+        return registry.get_sample_value("dugs_stage_waiting_seconds_total", {"stage": stage}) or 0.0
+
+    assert min(seconds("gradient"), seconds("search")) > 0
+    assert seconds("commit") == 0
+    assert registry.get_sample_value("dugs_stage_duration_seconds_count", {"stage": "gradient"}) == 0
 
 
 def unique_of(label: int | None, name: str | None = None) -> JudgedRecord:
