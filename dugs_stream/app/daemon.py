@@ -133,6 +133,7 @@ def open_daemon(
                 engine.judge,
                 outputs,
                 metrics.stage,
+                metrics.waiting,
                 RejectionGuard(may_reject_all=settings.input.may_reject_all),
             ),
             BatchLimits(

@@ -52,6 +52,7 @@ class Stages:
     judge: Judge
     outputs: Outputs
     timer: StageTimer
+    waiting: StageTimer
     guard: RejectionGuard
 
 
@@ -91,6 +92,7 @@ class Loop:
             longest_seconds=log.longest_pause_seconds,
             is_impatient=lambda: stopping.is_impatient,
             alive=tell.alive,
+            waiting=stages.waiting,
             is_beside=prefetch > 0,
         )
         self._gathering: Gathering | None = None
@@ -254,7 +256,9 @@ class Loop:
 
     def _projected(self) -> ProjectedInFlight:
         """Wait for the oldest in flight, and poll ahead meanwhile if there is room."""
-        while not self._queue.is_ready(_FETCH_SECONDS if self._has_room() else _LOOK_SECONDS):
+        while not self._queue.is_ready(0):
+            with self.stages.waiting(Stage.SEARCH):
+                self._queue.is_ready(_FETCH_SECONDS if self._has_room() else _LOOK_SECONDS)
             self._tell_if_alive()
             if not self._stopping.requested:
                 self._fetch()

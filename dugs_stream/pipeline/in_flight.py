@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from time import monotonic
 
@@ -16,7 +17,8 @@ import torch
 from structlog.contextvars import bound_contextvars
 
 from dugs_stream.log.port import Polled
-from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool, PendingBatch
+from dugs_stream.ops.metrics import Stage
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool, PendingBatch, StageTimer
 from dugs_stream.pipeline.encode import ranges_of
 from dugs_stream.pipeline.first_labels import Agreement
 from dugs_stream.pipeline.project import RecordProjector
@@ -73,6 +75,7 @@ class ProjectionQueue:
     longest_seconds  for which one batch may be projected before it is abandoned
     is_impatient     asked between two tiles: whether to abandon what is being projected
     alive            told between two tiles if the caller's own thread projects, which it does with is_beside=False
+    waiting          times what a stage waits for
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class ProjectionQueue:
         longest_seconds: float,
         is_impatient: Callable[[], bool],
         alive: Callable[[], None],
+        waiting: StageTimer,
         is_beside: bool,
     ) -> None:
         self._decoding = decoding
@@ -90,10 +94,12 @@ class ProjectionQueue:
         self._longest_seconds = longest_seconds
         self._is_impatient = is_impatient
         self._alive = alive
+        self._waiting = waiting
         self._is_beside = is_beside
         self._executor: ThreadPoolExecutor | None = None
         self._batches: deque[BatchInFlight] = deque()
         # Written by the projecting thread alone.
+        self._idle = ExitStack()
         self._has_failed = False
         self._tiles = self._seen_tiles = 0
 
@@ -161,6 +167,14 @@ class ProjectionQueue:
 
     def _project(self, batch: BatchInFlight) -> ProjectedInFlight:
         """In the projecting thread. After a failure nothing later is projected until everything is discarded."""
+        self._idle.close()
+        try:
+            return self._project_now(batch)
+        finally:
+            if self._is_beside:
+                self._idle.enter_context(self._waiting(Stage.GRADIENT))
+
+    def _project_now(self, batch: BatchInFlight) -> ProjectedInFlight:
         if self._has_failed:
             raise BatchAbandonedError
         batch.began_at = began_at = monotonic()
@@ -177,7 +191,8 @@ class ProjectionQueue:
 
         try:
             with bound_contextvars(offsets=offsets_of(batch.polled)):
-                decoded = batch.pending.result(is_unwanted)
+                with self._waiting(Stage.GRADIENT):
+                    decoded = batch.pending.result(is_unwanted)
                 projected = self._projector.project(
                     decoded, should_abandon, model_is_proven=batch.model_is_proven
                 )
