@@ -7,6 +7,7 @@ id, key or error. The use of memory, disk and GPU is in `ops.machine`.
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -25,7 +26,7 @@ from dugs_stream.errors import (
     StreamRejectedError,
     TransactionAbortedError,
 )
-from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram
+from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram, observe_all
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 
 
@@ -248,20 +249,20 @@ class Metrics:
         self._batch_records.observe(len(batch))
         self._commits.labels(outcome=CommitOutcome.COMMITTED).inc()
         self._last_commit.set_to_current_time()
+        decisions = [judgement.decision for judgement in batch]
+        for verdict, records in Tally(decision.verdict for decision in decisions).items():
+            self._records.labels(verdict=verdict).inc(records)
+        observe_all(self._similarity, [each.similarity for each in decisions if each.similarity is not None])
+        norms = [each.gradient_norm for each in decisions if each.gradient_norm is not None]
+        observe_all(self._gradient_norm, norms)
         for judgement in batch:
-            decision = judgement.decision
-            self._records.labels(verdict=decision.verdict).inc()
             if judgement.is_cut:
                 self._truncated.inc()
-            if decision.verdict is Verdict.UNIQUE:
+            if judgement.decision.sequence is not None:
                 name = _label_value(judgement.label, judgement.label_name)
                 self._uniques_by_label.labels(label=name).inc()
-            if decision.rejection is not None:
-                self._rejected.labels(reason=decision.rejection.reason).inc()
-            if decision.similarity is not None:
-                self._similarity.observe(decision.similarity)
-            if decision.gradient_norm is not None:
-                self._gradient_norm.observe(decision.gradient_norm)
+            if judgement.decision.rejection is not None:
+                self._rejected.labels(reason=judgement.decision.rejection.reason).inc()
 
     def classes_known(self, names: Sequence[str | None]) -> None:
         """Let the classes start at zero as the closed sets do; a class without a name goes by its number."""

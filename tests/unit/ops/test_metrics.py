@@ -11,12 +11,18 @@ from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
+import prometheus_client
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from dugs_stream.changelog.replay import BEGINNING
+from dugs_stream.ops.metric_classes import Histogram, observe_all
 from dugs_stream.ops.metrics import BuildFacts, Metrics, RecoveryReason, RefusalReason, Role, Stage
 from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejection, SequenceNumber, Verdict
+
+_EDGES = (0.0, 0.1, 0.25, 0.3, 1.0)
 
 PROMISED = [
     'dugs_records_total{verdict="unique"}',
@@ -164,6 +170,30 @@ def test_waiting_of_stages_is_told_from_their_work_and_counted_from_any_thread(
     assert min(seconds("gradient"), seconds("search")) > 0
     assert seconds("commit") == 0
     assert registry.get_sample_value("dugs_stage_duration_seconds_count", {"stage": "gradient"}) == 0
+
+
+@given(st.lists(st.sampled_from([*_EDGES, 0.3, -7.25, 1e300, float("inf")]) | st.floats(allow_nan=False)))
+def test_many_observed_at_once_are_what_one_by_one_gives(amounts: list[float]) -> None:
+    """The same buckets, edges included, and the same bits of the sum, also after earlier ones."""
+    at_once, one_by_one = (
+        Histogram(name, name, buckets=_EDGES, registry=None) for name in ("at_once", "one_by_one")
+    )
+    for earlier in (0.1, 0.2, 0.3):
+        at_once.observe(earlier)
+        one_by_one.observe(earlier)
+    observe_all(at_once, amounts)
+    for amount in amounts:
+        one_by_one.observe(amount)
+
+    def samples(histogram: prometheus_client.Histogram) -> list[tuple[str, dict[str, str], str]]:
+        (family,) = histogram.collect()
+        return [
+            (s.name.removeprefix(family.name), s.labels, repr(s.value))
+            for s in family.samples
+            if not s.name.endswith("_created")
+        ]
+
+    assert samples(at_once) == samples(one_by_one)
 
 
 def unique_of(label: int | None, name: str | None = None) -> JudgedRecord:
