@@ -24,8 +24,8 @@ from kafka.net.transport import KafkaSSLTransport
 # Between two tries of a connection; as short as the clients' retry_backoff_ms, for the same reason.
 _RETRY_SECONDS = 0.02
 _AWAIT_READY_MS = 10_000.0
-# For the coordinator to accept partitions, once the transaction before is complete.
-_ADD_SECONDS = 20.0
+# For the coordinator to accept partitions, or to call a transaction complete: markers take milliseconds.
+_COORDINATOR_SECONDS = 20.0
 
 
 def quiet_kafka_loggers() -> None:
@@ -174,22 +174,25 @@ def is_join_stuck(consumer: Any, *, assigned_nothing: bool) -> bool:
     return not coordinator.rejoin_needed and (coordinator.rebalance_in_progress() or assigned_nothing)
 
 
-def add_partitions(producer: Any, partitions: Iterable[TopicPartition]) -> None:
-    """Make partitions part of the open transaction before anything is sent to them, in one request.
+def ask_to_add_partitions(producer: Any, partitions: Iterable[TopicPartition]) -> Any:
+    """Ask the coordinator to make partitions part of the open transaction before anything is sent to them.
 
-    The coordinator agrees only once the transaction before is complete. Raises KafkaError if it does not in time.
-    kafka-python (3.0.12) offers this only as a part of sending.
+    In one request, whose result is awaited by `await_result`; None if they are part of it already. The coordinator
+    agrees only once the transaction before is complete. kafka-python (3.0.12) offers this only as a part of sending.
     """
     manager = producer._transaction_manager  # noqa: SLF001
     with manager._lock:  # noqa: SLF001
         for partition in partitions:
             manager.maybe_add_partition_to_transaction(partition)
         if not manager.has_partitions_to_add():
-            return
+            return None
         request = manager._add_partitions_to_transaction_handler()  # noqa: SLF001
         manager._enqueue_request(request)  # noqa: SLF001
     producer._sender.wakeup()  # noqa: SLF001
-    if not request.result.wait(_ADD_SECONDS * 1000):
-        raise KafkaTimeoutError(
-            f"the coordinator did not add partitions to the transaction within {_ADD_SECONDS:g} s"
-        )
+    return request.result
+
+
+def await_result(result: Any, doing: str) -> None:
+    """Wait for a request of a transaction. Raises KafkaError if the coordinator does not agree in time."""
+    if result is not None and not result.wait(_COORDINATOR_SECONDS * 1000):
+        raise KafkaTimeoutError(f"{doing} was not answered within {_COORDINATOR_SECONDS:g} s")

@@ -36,6 +36,7 @@ from dugs_stream.log.kafka.transaction import (
     open_fencing_producer,
     transactional_id,
 )
+from dugs_stream.log.kafka.transactions_v2 import speak_first
 from dugs_stream.log.port import (
     BatchLimits,
     Ownership,
@@ -220,15 +221,20 @@ class KafkaLog:
             outcome = None
             if hidden(committed, uncommitted, outputs) is not None:
                 outcome = last_outcome(self._settings, name)
-            self._producer = open_fencing_producer(
-                self._settings, name, self._max_message_bytes, self._deadlines
-            )
-            self._markers = MarkerWatch(self._producer)
+            self._producer = self._open_producer(name)
             if outcome is not None:
                 with translating("supplying the markers of the last transaction"):
+                    speak_first(self._producer)
                     self._producer.begin_transaction()
                     repeat_outcome(self._producer, outputs, self._topics.group, is_commit=outcome)
+                # Under another epoch than what was just sent by version 1.
+                self._drop_producer()
+                self._producer = self._open_producer(name)
+            self._markers = MarkerWatch(self._producer)
             require_settled(committed, uncommitted, outputs)
+
+    def _open_producer(self, name: str) -> Any:
+        return open_fencing_producer(self._settings, name, self._max_message_bytes, self._deadlines)
 
     def _bounds_of(self, topic: str, partitions: tuple[int, ...]) -> tuple[dict[int, int], dict[int, int]]:
         with self._committed_reader() as consumer:

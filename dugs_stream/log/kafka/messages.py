@@ -29,14 +29,19 @@ def size_of(record: Record) -> int:
     return len(record.value or b"") + len(record.key or b"") + headers
 
 
+WireForm = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+"""Key, value and headers as kafka-python takes them."""
+
+
+def wire_form(message: Message) -> WireForm:
+    """kafka-python (3.0.12) refuses to send neither key nor value, and a header's value of None that may be received."""
+    value = b"" if message.key is None and message.value is None else message.value
+    return message.key, value, [(name, b"" if each is None else each) for name, each in message.headers]
+
+
 def send(producer: Any, topic: str, message: Message, partition: int | None = None) -> Any:
     """Queue a message and return its future; without a partition the client picks one, by the key if there is one."""
+    key, value, headers = wire_form(message)
     return producer.send(
-        topic,
-        key=message.key,
-        # kafka-python (3.0.12) refuses to send neither key nor value, and a header's value of None that may be received.
-        value=b"" if message.key is None and message.value is None else message.value,
-        headers=[(name, b"" if value is None else value) for name, value in message.headers],
-        timestamp_ms=message.timestamp_ms,
-        partition=partition,
+        topic, key=key, value=value, headers=headers, timestamp_ms=message.timestamp_ms, partition=partition
     )
