@@ -101,9 +101,7 @@ class Client:
 
     def __init__(self, engine: KafkaEngine) -> None:
         self._topics = engine.topics
-        self.producer = open_fencing_producer(
-            engine.settings, transactional_id(engine.topics), 1024 * 1024
-        )
+        self.producer = open_fencing_producer(engine.settings, transactional_id(engine.topics), 1024 * 1024)
 
     def begin(self, number: int) -> None:
         """A transaction with one event and the offset after record `number`, before its end."""
@@ -154,7 +152,9 @@ def test_late_copies_by_version_2_are_refused_by_their_epoch(
         assert wire.kinds() == [(ApiKey.Produce, 12), (ApiKey.TxnOffsetCommit, 5), (ApiKey.EndTxn, 5)]
         client.begin(1)
 
-        refused = {kind: wire.send_again(kind) for kind in (ApiKey.Produce, ApiKey.TxnOffsetCommit, ApiKey.EndTxn)}
+        refused = {
+            kind: wire.send_again(kind) for kind in (ApiKey.Produce, ApiKey.TxnOffsetCommit, ApiKey.EndTxn)
+        }
         client.producer.abort_transaction()
 
         assert all(refused.values()), refused

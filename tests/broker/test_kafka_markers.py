@@ -26,9 +26,9 @@ from dugs_stream.log.kafka.transaction import transactional_id
 from dugs_stream.log.kafka.transactions_v2 import speak_first, speaks_second
 from dugs_stream.log.port import Outgoing
 from dugs_stream.records import Message
-from tests.support.brokers.versions import transactions_of_version
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics
+from tests.support.brokers.versions import transactions_of_version
 from tests.support.daemons.port_steps import LIMITS, commit, poll_until, read_values, replayed_values, resume
 from tests.support.waiting import wait_until
 from tools.broker import Broker

@@ -10,23 +10,25 @@ from dugs_stream.records import Message, Record
 
 def record_of(received: Any) -> Record:
     """A record of kafka-python as it lies on the topic; a timestamp of −1 means that it has none."""
-    timestamp = received.timestamp if received.timestamp is not None and received.timestamp >= 0 else None
+    headers, timestamp = received.headers, received.timestamp
     return Record(
+        received.key,
+        received.value,
+        tuple(headers) if headers else (),
+        timestamp if timestamp is not None and timestamp >= 0 else None,
         topic=received.topic,
         partition=received.partition,
         offset=received.offset,
-        key=received.key,
-        value=received.value,
-        headers=tuple(received.headers or ()),
-        timestamp_ms=timestamp,
-        fault=fault_of(received),
+        fault=fault_of(headers),
     )
 
 
 def size_of(record: Record) -> int:
     """Bytes that a record counts for in a micro-batch: value, key and headers."""
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
-    return len(record.value or b"") + len(record.key or b"") + headers
+    size = len(record.value or b"") + len(record.key or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+    return size
 
 
 WireForm = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]

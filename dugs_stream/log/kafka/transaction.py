@@ -26,8 +26,8 @@ from dugs_stream.errors import (
     OwnershipLostError,
     TransactionAbortedError,
 )
-from dugs_stream.log.kafka.client import open_producer
 from dugs_stream.log.kafka.batches import Batches
+from dugs_stream.log.kafka.client import open_producer
 from dugs_stream.log.kafka.compat import ask_to_add_partitions, await_result, call_within, force_close
 from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines, ms
 from dugs_stream.log.kafka.errors import translated, translating

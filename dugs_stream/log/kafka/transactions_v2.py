@@ -44,7 +44,6 @@ from kafka.producer.transaction_manager import (
     TxnRequestHandler,
 )
 from kafka.protocol.admin import DescribeTransactionsRequest
-
 from kafka.protocol.metadata import ApiVersionsRequest, CoordinatorType
 
 FEATURE = "transaction.version"
