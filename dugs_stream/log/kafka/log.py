@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
+
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.kafka.client import consumer_of, open_consumer
 from dugs_stream.log.kafka.compat import cut_off_at
@@ -36,7 +38,7 @@ from dugs_stream.log.kafka.transaction import (
     open_fencing_producer,
     transactional_id,
 )
-from dugs_stream.log.kafka.transactions_v2 import speak_first
+from dugs_stream.log.kafka.transactions_v2 import speak_first, speaks_second
 from dugs_stream.log.port import (
     BatchLimits,
     Ownership,
@@ -48,6 +50,8 @@ from dugs_stream.log.port import (
     do_nothing,
 )
 from dugs_stream.records import ChangelogPosition, Message
+
+_log = structlog.get_logger("dugs")
 
 _CHANGELOG_PARTITION = 0
 
@@ -231,6 +235,7 @@ class KafkaLog:
                 self._drop_producer()
                 self._producer = self._open_producer(name)
             self._markers = MarkerWatch(self._producer)
+            _log.info("transactions.version", version=2 if speaks_second(self._producer) else 1)
             require_settled(committed, uncommitted, outputs)
 
     def _open_producer(self, name: str) -> Any:
