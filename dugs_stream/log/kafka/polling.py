@@ -98,13 +98,13 @@ class Polling:
             size = self._fill_from_memory(batch, size, limits)
         self._group.assert_still_owner()
         ordered = tuple(sorted(batch, key=_place_of))
-        return Polled(ordered, {record.partition: record.offset + 1 for record in ordered}, owned)
+        return Polled(ordered, {record.partition: record.offset + 1 for record in ordered}, owned, is_full)
 
     def _fill(self, batch: list[Record], size: int, limits: BatchLimits) -> tuple[int, bool]:
         """Move pending records into the batch up to its limits: the bytes in it, and whether it is full."""
         while self._pending and len(batch) < limits.records:
             record, record_size = self._pending[0]
-            if batch and size + record_size > limits.bytes:
+            if (batch or limits.is_rest) and size + record_size > limits.bytes:
                 return size, True
             self._pending.popleft()
             batch.append(record)
