@@ -189,8 +189,9 @@ class GradientSettings(Block):
     causal_lm_sum, masked_lm, token_classification; segmentation; or package.module:function."""
     dimension: Annotated[Whole, Field(ge=2)] = 2048
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
-    tile: Annotated[Whole, Field(ge=1)] = 32
-    """How many samples are computed together; fixed, so that a vector never depends on its neighbours in the batch."""
+    tile: Literal["auto"] | Annotated[Whole, Field(ge=1)] = "auto"
+    """How many samples are computed together; fixed, so that a vector never depends on its neighbours in the batch. auto: measured
+    when a list begins, and kept with it; a lone sample takes as long as that many."""
     tile_tokens: Annotated[Whole, Field(ge=1)] = 512
     """Of texts so many tokens at most are computed together, padding counted, but at least one text: with 512, 8 of 64."""
     # 2^63 - 1: what torch's generator and the map's counters both take.

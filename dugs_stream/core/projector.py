@@ -112,18 +112,22 @@ class Projector:
         """Whether the whole loss runs back for each sample."""
         return self._whole_copies > 0 or self._at_once
 
-    def one_at_a_time(self) -> "Projector":
-        """The same projector with tiles of one sample."""
-        return self._changed(self.paths, 1)
+    def in_tiles(self, tile: int) -> "Projector":
+        """The same projector with tiles of this size."""
+        return self._changed(self.paths, tile)
 
     def with_paths(self, paths: LayerPaths) -> "Projector":
         """The same projector with its layers on other paths."""
         return self._changed(paths, self.tile)
 
     def _changed(self, paths: LayerPaths, tile: int) -> "Projector":
-        return Projector(
-            self._model, self._layers, self._axes, paths, self._loss, self._sketch, tile, self._written
+        changed = Projector(
+            *(self._model, self._layers, self._axes, paths, self._loss, self._sketch, tile),
+            written=self._written,
+            at_once=self._at_once,
         )
+        changed._copying = self._copying
+        return changed
 
     def formed(self, inputs: Inputs, labels: Tensor | None) -> dict[str, Tensor]:
         """The gradient of the last sample of a batch by parameter, before the sketch; inside `inference`.

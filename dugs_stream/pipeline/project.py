@@ -29,6 +29,7 @@ from dugs_stream.pipeline.first_labels import FirstLabels
 from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.pipeline.rejections import rejection_of, what_failed
+from dugs_stream.pipeline.tiles import Tiles, at_once
 from dugs_stream.records import LabelSource, Reason, Record, Rejection, Skip
 
 StageTimer = Callable[[str], AbstractContextManager[None]]
@@ -56,11 +57,11 @@ class RecordProjector:
         stage: StageTimer,
         probed: Callable[[Probe], None] = lambda _found: None,
         *,
-        tile_tokens: int = 512,
+        tiles: Tiles | None = None,
     ) -> None:
         self.spec = spec
         self._probed = probed
-        self._tile_tokens = tile_tokens
+        self.tiles = tiles or Tiles(spec.tile, most_tokens=512)
         self.found: Probe | None = None
         self.first_labels = FirstLabels(spec, decoder.labels)
         self._decoder = decoder
@@ -83,7 +84,7 @@ class RecordProjector:
     @property
     def tile(self) -> int:
         """Samples computed together; cutting a micro-batch at its multiples changes no vector."""
-        return self.spec.tile if self.found is None else self.found.tile
+        return self.tiles.usual if self.found is None else self.found.tile
 
     def expect(self, shape: Sequence[int], *dtypes: torch.dtype) -> None:
         """Probe the model with an example of this shape; records of another are rejected from now on.
@@ -243,9 +244,10 @@ class RecordProjector:
 
     def _probe(self, kind: Kind, example: Inputs, label: torch.Tensor) -> ProbedKind:
         given = None if kind.label is None else label
-        tile = kind.tile(self.spec.tile, self._tile_tokens)
         is_further = any(each.without_lengths == kind.without_lengths for each in self._kinds)
-        found, projector = self.spec.probe(example, given, tile, is_further=is_further)
+        found, projector = self.spec.probe(example, given, self.tiles.of(kind), is_further=is_further)
+        if not self.tiles.settled(kind, found):
+            found, projector = self.spec.probe(example, given, self.tiles.of(kind))
         names = self._decoder.labels.classes
         if names is not None and found.classes not in (None, len(names)):
             raise ConfigurationError(
@@ -278,10 +280,11 @@ class RecordProjector:
 
         The tile is fixed, so cutting there changes no bit of any vector.
         """
-        for start in range(0, len(places), probed.found.tile):
+        step = at_once(probed.found.tile)
+        for start in range(0, len(places), step):
             if should_abandon():
                 raise BatchAbandonedError
-            yield from self._isolating(probed, places[start : start + probed.found.tile], outcomes)
+            yield from self._isolating(probed, places[start : start + step], outcomes)
 
     def _isolating(
         self, probed: ProbedKind, places: list[int], outcomes: list[Sample | Rejection | Skip]
