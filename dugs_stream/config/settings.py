@@ -179,6 +179,13 @@ def _device(text: str) -> str:
     return text
 
 
+def _tile(value: Any) -> Any:
+    """As it is; one message instead of one for each type."""
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ExpectedError("auto, or a whole number from 1 on")
+
+
 class GradientSettings(Block):
     """The gradient that is compared: of which loss, in which layers, compressed to how many dimensions."""
 
@@ -189,7 +196,7 @@ class GradientSettings(Block):
     causal_lm_sum, masked_lm, token_classification; segmentation; or package.module:function."""
     dimension: Annotated[Whole, Field(ge=2)] = 2048
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
-    tile: Literal["auto"] | Annotated[Whole, Field(ge=1)] = "auto"
+    tile: Annotated[Literal["auto"] | Annotated[Whole, Field(ge=1)], BeforeValidator(_tile)] = "auto"
     """How many samples are computed together; fixed, so that a vector never depends on its neighbours in the batch. auto: measured
     when a list begins, and kept with it; a lone sample takes as long as that many."""
     tile_tokens: Annotated[Whole, Field(ge=1)] = 512

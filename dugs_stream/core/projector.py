@@ -6,7 +6,7 @@ samples and in any place. (`core.probe` verifies that for each model, and otherw
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,8 +157,13 @@ class Projector:
         with inference(self._model), undone(self._written), torch.no_grad():
             return call_model(self._model, mapped(inputs, lambda leaf: leaf.to(self._sketch.device)))
 
-    def project(self, inputs: Inputs, labels: Tensor | None) -> Projection:
-        """The projected gradients of a batch of n samples with labels (n, …). Raises ModelError if the model or its loss fails."""
+    def project(
+        self, inputs: Inputs, labels: Tensor | None, between_tiles: Callable[[], None] = lambda: None
+    ) -> Projection:
+        """The projected gradients of a batch of n samples with labels (n, …).
+
+        `between_tiles` is called there, and may raise. Raises ModelError if the model or its loss fails.
+        """
         n = batch_size(inputs)
         vectors = np.zeros((n, self._sketch.dimension), dtype=np.float32)
         norms = np.zeros(n, dtype=np.float64)
@@ -166,6 +171,8 @@ class Projector:
         with inference(self._model):
             step = _ALONE if self._whole_copies else self.tile
             for start in range(0, n, step):
+                if start:
+                    between_tiles()
                 some = slice(start, min(start + step, n))
                 given = None if labels is None else labels[some]
                 try:

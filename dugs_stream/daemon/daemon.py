@@ -44,7 +44,7 @@ from dugs_stream.errors import (
 )
 from dugs_stream.log.port import BatchLimits, Log, Ownership
 from dugs_stream.ops.metrics import RecoveryReason, Role
-from dugs_stream.pipeline.project import BatchAbandonedError
+from dugs_stream.pipeline.decode import BatchAbandonedError
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
