@@ -153,7 +153,10 @@ class TileTrial:
         projector = self._projector.in_tiles(tile)
         runs: list[float] = []
         pieces: list[Projection] = []
-        while sum(runs) < (_LONG_SECONDS if len(runs) < _TWO_RUNS else _ENOUGH_SECONDS) and len(runs) < _MOST_RUNS:
+        while (
+            sum(runs) < (_LONG_SECONDS if len(runs) < _TWO_RUNS else _ENOUGH_SECONDS)
+            and len(runs) < _MOST_RUNS
+        ):
             rows = _rows(self._pool, _DISTINCT - 1 - (torch.arange(tile) + len(runs) * tile) % _DISTINCT)
             began = auto.clock()
             pieces.append(projector.project(*rows))

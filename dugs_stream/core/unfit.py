@@ -1,4 +1,4 @@
-"""Why the hooks do not give a model's whole gradient: what the probe tries next depends on it."""
+"""Error of hooks that do not give a model's whole gradient: what the probe tries next depends on it."""
 
 from collections.abc import Collection, Sequence
 

@@ -331,12 +331,7 @@ class RecordProjector:
                 "Nothing of this micro-batch was committed; look at the device, then start again."
             ) from error
 
-    def _reject_unknown_classes(
-        self,
-        probed: ProbedKind,
-        places: list[int],
-        outcomes: list[Outcome],
-    ) -> None:
+    def _reject_unknown_classes(self, probed: ProbedKind, places: list[int], outcomes: list[Outcome]) -> None:
         """Without an expected shape, how many classes there are is known only once the model has taken the sample."""
         classes = probed.found.classes
         if not self.spec.loss.takes_classes or classes is None:

@@ -44,7 +44,9 @@ def test_a_list_that_began_without_a_choice_keeps_the_tile_it_had(tmp_path: Path
     assert kept_choice(tmp_path, DEVICE) == TileChoice(32)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"tile": 0}', '{"tile": "x"}', '{"tile": 4, "numbers": 0}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"tile": 0}', '{"tile": "x"}', '{"tile": 4, "numbers": 0}']
+)
 def test_a_damaged_file_is_refused_with_the_way_out(tmp_path: Path, content: str) -> None:
     """Not read as no choice: the tile of a list must not change in silence."""
     (tmp_path / "tile-cpu.json").write_text(content)

@@ -44,7 +44,7 @@ def test_large_tiles_must_be_quick() -> None:
 
 def test_a_tile_that_is_left_out_is_not_taken() -> None:
     """One sample alone gives other vectors, say."""
-    assert chosen(lambda tile: None if tile == 1 else 0.06 * tile) == (4, [4, 16])
+    assert chosen(lambda tile: None if tile == 1 else 0.06 * tile) == (4, [4])
 
 
 @pytest.mark.parametrize("most", [1, 3, 10, 100])
