@@ -120,6 +120,8 @@ class InputSettings(Block):
     """For files of `dugs send` and `dugs scan`: the folder that is the class. -1: the file's own, 1: the first below the one you name."""
     batch: BatchSettings = BatchSettings()
     """Limits of a micro-batch."""
+    prefetch: Annotated[Whole, Field(ge=0, le=64)] = 2
+    """Micro-batches polled, decoded and projected beyond the one that is decided, each within the limits of `batch`; 0: one after the other."""
     max_record_bytes: ByteSize = 16 * 2**20
     """A larger value is rejected as too_large."""
     may_reject_all: bool = False
