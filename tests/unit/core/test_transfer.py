@@ -103,7 +103,9 @@ def test_a_tile_is_a_copy_filled_up_with_its_first_sample() -> None:
 def test_units_and_norms_are_those_of_each_row() -> None:
     """Scaled by its exponent; a row of no gradient, or of one that is not finite, is zero."""
     vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [float("nan"), 1.0]])
-    parts = [DeviceRows(row[None], torch.tensor([2], dtype=torch.int32), torch.tensor([7])) for row in vectors]
+    parts = [
+        DeviceRows(row[None], torch.tensor([2], dtype=torch.int32), torch.tensor([7])) for row in vectors
+    ]
     units, norms, labels = fetched(joined(parts))
 
     assert np.array_equal(units, np.float32([[0.6, 0.8], [0, 0], [0, 0]]))
