@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dugs_stream.core.gradients import vjp, whole, whole_batched
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
+from dugs_stream.core.gradients.index_guard import ranges_known
 from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.kinds import expanded, recorded, recorded_everywhere
 from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
@@ -25,7 +26,16 @@ from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.model_writes import Held, undone
-from dugs_stream.core.samples import Inputs, batch_size, call_model, mapped, part_of, sample_at, structure_of
+from dugs_stream.core.samples import (
+    Inputs,
+    batch_size,
+    call_model,
+    leaves,
+    mapped,
+    part_of,
+    sample_at,
+    structure_of,
+)
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum
 from dugs_stream.core.transfer import DeviceRows, fetched, joined, sent
@@ -193,7 +203,10 @@ class Projector:
         tile = m if self._whole_copies else self.tile
         padded = mapped(inputs, lambda leaf: sent(leaf, tile, device))
         given = None if labels is None else sent(labels, tile, device)
-        with model_errors(inputs), undone(self._written):
+        known = ranges_known(
+            [*(leaf for _, leaf in leaves(inputs)), labels], [*(leaf for _, leaf in leaves(padded)), given]
+        )
+        with model_errors(inputs), undone(self._written), known:
             total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
         vectors, exponents = (part[:m] for part in total.total())
         is_class = used is not None and used.dim() == 1 and not used.is_floating_point()

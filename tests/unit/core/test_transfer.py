@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dugs_stream import Deduplicator
+from dugs_stream import Deduplicator, ModelError
 from dugs_stream.core import projector as module
 from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.layers import parameter_layers
@@ -31,6 +31,19 @@ def pictures() -> tuple[nn.Module, Tensor]:
     body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3, groups=2))
     model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))
     return model, torch.randn(6, 3, 12, 12)
+
+
+class Tokens(nn.Module):
+    """Embeds tokens and tells the class of a text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(20, 8), nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(m, t) → logits (m, 3)."""
+        logits: Tensor = self.head(self.embed(input_ids).mean(1))
+        return logits
 
 
 def on_a_device_without_numbers(projector: Projector, model: nn.Module, tile: int) -> Projector:
@@ -68,6 +81,22 @@ def test_nothing_in_a_tile_waits_for_the_device(
 
     assert found.vectors.shape == (3, 64)
     assert {part.device for part in found if part is not None} == {META}
+
+
+def test_token_ids_are_checked_before_they_are_sent() -> None:
+    """A GPU does not survive an id out of range, and asking it for the largest one would be a wait."""
+    torch.manual_seed(0)
+    model, inputs = Tokens(), torch.randint(0, 20, (3, 9))
+    engine = Deduplicator(model, ["*"], "pseudo", 64, device="cpu", tile=4)
+    engine.project({"input_ids": inputs})
+    (projector,) = engine._projectors.values()
+    far = on_a_device_without_numbers(projector, model, 4)
+
+    with inference(model):
+        assert far._one_tile({"input_ids": inputs}, None).vectors.device == META
+        inputs[0, 0] = 20
+        with pytest.raises(ModelError):  # the guard asks, and here there is no number to be had
+            far._one_tile({"input_ids": inputs}, None)
 
 
 def test_vectors_are_fetched_once_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
