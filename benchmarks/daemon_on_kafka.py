@@ -176,7 +176,7 @@ def _settings_in(folder: Path, address: str, model: Mapping[str, Any]) -> Callab
                     "changelog_topic": f"{name}-changelog",
                 },
                 "model": model,
-                "gradient": {"device": "cpu", "seed": SEED},
+                "gradient": {"device": "cpu", "seed": SEED, "tile": 32},  # the same on both sides
                 "state": {"dir": folder / name},
                 "http": {"port": 0},
             }
