@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from dugs_stream.inputs.decoder import Sample
-from dugs_stream.records import Record, Rejection, Skip
+from dugs_stream.core.samples import leaves
+from dugs_stream.inputs.decoder import Decoder, Sample
+from dugs_stream.records import Reason, Record, Rejection, Skip
 
 StageTimer = Callable[[str], AbstractContextManager[None]]
 """Times what runs inside it as this stage of a micro-batch."""
@@ -174,3 +175,28 @@ def _parts(records: Sequence[Record]) -> list[Sequence[Record]]:
 def cpus_for_decoding() -> int:
     """The CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decode_records(decoder: Decoder, records: Sequence[Record]) -> list[Outcome]:
+    """The records decoded in this thread. Raises only what says that memory ran out."""
+    outcomes = decoder.decode_each(records)
+    # A shape that is expected bounds the sample.
+    is_bounded = decoder.expected_shape is not None
+    return outcomes if is_bounded else [_within_bounds(decoder, each) for each in outcomes]
+
+
+def _within_bounds(decoder: Decoder, outcome: Outcome) -> Outcome:
+    """Refuses a sample larger than a record may be, where no shape bounds it.
+
+    A small picture file may be one of millions of pixels, and a tile of them takes the process down.
+    """
+    if not isinstance(outcome, Sample):
+        return outcome
+    size, most = sum(leaf.nbytes for _, leaf in leaves(outcome.inputs)), decoder.max_record_bytes
+    if size <= most:
+        return outcome
+    return Rejection(
+        Reason.TOO_LARGE,
+        f"the sample is {size} bytes of numbers, at most {most} are computed with where no shape is expected "
+        "(input.max_record_bytes; or set model.input_shape, or the size of input.codec)",
+    )
