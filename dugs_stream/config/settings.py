@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from dugs_stream.core.losses.forms import BUILT_IN
 from dugs_stream.inputs.settings import (
     CodecSettings,
+    DecodeSettings,
     Envelopes,
     ImageCodecSettings,
     LabelType,
@@ -120,6 +121,8 @@ class InputSettings(Block):
     """For files of `dugs send` and `dugs scan`: the folder that is the class. -1: the file's own, 1: the first below the one you name."""
     batch: BatchSettings = BatchSettings()
     """Limits of a micro-batch."""
+    decode: DecodeSettings = DecodeSettings()
+    """Threads and processes that decode."""
     max_record_bytes: ByteSize = 16 * 2**20
     """A larger value is rejected as too_large."""
     may_reject_all: bool = False

@@ -23,8 +23,11 @@ from dugs_stream.inputs.image import ImageCodec
 from dugs_stream.inputs.json import JsonCodec, parse_document
 from dugs_stream.inputs.labels import AnyLabel, Labels
 from dugs_stream.inputs.npy import NpyCodec
+from dugs_stream.inputs.processes.codec import CodecInProcesses
 from dugs_stream.inputs.settings import (
+    IN_THREADS,
     CustomCodecSettings,
+    DecodeSettings,
     Envelope,
     ImageCodecSettings,
     JsonCodecSettings,
@@ -62,7 +65,7 @@ class Decoder:
     labels_are_tokens  a label that is a list has one number a token of its text
     """
 
-    codec: Codec | TextCodec
+    codec: Codec | CodecInProcesses | TextCodec
     labels: Labels
     max_record_bytes: int
     expected_shape: Shape | None = None
@@ -101,7 +104,7 @@ class Decoder:
             return self._text(self.codec, record, opened)
         found = (
             self._own(self.codec, record, opened)
-            if isinstance(self.codec, CustomCodec)
+            if isinstance(self.codec, CustomCodec | CodecInProcesses)
             else self._given(self.codec, record, opened)
         )
         if isinstance(found, Skip | Rejection):
@@ -187,7 +190,9 @@ class Decoder:
             label = Target(padded)
         return Sample(found.inputs, label, found.is_cut)
 
-    def _own(self, codec: CustomCodec, record: Record, opened: _Opened) -> Sample | Skip | Rejection:
+    def _own(
+        self, codec: CustomCodec | CodecInProcesses, record: Record, opened: _Opened
+    ) -> Sample | Skip | Rejection:
         """The sample of the user's codec, with the label that it gives; else with the one from its place."""
         found = codec.decode(opened.value, self.expected_shape)
         if isinstance(found, Skip | Rejection):
@@ -222,8 +227,10 @@ def _check_whole(record: Record) -> Rejection | None:
     return None if record.fault is None else Rejection(Reason.UNREADABLE, record.fault)
 
 
-def build_codec(settings: AnyCodecSettings, limits: TokenLimits = NO_LIMITS) -> Codec | TextCodec:
-    """The codec of the settings; `limits` are the model's, of a text.
+def build_codec(
+    settings: AnyCodecSettings, limits: TokenLimits = NO_LIMITS, decoding: DecodeSettings = IN_THREADS
+) -> Codec | CodecInProcesses | TextCodec:
+    """The codec of the settings; `limits` are the model's, of a text, and `decoding` says where a user's function runs.
 
     Raises ConfigurationError if a user's function cannot be imported, or a tokenizer cannot be used with the model.
     """
@@ -235,7 +242,10 @@ def build_codec(settings: AnyCodecSettings, limits: TokenLimits = NO_LIMITS) -> 
         return NpyCodec(settings)
     if isinstance(settings, JsonCodecSettings):
         return JsonCodec(settings)
-    return CustomCodec.from_settings(settings)
+    own = CustomCodec.from_settings(settings)  # also for processes: what cannot be imported is refused here
+    if decoding.processes:
+        return CodecInProcesses(settings.type, decoding.processes, decoding.timeout_seconds)
+    return own
 
 
 def build_decoder(
@@ -249,6 +259,7 @@ def build_decoder(
     envelope: Sequence[Envelope] = (),
     limits: TokenLimits = NO_LIMITS,
     labels_are_tokens: bool = False,
+    decoding: DecodeSettings = IN_THREADS,
 ) -> Decoder:
     """The decoder of one deployment. `label` is input.label's text, `classes` what `read_classes` gave.
 
@@ -261,7 +272,7 @@ def build_decoder(
         type=label_type,
     )
     return Decoder(
-        build_codec(codec, limits),
+        build_codec(codec, limits, decoding),
         labels,
         max_record_bytes,
         envelope=tuple(envelope),

@@ -7,7 +7,6 @@ begun runs to its end, and its result is dropped.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
@@ -26,7 +25,9 @@ Outcome = Sample | Rejection | Skip
 """What decoding makes of a record."""
 
 _CHUNK_BYTES = 64 * 1024
-"""Values handed to a thread together: about a millisecond of work, so that the hand-over of 0.05 ms does not count."""
+"""Values handed to a thread together: a millisecond or more for pictures and texts, so that 0.05 ms do not count."""
+_CHUNKS_A_PROCESS = 4
+"""Into how many a micro-batch is cut for each process, so that none waits long for the slowest."""
 _LOOK_SECONDS = 0.1
 """How often a caller that waits is asked whether to give up; a signal is to be felt at once, and waking costs CPU."""
 
@@ -50,6 +51,13 @@ class DecodesRecords(Protocol):
         """An outcome for each record. Raises only what says that memory ran out."""
 
 
+class Closes(Protocol):
+    """What a codec runs in beside this process."""
+
+    def close(self) -> None:
+        """End it; records that are with it are given up."""
+
+
 class PendingBatch:
     """A submitted micro-batch. One thread at a time may ask for its result."""
 
@@ -57,16 +65,14 @@ class PendingBatch:
         self,
         records: tuple[Record, ...],
         chunks: Sequence[_Chunk],
+        for_the_caller: Sequence[_Chunk],
         stage: StageTimer,
-        *,
-        is_handed_over: bool,
     ) -> None:
         self.records = records
         self._chunks = chunks
+        self._for_the_caller = for_the_caller
         self._stage = stage
         self._is_cancelled = False
-        # Threads take the chunks from the front.
-        self._for_the_caller = chunks[::-1] if is_handed_over else chunks
 
     def result(self, should_abandon: Callable[[], bool] = lambda: False) -> DecodedBatch:
         """The decoded batch; the caller decodes what no thread has begun, and waits for the rest.
@@ -101,35 +107,61 @@ class PendingBatch:
 class DecodePool:
     """Decodes micro-batches in threads of its own; with one thread, in the thread that asks for the result.
 
-    decode   decodes records one after the other, in any thread
-    stage    times a batch from the moment its result is asked for
-    threads  how many decode beside the caller; they start with the first batch that is worth it
+    decode       decodes records one after the other, in any thread
+    stage        times a batch from the moment its result is asked for
+    threads      how many decode beside the caller; they start with the first batch that is worth it
+    chunk_bytes  values that are worth a hand-over; a batch of less is the caller's. None: every record is, since the
+                 threads only wait for processes, and the caller would wait like them
+    processes    what is closed with the pool
 
     Any thread may submit.
     """
 
     def __init__(
-        self, decode: DecodesRecords, stage: StageTimer = lambda _name: nullcontext(), *, threads: int = 1
+        self,
+        decode: DecodesRecords,
+        stage: StageTimer = lambda _name: nullcontext(),
+        *,
+        threads: int = 1,
+        chunk_bytes: int | None = _CHUNK_BYTES,
+        processes: Closes | None = None,
     ) -> None:
         self._decode = decode
         self._stage = stage
+        self.threads = threads
+        self.chunk_bytes = chunk_bytes
+        self._processes = processes
         self._executor = (
-            ThreadPoolExecutor(threads, thread_name_prefix="dugs-decode") if threads > 1 else None
+            ThreadPoolExecutor(threads, thread_name_prefix="dugs-decode")
+            if threads > 1 or chunk_bytes is None
+            else None
         )
 
     def submit(self, records: Sequence[Record]) -> PendingBatch:
         """Begin to decode; returns at once."""
-        chunks = [_Chunk(self._decode, part) for part in _parts(records)]
-        executor = self._executor if len(chunks) > 1 else None
-        if executor is not None:
+        chunks = [_Chunk(self._decode, part) for part in self._parts(records)]
+        for_the_caller = chunks
+        if self._executor is not None and (self.chunk_bytes is None or len(chunks) > 1):
             for chunk in chunks:
-                chunk.hand_to(executor)
-        return PendingBatch(tuple(records), chunks, self._stage, is_handed_over=executor is not None)
+                chunk.hand_to(self._executor)
+            # Threads take them from the front.
+            for_the_caller = [] if self.chunk_bytes is None else chunks[::-1]
+        return PendingBatch(tuple(records), chunks, for_the_caller, self._stage)
+
+    def _parts(self, records: Sequence[Record]) -> Sequence[Sequence[Record]]:
+        if self.chunk_bytes is None:
+            size = -(-len(records) // (_CHUNKS_A_PROCESS * self.threads)) or 1
+            return [records[start : start + size] for start in range(0, len(records), size)]
+        return _parts_of(records, self.chunk_bytes)
 
     def close(self) -> None:
-        """Cancel what was not begun and wait for the rest. No batch may be submitted after it."""
+        """Cancel what was not begun, end the processes and wait for the rest. No batch may be submitted after it."""
         if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+            self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._processes is not None:
+            self._processes.close()
+        if self._executor is not None:
+            self._executor.shutdown()
 
 
 class _Chunk:
@@ -159,22 +191,17 @@ class _Chunk:
         return self._future.result()
 
 
-def _parts(records: Sequence[Record]) -> list[Sequence[Record]]:
+def _parts_of(records: Sequence[Record], chunk_bytes: int) -> list[Sequence[Record]]:
     """Neighbours together until they have the bytes that are worth a hand-over."""
     parts: list[list[Record]] = []
     room = 0
     for record in records:
         if not parts or room <= 0:
             parts.append([])
-            room = _CHUNK_BYTES
+            room = chunk_bytes
         parts[-1].append(record)
         room -= len(record.value or b"")
     return list(parts)
-
-
-def cpus_for_decoding() -> int:
-    """The CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode_records(decoder: Decoder, records: Sequence[Record]) -> list[Outcome]:

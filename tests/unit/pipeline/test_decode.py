@@ -171,3 +171,28 @@ def test_memory_that_runs_out_is_raised_with_the_result(gate: Gate, threads: int
 
     gate.error = None
     assert pool.submit(large(4)).result().outcomes == tuple(map(told, large(4)))
+
+
+def test_with_processes_every_record_is_handed_over_and_the_caller_decodes_none(gate: Gate) -> None:
+    """The threads only wait for processes, and the caller could do no more."""
+    records = [Record(None, b"small", topic="in", partition=0, offset=offset) for offset in range(9)]
+    ended: list[bool] = []
+    pool = DecodePool(gate, threads=1, chunk_bytes=None, processes=Ending(ended))
+    pending = pool.submit(records)
+    wait_until(lambda: len(gate.begun) > 0, 30, "the thread has begun")
+    gate.open.set()
+
+    assert pending.result().outcomes == tuple(map(told, records))
+    pool.close()
+    assert ended == [True]
+
+
+class Ending:
+    """Processes that note their end."""
+
+    def __init__(self, ended: list[bool]) -> None:
+        self.ended = ended
+
+    def close(self) -> None:
+        """As codecs in processes."""
+        self.ended.append(True)
