@@ -134,6 +134,7 @@ def open_daemon(
                 engine.judge,
                 outputs,
                 metrics.stage,
+                metrics.waiting,
                 RejectionGuard(may_reject_all=settings.input.may_reject_all),
             ),
             BatchLimits(
@@ -148,6 +149,7 @@ def open_daemon(
                 Observer(step_entered=on_step),
             ),
             stopping or Stopping(),
+            settings.input.prefetch,
         )
         metrics.snapshot_age_seconds.set_function(daemon.replica.snapshot_age_seconds)
         yield daemon

@@ -121,6 +121,8 @@ class InputSettings(Block):
     """For files of `dugs send` and `dugs scan`: the folder that is the class. -1: the file's own, 1: the first below the one you name."""
     batch: BatchSettings = BatchSettings()
     """Limits of a micro-batch."""
+    prefetch: Annotated[Whole, Field(ge=0, le=64)] = 2
+    """Micro-batches polled, decoded and projected beyond the one that is decided, each within the limits of `batch`; 0: one after the other."""
     decode: DecodeSettings = DecodeSettings()
     """Threads and processes that decode."""
     max_record_bytes: ByteSize = 16 * 2**20

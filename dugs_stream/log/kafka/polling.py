@@ -95,13 +95,13 @@ class Polling:
             is_first_look = False
         self._group.assert_still_owner()
         ordered = tuple(sorted(batch, key=lambda record: (record.partition, record.offset)))
-        return Polled(ordered, {record.partition: record.offset + 1 for record in ordered}, owned)
+        return Polled(ordered, {record.partition: record.offset + 1 for record in ordered}, owned, is_full)
 
     def _fill(self, batch: list[Record], size: int, limits: BatchLimits) -> tuple[int, bool]:
         """Move pending records into the batch up to its limits: the bytes in it, and whether it is full."""
         while self._pending and len(batch) < limits.records:
             next_size = size + size_of(self._pending[0])
-            if batch and next_size > limits.bytes:
+            if (batch or limits.is_rest) and next_size > limits.bytes:
                 return size, True
             batch.append(self._pending.popleft())
             size = next_size
