@@ -7,9 +7,10 @@ begun runs to its end, and its result is dropped.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -66,12 +67,12 @@ class PendingBatch:
         records: tuple[Record, ...],
         chunks: Sequence[_Chunk],
         for_the_caller: Sequence[_Chunk],
-        stage: StageTimer,
+        timing: _Timing,
     ) -> None:
         self.records = records
         self._chunks = chunks
         self._for_the_caller = for_the_caller
-        self._stage = stage
+        self._timing = timing
         self._is_cancelled = False
 
     def result(self, should_abandon: Callable[[], bool] = lambda: False) -> DecodedBatch:
@@ -82,12 +83,11 @@ class PendingBatch:
         cancelled then.
         """
         try:
-            with self._stage("decode"):
-                for chunk in self._for_the_caller:
-                    self._require_wanted(should_abandon)
-                    chunk.decode_unless_begun()
-                require_wanted = partial(self._require_wanted, should_abandon)
-                outcomes = [outcome for chunk in self._chunks for outcome in chunk.result(require_wanted)]
+            for chunk in self._for_the_caller:
+                self._require_wanted(should_abandon)
+                chunk.decode_unless_begun()
+            require_wanted = partial(self._require_wanted, should_abandon)
+            outcomes = [outcome for chunk in self._chunks for outcome in chunk.result(require_wanted)]
         except BaseException:
             self.cancel()
             raise
@@ -98,6 +98,7 @@ class PendingBatch:
         self._is_cancelled = True
         for chunk in self._chunks:
             chunk.cancel()
+        self._timing.end()
 
     def _require_wanted(self, should_abandon: Callable[[], bool]) -> None:
         if self._is_cancelled or should_abandon():
@@ -108,7 +109,7 @@ class DecodePool:
     """Decodes micro-batches in threads of its own; with one thread, in the thread that asks for the result.
 
     decode       decodes records one after the other, in any thread
-    stage        times a batch from the moment its result is asked for
+    stage        times a batch from the first of its records that is begun to the last that is done
     threads      how many decode beside the caller; they start with the first batch that is worth it
     chunk_bytes  values that are worth a hand-over; a batch of less is the caller's. None: every record is, since the
                  threads only wait for processes, and the caller would wait like them
@@ -139,14 +140,16 @@ class DecodePool:
 
     def submit(self, records: Sequence[Record]) -> PendingBatch:
         """Begin to decode; returns at once."""
-        chunks = [_Chunk(self._decode, part) for part in self._parts(records)]
+        parts = self._parts(records)
+        timing = _Timing(self._stage, len(parts))
+        chunks = [_Chunk(self._decode, part, timing) for part in parts]
         for_the_caller = chunks
         if self._executor is not None and (self.chunk_bytes is None or len(chunks) > 1):
             for chunk in chunks:
                 chunk.hand_to(self._executor)
             # Threads take them from the front.
             for_the_caller = [] if self.chunk_bytes is None else chunks[::-1]
-        return PendingBatch(tuple(records), chunks, for_the_caller, self._stage)
+        return PendingBatch(tuple(records), chunks, for_the_caller, timing)
 
     def _parts(self, records: Sequence[Record]) -> Sequence[Sequence[Record]]:
         if self.chunk_bytes is None:
@@ -167,13 +170,14 @@ class DecodePool:
 class _Chunk:
     """Neighbouring records, decoded by a thread of the pool or by the one that asks for them."""
 
-    def __init__(self, decode: DecodesRecords, records: Sequence[Record]) -> None:
+    def __init__(self, decode: DecodesRecords, records: Sequence[Record], timing: _Timing) -> None:
         self._decode = decode
         self._records = records
+        self._timing = timing
         self._future: Future[Sequence[Outcome]] = Future()
 
     def hand_to(self, executor: ThreadPoolExecutor) -> None:
-        self._future = executor.submit(self._decode, self._records)
+        self._future = executor.submit(self._run)
 
     def cancel(self) -> None:
         self._future.cancel()
@@ -182,13 +186,51 @@ class _Chunk:
         """What was cancelled before it began is free to be decoded here."""
         if self._future.cancel():
             decoded: Future[Sequence[Outcome]] = Future()
-            decoded.set_result(self._decode(self._records))
+            decoded.set_result(self._run())
             self._future = decoded
 
     def result(self, require_wanted: Callable[[], None]) -> Sequence[Outcome]:
         while wait([self._future], _LOOK_SECONDS).not_done:
             require_wanted()
+        if self._future.cancelled():
+            raise BatchAbandonedError
         return self._future.result()
+
+    def _run(self) -> Sequence[Outcome]:
+        self._timing.chunk_begun()
+        try:
+            return self._decode(self._records)
+        finally:
+            self._timing.chunk_ended()
+
+
+class _Timing:
+    """The stage of a batch, from the first chunk that is begun to the end of the last; from any threads."""
+
+    def __init__(self, stage: StageTimer, chunks: int) -> None:
+        self._stage = stage
+        self._left = chunks
+        self._has_begun = False
+        self._running = ExitStack()
+        self._lock = threading.Lock()
+
+    def chunk_begun(self) -> None:
+        with self._lock:
+            if not self._has_begun:
+                self._has_begun = True
+                self._running.enter_context(self._stage("decode"))
+
+    def chunk_ended(self) -> None:
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._running.close()
+
+    def end(self) -> None:
+        """Nothing more is begun."""
+        with self._lock:
+            self._has_begun = True
+            self._running.close()
 
 
 def _parts_of(records: Sequence[Record], chunk_bytes: int) -> list[Sequence[Record]]:
