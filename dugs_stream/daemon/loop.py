@@ -137,8 +137,9 @@ class Loop:
 
     @property
     def in_flight(self) -> tuple[Polled, ...]:
-        """Polled and not decided: the oldest first, the one that is still being gathered last, in its parts."""
-        gathered = () if self._gathering is None else self._gathering.parts
+        """Micro-batches polled and not decided, the oldest first; the last may still be gathered."""
+        gathering = self._gathering
+        gathered = () if gathering is None or not gathering.parts else (gathering.polled(),)
         return (*(batch.polled for batch in self._queue.batches), *gathered)
 
     # -- ahead of the head -----------------------------------------------------------------------------

@@ -158,11 +158,8 @@ class ProjectionQueue:
             executor.shutdown()
 
     def _thread(self) -> ThreadPoolExecutor:
-        """Started with the first batch. Vectors depend on the number of threads, which OpenMP counts for each thread."""
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(
-                1, "dugs-project", torch.set_num_threads, (torch.get_num_threads(),)
-            )
+            self._executor = ThreadPoolExecutor(1, "dugs-project", torch_as_here())
         return self._executor
 
     def _project(self, batch: BatchInFlight) -> ProjectedInFlight:
@@ -205,6 +202,25 @@ class ProjectionQueue:
             self._projector.found is not None,
             self._projector.first_labels.agreement,
         )
+
+
+def torch_as_here() -> Callable[[], None]:
+    """What makes another thread compute as this one does: what PyTorch keeps for each thread, and a factory may have set.
+
+    The number of OpenMP's threads, on which a vector's last bits depend, the default device and the current GPU. Modes of
+    gradients and autocast are set anew for each pass (core.gradients.inference).
+    """
+    threads, device = torch.get_num_threads(), torch.get_default_device()
+    gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+
+    def take_over() -> None:
+        torch.set_num_threads(threads)
+        if device != torch.get_default_device():
+            torch.set_default_device(device)
+        if gpu is not None:
+            torch.cuda.set_device(gpu)
+
+    return take_over
 
 
 def offsets_of(polled: Polled) -> str:
