@@ -245,8 +245,8 @@ class Loop:
                 raise
             self.pacing.took(records, batch.seconds)
             raise OwnershipLostError(
-                f"The micro-batch of {records} records outlived its membership: {batch.seconds:.0f} s without a "
-                "poll. It is given up and decided again in smaller ones."
+                f"The micro-batch of {records} records outlived its membership: {batch.seconds:.0f} s of "
+                "computing. It is given up and decided again in smaller ones."
             ) from error
         except Exception as error:
             if not is_out_of_memory(error):

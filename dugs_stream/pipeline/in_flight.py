@@ -49,14 +49,14 @@ class ProjectedInFlight:
 class BatchInFlight:
     """A polled micro-batch on its way to its verdicts.
 
-    pending          its records, being decoded
+    pending          its records, being decoded; None once they are projected, so that their numbers are not kept
     asked_for        how many records it might have had
     model_is_proven  as `RecordProjector.project` takes it
     began_at         of its projection, on the monotonic clock
     """
 
     polled: Polled
-    pending: PendingBatch
+    pending: PendingBatch | None
     asked_for: int
     model_is_proven: bool
     began_at: float | None = None
@@ -143,7 +143,8 @@ class ProjectionQueue:
         self._batches.clear()
         for batch in batches:
             batch.is_discarded = True
-            batch.pending.cancel()
+            if (pending := batch.pending) is not None:
+                pending.cancel()
             if batch.future is not None:
                 batch.future.cancel()
         for batch in batches:
@@ -172,7 +173,8 @@ class ProjectionQueue:
                 self._idle.enter_context(self._waiting(Stage.GRADIENT))
 
     def _project_now(self, batch: BatchInFlight) -> ProjectedInFlight:
-        if self._has_failed:
+        pending = batch.pending
+        if self._has_failed or pending is None:
             raise BatchAbandonedError
         batch.began_at = began_at = monotonic()
 
@@ -189,13 +191,15 @@ class ProjectionQueue:
         try:
             with bound_contextvars(offsets=offsets_of(batch.polled)):
                 with self._waiting(Stage.GRADIENT):
-                    decoded = batch.pending.result(is_unwanted)
+                    decoded = pending.result(is_unwanted)
                 projected = self._projector.project(
                     decoded, should_abandon, model_is_proven=batch.model_is_proven
                 )
         except BaseException:
             self._has_failed = True
             raise
+        finally:
+            batch.pending = None
         return ProjectedInFlight(
             projected,
             monotonic() - began_at,
