@@ -69,6 +69,7 @@ class RecoveryReason(StrEnum):
     OWNERSHIP_LOST = "ownership_lost"
     ABORTED = "aborted"
     LOG_UNAVAILABLE = "log_unavailable"
+    DAMAGED = "damaged"
 
 
 class RefusalReason(StrEnum):
