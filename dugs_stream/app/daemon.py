@@ -99,7 +99,7 @@ def open_daemon(
         app = build_http(registry, status, uniques, gallery, authorization(settings.http.auth))
         http = settings.http
         server = held.enter_context(HttpServer(app, http.host, http.port, http.allowed_hosts))
-        engine = build_engine(settings, metrics.stage)
+        engine = build_engine(settings, metrics.stage, keeps_tile=True)
         for remark in engine.remarks:
             _log.warning("model.remark", remark=remark)
         state = StateStore(
@@ -177,4 +177,5 @@ def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: St
         threshold=facts.threshold,
         codec=settings.input.codec.type,
         layers=list(engine.projector.layer_names),
+        tile=None if probe is None else probe.tile,
     )

@@ -211,8 +211,7 @@ class Loop:
                 self._least_records = self._enough_records
                 self._back_to_head()
                 return False
-            encoded = encode_batch(batch.polled, judged, self.head, self.stages.outputs)
-            self._apply(encoded, self._commit(encoded))
+            self._write(batch.polled, judged)
             return True
         finally:
             self._tell.batch_ended()
@@ -223,10 +222,14 @@ class Loop:
         try:
             self._tell.step_entered(Step.JUDGE)
             self._tell.batch_judged(self.pacing.records)
-            encoded = encode_batch(polled, (), self.head, self.stages.outputs)
-            self._apply(encoded, self._commit(encoded))
+            self._write(polled, ())
         finally:
             self._tell.batch_ended()
+
+    def _write(self, polled: Polled, judged: tuple[JudgedRecord, ...]) -> None:
+        """Steps 3 to 7."""
+        batch = encode_batch(polled, judged, self.head, self.stages.outputs)
+        self._apply(batch, self._commit(batch))
 
     def _judge(self, batch: BatchInFlight) -> tuple[JudgedRecord, ...] | None:
         """Step 2: verdicts; index and state are read and not changed. None if memory ran out."""
