@@ -1,7 +1,7 @@
 """The life of a daemon: own the input, recover, then decide and commit until told to stop.
 
     run       reach the log → stand by → own → recover → loop, again from the top when ownership is void
-    loop      poll → project → decide → encode → commit → apply, one micro-batch after the other (loop.py)
+    loop      poll → project → decide → encode → commit → apply, the next micro-batches ahead of the one in hand (loop.py)
     shutdown  snapshot, give the input back
 
 It sees ports and never an engine. A process that does not own the input stands by: it follows the changelog with an
@@ -36,6 +36,7 @@ from dugs_stream.daemon.signals import Stopping
 from dugs_stream.daemon.steps import RecoveryStep
 from dugs_stream.errors import (
     ChangelogError,
+    DamagedRowsError,
     DugsError,
     LogRefusedError,
     LogUnavailableError,
@@ -44,7 +45,7 @@ from dugs_stream.errors import (
 )
 from dugs_stream.log.port import BatchLimits, Log, Ownership
 from dugs_stream.ops.metrics import RecoveryReason, Role
-from dugs_stream.pipeline.project import BatchAbandonedError
+from dugs_stream.pipeline.decode import BatchAbandonedError
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -63,7 +64,8 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 class Daemon:
     """One process's life beside a log. Build it with `app.daemon.open_daemon`; call `run` once, from the main thread.
 
-    `start` is where a group without offsets begins to read. The watchers hear all that happens, and decide nothing.
+    `start` is where a group without offsets begins to read, `prefetch` as Loop takes it. The watchers hear all that
+    happens, and decide nothing.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Daemon:
         start: Literal["earliest", "latest"],
         watchers: Watchers,
         stopping: Stopping,
+        prefetch: int = 0,
     ) -> None:
         self.log = log
         self.state = state
@@ -84,7 +87,7 @@ class Daemon:
         self._tell = watchers.tell
         self.stopping = stopping
         self.replica = Replica(log, state, stages.projector.spec.dimension, stages.outputs, self._tell)
-        self.loop = Loop(log, stages, self.replica, limits, self._tell, stopping)
+        self.loop = Loop(log, stages, self.replica, limits, self._tell, stopping, prefetch)
         self._outputs = stages.outputs
         self._start = start
         self._is_prepared = False
@@ -127,6 +130,9 @@ class Daemon:
                     if self._gives_up_on(error):
                         raise
                     reason = self._ownership_is_void(error)
+                    continue
+                except DamagedRowsError as error:
+                    reason = self._rows_are_damaged(error)
                     continue
                 break
         finally:
@@ -195,9 +201,19 @@ class Daemon:
         is_aborted = isinstance(error, TransactionAbortedError)
         return RecoveryReason.ABORTED if is_aborted else RecoveryReason.LOG_UNAVAILABLE
 
+    def _rows_are_damaged(self, error: DamagedRowsError) -> RecoveryReason:
+        """No decision was made from them: the batch is void, and the recovery refills them from the changelog."""
+        self._tell.ownership_voided(error)
+        self.replica.reload(error)
+        return RecoveryReason.DAMAGED
+
     def _shut_down(self) -> None:
         self._tell.shutting_down()
-        self.replica.snapshot(with_graph=True)
+        self.loop.close()
+        try:
+            self.replica.snapshot(with_graph=True)
+        except DamagedRowsError as error:
+            self._tell.snapshot_failed(error)
         self.log.close()
         self.state.close()
         _log.info("daemon.stopped", uniques=len(self.replica.index))

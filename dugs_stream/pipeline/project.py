@@ -1,14 +1,13 @@
-"""Projection of polled records: bytes in, vectors out, or the reason why a record has none.
+"""Projection of decoded records: samples in, vectors out, or the reason why a record has none.
 
-Decode, then take the gradients tile by tile, samples of one kind together; a record on which the model fails is
-isolated and rejected. It knows no index and no earlier record: any process with the same model gives a record the same
+The gradients are taken tile by tile, samples of one kind together; a record on which the model fails is isolated and
+rejected. It knows no index and no earlier record: any process with the same model gives a record the same
 vector, bit for bit, or rejects it for the same reason, no matter which other records it comes with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
@@ -25,25 +24,22 @@ from dugs_stream.errors import ConfigurationError, ModelError, Problem, SampleEr
 from dugs_stream.inputs.decoder import Decoder, Sample
 from dugs_stream.inputs.labels import Label
 from dugs_stream.inputs.settings import LabelKind
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodedBatch, Outcome, StageTimer
 from dugs_stream.pipeline.first_labels import FirstLabels
 from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.pipeline.rejections import rejection_of, what_failed
-from dugs_stream.records import LabelSource, Reason, Record, Rejection, Skip
-
-StageTimer = Callable[[str], AbstractContextManager[None]]
-"""Times what runs inside it as this stage of a micro-batch."""
+from dugs_stream.pipeline.tiles import Tiles, at_once
+from dugs_stream.records import LabelSource, Reason, Record, Rejection
 
 _MOST_KINDS = 1024
 """Probed kinds of samples that are kept, some kilobytes each: a codec may give each record a length of its own."""
 
 
-class BatchAbandonedError(Exception):
-    """The micro-batch was given up between two tiles because the caller asked for it."""
-
-
 class RecordProjector:
-    """Records to vectors, through a decoder and a model. One thread. `found` is what the first probe found.
+    """Records to vectors, through a decoder and a model. `found` is what the first probe found.
+
+    One thread at a time, except for `decode`.
 
     The model is probed once for each kind of samples: structure, shapes, dtypes, with or without a label. `expect` does that at the
     start and fixes the shape; without it every shape goes that the model takes.
@@ -56,11 +52,11 @@ class RecordProjector:
         stage: StageTimer,
         probed: Callable[[Probe], None] = lambda _found: None,
         *,
-        tile_tokens: int = 512,
+        tiles: Tiles | None = None,
     ) -> None:
         self.spec = spec
         self._probed = probed
-        self._tile_tokens = tile_tokens
+        self.tiles = tiles or Tiles(spec.tile, most_tokens=512)
         self.found: Probe | None = None
         self.first_labels = FirstLabels(spec, decoder.labels)
         self._decoder = decoder
@@ -83,7 +79,7 @@ class RecordProjector:
     @property
     def tile(self) -> int:
         """Samples computed together; cutting a micro-batch at its multiples changes no vector."""
-        return self.spec.tile if self.found is None else self.found.tile
+        return self.tiles.usual if self.found is None else self.found.tile
 
     def expect(self, shape: Sequence[int], *dtypes: torch.dtype) -> None:
         """Probe the model with an example of this shape; records of another are rejected from now on.
@@ -128,35 +124,51 @@ class RecordProjector:
         if not isinstance(probed, ProbedKind):
             raise probed
 
+    def decode(self, records: Sequence[Record]) -> list[Outcome]:
+        """The sample of each record, or why it has none; any thread, without the model.
+
+        Raises only what says that memory ran out.
+        """
+        decoder = self._decoder
+        return [_within_bounds(decoder, decoder.decode(record)) for record in records]
+
+    def decoded(self, records: Sequence[Record]) -> DecodedBatch:
+        """The records decoded in this thread, for `project`."""
+        with self._stage("decode"):
+            return DecodedBatch(tuple(records), tuple(self.decode(records)))
+
     def project(
         self,
-        records: Sequence[Record],
+        batch: DecodedBatch,
         should_abandon: Callable[[], bool] = lambda: False,
         *,
         model_is_proven: bool = False,
     ) -> ProjectedBatch:
-        """The vectors of the records; changes nothing.
+        """The vectors of the batch's records; changes nothing.
 
         model_is_proven  an earlier record was accepted, so that what a probe finds wrong now is one record's doing
 
         Raises BatchAbandonedError when `should_abandon` says so between two tiles, ModelError when the fault is the
         model's and not a record's. An error that says that memory ran out passes as it is: no record is to blame.
         """
+        records, outcomes = batch.records, list(batch.outcomes)
         kinds: dict[Kind, list[int]] = {}
-        with self._stage("decode"):
-            outcomes = [self._decode(record) for record in records]
-        for place, outcome in enumerate(outcomes):
-            if isinstance(outcome, Sample):
-                kinds.setdefault(self._kind_of(outcome), []).append(place)
         pieces: list[tuple[list[int], Projection]] = []
         with self._stage("gradient"):
+            for place, outcome in enumerate(outcomes):
+                if isinstance(outcome, Sample):
+                    if self.spec.loss.predicts_labels:
+                        self.first_labels.remark_on(records[place])
+                    converted = self._in_precision(outcome)
+                    outcomes[place] = converted
+                    kinds.setdefault(self._kind_of(converted), []).append(place)
             for kind, places in kinds.items():
                 probed = self._kinds.get(kind) or self._probed_with(
                     kind, places, outcomes, model_is_proven=model_is_proven
                 )
                 if probed is not None:
                     pieces += self._gradients(probed, places, outcomes, should_abandon)
-                    self._reject_unknown_classes(probed, places, outcomes, records)
+                    self._reject_unknown_classes(probed, places, outcomes)
                     if self.spec.loss.takes_classes:
                         taken = [sample for place in places if isinstance(sample := outcomes[place], Sample)]
                         self.first_labels.compare(taken, probed.projector)
@@ -168,22 +180,9 @@ class RecordProjector:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # PyTorch left it without types
             torch.cuda.empty_cache()
 
-    def _decode(self, record: Record) -> Sample | Rejection | Skip:
+    def _in_precision(self, sample: Sample) -> Sample:
         """The sample in the model's precision, which is its own matter and not its neighbours'."""
-        outcome = self._decoder.decode(record)
-        if not isinstance(outcome, Sample):
-            return outcome
-        size, most = sum(leaf.nbytes for _, leaf in leaves(outcome.inputs)), self._decoder.max_record_bytes
-        if self._decoder.expected_shape is None and size > most:
-            # A small picture file may be one of millions of pixels, and a tile of them takes the process down.
-            return Rejection(
-                Reason.TOO_LARGE,
-                f"the sample is {size} bytes of numbers, at most {most} are computed with where no shape is expected "
-                "(input.max_record_bytes; or set model.input_shape, or the size of input.codec)",
-            )
-        if self.spec.loss.predicts_labels:
-            self.first_labels.remark_on(record)
-        return replace(outcome, inputs=self.spec.in_precision(outcome.inputs))
+        return replace(sample, inputs=self.spec.in_precision(sample.inputs))
 
     def _kind_of(self, sample: Sample) -> Kind:
         label = self._label_of(sample)
@@ -201,7 +200,7 @@ class RecordProjector:
         self,
         kind: Kind,
         places: list[int],
-        outcomes: list[Sample | Rejection | Skip],
+        outcomes: list[Outcome],
         *,
         model_is_proven: bool,
     ) -> ProbedKind | None:
@@ -243,9 +242,10 @@ class RecordProjector:
 
     def _probe(self, kind: Kind, example: Inputs, label: torch.Tensor) -> ProbedKind:
         given = None if kind.label is None else label
-        tile = kind.tile(self.spec.tile, self._tile_tokens)
         is_further = any(each.without_lengths == kind.without_lengths for each in self._kinds)
-        found, projector = self.spec.probe(example, given, tile, is_further=is_further)
+        found, projector = self.spec.probe(example, given, self.tiles.of(kind), is_further=is_further)
+        if not self.tiles.settled(kind, found):
+            found, projector = self.spec.probe(example, given, self.tiles.of(kind))
         names = self._decoder.labels.classes
         if names is not None and found.classes not in (None, len(names)):
             raise ConfigurationError(
@@ -271,25 +271,36 @@ class RecordProjector:
         self,
         probed: ProbedKind,
         places: list[int],
-        outcomes: list[Sample | Rejection | Skip],
+        outcomes: list[Outcome],
         should_abandon: Callable[[], bool],
     ) -> Iterator[tuple[list[int], Projection]]:
         """The samples at these places tile by tile; one on which the model fails becomes a rejection in `outcomes`.
 
         The tile is fixed, so cutting there changes no bit of any vector.
         """
-        for start in range(0, len(places), probed.found.tile):
+
+        def between_tiles() -> None:
             if should_abandon():
                 raise BatchAbandonedError
-            yield from self._isolating(probed, places[start : start + probed.found.tile], outcomes)
+
+        step = at_once(probed.found.tile)
+        for start in range(0, len(places), step):
+            between_tiles()
+            yield from self._isolating(probed, places[start : start + step], outcomes, between_tiles)
 
     def _isolating(
-        self, probed: ProbedKind, places: list[int], outcomes: list[Sample | Rejection | Skip]
+        self,
+        probed: ProbedKind,
+        places: list[int],
+        outcomes: list[Outcome],
+        between_tiles: Callable[[], None],
     ) -> list[tuple[list[int], Projection]]:
         """Halve what fails until the guilty record stands alone; that one is rejected, the others go on."""
         samples = [outcome for place in places if isinstance(outcome := outcomes[place], Sample)]
         try:
-            return [(places, probed.project(samples))]
+            return [(places, probed.project(samples, between_tiles))]
+        except BatchAbandonedError:
+            raise
         except Exception as error:
             if is_out_of_memory(error):
                 raise  # halving within the tile would blame the record that happens to stand alone
@@ -299,8 +310,8 @@ class RecordProjector:
                 return []
             middle = len(places) // 2
             return [
-                *self._isolating(probed, places[:middle], outcomes),
-                *self._isolating(probed, places[middle:], outcomes),
+                *self._isolating(probed, places[:middle], outcomes, between_tiles),
+                *self._isolating(probed, places[middle:], outcomes, between_tiles),
             ]
 
     def _require_intact(self, error: Exception) -> None:
@@ -320,30 +331,24 @@ class RecordProjector:
                 "Nothing of this micro-batch was committed; look at the device, then start again."
             ) from error
 
-    def _reject_unknown_classes(
-        self,
-        probed: ProbedKind,
-        places: list[int],
-        outcomes: list[Sample | Rejection | Skip],
-        records: Sequence[Record],
-    ) -> None:
+    def _reject_unknown_classes(self, probed: ProbedKind, places: list[int], outcomes: list[Outcome]) -> None:
         """Without an expected shape, how many classes there are is known only once the model has taken the sample."""
         classes = probed.found.classes
         if not self.spec.loss.takes_classes or classes is None:
             return
-        decoder = replace(self._decoder, labels=replace(self._decoder.labels, outputs=classes))
+        labels = replace(self._decoder.labels, outputs=classes)
         for place in places:
             outcome = outcomes[place]
             number = (
                 None if not isinstance(outcome, Sample) or outcome.label is None else outcome.label.number
             )
             if number is not None and number >= classes:
-                outcomes[place] = decoder.decode(records[place])
+                outcomes[place] = labels.out_of_range(number)
 
     def _joined(
         self,
         records: Sequence[Record],
-        outcomes: Sequence[Sample | Rejection | Skip],
+        outcomes: Sequence[Outcome],
         pieces: Sequence[tuple[list[int], Projection]],
     ) -> ProjectedBatch:
         """One projection of the pieces, its rows in the order of the records, and each sample's row of it."""
@@ -373,3 +378,20 @@ class RecordProjector:
             return Projected(row, label, LabelSource.PREDICTED, sample.is_cut)
         source = None if sample.label is None else LabelSource.GIVEN
         return Projected(row, sample.label, source, sample.is_cut)
+
+
+def _within_bounds(decoder: Decoder, outcome: Outcome) -> Outcome:
+    """Refuses a sample larger than a record may be, where no shape bounds it.
+
+    A small picture file may be one of millions of pixels, and a tile of them takes the process down.
+    """
+    if decoder.expected_shape is not None or not isinstance(outcome, Sample):
+        return outcome
+    size, most = sum(leaf.nbytes for _, leaf in leaves(outcome.inputs)), decoder.max_record_bytes
+    if size <= most:
+        return outcome
+    return Rejection(
+        Reason.TOO_LARGE,
+        f"the sample is {size} bytes of numbers, at most {most} are computed with where no shape is expected "
+        "(input.max_record_bytes; or set model.input_shape, or the size of input.codec)",
+    )

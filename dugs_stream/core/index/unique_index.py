@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dugs_stream.core.index import files
 from dugs_stream.core.index.files import Folder
 from dugs_stream.core.index.hnsw import ProposalGraph
+from dugs_stream.core.index.mapped import MappedRows
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.scan import Nearest, block_rows_for, scan
 from dugs_stream.core.index.similarity import error_bound, require_unit_rows, similarities
@@ -88,6 +89,18 @@ class UniqueIndex:
         """
         self._rows.add(require_unit_rows(vectors, self.dimension, "vectors"))
         self._link_pending_rows()
+
+    def take_mapped(self, rows: MappedRows) -> None:
+        """Append the rows of a file without reading them; they were unit rows when they were written.
+
+        From then on everything that reads them may raise DamagedRowsError, before an answer is given from damaged rows. The file
+        must not be shortened while it is mapped: the system ends a process that reads beyond a file's end.
+        """
+        self._rows.map(rows)
+
+    def verify_ahead(self, most_bytes: int) -> int:
+        """Verify mapped rows that nothing has used yet, about so many bytes; 0 when there are none left."""
+        return self._rows.verify_ahead(most_bytes)
 
     def nearest(
         self, queries: NDArray[np.float32], threshold: float | None = None
