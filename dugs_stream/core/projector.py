@@ -126,7 +126,7 @@ class Projector:
             written=self._written,
             at_once=self._at_once,
         )
-        changed._copying = self._copying
+        changed._writes = self._writes
         return changed
 
     def formed(self, inputs: Inputs, labels: Tensor | None) -> dict[str, Tensor]:
