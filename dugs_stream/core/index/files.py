@@ -1,7 +1,8 @@
 """Durable files, and the on-disk form of an index: the one module of `core` that does I/O.
 
 A kill at any moment leaves the old file or the new one, whole. A saved index is a folder of segments (little-endian
-float32 rows), a manifest that names them, written last, and the HNSW graph if there is one. hnswlib reads a damaged file
+float32 rows), a manifest that names them, written last, the prefix of the rows and the HNSW graph if there are such. Loading maps
+the rows, and their checksums are verified where they are first used (`core.index.mapped`). hnswlib reads a damaged file
 without noticing, so a graph counts only if the facts beside it agree.
 """
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from dugs_stream.canonical_json import canonical_json
 from dugs_stream.core.index.hnsw import ProposalGraph
+from dugs_stream.core.index.mapped import BLOCK_ROWS, BlockDigests, MappedRows
 from dugs_stream.core.index.rows import SEGMENT_ROWS, Rows
 from dugs_stream.errors import StateError
 
@@ -29,6 +31,7 @@ ROW_DTYPE = np.dtype("<f4")
 
 _MANIFEST = "index.json"
 _FORMAT = 1
+_BLOCKS = "blocks.json"
 _GRAPH = "graph.hnsw"
 _GRAPH_FACTS = "graph.json"
 
@@ -62,6 +65,24 @@ def map_rows(path: Path, rows: int, dimension: int) -> NDArray[np.float32]:
     return np.memmap(path, dtype=ROW_DTYPE, mode="r", shape=(rows, dimension))
 
 
+def write_at(path: Path, content: memoryview, place: int) -> None:
+    """Write bytes at `place` of a file, made if it is missing, over what is there; durable on return.
+
+    Raises OSError if the disk refuses; then any part may be written, so no manifest may cover the place before.
+    """
+    is_new = not path.exists()
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while content:
+            written = os.pwrite(handle, content, place)
+            place, content = place + written, content[written:]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    if is_new:
+        sync_folder(path.parent)
+
+
 def seal(facts: Mapping[str, Any]) -> bytes:
     """JSON bytes that carry their own SHA-256; no proper prefix of them is valid."""
     return _sealed(canonical_json(facts))
@@ -89,6 +110,7 @@ def save_rows(folder: Folder, rows: Rows) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     segments = [_save_segment(folder, start, block) for start, block in rows.blocks(SEGMENT_ROWS)]
+    _save_blocks(folder, {segment["sha256"]: segment.pop("blocks") for segment in segments})
     facts = {"format": _FORMAT, "dimension": rows.dimension, "rows": len(rows), "segments": segments}
     write_file(folder / _MANIFEST, seal(facts))
     named = {segment["file"] for segment in segments}
@@ -99,12 +121,18 @@ def save_rows(folder: Folder, rows: Rows) -> None:
 
 
 def load_rows(folder: Folder) -> Rows:
-    """The rows that `save_rows` wrote. Raises StateError that names the missing or damaged file."""
+    """The rows that `save_rows` wrote, mapped and not read.
+
+    Raises StateError that names a missing file or one of another size; a damaged block is a DamagedRowsError where it is first
+    used. The files must not be shortened while the rows are in use.
+    """
     folder = Path(folder)
     facts = _read_manifest(folder / _MANIFEST)
     rows = Rows(facts["dimension"])
+    blocks = _read_blocks(folder)
     for segment in facts["segments"]:
-        rows.add(_read_segment(folder / segment["file"], segment, rows.dimension))
+        digests = blocks.get(segment["sha256"], ())
+        rows.map(_map_segment(folder / segment["file"], segment, digests, rows.dimension))
     return rows
 
 
@@ -144,11 +172,31 @@ def _save_segment(folder: Path, start: int, rows: NDArray[np.float32]) -> dict[s
     """One file of rows, named by number and content: the files of an earlier save stay until the end."""
     number = start // SEGMENT_ROWS
     draft = folder / f"vectors-{number:05d}.part"
-    rows.astype(ROW_DTYPE, copy=False).tofile(draft)
-    digest = _sha256(draft)
+    rows = rows.astype(ROW_DTYPE, copy=False)
+    rows.tofile(draft)
+    digest, blocks = _sha256(draft), BlockDigests()
+    blocks.update(rows)
     name = f"vectors-{number:05d}-{digest[:16]}.f32"
     replace_file(draft, folder / name)
-    return {"file": name, "rows": len(rows), "sha256": digest}
+    return {"file": name, "rows": len(rows), "sha256": digest, "blocks": blocks.digests}
+
+
+def _save_blocks(folder: Path, blocks: Mapping[str, tuple[str, ...]]) -> None:
+    """The checksums of blocks by that of their file; of a file with a single block its own says as much."""
+    long = {sha256: digests for sha256, digests in blocks.items() if len(digests) > 1}
+    if long:
+        write_file(folder / _BLOCKS, seal({"rows": BLOCK_ROWS, "of": long}))
+    else:
+        (folder / _BLOCKS).unlink(missing_ok=True)
+
+
+def _read_blocks(folder: Path) -> dict[str, tuple[str, ...]]:
+    """What `_save_blocks` wrote; nothing if it is missing, damaged or of another size: then files are verified whole."""
+    try:
+        facts = unseal((folder / _BLOCKS).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return facts["of"] if facts.get("rows") == BLOCK_ROWS else {}
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -168,16 +216,23 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _read_segment(path: Path, segment: Mapping[str, Any], dimension: int) -> NDArray[np.float32]:
+def _map_segment(
+    path: Path, segment: Mapping[str, Any], digests: tuple[str, ...], dimension: int
+) -> MappedRows:
     if not path.exists():
         raise StateError(f"{path} is missing; restore it from a copy, or save the index again")
     expected, found = segment["rows"] * dimension * ROW_DTYPE.itemsize, path.stat().st_size
-    if found != expected or _sha256(path) != segment["sha256"]:
+    if found != expected:
         raise StateError(
-            f"{path} is damaged: {found} bytes whose SHA-256 is not the one in {_MANIFEST} (expected {expected} "
-            "bytes); restore it from a copy, or save the index again"
+            f"{path} is damaged: it has {found} bytes and {_MANIFEST} expects {expected}; restore it from a copy, or "
+            "save the index again"
         )
-    return map_rows(path, segment["rows"], dimension)
+    rows = map_rows(path, segment["rows"], dimension)
+    if digests:
+        return MappedRows(rows, str(path), digests)
+    return MappedRows(
+        rows, str(path), (segment["sha256"],), len(rows)
+    )  # of an earlier version: verified whole
 
 
 def _sha256(path: Path) -> str:
