@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hnswlib
 import numpy as np
@@ -22,12 +23,13 @@ from dugs_stream.canonical_json import canonical_json
 from dugs_stream.core.index.hnsw import ProposalGraph
 from dugs_stream.core.index.mapped import BLOCK_ROWS, BlockDigests, MappedRows
 from dugs_stream.core.index.rows import SEGMENT_ROWS, Rows
-from dugs_stream.errors import StateError
+from dugs_stream.errors import DamagedRowsError, StateError
 
 Folder = str | Path
 """The path of a folder."""
 
 ROW_DTYPE = np.dtype("<f4")
+_BASIS_DTYPE = np.dtype("<f8")
 
 _MANIFEST = "index.json"
 _FORMAT = 1
@@ -134,6 +136,105 @@ def load_rows(folder: Folder) -> Rows:
         digests = blocks.get(segment["sha256"], ())
         rows.map(_map_segment(folder / segment["file"], segment, digests, rows.dimension))
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixFacts:
+    """What a manifest says of a stored prefix; without one its files count for nothing.
+
+    basis   hexadecimal SHA-256 of the basis' file
+    width   numbers a row of the prefix
+    blocks  the checksum of each BLOCK_ROWS of its rows
+    """
+
+    basis: str
+    width: int
+    rows: int
+    blocks: tuple[str, ...]
+
+
+class StoredPrefix(NamedTuple):
+    """A basis (k, d) float64 and the rows (n, width) float32 in it, mapped."""
+
+    basis: NDArray[np.float64]
+    rows: Rows
+
+
+class PrefixFiles:
+    """The prefix of a list in one folder: a file for the basis, and one to which rows are appended.
+
+    Rows are written before the manifest that counts them; what a file holds beyond that is never read, and is written over.
+    A new basis gets files of its own names. A prefix that is missing or damaged costs the time to compute it again.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = Path(folder)
+        self._facts: PrefixFacts | None = None
+        self._digests = BlockDigests()
+
+    def write(self, basis: NDArray[np.float64], rows: Rows) -> PrefixFacts:
+        """Append what is new of the rows, durably, for the next manifest. Raises OSError if the disk refuses.
+
+        The rows in the file must be those of an earlier call with the same basis, or of `load`.
+        """
+        content = np.ascontiguousarray(basis, dtype=_BASIS_DTYPE)
+        digest = hashlib.sha256(content.data).hexdigest()
+        known, digests = self._facts, self._digests.copy()
+        if known is None or known.basis != digest or known.rows > len(rows):
+            known, digests = PrefixFacts(digest, rows.dimension, 0, ()), BlockDigests()
+            write_file(self._basis_path(digest), content.tobytes())
+        place = known.rows * rows.dimension * ROW_DTYPE.itemsize
+        for _, block in rows.blocks(SEGMENT_ROWS, known.rows):
+            part = np.ascontiguousarray(block, dtype=ROW_DTYPE)
+            write_at(self._rows_path(digest), part.data.cast("B"), place)
+            digests.update(part)
+            place += part.nbytes
+        self._facts = PrefixFacts(digest, rows.dimension, len(rows), digests.digests)
+        self._digests = digests
+        return self._facts
+
+    def load(self, facts: PrefixFacts, dimension: int, *, verify: bool = False) -> StoredPrefix | None:
+        """The prefix that a manifest names, its rows mapped; None if its files are missing, too short or damaged.
+
+        Reads the basis and the last block of the rows, `verify` all of them; the others are verified where they are first used.
+        """
+        self.forget()
+        try:
+            content = self._basis_path(facts.basis).read_bytes()
+            path = self._rows_path(facts.basis)
+            if hashlib.sha256(content).hexdigest() != facts.basis or not facts.rows:
+                return None
+            if path.stat().st_size < facts.rows * facts.width * ROW_DTYPE.itemsize:
+                return None
+            mapped = MappedRows(map_rows(path, facts.rows, facts.width), path.name, facts.blocks)
+            full = facts.rows // BLOCK_ROWS
+            last = mapped.verified(0 if verify else full * BLOCK_ROWS, facts.rows)
+            basis = np.frombuffer(content, dtype=_BASIS_DTYPE).reshape(dimension, -1)
+        except (OSError, ValueError, DamagedRowsError):
+            return None
+        self._facts = facts
+        self._digests.skip(facts.blocks[:full])
+        self._digests.update(last[-(facts.rows % BLOCK_ROWS) :] if facts.rows % BLOCK_ROWS else last[:0])
+        rows = Rows(facts.width)
+        rows.map(mapped)
+        return StoredPrefix(basis, rows)
+
+    def forget(self) -> None:
+        """Write the whole prefix at the next call of `write`."""
+        self._facts, self._digests = None, BlockDigests()
+
+    def remove_others(self, facts: PrefixFacts | None) -> None:
+        """Remove the files of every prefix but this one."""
+        kept = () if facts is None else (self._basis_path(facts.basis), self._rows_path(facts.basis))
+        for path in self._folder.glob("prefix-*"):
+            if path not in kept:
+                path.unlink()
+
+    def _basis_path(self, digest: str) -> Path:
+        return self._folder / f"prefix-{digest[:16]}.f64"
+
+    def _rows_path(self, digest: str) -> Path:
+        return self._folder / f"prefix-{digest[:16]}.f32"
 
 
 def save_graph(folder: Folder, graph: ProposalGraph) -> None:
