@@ -70,6 +70,21 @@ class Rows:
             yield start, view
             start += end - offset
 
+    def view(
+        self,
+        start: int,
+        stop: int,
+        touched: NDArray[np.int64] | None = None,  # noqa: ARG002 - for rows that are checked when first read
+    ) -> NDArray[np.float32]:
+        """Read-only view of the rows start … stop − 1, all of one segment.
+
+        touched  the only ones of them that will be read, counted from `start`; None: all
+        """
+        number, offset = divmod(start, SEGMENT_ROWS)
+        view = self._segments[number][offset : offset + stop - start]
+        view.flags.writeable = False
+        return view
+
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """A copy of the rows at `positions` (p,) → (p, k) float32."""
         taken = np.empty((len(positions), self.dimension), dtype=np.float32)
