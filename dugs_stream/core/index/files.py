@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ _BASIS_DTYPE = np.dtype("<f8")
 _MANIFEST = "index.json"
 _FORMAT = 1
 _BLOCKS = "blocks.json"
+_PREFIX = "prefix.json"
 _GRAPH = "graph.hnsw"
 _GRAPH_FACTS = "graph.json"
 
@@ -104,8 +105,8 @@ def _sealed(facts: bytes) -> bytes:
     return b'{"facts":%b,"sha256":"%b"}' % (facts, hashlib.sha256(facts).hexdigest().encode())
 
 
-def save_rows(folder: Folder, rows: Rows) -> None:
-    """Write all rows into `folder`, made if it is missing; a kill leaves what was saved before, or this.
+def save_rows(folder: Folder, rows: Rows, prefix: "StoredPrefix | None" = None) -> None:
+    """Write all rows, and their prefix, into `folder`, made if it is missing; a kill leaves what was saved before, or this.
 
     Raises OSError if the disk refuses.
     """
@@ -115,6 +116,7 @@ def save_rows(folder: Folder, rows: Rows) -> None:
     _save_blocks(folder, {segment["sha256"]: segment.pop("blocks") for segment in segments})
     facts = {"format": _FORMAT, "dimension": rows.dimension, "rows": len(rows), "segments": segments}
     write_file(folder / _MANIFEST, seal(facts))
+    _save_prefix(folder, prefix, _made_of(facts))
     named = {segment["file"] for segment in segments}
     for stale in folder.glob("vectors-*.f32"):
         if stale.name not in named:
@@ -226,7 +228,7 @@ class PrefixFiles:
     def remove_others(self, facts: PrefixFacts | None) -> None:
         """Remove the files of every prefix but this one."""
         kept = () if facts is None else (self._basis_path(facts.basis), self._rows_path(facts.basis))
-        for path in self._folder.glob("prefix-*"):
+        for path in self._folder.glob("prefix-*.f*"):
             if path not in kept:
                 path.unlink()
 
@@ -280,6 +282,36 @@ def _save_segment(folder: Path, start: int, rows: NDArray[np.float32]) -> dict[s
     name = f"vectors-{number:05d}-{digest[:16]}.f32"
     replace_file(draft, folder / name)
     return {"file": name, "rows": len(rows), "sha256": digest, "blocks": blocks.digests}
+
+
+def _made_of(facts: Mapping[str, Any]) -> list[str]:
+    """What tells the rows of one manifest from those of another."""
+    return [segment["sha256"] for segment in facts["segments"]]
+
+
+def _save_prefix(folder: Path, prefix: "StoredPrefix | None", made_of: list[str]) -> None:
+    """Written after the manifest: a kill in between leaves rows without their prefix, which is computed again."""
+    files = PrefixFiles(folder)
+    facts = None if prefix is None else files.write(*prefix)
+    if facts is None:
+        (folder / _PREFIX).unlink(missing_ok=True)
+    else:
+        write_file(folder / _PREFIX, seal({**asdict(facts), "rows_sha256": made_of}))
+    files.remove_others(facts)
+
+
+def load_prefix(folder: Folder) -> "StoredPrefix | None":
+    """The prefix that was saved with the rows in `folder`; None if there is none, or it is damaged or of other rows."""
+    folder = Path(folder)
+    manifest = _read_manifest(folder / _MANIFEST)
+    try:
+        facts = unseal((folder / _PREFIX).read_bytes())
+        if facts.pop("rows_sha256") != _made_of(manifest):
+            return None
+        said = PrefixFacts(**{**facts, "blocks": tuple(facts["blocks"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return PrefixFiles(folder).load(said, manifest["dimension"])
 
 
 def _save_blocks(folder: Path, blocks: Mapping[str, tuple[str, ...]]) -> None:
