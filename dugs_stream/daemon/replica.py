@@ -238,6 +238,7 @@ class Replica:
         if not (self.is_warm and self._state.stands_at_trailer):
             return
         self._snapshot_tried_at = monotonic()
+        self._tell.index_reported(self.index.report())
         try:
             written = self._state.snapshot(self.index, with_graph=with_graph)
         except DamagedRowsError:

@@ -35,7 +35,8 @@ _MANIFEST = "index.json"
 _FORMAT = 1
 _BLOCKS = "blocks.json"
 _PREFIX = "prefix.json"
-_GRAPH = "graph.hnsw"
+GRAPH_FILE = "graph.hnsw"
+"""The HNSW graph in the folder of an index."""
 _GRAPH_FACTS = "graph.json"
 
 
@@ -245,19 +246,19 @@ def save_graph(folder: Folder, graph: ProposalGraph) -> None:
     Raises OSError if the disk refuses; the graph saved before may be lost then, which costs speed only.
     """
     folder = Path(folder)
-    draft = folder / f"{_GRAPH}.part"
+    draft = folder / f"{GRAPH_FILE}.part"
     graph.native.save_index(str(draft))
     size = draft.stat().st_size
     if size != graph.native.index_file_size():  # hnswlib does not look whether its writes succeed
         raise OSError(errno.EIO, "the graph was written in part only; is the disk full?", str(draft))
     facts = {"sha256": _sha256(draft), "bytes": size, "dimension": graph.dimension, "rows": graph.rows}
-    replace_file(draft, folder / _GRAPH)
+    replace_file(draft, folder / GRAPH_FILE)
     write_file(folder / _GRAPH_FACTS, seal(facts))
 
 
 def load_graph(folder: Folder, dimension: int, at_most_rows: int) -> ProposalGraph | None:
     """The graph saved in `folder`; None if it is missing, damaged, of another dimension or of a longer list."""
-    path = Path(folder) / _GRAPH
+    path = Path(folder) / GRAPH_FILE
     try:
         facts = unseal(path.with_name(_GRAPH_FACTS).read_bytes())
         fits = facts["dimension"] == dimension and facts["rows"] <= at_most_rows
