@@ -125,7 +125,7 @@ def _projector(workload: _Workload, size: Size) -> Callable[[], np.ndarray]:
         )
         for at, (text, label) in enumerate(zip(workload.texts, workload.labels, strict=True))
     ]
-    return lambda: projector.project(records).projection.vectors
+    return lambda: projector.project(projector.decoded(records)).projection.vectors
 
 
 def _require_vectors_without_padding(

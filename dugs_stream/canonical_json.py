@@ -11,6 +11,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+# `json.dumps` would build one for each event.
+_IN_UNICODE, _IN_ASCII = (
+    json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=ensure_ascii, allow_nan=False)
+    for ensure_ascii in (False, True)
+)
+
 
 def canonical_json(value: Mapping[str, Any], *, ascii_only: bool = False) -> bytes:
     r"""The value as canonical JSON in UTF-8; reading it back and writing it again gives the same bytes.
@@ -20,6 +26,6 @@ def canonical_json(value: Mapping[str, Any], *, ascii_only: bool = False) -> byt
 
     Raises ValueError for NaN and infinities, TypeError for a value that JSON does not have.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=ascii_only, allow_nan=False)
+    text = (_IN_ASCII if ascii_only else _IN_UNICODE).encode(value)
     # "backslashreplace" turns a lone surrogate into exactly the escape that JSON has for it.
     return text.encode("utf-8", "backslashreplace")

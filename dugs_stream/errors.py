@@ -7,6 +7,7 @@ DugsError                 exit 1   failed while running, or refused
 │       └── LabelError             the label of this one sample cannot be meant
 ├── StreamRejectedError   exit 1   all records so far were rejected for one reason; carries on only if told to
 ├── StateError            exit 1   the state folder is locked, damaged or of another model
+│   └── DamagedRowsError           rows on disk are not what was written; a daemon refills them from the changelog
 ├── ChangelogError        exit 1   the changelog contradicts itself or the configuration
 │   └── OffsetsDisagreeError       the group's offsets are not the changelog's; restore or adopt them
 └── LogError              exit 1   the log (broker or file) failed
@@ -83,6 +84,18 @@ class StreamRejectedError(DugsError):
 
 class StateError(DugsError):
     """The state folder is in use, of another model, or damaged beyond repair from the changelog."""
+
+
+class DamagedRowsError(StateError):
+    """Rows of a file, start … stop − 1 counted from its first, are not what was written; noticed before they were used."""
+
+    def __init__(self, file: str, start: int, stop: int) -> None:
+        self.file = file
+        super().__init__(
+            f"{file} is damaged: the SHA-256 of its rows {start} to {stop - 1} is not the one that was written with them. "
+            "No answer was given from them; restore the file from a copy, or let the next start of the daemon refill it "
+            "from the changelog"
+        )
 
 
 class ChangelogError(DugsError):

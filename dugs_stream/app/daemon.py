@@ -128,6 +128,7 @@ def open_daemon(
             open_log(settings),
             state,
             Stages(
+                engine.decoding,
                 engine.projector,
                 engine.judge,
                 outputs,

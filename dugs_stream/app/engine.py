@@ -28,8 +28,9 @@ from dugs_stream.inputs.text.codec import TextCodec, TokenLimits
 from dugs_stream.models.fingerprint import fingerprint
 from dugs_stream.models.loading import LoadedModel, load_model
 from dugs_stream.models.own_code import own_code
+from dugs_stream.pipeline.decode import DecodePool, StageTimer
 from dugs_stream.pipeline.judge import Judge
-from dugs_stream.pipeline.project import RecordProjector, StageTimer
+from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
 from dugs_stream.setting_types import Block
@@ -39,12 +40,13 @@ _log = structlog.get_logger("dugs")
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Records to vectors, vectors to verdicts, and the identity of the model that they are judged by.
+    """Records to samples, samples to vectors, vectors to verdicts, and the identity of the model that they are judged by.
 
     code     by setting, a text that changes with the user's own code behind it
     remarks  what an operator should know of how the model was loaded
     """
 
+    decoding: DecodePool
     projector: RecordProjector
     judge: Judge
     identity: ModelIdentity
@@ -103,6 +105,7 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
         dtypes = ("float32", "int64") if is_own else (dtype,)
         projector.expect(shape, *(torch.int64 if each == "int64" else torch.float32 for each in dtypes))
     return Engine(
+        DecodePool(projector.decode, stage),
         projector,
         judge,
         _identify(settings, model, classes, _identity_of(decoder.codec, codec)),

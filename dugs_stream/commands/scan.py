@@ -59,7 +59,8 @@ def scan(
     guard = RejectionGuard(may_reject_all=settings.input.may_reject_all)
     done, cut, failure = 0, 0, ""
     for records in _batches(listing.samples(failures.add), settings.input.batch.records):
-        projected = engine.projector.project(records, model_is_proven=len(index) > 0)
+        decoded = engine.decoding.submit(records).result()
+        projected = engine.projector.project(decoded, model_is_proven=len(index) > 0)
         judged = engine.judge.decide(projected, index, ids.__getitem__)
         guard.watch(judged)
         for each in judged:

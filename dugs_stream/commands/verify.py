@@ -71,7 +71,7 @@ def verify(settings: Settings) -> Verification:
     if damaged:
         return _damaged([path.name for path in damaged])
     state = StateStore(folder, fingerprint=None, dimension=settings.gradient.dimension)
-    loaded = state.open()
+    loaded = state.open(verify=True)
     try:
         if loaded.missing:
             return _damaged(list(loaded.missing))
@@ -133,7 +133,7 @@ def _first_difference_on_disk(settings: Settings, snapshot: Snapshot | None, tru
     checksum = _checksum(truth, snapshot.rows)
     if snapshot.trailer.checksum != checksum:
         return f"the snapshot's checksum over {snapshot.rows} rows is {snapshot.trailer.checksum}, the changelog's {checksum}"
-    damaged = VectorFiles(settings.state.dir, snapshot.dimension).open(snapshot.segments)
+    damaged = VectorFiles(settings.state.dir, snapshot.dimension).open(snapshot.segments, verify=True)
     for segment in snapshot.segments:
         rows = np.ascontiguousarray(truth.vectors[segment.start : segment.stop], "<f4")
         if segment in damaged or hashlib.sha256(rows.tobytes()).hexdigest() != segment.sha256:

@@ -36,6 +36,7 @@ from dugs_stream.daemon.signals import Stopping
 from dugs_stream.daemon.steps import RecoveryStep
 from dugs_stream.errors import (
     ChangelogError,
+    DamagedRowsError,
     DugsError,
     LogRefusedError,
     LogUnavailableError,
@@ -44,7 +45,7 @@ from dugs_stream.errors import (
 )
 from dugs_stream.log.port import BatchLimits, Log, Ownership
 from dugs_stream.ops.metrics import RecoveryReason, Role
-from dugs_stream.pipeline.project import BatchAbandonedError
+from dugs_stream.pipeline.decode import BatchAbandonedError
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -128,6 +129,9 @@ class Daemon:
                         raise
                     reason = self._ownership_is_void(error)
                     continue
+                except DamagedRowsError as error:
+                    reason = self._rows_are_damaged(error)
+                    continue
                 break
         finally:
             self._shut_down()
@@ -195,9 +199,18 @@ class Daemon:
         is_aborted = isinstance(error, TransactionAbortedError)
         return RecoveryReason.ABORTED if is_aborted else RecoveryReason.LOG_UNAVAILABLE
 
+    def _rows_are_damaged(self, error: DamagedRowsError) -> RecoveryReason:
+        """No decision was made from them: the batch is void, and the recovery refills them from the changelog."""
+        self._tell.ownership_voided(error)
+        self.replica.reload(error)
+        return RecoveryReason.DAMAGED
+
     def _shut_down(self) -> None:
         self._tell.shutting_down()
-        self.replica.snapshot(with_graph=True)
+        try:
+            self.replica.snapshot(with_graph=True)
+        except DamagedRowsError as error:
+            self._tell.snapshot_failed(error)
         self.log.close()
         self.state.close()
         _log.info("daemon.stopped", uniques=len(self.replica.index))

@@ -21,9 +21,10 @@ from dugs_stream.daemon.steps import Step
 from dugs_stream.errors import ModelError, OwnershipLostError
 from dugs_stream.log.port import BatchLimits, Committed, Log, Polled
 from dugs_stream.ops.metrics import Stage
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool, StageTimer
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs, encode_batch
 from dugs_stream.pipeline.judge import Judge
-from dugs_stream.pipeline.project import BatchAbandonedError, RecordProjector, StageTimer
+from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.rejections import ENOUGH_RECORDS, RejectionGuard, what_failed
 from dugs_stream.records import JudgedRecord
 
@@ -36,6 +37,7 @@ _LONGEST_BATCH_SECONDS, _SHARE_OF_PAUSE = 30.0, 0.1
 class Stages:
     """What a polled micro-batch passes through before its commit, and how the time in each stage is measured."""
 
+    decoding: DecodePool
     projector: RecordProjector
     judge: Judge
     outputs: Outputs
@@ -136,8 +138,9 @@ class Loop:
             return self._stopping.is_impatient or monotonic() > outlives_at
 
         try:
+            decoded = self.stages.decoding.submit(polled.records).result(should_abandon)
             projected = self.stages.projector.project(
-                polled.records, should_abandon, model_is_proven=self.head.uniques > 0
+                decoded, should_abandon, model_is_proven=self.head.uniques > 0
             )
             judged = self.stages.judge.decide(projected, self._replica.index, self._replica.id_of)
         except BatchAbandonedError as error:

@@ -21,7 +21,7 @@ from dugs_stream.changelog.wire import decode_changelog
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.daemon.observers import Observer
 from dugs_stream.daemon.steps import RecoveryStep
-from dugs_stream.errors import LogError, StateError
+from dugs_stream.errors import DamagedRowsError, LogError, StateError
 from dugs_stream.log.port import Committed, Log
 from dugs_stream.ops.metrics import DamagedKind
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs
@@ -35,6 +35,11 @@ _log = structlog.get_logger("dugs")
 _SNAPSHOT_SECONDS = 30.0
 # A standby looks four times a second whether there is more: two small requests, and so little to replay at a takeover.
 _LOOK_SECONDS = 0.25
+# About fifty milliseconds of hashing: no start is later for it, and a short list is checked as a whole.
+_VERIFIED_AT_START_BYTES = 2**26
+# After a restart the mapped rows that no search has used yet are verified a little at a time, about three milliseconds of it
+# for each micro-batch: a damaged file is found and refilled within minutes, while the changelog is sure to be there.
+_VERIFIED_AHEAD_BYTES = 2**22
 # A slice of a long replay; between two the process asks for its place in the group, and whether to stop.
 _SLICE_SECONDS = 0.5
 
@@ -57,12 +62,17 @@ class Replica:
 
     # -- from disk -------------------------------------------------------------------------------------
 
-    def load(self) -> None:
-        """Load what the state folder holds: its newest valid snapshot, and a graph beside it."""
+    def load(self, *, verify: bool = False) -> None:
+        """Load what the state folder holds: its newest valid snapshot, and a graph beside it.
+
+        With `verify` all rows are read and held against their checksums now; otherwise the first 64 MiB of them, which is
+        all of a short list, and the others where they are first used.
+        """
         self._tell.step_entered(RecoveryStep.LOAD)
         self._parts = None
         self._state.close()
-        loaded = self._state.open()
+        self.index = UniqueIndex(self.index.dimension)  # the files it maps may be cut or replaced now
+        loaded = self._state.open(verify=verify)
         for path in loaded.set_aside:
             self._tell.state_damaged(DamagedKind.MANIFEST, str(path))
         for file in loaded.missing:
@@ -70,12 +80,27 @@ class Replica:
             self._tell.state_damaged(DamagedKind.VECTORS if is_vectors else DamagedKind.EVENTS, file)
         self._missing = loaded.missing
         self._fill_index()
+        if not verify:
+            try:
+                self.index.verify_ahead(_VERIFIED_AT_START_BYTES)
+            except DamagedRowsError:
+                self.load(verify=True)
+
+    def reload(self, error: DamagedRowsError) -> None:
+        """Load the folder again after rows of it were found damaged, all of them verified; `catch_up` refills them.
+
+        Raises `error` again if nothing damaged is found: then it is not the disk that changes what is read.
+        """
+        self.is_warm = False
+        self.load(verify=True)
+        if not self._missing:
+            raise error
 
     def _fill_index(self) -> None:
         index = UniqueIndex(self.index.dimension)
         if not self._missing:
-            for vectors in self._state.files.vectors.blocks():
-                index.add(vectors)
+            for rows in self._state.files.vectors.mapped():
+                index.take_mapped(rows)
             index.load_graph(self._state.files.path)
         self.index = index
 
@@ -195,17 +220,26 @@ class Replica:
         return monotonic() - self._snapshot_written_at
 
     def snapshot_if_due(self) -> None:
-        """Write a snapshot if the last try was half a minute ago."""
+        """Write a snapshot if the last try was half a minute ago; also verify some rows that nothing has used yet.
+
+        Raises DamagedRowsError if the disk lost rows: see `reload`.
+        """
+        self.index.verify_ahead(_VERIFIED_AHEAD_BYTES)
         if monotonic() - self._snapshot_tried_at >= _SNAPSHOT_SECONDS:
             self.snapshot()
 
     def snapshot(self, *, with_graph: bool = False) -> None:
-        """Best effort: the changelog is the truth, so a full disk costs replay time and nothing else."""
+        """Best effort: the changelog is the truth, so a full disk costs replay time and nothing else.
+
+        Raises DamagedRowsError if rows on disk are not what was written.
+        """
         if not (self.is_warm and self._state.stands_at_trailer):
             return
         self._snapshot_tried_at = monotonic()
         try:
             written = self._state.snapshot(self.index, with_graph=with_graph)
+        except DamagedRowsError:
+            raise
         except StateError as error:
             self._tell.snapshot_failed(error)
             return

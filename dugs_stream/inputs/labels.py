@@ -144,7 +144,11 @@ class Labels:
         else:
             number = int(text)
         is_known = number >= 0 and (self._end is None or number < self._end)
-        return number if is_known else _out_of_range(str(number), self._end)
+        return number if is_known else self.out_of_range(number)
+
+    def out_of_range(self, number: int) -> Rejection:
+        """The rejection of a number that is not a class."""
+        return _out_of_range(str(number), self._end)
 
     def _class_named(self, text: str) -> int | None:
         return self._by_name.get(text, self._by_name.get(_as_read(text)))

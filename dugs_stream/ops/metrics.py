@@ -7,6 +7,7 @@ id, key or error. The use of memory, disk and GPU is in `ops.machine`.
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -25,7 +26,7 @@ from dugs_stream.errors import (
     StreamRejectedError,
     TransactionAbortedError,
 )
-from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram
+from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram, observe_all
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 
 
@@ -68,6 +69,7 @@ class RecoveryReason(StrEnum):
     OWNERSHIP_LOST = "ownership_lost"
     ABORTED = "aborted"
     LOG_UNAVAILABLE = "log_unavailable"
+    DAMAGED = "damaged"
 
 
 class RefusalReason(StrEnum):
@@ -143,6 +145,11 @@ class Metrics:
             ["stage"],
             buckets=_SECONDS,
         )
+        self._waiting = counter(
+            "dugs_stage_waiting_seconds",
+            "Time for which a stage had nothing to do: what it works on was not there yet.",
+            ["stage"],
+        )
         self._batch_records = histogram("dugs_batch_records", "Records in a micro-batch.", buckets=_RECORDS)
         self._batch_limit = gauge(
             "dugs_batch_limit_records", "Records the next micro-batch may hold, by time and memory."
@@ -205,6 +212,7 @@ class Metrics:
             (self._records, Verdict),
             (self._rejected, Reason),
             (self._stages, Stage),
+            (self._waiting, Stage),
             (self._commits, CommitOutcome),
             (self._snapshots, SnapshotOutcome),
             (self._state_damaged, DamagedKind),
@@ -218,32 +226,44 @@ class Metrics:
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:
-        """Time one stage of one micro-batch, also when it fails."""
+        """Time one stage of one micro-batch, also when it fails. Any thread."""
         started = perf_counter()
         try:
             yield
         finally:
             self._stages.labels(stage=Stage(stage)).observe(perf_counter() - started)
 
+    @contextmanager
+    def waiting(self, stage: str) -> Iterator[None]:
+        """Time for which a stage waits for its next micro-batch, also if none comes. Any thread.
+
+        Around the wait alone, never inside `stage`: the share of busy time tells which stage is the bottleneck.
+        """
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self._waiting.labels(stage=Stage(stage)).inc(perf_counter() - started)
+
     def batch_committed(self, batch: Sequence[JudgedRecord], _head: ChangelogHead) -> None:
         """Count a committed micro-batch; nothing is counted before its commit."""
         self._batch_records.observe(len(batch))
         self._commits.labels(outcome=CommitOutcome.COMMITTED).inc()
         self._last_commit.set_to_current_time()
+        decisions = [judgement.decision for judgement in batch]
+        for verdict, records in Tally(decision.verdict for decision in decisions).items():
+            self._records.labels(verdict=verdict).inc(records)
+        observe_all(self._similarity, [each.similarity for each in decisions if each.similarity is not None])
+        norms = [each.gradient_norm for each in decisions if each.gradient_norm is not None]
+        observe_all(self._gradient_norm, norms)
         for judgement in batch:
-            decision = judgement.decision
-            self._records.labels(verdict=decision.verdict).inc()
             if judgement.is_cut:
                 self._truncated.inc()
-            if decision.verdict is Verdict.UNIQUE:
+            if judgement.decision.sequence is not None:
                 name = _label_value(judgement.label, judgement.label_name)
                 self._uniques_by_label.labels(label=name).inc()
-            if decision.rejection is not None:
-                self._rejected.labels(reason=decision.rejection.reason).inc()
-            if decision.similarity is not None:
-                self._similarity.observe(decision.similarity)
-            if decision.gradient_norm is not None:
-                self._gradient_norm.observe(decision.gradient_norm)
+            if judgement.decision.rejection is not None:
+                self._rejected.labels(reason=judgement.decision.rejection.reason).inc()
 
     def classes_known(self, names: Sequence[str | None]) -> None:
         """Let the classes start at zero as the closed sets do; a class without a name goes by its number."""

@@ -13,6 +13,7 @@ import base64
 import hashlib
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, TypeAdapter
@@ -153,6 +154,7 @@ def _key(key: bytes | None) -> dict[str, Any]:
         return {"key": None, "key_base64": base64.b64encode(key).decode()}
 
 
+@lru_cache(maxsize=4)  # the records of a micro-batch have one time
 def _iso(time_ms: int) -> str:
     """UTC with exact milliseconds: no float on the way."""
     seconds, milliseconds = divmod(time_ms, 1000)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -145,11 +146,16 @@ def _sendable(message: Message) -> Message:
     return message
 
 
+@lru_cache(maxsize=4)
+def _source_of(topic: str) -> bytes:
+    return f"/dugs-stream/{quote(topic, safe='')}".encode()
+
+
 def _by_reference(record: Record, event: Mapping[str, Any], *added: tuple[str, bytes | None]) -> Message:
     """CloudEvents in binary mode: ids are unique within the source, which is the input topic."""
     headers: Headers = (
         ("ce_id", str(event["id"]).encode()),
-        ("ce_source", f"/dugs-stream/{quote(str(event['source']['topic']), safe='')}".encode()),
+        ("ce_source", _source_of(str(event["source"]["topic"]))),
         ("ce_type", f"dugs.{event['type']}".encode()),
         ("ce_specversion", b"1.0"),
         ("content-type", b"application/json"),

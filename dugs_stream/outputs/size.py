@@ -79,10 +79,12 @@ def _long_key_headers(key: bytes) -> Headers:
 
 
 def _headers_bytes(headers: Headers) -> int:
-    return sum(
-        len(name.encode("utf-8", "surrogatepass")) + _length(value) + _HEADER_OVERHEAD_BYTES
-        for name, value in headers
-    )
+    size = _HEADER_OVERHEAD_BYTES * len(headers)
+    for name, value in headers:
+        size += len(name) if name.isascii() else len(name.encode("utf-8", "surrogatepass"))
+        if value is not None:
+            size += len(value)
+    return size
 
 
 def _length(part: bytes | None) -> int:

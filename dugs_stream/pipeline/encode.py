@@ -45,19 +45,25 @@ def encode_batch(
     polled: Polled, judged: tuple[JudgedRecord, ...], head: ChangelogHead, outputs: Outputs
 ) -> EncodedBatch:
     """Everything the batch puts on the log, in order: outputs, changelog rows, trailer."""
-    events = [build_event(each, outputs.identity) for each in judged]
+    told = judged if outputs.topics.decisions is not None else [each for each in judged if _is_told(each)]
+    events = [build_event(each, outputs.identity) for each in told]
     rows = tuple(
         ChangelogRow(each.decision.sequence, event, each.vector)
-        for each, event in zip(judged, events, strict=True)
+        for each, event in zip(told, events, strict=True)
         if each.decision.sequence is not None and each.vector is not None
     )
     trailer = _trailer(polled, rows, head, outputs)
     outgoing = [
-        *_verdicts(judged, events, outputs),
+        *_verdicts(told, events, outputs),
         *(Outgoing(outputs.topics.changelog, row_message(row)) for row in rows),
         Outgoing(outputs.topics.changelog, trailer_message(trailer)),
     ]
     return EncodedBatch(polled, judged, rows, trailer, tuple(outgoing))
+
+
+def _is_told(judged: JudgedRecord) -> bool:
+    """Whether the record's event goes anywhere without a topic of all decisions: of most records it does not."""
+    return judged.decision.verdict is Verdict.UNIQUE or judged.decision.verdict is Verdict.REJECTED
 
 
 def _verdicts(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import Explain, select
-from dugs_stream.pipeline.project import StageTimer
+from dugs_stream.pipeline.decode import StageTimer
 from dugs_stream.pipeline.projected import ProjectedBatch
 from dugs_stream.records import Decision, JudgedRecord, Rejection, Skip, Verdict
 

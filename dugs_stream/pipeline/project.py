@@ -1,14 +1,13 @@
-"""Projection of polled records: bytes in, vectors out, or the reason why a record has none.
+"""Projection of decoded records: samples in, vectors out, or the reason why a record has none.
 
-Decode, then take the gradients tile by tile, samples of one kind together; a record on which the model fails is
-isolated and rejected. It knows no index and no earlier record: any process with the same model gives a record the same
+The gradients are taken tile by tile, samples of one kind together; a record on which the model fails is isolated and
+rejected. It knows no index and no earlier record: any process with the same model gives a record the same
 vector, bit for bit, or rejects it for the same reason, no matter which other records it comes with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
@@ -25,25 +24,21 @@ from dugs_stream.errors import ConfigurationError, ModelError, Problem, SampleEr
 from dugs_stream.inputs.decoder import Decoder, Sample
 from dugs_stream.inputs.labels import Label
 from dugs_stream.inputs.settings import LabelKind
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodedBatch, Outcome, StageTimer
 from dugs_stream.pipeline.first_labels import FirstLabels
 from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.pipeline.rejections import rejection_of, what_failed
-from dugs_stream.records import LabelSource, Reason, Record, Rejection, Skip
-
-StageTimer = Callable[[str], AbstractContextManager[None]]
-"""Times what runs inside it as this stage of a micro-batch."""
+from dugs_stream.records import LabelSource, Reason, Record, Rejection
 
 _MOST_KINDS = 1024
 """Probed kinds of samples that are kept, some kilobytes each: a codec may give each record a length of its own."""
 
 
-class BatchAbandonedError(Exception):
-    """The micro-batch was given up between two tiles because the caller asked for it."""
-
-
 class RecordProjector:
-    """Records to vectors, through a decoder and a model. One thread. `found` is what the first probe found.
+    """Records to vectors, through a decoder and a model. `found` is what the first probe found.
+
+    One thread at a time, except for `decode`.
 
     The model is probed once for each kind of samples: structure, shapes, dtypes, with or without a label. `expect` does that at the
     start and fixes the shape; without it every shape goes that the model takes.
@@ -128,35 +123,51 @@ class RecordProjector:
         if not isinstance(probed, ProbedKind):
             raise probed
 
+    def decode(self, records: Sequence[Record]) -> list[Outcome]:
+        """The sample of each record, or why it has none; any thread, without the model.
+
+        Raises only what says that memory ran out.
+        """
+        decoder = self._decoder
+        return [_within_bounds(decoder, decoder.decode(record)) for record in records]
+
+    def decoded(self, records: Sequence[Record]) -> DecodedBatch:
+        """The records decoded in this thread, for `project`."""
+        with self._stage("decode"):
+            return DecodedBatch(tuple(records), tuple(self.decode(records)))
+
     def project(
         self,
-        records: Sequence[Record],
+        batch: DecodedBatch,
         should_abandon: Callable[[], bool] = lambda: False,
         *,
         model_is_proven: bool = False,
     ) -> ProjectedBatch:
-        """The vectors of the records; changes nothing.
+        """The vectors of the batch's records; changes nothing.
 
         model_is_proven  an earlier record was accepted, so that what a probe finds wrong now is one record's doing
 
         Raises BatchAbandonedError when `should_abandon` says so between two tiles, ModelError when the fault is the
         model's and not a record's. An error that says that memory ran out passes as it is: no record is to blame.
         """
+        records, outcomes = batch.records, list(batch.outcomes)
         kinds: dict[Kind, list[int]] = {}
-        with self._stage("decode"):
-            outcomes = [self._decode(record) for record in records]
-        for place, outcome in enumerate(outcomes):
-            if isinstance(outcome, Sample):
-                kinds.setdefault(self._kind_of(outcome), []).append(place)
         pieces: list[tuple[list[int], Projection]] = []
         with self._stage("gradient"):
+            for place, outcome in enumerate(outcomes):
+                if isinstance(outcome, Sample):
+                    if self.spec.loss.predicts_labels:
+                        self.first_labels.remark_on(records[place])
+                    converted = self._in_precision(outcome)
+                    outcomes[place] = converted
+                    kinds.setdefault(self._kind_of(converted), []).append(place)
             for kind, places in kinds.items():
                 probed = self._kinds.get(kind) or self._probed_with(
                     kind, places, outcomes, model_is_proven=model_is_proven
                 )
                 if probed is not None:
                     pieces += self._gradients(probed, places, outcomes, should_abandon)
-                    self._reject_unknown_classes(probed, places, outcomes, records)
+                    self._reject_unknown_classes(probed, places, outcomes)
                     if self.spec.loss.takes_classes:
                         taken = [sample for place in places if isinstance(sample := outcomes[place], Sample)]
                         self.first_labels.compare(taken, probed.projector)
@@ -168,22 +179,9 @@ class RecordProjector:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # PyTorch left it without types
             torch.cuda.empty_cache()
 
-    def _decode(self, record: Record) -> Sample | Rejection | Skip:
+    def _in_precision(self, sample: Sample) -> Sample:
         """The sample in the model's precision, which is its own matter and not its neighbours'."""
-        outcome = self._decoder.decode(record)
-        if not isinstance(outcome, Sample):
-            return outcome
-        size, most = sum(leaf.nbytes for _, leaf in leaves(outcome.inputs)), self._decoder.max_record_bytes
-        if self._decoder.expected_shape is None and size > most:
-            # A small picture file may be one of millions of pixels, and a tile of them takes the process down.
-            return Rejection(
-                Reason.TOO_LARGE,
-                f"the sample is {size} bytes of numbers, at most {most} are computed with where no shape is expected "
-                "(input.max_record_bytes; or set model.input_shape, or the size of input.codec)",
-            )
-        if self.spec.loss.predicts_labels:
-            self.first_labels.remark_on(record)
-        return replace(outcome, inputs=self.spec.in_precision(outcome.inputs))
+        return replace(sample, inputs=self.spec.in_precision(sample.inputs))
 
     def _kind_of(self, sample: Sample) -> Kind:
         label = self._label_of(sample)
@@ -201,7 +199,7 @@ class RecordProjector:
         self,
         kind: Kind,
         places: list[int],
-        outcomes: list[Sample | Rejection | Skip],
+        outcomes: list[Outcome],
         *,
         model_is_proven: bool,
     ) -> ProbedKind | None:
@@ -271,7 +269,7 @@ class RecordProjector:
         self,
         probed: ProbedKind,
         places: list[int],
-        outcomes: list[Sample | Rejection | Skip],
+        outcomes: list[Outcome],
         should_abandon: Callable[[], bool],
     ) -> Iterator[tuple[list[int], Projection]]:
         """The samples at these places tile by tile; one on which the model fails becomes a rejection in `outcomes`.
@@ -284,7 +282,7 @@ class RecordProjector:
             yield from self._isolating(probed, places[start : start + probed.found.tile], outcomes)
 
     def _isolating(
-        self, probed: ProbedKind, places: list[int], outcomes: list[Sample | Rejection | Skip]
+        self, probed: ProbedKind, places: list[int], outcomes: list[Outcome]
     ) -> list[tuple[list[int], Projection]]:
         """Halve what fails until the guilty record stands alone; that one is rejected, the others go on."""
         samples = [outcome for place in places if isinstance(outcome := outcomes[place], Sample)]
@@ -324,26 +322,25 @@ class RecordProjector:
         self,
         probed: ProbedKind,
         places: list[int],
-        outcomes: list[Sample | Rejection | Skip],
-        records: Sequence[Record],
+        outcomes: list[Outcome],
     ) -> None:
         """Without an expected shape, how many classes there are is known only once the model has taken the sample."""
         classes = probed.found.classes
         if not self.spec.loss.takes_classes or classes is None:
             return
-        decoder = replace(self._decoder, labels=replace(self._decoder.labels, outputs=classes))
+        labels = replace(self._decoder.labels, outputs=classes)
         for place in places:
             outcome = outcomes[place]
             number = (
                 None if not isinstance(outcome, Sample) or outcome.label is None else outcome.label.number
             )
             if number is not None and number >= classes:
-                outcomes[place] = decoder.decode(records[place])
+                outcomes[place] = labels.out_of_range(number)
 
     def _joined(
         self,
         records: Sequence[Record],
-        outcomes: Sequence[Sample | Rejection | Skip],
+        outcomes: Sequence[Outcome],
         pieces: Sequence[tuple[list[int], Projection]],
     ) -> ProjectedBatch:
         """One projection of the pieces, its rows in the order of the records, and each sample's row of it."""
@@ -373,3 +370,20 @@ class RecordProjector:
             return Projected(row, label, LabelSource.PREDICTED, sample.is_cut)
         source = None if sample.label is None else LabelSource.GIVEN
         return Projected(row, sample.label, source, sample.is_cut)
+
+
+def _within_bounds(decoder: Decoder, outcome: Outcome) -> Outcome:
+    """Refuses a sample larger than a record may be, where no shape bounds it.
+
+    A small picture file may be one of millions of pixels, and a tile of them takes the process down.
+    """
+    if decoder.expected_shape is not None or not isinstance(outcome, Sample):
+        return outcome
+    size, most = sum(leaf.nbytes for _, leaf in leaves(outcome.inputs)), decoder.max_record_bytes
+    if size <= most:
+        return outcome
+    return Rejection(
+        Reason.TOO_LARGE,
+        f"the sample is {size} bytes of numbers, at most {most} are computed with where no shape is expected "
+        "(input.max_record_bytes; or set model.input_shape, or the size of input.codec)",
+    )

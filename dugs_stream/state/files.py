@@ -10,7 +10,6 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +65,7 @@ class StateFiles:
 
     # Opening
 
-    def open(self) -> LoadedState:
+    def open(self, *, verify: bool = False) -> LoadedState:
         """Lock the folder, load its newest valid snapshot, cut off what that does not cover; see `StateStore.open`."""
         self._lock.lock()
         try:
@@ -82,7 +81,7 @@ class StateFiles:
             if found.snapshot is None:
                 self._start_over()
                 return LoadedState(None, set_aside)
-            return self._open_files(found.snapshot, set_aside)
+            return self._open_files(found.snapshot, set_aside, verify=verify)
         except (OSError, sqlite3.Error) as error:
             self.close()
             raise StateError(
@@ -102,12 +101,9 @@ class StateFiles:
                 + OTHER_MODEL
             )
 
-    def _open_files(self, snapshot: Snapshot, set_aside: tuple[Path, ...]) -> LoadedState:
-        """Vectors are checked in a thread of their own: hashing releases the interpreter to the one that reads SQLite."""
-        with ThreadPoolExecutor(1) as thread:
-            checking = thread.submit(self.vectors.open, snapshot.segments)
-            ids = self.events.open(snapshot.rows, snapshot.events_checksum)
-            self._damaged = checking.result()
+    def _open_files(self, snapshot: Snapshot, set_aside: tuple[Path, ...], *, verify: bool) -> LoadedState:
+        self._damaged = self.vectors.open(snapshot.segments, verify=verify)
+        ids = self.events.open(snapshot.rows, snapshot.events_checksum)
         self.vectors.cut()
         missing = {segment.file: segment.changelog_start for segment in self._damaged}
         self._lost_events = ids is None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dugs_stream.core.index.files import seal, sync_folder, unseal, write_file
+from dugs_stream.core.index.mapped import BLOCK_ROWS
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, Trailer
 from dugs_stream.state.vectors import Segment
@@ -98,6 +99,10 @@ def _to_facts(snapshot: Snapshot) -> dict[str, Any]:
     if code:
         facts["code"] = code  # beside the trailer, whose keys earlier versions know by heart
     trailer["batch_ranges"] = sorted((p, *r) for p, r in snapshot.trailer.batch_ranges.items())
+    facts["blocks"] = {  # beside the segments, as the code is beside the trailer
+        "rows": BLOCK_ROWS,
+        "sha256": [segment.pop("blocks") for segment in facts["segments"]],
+    }
     return facts
 
 
@@ -105,10 +110,15 @@ def _from_facts(facts: Mapping[str, Any]) -> Snapshot:
     trailer = dict(facts["trailer"])
     trailer["next_offsets"] = {partition: offset for partition, offset in trailer["next_offsets"]}  # noqa: C416
     trailer["batch_ranges"] = {partition: (first, last) for partition, first, last in trailer["batch_ranges"]}
+    blocks = facts.get("blocks", {})
+    digests = blocks["sha256"] if blocks.get("rows") == BLOCK_ROWS else [()] * len(facts["segments"])
     return Snapshot(
         dimension=facts["dimension"],
         changelog_position=ChangelogPosition(facts["changelog_position"]),
         trailer=Trailer(**trailer, code=facts.get("code", {})),
-        segments=tuple(Segment(**segment) for segment in facts["segments"]),
+        segments=tuple(
+            Segment(**segment, blocks=tuple(of_blocks))
+            for segment, of_blocks in zip(facts["segments"], digests, strict=True)
+        ),
         events_checksum=facts["events_checksum"],
     )

@@ -4,7 +4,7 @@ Record ids are in memory, and events until a snapshot has written them; all else
 calls `apply` after each commit and `snapshot` now and then; `total` and `events` are safe in any other. The vectors
 to search in belong to the index.
 
-    open → (refill) → index.add(each of files.vectors.blocks()) → replay(head, …): index.add, apply → …
+    open → (refill) → index.take_mapped(each of files.vectors.mapped()) → replay(head, …): index.add, apply → …
 """
 
 from __future__ import annotations
@@ -75,16 +75,16 @@ class StateStore:
             )
         return head
 
-    def open(self) -> LoadedState:
+    def open(self, *, verify: bool = False) -> LoadedState:
         """Lock the folder and load its newest valid snapshot; what that does not cover is cut off.
 
-        Costs one reading of all rows, since every checksum is verified. If something is `missing`, call `refill`
-        or `forget` before anything else. Raises StateError if another process has the folder, or another model or
+        Vectors are not read: their checksums are verified where they are first used, and DamagedRowsError is raised there.
+        With `verify` all of them are verified now. If something is `missing`, call `refill` or `forget` before anything else. Raises StateError if another process has the folder, or another model or
         dimension built it.
         """
         with self._lock:
             self._clear()
-        loaded = self.files.open()
+        loaded = self.files.open(verify=verify)
         if not loaded.missing:
             self._load_snapshot(loaded.ids)
         return loaded

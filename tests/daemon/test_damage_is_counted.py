@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dugs_stream.errors import StateError
+from dugs_stream.daemon import replica
+from dugs_stream.errors import DamagedRowsError, StateError
 from dugs_stream.log.embedded.topics import bounds, delete_below, find_topic
 from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import metric_of
@@ -45,6 +46,40 @@ def test_damaged_file_is_counted_by_its_kind_and_mended(
 
     for each in ("manifest", "vectors", "events"):
         assert metric_of(daemon, "dugs_state_damaged_total", kind=each) == (each == kind)
+    deployment.check()
+
+
+def test_rows_found_damaged_in_the_middle_are_refilled_before_a_decision(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long list is verified where it is used: the batch is void, the file refilled, and the same batch decided then."""
+    monkeypatch.setattr(replica, "_VERIFIED_AT_START_BYTES", 0)
+    spoil(next(deployment.settings.state.dir.glob("vectors-*.f32")))
+    deployment.send(npy_messages(30, seed=1))
+
+    daemon = deployment.drain()
+
+    assert metric_of(daemon, "dugs_state_damaged_total", kind="vectors") == 1
+    assert metric_of(daemon, "dugs_recoveries_total", reason="damaged") == 1
+    deployment.check()
+
+
+def test_rows_found_damaged_at_the_last_snapshot_do_not_keep_the_process(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop that finds damage counts a failed snapshot and ends; the next start refills."""
+    monkeypatch.setattr(replica, "_VERIFIED_AT_START_BYTES", 0)
+    deployment.send(npy_messages(30, seed=1))
+
+    def damaged(*_arguments: object, **_keywords: object) -> None:
+        raise DamagedRowsError("vectors-00000.f32", 0, 4)
+
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr("dugs_stream.state.store.StateStore.snapshot", damaged)
+        failed = deployment.drain()
+
+    assert metric_of(failed, "dugs_snapshots_total", outcome="failed") == 1
+    deployment.drain()
     deployment.check()
 
 

@@ -107,8 +107,10 @@ def test_vector_depends_on_neither_company_nor_padding(
     ten = records(texts(10))
 
     with one_thread():
-        together = projector.project(ten).projection.vectors
-        alone = np.concatenate([projector.project([record]).projection.vectors for record in ten])
+        together = projector.project(projector.decoded(ten)).projection.vectors
+        alone = np.concatenate(
+            [projector.project(projector.decoded([record])).projection.vectors for record in ten]
+        )
         for record, vector in zip(ten[:3], together, strict=False):
             bare = without_padding(projector, record)
             _, fitted = projector.spec.probe(bare, None)

@@ -146,9 +146,19 @@ def _counts() -> list[Part]:
 
 def _time() -> list[Part]:
     spent = f"sum by (stage) (rate(dugs_stage_duration_seconds_sum{{{_I}}}{_RATE}))"
+    busy = f"max by (stage) (rate(dugs_stage_duration_seconds_sum{{{_I}}}{_RATE}))"
+    idle = f"max by (stage) (rate(dugs_stage_waiting_seconds_total{{{_I}}}{_RATE}))"
     return [
         row("Where does the time go?"),
-        shares("Share of each stage", "Of the deciding thread's time. Mostly poll: it is waiting for records.",
+        lines("Which stage is the bottleneck",
+              "Share of the time for which each stage works. The highest is the bottleneck: make that one quicker. If it is "
+              "poll, the stream is: the daemon waits for records.",
+              [query(busy, "{{stage}}")], "percentunit", width=12, least=0),
+        lines("Waiting of each stage",
+              "Share of the time for which a stage has nothing to do, since the stage before has not finished. The "
+              "bottleneck waits least; one that waits long has room to spare.",
+              [query(idle, "{{stage}}")], "percentunit", width=12, least=0),
+        shares("Share of each stage", "Of the time in all stages. Mostly poll: it is waiting for records.",
                [query(f"{spent} / on() group_left() sum({spent})", "{{stage}}")]),
         *(
             heat(f"Stage: {stage}", f"{description} One micro-batch each.",

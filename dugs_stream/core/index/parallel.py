@@ -1,6 +1,6 @@
-"""Work over many rows in stripes on threads; numpy releases the interpreter lock.
+"""Work over many rows in stripes on threads; numpy and hashlib release the interpreter lock.
 
-For copying and checking, in which no two stripes write to the same place; no sum is ever split, so no bit depends
+For copying, hashing and checking, in which no two stripes write to the same place; no sum is ever split, so no bit depends
 on it.
 """
 
@@ -14,12 +14,12 @@ _ROWS_A_STRIPE = 4_096
 _THREADS = 4
 
 
-def in_stripes(rows: int, work: Callable[[slice], object]) -> None:
+def in_stripes(rows: int, work: Callable[[slice], object], stripe_rows: int = _ROWS_A_STRIPE) -> None:
     """Call `work` for slices that cover 0 … rows − 1 once, on several threads if there is more than one slice.
 
     Returns when all are done. An exception in one of them is raised here; of several, that of the first slice.
     """
-    stripes = [slice(start, min(start + _ROWS_A_STRIPE, rows)) for start in range(0, rows, _ROWS_A_STRIPE)]
+    stripes = [slice(start, min(start + stripe_rows, rows)) for start in range(0, rows, stripe_rows)]
     if len(stripes) <= 1:
         for stripe in stripes:
             work(stripe)

@@ -61,7 +61,7 @@ def project(
             Record(each.key, each.value, each.headers, topic=settings.input.topic, partition=0, offset=offset)
             for offset, each in enumerate(messages[start : start + _AT_ONCE], start)
         ]
-        batch = projector.project(records)
+        batch = projector.project(projector.decoded(records))
         for record, outcome in zip(records, batch.outcomes, strict=True):
             if not isinstance(outcome, Projected):
                 raise ModelError(f"the demo's own text {record.id} has no gradient: {outcome}")

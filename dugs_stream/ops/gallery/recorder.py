@@ -10,17 +10,16 @@ from __future__ import annotations
 import queue
 import secrets
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, thread_time
-from typing import Self
+from typing import NamedTuple, Self
 
 import structlog
 
 from dugs_stream.ops.gallery.thumbnail_store import PLACE_OF_UNIQUE, Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.thumbnails import Thumbnail, excerpt, shrink
-from dugs_stream.records import JudgedRecord, Verdict
+from dugs_stream.records import JudgedRecord
 
 _log = structlog.get_logger("dugs")
 
@@ -38,6 +37,13 @@ _MOST_WAITING_BYTES = 32 * 2**20
 _MOST_WAITING_BATCHES = 64
 # A stop waits no longer for best-effort work.
 _STOP_SECONDS = 2.0
+
+
+class _SeenBatch(NamedTuple):
+    """What is recorded of a micro-batch: its uniques, the duplicates that may become examples, and counts of all."""
+
+    records: Sequence[_Seen]
+    duplicates: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class GalleryRecorder:
         self.revision = 0
         self._formats = tuple(formats)
         self._text_of = text_of
-        self._waiting: queue.Queue[list[_Seen] | None] = queue.Queue(_MOST_WAITING_BATCHES)
+        self._waiting: queue.Queue[_SeenBatch | None] = queue.Queue(_MOST_WAITING_BATCHES)
         self._waiting_bytes = 0
         self._lock = threading.Lock()
         self._allowance = _Allowance(_SHARE_OF_A_CORE, _BURST_SECONDS)
@@ -87,8 +93,8 @@ class GalleryRecorder:
             return
         are_shown = bool(self._formats) or self._text_of is not None
         with_pictures = are_shown and self._waiting_bytes < _MOST_WAITING_BYTES
-        seen = [each for judgement in judgements if (each := _seen(judgement, with_pictures)) is not None]
-        if not seen:
+        seen = _seen_of(judgements, with_pictures)
+        if not seen.records:
             return
         try:
             self._waiting.put_nowait(seen)
@@ -97,8 +103,8 @@ class GalleryRecorder:
             return
         self._count_waiting(seen, +1)
 
-    def _count_waiting(self, seen: Sequence[_Seen], sign: int) -> None:
-        size = sum(len(each.value) for each in seen if each.value is not None)
+    def _count_waiting(self, seen: _SeenBatch, sign: int) -> None:
+        size = sum(len(each.value) for each in seen.records if each.value is not None)
         with self._lock:
             self._waiting_bytes += sign * size
 
@@ -127,15 +133,14 @@ class GalleryRecorder:
             finally:
                 self._count_waiting(seen, -1)
 
-    def _keep(self, seen: Sequence[_Seen]) -> None:
+    def _keep(self, seen: _SeenBatch) -> None:
         thumbnails = self.thumbnails
         if thumbnails is None:
             return
-        counts = Counter(each.unique for each in seen if each.is_duplicate)
-        kept = thumbnails.examples_kept(counts)
+        kept = thumbnails.examples_kept(seen.duplicates)
         pictures: list[Picture] = []
         examples: list[Example] = []
-        for each in seen:
+        for each in seen.records:
             place = kept.get(each.unique, 0) + 1 if each.is_duplicate else PLACE_OF_UNIQUE
             if place > EXAMPLES_KEPT:
                 continue
@@ -145,7 +150,7 @@ class GalleryRecorder:
             thumbnail = self._shrink(each)
             if thumbnail is not None:
                 pictures.append(Picture(each.unique, place, thumbnail))
-        thumbnails.keep(pictures, examples, counts)
+        thumbnails.keep(pictures, examples, seen.duplicates)
         self.revision += 1
 
     def _shrink(self, seen: _Seen) -> Thumbnail | None:
@@ -193,15 +198,26 @@ class _Allowance:
         self._left -= seconds
 
 
-def _seen(judgement: JudgedRecord, with_pictures: bool) -> _Seen | None:
-    decision = judgement.decision
-    is_duplicate = decision.verdict is Verdict.DUPLICATE
-    unique = decision.nearest if is_duplicate else decision.sequence
-    if unique is None:
-        return None
+def _seen_of(judgements: Iterable[JudgedRecord], with_pictures: bool) -> _SeenBatch:
+    """Of each unique's duplicates only the first few are looked at; the others are only counted."""
+    duplicates: dict[int, int] = {}
+    records: list[_Seen] = []
+    for judgement in judgements:
+        nearest, sequence = judgement.decision.nearest, judgement.decision.sequence
+        if sequence is not None:
+            records.append(_seen(judgement, int(sequence), with_pictures, is_duplicate=False))
+        elif nearest is not None:
+            count = duplicates.get(nearest, 0)
+            duplicates[nearest] = count + 1
+            if count < EXAMPLES_KEPT:
+                records.append(_seen(judgement, int(nearest), with_pictures, is_duplicate=True))
+    return _SeenBatch(records, duplicates)
+
+
+def _seen(judgement: JudgedRecord, unique: int, with_pictures: bool, *, is_duplicate: bool) -> _Seen:
     record, value = judgement.record.id, judgement.record.value if with_pictures else None
-    similarity, label, name = decision.similarity, judgement.label, judgement.label_name
-    return _Seen(int(unique), is_duplicate, record, similarity, label, name, value)
+    similarity, label, name = judgement.decision.similarity, judgement.label, judgement.label_name
+    return _Seen(unique, is_duplicate, record, similarity, label, name, value)
 
 
 def _example(seen: _Seen, place: int) -> Example:

@@ -193,7 +193,7 @@ class Deployment:
     def _vectors(projector: RecordProjector, samples: Sequence[Record]) -> dict[str, NDArray[np.float32]]:
         """The projected gradient of each record that can be judged, all against an empty index."""
         with one_thread():
-            projected = projector.project(samples)
+            projected = projector.project(projector.decoded(samples))
         return {
             record.id: projected.projection.vectors[outcome.row]
             for record, outcome in zip(projected.records, projected.outcomes, strict=True)

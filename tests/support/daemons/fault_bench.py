@@ -359,7 +359,7 @@ class Bench:
                 for r in new
             ]
             with one_thread():
-                projected = projector.project(samples)
+                projected = projector.project(projector.decoded(samples))
             for record, outcome in zip(projected.records, projected.outcomes, strict=True):
                 is_rejected = isinstance(outcome, Rejection)
                 vector = None if is_rejected else projected.projection.vectors[outcome.row]

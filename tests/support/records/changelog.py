@@ -114,11 +114,11 @@ class Changelog:
 
 @contextmanager
 def opened(
-    path: Path, dimension: int = 8, fingerprint: str | None = FINGERPRINT
+    path: Path, dimension: int = 8, fingerprint: str | None = FINGERPRINT, *, verify: bool = False
 ) -> Iterator[tuple[StateStore, LoadedState]]:
     """The state in a folder, and what opening found there; closed afterwards."""
     store = StateStore(path, fingerprint=fingerprint, dimension=dimension)
-    loaded = store.open()
+    loaded = store.open(verify=verify)
     try:
         yield store, loaded
     finally:
@@ -128,8 +128,8 @@ def opened(
 def recover(store: StateStore, changelog: Changelog) -> UniqueIndex:
     """What the daemon does after `store.open`: fill an index from the folder, then replay the rest."""
     index = UniqueIndex(changelog.dimension)
-    for block in store.files.vectors.blocks():
-        index.add(block)
+    for rows in store.files.vectors.mapped():
+        index.take_mapped(rows)
     start = store.head
     for part in replay(start, changelog.after(start.position), FINGERPRINT):
         index.add(

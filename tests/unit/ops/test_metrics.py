@@ -5,22 +5,31 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
+import prometheus_client
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from dugs_stream.changelog.replay import BEGINNING
+from dugs_stream.ops.metric_classes import Histogram, observe_all
 from dugs_stream.ops.metrics import BuildFacts, Metrics, RecoveryReason, RefusalReason, Role, Stage
 from dugs_stream.records import Decision, JudgedRecord, Reason, Record, Rejection, SequenceNumber, Verdict
+
+_EDGES = (0.0, 0.1, 0.25, 0.3, 1.0)
 
 PROMISED = [
     'dugs_records_total{verdict="unique"}',
     'dugs_records_total{verdict="rejected"}',
     'dugs_records_total{verdict="skipped"}',
     "dugs_stage_duration_seconds_bucket",
+    'dugs_stage_waiting_seconds_total{stage="gradient"}',
     "dugs_similarity_bucket",
     "dugs_gradient_norm_bucket",
     "dugs_index_uniques",
@@ -140,6 +149,51 @@ def test_stage_that_fails_is_timed_too(registry: CollectorRegistry) -> None:
         raise RuntimeError
 
     assert registry.get_sample_value("dugs_stage_duration_seconds_count", {"stage": "commit"}) == 1
+
+
+def test_waiting_of_stages_is_told_from_their_work_and_counted_from_any_thread(
+    registry: CollectorRegistry,
+) -> None:
+    """Projecting and committing threads wait at the same time, and an interrupted wait counts as well."""
+    metrics = Metrics(registry)
+
+    def wait(stage: Stage) -> None:
+        with suppress(RuntimeError), metrics.waiting(stage):
+            raise RuntimeError
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(wait, [Stage.GRADIENT, Stage.SEARCH] * 50))
+
+    def seconds(stage: str) -> float:
+        return registry.get_sample_value("dugs_stage_waiting_seconds_total", {"stage": stage}) or 0.0
+
+    assert min(seconds("gradient"), seconds("search")) > 0
+    assert seconds("commit") == 0
+    assert registry.get_sample_value("dugs_stage_duration_seconds_count", {"stage": "gradient"}) == 0
+
+
+@given(st.lists(st.sampled_from([*_EDGES, 0.3, -7.25, 1e300, float("inf")]) | st.floats(allow_nan=False)))
+def test_many_observed_at_once_are_what_one_by_one_gives(amounts: list[float]) -> None:
+    """The same buckets, edges included, and the same bits of the sum, also after earlier ones."""
+    at_once, one_by_one = (
+        Histogram(name, name, buckets=_EDGES, registry=None) for name in ("at_once", "one_by_one")
+    )
+    for earlier in (0.1, 0.2, 0.3):
+        at_once.observe(earlier)
+        one_by_one.observe(earlier)
+    observe_all(at_once, amounts)
+    for amount in amounts:
+        one_by_one.observe(amount)
+
+    def samples(histogram: prometheus_client.Histogram) -> list[tuple[str, dict[str, str], str]]:
+        (family,) = histogram.collect()
+        return [
+            (s.name.removeprefix(family.name), s.labels, repr(s.value))
+            for s in family.samples
+            if not s.name.endswith("_created")
+        ]
+
+    assert samples(at_once) == samples(one_by_one)
 
 
 def unique_of(label: int | None, name: str | None = None) -> JudgedRecord:

@@ -17,6 +17,7 @@ from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.settings import NpyCodecSettings
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import RecordProjector
+from dugs_stream.pipeline.projected import ProjectedBatch
 from dugs_stream.records import JudgedRecord, Record
 from tests.support.models.small import WIDTH, tiny
 
@@ -56,6 +57,18 @@ def projector_of(
     return RecordProjector(decoder, spec, lambda _stage: nullcontext())
 
 
+def projected(
+    projector: RecordProjector,
+    records: Sequence[Record],
+    should_abandon: Callable[[], bool] = lambda: False,
+    *,
+    model_is_proven: bool = False,
+) -> ProjectedBatch:
+    """The records decoded and projected in this thread."""
+    decoded = projector.decoded(records)
+    return projector.project(decoded, should_abandon, model_is_proven=model_is_proven)
+
+
 class Engine:
     """Projector, judge and index, joined as `dugs scan` joins them."""
 
@@ -67,8 +80,8 @@ class Engine:
 
     def decide(self, records: Sequence[Record]) -> tuple[JudgedRecord, ...]:
         """Verdicts; nothing is changed."""
-        projected = self.projector.project(records, model_is_proven=len(self.index) > 0)
-        return self.judge.decide(projected, self.index, self.ids.__getitem__)
+        batch = projected(self.projector, records, model_is_proven=len(self.index) > 0)
+        return self.judge.decide(batch, self.index, self.ids.__getitem__)
 
     def run(self, records: Sequence[Record], batch: int) -> list[JudgedRecord]:
         """Decide and accept, batch by batch, as the daemon does after each commit."""

@@ -67,6 +67,22 @@ def decide(
 AT_THE_BEGINNING = replace(BEGINNING, next_offsets={0: 0, 1: 0}, input_topic_id="topic-id")
 
 
+@pytest.mark.parametrize("payload", ["reference", "original"])
+def test_without_a_decisions_topic_the_other_topics_get_the_same_bytes(payload: str) -> None:
+    """Events that nobody reads are not built; what is left is what it is with them, message by message."""
+    judged = [duplicate(0), unique(1, 0), duplicate(2), rejected(sample(3)), unique(4, 1), duplicate(5)]
+    silent = outputs(replace(TOPICS, decisions=None), payload)
+
+    batch, told = (
+        decide(judged, AT_THE_BEGINNING, silent),
+        decide(judged, AT_THE_BEGINNING, outputs(payload=payload)),
+    )
+
+    assert list(batch.outgoing) == [each for each in told.outgoing if each.topic != "decisions"]
+    assert (batch.rows, batch.trailer) == (told.rows, told.trailer)
+    assert batch.judged == told.judged
+
+
 def test_each_verdict_goes_to_its_topics_in_order() -> None:
     """Uniques, dead letters and every decision in the order of the records; rows and the trailer close it."""
     batch = decide([unique(0, 0), duplicate(1), rejected(sample(2)), unique(3, 1)], AT_THE_BEGINNING)

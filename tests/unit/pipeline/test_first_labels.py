@@ -12,7 +12,7 @@ from torch import nn
 from dugs_stream.pipeline.first_labels import Agreement
 from dugs_stream.pipeline.projected import Projected
 from dugs_stream.records import Record
-from tests.unit.pipeline.engine import projector_of, random_records, record
+from tests.unit.pipeline.engine import projected, projector_of, random_records, record
 
 
 def largest() -> nn.Module:
@@ -32,8 +32,8 @@ def labelled(count: int, shift: int = 0) -> list[Record]:
 def test_agreement_counts_the_labels_that_the_model_would_give(shift: int, right: int) -> None:
     """A list of classes in another order shows as a model that is always wrong."""
     projector = projector_of(largest)
-    projector.project(labelled(12, shift))
-    projector.project([*labelled(8, shift), replace(labelled(1)[0], headers=())])
+    projected(projector, labelled(12, shift))
+    projected(projector, [*labelled(8, shift), replace(labelled(1)[0], headers=())])
 
     assert projector.first_labels.agreement == Agreement(right, 20, 4)
 
@@ -42,7 +42,7 @@ def test_only_the_first_labels_are_looked_at() -> None:
     """Each costs a forward pass."""
     projector = projector_of(largest)
     for _ in range(3):
-        projector.project(labelled(100))
+        projected(projector, labelled(100))
 
     assert projector.first_labels.agreement == Agreement(256, 256, 4)
 
@@ -54,7 +54,7 @@ def test_label_that_nobody_needs_rejects_nothing_and_is_said_once(label: bytes) 
     projector = projector_of(loss="pseudo")
 
     with capture_logs() as lines:
-        batches = [projector.project(strange) for _ in range(2)]
+        batches = [projected(projector, strange) for _ in range(2)]
 
     assert all(isinstance(outcome, Projected) for batch in batches for outcome in batch.outcomes)
     (line,) = lines
@@ -67,6 +67,6 @@ def test_labels_in_order_need_no_remark() -> None:
     records = [*random_records(5), replace(random_records(1)[0], headers=())]
 
     with capture_logs() as lines:
-        projector_of(loss="pseudo").project(records)
+        projected(projector_of(loss="pseudo"), records)
 
     assert lines == []

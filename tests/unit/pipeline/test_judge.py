@@ -9,7 +9,7 @@ import pytest
 
 from dugs_stream.records import JudgedRecord, LabelSource, Verdict
 from tests.support.oracles.sequential import check_decisions
-from tests.unit.pipeline.engine import Engine, projector_of, random_records
+from tests.unit.pipeline.engine import Engine, projected, projector_of, random_records
 
 
 def as_events(judged: Sequence[JudgedRecord]) -> list[dict[str, object]]:
@@ -34,7 +34,7 @@ def test_any_batch_size_gives_the_verdicts_of_the_naive_algorithm(batch: int) ->
     records = random_records(256)
     judged = Engine().run(records, batch)
 
-    vectors = projector_of().project(records).projection.vectors
+    vectors = projected(projector_of(), records).projection.vectors
 
     names = [record.id for record in records]
     check_decisions(as_events(judged), dict(zip(names, vectors, strict=True)), 0.3, names)

@@ -16,12 +16,13 @@ from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.errors import ConfigurationError, ModelError
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.settings import CustomCodecSettings, NpyCodecSettings
-from dugs_stream.pipeline.project import BatchAbandonedError, RecordProjector
+from dugs_stream.pipeline.decode import BatchAbandonedError
+from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.records import Reason, Record, Rejection, Skip
 from tests.support.models.small import WIDTH, breaks_on_large, mixes_samples, tiny
 from tests.support.records.own_code import squared_error
-from tests.unit.pipeline.engine import projector_of, random_records, record
+from tests.unit.pipeline.engine import projected, projector_of, random_records, record
 
 
 def rejection_of(batch: ProjectedBatch, place: int) -> Rejection:
@@ -76,11 +77,11 @@ def test_bad_record_is_rejected_and_the_others_are_projected_as_without_it(
     if reason is Reason.WRONG_SHAPE and not is_probed:
         reason = Reason.MODEL_ERROR
     good = random_records(9)
-    projector, alone = projector_of(classes=None), projector_of(classes=None).project(good)
+    projector, alone = projector_of(classes=None), projected(projector_of(classes=None), good)
     if is_probed:
         projector.expect((WIDTH,))
 
-    batch = projector.project([*good[:3], bad, *good[3:]])
+    batch = projected(projector, [*good[:3], bad, *good[3:]])
 
     assert (rejected(batch), rejection_of(batch, 3).reason) == ([3], reason)
     assert np.array_equal(batch.projection.vectors, alone.projection.vectors)
@@ -92,7 +93,7 @@ def test_record_that_breaks_the_model_is_isolated() -> None:
     records = random_records(20)
     records[11] = breaking(11)
 
-    batch = projector_of(breaks_on_large).project(records)
+    batch = projected(projector_of(breaks_on_large), records)
 
     assert rejected(batch) == [11]
     assert rejection_of(batch, 11) == Rejection(Reason.MODEL_ERROR, "RuntimeError: a number above 1000.0")
@@ -100,7 +101,7 @@ def test_record_that_breaks_the_model_is_isolated() -> None:
 
 def test_bad_first_record_does_not_become_the_probe() -> None:
     """If no shape is configured, the first record that the model can take sets it."""
-    batch = projector_of(breaks_on_large).project([breaking(0), *random_records(4)[1:]])
+    batch = projected(projector_of(breaks_on_large), [breaking(0), *random_records(4)[1:]])
 
     assert rejected(batch) == [0]
     assert rejection_of(batch, 0).reason is Reason.MODEL_ERROR
@@ -112,7 +113,7 @@ def test_record_of_a_shape_that_the_model_cannot_take_is_rejected_whenever_it_co
     records = random_records(3)
     records[place] = record(place, np.ones((2, WIDTH), np.float32))
 
-    batch = projector_of(breaks_on_large).project(records)
+    batch = projected(projector_of(breaks_on_large), records)
 
     assert (rejected(batch), rejection_of(batch, place).reason) == ([place], Reason.MODEL_ERROR)
 
@@ -121,11 +122,11 @@ def test_every_shape_goes_that_the_model_takes() -> None:
     """A codec of varying length; each vector is that of the record alone."""
     records = [record(at, np.ones(4 + at % 3, np.float32) * at) for at in range(7)]
 
-    together = projector_of(of_any_length).project(records)
+    together = projected(projector_of(of_any_length), records)
 
     assert rejected(together) == []
     for row, one in enumerate(records):
-        alone = projector_of(of_any_length).project([one])
+        alone = projected(projector_of(of_any_length), [one])
         assert np.array_equal(alone.projection.vectors[0], together.projection.vectors[row])
         assert alone.projection.norms[0] == together.projection.norms[row]
 
@@ -135,12 +136,12 @@ def test_sample_that_is_far_larger_than_its_record_is_rejected_where_no_shape_is
     small = record(1, np.ones(3000, np.float16))  # 6 kB, and 12 kB as float32
     projector = projector_of(of_any_length)
 
-    batch = projector.project([random_records(1)[0], small])
+    batch = projected(projector, [random_records(1)[0], small])
 
     assert (rejected(batch), rejection_of(batch, 1).reason) == ([1], Reason.TOO_LARGE)
     assert "12000 bytes of numbers, at most 10000" in rejection_of(batch, 1).error
     projector.expect((3000,))
-    assert rejected(projector.project([small])) == []
+    assert rejected(projected(projector, [small])) == []
 
 
 def test_record_without_a_label_leaves_the_labels_of_its_tile() -> None:
@@ -148,8 +149,8 @@ def test_record_without_a_label_leaves_the_labels_of_its_tile() -> None:
     records = [record(at, np.ones(WIDTH, np.float32) * at, str(at)) for at in range(4)]
     beside = record(4, np.ones(WIDTH, np.float32), None)
 
-    with_it = projector_of(tiny, loss=to_a_number).project([*records, beside])
-    without = projector_of(tiny, loss=to_a_number).project(records)
+    with_it = projected(projector_of(tiny, loss=to_a_number), [*records, beside])
+    without = projected(projector_of(tiny, loss=to_a_number), records)
 
     assert rejected(with_it) == []
     assert np.array_equal(with_it.projection.norms[:4], without.projection.norms)
@@ -161,7 +162,7 @@ def test_label_that_the_model_has_no_class_for_is_rejected_before_and_after_the_
     projector = projector_of(breaks_on_large, classes=None)
 
     for _ in range(2):
-        assert rejection_of(projector.project([beyond]), 0).reason is Reason.LABEL_OUT_OF_RANGE
+        assert rejection_of(projected(projector, [beyond]), 0).reason is Reason.LABEL_OUT_OF_RANGE
 
 
 @pytest.mark.parametrize("loss", ["label", "pseudo"])
@@ -172,23 +173,23 @@ def test_list_of_classes_that_is_not_the_models_is_refused(loss: str) -> None:
     with pytest.raises(
         ConfigurationError, match=r"input\.classes: it names 4 classes, the model has 10 outputs"
     ):
-        projector.project(random_records(1))
+        projected(projector, random_records(1))
 
 
 def test_batch_without_a_record_that_decodes_leaves_the_probe_to_the_next() -> None:
     """Nothing of it says what the model takes."""
     projector = projector_of()
 
-    batch = projector.project([Record(None, None, topic="in", partition=0, offset=0)])
+    batch = projected(projector, [Record(None, None, topic="in", partition=0, offset=0)])
 
     assert rejected(batch) == [0]
     assert projector.found is None
-    assert rejected(projector.project(random_records(3))) == []
+    assert rejected(projected(projector, random_records(3))) == []
 
 
 def test_model_that_fails_on_a_whole_first_batch_rejects_its_records() -> None:
     """They may be bad; whether to go on is the daemon's question, after enough of them."""
-    batch = projector_of(breaks_on_large).project([breaking(offset) for offset in range(5)])
+    batch = projected(projector_of(breaks_on_large), [breaking(offset) for offset in range(5)])
 
     assert rejected(batch) == list(range(5))
     assert rejection_of(batch, 4) == Rejection(Reason.MODEL_ERROR, "RuntimeError: a number above 1000.0")
@@ -197,17 +198,17 @@ def test_model_that_fails_on_a_whole_first_batch_rejects_its_records() -> None:
 def test_model_that_breaks_later_is_an_error_and_not_a_dead_letter() -> None:
     """The sample that it was probed with tells a broken device from a bad record."""
     projector = projector_of(breaks_on_large)
-    projector.project(random_records(4))
+    projected(projector, random_records(4))
     projector.spec.model.limit = -1e9  # type: ignore[assignment]
 
     with pytest.raises(ModelError, match="fails on the sample that it was probed with"):
-        projector.project(random_records(4, seed=1))
+        projected(projector, random_records(4, seed=1))
 
 
 def test_model_that_mixes_samples_is_refused_by_the_layers_name() -> None:
     """The first record is the probe, and the probe compares company with company."""
     with pytest.raises(ModelError, match=r"\b1\b"):
-        projector_of(mixes_samples).project(random_records(3))
+        projected(projector_of(mixes_samples), random_records(3))
 
 
 def test_abandoning_stops_between_two_tiles() -> None:
@@ -219,7 +220,7 @@ def test_abandoning_stops_between_two_tiles() -> None:
         return len(asked) > 2
 
     with pytest.raises(BatchAbandonedError):
-        projector_of().project(random_records(64), after_two_tiles)
+        projected(projector_of(), random_records(64), after_two_tiles)
 
     assert len(asked) == 3
 
@@ -228,7 +229,7 @@ def test_labels_are_ignored_where_the_model_predicts_them() -> None:
     """One that is out of the model's range is then no reason to reject."""
     strange = replace(random_records(1)[0], headers=(("label", b"3"),))
 
-    batch = projector_of(lambda: tiny(classes=2), loss="pseudo", classes=None).project([strange])
+    batch = projected(projector_of(lambda: tiny(classes=2), loss="pseudo", classes=None), [strange])
 
     (outcome,) = batch.outcomes
     assert isinstance(outcome, Projected)
@@ -256,7 +257,7 @@ class _RunsOut(nn.Module):
 def without_room(error: Exception) -> RecordProjector:
     """One that has projected a record and has no memory left for another."""
     projector = projector_of(lambda: _RunsOut(float("inf"), error))
-    projector.project(random_records(1))
+    projected(projector, random_records(1))
     projector.spec.model.passes = 0  # type: ignore[assignment]
     return projector
 
@@ -269,7 +270,7 @@ def without_room(error: Exception) -> RecordProjector:
 def test_memory_that_runs_out_is_no_records_fault(count: int, error: Exception) -> None:
     """Not even of a record that stands alone: the error passes as it is, and nothing is rejected."""
     with pytest.raises(type(error)) as raised:
-        without_room(error).project(random_records(count))
+        projected(without_room(error), random_records(count))
 
     assert is_out_of_memory(raised.value)
 
@@ -277,7 +278,7 @@ def test_memory_that_runs_out_is_no_records_fault(count: int, error: Exception) 
 def test_memory_that_runs_out_in_the_first_probe_is_no_records_fault() -> None:
     """The probe fails on every record then; none of them is rejected for it."""
     with pytest.raises(MemoryError):
-        projector_of(lambda: _RunsOut(0, MemoryError())).project(random_records(3))
+        projected(projector_of(lambda: _RunsOut(0, MemoryError())), random_records(3))
 
 
 def test_memory_that_runs_out_in_decoding_is_no_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +290,7 @@ def test_memory_that_runs_out_in_decoding_is_no_records_fault(monkeypatch: pytes
     monkeypatch.setattr("dugs_stream.inputs.npy.tensor_of", no_room)
 
     with pytest.raises(MemoryError):
-        projector_of().project(random_records(3))
+        projected(projector_of(), random_records(3))
 
 
 def numbers_projector(tile_mates: int = 8) -> RecordProjector:
@@ -312,7 +313,7 @@ def test_numbers_as_labels_reach_a_loss_of_ones_own() -> None:
     values = np.linspace(-1, 1, WIDTH).astype(np.float32)
     records = [record(place, values, label) for place, label in enumerate(("-0.5", "2.25", "-0.5"))]
 
-    batch = numbers_projector().project(records)
+    batch = projected(numbers_projector(), records)
 
     first, second, third = batch.projection.vectors
     assert np.array_equal(first, third)
@@ -334,8 +335,8 @@ def test_targets_of_different_shapes_are_projected_as_each_alone() -> None:
     values = np.random.default_rng(0).normal(size=(len(labels), WIDTH)).astype(np.float32)
     records = [record(place, values[place], label) for place, label in enumerate(labels)]
 
-    together = numbers_projector().project(records)
-    alone = [numbers_projector().project([each]).projection.vectors[0] for each in records]
+    together = projected(numbers_projector(), records)
+    alone = [projected(numbers_projector(), [each]).projection.vectors[0] for each in records]
 
     assert rejected(together) == []
     assert np.array_equal(together.projection.vectors, np.stack(alone))
@@ -363,7 +364,7 @@ def test_skipped_record_is_in_nobodys_way() -> None:
     good = [json_record(place, {"x": row, "y": place}) for place, row in enumerate(values)]
     gone = json_record(9, {"gone": True})
 
-    batch = projector().project([gone, good[0], gone, *good[1:], gone])
+    batch = projected(projector(), [gone, good[0], gone, *good[1:], gone])
 
     assert [isinstance(outcome, Skip) for outcome in batch.outcomes] == [
         True,
@@ -373,5 +374,5 @@ def test_skipped_record_is_in_nobodys_way() -> None:
         False,
         True,
     ]
-    assert np.array_equal(batch.projection.vectors, projector().project(good).projection.vectors)
-    assert projector().project([gone, gone]).outcomes == (Skip(), Skip())
+    assert np.array_equal(batch.projection.vectors, projected(projector(), good).projection.vectors)
+    assert projected(projector(), [gone, gone]).outcomes == (Skip(), Skip())

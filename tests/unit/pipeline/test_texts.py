@@ -21,6 +21,7 @@ from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.records import JudgedRecord, Reason, Record, Rejection
+from tests.unit.pipeline.engine import projected
 
 WORDS, WIDTH = 13, 8
 LADDER = (4, 8, 12)
@@ -96,18 +97,22 @@ def vectors_by_offset(*batches: ProjectedBatch) -> dict[int, bytes]:
 def test_neither_order_nor_company_nor_cuts_change_a_bit() -> None:
     """Texts of mixed lengths, together, turned round, in pieces, and each alone."""
     records = texts()
-    together = vectors_by_offset(projector().project(records))
+    together = vectors_by_offset(projected(projector(), records))
 
     assert len(together) == len(records)
-    assert together == vectors_by_offset(projector().project(records[::-1]))
+    assert together == vectors_by_offset(projected(projector(), records[::-1]))
     in_pieces = projector()
-    assert together == vectors_by_offset(*(in_pieces.project(records[at : at + 3]) for at in range(0, 11, 3)))
-    assert together.items() >= vectors_by_offset(*(projector().project([one]) for one in records[:3])).items()
+    assert together == vectors_by_offset(
+        *(projected(in_pieces, records[at : at + 3]) for at in range(0, 11, 3))
+    )
+    assert (
+        together.items() >= vectors_by_offset(*(projected(projector(), [one]) for one in records[:3])).items()
+    )
 
 
 def test_decisions_come_in_the_order_of_arrival() -> None:
     """Although texts of one length are computed together: a later copy is the duplicate, and numbers ascend."""
-    batch = projector().project(texts())
+    batch = projected(projector(), texts())
     judge = Judge(0.9, 0.0, "nearest", clock_ms=lambda: 0, stage=lambda _stage: nullcontext())
     judged: tuple[JudgedRecord, ...] = judge.decide(batch, UniqueIndex(128), str)
 
@@ -119,7 +124,7 @@ def test_decisions_come_in_the_order_of_arrival() -> None:
 
 def test_padding_changes_nothing_beyond_rounding() -> None:
     """To the next rung or to the longest text: the same direction and length, within float32's rounding of sums."""
-    by_ladder, by_longest = (projector(ladder).project(texts()).projection for ladder in (LADDER, (12,)))
+    by_ladder, by_longest = (projected(projector(ladder), texts()).projection for ladder in (LADDER, (12,)))
 
     assert np.einsum("nk,nk->n", by_ladder.vectors, by_longest.vectors) == pytest.approx(
         np.ones(11), abs=1e-6
@@ -130,7 +135,7 @@ def test_padding_changes_nothing_beyond_rounding() -> None:
 def test_class_that_the_loss_does_not_use_is_shown_and_never_rejects() -> None:
     """A causal model predicts its own input; a label is for those who read the events."""
     records = [record(0, [1, 2, 3]), record(1, [1, 2, 3], b"unknown"), record(2, [1, 2, 3], None)]
-    batch = projector().project(records)
+    batch = projected(projector(), records)
 
     assert [outcome.label for outcome in batch.outcomes if isinstance(outcome, Projected)] == [
         Label(1, "b"),
@@ -145,7 +150,7 @@ def test_labels_of_positions_reach_the_loss() -> None:
     ids = [3, 4, 5, 6]
     labels = [b"[3, 4, 5, 6]", b"[-100, -100, 5, 6]", b"[3, 4, 5, 13]", b"[3, 4]"]
     records = [record(at, ids, label) for at, label in enumerate(labels)]
-    batch = projector(label_type="int64").project(records)
+    batch = projected(projector(label_type="int64"), records)
 
     whole, hidden, beyond, short = batch.outcomes
     assert isinstance(whole, Projected)
@@ -165,7 +170,7 @@ def test_text_without_a_tensor_or_with_ids_out_of_range_is_rejected_alone(place:
     records = [record(at, [1, 2, 3]) for at in range(5)]
     records[place] = record(place, [1, 2, 3], without="attention_mask")
     records[4] = record(4, [1, WORDS, 3])
-    outcomes = projector().project(records).outcomes
+    outcomes = projected(projector(), records).outcomes
 
     bad = {at: outcome for at, outcome in enumerate(outcomes) if isinstance(outcome, Rejection)}
     assert set(bad) == {place, 4}

@@ -13,7 +13,7 @@ import pytest
 
 from dugs_stream.core.index.files import seal, unseal
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.errors import StateError
+from dugs_stream.errors import DamagedRowsError, StateError
 from dugs_stream.records import ChangelogRow
 from dugs_stream.state.store import StateStore
 from tests.support.records.changelog import FINGERPRINT, Changelog, opened, recover, written
@@ -42,9 +42,9 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def refill_and_compare(folder: Path, changelog: Changelog, files: list[str]) -> None:
+def refill_and_compare(folder: Path, changelog: Changelog, files: list[str], rows: int = 20) -> None:
     """Open, expect exactly `files` to have lost rows, refill from the place named, compare everything, go on."""
-    with opened(folder) as (store, loaded):
+    with opened(folder, verify=True) as (store, loaded):
         assert list(loaded.missing) == files
         store.refill(rows_from(changelog, min(loaded.missing.values())))
         index = recover(store, changelog)
@@ -55,7 +55,7 @@ def refill_and_compare(folder: Path, changelog: Changelog, files: list[str]) -> 
         index.add(changelog.vectors[-2:])
         store.snapshot(index)
     with opened(folder) as (store, loaded):
-        assert (loaded.missing, store.total) == ({}, 22)
+        assert (loaded.missing, store.total) == ({}, rows + 2)
 
 
 def rows_from(changelog: Changelog, position: int) -> Iterator[ChangelogRow]:
@@ -142,10 +142,71 @@ def test_damaged_segment_is_refilled_alone(
     refill_and_compare(folder, changelog, [file.name])
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_damage_is_noticed_before_an_answer(folder: Path, changelog: Changelog, number: int) -> None:
+    """Opening reads no rows, so it finds a flipped bit in none; the first search that needs the row raises by its file."""
+    flip(folder / f"vectors-{number:05d}.f32", 70)
+
+    with opened(folder) as (store, loaded):
+        assert not loaded.missing
+        index = recover(store, changelog)
+        with pytest.raises(DamagedRowsError, match=rf"^vectors-0000{number}\.f32 is damaged: .*changelog"):
+            index.nearest(changelog.vectors[:1])
+
+
+@pytest.mark.parametrize("damage", ["cut", "older", "remove"])
+def test_file_that_is_too_short_is_found_without_reading(folder: Path, damage: str) -> None:
+    """Using a map beyond the end of its file would end the process, so a plain opening looks at every size."""
+    DAMAGES[damage](folder / "vectors-00001.f32")
+
+    with opened(folder) as (_, loaded):
+        assert list(loaded.missing) == ["vectors-00001.f32"]
+
+
+def test_nothing_is_appended_to_a_damaged_file(folder: Path, changelog: Changelog) -> None:
+    """A snapshot must not give damaged rows a new checksum: it raises, and leaves the file and the older snapshot."""
+    file = folder / "vectors-00002.f32"
+    flip(file, 3)
+    before = file.read_bytes()
+
+    with opened(folder) as (store, _):
+        index = recover(store, changelog)
+        changelog.commit(2)
+        store.apply(changelog.rows[-2:], changelog.trailer, changelog.end)
+        index.add(changelog.vectors[-2:])
+        with pytest.raises(DamagedRowsError, match=r"vectors-00002\.f32 is damaged"):
+            store.snapshot(index)
+
+    assert file.read_bytes() == before
+    refill_and_compare(folder, changelog, [file.name], rows=22)
+
+
+def test_folder_of_an_earlier_version_is_verified_a_file_at_a_time(
+    folder: Path, changelog: Changelog
+) -> None:
+    """Without checksums of blocks that of the whole file counts; the next snapshot adds those of the file that grows."""
+    newest = folder / "snapshot-000000000003.json"
+    newest.write_bytes(
+        seal({key: value for key, value in unseal(newest.read_bytes()).items() if key != "blocks"})
+    )
+    with opened(folder) as (store, _):
+        index = recover(store, changelog)
+        assert np.array_equal(index.vectors, changelog.vectors)
+        changelog.commit(2)
+        store.apply(changelog.rows[-2:], changelog.trailer, changelog.end)
+        index.add(changelog.vectors[-2:])
+        store.snapshot(index)
+        assert [len(segment.blocks) for segment in store.files.vectors.segments] == [0, 0, 1]
+    flip(folder / "vectors-00000.f32", 9)
+
+    with opened(folder) as (store, _), pytest.raises(DamagedRowsError, match=r"vectors-00000\.f32"):
+        recover(store, changelog).nearest(changelog.vectors[:1])
+
+
 def test_segment_names_the_part_of_the_changelog_that_holds_it(folder: Path, changelog: Changelog) -> None:
     """Refilling the last file reads from the snapshot before it, not from the beginning."""
     flip(folder / "vectors-00002.f32", 3)
-    with opened(folder) as (_, loaded):
+    with opened(folder, verify=True) as (_, loaded):
         assert loaded.missing == {"vectors-00002.f32": 13}
 
 
@@ -211,7 +272,7 @@ def test_everything_damaged_at_once_is_refilled(folder: Path, changelog: Changel
 def test_refill_takes_no_more_rows_than_it_needs(folder: Path, changelog: Changelog) -> None:
     """Once everything is whole the rest of the changelog is not read."""
     flip(folder / "vectors-00000.f32", 0)
-    with opened(folder) as (store, _):
+    with opened(folder, verify=True) as (store, _):
         rows = rows_from(changelog, 0)
         store.refill(rows)
         assert next(rows).sequence == 8

@@ -72,6 +72,20 @@ def test_picture_count_and_first_examples_are_kept(
     assert thumbnails.pictured([0]) == {0}
 
 
+def test_values_of_duplicates_beyond_the_examples_are_not_held(thumbnails: ThumbnailStore) -> None:
+    """All are counted, each for its own unique; only those that may become examples wait for the recorder."""
+    gallery = GalleryRecorder(FORMATS, thumbnails)
+    gallery.saw([unique(0), unique(1), *(duplicate(offset, offset % 2) for offset in range(2, 102))])
+    assert gallery._waiting_bytes == (2 + 2 * EXAMPLES_KEPT) * len(PICTURE)
+
+    with gallery:
+        wait_until(lambda: gallery.revision == 1, SECONDS)
+        absorbed = thumbnails.absorbed([0, 1])
+
+    assert [absorbed[each].count for each in (0, 1)] == [50, 50]
+    assert [len(absorbed[each].examples) for each in (0, 1)] == [EXAMPLES_KEPT, EXAMPLES_KEPT]
+
+
 def test_texts_are_kept_by_their_beginnings(thumbnails: ThumbnailStore) -> None:
     """Of uniques and of the duplicates they absorb; they are not pictures, and a value may have none."""
 
