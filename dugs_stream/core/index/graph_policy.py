@@ -1,4 +1,4 @@
-"""When an HNSW graph pays: counted in rows multiplied, as the rest of the search is.
+"""Policy of when an HNSW graph pays, counted in rows multiplied as the rest of the search is.
 
 A confirmed guess at a row ≥ τ settles a duplicate without a scan, if any such row will do. So a graph gains what its
 hits would have cost, and costs a guess for every query and the linking of every row. It is built once the gain that it
