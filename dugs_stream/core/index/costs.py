@@ -1,4 +1,4 @@
-"""What the ways to search cost, counted in multiplications of a large product.
+"""Costs of the ways to search, counted in multiplications of a large product.
 
 Counted rather than timed: a choice made by these numbers depends on the list and on what was asked, never on how busy the
 machine was. The constants are ratios measured on two cores with AVX-512 at k = 512 and batches of 32 and 256;

@@ -209,17 +209,16 @@ class PrefixFiles:
                 return None
             if path.stat().st_size < facts.rows * facts.width * ROW_DTYPE.itemsize:
                 return None
-            mapped = MappedRows(map_rows(path, facts.rows, facts.width), path.name, facts.blocks)
-            full = facts.rows // BLOCK_ROWS
-            last = mapped.verified(0 if verify else full * BLOCK_ROWS, facts.rows)
+            rows, full = _mapped_prefix(path, facts), facts.rows // BLOCK_ROWS
+            if verify:
+                rows.verify_ahead(facts.rows * facts.width * ROW_DTYPE.itemsize)
+            last = rows.take(np.arange(full * BLOCK_ROWS, facts.rows))
             basis = np.frombuffer(content, dtype=_BASIS_DTYPE).reshape(dimension, -1)
         except (OSError, ValueError, DamagedRowsError):
             return None
         self._facts = facts
         self._digests.skip(facts.blocks[:full])
-        self._digests.update(last[-(facts.rows % BLOCK_ROWS) :] if facts.rows % BLOCK_ROWS else last[:0])
-        rows = Rows(facts.width)
-        rows.map(mapped)
+        self._digests.update(last)
         return StoredPrefix(basis, rows)
 
     def forget(self) -> None:
@@ -238,6 +237,17 @@ class PrefixFiles:
 
     def _rows_path(self, digest: str) -> Path:
         return self._folder / f"prefix-{digest[:16]}.f32"
+
+
+def _mapped_prefix(path: Path, facts: PrefixFacts) -> Rows:
+    """One file, a part for each segment of the list, so that blocks of both begin and end together."""
+    mapped, rows = map_rows(path, facts.rows, facts.width), Rows(facts.width)
+    for start in range(0, facts.rows, SEGMENT_ROWS):
+        part = mapped[start : start + SEGMENT_ROWS]
+        first = start // BLOCK_ROWS
+        blocks = facts.blocks[first : first - (-len(part) // BLOCK_ROWS)]
+        rows.map(MappedRows(part, path.name, blocks))
+    return rows
 
 
 def save_graph(folder: Folder, graph: ProposalGraph) -> None:

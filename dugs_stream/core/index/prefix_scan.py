@@ -7,6 +7,8 @@ bites early. Where the bound spares too little of a block, the block is multipli
 costs at most one short product more.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ from dugs_stream.core.index.prefix import Prefix
 from dugs_stream.core.index.products import Reaching, all_products, pair_products, tensor_of
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
-from dugs_stream.core.index.scan import decide, round_down, scan_block, spans, unsettled
+from dugs_stream.core.index.scan import decide, growing_blocks, round_down, scan_block, unsettled
 from dugs_stream.core.index.similarity import error_bound
 
 # Collecting the rows that reach the bound from more than half of the strips costs more than it can spare.
@@ -29,66 +31,69 @@ def scan_by_prefix(question: Question, prefix: Prefix, rows: Rows, known: Neares
     """
     work = Work(asked=len(question.queries) * len(rows))
     queries = prefix.basis.prefix_rows(question.queries)
-    for start, stop in spans(question, rows, prefix.rows):
+    for start, short in growing_blocks(question, prefix.rows):
         asking = unsettled(question, known)
         if not len(asking):
             break
-        _scan_block(question, prefix, queries, rows, known, (start, stop), asking, work)
+        work.bounded += len(asking) * len(short)
+        bounds = Reaching(all_products(tensor_of(queries[asking]), tensor_of(short)))
+        span = _Span(rows, start, start + len(short))
+        if not question.any_above:
+            _raise_best(question, bounds, span, known, asking)
+        _scan_span(question, bounds, span, known, asking, prefix.basis.margin, work)
     return work
 
 
-def _scan_block(
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Rows start … stop − 1 of the list."""
+
+    rows: Rows
+    start: int
+    stop: int
+
+    def with_only(self, column: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The span's rows, of which only those at these places will be read."""
+        return self.rows.view(self.start, self.stop, self.start + column)
+
+
+def _scan_span(
     question: Question,
-    prefix: Prefix,
-    prefix_queries: NDArray[np.float32],
-    rows: Rows,
+    bounds: Reaching,
+    span: _Span,
     known: Nearest,
-    span: tuple[int, int],
     asking: NDArray[np.int64],
+    margin: float,
     work: Work,
 ) -> None:
-    start, stop = span
-    short = prefix.rows.view(start, stop)
-    work.bounded += len(asking) * len(short)
-    bounds = Reaching(all_products(tensor_of(prefix_queries[asking]), tensor_of(short)))
-    if not question.any_above:
-        _raise_best(question, bounds, rows, known, span, asking)
-    margin = prefix.basis.margin
-    error = error_bound(rows.dimension)
-    best = np.maximum(known.similarity[asking], known.product[asking] - error)
-    least32 = round_down(np.maximum(question.floor, best) - margin)
-    peaks = bounds.peaks
-    known.bound[asking] = np.maximum(known.bound[asking], peaks.astype(np.float64) + margin)
-    if not (peaks >= least32).any():
+    """Decide about the rows of a span that the bound leaves."""
+    dimension = span.rows.dimension
+    best = np.maximum(known.similarity[asking], known.product[asking] - error_bound(dimension))
+    least = round_down(np.maximum(question.floor, best) - margin)
+    known.bound[asking] = np.maximum(known.bound[asking], bounds.peaks.astype(np.float64) + margin)
+    share = bounds.share_of_strips(least)
+    if not share:
         return
-    if bounds.share_of_strips(least32) > _MOST_STRIPS:
-        scan_block(question, start, rows.view(start, stop), known, asking, work)
-        return
-    which, column = bounds.pairs(least32)
-    if len(which) * pair_cost(rows.dimension) > len(asking) * len(short) * product_cost(rows.dimension):
-        scan_block(question, start, rows.view(start, stop), known, asking, work)
+    which, column = bounds.pairs(least) if share <= _MOST_STRIPS else (asking[:0], asking[:0])
+    pairs = len(asking) * (span.stop - span.start)
+    if share > _MOST_STRIPS or len(which) * pair_cost(dimension) > pairs * product_cost(dimension):
+        for start, block in span.rows.blocks(span.stop - span.start, span.start, span.stop):
+            scan_block(question, start, block, known, asking, work)
         return
     work.chosen += len(which)
-    block = rows.view(start, stop, touched=column)
+    block = span.with_only(column)
     products = pair_products(tensor_of(question.queries[asking]), tensor_of(block), which, column)
     _take_products(known, asking[which], products)
-    decide(question, start, block, known, asking[which], column, products)
+    decide(question, span.start, block, known, asking[which], column, products)
 
 
 def _raise_best(
-    question: Question,
-    bounds: Reaching,
-    rows: Rows,
-    known: Nearest,
-    span: tuple[int, int],
-    asking: NDArray[np.int64],
+    question: Question, bounds: Reaching, span: _Span, known: Nearest, asking: NDArray[np.int64]
 ) -> None:
     """Multiply the row of the highest bound for each query, so that there is a best to compare with."""
     column = bounds.peak_columns()
-    start, stop = span
-    block = rows.view(start, stop, touched=column)
-    which = np.arange(len(asking))
-    products = pair_products(tensor_of(question.queries[asking]), tensor_of(block), which, column)
+    block = tensor_of(span.with_only(column))
+    products = pair_products(tensor_of(question.queries[asking]), block, np.arange(len(asking)), column)
     known.product[asking] = np.maximum(known.product[asking], products)
 
 

@@ -1,4 +1,4 @@
-"""What is asked of an index, and what is known of the answer so far."""
+"""Question to an index, and the answer so far."""
 
 from dataclasses import dataclass
 from typing import Literal, Self

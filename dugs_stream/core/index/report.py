@@ -1,4 +1,4 @@
-"""What an index holds and how it answers, for those who watch it."""
+"""Report of what an index holds and how it answers."""
 
 from dataclasses import dataclass
 from typing import Literal

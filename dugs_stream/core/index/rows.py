@@ -144,26 +144,20 @@ class Rows:
             taken[here] = self._parts[number].take(positions[here])
         return taken
 
-    def together_until(self, start: int) -> int:
-        """The end of the part that holds row `start`: up to there `view` copies nothing."""
-        part = self._parts[self._part_of(start)]
-        return part.start + part.used
+    def view(self, start: int, stop: int, touched: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Rows start … stop − 1 (stop − start, k), of which only those at the positions `touched` may be read.
 
-    def view(self, start: int, stop: int, touched: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Read-only rows start … stop − 1 of one segment, (stop − start, k): a view within one part, else a copy.
-
-        touched  the only ones of them that will be read, counted from `start`; None: all
+        A view within one part; where several parts meet, a copy of the touched rows with nothing in between.
         """
         part = self._parts[self._part_of(start)]
         if stop > part.start + part.used:
-            chosen = np.arange(stop - start) if touched is None else np.unique(touched)
             sparse = np.empty((stop - start, self.dimension), dtype=np.float32)
-            sparse[chosen] = self.take(start + chosen)
+            each = np.unique(touched)
+            sparse[each - start] = self.take(each)
             return sparse
-        if touched is None or not isinstance(part.rows, MappedRows):
-            return part.view(start, stop)
-        first = start - part.start
-        return part.rows.verified_at(first + touched)[first : first + stop - start]
+        if isinstance(part.rows, MappedRows):
+            return part.rows.verified_at(touched - part.start)[start - part.start : stop - part.start]
+        return part.view(start, stop)
 
     def all(self) -> NDArray[np.float32]:
         """All rows (n, k), read-only: a view while one segment holds them, else a copy."""
@@ -175,11 +169,12 @@ class Rows:
         return joined
 
     def verify_ahead(self, most_bytes: int) -> int:
-        """Verify mapped rows that nothing has used yet, about so many bytes at most; 0 when there are none left."""
+        """Verify mapped rows that nothing has used yet until so many bytes are; the number of bytes that were."""
+        taken = 0
         for part in self._parts:
-            if isinstance(part.rows, MappedRows) and (taken := part.rows.verify_ahead(most_bytes)):
-                return taken
-        return 0
+            if taken < most_bytes and isinstance(part.rows, MappedRows):
+                taken += part.rows.verify_ahead(most_bytes - taken)
+        return taken
 
 
 def _copy(rows: NDArray[np.float32], target: NDArray[np.float32], stripe: slice) -> None:

@@ -34,22 +34,22 @@ def scan(question: Question, rows: Rows, known: Nearest) -> Work:
     O(m·n·k) time; memory bounded by one block, even if all rows are equal.
     """
     work = Work(asked=len(question.queries) * len(rows))
-    for start, stop in spans(question, rows):
+    for start, block in growing_blocks(question, rows):
         asking = unsettled(question, known)
         if not len(asking):
             break
-        scan_block(question, start, rows.view(start, stop), known, asking, work)
+        scan_block(question, start, block, known, asking, work)
     return work
 
 
-def spans(question: Question, rows: Rows, *beside: Rows) -> Iterator[tuple[int, int]]:
-    """First row and end of each block to look at, in order; none spans two parts of `rows` or of a list beside it."""
+def growing_blocks(question: Question, rows: Rows) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The blocks of rows to look at, in order, each with the number of its first row."""
     longest = max(1, _PRODUCTS_AT_ONCE // max(1, len(question.queries)))
     start, length = 0, min(_FIRST_BLOCK, longest) if question.any_above else longest
     while start < len(rows):
-        stop = min(start + length, *(each.together_until(start) for each in (rows, *beside)))
-        yield start, stop
-        start, length = stop, min(2 * length, longest)
+        _, block = next(rows.blocks(length, start))
+        yield start, block
+        start, length = start + len(block), min(2 * length, longest)
 
 
 def scan_block(

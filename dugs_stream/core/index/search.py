@@ -41,15 +41,20 @@ class Search:
         self._levels = np.empty(0)
         self._samples = 0
 
-    def answer(self, question: Question, known: Nearest) -> None:
-        """Find the nearest row of each query; what is found goes into `known`."""
+    def answer(self, question: Question, known: Nearest) -> float:
+        """Find the nearest row of each query; what is found goes into `known`.
+
+        Returns the cost, in rows multiplied in full for one query.
+        """
         self._fit_if_due()
         if self.prefix is None:
             work = scan(question, self.rows, known)
         else:
             self.prefix.follow(self.rows)
             work = scan_by_prefix(question, self.prefix, self.rows, known)
+        cost = self._cost(work) / product_cost(self.rows.dimension)
         self._remember(question, known, work)
+        return cost
 
     def take_prefix(self, prefix: Prefix) -> bool:
         """Go on with the prefix of an earlier run; False if it is of other rows, as far as the last one tells."""
@@ -93,18 +98,19 @@ class Search:
         self.recent.add(work)
         self.recent_queries = fade * self.recent_queries + asked
         self._sample(question, known)
-        if (
-            self.prefix is not None
-            and self.recent_queries > _REMEMBERED_QUERIES / 2
-            and self._loses(self.prefix)
-        ):
+        if self.prefix is not None and self.recent_queries > _REMEMBERED_QUERIES / 2 and self._loses():
             self._use(None)
 
-    def _loses(self, prefix: Prefix) -> bool:
-        """Whether the prefix has cost more than the plain scan would have."""
-        recent, dimension = self.recent, self.rows.dimension
-        cost = recent.bounded * prefix_cost(prefix.basis.length) + recent.chosen * pair_cost(dimension)
-        return cost + recent.full * product_cost(dimension) > recent.bounded * product_cost(dimension)
+    def _loses(self) -> bool:
+        """Whether the latest searches have cost more than the plain scan would have."""
+        return self._cost(self.recent) > self.recent.bounded * product_cost(self.rows.dimension)
+
+    def _cost(self, work: Work) -> float:
+        dimension = self.rows.dimension
+        cost = work.full * product_cost(dimension) + work.chosen * pair_cost(dimension)
+        if self.prefix is not None:
+            cost += work.bounded * prefix_cost(self.prefix.basis.length)
+        return cost
 
     def _sample(self, question: Question, known: Nearest) -> None:
         """Keep the latest queries, with what a row had to reach: the floor or, beyond it, the nearest."""

@@ -6,13 +6,14 @@ answered is chosen by what earlier answers have cost (`core.index.search`) and c
 call from two threads.
 """
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dugs_stream.core.index import files
 from dugs_stream.core.index.files import Folder, StoredPrefix
+from dugs_stream.core.index.graph_policy import GraphPolicy
 from dugs_stream.core.index.hnsw import ProposalGraph
 from dugs_stream.core.index.mapped import MappedRows
 from dugs_stream.core.index.question import Mode, Nearest, Question, Work
@@ -46,7 +47,7 @@ class UniqueIndex:
     every row that a graph covers.
 
     dimension       k, the length of every row
-    graph_from      rows from which on an HNSW graph is kept beside the list; None: never
+    graph_from      rows from which on an HNSW graph is kept beside the list; None: never; "paying": while it pays
     ask_graph_from  rows from which on it is asked
     prefix_from     rows from which on a certified prefix is tried; None: never
     """
@@ -55,7 +56,7 @@ class UniqueIndex:
         self,
         dimension: int,
         *,
-        graph_from: int | None = None,
+        graph_from: int | Literal["paying"] | None = "paying",
         ask_graph_from: int = 0,
         prefix_from: int | None = _PREFIX_FROM_ROWS,
     ) -> None:
@@ -65,6 +66,7 @@ class UniqueIndex:
         self._graph_from = graph_from
         self._ask_graph_from = ask_graph_from
         self._graph: ProposalGraph | None = None
+        self._policy = GraphPolicy()
         self._prefix_from = prefix_from
         self._made_search: Search | None = None
 
@@ -148,8 +150,13 @@ class UniqueIndex:
 
     def _nearest(self, question: Question) -> Nearest:
         known = Nearest.of_nothing(len(question.queries))
-        self._confirm_guesses(question, known)
-        self._search().answer(question, known)
+        if self._should_ask_graph(question):
+            self._confirm_guesses(question, known)
+        open_before = int((known.position < 0).sum())
+        cost = self._search().answer(question, known)
+        if question.any_above:
+            settled = open_before - int((known.position < 0).sum())
+            self._policy.after_scan(open_before, settled, cost, len(self))
         below = known.similarity < question.floor
         known.similarity[below] = np.minimum(known.bound, np.nextafter(question.floor, -np.inf))[below]
         known.position[below] = -1
@@ -163,19 +170,25 @@ class UniqueIndex:
             self._made_search = Search(self._rows, self._prefix_from)
         return self._made_search
 
+    def _should_ask_graph(self, question: Question) -> bool:
+        """A graph that is kept while it pays is asked only where a hit spares the scan."""
+        if self._graph is None or len(self) < self._ask_graph_from:
+            return False
+        return question.any_above or self._graph_from != "paying"
+
     def _confirm_guesses(self, question: Question, known: Nearest) -> None:
         """Ask the graph, drop guesses that are not rows of ours, and compute the others exactly."""
-        if self._graph is None or len(self) < self._ask_graph_from:
-            return
+        assert self._graph is not None  # noqa: S101 - asked for by _should_ask_graph
         guesses = self._graph.propose(question.queries)
         which = np.flatnonzero((guesses >= 0) & (guesses < len(self)))
         rows = self._rows.take(guesses[which])
         exact = similarities(question.queries, rows, (which, np.arange(len(which))))
-        if question.any_above:
-            above = exact >= question.floor
-            known.settle(which[above], exact[above], guesses[which][above])
-        else:
+        if not question.any_above:
             known.confirm(which, exact, guesses[which])
+            return
+        above = exact >= question.floor
+        known.settle(which[above], exact[above], guesses[which][above])
+        self._policy.after_guesses(len(guesses), int(above.sum()))
 
     @property
     def prefix(self) -> "Prefix | None":
@@ -225,7 +238,8 @@ class UniqueIndex:
         )
 
     def _link_pending_rows(self) -> None:
-        if self._graph_from is None or len(self) < self._graph_from:
+        if not self._keeps_graph():
+            self._graph = None
             return
         if self._graph is None:
             self._graph = ProposalGraph(self.dimension)
@@ -233,6 +247,11 @@ class UniqueIndex:
         stop = min(len(self), start + _LINKED_ROWS_PER_CALL)
         if start < stop:
             self._graph.add(self.rows(start, stop))
+
+    def _keeps_graph(self) -> bool:
+        if self._graph_from == "paying":
+            return self._policy.wants_graph
+        return self._graph_from is not None and len(self) >= self._graph_from
 
     def save(self, folder: Folder) -> None:
         """Write everything into `folder`, made if it is missing; a kill leaves what was saved before, or this.
@@ -274,6 +293,7 @@ class UniqueIndex:
         if graph is None or not self._is_made_of_these_rows(graph):
             return False
         self._graph = graph
+        self._policy.take_up(graph.rows)
         return True
 
     def _is_made_of_these_rows(self, graph: ProposalGraph) -> bool:
