@@ -92,7 +92,7 @@ def _try_state(settings: Settings, engine: Engine | None, rates: Rates) -> Itera
     """Open the folder as a start would; if the model failed, the list of any model is accepted."""
     fingerprint = None if engine is None else engine.identity.fingerprint
     state = StateStore(settings.state.dir, fingerprint=fingerprint, dimension=settings.gradient.dimension)
-    loaded = state.open()
+    loaded = state.open(verify=True)
     try:
         holds = f"{settings.state.dir}: free, can be written, {loaded.rows} uniques"
         yield Finding("state folder", passed=True, found=holds)
