@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from dugs_stream.core.losses.forms import BUILT_IN
 from dugs_stream.inputs.settings import (
     CodecSettings,
+    DecodeSettings,
     Envelopes,
     ImageCodecSettings,
     LabelType,
@@ -122,6 +123,8 @@ class InputSettings(Block):
     """Limits of a micro-batch."""
     prefetch: Annotated[Whole, Field(ge=0, le=64)] = 2
     """Micro-batches polled, decoded and projected beyond the one that is decided, each within the limits of `batch`; 0: one after the other."""
+    decode: DecodeSettings = DecodeSettings()
+    """Threads and processes that decode."""
     max_record_bytes: ByteSize = 16 * 2**20
     """A larger value is rejected as too_large."""
     may_reject_all: bool = False
@@ -217,8 +220,9 @@ class SelectionSettings(Block):
     """τ: unique when the similarity to every earlier unique is below it."""
     min_gradient_norm: Annotated[Number, Field(ge=0)] = 0.0
     """A projected gradient shorter than this has nothing to teach: verdict no_gradient."""
-    explain: Literal["nearest", "bound"] = "nearest"
-    """nearest: every verdict names its nearest unique; bound: uniques carry only an upper bound, faster on long lists."""
+    explain: Literal["nearest", "bound", "decision"] = "nearest"
+    """nearest: every verdict names its nearest unique; bound: uniques carry only an upper bound, faster on long lists;
+    decision: a duplicate besides names a unique that is similar enough, not the nearest, the fastest."""
 
 
 class StateSettings(Block):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dugs_stream.core.gradients import vjp, whole, whole_batched
 from dugs_stream.core.gradients.axes import samples_apart
-from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
+from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, Writes, capture
 from dugs_stream.core.gradients.index_guard import ranges_known
 from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.kinds import expanded, recorded, recorded_everywhere
@@ -107,7 +107,7 @@ class Projector:
         self._written = tuple(written)
         self._whole_copies = whole_copies
         self._at_once = at_once
-        self._copying: set[str] = set()
+        self._writes = Writes()
         self._dtype = torch.float64 if model_precision(model) == torch.float64 else torch.float32
         self.tile = tile
         self.has_isolated = False  # a tile whose samples had to be computed apart
@@ -131,7 +131,7 @@ class Projector:
             written=self._written,
             at_once=self._at_once,
         )
-        changed._copying = self._copying
+        changed._writes = self._writes
         return changed
 
     def formed(self, inputs: Inputs, labels: Tensor | None) -> dict[str, Tensor]:
@@ -215,11 +215,21 @@ class Projector:
     def _by_capture(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
         """The sum of the sketches (m, k) of all calls of the layers, and the labels (m,) that the loss used."""
         captured = self._captured(inputs, labels)
-        total = ScaledSum(self.tile, self._sketch.dimension, self._dtype, self._sketch.device)
+        # To ask which samples are unusual would make a GPU wait.
+        total = self._terms(captured, is_plain=self._sketch.device.type == "cpu")
+        unusual = total.unusual_rows() if total.is_plain else None
+        if unusual is not None:
+            total = total.with_rows(self._terms(captured, is_plain=False), unusual)
+        return total, captured.labels
+
+    def _terms(self, captured: Capture, *, is_plain: bool) -> ScaledSum:
+        total = ScaledSum(
+            *(self.tile, self._sketch.dimension, self._dtype, self._sketch.device), is_plain=is_plain
+        )
         with _full_precision():
             for call, axes in self._calls(captured):
                 self.paths.of(call.layer).add_terms(total, call, axes, self._sketch)
-        return total, captured.labels
+        return total
 
     def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
         """The same from the gradient that autograd gives for all uses of the parameters."""
@@ -283,7 +293,7 @@ class Projector:
             inputs,
             labels,
             self._loss,
-            self._copying,
+            self._writes,
             self._axes,
             self.paths.using(recorded),
             self.paths.using(expanded),
