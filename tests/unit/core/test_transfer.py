@@ -51,7 +51,7 @@ def on_a_device_without_numbers(projector: Projector, model: nn.Module, tile: in
     moved = copy.deepcopy(model).to(META)
     moved.requires_grad_(False)
     layers = parameter_layers(moved)
-    return Projector(
+    far = Projector(
         moved,
         [layers[layer.name] for layer in projector._layers],
         projector._axes,
@@ -60,6 +60,8 @@ def on_a_device_without_numbers(projector: Projector, model: nn.Module, tile: in
         Sketch(0, 64, META),
         tile,
     )
+    far._writes = projector._writes  # known from earlier tiles
+    return far
 
 
 @pytest.mark.parametrize("loss", ["label", "pseudo"])
