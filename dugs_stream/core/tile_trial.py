@@ -88,6 +88,7 @@ class TileTrial:
     def agrees(self, tile: int) -> bool:
         """Whether samples have the same vectors, apart from rounding, in such a tile as in one of two.
 
+        A sample alone need not, if a model adds its place in the batch to it: what it is alone counts.
         Raises ModelError if that is so because the tile mixes samples.
         """
         if tile == _PROVEN:
@@ -98,7 +99,14 @@ class TileTrial:
             return True
         if tile > 1:
             self._trial.require_apart(tile)
-        return False
+        return tile == 1 and self._place_counts()
+
+    def _place_counts(self) -> bool:
+        """Whether a sample's vector at the second place of two is another one than at the first."""
+        projector, own = self._projector.in_tiles(_PROVEN), self._vectors(_PROVEN)
+        turned = projector.project(*_rows(self._pool, torch.tensor([_DISTINCT - 2, _DISTINCT - 1])))
+        second = Projection(turned.vectors[1:], turned.norms[1:], None)
+        return not self._trial.is_right(_apart(second, own, 1))
 
     def place_is_irrelevant(self, tile: int) -> bool:
         """Whether samples have the same vector, bit for bit, at every place in the tile and beside any others.

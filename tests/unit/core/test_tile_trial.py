@@ -78,6 +78,11 @@ def rounds_by_place(hidden: Tensor) -> Tensor:
     return hidden.tanh() * (1 + 1e-6 * place) if len(hidden) == 4 else hidden.tanh()
 
 
+def adds_the_place(hidden: Tensor) -> Tensor:
+    """Another sample at another place: only alone are all the same."""
+    return (hidden + torch.arange(len(hidden))[:, None]).tanh()
+
+
 def probed(
     takes: Callable[[int], float], middle: Callable[[Tensor], Tensor] = torch.tanh, kept: int | None = None
 ) -> tuple[Probe, Projection]:
@@ -100,8 +105,9 @@ def probed(
         (heavy, wrong_alone, 2),
         (best_at_four, torch.tanh, 4),
         (best_at_four, rounds_by_place, 16),
+        (light, adds_the_place, 1),
     ],
-    ids=["heavy", "light", "wrong alone", "best at four", "rounds by place"],
+    ids=["heavy", "light", "wrong alone", "best at four", "rounds by place", "adds the place"],
 )
 def test_the_quickest_tile_that_is_right_is_chosen_and_found_again(
     takes: Callable[[int], float], middle: Callable[[Tensor], Tensor], tile: int
