@@ -130,11 +130,14 @@ def forward(
     labels are trusted to be within the classes, which the caller knows once the model was probed; other built-in losses
     look at theirs.
     """
-    checked = None if trusts_labels and not loss.is_own else labels
-    with torch.enable_grad(), index_guard(inputs, checked):
-        outputs = _outputs(model, inputs)
-        in_force = loss.labels(outputs, labels)
-        return outputs, loss.per_sample(outputs, in_force, inputs, batch_size(inputs)), in_force
+    is_trusted = trusts_labels and not loss.is_own
+    checked = None if is_trusted else labels
+    with torch.enable_grad():
+        with index_guard(inputs, checked):
+            outputs = _outputs(model, inputs)
+        with contextlib.nullcontext() if is_trusted else index_guard(inputs, checked):
+            in_force = loss.labels(outputs, labels)
+            return outputs, loss.per_sample(outputs, in_force, inputs, batch_size(inputs)), in_force
 
 
 def _outputs(model: nn.Module, inputs: Inputs) -> Any:
