@@ -128,19 +128,21 @@ def capture(
     """
     seen = _Seen(batch_size(inputs), writes)
     # The first pass may be run again, and the model may write into the batch, too.
-    given = copied(inputs) if writes.outputs is None else inputs
+    kept = copied(inputs) if writes.outputs is None else None
     versions = [_version(leaf) for _, leaf in leaves(inputs)]
 
     def again() -> Capture:
-        if versions != [_version(leaf) for _, leaf in leaves(inputs)]:
+        is_same = versions == [_version(leaf) for _, leaf in leaves(inputs)]
+        given = inputs if is_same else kept
+        if given is None:
             raise RuntimeError(
                 "the model writes into its inputs, and for some samples only into what a layer got or returned"
             )
-        return capture(model, layers, inputs, labels, loss, writes, axes, recorded, expanded, everywhere)
+        return capture(model, layers, given, labels, loss, writes, axes, recorded, expanded, everywhere)
 
     try:
         with _watched(layers, seen, axes or {}, recorded, expanded, everywhere):
-            _, losses, in_force = forward(model, loss, given, labels)
+            _, losses, in_force = forward(model, loss, inputs, labels)
     except RuntimeError as error:
         if writes.outputs is None or is_out_of_memory(error):
             raise

@@ -1,11 +1,11 @@
 """Fast path of layers whose parameters act element by element: scales, shifts and what a module computes of them.
 
 Each number of the output depends on one number of a parameter at most, as in RMSNorm, LayerScale, PReLU or a
-normalisation with an activation behind. The derivative of every output by its own number then costs, for a parameter, one
-pass forward, one back and one back through that, over the whole tile.
+normalisation with an activation behind. The derivative of every output by its own number then costs one pass forward and
+one back for the layer, and one back through that for each parameter, over the whole tile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -39,11 +39,8 @@ def needs_trial(_layer: Layer) -> bool:
 
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of the layer's parameters from one call of it to `total`."""
-    for owned in call.layer.parameters:
-        found = _gradient(call, axes, owned, total.dtype)
-        if found is not None:
-            values, exponents = found
-            total.add(sketch.parameter(owned.name, owned.shape).dense(values), exponents)
+    for owned, (values, exponents) in _gradients(call, axes, total.dtype):
+        total.add(sketch.parameter(owned.name, owned.shape).dense(values), exponents)
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
@@ -51,16 +48,17 @@ def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
 
     Raises OtherDependenceError for a layer that may compute one number of its output from several of a parameter.
     """
-    gradients = []
+    dtype = _widest(call.layer)
     for owned in call.layer.parameters:
-        _require_claim(call, owned)
-        found = _gradient(call, axes, owned, torch.promote_types(owned.parameter.dtype, torch.float32))
-        if found is None:
-            gradients.append(torch.zeros_like(owned.parameter))
-            continue
-        values, exponents = (each[sample] for each in found)
-        gradients.append(torch.ldexp(values, exponents))
-    return gradients
+        state, args, kwargs = _in_precision(call, dtype)
+        require_elementwise(_Bare(call.layer.module), state, _named(owned), args, kwargs)
+    found = {owned.name: parts for owned, parts in _gradients(call, axes, dtype)}
+    return [
+        torch.ldexp(*(each[sample] for each in found[owned.name]))
+        if owned.name in found
+        else torch.zeros_like(owned.parameter)
+        for owned in call.layer.parameters
+    ]
 
 
 class _Bare(nn.Module):
@@ -74,60 +72,61 @@ class _Bare(nn.Module):
         return self.module.forward(*args, **kwargs)
 
 
-def _gradient(
-    call: LayerCall, axes: CallAxes, owned: OwnedParameter, dtype: torch.dtype
-) -> tuple[Tensor, Tensor] | None:
-    """The parameter's gradient (m, *shape) × 2^exponents (m,); None if the output has none."""
+def _gradients(
+    call: LayerCall, axes: CallAxes, dtype: torch.dtype
+) -> Iterator[tuple[OwnedParameter, tuple[Tensor, Tensor]]]:
+    """Each parameter with its gradient (m, *shape) × 2^exponents (m,); none if the output has no gradient."""
     gradient, axis = call.gradients[0], axes.outputs[0]
     if gradient is None or axis is None:
-        return None
+        return
     g, exponents = normalised(gradient.movedim(axis, 0).to(dtype))
-    slopes, along = _slopes(call, owned, axis, dtype)
-    slopes, own = normalised(slopes)
-    values = (g * slopes).movedim(along, -1)  # (m, …, numbers of the parameter)
-    length = owned.parameter.numel()
-    sums = position_sum(values.reshape(len(values), -1, values.shape[-1] if length > 1 else 1))
-    return sums.view(-1, *owned.parameter.shape), exponents + own
+    for owned, slopes, along in _slopes(call, axis, dtype):
+        scaled, own = normalised(slopes)
+        values = (g * scaled).movedim(along, -1)  # (m, …, numbers of the parameter)
+        length = owned.parameter.numel()
+        sums = position_sum(values.reshape(len(values), -1, values.shape[-1] if length > 1 else 1))
+        yield owned, (sums.view(-1, *owned.parameter.shape), exponents + own)
 
 
-def _slopes(call: LayerCall, owned: OwnedParameter, axis: int, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """The derivative (m, …) of each number of the output by the number of the parameter that it depends on.
+def _slopes(call: LayerCall, axis: int, dtype: torch.dtype) -> Iterator[tuple[OwnedParameter, Tensor, int]]:
+    """For each parameter the derivative (m, …) of each number of the output by the number that it depends on.
 
     And the axis along which these numbers lie.
     """
-    state, args, kwargs = _in_precision(call, owned, dtype)
-    values = state[_named(owned)]
+    state, args, kwargs = _in_precision(call, dtype)
     with torch.enable_grad():
         output: Tensor = torch.func.functional_call(_Bare(call.layer.module), state, args, kwargs)
         # The way back is linear in what it starts from, so its own derivative is that of the way forward.
         start = torch.zeros_like(output, requires_grad=True)
-        (back,) = torch.autograd.grad(output, values, start, create_graph=True)
+        wanted = [state[_named(owned)] for owned in call.layer.parameters]
+        ways_back = torch.autograd.grad(output, wanted, start, create_graph=True)
+    for owned, back in zip(call.layer.parameters, ways_back, strict=True):
 
-        def derivative(direction: Tensor) -> Tensor:
+        def derivative(direction: Tensor, back: Tensor = back) -> Tensor:
             (found,) = torch.autograd.grad(back, start, direction, retain_graph=True)
             return found.movedim(axis, 0)
 
         slopes = derivative(torch.ones_like(back))
-        return slopes, _axis_of_numbers(slopes, owned.parameter.shape, derivative)
+        yield owned, slopes, _axis_of_numbers(slopes, owned.parameter.shape, derivative)
 
 
-def _require_claim(call: LayerCall, owned: OwnedParameter) -> None:
-    """Raise OtherDependenceError unless the module is proven to act element by element."""
-    dtype = torch.promote_types(owned.parameter.dtype, torch.float32)
-    state, args, kwargs = _in_precision(call, owned, dtype)
-    require_elementwise(_Bare(call.layer.module), state, _named(owned), args, kwargs)
+def _widest(layer: Layer) -> torch.dtype:
+    """The precision of the layer's parameters, at least float32."""
+    dtype = torch.float32
+    for owned in layer.parameters:
+        dtype = torch.promote_types(dtype, owned.parameter.dtype)
+    return dtype
 
 
-def _in_precision(
-    call: LayerCall, owned: OwnedParameter, dtype: torch.dtype
-) -> tuple[dict[str, Tensor], Any, Any]:
-    """State of the bare module in which the parameter requires a gradient, and arguments of the call."""
+def _in_precision(call: LayerCall, dtype: torch.dtype) -> tuple[dict[str, Tensor], Any, Any]:
+    """State of the bare module, in which the layer's parameters require gradients, and arguments of the call."""
     module = call.layer.module
     state = {
         f"module.{name}": _as(dtype, values.detach())
         for name, values in (*module.named_parameters(), *module.named_buffers())
     }
-    state[_named(owned)] = state[_named(owned)].clone().requires_grad_()
+    for owned in call.layer.parameters:
+        state[_named(owned)] = state[_named(owned)].clone().requires_grad_()
     # Copied, since the module may write into them.
     inputs = [_as(dtype, leaf.clone()) if isinstance(leaf, Tensor) else leaf for leaf in call.inputs]
     args, kwargs = pytree.tree_unflatten(inputs, call.input_structure)

@@ -135,6 +135,41 @@ def test_output_that_is_written_into_only_later_is_copied_from_then_on(behind: s
     assert writes.outputs == {behind}
 
 
+class WritesIntoBatch(WritesIntoInput):
+    """The same for a layer that is given the batch itself."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.inner(inputs)
+        shifted = inputs.add_(1.0) if self.in_place else inputs + 1.0
+        found: Tensor = self.head(outputs * shifted)
+        return found
+
+
+def test_pass_that_runs_again_has_the_batch_as_it_was() -> None:
+    """In the first pass what a layer got is found to be written into, and it was the batch."""
+    torch.manual_seed(0)
+    model, inputs, writes = WritesIntoBatch(), randn(3, 4), Writes()
+    found = captured(model, ["inner"], inputs.clone(), writes)
+    again = captured(model, ["inner"], inputs.clone(), writes)
+    model.in_place = False
+    expected = autograd_weight(model, model.inner.weight, inputs)
+
+    assert torch.allclose(weight_gradient(found), expected, atol=1e-6)
+    assert torch.allclose(weight_gradient(again), expected, atol=1e-6)
+
+
+def test_pass_that_cannot_run_again_says_so() -> None:
+    """The batch is changed, and was not kept, since the passes before showed no write."""
+    model, writes, inputs = WritesForSomeSamples("inner"), Writes(), randn(3, 4)
+    model.register_forward_pre_hook(lambda _module, args: (args[0].mul_(2),))
+    inputs[0, 0] = -1
+    captured(model, ["inner", "head"], inputs.clone(), writes)
+    inputs[0, 0] = 1
+
+    with pytest.raises(RuntimeError, match="the model writes into its inputs, and for some samples only"):
+        captured(model, ["inner", "head"], inputs, writes)
+
+
 def test_only_outputs_that_the_model_writes_into_are_copied() -> None:
     """The first pass finds out which: copies of all outputs cost as much as small layers."""
     torch.manual_seed(0)

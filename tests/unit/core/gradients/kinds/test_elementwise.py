@@ -10,7 +10,7 @@ from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from dugs_stream.core.gradients.kinds import elementwise
-from tests.unit.core.gradients.kinds.captured import require_autograds, require_same_bits, the_layer
+from tests.unit.core.gradients.kinds.captured import require_autograds, require_same_bits, the_layer, vectors
 
 
 class Temperature(nn.Module):
@@ -64,6 +64,30 @@ def test_gradients_are_autograds_in_any_company(name: str) -> None:
     require_same_bits(elementwise, module, inputs, [3, 0, 4, 4, 1])
 
     assert torch.equal(inputs, before)
+
+
+class Counted(nn.Module):
+    """Two parameters that meet, and how many times the forward ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.rand(6)), nn.Parameter(torch.rand(6))
+        self.passes = 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.passes += 1
+        return (inputs + self.shift) * self.scale
+
+
+def test_parameters_of_a_layer_share_its_forward() -> None:
+    """One more pass for the layer, however many parameters it has."""
+    torch.manual_seed(1)
+    module, inputs = Counted(), torch.randn(5, 6)
+    require_autograds(elementwise, module, inputs)
+    module.passes = 0
+    vectors(elementwise, the_layer(module.float()), inputs, torch.randn(5, 6))
+
+    assert module.passes == 1
 
 
 def test_matrices_and_parameters_of_children_are_not_claimed() -> None:
