@@ -52,7 +52,8 @@ def toy_stream(records: int, seed: int, record_bytes: int | None = RECORD_BYTES)
 
 def engine_of(settings: Settings) -> Deduplicator:
     """The daemon's engine without a log around it."""
-    spec = build_engine(settings).projector.spec
+    projector = build_engine(settings).projector
+    spec = projector.spec
     return Deduplicator(
         spec.model,
         spec.layers,
@@ -60,7 +61,7 @@ def engine_of(settings: Settings) -> Deduplicator:
         threshold=settings.selection.threshold,
         seed=spec.seed,
         device=spec.device,
-        tile=spec.tile,
+        tile=projector.tile,
     )
 
 

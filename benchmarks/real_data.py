@@ -86,6 +86,22 @@ def photographs(samples: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
     return (torch.stack(squares) - mean) / std, torch.tensor(labels)
 
 
+def windows_of_photographs(count: int, height: int, width: int, seed: int) -> list[NDArray[np.uint8]]:
+    """Cut-outs of the two photographs at their own resolution, (height, width, 3), every second one mirrored."""
+    generator = np.random.default_rng(seed)
+    images = load_sample_images().images
+    windows = []
+    for at in range(count):
+        image = images[at % len(images)]
+        top, left = (
+            int(generator.integers(have - size + 1))
+            for have, size in zip(image.shape, (height, width))  # noqa: B905 (the colours are left out)
+        )
+        window = image[top : top + height, left : left + width]
+        windows.append(window[:, ::-1] if at // len(images) % 2 else window)
+    return windows
+
+
 def digits(samples: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
     """(samples, 3, side, side) float32 in −1 … 1, and their classes (samples,): MNIST, scaled to the side."""
     pixels, labels = _mnist()

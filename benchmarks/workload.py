@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmarks.environment import ROOT
+from benchmarks.models import efficientnet_lite0
 from dugs_stream.lab.demo import training
 from dugs_stream.lab.demo.digits import load_digits
 from dugs_stream.lab.demo.training import MODEL_KWARGS, as_inputs, train
@@ -27,6 +28,8 @@ CHOSEN_LAYERS = 2
 DIGIT_MODEL: Mapping[str, Any] = {"factory": "dugs_stream.models.alexnet:build", "kwargs": dict(MODEL_KWARGS)}
 TOY_MODEL: Mapping[str, Any] = {"factory": "benchmarks.workload:Toy"}
 """The two models as the configuration block `model` names them."""
+
+SMALL_RECORD_NUMBERS = 64
 
 _CACHE = ROOT / ".cache" / "benchmarks"
 
@@ -62,6 +65,35 @@ class Toy(nn.Sequential):
             nn.ReLU(inplace=True),
             nn.Linear(16, 4),
         )
+
+
+class TwoLayers(nn.Sequential):
+    """Next to nothing to compute: 64 numbers, 4 classes; the same weights in every process."""
+
+    input_shape = (SMALL_RECORD_NUMBERS,)
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__(nn.Linear(SMALL_RECORD_NUMBERS, 16), nn.ReLU(), nn.Linear(16, 4))
+
+
+class TwoLayersOnPhotos(nn.Sequential):
+    """Little to compute of a photograph: 8 × 8 means of each colour, two small Linear layers, 10 classes."""
+
+    input_shape = (3, 224, 224)
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__(nn.AvgPool2d(28), nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def efficientnet() -> nn.Module:
+    """EfficientNet-Lite0 with its ImageNet weights, for pictures of 224 × 224."""
+    model = efficientnet_lite0()
+    model.input_shape = (3, 224, 224)
+    return model
 
 
 def toy(samples: int, seed: int) -> Workload:

@@ -99,7 +99,7 @@ def open_daemon(
         app = build_http(registry, status, uniques, gallery, authorization(settings.http.auth))
         http = settings.http
         server = held.enter_context(HttpServer(app, http.host, http.port, http.allowed_hosts))
-        engine = build_engine(settings, metrics.stage)
+        engine = build_engine(settings, metrics.stage, keeps_tile=True)
         for remark in engine.remarks:
             _log.warning("model.remark", remark=remark)
         state = StateStore(
@@ -133,6 +133,7 @@ def open_daemon(
                 engine.judge,
                 outputs,
                 metrics.stage,
+                metrics.waiting,
                 RejectionGuard(may_reject_all=settings.input.may_reject_all),
             ),
             BatchLimits(
@@ -147,6 +148,7 @@ def open_daemon(
                 Observer(step_entered=on_step),
             ),
             stopping or Stopping(),
+            settings.input.prefetch,
         )
         metrics.snapshot_age_seconds.set_function(daemon.replica.snapshot_age_seconds)
         yield daemon
@@ -175,4 +177,5 @@ def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: St
         threshold=facts.threshold,
         codec=settings.input.codec.type,
         layers=list(engine.projector.layer_names),
+        tile=None if probe is None else probe.tile,
     )

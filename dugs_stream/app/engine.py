@@ -12,6 +12,7 @@ import structlog
 import torch
 
 from dugs_stream.app.costs import costs_of
+from dugs_stream.app.tiles import tile_setting, tiles_of
 from dugs_stream.config import Settings
 from dugs_stream.core.gradient_spec import GradientSpec, resolve_device
 from dugs_stream.core.losses.forms import LabelForm, labels_of
@@ -54,8 +55,12 @@ class Engine:
     remarks: tuple[str, ...] = ()
 
 
-def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullcontext()) -> Engine:
+def build_engine(
+    settings: Settings, stage: StageTimer = lambda _name: nullcontext(), *, keeps_tile: bool = False
+) -> Engine:
     """Load the model and build what judges by it; if the input shape is known, probe at once.
+
+    keeps_tile  the tile that a probe chooses is kept in the state folder
 
     Raises ConfigurationError or ModelError.
     """
@@ -85,8 +90,9 @@ def build_engine(settings: Settings, stage: StageTimer = lambda _name: nullconte
     shape = settings.model.input_shape or model.input_shape or getattr(codec, "shape", None)
     if shape is not None:
         decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
-    spec, tile_tokens = _gradient_spec(settings, model), settings.gradient.tile_tokens
-    projector = RecordProjector(decoder, spec, stage, _remark, tile_tokens=tile_tokens)
+    spec = _gradient_spec(settings, model)
+    tiles = tiles_of(settings, spec.device, keeps=keeps_tile)
+    projector = RecordProjector(decoder, spec, stage, _remark, tiles=tiles)
     judge = Judge(
         settings.selection.threshold,
         settings.selection.min_gradient_norm,
@@ -126,6 +132,8 @@ def _references(settings: Settings) -> dict[str, str]:
 
 def _remark(found: Probe) -> None:
     """What the model's owner should know, once, at the start or with the first record."""
+    measured = {each.tile: round(each.seconds / each.tile * 1000, 4) for each in found.timings}
+    _log.info("model.tile", samples=found.tile, ms_a_sample=measured)
     for remark in found.remarks:
         _log.warning("model.remark", remark=remark)
 
@@ -144,7 +152,7 @@ def _gradient_spec(settings: Settings, model: LoadedModel) -> GradientSpec:
         settings.gradient.dimension,
         settings.gradient.seed,
         device,
-        settings.gradient.tile,
+        tile_setting(settings, device),
         costs_of(settings.state.dir, device),
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dugs_stream.app.costs import settle_costs
 from dugs_stream.app.engine import Engine, build_engine
 from dugs_stream.app.logs import check_log
+from dugs_stream.app.tiles import described, keep_choice
 from dugs_stream.changelog.resume import check_code
 from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer, GradientPath
@@ -58,6 +59,8 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
     for shared in probe.tied:
         found = f"also used by {', '.join(shared.not_chosen)}: all of its uses count"
         yield Finding(f"parameter {shared.name}", passed=True, found=found)
+    is_auto = settings.gradient.tile == "auto"
+    yield Finding("tile", passed=True, found=described(probe, is_auto=is_auto))
     for remark in probe.remarks:
         yield Finding("remark", passed=True, found=remark)
 
@@ -87,6 +90,9 @@ def _try_state(settings: Settings, engine: Engine | None) -> Iterator[Finding]:
         if engine is not None:
             is_new = loaded.rows == 0 and state.trailer is None
             device = engine.projector.spec.device
+            choice = engine.projector.tiles.choice
+            if is_new and choice is not None:
+                keep_choice(settings.state.dir, device, choice)
             yield Finding(
                 "routes", passed=True, found=settle_costs(settings.state.dir, device, is_new=is_new)
             )

@@ -120,6 +120,8 @@ class InputSettings(Block):
     """For files of `dugs send` and `dugs scan`: the folder that is the class. -1: the file's own, 1: the first below the one you name."""
     batch: BatchSettings = BatchSettings()
     """Limits of a micro-batch."""
+    prefetch: Annotated[Whole, Field(ge=0, le=64)] = 2
+    """Micro-batches polled, decoded and projected beyond the one that is decided, each within the limits of `batch`; 0: one after the other."""
     max_record_bytes: ByteSize = 16 * 2**20
     """A larger value is rejected as too_large."""
     may_reject_all: bool = False
@@ -179,6 +181,13 @@ def _device(text: str) -> str:
     return text
 
 
+def _tile(value: Any) -> Any:
+    """As it is; one message instead of one for each type."""
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ExpectedError("auto, or a whole number from 1 on")
+
+
 class GradientSettings(Block):
     """The gradient that is compared: of which loss, in which layers, compressed to how many dimensions."""
 
@@ -189,8 +198,9 @@ class GradientSettings(Block):
     causal_lm_sum, masked_lm, token_classification; segmentation; or package.module:function."""
     dimension: Annotated[Whole, Field(ge=2)] = 2048
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
-    tile: Annotated[Whole, Field(ge=1)] = 32
-    """How many samples are computed together; fixed, so that a vector never depends on its neighbours in the batch."""
+    tile: Annotated[Literal["auto"] | Annotated[Whole, Field(ge=1)], BeforeValidator(_tile)] = "auto"
+    """How many samples are computed together; fixed, so that a vector never depends on its neighbours in the batch. auto: measured
+    when a list begins, and kept with it; a lone sample takes as long as that many."""
     tile_tokens: Annotated[Whole, Field(ge=1)] = 512
     """Of texts so many tokens at most are computed together, padding counted, but at least one text: with 512, 8 of 64."""
     # 2^63 - 1: what torch's generator and the map's counters both take.

@@ -7,6 +7,7 @@ has checked each record, uses the same parts without it (`pipeline`). Not safe t
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from dugs_stream.core.samples import (
     structure_of,
 )
 from dugs_stream.core.selection import Explain, select
+from dugs_stream.core.tiling import USUAL_TILE, AutoTile, TileChoice
 from dugs_stream.records import Decision, Verdict
 
 Labels = Sequence[Any] | NDArray[Any] | Tensor
@@ -53,7 +55,8 @@ class Deduplicator:
     threshold  τ: unique when the cosine to every earlier unique is below it
     seed       of the projection; the same seed gives the same map on every device
     device     "auto" is cuda if there is one
-    tile       samples computed together; fixed, so that company never changes a vector
+    tile       samples computed together; fixed, so that company never changes a vector. `AutoTile(time.perf_counter)` of
+               `core.tiling` chooses by what tiles take at the first probe; another run may then differ in a vector's last bits
     index      uniques to go on from; a new, empty one by default
     """
 
@@ -67,7 +70,7 @@ class Deduplicator:
         seed: int = 0,
         device: str | torch.device = "auto",
         *,
-        tile: int = 32,
+        tile: int | AutoTile = USUAL_TILE,
         min_gradient_norm: float = 0.0,
         explain: Explain = "nearest",
         index: UniqueIndex | None = None,
@@ -86,6 +89,7 @@ class Deduplicator:
         self._changes: Changes | None = None
         self._has_warned = False
         self._probe: Probe | None = None
+        self._choice: TileChoice | None = None
         self._projectors: dict[Structure, Projector] = {}
 
     @property
@@ -96,7 +100,9 @@ class Deduplicator:
     @property
     def tile(self) -> int:
         """Samples computed together: cutting a batch at its multiples changes no vector."""
-        return self._spec.tile if self._probe is None else self._probe.tile
+        if self._probe is not None:
+            return self._probe.tile
+        return self._spec.tile.usual if isinstance(self._spec.tile, AutoTile) else self._spec.tile
 
     @property
     def classes(self) -> int | None:
@@ -228,7 +234,11 @@ class Deduplicator:
         structure = structure_of(sample)
         is_further = any(each.without_lengths == structure.without_lengths for each in self._projectors)
         label = 0 if label is None and self.loss.takes_classes else label
-        found, self._projectors[structure] = self._spec.probe(sample, label, is_further=is_further)
+        tile = self._spec.tile
+        if isinstance(tile, AutoTile) and self._choice is not None:
+            tile = replace(tile, kept=self._choice.of(structure.numbers, tile.most))
+        found, self._projectors[structure] = self._spec.probe(sample, label, tile, is_further=is_further)
+        self._choice = self._choice or TileChoice(found.kept_tile, structure.numbers)
         said = () if self._probe is None else self._probe.remarks
         self._probe = self._probe or found
         self._changes = self._changes or Changes(self.model)

@@ -28,6 +28,7 @@ from dugs_stream.core.samples import (
 )
 from dugs_stream.core.sketch.costs import Costs
 from dugs_stream.core.sketch.count_sketch import Sketch
+from dugs_stream.core.tiling import AutoTile
 
 
 class GradientSpec:
@@ -46,7 +47,7 @@ class GradientSpec:
         dimension: int,
         seed: int,
         device: str | torch.device,
-        tile: int,
+        tile: int | AutoTile,
         costs: Costs | None = None,
     ) -> None:
         # A compiled model's own module: inductor's kernels know no hooks, and round otherwise.
@@ -56,14 +57,14 @@ class GradientSpec:
         self.dimension = _at_least_one("dimension", dimension)
         self.seed = seed
         self.device = resolve_device(device)
-        self.tile = _at_least_one("tile", tile)
+        self.tile = tile if isinstance(tile, AutoTile) else _at_least_one("tile", tile)
         self._precisions = _precisions_of(self.model)
         self._precision: torch.dtype | None = None
         self._costs = costs
         self._sketch: Sketch | None = None  # its maps are the same for every probe
 
     def probe(
-        self, example: Inputs, label: Any, tile: int | None = None, *, is_further: bool = False
+        self, example: Inputs, label: Any, tile: int | AutoTile | None = None, *, is_further: bool = False
     ) -> tuple[Probe, Projector]:
         """Run the model on one example, without a sample axis; what was found, and a projector fit for such samples.
 

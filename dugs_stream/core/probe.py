@@ -33,6 +33,7 @@ from dugs_stream.core.model_writes import WriteWatch
 from dugs_stream.core.projector import Projector, model_errors
 from dugs_stream.core.samples import Inputs, batch_of_one, sample_at
 from dugs_stream.core.sketch.count_sketch import Sketch
+from dugs_stream.core.tiling import AutoTile, Timing
 from dugs_stream.core.trial import Trial
 from dugs_stream.errors import ModelError
 
@@ -43,7 +44,9 @@ class Probe:
 
     layers          the chosen layers in the order in which a forward pass enters them
     classes         width of the logits for a classification loss, None for a user's function
-    tile            samples computed together: as asked for, or 1 if this model's bits depend on the place in a tile
+    tile            samples computed together: as asked for or chosen, or 1 if this model's bits depend on the place in a tile
+    kept_tile       what a later probe of such samples has to ask for, so that it finds the same
+    timings         what tiles took, if the tile was chosen by it
     tied            parameters of chosen layers that other layers use too
     is_last_resort  whether the whole loss runs back for each sample: right, and slow
     remarks         what the model's owner should know, in sentences
@@ -55,6 +58,8 @@ class Probe:
     tied: tuple[TiedParameter, ...]
     is_last_resort: bool = False
     remarks: tuple[str, ...] = ()
+    kept_tile: int = 1
+    timings: tuple[Timing, ...] = ()
 
 
 def probe_model(
@@ -62,7 +67,7 @@ def probe_model(
     wanted: int | Sequence[str],
     loss: Loss,
     sketch: Sketch,
-    tile: int,
+    tile: int | AutoTile,
     example: Inputs,
     label: Tensor | None,
     *,
@@ -85,11 +90,12 @@ def probe_model(
             f"parameters of the model were made inside torch.inference_mode() and can have no gradient ({born[0]} is one of "
             f"{len(born)}): build the model outside of it; torch.no_grad() does no harm"
         )
+    most = tile.most if isinstance(tile, AutoTile) else tile
     layers = parameter_layers(model)
     frozen = _frozen_beside_others(layers)
     with model_errors(batch_of_one(example)), inference(model):
         for sample in _examples(example):
-            few = copies(sample, label, min(2, tile), sketch.device)
+            few = copies(sample, label, min(2, most), sketch.device)
             with WriteWatch(model) as watch:
                 seen = observe(model, layers, few.inputs, few.labels, loss)
                 ran = seen.order(layers)
@@ -135,7 +141,8 @@ def probe_model(
         for layer in chosen
     )
     ties = tied(layers, chosen)
-    found = Probe(described, classes, fit.projector.tile, ties, fit.projector.is_last_resort, said)
+    kept = fit.sizes.taken, fit.sizes.timings
+    found = Probe(described, classes, fit.projector.tile, ties, fit.projector.is_last_resort, said, *kept)
     return found, fit.projector
 
 

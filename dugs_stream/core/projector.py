@@ -6,7 +6,7 @@ samples and in any place. (`core.probe` verifies that for each model, and otherw
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,18 +112,22 @@ class Projector:
         """Whether the whole loss runs back for each sample."""
         return self._whole_copies > 0 or self._at_once
 
-    def one_at_a_time(self) -> "Projector":
-        """The same projector with tiles of one sample."""
-        return self._changed(self.paths, 1)
+    def in_tiles(self, tile: int) -> "Projector":
+        """The same projector with tiles of this size."""
+        return self._changed(self.paths, tile)
 
     def with_paths(self, paths: LayerPaths) -> "Projector":
         """The same projector with its layers on other paths."""
         return self._changed(paths, self.tile)
 
     def _changed(self, paths: LayerPaths, tile: int) -> "Projector":
-        return Projector(
-            self._model, self._layers, self._axes, paths, self._loss, self._sketch, tile, self._written
+        changed = Projector(
+            *(self._model, self._layers, self._axes, paths, self._loss, self._sketch, tile),
+            written=self._written,
+            at_once=self._at_once,
         )
+        changed._copying = self._copying
+        return changed
 
     def formed(self, inputs: Inputs, labels: Tensor | None) -> dict[str, Tensor]:
         """The gradient of the last sample of a batch by parameter, before the sketch; inside `inference`.
@@ -153,8 +157,13 @@ class Projector:
         with inference(self._model), undone(self._written), torch.no_grad():
             return call_model(self._model, mapped(inputs, lambda leaf: leaf.to(self._sketch.device)))
 
-    def project(self, inputs: Inputs, labels: Tensor | None) -> Projection:
-        """The projected gradients of a batch of n samples with labels (n, …). Raises ModelError if the model or its loss fails."""
+    def project(
+        self, inputs: Inputs, labels: Tensor | None, between_tiles: Callable[[], None] = lambda: None
+    ) -> Projection:
+        """The projected gradients of a batch of n samples with labels (n, …).
+
+        `between_tiles` is called there, and may raise. Raises ModelError if the model or its loss fails.
+        """
         n = batch_size(inputs)
         vectors = np.zeros((n, self._sketch.dimension), dtype=np.float32)
         norms = np.zeros(n, dtype=np.float64)
@@ -162,6 +171,8 @@ class Projector:
         with inference(self._model):
             step = _ALONE if self._whole_copies else self.tile
             for start in range(0, n, step):
+                if start:
+                    between_tiles()
                 some = slice(start, min(start + step, n))
                 given = None if labels is None else labels[some]
                 try:

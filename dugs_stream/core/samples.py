@@ -5,6 +5,7 @@ A sample has no sample axis; in a batch every tensor has the samples on its firs
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -42,6 +43,11 @@ class Structure(NamedTuple):
         if self.form == "mapping":
             return made
         return tuple(made.values()) if self.form == "tuple" else made[self.leaves[0].name]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a sample holds."""
+        return sum(math.prod(leaf.shape) for leaf in self.leaves)
 
     @property
     def without_lengths(self) -> "Structure":

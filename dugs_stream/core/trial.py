@@ -3,12 +3,12 @@
 Hooks first, among neighbours and in every place of a tile; else the whole loss. A model that mixes samples is refused.
 """
 
-import contextlib
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,30 +18,26 @@ from dugs_stream.core.gradients.axes import call_axes
 from dugs_stream.core.gradients.capture import CallAxes
 from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.kinds.registry import needs_trial
-from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
+from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, shapes_seen
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
-from dugs_stream.core.mixing import (
-    ProbeBatch,
-    copies,
-    mixed,
-    padded,
-    refuse_mixing,
-    with_other_labels,
-)
+from dugs_stream.core.mixing import ProbeBatch, copies, mixed, refuse_mixing, with_other_labels
 from dugs_stream.core.model_writes import Held, undone
-from dugs_stream.core.projector import LEAST_NORM, NoAxisError, Projection, Projector, UnevenError
-from dugs_stream.core.samples import Inputs, device_of, part_of
+from dugs_stream.core.projector import Projector
+from dugs_stream.core.samples import Inputs
 from dugs_stream.core.sketch.count_sketch import Sketch
+from dugs_stream.core.tile_trial import TileTrial
+from dugs_stream.core.tiling import AutoTile, Timing, preferred
+from dugs_stream.core.unfit import UnfitError, not_whole, unfit
 from dugs_stream.errors import ModelError
 
-_DISTINCT = 4
-"""Different samples in the tile in which each place is tried; each of them stands in many places."""
+_FEW = 2
+"""Samples among which the gradient is held against autograd's."""
 
-_FEW_ROWS = 16
-"""Below so many samples in a tile a product over them may round each by its place."""
+_SIZES_TRIED = 3
+"""Sizes of a tile whose places are tried before slower paths are taken, or tiles of one."""
 
 _TRIALS = 4
 """Times that a model under suspicion is tried: a random one may give the same twice."""
@@ -49,15 +45,23 @@ _TRIALS = 4
 Axes = Mapping[str, Sequence[CallAxes]]
 
 
-class _UnfitError(Exception):
-    """The hooks do not give the whole gradient; the message begins a remark.
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Sizes of a tile in the order in which to take them.
 
-    layers  names of those whose path may be what is wrong
+    taken    the one with which the same finding is to be had again: what was taken, or what a tile of one stands in for
+    timings  what they took, if they were measured
+    kept_of  for one that an earlier process chose, the most that a tile may hold
     """
 
-    def __init__(self, message: str, layers: Collection[str] = ()) -> None:
-        super().__init__(message)
-        self.layers = layers
+    wanted: tuple[int, ...]
+    taken: int
+    timings: tuple[Timing, ...] = ()
+    kept_of: int | None = None
+
+    def taking(self, size: int) -> Sizes:
+        """The same after one was taken."""
+        return replace(self, taken=size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +70,7 @@ class Fit:
 
     projector: Projector
     apart: dict[str, float]
+    sizes: Sizes
     reason: str | None = None
 
 
@@ -96,35 +101,69 @@ class Trial:
     label: Tensor | None
     is_further: bool = False
 
-    def fit(self, tile: int) -> Fit:
+    def fit(self, tile: int | AutoTile) -> Fit:
         """The quickest way that is right, with tiles of this size if it allows them.
 
         Raises ModelError if samples are mixed, or if autograd's gradient is not the same twice.
         """
         tile = 1 if self.written else tile
+        few = min(_FEW, tile.most if isinstance(tile, AutoTile) else tile)
         try:
-            projector, apart = self._with_right_paths(tile)
-            while projector.tile > 1 and not self._place_is_irrelevant(projector):
-                surer = projector.paths.without_batches()
-                projector = projector.with_paths(surer) if surer else projector.one_at_a_time()
-        except _UnfitError as unfit:
-            self._require_apart(min(2, tile))
-            return self._many_whole(str(unfit), tile) or self._last_resort(str(unfit))
-        return Fit(projector, apart)
+            projector, apart = self._with_right_paths(few)
+            projector, sizes = self._in_tiles(projector, tile)
+        except UnfitError as error:
+            self.require_apart(few)
+            return self._whole(str(error), tile, few)
+        return Fit(projector, apart, sizes)
+
+    def _in_tiles(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes]:
+        """The projector with tiles in which a sample's bits depend on nothing else; slower paths, or tiles of one, if need be."""
+        sizes = self._sizes(projector, tile)
+        placed = self._placed(projector, sizes)
+        if placed is not None:
+            return placed
+        largest = sizes.wanted[0]
+        while (surer := projector.paths.without_batches()) is not None:
+            projector = projector.with_paths(surer).in_tiles(largest)
+            if TileTrial(self, projector).place_is_irrelevant(largest):
+                return projector, sizes.taking(largest)
+        if largest > 1 and not TileTrial(self, projector).agrees(1):
+            raise UnfitError("A sample alone has another gradient than beside others")
+        return projector.in_tiles(1), sizes.taking(largest)
+
+    def _placed(self, projector: Projector, sizes: Sizes) -> tuple[Projector, Sizes] | None:
+        """With the first of the sizes of which every place gives the same bits; None if there is none."""
+        tiles = TileTrial(self, projector)
+        for size in sizes.wanted[:_SIZES_TRIED]:
+            if size == 1 or tiles.place_is_irrelevant(size):
+                if sizes.kept_of is not None:
+                    tiles.require_agreement(size, sizes.kept_of)
+                return projector.in_tiles(size), sizes.taking(size)
+        return None
+
+    def _sizes(self, projector: Projector, tile: int | AutoTile) -> Sizes:
+        """The sizes of a tile in the order in which to take them, measured if that is asked for."""
+        if not isinstance(tile, AutoTile):
+            return Sizes((tile,), tile)
+        if tile.kept is not None:
+            return Sizes((tile.kept,), tile.kept, kept_of=tile.most)
+        timings = TileTrial(self, projector).timings(tile)
+        wanted = preferred(timings)
+        return Sizes(tuple(wanted), wanted[0], tuple(timings))
 
     def _with_right_paths(self, tile: int) -> tuple[Projector, dict[str, float]]:
-        """Each layer by its quickest path that is right; _UnfitError if none of some layer is."""
+        """Each layer by its quickest path that is right; UnfitError if none of some layer is."""
         axes, paths = self._call_axes(), LayerPaths.quickest(self.used, self.outside)
         if not paths.is_complete:
-            raise _not_whole(self.outside)
+            raise not_whole(self.outside)
         while True:
             projector = self._projector(axes, paths, tile)
             try:
-                return projector, self._require_whole_gradient(projector, min(2, tile))
-            except _UnfitError as unfit:
-                lower = paths.without_first(unfit.layers)
+                return projector, self._require_whole_gradient(projector, tile)
+            except UnfitError as error:
+                lower = paths.without_first(error.layers)
                 if lower is None:
-                    raise (_not_whole(self.outside) if self.outside else unfit) from unfit.__cause__
+                    raise (not_whole(self.outside) if self.outside else error) from error.__cause__
                 paths = lower
 
     def _projector(self, axes: Axes, paths: LayerPaths, tile: int, whole_copies: int = 0) -> Projector:
@@ -134,6 +173,10 @@ class Trial:
 
     def _copies(self, m: int) -> ProbeBatch:
         return copies(self.example, self.label, m, self.sketch.device)
+
+    def mixed_copies(self, m: int) -> ProbeBatch:
+        """The sample after m - 1 neighbours, with other labels where the loss takes them."""
+        return self._mixed(self._copies(m))
 
     def _mixed(self, batch: ProbeBatch) -> ProbeBatch:
         among = mixed(batch, self.classes)
@@ -158,7 +201,7 @@ class Trial:
         apart = differences(found, expected)
         return {owned.name: each for owned, each in zip(self.parameters, apart, strict=True)}
 
-    def _is_right(self, apart: Collection[float]) -> bool:
+    def is_right(self, apart: Collection[float]) -> bool:
         """Whether such differences are rounding."""
         dtypes = {owned.parameter.dtype for owned in self.parameters}
         for layer in self.used:  # computed in half precision under autocast
@@ -173,26 +216,26 @@ class Trial:
             )
         return found
 
-    def _require_apart(self, m: int) -> None:
+    def require_apart(self, m: int) -> None:
         """Raise ModelError if autograd's own gradient of the sample depends on the other samples of a batch of m."""
         few = self._copies(m)
         among = self._mixed(few)
         for _ in range(_TRIALS):
-            if not self._is_right(differences(self._autograd(among), self._autograd(few))):
+            if not self.is_right(differences(self._autograd(among), self._autograd(few))):
                 with undone(self.written):
                     refuse_mixing(self.model, self.loss, few, self._copies(m + 1), among)
 
     def _require_whole_gradient(self, projector: Projector, m: int) -> dict[str, float]:
-        """Compare what the hooks give for the sample among neighbours; _UnfitError that names what differs."""
-        among = self._mixed(self._copies(m))
+        """Compare what the hooks give for the sample among neighbours; UnfitError that names what differs."""
+        among = self.mixed_copies(m)
         try:
             formed = projector.formed(among.inputs, among.labels)
         except Exception as error:
-            raise _unfit(error) from error
+            raise unfit(error) from error
         zero = torch.zeros((), device=self.sketch.device)
         found = [formed.get(owned.name, zero) for owned in self.parameters]
         apart = self._differences(found, self.expected)
-        if self._is_right(apart.values()):
+        if self.is_right(apart.values()):
             self._require_claims_shown(projector.paths, found)
             return apart
         try:  # a sample alone is what counts: beside a copy, some gradients are scaled (by frequency, by batch)
@@ -201,14 +244,14 @@ class Trial:
             if is_out_of_memory(error):
                 raise
             alone = apart
-        if self._is_right(alone.values()):
+        if self.is_right(alone.values()):
             return alone
         worst = sorted(apart, key=apart.__getitem__, reverse=True)
-        wrong = [name for name in worst if not self._is_right([apart[name]])]
-        raise _not_whole(wrong, {layer.name for name in wrong for layer in self._holding(name)})
+        wrong = [name for name in worst if not self.is_right([apart[name]])]
+        raise not_whole(wrong, {layer.name for name in wrong for layer in self._holding(name)})
 
     def _require_claims_shown(self, paths: LayerPaths, found: Sequence[Tensor]) -> None:
-        """_UnfitError that names the layers about which a path claims what this sample's gradient does not show."""
+        """UnfitError that names the layers about which a path claims what this sample's gradient does not show."""
         hidden = {
             owned.name
             for owned, one, other in zip(self.parameters, found, self.expected, strict=True)
@@ -221,27 +264,30 @@ class Trial:
             if owned.name in hidden and needs_trial(paths.of(layer), layer)
         }
         if claimed:
-            raise _not_whole(list(claimed.values()), claimed)
+            raise not_whole(list(claimed.values()), claimed)
 
-    def _many_whole(self, reason: str, tile: int) -> Fit | None:
-        """By the whole loss of a tile's samples at once, each apart; None if that is not right, or not possible."""
-        if tile == 1:
-            return None
-        projector = Projector(
-            *(self.model, self.used, {}, LayerPaths({}), self.loss, self.sketch, tile), at_once=True
-        )
-        among = self._mixed(self._copies(min(2, tile)))
-        try:
-            found = [each[-1] for each in projector.whole_gradients(among.inputs, among.labels)]
-            apart = self._differences(found, self.expected)
-            if self._is_right(apart.values()) and self._place_is_irrelevant(projector):
-                return Fit(projector, apart, reason)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-        return None
+    def _whole(self, reason: str, tile: int | AutoTile, few: int) -> Fit:
+        """By the whole loss: of a tile's samples at once, each apart; else of a sample alone."""
+        sizes = Sizes((1,), 1)
+        if tile != 1:
+            projector = Projector(
+                *(self.model, self.used, {}, LayerPaths({}), self.loss, self.sketch, few), at_once=True
+            )
+            among = self.mixed_copies(few)
+            try:
+                found = [each[-1] for each in projector.whole_gradients(among.inputs, among.labels)]
+                apart = self._differences(found, self.expected)
+                if self.is_right(apart.values()):
+                    sizes = self._sizes(projector, tile)
+                    placed = self._placed(projector, sizes)
+                    if placed is not None:
+                        return Fit(placed[0], apart, placed[1], reason)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+        return self._last_resort(reason, sizes)
 
-    def _last_resort(self, reason: str) -> Fit:
+    def _last_resort(self, reason: str, sizes: Sizes) -> Fit:
         """By the whole loss: a sample alone, or beside a copy of itself if the model cannot take one."""
         for copies_needed in (1, 2):
             try:
@@ -251,8 +297,8 @@ class Trial:
                     raise
                 continue
             apart = self._differences(found, self.expected)
-            if self._is_right(apart.values()):
-                return Fit(self._projector({}, LayerPaths({}), 1, copies_needed), apart, reason)
+            if self.is_right(apart.values()):
+                return Fit(self._projector({}, LayerPaths({}), 1, copies_needed), apart, sizes, reason)
         name = max(apart, key=apart.__getitem__)
         raise ModelError(
             f"the gradient of {name} in layer {self._holding(name)[0].title} is not the same twice: two passes over the "
@@ -269,7 +315,7 @@ class Trial:
         with undone(self.written):
             larger = shapes_seen(self.model, used, self._copies(self.m + 1).inputs)
         if any(len(self.calls.get(name, ())) != len(larger.get(name, ())) for name in used):
-            raise _UnfitError(
+            raise UnfitError(
                 "The model calls its layers another number of times for another number of samples"
             )
         return {
@@ -279,87 +325,3 @@ class Trial:
             ]
             for name in used
         }
-
-    def _place_is_irrelevant(self, projector: Projector) -> bool:
-        """Whether samples have the same vector, bit for bit, at every place in the tile and beside any others.
-
-        With rows of, say, 50 numbers every other row starts at an odd address, and MKL's products round it otherwise. Samples
-        that differ only in length from earlier ones are compared within one tile, which costs half of it.
-        Raises ModelError if a vector is another one altogether: a large tile mixes samples, although a small one did not.
-        """
-        tile, pool = projector.tile, self._mixed(self._copies(projector.tile))
-        orders = [_repetitions(tile, 0)]
-        if not self.is_further:
-            orders.append(torch.arange(tile).roll(tile // 2 + 1))
-        found = self._projected(projector, pool, *orders)
-        if projector.has_isolated:
-            raise _UnfitError("Not every sample passes through all chosen layers")
-        vectors, norms = (
-            np.concatenate([getattr(each, part) for each in found]) for part in ("vectors", "norms")
-        )
-        samples = torch.cat(orders)
-        first = (samples[:, None] == samples).int().argmax(dim=1).numpy()  # where each of them stood first
-        if np.array_equal(vectors, vectors[first]) and np.array_equal(norms, norms[first], equal_nan=True):
-            return tile >= _FEW_ROWS or self._loss_is_the_same_anywhere(pool)
-        apart = np.linalg.norm(vectors - vectors[first], axis=1)
-        longer = np.abs(np.nan_to_num(norms / np.maximum(norms[first], LEAST_NORM) - 1))
-        if not self._is_right([*apart.tolist(), *longer.tolist()]):
-            self._require_apart(tile)
-        return False
-
-    def _loss_is_the_same_anywhere(self, pool: ProbeBatch) -> bool:
-        """Whether samples have the same loss, bit for bit, at many places of a small tile.
-
-        Products of few rows and few columns round some rows otherwise. Seldom does a vector show it, a loss in float64 does.
-        """
-        samples = _repetitions(len(pool), 1)
-        try:
-            with undone(self.written):
-                losses = forward(self.model, self.loss, *_rows(pool, samples))[1].detach().cpu()
-        except Exception as error:
-            raise _unfit(error) from error
-        first = losses[(samples[:, None] == samples).int().argmax(dim=1)]
-        losses, first = losses.nan_to_num(), first.nan_to_num()
-        if torch.equal(losses, first):
-            return True
-        if not self._is_right(((losses - first).abs() / first.abs().clamp(min=LEAST_NORM)).tolist()):
-            self._require_apart(len(pool))  # no rounding: the samples are mixed, or the model is random
-        return False
-
-    def _projected(self, projector: Projector, pool: ProbeBatch, *orders: Tensor) -> list[Projection]:
-        """The batch in each of these orders, with padding in some samples unless the model cannot take that."""
-        try:
-            with contextlib.suppress(ModelError):
-                filled = replace(pool, inputs=padded(pool.inputs))
-                return [projector.project(*_rows(filled, order)) for order in orders]
-            return [projector.project(*_rows(pool, order)) for order in orders]
-        except Exception as error:
-            raise _unfit(error) from error
-
-
-def _repetitions(tile: int, number: int) -> Tensor:
-    """A few samples of a tile, other ones for each number, at many of its places."""
-    which = torch.arange(tile) % min(_DISTINCT, max(2, tile // 2)) + number * _DISTINCT
-    return (tile - 1 - which[torch.randperm(tile, generator=torch.Generator().manual_seed(number))]) % tile
-
-
-def _not_whole(names: Sequence[str], layers: Collection[str] = ()) -> _UnfitError:
-    return _UnfitError(
-        f"The calls of the chosen layers do not give the whole gradient of {', '.join(names[:5])}", layers
-    )
-
-
-def _unfit(error: Exception) -> Exception:
-    if is_out_of_memory(error):
-        return error
-    if isinstance(error, UnevenError):
-        layers = error.layers if isinstance(error, NoAxisError) else ()
-        return _UnfitError(f"{str(error)[:1].upper()}{str(error)[1:]}", layers)
-    if isinstance(error, LayerPathError):
-        return _UnfitError(f"Layers do not run alone ({error})", error.layers)
-    return _UnfitError(f"The chosen layers do not run alone ({error})")
-
-
-def _rows(batch: ProbeBatch, which: Tensor) -> tuple[Inputs, Tensor | None]:
-    which = which.to(device_of(batch.inputs))
-    return part_of(batch.inputs, which), None if batch.labels is None else batch.labels[which]

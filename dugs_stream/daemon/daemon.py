@@ -1,7 +1,7 @@
 """The life of a daemon: own the input, recover, then decide and commit until told to stop.
 
     run       reach the log → stand by → own → recover → loop, again from the top when ownership is void
-    loop      poll → project → decide → encode → commit → apply, one micro-batch after the other (loop.py)
+    loop      poll → project → decide → encode → commit → apply, the next micro-batches ahead of the one in hand (loop.py)
     shutdown  snapshot, give the input back
 
 It sees ports and never an engine. A process that does not own the input stands by: it follows the changelog with an
@@ -64,7 +64,8 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 class Daemon:
     """One process's life beside a log. Build it with `app.daemon.open_daemon`; call `run` once, from the main thread.
 
-    `start` is where a group without offsets begins to read. The watchers hear all that happens, and decide nothing.
+    `start` is where a group without offsets begins to read, `prefetch` as Loop takes it. The watchers hear all that
+    happens, and decide nothing.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Daemon:
         start: Literal["earliest", "latest"],
         watchers: Watchers,
         stopping: Stopping,
+        prefetch: int = 0,
     ) -> None:
         self.log = log
         self.state = state
@@ -85,7 +87,7 @@ class Daemon:
         self._tell = watchers.tell
         self.stopping = stopping
         self.replica = Replica(log, state, stages.projector.spec.dimension, stages.outputs, self._tell)
-        self.loop = Loop(log, stages, self.replica, limits, self._tell, stopping)
+        self.loop = Loop(log, stages, self.replica, limits, self._tell, stopping, prefetch)
         self._outputs = stages.outputs
         self._start = start
         self._is_prepared = False
@@ -207,6 +209,7 @@ class Daemon:
 
     def _shut_down(self) -> None:
         self._tell.shutting_down()
+        self.loop.close()
         try:
             self.replica.snapshot(with_graph=True)
         except DamagedRowsError as error:

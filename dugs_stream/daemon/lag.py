@@ -6,7 +6,7 @@ behind. Nothing here decides anything; what cannot be asked now is asked later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
@@ -51,12 +51,15 @@ class LagMonitor:
         self._offsets_due_at = monotonic() + _OFFSETS_SECONDS
         self._held: dict[int, _HeldBack] = {}
 
-    def look(self, decided: Mapping[int, int]) -> None:
-        """The owner's look, right after a poll. Raises what the log raises."""
+    def look(self, decided: Mapping[int, int], in_flight: Callable[[], Mapping[int, int]] = dict) -> None:
+        """The owner's look, right after a poll. Raises what the log raises.
+
+        in_flight  per partition, the first offset that is polled and not decided; asked if the look is due
+        """
         now = monotonic()
         if now >= self._lag_due_at:
             self._lag_due_at = now + _LAG_SECONDS
-            self._show_held_back(self._show_lag(self._log.positions()), now)
+            self._show_held_back(self._show_lag({**self._log.positions(), **in_flight()}), now)
         if now >= self._offsets_due_at:
             self._compare_offsets(decided)
 

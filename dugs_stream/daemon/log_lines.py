@@ -19,14 +19,12 @@ from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import DugsError, LogUnavailableError, OwnershipLostError, StateError
 from dugs_stream.log.port import Polled
 from dugs_stream.ops.metrics import DamagedKind, RecoveryReason
-from dugs_stream.pipeline.encode import ranges_of
+from dugs_stream.pipeline.in_flight import offsets_of
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 from dugs_stream.state.store import SnapshotResult
 
 _log = structlog.get_logger("dugs")
 
-# Partitions whose offsets a line names; a batch of more says how many there are.
-_MOST_NAMED = 8
 # Labelled records after which the model's accuracy is said.
 _MEASURED_AT = (32, 256)
 
@@ -73,7 +71,7 @@ class LogLines:
     def batch_polled(self, polled: Polled) -> None:
         self._number += 1
         self._began_at = monotonic()
-        bind_contextvars(batch=self._number, offsets=_offsets(polled))
+        bind_contextvars(batch=self._number, offsets=offsets_of(polled))
 
     def batch_halved(self, records: int, limit: int, error: str) -> None:
         if records > 1:
@@ -135,12 +133,3 @@ def _say_why(judged: Sequence[JudgedRecord]) -> None:
     for reason, records in rejected.items():
         first, error = records[0]
         _log.warning("records.rejected", reason=reason.value, records=len(records), first=first, error=error)
-
-
-def _offsets(polled: Polled) -> str:
-    """First and last offset a partition, as 0:1041-1296; an empty one (a trailer alone) has none."""
-    ranges = ranges_of(polled)
-    named = [f"{partition}:{first}-{last}" for partition, (first, last) in list(ranges.items())[:_MOST_NAMED]]
-    if len(ranges) > _MOST_NAMED:
-        named.append(f"and {len(ranges) - _MOST_NAMED} more")
-    return " ".join(named)

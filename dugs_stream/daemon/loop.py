@@ -1,17 +1,21 @@
 """The owner's loop: poll → project → decide → encode → commit → apply, one micro-batch after the other.
 
-Nothing is changed before the commit: index, state and head move in `_apply` alone.
+While one is decided and committed, the next ones are polled and projected already, up to `prefetch` of them: `_fetch`
+polls ahead, pipeline.in_flight projects. Deciding is single and in order. Nothing is changed before the commit: index,
+state and head move in `_apply` alone, and all that is in flight is dropped whenever the loop goes back to the head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from time import monotonic
 
 from dugs_stream.changelog.replay import BEGINNING, ChangelogHead
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.daemon.commit import commit
+from dugs_stream.daemon.gathering import Gathering
 from dugs_stream.daemon.lag import LagMonitor
 from dugs_stream.daemon.observers import Observer
 from dugs_stream.daemon.pacing import Pacing
@@ -23,6 +27,7 @@ from dugs_stream.log.port import BatchLimits, Committed, Log, Polled
 from dugs_stream.ops.metrics import Stage
 from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool, StageTimer
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs, encode_batch
+from dugs_stream.pipeline.in_flight import BatchInFlight, ProjectedInFlight, ProjectionQueue
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.rejections import ENOUGH_RECORDS, RejectionGuard, what_failed
@@ -31,6 +36,11 @@ from dugs_stream.records import JudgedRecord
 # A micro-batch ends within this, so that stopping and standing by stay a matter of seconds; and within a tenth of
 # what the log lets an owner pause, so that even one that takes ten times as long as those before does no harm.
 _LONGEST_BATCH_SECONDS, _SHARE_OF_PAUSE = 30.0, 0.1
+# How often the log is asked for more while the oldest micro-batch is projected: there is work in hand, so nobody waits
+# for what comes meanwhile, and fifty looks a second cost a core about one percent.
+_FETCH_SECONDS = 0.02
+# How often the thread looks up if there is room for no more: a service manager wants signs of life.
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +52,15 @@ class Stages:
     judge: Judge
     outputs: Outputs
     timer: StageTimer
+    waiting: StageTimer
     guard: RejectionGuard
 
 
 class Loop:
-    """Decides and commits what is polled, as long as this process owns the input. One thread, the log's."""
+    """Decides and commits what is polled, as long as this process owns the input. One thread, the log's.
+
+    prefetch  micro-batches polled and projected beyond the one that is decided; 0: each after the other
+    """
 
     def __init__(
         self,
@@ -56,6 +70,7 @@ class Loop:
         limits: BatchLimits,
         tell: Observer,
         stopping: Stopping,
+        prefetch: int = 0,
     ) -> None:
         self.head = BEGINNING
         self.lag = LagMonitor(log, stages.outputs.topics.input, limits.records, tell)
@@ -70,8 +85,19 @@ class Loop:
         self._limits = limits
         self._tell = tell
         self._stopping = stopping
-        self._told_agreement = stages.projector.first_labels.agreement
-        self._asked_for = self._least_records = 0
+        self._prefetch = prefetch
+        self._queue = ProjectionQueue(
+            stages.decoding,
+            stages.projector,
+            longest_seconds=log.longest_pause_seconds,
+            is_impatient=lambda: stopping.is_impatient,
+            alive=tell.alive,
+            waiting=stages.waiting,
+            is_beside=prefetch > 0,
+        )
+        self._gathering: Gathering | None = None
+        self._agreement = self._told_agreement = stages.projector.first_labels.agreement
+        self._least_records = 0
         self._enough_records = ENOUGH_RECORDS
 
     def run(self, head: ChangelogHead, drain_to: Mapping[int, int] | None, *, owes_trailer: bool) -> None:
@@ -80,75 +106,145 @@ class Loop:
         With `owes_trailer` the first transaction is committed even if it holds no record.
         """
         self.head = head
-        while not self._stopping.requested:
-            polled = self._poll(max(self.pacing.records, self._least_records), self._limits.wait_ms)
-            if owes_trailer or not polled.is_empty:
-                is_committed = self._decide_and_commit(polled)
-                owes_trailer = owes_trailer and not is_committed
-            elif drain_to is not None and self._has_reached(drain_to):
-                self.lag.remark_held_back()
-                return
-            self._replica.snapshot_if_due()
+        try:
+            while not self._stopping.requested:
+                self._tell.step_entered(Step.POLL)
+                with self.stages.timer(Stage.POLL):
+                    last = self._fetch()
+                self.lag.look(self.head.next_offsets, self._undecided)
+                if self._queue.batches:
+                    is_committed = self._decide_and_commit(self._queue.batches[0])
+                    owes_trailer = owes_trailer and not is_committed
+                elif owes_trailer and last is not None:
+                    self._commit_none(last)
+                    owes_trailer = False
+                elif drain_to is not None and self._has_reached(drain_to):
+                    self.lag.remark_held_back()
+                    return
+                self._replica.snapshot_if_due()
+        finally:
+            self._discard()
 
     def commit_no_records(self, head: ChangelogHead) -> None:
         """A transaction that holds only the trailer that follows `head`."""
         self.head = head
-        self._decide_and_commit(self._poll(0, 0))
-
-    def _poll(self, records: int, wait_ms: int) -> Polled:
-        """Step 1: the records, and the membership they were polled under."""
         self._tell.step_entered(Step.POLL)
-        self._asked_for = records
-        with self.stages.timer(Stage.POLL):
-            polled = self._log.poll(replace(self._limits, records=records, wait_ms=wait_ms))
-        self.lag.look(self.head.next_offsets)
+        self._commit_none(self._log.poll(replace(self._limits, records=0, wait_ms=0)))
+
+    def close(self) -> None:
+        """End the projecting thread."""
+        self._queue.close()
+
+    @property
+    def in_flight(self) -> tuple[Polled, ...]:
+        """Polled and not decided: the oldest first, the one that is still being gathered last, in its parts."""
+        gathered = () if self._gathering is None else self._gathering.parts
+        return (*(batch.polled for batch in self._queue.batches), *gathered)
+
+    # -- ahead of the head -----------------------------------------------------------------------------
+
+    def _fetch(self) -> Polled | None:
+        """Step 1: poll what there is room for, and let it be projected; the last poll, None without any.
+
+        It waits for records only if nothing is in flight.
+        """
+        polled = None
+        while self._has_room():
+            if self._gathering is None:
+                records = max(self.pacing.records, self._least_records)
+                self._gathering = Gathering(replace(self._limits, records=records))
+            may_wait = not self._queue.batches
+            polled = self._log.poll(self._gathering.rest(may_wait=may_wait))
+            self._gathering.add(polled)
+            if self._gathering.is_over or (may_wait and self._gathering.parts):
+                self._submit(self._gathering)
+            elif polled.is_empty:
+                if not self._gathering.parts:
+                    self._gathering = None  # the next one's limits are those of its time
+                break
         return polled
 
-    def _decide_and_commit(self, polled: Polled) -> bool:
+    def _has_room(self) -> bool:
+        """At most `prefetch` beyond the oldest, which may be in hand: what is being gathered is one of them.
+
+        None before there is a unique: until then a batch is seen in the light of what the one before it brought.
+        """
+        ahead = self._prefetch if self.head.uniques else 0
+        return len(self._queue.batches) <= ahead
+
+    def _submit(self, gathered: Gathering) -> None:
+        self._gathering = None
+        self._queue.submit(gathered.polled(), gathered.limits.records, model_is_proven=self.head.uniques > 0)
+
+    def _undecided(self) -> dict[int, int]:
+        """Per partition, the first offset in flight."""
+        undecided: dict[int, int] = {}
+        for record in chain.from_iterable(polled.records for polled in self.in_flight):
+            undecided.setdefault(record.partition, record.offset)
+        return undecided
+
+    def _discard(self) -> None:
+        """Drop what is in flight: it was polled from positions, or under an ownership, that do not hold any more."""
+        self._gathering = None
+        self._queue.discard(self._tell_if_alive)
+
+    def _back_to_head(self) -> None:
+        """Poll again from the first record that is not decided."""
+        self._discard()
+        self._log.seek(self.head.next_offsets)
+
+    def _tell_if_alive(self) -> None:
+        if self._queue.has_moved():
+            self._tell.alive()
+
+    # -- the head --------------------------------------------------------------------------------------
+
+    def _decide_and_commit(self, batch: BatchInFlight) -> bool:
         """Steps 2 to 7; False if the batch has to be polled again: smaller, or larger if all of it would be rejected."""
-        self._tell.batch_polled(polled)
+        self._tell.batch_polled(batch.polled)
         try:
-            judged = self._judge(polled)
+            judged = self._judge(batch)
             if judged is None:
                 return False
-            self.stages.guard.watch(
-                judged,
-                has_accepted=self.head.uniques > 0,
-                model_has_run=self.stages.projector.found is not None,
-            )
-            if self.stages.guard.suspects and len(judged) == self._asked_for < self._enough_records:
+            if self.stages.guard.suspects and len(judged) == batch.asked_for < self._enough_records:
                 # More are waiting, and if they are all alike, none of them is to be committed.
                 self._least_records = self._enough_records
-                self._log.seek(self.head.next_offsets)
+                self._back_to_head()
                 return False
-            batch = encode_batch(polled, judged, self.head, self.stages.outputs)
-            self._apply(batch, self._commit(batch))
+            self._write(batch.polled, judged)
             return True
         finally:
             self._tell.batch_ended()
 
-    def _judge(self, polled: Polled) -> tuple[JudgedRecord, ...] | None:
+    def _commit_none(self, polled: Polled) -> None:
+        """The same of a micro-batch without records."""
+        self._tell.batch_polled(polled)
+        try:
+            self._tell.step_entered(Step.JUDGE)
+            self._tell.batch_judged(self.pacing.records)
+            self._write(polled, ())
+        finally:
+            self._tell.batch_ended()
+
+    def _write(self, polled: Polled, judged: tuple[JudgedRecord, ...]) -> None:
+        """Steps 3 to 7."""
+        batch = encode_batch(polled, judged, self.head, self.stages.outputs)
+        self._apply(batch, self._commit(batch))
+
+    def _judge(self, batch: BatchInFlight) -> tuple[JudgedRecord, ...] | None:
         """Step 2: verdicts; index and state are read and not changed. None if memory ran out."""
         self._tell.step_entered(Step.JUDGE)
-        began_at, records = monotonic(), len(polled.records)
-        outlives_at = began_at + self._log.longest_pause_seconds
-
-        def should_abandon() -> bool:
-            self._tell.alive()
-            return self._stopping.is_impatient or monotonic() > outlives_at
-
+        records = len(batch.polled.records)
         try:
-            decoded = self.stages.decoding.submit(polled.records).result(should_abandon)
-            projected = self.stages.projector.project(
-                decoded, should_abandon, model_is_proven=self.head.uniques > 0
-            )
-            judged = self.stages.judge.decide(projected, self._replica.index, self._replica.id_of)
+            projected = self._projected()
+            began_at = monotonic()
+            judged = self.stages.judge.decide(projected.batch, self._replica.index, self._replica.id_of)
         except BatchAbandonedError as error:
             if self._stopping.is_impatient:
                 raise
-            self.pacing.took(records, monotonic() - began_at)
+            self.pacing.took(records, batch.seconds)
             raise OwnershipLostError(
-                f"The micro-batch of {records} records outlived its membership: {monotonic() - began_at:.0f} s without a "
+                f"The micro-batch of {records} records outlived its membership: {batch.seconds:.0f} s without a "
                 "poll. It is given up and decided again in smaller ones."
             ) from error
         except Exception as error:
@@ -156,12 +252,32 @@ class Loop:
                 raise
             self._take_fewer(records, error)
             return None
-        self.pacing.took(records, monotonic() - began_at)
+        self.pacing.took(records, projected.seconds + monotonic() - began_at)
         self._tell.batch_judged(self.pacing.records)
+        self._watch(judged, projected)
         return judged
+
+    def _projected(self) -> ProjectedInFlight:
+        """Wait for the oldest in flight, and poll ahead meanwhile if there is room."""
+        while not self._queue.is_ready(0):
+            with self.stages.waiting(Stage.SEARCH):
+                self._queue.is_ready(_FETCH_SECONDS if self._has_room() else _LOOK_SECONDS)
+            self._tell_if_alive()
+            if not self._stopping.requested:
+                self._fetch()
+                self.lag.look(self.head.next_offsets, self._undecided)
+        return self._queue.result(self._queue.take())
+
+    def _watch(self, judged: tuple[JudgedRecord, ...], projected: ProjectedInFlight) -> None:
+        """Raises StreamRejectedError if the settings do not fit the stream."""
+        self.stages.guard.watch(
+            judged, has_accepted=self.head.uniques > 0, model_has_run=projected.model_has_run
+        )
+        self._agreement = projected.agreement
 
     def _take_fewer(self, records: int, error: Exception) -> None:
         """No record is to blame and nothing was changed: go back and poll fewer of them."""
+        self._discard()
         self.stages.projector.release_memory()
         self._least_records = self._enough_records = 0  # a larger batch would run out of memory again
         can_be_halved = self.pacing.ran_out_of_memory(records)
@@ -172,7 +288,7 @@ class Loop:
                 f"{self.stages.projector.tile} samples is computed at once, however small the micro-batch: lower "
                 "gradient.tile or gradient.dimension, or give the process more memory, then start again."
             ) from error
-        self._log.seek(self.head.next_offsets)
+        self._back_to_head()
 
     def _commit(self, batch: EncodedBatch) -> Committed:
         """Steps 3 to 6."""
@@ -185,8 +301,8 @@ class Loop:
         self.head = self._replica.take(batch, committed)
         self._tell.head_moved(self.head)
         self._tell.batch_committed(batch.judged, self.head)
-        if self.stages.projector.first_labels.agreement != self._told_agreement:
-            self._told_agreement = self.stages.projector.first_labels.agreement
+        if self._agreement != self._told_agreement:
+            self._told_agreement = self._agreement
             self._tell.model_measured(*self._told_agreement)
 
     def _has_reached(self, ends: Mapping[int, int]) -> bool:

@@ -61,12 +61,14 @@ class TopicNames:
 class BatchLimits:
     """When a micro-batch is full: any of the three ends the wait.
 
-    A single record larger than `bytes` is still returned, alone.
+    A single record larger than `bytes` is still returned, alone; but not if `is_rest`: then an earlier poll has begun
+    the micro-batch, and a record that does not fit is left for the next one.
     """
 
     records: int
     wait_ms: int
     bytes: int
+    is_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,13 @@ class Polled:
     records       in deciding order: by (partition, offset)
     next_offsets  for the partitions of this batch only: the offset after its last record
     membership    the engine's own proof of ownership at that moment; opaque to others
+    is_full       nothing more fits into it; else the wait was over
     """
 
     records: tuple[Record, ...]
     next_offsets: Mapping[int, int]
     membership: object = field(default=None, repr=False, compare=False)
+    is_full: bool = field(default=False, compare=False)
 
     @property
     def is_empty(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,13 +44,15 @@ class ProbedKind:
     example: Inputs
     label: torch.Tensor | None
 
-    def project(self, samples: Sequence[Sample]) -> Projection:
+    def project(
+        self, samples: Sequence[Sample], between_tiles: Callable[[], None] = lambda: None
+    ) -> Projection:
         """The vectors of samples of this kind; a number that is not a class counts as class 0."""
         labels = [each.label.tensor for each in samples if each.label is not None and self.label is not None]
         given = torch.stack(labels) if labels else None
         if given is not None and self.found.classes is not None:
             given = given.where(given < self.found.classes, 0)
-        return self.projector.project(stacked([each.inputs for each in samples]), given)
+        return self.projector.project(stacked([each.inputs for each in samples]), given, between_tiles)
 
 
 def example_of(structure: Structure, seed: int) -> Inputs:

@@ -29,6 +29,7 @@ from dugs_stream.pipeline.first_labels import FirstLabels
 from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.pipeline.rejections import rejection_of, what_failed
+from dugs_stream.pipeline.tiles import Tiles, at_once
 from dugs_stream.records import LabelSource, Reason, Record, Rejection
 
 _MOST_KINDS = 1024
@@ -51,11 +52,11 @@ class RecordProjector:
         stage: StageTimer,
         probed: Callable[[Probe], None] = lambda _found: None,
         *,
-        tile_tokens: int = 512,
+        tiles: Tiles | None = None,
     ) -> None:
         self.spec = spec
         self._probed = probed
-        self._tile_tokens = tile_tokens
+        self.tiles = tiles or Tiles(spec.tile, most_tokens=512)
         self.found: Probe | None = None
         self.first_labels = FirstLabels(spec, decoder.labels)
         self._decoder = decoder
@@ -78,7 +79,7 @@ class RecordProjector:
     @property
     def tile(self) -> int:
         """Samples computed together; cutting a micro-batch at its multiples changes no vector."""
-        return self.spec.tile if self.found is None else self.found.tile
+        return self.tiles.usual if self.found is None else self.found.tile
 
     def expect(self, shape: Sequence[int], *dtypes: torch.dtype) -> None:
         """Probe the model with an example of this shape; records of another are rejected from now on.
@@ -241,9 +242,10 @@ class RecordProjector:
 
     def _probe(self, kind: Kind, example: Inputs, label: torch.Tensor) -> ProbedKind:
         given = None if kind.label is None else label
-        tile = kind.tile(self.spec.tile, self._tile_tokens)
         is_further = any(each.without_lengths == kind.without_lengths for each in self._kinds)
-        found, projector = self.spec.probe(example, given, tile, is_further=is_further)
+        found, projector = self.spec.probe(example, given, self.tiles.of(kind), is_further=is_further)
+        if not self.tiles.settled(kind, found):
+            found, projector = self.spec.probe(example, given, self.tiles.of(kind))
         names = self._decoder.labels.classes
         if names is not None and found.classes not in (None, len(names)):
             raise ConfigurationError(
@@ -276,18 +278,29 @@ class RecordProjector:
 
         The tile is fixed, so cutting there changes no bit of any vector.
         """
-        for start in range(0, len(places), probed.found.tile):
+
+        def between_tiles() -> None:
             if should_abandon():
                 raise BatchAbandonedError
-            yield from self._isolating(probed, places[start : start + probed.found.tile], outcomes)
+
+        step = at_once(probed.found.tile)
+        for start in range(0, len(places), step):
+            between_tiles()
+            yield from self._isolating(probed, places[start : start + step], outcomes, between_tiles)
 
     def _isolating(
-        self, probed: ProbedKind, places: list[int], outcomes: list[Outcome]
+        self,
+        probed: ProbedKind,
+        places: list[int],
+        outcomes: list[Outcome],
+        between_tiles: Callable[[], None],
     ) -> list[tuple[list[int], Projection]]:
         """Halve what fails until the guilty record stands alone; that one is rejected, the others go on."""
         samples = [outcome for place in places if isinstance(outcome := outcomes[place], Sample)]
         try:
-            return [(places, probed.project(samples))]
+            return [(places, probed.project(samples, between_tiles))]
+        except BatchAbandonedError:
+            raise
         except Exception as error:
             if is_out_of_memory(error):
                 raise  # halving within the tile would blame the record that happens to stand alone
@@ -297,8 +310,8 @@ class RecordProjector:
                 return []
             middle = len(places) // 2
             return [
-                *self._isolating(probed, places[:middle], outcomes),
-                *self._isolating(probed, places[middle:], outcomes),
+                *self._isolating(probed, places[:middle], outcomes, between_tiles),
+                *self._isolating(probed, places[middle:], outcomes, between_tiles),
             ]
 
     def _require_intact(self, error: Exception) -> None:
@@ -318,12 +331,7 @@ class RecordProjector:
                 "Nothing of this micro-batch was committed; look at the device, then start again."
             ) from error
 
-    def _reject_unknown_classes(
-        self,
-        probed: ProbedKind,
-        places: list[int],
-        outcomes: list[Outcome],
-    ) -> None:
+    def _reject_unknown_classes(self, probed: ProbedKind, places: list[int], outcomes: list[Outcome]) -> None:
         """Without an expected shape, how many classes there are is known only once the model has taken the sample."""
         classes = probed.found.classes
         if not self.spec.loss.takes_classes or classes is None:

@@ -13,6 +13,8 @@ from benchmarks import (
     daemon_on_kafka,
     error_against_k,
     gpu_throughput,
+    index,
+    index_lengths,
     layers,
     layers_memory,
     layers_quality,
@@ -47,6 +49,8 @@ from tests.support.tools import require
         peers.measure,
         observability.measure,
         restart.measure,
+        index.measure,
+        index_lengths.measure,
     ],
 )
 def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Report], tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def kafka(killable: Broker) -> Iterator[KafkaEngine]:
 
 @pytest.fixture
 def impatient(kafka: KafkaEngine) -> None:
-    """Deadlines of seconds instead of tens of seconds, in the same order."""
+    """Deadlines of seconds instead of tens of seconds, in the same order; no request takes so long on a busy machine."""
     kafka.deadlines = Deadlines(
-        request_seconds=1.0, delivery_seconds=2.0, flush_seconds=3.0, stage_seconds=3.0, abort_seconds=0.5
+        request_seconds=4.0, delivery_seconds=6.0, flush_seconds=8.0, stage_seconds=8.0, abort_seconds=0.5
     )
 
 
@@ -66,7 +66,8 @@ def test_broker_that_stalls_in_a_commit_leaves_an_outcome_that_recovery_finds(
             )
             staged = transaction.stage_offsets(flushed, polled.next_offsets)
             os.kill(killable.pid, signal.SIGSTOP)
-            goes_on = threading.Timer(3.0, os.kill, (killable.pid, signal.SIGCONT))
+            stalled_seconds = kafka.deadlines.request_seconds + 2
+            goes_on = threading.Timer(stalled_seconds, os.kill, (killable.pid, signal.SIGCONT))
             goes_on.start()
             try:
                 transaction.commit(staged)

@@ -18,20 +18,32 @@ from tests.support.daemons.instances import Instance
 _LIFE_SECONDS = {"embedded": 0.5, "kafka": 3.0}
 # So long that each engine's recovery has something to replay, so short that a check costs a fraction of a round.
 _KILLS_BETWEEN_CHECKS = 25
+# Records for as many batches as fill every stage, behind those that are decided before the kill.
+_IN_FLIGHT = 64
 # Each costs seconds of imports; from the interpreter's first line to a daemon that decides.
 _REAL_STARTS, _REAL_START_SECONDS = 10, 8.0
 
 
 @fault(1, "kill -9 at each step", is_repeated=True)
 def at_each_step(bench: Bench) -> None:
-    """Every step in turn, the first, second or third time it comes; with and without snapshots in between."""
+    """Every step in turn, the first, second or third time it comes; with the next batches in flight, and without."""
     steps = [step.value for step in Step]
+    asked = 0
+    bench.feed(_IN_FLIGHT)
     for number in range(max(bench.rounds, len(steps))):
         step, nth = steps[number % len(steps)], bench.random.randint(1, 3)
+        is_full = number // len(steps) % 2 == 0
         bench.feed(8 * nth)
-        _live_until(bench, step, nth, **_pace(bench))
-        bench.count(step)
+        daemon = _live_until(bench, step, nth, dies_full=is_full, **_pace(bench))
+        asked += is_full
+        bench.count(f"{step}, full" if is_full and "dies with 2 in flight" in daemon.output else step)
         _look_now_and_then(bench, number)
+        if number % _KILLS_BETWEEN_CHECKS == _KILLS_BETWEEN_CHECKS - 1:
+            bench.feed(_IN_FLIGHT)
+    full = sum(count for what, count in bench.counts.items() if what.endswith("full"))
+    assert full == asked or (full and bench.engine == "kafka"), (
+        bench.counts
+    )  # a broker may not have sent more yet
     bench.drain()
     bench.check()
 
@@ -92,11 +104,12 @@ def at_random(bench: Bench) -> None:
     bench.check()
 
 
-def _live_until(bench: Bench, step: str, nth: int, **options: Any) -> None:
+def _live_until(bench: Bench, step: str, nth: int, **options: Any) -> ForkedDaemon:
     """A daemon that is killed at a step, and does not end before."""
     daemon = bench.start(die_at=(step, nth), **options)
     status = daemon.wait(DRAINED_SECONDS)
     assert status == -signal.SIGKILL, f"{step} {nth}: ended with {status}\n{daemon.output[-3000:]}"
+    return daemon
 
 
 def _pace(bench: Bench) -> dict[str, Any]:

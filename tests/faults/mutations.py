@@ -73,6 +73,13 @@ MUTATIONS = (
         ("broker refuses one send of a batch", "broker killed in mid-transaction"),
     ),
     Mutation(
+        "what is in flight is dropped with the ownership",
+        "daemon/loop.py",
+        "self._queue.discard(self._tell_if_alive)",
+        "pass",
+        ("broker refuses one send of a batch", "ten quick rebalances"),
+    ),
+    Mutation(
         "the group's offsets are held against the trailer",
         "changelog/resume.py",
         "raise _disagreement(place, offset, committed[partition])",

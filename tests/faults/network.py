@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+
+from kafka.protocol.api_key import ApiKey
 
 from tests.faults.table import KAFKA, fault
+from tests.support.brokers.versions import transactions_of_version
 from tests.support.daemons.fault_bench import SESSION_MS, Bench
 
 _NO_WIRE = "the embedded log has no wire"
@@ -46,3 +50,46 @@ def silent(bench: Bench) -> None:
     bench.proxy.heal()
     bench.finish(daemon)
     bench.check()
+
+
+_OF_VERSION_2 = (ApiKey.Produce, ApiKey.TxnOffsetCommit, ApiKey.EndTxn, ApiKey.InitProducerId)
+_OF_VERSION_1 = (*_OF_VERSION_2, ApiKey.AddPartitionsToTxn, ApiKey.AddOffsetsToTxn)
+_REQUESTS = {1: _OF_VERSION_1, 2: _OF_VERSION_2}
+
+
+def _late(bench: Bench, request: ApiKey, version: int) -> None:
+    """A request of the first transaction stays in the wire as its connection is lost, and arrives in the third."""
+    with transactions_of_version(version, bench.broker.address):
+        bench.feed(40)
+        bench.proxy.hold_back(request.value)
+        daemon, go_on = bench.hold("commit", 3)
+        bench.count(request.name)
+        bench.proxy.let_go()
+        go_on()
+        bench.finish(daemon)
+    bench.check()
+
+
+@fault(4, "late request of a transaction", (KAFKA,), _NO_WIRE, proxied=True, is_alone=True)
+def late_request(bench: Bench) -> None:
+    """Sent again meanwhile, and taken twice if the broker could be made to."""
+    _late(bench, bench.random.choice(_OF_VERSION_2), 2)
+
+
+@fault(4, "the same, by version 1", (KAFKA,), _NO_WIRE, proxied=True, is_alone=True)
+def late_request_of_version_1(bench: Bench) -> None:
+    """The broker takes it if it comes under the same epoch; the daemon begins nothing else under that one."""
+    _late(bench, bench.random.choice(_OF_VERSION_1), 1)
+
+
+for _version, _requests in _REQUESTS.items():
+    for _request in _requests:
+        fault(
+            4,
+            f"late {_request.name}, version {_version}",
+            (KAFKA,),
+            _NO_WIRE,
+            is_long=True,
+            proxied=True,
+            is_alone=True,
+        )(partial(_late, request=_request, version=_version))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 from dugs_stream.log.port import Outgoing
+from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message
 from tests.port.engines import Engine, engine_from
 from tests.port.owning import own, poll
@@ -42,6 +43,7 @@ def _stage(engine: Engine) -> None:
 
 
 if __name__ == "__main__":
+    configure_logs("warning", "console")  # what is read from this process is its own words alone
     name, description, action, *arguments = sys.argv[1:]
     opened = engine_from(name, description)
     if action == "write":

@@ -261,3 +261,27 @@ def test_poll_gives_a_message_without_timestamp_the_time_it_was_sent(engine: Eng
 
     assert sample.timestamp_ms is not None
     assert before_ms - 1000 <= sample.timestamp_ms <= time.time_ns() // 1_000_000 + 1000
+
+
+def test_poll_of_the_rest_of_a_batch_leaves_a_record_that_does_not_fit(engine: Engine) -> None:
+    """What an earlier poll has begun is not made larger than its limit; the record is the first of the next batch."""
+    log = own(engine)
+    send(engine, [Message(None, b"x" * 5_000), Message(None, b"x" * 5_000)])
+    poll(log, 1)
+
+    rest = log.poll(BatchLimits(records=9, wait_ms=int(WAIT_SECONDS * 1000), bytes=4_000, is_rest=True))
+    after = log.poll(BatchLimits(records=1, wait_ms=int(WAIT_SECONDS * 1000), bytes=4_000))
+
+    assert (rest.records, rest.is_full) == ((), True)
+    assert ([record.offset for record in after.records], after.is_full) == ([1], True)
+
+
+def test_poll_says_whether_more_fits_into_its_batch(engine: Engine) -> None:
+    """A batch that the wait has ended may be gathered further; one that is full may not."""
+    log = own(engine)
+    send(engine, messages(3))
+
+    full = poll(log, 2)
+    rest = log.poll(BatchLimits(records=5, wait_ms=300, bytes=MEGABYTE))
+
+    assert (full.is_full, rest.is_full) == (True, False)

@@ -8,7 +8,8 @@ from dugs_stream.errors import LogError
 from dugs_stream.log.port import Outgoing
 from dugs_stream.records import Message
 from tests.port.engines import Engine
-from tests.port.owning import acquire, commit, messages, own, poll, read_all, read_count, send
+from tests.port.owning import WAIT_SECONDS, acquire, commit, messages, own, poll, read_all, read_count, send
+from tests.support.waiting import wait_until
 
 
 class PersonalError(Exception):
@@ -59,6 +60,24 @@ def test_transaction_shows_nothing_before_its_commit(engine: Engine) -> None:
     assert set(after_staging.values()) == {0}
     for topic in engine.topics.outputs:
         assert len(read_count(engine, topic, 1)) == 1
+
+
+def test_batches_polled_ahead_are_committed_one_after_the_other(engine: Engine) -> None:
+    """A poll goes on behind one that is not committed yet; each commit moves the offsets to the end of its own batch."""
+    log = own(engine)
+    send(engine, messages(9))
+    ahead = [poll(log, 3), poll(log, 3)]
+
+    committed = []
+    while ahead:
+        batch = ahead.pop(0)
+        if not committed:
+            ahead.append(poll(log, 3))
+        committed.append(commit(log, batch, outputs_of(engine, "a")).next_offsets)
+
+    assert committed == [{0: 3}, {0: 6}, {0: 9}]
+    assert log.positions() == {0: 9}
+    wait_until(lambda: log.committed_offsets() == {0: 9}, WAIT_SECONDS)
 
 
 def test_transaction_left_without_commit_leaves_nothing(engine: Engine) -> None:

@@ -112,10 +112,55 @@ def normalised_in_train_mode() -> nn.Module:
     return Net(run, body=nn.Linear(WIDTH, 5), norm=nn.BatchNorm1d(5), head=_head(5)).train()
 
 
+def _first_sample_is_positive(values: Tensor, like: Tensor) -> Tensor:
+    """By the sign of each sample's sum; the first sample, which the probe sees, is on the same side each time."""
+    side = like.flatten(1).sum(dim=1)[0].sign()
+    return values.flatten(1).sum(dim=1).view(-1, *(1,) * (values.dim() - 1)) * side > 0
+
+
+def scale_that_depends_on_the_sample() -> nn.Module:
+    def run(m: Any, x: Tensor) -> Tensor:
+        return torch.where(_first_sample_is_positive(x, sequences()), x * m.w, x * m.w.softmax(0))
+
+    scale = Net(run, w=nn.Parameter(torch.randn(WIDTH)))
+    return Net(lambda m, x: m.head(m.scale(x).tanh().mean(1)), scale=scale, head=_head())
+
+
+class _ByTheSample:
+    """Beside a convolution: twice what it computes, for some samples."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
+        found: Tensor = super().forward(input)  # type: ignore[misc]
+        return torch.where(_first_sample_is_positive(input, pictures()), found, 2 * found)
+
+
+class _DoublingConvolution(_ByTheSample, nn.Conv2d):
+    pass
+
+
+class _DoublingTransposed(_ByTheSample, nn.ConvTranspose2d):
+    pass
+
+
+class _PaddedConvolution(nn.Conv2d):
+    """Padding by hand, as layers from TensorFlow have it."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- torch's own name
+        padded = nn.functional.pad(input, (0, 1, 0, 1))
+        return nn.functional.conv2d(padded, self.weight, self.bias, self.stride)
+
+
 KINDS = [
     Case("grouped, dilated, circular convolution", "layer", lambda: convolution(
         nn.Conv2d(2, 4, 3, groups=2, dilation=2, padding=2, padding_mode="circular")), pictures, ["layer"]),
     Case("transposed convolution", "layer", lambda: convolution(nn.ConvTranspose2d(2, 4, 3, stride=2)), pictures, ["layer"]),
+    Case("scale that depends on the sample", "layer", scale_that_depends_on_the_sample, sequences, ["scale"]),
+    Case("convolution that depends on the sample", "layer", lambda: convolution(_DoublingConvolution(2, 4, 3)), pictures,
+         ["layer"]),
+    Case("transposed convolution that depends on the sample", "layer",
+         lambda: convolution(_DoublingTransposed(2, 4, 3)), pictures, ["layer"]),
+    Case("convolution that pads by itself", "layer", lambda: convolution(_PaddedConvolution(2, 4, 2)), pictures, ["layer"],
+         path="fast"),
     Case("bilinear", "layer", lambda: Net(lambda m, x: m.layer(x, x.tanh()), layer=nn.Bilinear(WIDTH, WIDTH, CLASSES)),
          layers=["layer"]),
     Case("decoder with a memory", "layer", decoder, sequences, ["layer.*"]),

@@ -80,7 +80,7 @@ class Observation:
 
         It would leave that part of their gradient out, with a warning that is shown once.
         """
-        kernels = [node for node in _nodes(self.losses.grad_fn) if node.name().endswith("WarnNotImplemented")]
+        kernels = [node for node in nodes(self.losses.grad_fn) if node.name().endswith("WarnNotImplemented")]
         behind = {leaf for node in kernels for leaf in _uses(node)}
         return [owned.name for owned in parameters if id(owned.parameter) in behind]
 
@@ -162,7 +162,7 @@ def _now() -> int:
 def _uses(start: Node | None) -> dict[int, list[int]]:
     """The times at which each leaf was used, by its id: those that lead to this node."""
     found: dict[int, list[int]] = defaultdict(list)
-    for node in _nodes(start):
+    for node in nodes(start):
         for following, _ in node.next_functions:
             leaf = getattr(following, "variable", None)
             if leaf is not None:
@@ -170,7 +170,7 @@ def _uses(start: Node | None) -> dict[int, list[int]]:
     return found
 
 
-def _nodes(start: Node | None) -> Iterator[Node]:
+def nodes(start: Node | None) -> Iterator[Node]:
     """Every node of the graph that leads to this one."""
     pending, seen = [start] if start is not None else [], {start}
     while pending:

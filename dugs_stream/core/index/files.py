@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,9 @@ _BASIS_DTYPE = np.dtype("<f8")
 _MANIFEST = "index.json"
 _FORMAT = 1
 _BLOCKS = "blocks.json"
-_GRAPH = "graph.hnsw"
+_PREFIX = "prefix.json"
+GRAPH_FILE = "graph.hnsw"
+"""The HNSW graph in the folder of an index."""
 _GRAPH_FACTS = "graph.json"
 
 
@@ -104,8 +106,8 @@ def _sealed(facts: bytes) -> bytes:
     return b'{"facts":%b,"sha256":"%b"}' % (facts, hashlib.sha256(facts).hexdigest().encode())
 
 
-def save_rows(folder: Folder, rows: Rows) -> None:
-    """Write all rows into `folder`, made if it is missing; a kill leaves what was saved before, or this.
+def save_rows(folder: Folder, rows: Rows, prefix: "StoredPrefix | None" = None) -> None:
+    """Write all rows, and their prefix, into `folder`, made if it is missing; a kill leaves what was saved before, or this.
 
     Raises OSError if the disk refuses.
     """
@@ -115,6 +117,7 @@ def save_rows(folder: Folder, rows: Rows) -> None:
     _save_blocks(folder, {segment["sha256"]: segment.pop("blocks") for segment in segments})
     facts = {"format": _FORMAT, "dimension": rows.dimension, "rows": len(rows), "segments": segments}
     write_file(folder / _MANIFEST, seal(facts))
+    _save_prefix(folder, prefix, _made_of(facts))
     named = {segment["file"] for segment in segments}
     for stale in folder.glob("vectors-*.f32"):
         if stale.name not in named:
@@ -206,17 +209,16 @@ class PrefixFiles:
                 return None
             if path.stat().st_size < facts.rows * facts.width * ROW_DTYPE.itemsize:
                 return None
-            mapped = MappedRows(map_rows(path, facts.rows, facts.width), path.name, facts.blocks)
-            full = facts.rows // BLOCK_ROWS
-            last = mapped.verified(0 if verify else full * BLOCK_ROWS, facts.rows)
+            rows, full = _mapped_prefix(path, facts), facts.rows // BLOCK_ROWS
+            if verify:
+                rows.verify_ahead(facts.rows * facts.width * ROW_DTYPE.itemsize)
+            last = rows.take(np.arange(full * BLOCK_ROWS, facts.rows))
             basis = np.frombuffer(content, dtype=_BASIS_DTYPE).reshape(dimension, -1)
         except (OSError, ValueError, DamagedRowsError):
             return None
         self._facts = facts
         self._digests.skip(facts.blocks[:full])
-        self._digests.update(last[-(facts.rows % BLOCK_ROWS) :] if facts.rows % BLOCK_ROWS else last[:0])
-        rows = Rows(facts.width)
-        rows.map(mapped)
+        self._digests.update(last)
         return StoredPrefix(basis, rows)
 
     def forget(self) -> None:
@@ -226,7 +228,7 @@ class PrefixFiles:
     def remove_others(self, facts: PrefixFacts | None) -> None:
         """Remove the files of every prefix but this one."""
         kept = () if facts is None else (self._basis_path(facts.basis), self._rows_path(facts.basis))
-        for path in self._folder.glob("prefix-*"):
+        for path in self._folder.glob("prefix-*.f*"):
             if path not in kept:
                 path.unlink()
 
@@ -237,25 +239,36 @@ class PrefixFiles:
         return self._folder / f"prefix-{digest[:16]}.f32"
 
 
+def _mapped_prefix(path: Path, facts: PrefixFacts) -> Rows:
+    """One file, a part for each segment of the list, so that blocks of both begin and end together."""
+    mapped, rows = map_rows(path, facts.rows, facts.width), Rows(facts.width)
+    for start in range(0, facts.rows, SEGMENT_ROWS):
+        part = mapped[start : start + SEGMENT_ROWS]
+        first = start // BLOCK_ROWS
+        blocks = facts.blocks[first : first - (-len(part) // BLOCK_ROWS)]
+        rows.map(MappedRows(part, path.name, blocks))
+    return rows
+
+
 def save_graph(folder: Folder, graph: ProposalGraph) -> None:
     """Write the graph into `folder`, its facts last; costs the whole graph.
 
     Raises OSError if the disk refuses; the graph saved before may be lost then, which costs speed only.
     """
     folder = Path(folder)
-    draft = folder / f"{_GRAPH}.part"
+    draft = folder / f"{GRAPH_FILE}.part"
     graph.native.save_index(str(draft))
     size = draft.stat().st_size
     if size != graph.native.index_file_size():  # hnswlib does not look whether its writes succeed
         raise OSError(errno.EIO, "the graph was written in part only; is the disk full?", str(draft))
     facts = {"sha256": _sha256(draft), "bytes": size, "dimension": graph.dimension, "rows": graph.rows}
-    replace_file(draft, folder / _GRAPH)
+    replace_file(draft, folder / GRAPH_FILE)
     write_file(folder / _GRAPH_FACTS, seal(facts))
 
 
 def load_graph(folder: Folder, dimension: int, at_most_rows: int) -> ProposalGraph | None:
     """The graph saved in `folder`; None if it is missing, damaged, of another dimension or of a longer list."""
-    path = Path(folder) / _GRAPH
+    path = Path(folder) / GRAPH_FILE
     try:
         facts = unseal(path.with_name(_GRAPH_FACTS).read_bytes())
         fits = facts["dimension"] == dimension and facts["rows"] <= at_most_rows
@@ -280,6 +293,36 @@ def _save_segment(folder: Path, start: int, rows: NDArray[np.float32]) -> dict[s
     name = f"vectors-{number:05d}-{digest[:16]}.f32"
     replace_file(draft, folder / name)
     return {"file": name, "rows": len(rows), "sha256": digest, "blocks": blocks.digests}
+
+
+def _made_of(facts: Mapping[str, Any]) -> list[str]:
+    """What tells the rows of one manifest from those of another."""
+    return [segment["sha256"] for segment in facts["segments"]]
+
+
+def _save_prefix(folder: Path, prefix: "StoredPrefix | None", made_of: list[str]) -> None:
+    """Written after the manifest: a kill in between leaves rows without their prefix, which is computed again."""
+    files = PrefixFiles(folder)
+    facts = None if prefix is None else files.write(*prefix)
+    if facts is None:
+        (folder / _PREFIX).unlink(missing_ok=True)
+    else:
+        write_file(folder / _PREFIX, seal({**asdict(facts), "rows_sha256": made_of}))
+    files.remove_others(facts)
+
+
+def load_prefix(folder: Folder) -> "StoredPrefix | None":
+    """The prefix that was saved with the rows in `folder`; None if there is none, or it is damaged or of other rows."""
+    folder = Path(folder)
+    manifest = _read_manifest(folder / _MANIFEST)
+    try:
+        facts = unseal((folder / _PREFIX).read_bytes())
+        if facts.pop("rows_sha256") != _made_of(manifest):
+            return None
+        said = PrefixFacts(**{**facts, "blocks": tuple(facts["blocks"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return PrefixFiles(folder).load(said, manifest["dimension"])
 
 
 def _save_blocks(folder: Path, blocks: Mapping[str, tuple[str, ...]]) -> None:

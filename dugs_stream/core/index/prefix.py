@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dugs_stream.core.index.files import StoredPrefix
 from dugs_stream.core.index.products import tensor_of
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.similarity import NORM_TOLERANCE
@@ -122,6 +123,11 @@ class Prefix:
                 f"prefix rows of length {rows.dimension} to a basis of {basis.length}, expected one more"
             )
         return cls(basis, rows)
+
+    @property
+    def stored(self) -> StoredPrefix:
+        """What a file holds of it: see `restored`."""
+        return StoredPrefix(self.basis.vectors, self.rows)
 
     def follow(self, rows: Rows) -> None:
         """Append the prefix rows of those in `rows` that it does not cover yet."""

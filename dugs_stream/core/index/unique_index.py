@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dugs_stream.core.index import files
-from dugs_stream.core.index.files import Folder
+from dugs_stream.core.index.files import Folder, StoredPrefix
 from dugs_stream.core.index.graph_policy import GraphPolicy
 from dugs_stream.core.index.hnsw import ProposalGraph
 from dugs_stream.core.index.mapped import MappedRows
@@ -20,6 +20,7 @@ from dugs_stream.core.index.question import Mode, Nearest, Question, Work
 from dugs_stream.core.index.report import IndexReport, Way
 from dugs_stream.core.index.rows import SEGMENT_ROWS, Rows
 from dugs_stream.core.index.similarity import require_unit_rows, similarities
+from dugs_stream.errors import DamagedRowsError
 
 if TYPE_CHECKING:
     from dugs_stream.core.index.prefix import Prefix
@@ -201,6 +202,17 @@ class UniqueIndex:
         """
         return self._search().take_prefix(prefix)
 
+    def restore_prefix(self, stored: StoredPrefix | None) -> bool:
+        """Go on with a prefix that was stored with these rows; False, and nothing changed, if it does not fit."""
+        if stored is None:
+            return False
+        from dugs_stream.core.index.prefix import Prefix  # noqa: PLC0415 -- torch, as in `_search`
+
+        try:
+            return self.take_prefix(Prefix.restored(*stored))
+        except (ValueError, DamagedRowsError):
+            return False
+
     def report(self) -> IndexReport:
         """What it holds and how it answers now."""
         prefix, search = self.prefix, self._made_search
@@ -246,19 +258,22 @@ class UniqueIndex:
 
         Costs all rows. Raises OSError if the disk refuses.
         """
-        files.save_rows(folder, self._rows)
+        prefix = self.prefix
+        files.save_rows(folder, self._rows, None if prefix is None else prefix.stored)
         self.save_graph(folder)
 
     @classmethod
     def load(cls, folder: Folder, **keywords: Any) -> Self:
         """The index saved in `folder`; keywords as for the constructor.
 
-        Raises StateError that names the missing or damaged file. A missing, damaged or foreign graph is not an
-        error: it is built again, a little with each `add`.
+        Maps the rows and reads next to none of them. Raises StateError that names the missing or damaged file; rows that are
+        not what was saved raise DamagedRowsError where they are first used. A missing, damaged or foreign prefix or graph is
+        not an error: it is built again.
         """
         rows = files.load_rows(folder)
         index = cls(rows.dimension, **keywords)
         index._rows = rows
+        index.restore_prefix(files.load_prefix(folder))
         index.load_graph(folder)
         return index
 

@@ -49,7 +49,9 @@ class Polling:
                 break
         self._taken.sort(key=itemgetter(0))
         records = tuple(stored.record(self.topic.name, partition) for partition, stored in self._taken)
-        return Polled(records, {record.partition: record.offset + 1 for record in records})
+        return Polled(
+            records, {record.partition: record.offset + 1 for record in records}, is_full=self._is_full
+        )
 
     def _take_a_round(self) -> bool:
         """Give every partition its share of the room left; whether anything was taken and room remains."""
@@ -66,7 +68,7 @@ class Polling:
             stored_from(self.connection, partition_id, self.positions[partition], limit=share)
         ) as rows:
             for stored in rows:
-                if self._taken and self._bytes + stored.size > self.limits.bytes:
+                if (self._taken or self.limits.is_rest) and self._bytes + stored.size > self.limits.bytes:
                     self._is_full = True
                     return
                 self._taken.append((partition, stored))

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
+
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.kafka.client import consumer_of, open_consumer
 from dugs_stream.log.kafka.compat import cut_off_at
@@ -36,6 +38,7 @@ from dugs_stream.log.kafka.transaction import (
     open_fencing_producer,
     transactional_id,
 )
+from dugs_stream.log.kafka.transactions_v2 import speak_first, speaks_second
 from dugs_stream.log.port import (
     BatchLimits,
     Ownership,
@@ -47,6 +50,8 @@ from dugs_stream.log.port import (
     do_nothing,
 )
 from dugs_stream.records import ChangelogPosition, Message
+
+_log = structlog.get_logger("dugs")
 
 _CHANGELOG_PARTITION = 0
 
@@ -220,15 +225,21 @@ class KafkaLog:
             outcome = None
             if hidden(committed, uncommitted, outputs) is not None:
                 outcome = last_outcome(self._settings, name)
-            self._producer = open_fencing_producer(
-                self._settings, name, self._max_message_bytes, self._deadlines
-            )
-            self._markers = MarkerWatch(self._producer)
+            self._producer = self._open_producer(name)
             if outcome is not None:
                 with translating("supplying the markers of the last transaction"):
+                    speak_first(self._producer)
                     self._producer.begin_transaction()
                     repeat_outcome(self._producer, outputs, self._topics.group, is_commit=outcome)
+                # Under another epoch than what was just sent by version 1.
+                self._drop_producer()
+                self._producer = self._open_producer(name)
+            self._markers = MarkerWatch(self._producer)
+            _log.info("transactions.version", version=2 if speaks_second(self._producer) else 1)
             require_settled(committed, uncommitted, outputs)
+
+    def _open_producer(self, name: str) -> Any:
+        return open_fencing_producer(self._settings, name, self._max_message_bytes, self._deadlines)
 
     def _bounds_of(self, topic: str, partitions: tuple[int, ...]) -> tuple[dict[int, int], dict[int, int]]:
         with self._committed_reader() as consumer:

@@ -24,7 +24,12 @@ from kafka.errors import KafkaError
 
 from dugs_stream.errors import LogUnavailableError
 from dugs_stream.log.kafka.client import open_admin
-from dugs_stream.log.kafka.compat import add_partitions, call_within, lost_connection_at
+from dugs_stream.log.kafka.compat import (
+    ask_to_add_partitions,
+    await_result,
+    call_within,
+    lost_connection_at,
+)
 from dugs_stream.log.kafka.settings import KafkaSettings
 
 # Markers follow their commit within milliseconds; a broker that is still busy with them half a minute later has
@@ -35,27 +40,41 @@ _END_SECONDS = 20.0
 
 
 class MarkerWatch:
-    """One producer's last commit, and whether a connection was lost before its markers were surely written."""
+    """One producer's last transaction, and whether a connection was lost before its end was surely complete.
+
+    Watched from the transaction's beginning: a request of it may have gone down with the connection, be sent again by
+    kafka-python without a word, and still arrive, in the midst of a later transaction of the same epoch. A new owner's
+    epoch is proof against that, so after such a loss there is no other transaction under this one.
+    """
 
     def __init__(self, producer: Any) -> None:
         self._producer = producer
-        self._asked_at, self._answered_at = math.inf, -math.inf
+        self._began_at = math.inf
+        self._from, self._until = math.inf, -math.inf
+        self.was_committed: bool | None = None
 
-    def asked(self) -> None:
-        """A commit is about to be asked for."""
-        self._asked_at = self._answered_at = time.monotonic()
-
-    def answered(self) -> None:
-        """It has been answered."""
-        self._answered_at = time.monotonic()
+    def began(self) -> None:
+        """A transaction begins; the one before it is watched on."""
+        self._began_at = time.monotonic()
 
     def require_undisturbed(self) -> None:
-        """Raise LogUnavailableError if the last commit's markers may have been lost with a connection."""
-        if self._asked_at <= lost_connection_at(self._producer) <= self._answered_at + MARKERS_SECONDS:
+        """Raise LogUnavailableError if requests or markers of the last transactions may have been lost on their way."""
+        lost_at = lost_connection_at(self._producer)
+        if self._from <= lost_at <= self._until + MARKERS_SECONDS or lost_at >= self._began_at:
             raise LogUnavailableError(
-                "A connection to the broker was lost right after a commit, before its markers were surely written to "
-                "every topic. Nothing is committed on top of it; recovery finds out what is there."
+                "A connection to the broker was lost in a transaction or soon after it, before its markers were surely "
+                "written to every topic. Nothing is committed on top of it; recovery finds out what is there."
             )
+
+    def verified(self) -> None:
+        """The transaction before is complete, and no connection was lost: from here on the open one is watched."""
+        self._from, self._until = self._began_at, math.inf
+
+    def ended(self, *, is_commit: bool) -> None:
+        """The broker has answered that it ends the transaction so."""
+        self._from = min(self._from, self._began_at)
+        self._began_at, self._until = math.inf, time.monotonic()
+        self.was_committed = is_commit
 
 
 def partitions_of(
@@ -87,10 +106,11 @@ def repeat_outcome(
 ) -> None:
     """End what an earlier transaction of this producer's id left without markers, in the open, empty transaction.
 
-    The group's offsets are part of it; none are set, those of the earlier one become valid or void. Raises KafkaError
-    if the coordinator does not agree in time.
+    The group's offsets are part of it; none are set, those of the earlier one become valid or void. By version 1, the
+    only one that can name a partition without producing to it. Raises KafkaError if the coordinator does not agree in
+    time.
     """
-    add_partitions(producer, partitions)
+    await_result(ask_to_add_partitions(producer, partitions), "adding partitions to a transaction")
     call_within(
         _END_SECONDS,
         "taking the group's offsets into a transaction",

@@ -22,7 +22,7 @@ from kafka.structs import MemberState
 from dugs_stream.errors import OwnershipLostError
 from dugs_stream.log.kafka.assignor import SingleOwnerAssignor
 from dugs_stream.log.kafka.client import open_consumer, reach_a_broker
-from dugs_stream.log.kafka.compat import is_join_stuck
+from dugs_stream.log.kafka.compat import is_join_stuck, poll_from_memory
 from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines, ms
 from dugs_stream.log.kafka.errors import translated, translating
 from dugs_stream.log.kafka.offsets import committed_by
@@ -226,6 +226,7 @@ class GroupMembership:
             fetch_max_bytes=_FETCH_BYTES,
         )
         hand_out_unreadable(self.consumer)
+        poll_from_memory(self.consumer)
         self.consumer.subscribe([self._topic], listener=self._flags)
 
     def _newly_owned(self) -> Membership | None:

@@ -10,33 +10,40 @@ from dugs_stream.records import Message, Record
 
 def record_of(received: Any) -> Record:
     """A record of kafka-python as it lies on the topic; a timestamp of −1 means that it has none."""
-    timestamp = received.timestamp if received.timestamp is not None and received.timestamp >= 0 else None
+    headers, timestamp = received.headers, received.timestamp
     return Record(
+        received.key,
+        received.value,
+        tuple(headers) if headers else (),
+        timestamp if timestamp is not None and timestamp >= 0 else None,
         topic=received.topic,
         partition=received.partition,
         offset=received.offset,
-        key=received.key,
-        value=received.value,
-        headers=tuple(received.headers or ()),
-        timestamp_ms=timestamp,
-        fault=fault_of(received),
+        fault=fault_of(headers),
     )
 
 
 def size_of(record: Record) -> int:
     """Bytes that a record counts for in a micro-batch: value, key and headers."""
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
-    return len(record.value or b"") + len(record.key or b"") + headers
+    size = len(record.value or b"") + len(record.key or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+    return size
+
+
+WireForm = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+"""Key, value and headers as kafka-python takes them."""
+
+
+def wire_form(message: Message) -> WireForm:
+    """kafka-python (3.0.12) refuses to send neither key nor value, and a header's value of None that may be received."""
+    value = b"" if message.key is None and message.value is None else message.value
+    return message.key, value, [(name, b"" if each is None else each) for name, each in message.headers]
 
 
 def send(producer: Any, topic: str, message: Message, partition: int | None = None) -> Any:
     """Queue a message and return its future; without a partition the client picks one, by the key if there is one."""
+    key, value, headers = wire_form(message)
     return producer.send(
-        topic,
-        key=message.key,
-        # kafka-python (3.0.12) refuses to send neither key nor value, and a header's value of None that may be received.
-        value=b"" if message.key is None and message.value is None else message.value,
-        headers=[(name, b"" if value is None else value) for name, value in message.headers],
-        timestamp_ms=message.timestamp_ms,
-        partition=partition,
+        topic, key=key, value=value, headers=headers, timestamp_ms=message.timestamp_ms, partition=partition
     )

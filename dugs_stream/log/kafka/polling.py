@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kafka import TopicPartition
 
 from dugs_stream.errors import OwnershipLostError
+from dugs_stream.log.kafka.compat import buffered_records, fetch_ahead
 from dugs_stream.log.kafka.deadlines import DEADLINES, ms
 from dugs_stream.log.kafka.membership import GroupMembership
 from dugs_stream.log.kafka.messages import record_of, size_of
@@ -16,7 +18,7 @@ from dugs_stream.log.port import BatchLimits, Polled
 from dugs_stream.records import Record
 
 # Records asked for at once. If all of them are far larger than those before, and so compressed that one response
-# holds them, they are what is held beyond the micro-batch's bytes. Thirty-two cost a batch of 256 eight calls.
+# holds them, they are what is held beyond the micro-batch's bytes.
 _ASKED_AT_ONCE = 32
 
 
@@ -27,7 +29,7 @@ class Polling:
         self._group = group
         self._topic = topic
         self._expected: dict[int, int] = {}
-        self._pending: deque[Record] = deque()
+        self._pending: deque[tuple[Record, int]] = deque()  # each with the bytes it counts for
         self._largest_bytes = 0
 
     def seek(self, next_offsets: Mapping[int, int]) -> None:
@@ -64,7 +66,7 @@ class Polling:
                     TopicPartition(self._topic, partition), timeout_ms=ms(DEADLINES.request_seconds)
                 )
                 positions[partition] = max(expected, reached or 0)
-        for record in reversed(self._pending):
+        for record, _size in reversed(self._pending):
             positions[record.partition] = record.offset
         return positions
 
@@ -93,19 +95,38 @@ class Polling:
             wait_ms = 0 if is_full else int(remaining_ms)
             self._fetch(wait_ms, 1 if is_full else self._room(len(batch), size, limits))
             is_first_look = False
+            size = self._fill_from_memory(batch, size, limits)
         self._group.assert_still_owner()
-        ordered = tuple(sorted(batch, key=lambda record: (record.partition, record.offset)))
-        return Polled(ordered, {record.partition: record.offset + 1 for record in ordered}, owned)
+        ordered = tuple(sorted(batch, key=_place_of))
+        return Polled(ordered, {record.partition: record.offset + 1 for record in ordered}, owned, is_full)
 
     def _fill(self, batch: list[Record], size: int, limits: BatchLimits) -> tuple[int, bool]:
         """Move pending records into the batch up to its limits: the bytes in it, and whether it is full."""
         while self._pending and len(batch) < limits.records:
-            next_size = size + size_of(self._pending[0])
-            if batch and next_size > limits.bytes:
+            record, record_size = self._pending[0]
+            if (batch or limits.is_rest) and size + record_size > limits.bytes:
                 return size, True
-            batch.append(self._pending.popleft())
-            size = next_size
+            self._pending.popleft()
+            batch.append(record)
+            size += record_size
         return size, len(batch) >= limits.records or size >= limits.bytes
+
+    def _fill_from_memory(self, batch: list[Record], size: int, limits: BatchLimits) -> int:
+        """The same with what the client holds in memory, without its detour over its other thread for each piece.
+
+        Once there is nothing left, the next records are asked for, to come while these are judged.
+        """
+        while True:
+            size, is_full = self._fill(batch, size, limits)
+            if is_full:
+                break
+            with self._group.rejoining_on_error(f"polling {self._topic}"):
+                fetched = buffered_records(self._group.consumer, self._room(len(batch), size, limits))
+            if not fetched:
+                break
+            self._take(fetched)
+        fetch_ahead(self._group.consumer)
+        return size
 
     def _room(self, records: int, size: int, limits: BatchLimits) -> int:
         """How many records to ask the client for: those that fit if they are as large as the largest of late.
@@ -117,22 +138,32 @@ class Polling:
         return max(1, min(limits.records - records, fitting, _ASKED_AT_ONCE))
 
     def _fetch(self, wait_ms: int, at_most: int) -> None:
-        """Poll the client once into the pending records, and compare each with the lowest offset it may have."""
+        """Poll the client once into the pending records."""
         with self._group.rejoining_on_error(f"polling {self._topic}"):
             fetched = self._group.consumer.poll(timeout_ms=wait_ms, max_records=at_most)
         self._group.assert_still_owner()
+        self._take(fetched)
+
+    def _take(self, fetched: Mapping[Any, Sequence[Any]]) -> None:
+        """Into the pending records, each compared with the lowest offset it may have."""
         largest = 0
         for polled in sorted(fetched, key=lambda each: int(each.partition)):
+            expected = self._expected[polled.partition]
             for received in fetched[polled]:
-                expected = self._expected[polled.partition]
                 if received.offset < expected:
                     self._group.rejoin()
                     raise OwnershipLostError(
                         f"{self._topic}/{polled.partition} gave offset {received.offset} instead of {expected} or a "
                         "later one: the position is stale. Recovery sets it again."
                     )
-                self._expected[polled.partition] = received.offset + 1
-                self._pending.append(record_of(received))
-                largest = max(largest, size_of(self._pending[-1]))
+                expected = self._expected[polled.partition] = received.offset + 1
+                record = record_of(received)
+                size = size_of(record)
+                self._pending.append((record, size))
+                largest = max(largest, size)
         if largest:  # remembered for a while: large records come again among small ones
             self._largest_bytes = max(largest, self._largest_bytes // 2)
+
+
+def _place_of(record: Record) -> tuple[int, int]:
+    return record.partition, record.offset

@@ -26,14 +26,15 @@ from dugs_stream.errors import (
     OwnershipLostError,
     TransactionAbortedError,
 )
+from dugs_stream.log.kafka.batches import Batches
 from dugs_stream.log.kafka.client import open_producer
-from dugs_stream.log.kafka.compat import add_partitions, call_within, force_close
+from dugs_stream.log.kafka.compat import ask_to_add_partitions, await_result, call_within, force_close
 from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines, ms
 from dugs_stream.log.kafka.errors import translated, translating
 from dugs_stream.log.kafka.markers import MarkerWatch, partitions_of, repeat_outcome
 from dugs_stream.log.kafka.membership import GroupMembership, Membership
-from dugs_stream.log.kafka.messages import send
 from dugs_stream.log.kafka.settings import KafkaSettings
+from dugs_stream.log.kafka.transactions_v2 import completion_of_last, settle_version, speaks_second
 from dugs_stream.log.port import Committed, Flushed, Outgoing, Staged, TopicNames
 from dugs_stream.log.watchdog import process_ends_unless_done_within
 from dugs_stream.records import ChangelogPosition
@@ -85,6 +86,7 @@ def open_fencing_producer(
     )
     try:
         with translating("fencing earlier producers off (init_transactions)"):
+            settle_version(producer, deadlines.request_seconds)
             producer.init_transactions()
     except BaseException:
         close_producer(producer)
@@ -129,6 +131,7 @@ class KafkaTransaction:
         """Step 3. Costs no round trip; the transaction's age counts from here."""
         self._began_at = time.monotonic()
         with self._step("beginning a transaction"):
+            self._markers.began()
             self._producer.begin_transaction()
         self._is_open = True
 
@@ -137,24 +140,24 @@ class KafkaTransaction:
 
         The traps (kafka-python 3.0.12): `flush()` does not report a send that failed, the transaction stays open,
         and a commit then succeeds with the record missing; a commit can even return normally for a transaction that
-        the broker had aborted, if sends are still under way. So every single future is asked before anything else.
+        the broker had aborted, if sends are still under way. So every single batch is asked before anything else.
         """
-        ends_at = time.monotonic() + self._deadlines.flush_seconds
         with self._step(f"publishing {len(outgoing)} messages"):
-            self._add_partitions({message.topic for message in outgoing})
-            # The changelog has one partition; for others the client chooses.
-            partition = {self._topics.changelog: 0}
-            futures = [
-                send(self._producer, each.topic, each.message, partition.get(each.topic)) for each in outgoing
-            ]
-            self._producer.flush(timeout=self._deadlines.flush_seconds)
-            stored = [future.get(timeout=max(0.0, ends_at - time.monotonic())) for future in futures]
-        rows = [each.offset for each in stored if each.topic == self._topics.changelog]
-        if rows:
-            # The offset after the last of them cannot hold a row: this transaction's marker comes before any. So a
+            asked = self._ask_about_the_last({message.topic for message in outgoing})
+            batches = Batches(self._producer)  # built while the coordinator answers
+            for each in outgoing:
+                # The changelog has one partition; for others the client chooses.
+                partition = 0 if each.topic == self._topics.changelog else None
+                batches.add(each.topic, each.message, partition)
+            self._require_last_complete(asked)
+            batches.send()
+            last_offsets = batches.await_all(self._deadlines.flush_seconds)
+        row = last_offsets.get(TopicPartition(self._topics.changelog, 0))
+        if row is not None:
+            # The offset after the last row cannot hold another: this transaction's marker comes before any. So a
             # state at this position is whole even if everything before the marker's end has been deleted.
-            self.changelog_end = ChangelogPosition(max(rows) + 2)
-        return Flushed(len(stored))
+            self.changelog_end = ChangelogPosition(row + 2)
+        return Flushed(batches.messages)
 
     def stage_offsets(self, flushed: Flushed, next_offsets: Mapping[int, int]) -> Staged:
         """Step 5, with the metadata of step 1.
@@ -196,7 +199,6 @@ class KafkaTransaction:
                 )
         self._is_open = False  # from here on only the broker knows
         try:
-            self._markers.asked()
             with process_ends_unless_done_within(self._deadlines.commit_watchdog_seconds, "the commit"):
                 self._producer.commit_transaction()
         except Exception as error:
@@ -205,7 +207,7 @@ class KafkaTransaction:
                 f"The commit ended with {str(error) or type(error).__name__}; whether it happened is unknown. Start "
                 "again: recovery finds out."
             ) from error
-        self._markers.answered()
+        self._markers.ended(is_commit=True)
         return Committed(staged.next_offsets, self.changelog_end)
 
     def abort_if_open(self) -> None:
@@ -218,21 +220,37 @@ class KafkaTransaction:
         except KafkaError as error:
             self.has_failed = True
             _log.debug("transaction.abort_failed", error=str(error))
+        else:
+            self._markers.ended(is_commit=False)
 
-    def _add_partitions(self, topics: Iterable[str]) -> None:
-        """Before anything of this batch is sent, make sure that the commit before it is complete.
+    def _ask_about_the_last(self, topics: Iterable[str]) -> Any:
+        """Ask the coordinator for what it says only once the transaction before is complete.
 
-        After the coordinator's agreement it either is, or its markers were lost with a connection. Then this
-        transaction, still empty, supplies them instead of taking the batch.
+        By version 2 it was asked at that transaction's end; by version 1 the question is this one's partitions.
         """
-        add_partitions(self._producer, partitions_of(self._producer.partitions_for, sorted(topics)))
+        if speaks_second(self._producer):
+            return completion_of_last(self._producer)
+        partitions = partitions_of(self._producer.partitions_for, sorted(topics))
+        return ask_to_add_partitions(self._producer, partitions)
+
+    def _require_last_complete(self, asked: Any) -> None:
+        """Before anything of this batch is sent, make sure that the transaction before it is complete.
+
+        After the coordinator's answer it either is, or its markers were lost with a connection. By version 2 recovery
+        supplies them. By version 1 this transaction, which has begun for the coordinator and would be aborted on top of
+        them, does so instead of taking the batch.
+        """
+        await_result(asked, "the end of the transaction before")
         try:
             self._markers.require_undisturbed()
         except LogUnavailableError:
-            self._is_open = False
-            outputs = partitions_of(self._producer.partitions_for, self._topics.outputs)
-            repeat_outcome(self._producer, outputs, self._topics.group, is_commit=True)
+            was_committed = self._markers.was_committed
+            if was_committed is not None and not speaks_second(self._producer):
+                self._is_open = False
+                outputs = partitions_of(self._producer.partitions_for, self._topics.outputs)
+                repeat_outcome(self._producer, outputs, self._topics.group, is_commit=was_committed)
             raise
+        self._markers.verified()
 
     @contextmanager
     def _step(self, doing: str) -> Iterator[None]:

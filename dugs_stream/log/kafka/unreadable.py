@@ -33,9 +33,9 @@ def hand_out_unreadable(consumer: Any) -> None:
     consumer._fetcher.PartitionRecords = _PartitionRecords  # noqa: SLF001
 
 
-def fault_of(received: Any) -> str | None:
-    """What is wrong with a record of such a consumer; None: nothing."""
-    return received.headers.fault if isinstance(received.headers, _FaultyHeaders) else None
+def fault_of(headers: Any) -> str | None:
+    """What is wrong with a record of such a consumer, by its headers; None: nothing."""
+    return headers.fault if isinstance(headers, _FaultyHeaders) else None
 
 
 class _FaultyHeaders(list[tuple[str, bytes | None]]):

@@ -25,7 +25,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,6 +38,8 @@ START_SECONDS = 60.0
 _SHOWN_CHARACTERS = 9_000
 _PR_SET_CHILD_SUBREAPER = 36
 _LARGEST_REQUEST = 1 << 17
+# So often a step may come with less in flight than there could be, on a broker that has not sent more yet.
+_MORE_TIMES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class DaemonOptions:
     """How a daemon of the fault suite runs: by which configuration, and what is done to it.
 
     die_at            a step and how often it is entered: SIGKILL then
+    dies_full         not before as many micro-batches are in flight behind as may be, or the step came six more times;
+                      the output tells how many they were
     hold_at           the same, and there the daemon waits until the file `gate` is there; `gate` with the suffix
                       .reached says that it waits
     snapshot_seconds  between snapshots, for runs too short for the daemon's own pace
@@ -58,6 +62,7 @@ class DaemonOptions:
     drain: bool = False
     adopt_offsets: bool = False
     die_at: tuple[str, int] | None = None
+    dies_full: bool = False
     hold_at: tuple[str, int] | None = None
     gate: str = ""
     snapshot_seconds: float | None = None
@@ -316,7 +321,9 @@ def _run(options: DaemonOptions) -> int:
     try:
         with signals_as_flags(stopping):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-            with open_daemon(settings, stopping=stopping, on_step=_Observer(options)) as daemon:
+            observer = _Observer(options, settings.input.prefetch)
+            with open_daemon(settings, stopping=stopping, on_step=observer) as daemon:
+                observer.in_flight = lambda: len(daemon.loop.in_flight)
                 if options.clock_offset_ms:
                     clock_ms = daemon.loop.stages.judge.clock_ms
                     daemon.loop.stages.judge.clock_ms = lambda: clock_ms() + options.clock_offset_ms
@@ -330,20 +337,32 @@ def _run(options: DaemonOptions) -> int:
 class _Observer:
     """Sees each step begin, and dies or waits at the one that was named."""
 
-    def __init__(self, options: DaemonOptions) -> None:
+    def __init__(self, options: DaemonOptions, prefetch: int) -> None:
+        self.in_flight: Callable[[], int] = lambda: 0
         self._options = options
+        self._prefetch = prefetch
         self._seen: dict[str, int] = {}
 
     def __call__(self, entered: Any) -> None:
         step = str(entered.value)
         self._seen[step] = self._seen.get(step, 0) + 1
         here = (step, self._seen[step])
-        if self._options.die_at is not None and here == tuple(self._options.die_at):
+        if self._options.die_at is not None and self._is_to_die(step, *self._options.die_at):
             os.kill(os.getpid(), signal.SIGKILL)
         if self._options.hold_at is not None and here == tuple(self._options.hold_at):
             Path(self._options.gate + ".reached").touch()
             while not Path(self._options.gate).exists():
                 threading.Event().wait(0.005)
+
+    def _is_to_die(self, step: str, at: str, nth: int) -> bool:
+        if not self._options.dies_full or step != at:
+            return (step, self._seen[step]) == (at, nth)
+        behind = self.in_flight() - (step == "judge")  # the batch in hand is in flight until it is projected
+        is_full = behind >= self._prefetch
+        if self._seen[step] < nth or not (is_full or self._seen[step] >= nth + _MORE_TIMES):
+            return False
+        print(f"dies with {behind} in flight", flush=True)
+        return True
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ WORDINGS = [
     ("selection: {threshold: -1}", "1:13 selection.threshold: found -1, expected more than -1."),
     ("selection: {threshold: 1.5}", "1:13 selection.threshold: found 1.5, expected at most 1."),
     ("selection: {min_gradient_norm: -1}", "1:13 selection.min_gradient_norm: found -1, expected at least 0."),
-    ("gradient: {tile: 0}", "1:12 gradient.tile: found 0, expected at least 1."),
+    ("gradient: {tile: 0}", "1:12 gradient.tile: found 0, expected auto, or a whole number from 1 on."),
     ("gradient: {dimension: 1}", "1:12 gradient.dimension: found 1, expected at least 2."),
     ("gradient: {seed: -1}", "1:12 gradient.seed: found -1, expected at least 0."),
     ("http: {port: 65536}", "1:8 http.port: found 65536, expected at most 65535."),

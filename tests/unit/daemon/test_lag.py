@@ -14,7 +14,7 @@ from dugs_stream.daemon import lag as lookout
 from dugs_stream.daemon.lag import LagMonitor
 from dugs_stream.daemon.observers import Observers
 from dugs_stream.errors import LogUnavailableError
-from dugs_stream.log.port import Log
+from dugs_stream.log.port import BatchLimits, Log
 from dugs_stream.ops.metrics import Metrics
 from tests.daemon.test_ways_out import move_group
 from tests.support.daemons.deployment import Deployment, npy_messages
@@ -153,3 +153,12 @@ def test_former_owner_no_longer_tells_what_was_hidden(
     looking.look_as_standby({0: 20})
 
     assert registry.get_sample_value("dugs_input_held_back_seconds", place) == 0
+
+
+def test_records_in_flight_count_as_lag(looking: LagMonitor, registry: CollectorRegistry, log: Log) -> None:
+    """They are polled and not decided: the position alone would say that there is nothing left."""
+    log.poll(BatchLimits(records=10, wait_ms=1000, bytes=1_000_000))
+
+    looking.look({0: 20}, lambda: {0: 22})
+
+    assert lag(registry) == 8

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
+from dugs_stream.core.gradients.kinds.recognition import require_convolution
 from dugs_stream.core.gradients.kinds.windows import Window, add_sliding, sliding_product
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.sketch.count_sketch import Sketch
@@ -55,7 +57,12 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
-    """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    """The gradient of one sample for each of the layer's own parameters, in their order and shapes.
+
+    Raises ValueError for a subclass that computes something else of the weight, if only for some samples.
+    """
+    if needs_trial(call.layer):
+        require_claim(call)
     gradient = output_gradient(call, axes)
     if gradient is None:
         return [torch.zeros_like(owned.parameter) for owned in call.layer.parameters]
@@ -69,6 +76,15 @@ def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
         else sliding_product(g, _padded(module, x, g), window_of(module, g), module.groups).view(owned.shape)
         for owned in call.layer.parameters
     ]
+
+
+def require_claim(call: LayerCall) -> None:
+    """Raise ValueError unless the module's forward is a convolution alone, of images as it is given them."""
+    module: Any = call.layer.module
+    leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in call.inputs]
+    leaves[0] = leaves[0].flatten(0, -len(module.kernel_size) - 2)
+    args, kwargs = pytree.tree_unflatten(leaves, call.input_structure)
+    require_convolution(module, args, kwargs)
 
 
 def output_gradient(call: LayerCall, axes: CallAxes) -> Tensor | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
+from dugs_stream.core.gradients.kinds.dependence import require_elementwise
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.sketch.axis import position_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
@@ -20,7 +21,7 @@ from dugs_stream.core.sketch.scaling import ScaledSum, normalised
 
 
 def takes(layer: Layer) -> bool:
-    """Whether the layer has vectors of its own and no other parameters: a claim that the probe must confirm."""
+    """Whether the layer has vectors of its own and no other parameters: a claim that `formed` proves or refuses."""
     own = {owned.local for owned in layer.parameters}
     return (
         {name for name, _ in layer.module.named_parameters()} == own
@@ -32,7 +33,7 @@ def takes(layer: Layer) -> bool:
 
 
 def needs_trial(_layer: Layer) -> bool:
-    """Whether a module may compute one number of its output from several of the parameter: any may."""
+    """Whether only calls that gave the output a gradient were followed: they were."""
     return True
 
 
@@ -46,9 +47,13 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
-    """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    """The gradient of one sample for each of the layer's own parameters, in their order and shapes.
+
+    Raises OtherDependenceError for a layer that may compute one number of its output from several of a parameter.
+    """
     gradients = []
     for owned in call.layer.parameters:
+        _require_claim(call, owned)
         found = _gradient(call, axes, owned, torch.promote_types(owned.parameter.dtype, torch.float32))
         if found is None:
             gradients.append(torch.zeros_like(owned.parameter))
@@ -90,17 +95,10 @@ def _slopes(call: LayerCall, owned: OwnedParameter, axis: int, dtype: torch.dtyp
 
     And the axis along which these numbers lie.
     """
-    module = call.layer.module
-    state = {
-        f"module.{name}": _as(dtype, values.detach())
-        for name, values in (*module.named_parameters(), *module.named_buffers())
-    }
-    values = state[f"module.{owned.local}"] = state[f"module.{owned.local}"].clone().requires_grad_()
-    # Copied, since the module may write into them.
-    inputs = [_as(dtype, leaf.clone()) if isinstance(leaf, Tensor) else leaf for leaf in call.inputs]
-    args, kwargs = pytree.tree_unflatten(inputs, call.input_structure)
+    state, args, kwargs = _in_precision(call, owned, dtype)
+    values = state[_named(owned)]
     with torch.enable_grad():
-        output: Tensor = torch.func.functional_call(_Bare(module), state, args, kwargs)
+        output: Tensor = torch.func.functional_call(_Bare(call.layer.module), state, args, kwargs)
         # The way back is linear in what it starts from, so its own derivative is that of the way forward.
         start = torch.zeros_like(output, requires_grad=True)
         (back,) = torch.autograd.grad(output, values, start, create_graph=True)
@@ -111,6 +109,33 @@ def _slopes(call: LayerCall, owned: OwnedParameter, axis: int, dtype: torch.dtyp
 
         slopes = derivative(torch.ones_like(back))
         return slopes, _axis_of_numbers(slopes, owned.parameter.shape, derivative)
+
+
+def _require_claim(call: LayerCall, owned: OwnedParameter) -> None:
+    """Raise OtherDependenceError unless the module is proven to act element by element."""
+    dtype = torch.promote_types(owned.parameter.dtype, torch.float32)
+    state, args, kwargs = _in_precision(call, owned, dtype)
+    require_elementwise(_Bare(call.layer.module), state, _named(owned), args, kwargs)
+
+
+def _in_precision(
+    call: LayerCall, owned: OwnedParameter, dtype: torch.dtype
+) -> tuple[dict[str, Tensor], Any, Any]:
+    """State of the bare module in which the parameter requires a gradient, and arguments of the call."""
+    module = call.layer.module
+    state = {
+        f"module.{name}": _as(dtype, values.detach())
+        for name, values in (*module.named_parameters(), *module.named_buffers())
+    }
+    state[_named(owned)] = state[_named(owned)].clone().requires_grad_()
+    # Copied, since the module may write into them.
+    inputs = [_as(dtype, leaf.clone()) if isinstance(leaf, Tensor) else leaf for leaf in call.inputs]
+    args, kwargs = pytree.tree_unflatten(inputs, call.input_structure)
+    return state, args, kwargs
+
+
+def _named(owned: OwnedParameter) -> str:
+    return f"module.{owned.local}"
 
 
 def _axis_of_numbers(slopes: Tensor, shape: torch.Size, derivative: Callable[[Tensor], Tensor]) -> int:

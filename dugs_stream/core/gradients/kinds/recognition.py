@@ -38,6 +38,21 @@ def linear_form(module: nn.Module, weight: Tensor, bias: Any) -> LinearForm | No
     return None
 
 
+def require_convolution(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the forward is one convolution with the module's weight, after padding at most.
+
+    What else a forward computes may depend on the sample, and the gradient of one sample would not show it.
+    """
+    seen = _Convolutions(module)
+    try:
+        with torch.no_grad(), seen:
+            module.forward(*args, **kwargs)
+    except _SomethingElseError as other:
+        raise ValueError(f"{type(module).__name__} is not a convolution alone: it calls {other}") from None
+    if seen.count != 1:
+        raise ValueError(f"{type(module).__name__} calls {seen.count} convolutions")
+
+
 class _SomethingElseError(Exception):
     """A function that what is looked for does not use."""
 
@@ -126,3 +141,43 @@ class _Products(TorchFunctionMode):
             and values.data_ptr() == parameter.data_ptr()
             and values.numel() == parameter.numel()
         )
+
+
+_SAME_SHAPE = _UNCHANGED - {
+    getattr(Tensor, name) for name in ("view", "view_as", "reshape", "flatten")
+}  # a convolution reads its input's axes
+_CONVOLUTIONS = {
+    getattr(torch, name)
+    for name in (*(f"conv{n}d" for n in (1, 2, 3)), *(f"conv_transpose{n}d" for n in (1, 2, 3)))
+}
+
+
+class _Convolutions(TorchFunctionMode):
+    """Counts the convolutions with a module's weight; lets nothing else happen than its input being padded."""
+
+    def __init__(self, module: Any) -> None:
+        self.count = 0
+        self._module = module
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Raise _SomethingElseError for any other function."""
+        kwargs = kwargs or {}
+        if func in _CONVOLUTIONS:
+            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | dict(kwargs)
+            if given["weight"] is not self._module.weight or given.get("bias") is not self._module.bias:
+                raise _SomethingElseError("a convolution with other numbers")
+            self.count += 1
+        elif func is functional.pad:
+            given = dict(zip(("input", "pad", "mode", "value"), args, strict=False)) | dict(kwargs)
+            mode = given.get("mode", "constant")
+            if (mode != "constant" or given.get("value")) and mode != self._module.padding_mode:
+                raise _SomethingElseError(f"pad with {mode}")
+        elif func not in _SAME_SHAPE:
+            raise _SomethingElseError(getattr(func, "__name__", func))
+        return func(*args, **kwargs)

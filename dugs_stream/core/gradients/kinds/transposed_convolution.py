@@ -15,6 +15,7 @@ from dugs_stream.core.gradients.kinds.convolution import (
     channels_second,
     is_of_class,
     output_gradient,
+    require_claim,
     window_of,
 )
 from dugs_stream.core.gradients.kinds.windows import Window, add_sliding, sliding_product
@@ -54,7 +55,12 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
-    """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    """The gradient of one sample for each of the layer's own parameters, in their order and shapes.
+
+    Raises ValueError for a subclass that computes something else of the weight, if only for some samples.
+    """
+    if needs_trial(call.layer):
+        require_claim(call)
     gradient = output_gradient(call, axes)
     if gradient is None:
         return [torch.zeros_like(owned.parameter) for owned in call.layer.parameters]

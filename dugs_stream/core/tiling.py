@@ -1,0 +1,116 @@
+"""Choice of the tile, how many samples are computed together: the smallest of those that are about the quickest.
+
+A tile is filled up with copies, so a lone sample takes as long as a full tile. A tile has a fixed price besides, which many
+samples share. Pure: what a tile takes is asked for, and the clock is given.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+USUAL_TILE = 32
+"""What is taken for granted before a model was measured, and for lists that began before tiles were measured."""
+
+LARGEST_TILE = 256
+
+_LADDER = (1, 4, 16, 32, 64, LARGEST_TILE)
+_ABOUT = 0.92
+"""A tile counts as about the quickest from this share of the best rate on: timings on a busy machine spread as much."""
+_CHEAP_SECONDS = 0.1
+"""A tile that takes less is tried even if the last step up brought nothing."""
+_DEAR_SECONDS = 0.5
+"""A tile that would take longer is not tried: a lone sample would wait as long."""
+_PATIENT_SECONDS = 0.05
+"""Beyond the usual tile only such are tried that take less."""
+
+
+class Timing(NamedTuple):
+    """What a tile of this many samples took, in seconds."""
+
+    tile: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Samples a second."""
+        return self.tile / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class AutoTile:
+    """Let the probe choose how many samples are computed together.
+
+    clock    seconds that pass
+    most     samples at most
+    kept     what an earlier process chose; it is not measured again. None: measure
+    threads  of torch, while tiles are timed; None: as they are
+    """
+
+    clock: Callable[[], float]
+    most: int = LARGEST_TILE
+    kept: int | None = None
+    threads: int | None = None
+
+    @property
+    def usual(self) -> int:
+        """What is taken for granted before the probe."""
+        return self.kept or min(USUAL_TILE, self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class TileChoice:
+    """The tile chosen for one kind of samples, from which that of any other kind follows.
+
+    tile     samples computed together
+    numbers  in one sample of that kind; None: `tile` is for samples of any size
+    """
+
+    tile: int
+    numbers: int | None = None
+
+    def of(self, numbers: int, most: int) -> int:
+        """The tile for samples of so many numbers: the power of two with about as many numbers in all."""
+        if self.numbers is None or numbers == self.numbers:
+            return min(self.tile, most)
+        wanted = max(1, min(LARGEST_TILE, self.tile * self.numbers // max(1, numbers)))
+        return min(1 << (wanted.bit_length() - 1), most)
+
+
+def measured(take: Callable[[int], float | None], most: int) -> list[Timing]:
+    """Timings of tiles of up to `most` samples, as many as the choice needs; `take` gives None for one that is left out."""
+    found: list[Timing] = []
+    gained = True
+    for tile in [*(size for size in _LADDER if size < most), most]:
+        expected = tile / max((each.rate for each in found), default=float("inf"))
+        is_cheap = expected < (_PATIENT_SECONDS if tile > USUAL_TILE else _CHEAP_SECONDS)
+        is_bearable = expected < _DEAR_SECONDS and tile <= USUAL_TILE
+        if found and not (is_cheap or (gained and is_bearable)):
+            break
+        seconds = take(tile)
+        if seconds is None:
+            continue
+        timing = Timing(tile, seconds)
+        gained = not found or timing.rate * _ABOUT > max(each.rate for each in found)
+        found.append(timing)
+    best = preferred(found)[0] if found else 1
+    half = best // 2
+    if (
+        half > 1
+        and all(each.tile != half for each in found)
+        and half / _rate_of(found, best) < _CHEAP_SECONDS
+    ):
+        seconds = take(half)
+        found += [] if seconds is None else [Timing(half, seconds)]
+    return sorted(found)
+
+
+def preferred(timings: list[Timing]) -> list[int]:
+    """The tiles in the order in which to take them: the smallest of about the quickest, then the others by their rates."""
+    best = max((each.rate for each in timings), default=0.0)
+    about = [each.tile for each in timings if each.rate >= _ABOUT * best]
+    rest = sorted((each for each in timings if each.tile not in about), key=lambda each: -each.rate)
+    return [*sorted(about), *(each.tile for each in rest)]
+
+
+def _rate_of(timings: list[Timing], tile: int) -> float:
+    return next(each.rate for each in timings if each.tile == tile)
