@@ -1,6 +1,6 @@
 """The search itself: which way to go, by what earlier searches have cost.
 
-Up to a few thousand rows the plain scan. Beyond, a certified prefix once a sample of the list and of the traffic
+Up to a few thousand rows the plain scan. Beyond, a certified prefix with groups of its rows once a sample of the list and of the traffic
 says that it pays; when what searches really cost says otherwise, the plain scan again, until the list or the traffic has changed.
 The choice depends on what was added and asked, not on a clock, and changes no verdict.
 """
@@ -64,6 +64,12 @@ class Search:
         if self.groups is None or len(self.groups) * _MOST_GROWTH < len(self.rows):
             self.groups = Groups.of(prefix)
         return scan_by_groups(question, self.groups, prefix, self.rows, known)
+
+    @property
+    def prefix_bytes(self) -> int:
+        """Memory of the prefix rows and of their groups."""
+        rows = 0 if self.prefix is None else 4 * len(self.prefix.rows) * self.prefix.rows.dimension
+        return rows + (0 if self.groups is None else self.groups.bytes)
 
     def take_prefix(self, prefix: Prefix) -> bool:
         """Go on with the prefix of an earlier run; False if it is of other rows, as far as the last one tells."""
