@@ -47,7 +47,7 @@ class Source(TypedDict):
 
 
 class Nearest(TypedDict):
-    """The unique of highest similarity."""
+    """The unique of highest similarity; under explain: decision one that is similar enough."""
 
     sequence: Offset
     id: str | None
@@ -68,8 +68,10 @@ class Event(TypedDict):
     time: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
     source: Source
     sequence: Annotated[Offset | None, Field(description="counts uniques from 0; null for other verdicts")]
-    similarity: Annotated[Cosine | None, Field(description="cosine to the nearest unique")]
-    similarity_bound: NotRequired[Annotated[float, Field(description="upper bound, under explain: bound")]]
+    similarity: Annotated[Cosine | None, Field(description="cosine to the unique under nearest")]
+    similarity_bound: NotRequired[
+        Annotated[float, Field(description="upper bound, under explain: bound or decision")]
+    ]
     threshold: float
     nearest: Nearest | None
     gradient_norm: Annotated[float, Field(ge=0)] | None

@@ -68,6 +68,8 @@ def an_index(vectors: NDArray[np.float32], folder: Path) -> None:
     index.add(vectors)
     assert_type(index.nearest(vectors), tuple[NDArray[np.float64], NDArray[np.int64]])
     assert_type(index.nearest(vectors, threshold=0.3), tuple[NDArray[np.float64], NDArray[np.int64]])
+    index.nearest(vectors, threshold=0.3, mode="decision")
+    index.nearest(vectors, threshold=0.3, mode="best")  # type: ignore[arg-type]  # nearest, bound or decision
     assert_type(len(index), int)
     index.save(folder)
     index.save(str(folder))
@@ -95,7 +97,7 @@ def mistakes(model: nn.Module, inputs: Tensor) -> None:
     Deduplicator(model, loss=3)  # type: ignore[arg-type]  # a name or a function
     Deduplicator(model, loss=len)  # type: ignore[arg-type]  # takes outputs and labels, gives a tensor
     Deduplicator(model, tau=0.3)  # type: ignore[call-arg]  # its name is threshold
-    Deduplicator(model, explain="best")  # type: ignore[arg-type]  # nearest or bound
+    Deduplicator(model, explain="best")  # type: ignore[arg-type]  # nearest, bound or decision
     Deduplicator("alexnet")  # type: ignore[arg-type]  # a module, not its name
     dedup = Deduplicator(model)
     print(dedup.offer(inputs)[0].likeness)  # type: ignore[attr-defined]  # there is no such fact

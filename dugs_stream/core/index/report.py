@@ -6,7 +6,7 @@ from typing import Literal
 from dugs_stream.core.index.question import Mode
 
 Way = Literal["ground", "prefix"]
-"""ground: every row is multiplied in full; prefix: short rows decide which ones are."""
+"""ground: every row is multiplied in full; prefix: cones and short rows decide which ones are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class IndexReport:
     rows_touched       rows computed in full for a query, mean of the latest ones
     survivors          rows that the bound left, of the latest queries' mean; 0 without a prefix
     graph_rows         rows that the HNSW graph covers
-    bytes              memory by part: rows, prefix, graph
+    bytes              memory by part: rows, prefix (with its groups), graph
     """
 
     rows: int

@@ -232,7 +232,7 @@ class UniqueIndex:
             graph_rows=graph_rows,
             bytes={
                 "rows": 4 * len(self) * self.dimension,
-                "prefix": 0 if prefix is None else 4 * len(prefix.rows) * prefix.rows.dimension,
+                "prefix": 0 if search is None else search.prefix_bytes,
                 "graph": 0 if self._graph is None else self._graph.bytes,
             },
         )
