@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dugs_stream.core.index import products, scan
+from dugs_stream.core.index import group_scan, groups, products, scan
 from dugs_stream.core.index.basis_fit import Sample, fitted_basis
+from dugs_stream.core.index.group_scan import scan_by_groups
+from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.prefix import Prefix, PrefixBasis
 from dugs_stream.core.index.prefix_scan import scan_by_prefix
-from dugs_stream.core.index.question import Nearest, Question
+from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows as RowList
 from dugs_stream.core.index.unique_index import UniqueIndex
 from tests.support.oracles.unit_rows import Rows, at_cosine, unit_rows
@@ -34,6 +36,9 @@ def _small_blocks() -> Iterator[None]:
         patched.setattr(scan, "_FIRST_BLOCK", 7)
         patched.setattr(products, "_COLUMNS_A_STRIP", 8)
         patched.setattr(products, "_FEW_PAIRS", 2)
+        patched.setattr(groups, "_ROWS_A_GROUP", 5)
+        patched.setattr(group_scan, "_MOST_ROWS", 0.6)
+        patched.setattr(group_scan, "_PAIRS_AT_ONCE", 50)
         yield
 
 
@@ -103,24 +108,37 @@ def basis_of(rows: Rows, length: int, seed: int | None) -> PrefixBasis:
     return PrefixBasis(np.linalg.qr((filled + noise).T.astype(np.float64))[0])
 
 
-@given(cases(), st.sampled_from([1, 4, 16]), st.one_of(st.none(), st.integers(0, 99)), st.sampled_from(MODES))
-def test_prefix_scan_answers_as_brute_force_does(
-    case: Case, length: int, seed: int | None, mode: str
+@given(
+    cases(),
+    st.sampled_from([1, 4, 16]),
+    st.one_of(st.none(), st.integers(0, 99)),
+    st.sampled_from(MODES),
+    st.one_of(st.none(), st.integers(1, 90)),
+)
+def test_certified_scans_answer_as_brute_force_does(
+    case: Case, length: int, seed: int | None, mode: str, grouped: int | None
 ) -> None:
-    """Bit for bit, with any basis of any length, in every mode."""
+    """Bit for bit, with any basis of any length, by prefix rows alone or with some of the rows in groups, in every mode."""
     rows, queries, tau = case
     listed = RowList(DIMENSION)
-    listed.add(rows)
+    listed.add(rows[:grouped])
     prefix = Prefix(basis_of(rows, length, seed))
     prefix.follow(listed)
-    known = Nearest.of_nothing(len(queries))
+    made = Groups.of(prefix)
+    listed.add(rows[len(listed) :])
+    prefix.follow(listed)
+    known, work = Nearest.of_nothing(len(queries)), Work()
 
     floor = -np.inf if mode == "nearest" else tau
-    scan_by_prefix(Question(queries, floor, any_above=mode == "decision"), prefix, listed, known)
+    question = Question(queries, floor, any_above=mode == "decision")
+    if grouped is None:
+        scan_by_prefix(question, prefix, listed, known, work)
+    else:
+        scan_by_groups(question, made, prefix, listed, known)
 
     truth = brute_force(rows, queries)
-    assert (truth.max(axis=1) <= known.bound)[known.position < 0].all()
     below = known.similarity < floor
+    assert (truth.max(axis=1) <= np.maximum(known.bound, floor))[below].all()
     similarity = np.where(below, np.minimum(known.bound, np.nextafter(floor, -np.inf)), known.similarity)
     check((similarity, np.where(below, -1, known.position)), truth, mode, tau)
 
@@ -135,6 +153,24 @@ def test_bound_is_never_below_the_similarity(case: Case, length: int, seed: int 
 
     assert (brute_force(rows, queries) <= bound).all()
     assert basis.margin < 1e-4  # it would hold for any margin; a large one would spare nothing
+
+
+@given(cases(), st.integers(1, 90), st.integers(0, 99))
+def test_group_left_out_holds_no_row_that_reaches_the_level(case: Case, count: int, seed: int) -> None:
+    """A query's prefix row has no product ≥ its level with a row of a group that is not among those reaching it."""
+    rows, queries, tau = case
+    basis = basis_of(rows, 8, seed)
+    random = np.random.default_rng(seed)
+    short, asked = basis.prefix_rows(rows), basis.prefix_rows(queries)
+    directions = short[random.integers(0, len(rows), count)]
+    group = random.integers(0, count, len(rows))  # at random, so that cones are wide
+
+    can = Groups(short, group, directions / np.linalg.norm(directions, axis=1, keepdims=True)).reaching(
+        asked, np.full(len(queries), tau)
+    )
+
+    reaches = asked.astype(np.float64) @ short.astype(np.float64).T >= tau
+    assert can[np.nonzero(reaches)[0], group[np.nonzero(reaches)[1]]].all()
 
 
 @given(cases(), st.lists(st.sampled_from(MODES), min_size=1, max_size=6), st.data())

@@ -28,3 +28,8 @@ def prefix_cost(length: int) -> float:
 def pair_cost(dimension: int) -> float:
     """A pair of a query and a row chosen by the bound."""
     return _CHOSEN_ROW * dimension + _CHOSEN_PAIR
+
+
+def sparse_cost(length: int) -> float:
+    """A pair of prefix rows of `length` directions, chosen by groups."""
+    return _CHOSEN_ROW * (length + 1)

@@ -17,31 +17,40 @@ from dugs_stream.core.index.prefix import Prefix
 from dugs_stream.core.index.products import Reaching, all_products, pair_products, tensor_of
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
-from dugs_stream.core.index.scan import decide, growing_blocks, round_down, scan_block, unsettled
+from dugs_stream.core.index.scan import decide, growing_blocks, round_down, scan_block
 from dugs_stream.core.index.similarity import error_bound
 
 # Collecting the rows that reach the bound from more than half of the strips costs more than it can spare.
 _MOST_STRIPS = 0.5
 
 
-def scan_by_prefix(question: Question, prefix: Prefix, rows: Rows, known: Nearest) -> Work:
-    """As `scan.scan`, with the same answers; the prefix covers all rows.
+def scan_by_prefix(
+    question: Question,
+    prefix: Prefix,
+    rows: Rows,
+    known: Nearest,
+    work: Work,
+    asking: NDArray[np.int64] | None = None,
+    start: int = 0,
+) -> None:
+    """As `scan.scan`, with the same answers, for the queries numbered `asking` and the rows from `start` on.
 
-    `known.bound` is less tight than that of the plain scan.
+    The prefix covers all rows. `known.bound` is less tight than that of the plain scan.
     """
-    work = Work(asked=len(question.queries) * len(rows))
+    asking = np.arange(len(question.queries)) if asking is None else asking
+    if not len(asking):
+        return
     queries = prefix.basis.prefix_rows(question.queries)
-    for start, short in growing_blocks(question, prefix.rows):
-        asking = unsettled(question, known)
+    for first, short in growing_blocks(question, prefix.rows, start):
+        asking = asking[known.position[asking] < 0] if question.any_above else asking
         if not len(asking):
             break
         work.bounded += len(asking) * len(short)
         bounds = Reaching(all_products(tensor_of(queries[asking]), tensor_of(short)))
-        span = _Span(rows, start, start + len(short))
+        span = _Span(rows, first, first + len(short))
         if not question.any_above:
             _raise_best(question, bounds, span, known, asking)
         _scan_span(question, bounds, span, known, asking, prefix.basis.margin, work)
-    return work
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ def _scan_span(
     work.chosen += len(which)
     block = span.with_only(column)
     products = pair_products(tensor_of(question.queries[asking]), tensor_of(block), which, column)
-    _take_products(known, asking[which], products)
+    take_products(known, asking[which], products)
     decide(question, span.start, block, known, asking[which], column, products)
 
 
@@ -97,7 +106,7 @@ def _raise_best(
     known.product[asking] = np.maximum(known.product[asking], products)
 
 
-def _take_products(known: Nearest, which: NDArray[np.int64], products: NDArray[np.float32]) -> None:
+def take_products(known: Nearest, which: NDArray[np.int64], products: NDArray[np.float32]) -> None:
     """The greatest product of each query of `which` (p,), ascending, goes into `known`."""
     first = np.flatnonzero(np.diff(which, prepend=-1))
     if len(first):

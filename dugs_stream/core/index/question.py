@@ -64,7 +64,9 @@ class Nearest:
     def settle(
         self, which: NDArray[np.int64], similarity: NDArray[np.float64], position: NDArray[np.int64]
     ) -> None:
-        """Take in exact similarities ≥ τ (p,) of queries not settled yet; the earliest row of each wins."""
+        """Take in exact similarities ≥ τ (p,) of the queries `which` (p,); the earliest row of each wins."""
+        is_earlier = (self.position[which] < 0) | (position < self.position[which])
+        which, similarity, position = which[is_earlier], similarity[is_earlier], position[is_earlier]
         order = np.lexsort((position, which))
         _, first = np.unique(which[order], return_index=True)
         chosen = order[first]
@@ -80,12 +82,14 @@ class Work:
     bounded   pairs whose prefix rows were multiplied
     full      pairs multiplied in full, as part of a product of all
     chosen    pairs multiplied in full, chosen by the bound
+    sparse    pairs whose prefix rows were multiplied, chosen by groups
     """
 
     asked: float = 0
     bounded: float = 0
     full: float = 0
     chosen: float = 0
+    sparse: float = 0
 
     def add(self, other: "Work") -> None:
         """Add what another search has cost."""
@@ -93,6 +97,7 @@ class Work:
         self.bounded += other.bounded
         self.full += other.full
         self.chosen += other.chosen
+        self.sparse += other.sparse
 
     def fade(self, share: float) -> None:
         """Let only a share of it count from now on."""
@@ -100,3 +105,4 @@ class Work:
         self.bounded *= share
         self.full *= share
         self.chosen *= share
+        self.sparse *= share

@@ -132,6 +132,10 @@ class Rows:
             yield start, part.view(start, end)
             start = end
 
+    def spans(self) -> list[tuple[int, int]]:
+        """First row and end of each part: what `view` shows of one part is never copied."""
+        return [(part.start, part.start + part.used) for part in self._parts]
+
     def _part_of(self, position: int) -> int:
         return int(np.searchsorted(self._starts, position, side="right")) - 1
 

@@ -42,10 +42,12 @@ def scan(question: Question, rows: Rows, known: Nearest) -> Work:
     return work
 
 
-def growing_blocks(question: Question, rows: Rows) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The blocks of rows to look at, in order, each with the number of its first row."""
+def growing_blocks(
+    question: Question, rows: Rows, start: int = 0
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The blocks of rows to look at, from `start` on, each with the number of its first row."""
     longest = max(1, _PRODUCTS_AT_ONCE // max(1, len(question.queries)))
-    start, length = 0, min(_FIRST_BLOCK, longest) if question.any_above else longest
+    length = min(_FIRST_BLOCK, longest) if question.any_above else longest
     while start < len(rows):
         _, block = next(rows.blocks(length, start))
         yield start, block

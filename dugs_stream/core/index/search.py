@@ -8,9 +8,10 @@ The choice depends on what was added and asked, not on a clock, and changes no v
 import numpy as np
 
 from dugs_stream.core.index.basis_fit import Sample, fitted_basis
-from dugs_stream.core.index.costs import pair_cost, prefix_cost, product_cost
+from dugs_stream.core.index.costs import pair_cost, prefix_cost, product_cost, sparse_cost
+from dugs_stream.core.index.group_scan import scan_by_groups
+from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.prefix import Prefix
-from dugs_stream.core.index.prefix_scan import scan_by_prefix
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.scan import scan
@@ -21,6 +22,8 @@ _SAMPLED_QUERIES, _SAMPLED_ROWS = 256, 2_048
 _LEAST_QUERIES = 32
 # What the latest 4 096 queries have cost decides whether a prefix stays; before that it is on trial.
 _REMEMBERED_QUERIES = 4_096
+# Rows that came after the last grouping are scanned one by one; grouping costs about as much as 130 plain questions.
+_MOST_GROWTH = 1.125
 # After a prefix did not pay, or none was found, the next attempt waits for the list to grow by half, or for so many queries.
 _QUERIES_TO_NEXT_FIT = 65_536
 
@@ -31,6 +34,7 @@ class Search:
     def __init__(self, rows: Rows, prefix_from: int | None) -> None:
         self.rows = rows
         self.prefix: Prefix | None = None
+        self.groups: Groups | None = None
         self.queries = 0
         self.recent = Work()
         self.recent_queries = 0.0
@@ -51,10 +55,15 @@ class Search:
             work = scan(question, self.rows, known)
         else:
             self.prefix.follow(self.rows)
-            work = scan_by_prefix(question, self.prefix, self.rows, known)
+            work = self._scan_prefix(question, self.prefix, known)
         cost = self._cost(work) / product_cost(self.rows.dimension)
         self._remember(question, known, work)
         return cost
+
+    def _scan_prefix(self, question: Question, prefix: Prefix, known: Nearest) -> Work:
+        if self.groups is None or len(self.groups) * _MOST_GROWTH < len(self.rows):
+            self.groups = Groups.of(prefix)
+        return scan_by_groups(question, self.groups, prefix, self.rows, known)
 
     def take_prefix(self, prefix: Prefix) -> bool:
         """Go on with the prefix of an earlier run; False if it is of other rows, as far as the last one tells."""
@@ -73,7 +82,7 @@ class Search:
         return bool(np.allclose(prefix.rows.take(last), computed, rtol=0, atol=1e-6))
 
     def _use(self, prefix: Prefix | None) -> None:
-        self.prefix = prefix
+        self.prefix, self.groups = prefix, None
         self.recent, self.recent_queries = Work(), 0.0
         self._next_fit_rows = max(len(self.rows) * 2 if prefix else len(self.rows) * 3 // 2, 1)
         self._next_fit_queries = self.queries + _QUERIES_TO_NEXT_FIT
@@ -103,13 +112,14 @@ class Search:
 
     def _loses(self) -> bool:
         """Whether the latest searches have cost more than the plain scan would have."""
-        return self._cost(self.recent) > self.recent.bounded * product_cost(self.rows.dimension)
+        return self._cost(self.recent) > self.recent.asked * product_cost(self.rows.dimension)
 
     def _cost(self, work: Work) -> float:
         dimension = self.rows.dimension
         cost = work.full * product_cost(dimension) + work.chosen * pair_cost(dimension)
         if self.prefix is not None:
-            cost += work.bounded * prefix_cost(self.prefix.basis.length)
+            length = self.prefix.basis.length
+            cost += work.bounded * prefix_cost(length) + work.sparse * sparse_cost(length)
         return cost
 
     def _sample(self, question: Question, known: Nearest) -> None:
