@@ -47,7 +47,7 @@ class Sizes:
 
 FULL = Sizes(
     (1_000, 3_162, 10_000, 31_623, 100_000, 316_228, 1_000_000),
-    1_024,
+    512,
     _DIMENSION,
     ("hnswlib, ef = 50", "faiss flat", "faiss Panorama", "faiss Panorama, range", "usearch exact"),
 )

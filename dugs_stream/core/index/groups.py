@@ -61,7 +61,7 @@ class Groups:
     def of(cls, prefix: Prefix) -> Self:
         """Group all rows of a prefix; O(n·g·d) time for g groups."""
         rows = np.concatenate([block for _, block in prefix.rows.blocks(_ROWS_AT_ONCE)])
-        count = min(_MOST_GROUPS, max(1, len(rows) // _ROWS_A_GROUP))
+        count = cls.count_for(len(rows))
         directions = _directions(rows, count)
         group = np.concatenate(
             [
@@ -70,6 +70,11 @@ class Groups:
             ]
         )
         return cls(rows, group, directions.numpy())
+
+    @staticmethod
+    def count_for(rows: int) -> int:
+        """How many groups so many rows get."""
+        return min(_MOST_GROUPS, max(1, rows // _ROWS_A_GROUP))
 
     def __len__(self) -> int:
         return len(self.order)

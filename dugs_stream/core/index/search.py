@@ -12,6 +12,7 @@ from dugs_stream.core.index.costs import pair_cost, prefix_cost, product_cost, s
 from dugs_stream.core.index.group_scan import scan_by_groups
 from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.prefix import Prefix
+from dugs_stream.core.index.prefix_scan import scan_by_prefix
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.scan import scan
@@ -36,6 +37,7 @@ class Search:
         self.prefix: Prefix | None = None
         self.groups: Groups | None = None
         self.queries = 0
+        self._ungrouped_cost = 0.0
         self.recent = Work()
         self.recent_queries = 0.0
         self._prefix_from = prefix_from
@@ -61,9 +63,26 @@ class Search:
         return cost
 
     def _scan_prefix(self, question: Question, prefix: Prefix, known: Nearest) -> Work:
-        if self.groups is None or len(self.groups) * _MOST_GROWTH < len(self.rows):
-            self.groups = Groups.of(prefix)
-        return scan_by_groups(question, self.groups, prefix, self.rows, known)
+        is_grouped = self.groups is not None and len(self.groups) * _MOST_GROWTH >= len(self.rows)
+        if not is_grouped and self._ungrouped_cost >= self._price_of_groups(prefix):
+            self.groups, self._ungrouped_cost, is_grouped = Groups.of(prefix), 0.0, True
+        if self.groups is None:
+            work = Work(asked=len(question.queries) * len(self.rows))
+            scan_by_prefix(question, prefix, self.rows, known, work)
+        else:
+            work = scan_by_groups(question, self.groups, prefix, self.rows, known)
+        if not is_grouped:
+            self._ungrouped_cost += self._cost(work)
+        return work
+
+    @staticmethod
+    def _price_of_groups(prefix: Prefix) -> float:
+        """What grouping costs: at a million rows seconds, for which the first answer after a restart must not wait.
+
+        So rows are grouped once the questions without have cost as much: in all, at most twice what was best.
+        """
+        rows = len(prefix.rows)
+        return rows * Groups.count_for(rows) * prefix_cost(prefix.basis.length)
 
     @property
     def prefix_bytes(self) -> int:
@@ -88,7 +107,7 @@ class Search:
         return bool(np.allclose(prefix.rows.take(last), computed, rtol=0, atol=1e-6))
 
     def _use(self, prefix: Prefix | None) -> None:
-        self.prefix, self.groups = prefix, None
+        self.prefix, self.groups, self._ungrouped_cost = prefix, None, 0.0
         self.recent, self.recent_queries = Work(), 0.0
         self._next_fit_rows = max(len(self.rows) * 2 if prefix else len(self.rows) * 3 // 2, 1)
         self._next_fit_queries = self.queries + _QUERIES_TO_NEXT_FIT
