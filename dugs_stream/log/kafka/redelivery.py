@@ -25,7 +25,7 @@ from dugs_stream.errors import (
     TransactionAbortedError,
 )
 from dugs_stream.log.kafka.client import consumer_of
-from dugs_stream.log.kafka.compat import call_within
+from dugs_stream.log.kafka.compat import call_within, put_offsets
 from dugs_stream.log.kafka.deadlines import DEADLINES, ms
 from dugs_stream.log.kafka.errors import translating
 from dugs_stream.log.kafka.markers import MarkerWatch
@@ -127,8 +127,4 @@ class KafkaRedelivery:
             if kinds
         }
         with translating(f"remembering how far {self._name!r} came"):
-            call_within(
-                DEADLINES.stage_seconds,
-                "putting offsets into the transaction",
-                lambda: self._producer.send_offsets_to_transaction(offsets, self._name),
-            )
+            put_offsets(self._producer, offsets, self._name, DEADLINES.stage_seconds)
