@@ -74,9 +74,8 @@ bench-gpu: $(WORKSHOP) ## tokens a second through models of the sizes of Pythia;
 bench-page: $(WORKSHOP) ## the page at 100,000 uniques, fetched and opened in Chromium
 	$(BIN)/python -m benchmarks.page
 
-bench-daemon: $(WORKSHOP) ## on a real Kafka broker: the daemon against bare projecting, and what a transaction costs
-	$(BIN)/python -m benchmarks.daemon_on_kafka
-	$(BIN)/python -m benchmarks.transaction_price
+bench-daemon: $(WORKSHOP) ## the daemon beside bare loops: on a real Kafka broker, photographs, a lone record, a long list
+	$(BIN)/python -m benchmarks.daemon
 
 faults: $(WORKSHOP) ## ROUNDS=n rounds of kill -9 on each engine, every other fault once, and a table of them
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)

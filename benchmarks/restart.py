@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -31,15 +30,13 @@ from numpy.typing import NDArray
 
 from benchmarks.command import as_command
 from benchmarks.environment import ROOT
+from benchmarks.made_lists import put_list, rows_of, trailer_of
 from benchmarks.report import Measurement, Report, Target
-from dugs_stream.app.engine import build_engine
-from dugs_stream.app.logs import open_log, open_writer, topic_names
-from dugs_stream.changelog.checksum import NO_ROWS, chain
-from dugs_stream.changelog.wire import row_message, trailer_message
+from dugs_stream.app.logs import open_writer
+from dugs_stream.changelog.checksum import chain
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.log.port import BatchLimits, Log, Outgoing
-from dugs_stream.records import ChangelogPosition, ChangelogRow, Message, SequenceNumber, Trailer
+from dugs_stream.records import ChangelogPosition, Message
 from dugs_stream.state.store import StateStore
 
 _DIMENSION = 512
@@ -48,7 +45,6 @@ _ROWS_A_COMMIT = 10_000
 # Enough for a 99th percentile that is not simply the slowest.
 _SNAPSHOTS = 100
 _SEED = 0
-_LIMITS = BatchLimits(records=1, wait_ms=0, bytes=1)
 
 
 def measure(is_quick: bool) -> Report:
@@ -57,7 +53,7 @@ def measure(is_quick: bool) -> Report:
     folder = Path(tempfile.mkdtemp(prefix="restart-"))
     try:
         settings = _deployment(folder)
-        _make_changelog(settings, uniques)
+        put_list(settings, _blocks(uniques))
         replayed = _time_to_first_decision(folder, settings)
         cold = _time_to_first_decision(folder, settings, is_cold=True)
         warm = _time_to_first_decision(folder, settings)
@@ -109,58 +105,9 @@ def _unit_rows(start: int, count: int) -> NDArray[np.float32]:
     return units
 
 
-def _rows(start: int, count: int, fingerprint: str) -> Iterator[ChangelogRow]:
-    for number, vector in enumerate(_unit_rows(start, count), start=start):
-        event: dict[str, Any] = {
-            "id": f"dugs.samples/0/{number}", "type": "unique", "time": "2026-01-01T00:00:00.000Z",
-            "source": {"topic": "dugs.samples", "partition": 0, "offset": number, "key": f"k{number}",
-                       "timestamp": 1_767_225_600_000},
-            "sequence": number, "similarity": 0.1, "threshold": 0.9,
-            "nearest": {"sequence": 0, "id": "dugs.samples/0/0"}, "gradient_norm": 1.0, "label": 0,
-            "label_source": "given", "model": {"name": "tiny", "fingerprint": fingerprint},
-        }  # fmt: skip
-        yield ChangelogRow(SequenceNumber(number), event, vector)
-
-
-def _trailer(settings: Settings, uniques: int, checksum: str, fingerprint: str, topic_id: str) -> Trailer:
-    return Trailer(
-        uniques=uniques,
-        checksum=checksum,
-        next_offsets={0: 0},
-        batch_ranges={},
-        fingerprint=fingerprint,
-        threshold=settings.selection.threshold,
-        min_gradient_norm=0.0,
-        input_topic=settings.input.topic,
-        input_topic_id=topic_id,
-        group=settings.input.group,
-    )
-
-
-def _make_changelog(settings: Settings, uniques: int) -> None:
-    """Rows and trailers through the log's own transactions, as a daemon would have written them."""
-    fingerprint = build_engine(settings).identity.fingerprint
-    log = open_log(settings)
-    log.prepare()
-    ownership = log.acquire(lambda: False)
-    if ownership is None:
-        raise RuntimeError("the log was given to nobody")
-    log.seek({0: 0})
-    checksum = NO_ROWS
+def _blocks(uniques: int) -> Iterator[NDArray[np.float32]]:
     for start in range(0, uniques, _ROWS_A_COMMIT):
-        rows = list(_rows(start, min(_ROWS_A_COMMIT, uniques - start), fingerprint))
-        for row in rows:
-            checksum = chain(checksum, row)
-        trailer = _trailer(settings, start + len(rows), checksum, fingerprint, ownership.input_topic_id)
-        _commit(log, settings, [*(row_message(row) for row in rows), trailer_message(trailer)])
-    log.close()
-
-
-def _commit(log: Log, settings: Settings, messages: list[Message]) -> None:
-    changelog = topic_names(settings).changelog
-    with log.transaction(log.poll(_LIMITS)) as transaction:
-        flushed = transaction.publish([Outgoing(changelog, message) for message in messages])
-        transaction.commit(transaction.stage_offsets(flushed, {0: 0}))
+        yield _unit_rows(start, min(_ROWS_A_COMMIT, uniques - start))
 
 
 def _time_to_first_decision(folder: Path, settings: Settings, *, is_cold: bool = False) -> float:
@@ -224,12 +171,13 @@ def _grow(state: StateStore, index: UniqueIndex, settings: Settings, new: int) -
     last = state.trailer
     if last is None:
         raise RuntimeError("the run before left no snapshot")
-    rows = list(_rows(state.total, new, last.fingerprint))
+    vectors = _unit_rows(state.total, new)
+    rows = list(rows_of(settings, vectors, state.total, last.fingerprint))
     checksum = last.checksum
     for row in rows:
         checksum = chain(checksum, row)
-    index.add(np.stack([row.vector for row in rows]))
-    trailer = _trailer(settings, state.total + new, checksum, last.fingerprint, last.input_topic_id)
+    index.add(vectors)
+    trailer = trailer_of(settings, state.total + new, checksum, last.fingerprint, last.input_topic_id)
     state.apply(rows, trailer, ChangelogPosition(state.head.position + new + 1))
 
 

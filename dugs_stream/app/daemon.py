@@ -100,6 +100,7 @@ def open_daemon(
         http = settings.http
         server = held.enter_context(HttpServer(app, http.host, http.port, http.allowed_hosts))
         engine = build_engine(settings, metrics.stage, keeps_tile=True)
+        held.callback(engine.decoding.close)
         for remark in engine.remarks:
             _log.warning("model.remark", remark=remark)
         state = StateStore(

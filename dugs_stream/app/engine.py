@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -24,6 +25,9 @@ from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.codec import Codec
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.image_presets import with_preprocessing
+from dugs_stream.inputs.json import JsonCodec
+from dugs_stream.inputs.npy import NpyCodec
+from dugs_stream.inputs.processes.codec import CodecInProcesses
 from dugs_stream.inputs.settings import CustomCodecSettings, computed_by
 from dugs_stream.inputs.text.codec import TextCodec, TokenLimits
 from dugs_stream.models.fingerprint import fingerprint
@@ -35,6 +39,11 @@ from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.records import ModelIdentity
 from dugs_stream.references import import_string
 from dugs_stream.setting_types import Block
+
+_MOST_THREADS = 16
+"""Python's lock lets more of them wait for each other rather than decode."""
+_NPY_CHUNK_BYTES = 2**20
+"""Copying that much of an array takes longer than handing it to a thread."""
 
 _log = structlog.get_logger("dugs")
 
@@ -84,6 +93,7 @@ def build_engine(
         envelope=settings.input.envelope,
         limits=TokenLimits(model.vocabulary, model.max_tokens),
         labels_are_tokens=labels_of(settings.gradient.loss).form is LabelForm.POSITIONS,
+        decoding=settings.input.decode,
     )
     if isinstance(decoder.codec, TextCodec):
         _log.info("text.limit", max_tokens=decoder.codec.max_tokens, tokenizer=decoder.codec.tokenizer.size)
@@ -111,13 +121,38 @@ def build_engine(
         dtypes = ("float32", "int64") if is_own else (dtype,)
         projector.expect(shape, *(torch.int64 if each == "int64" else torch.float32 for each in dtypes))
     return Engine(
-        DecodePool(projector.decode, stage),
+        _decode_pool(settings, decoder.codec, projector, stage),
         projector,
         judge,
         _identify(settings, model, classes, _identity_of(decoder.codec, codec)),
         own_code(_references(settings)),
         model.remarks,
     )
+
+
+def _decode_pool(
+    settings: Settings,
+    codec: Codec | CodecInProcesses | TextCodec,
+    projector: RecordProjector,
+    stage: StageTimer,
+) -> DecodePool:
+    """Threads as far as they help: with processes one for each, and none for what holds the interpreter's lock."""
+    wanted = settings.input.decode
+    if isinstance(codec, CodecInProcesses):
+        return DecodePool(
+            projector.decode, stage, threads=wanted.processes, chunk_bytes=None, processes=codec
+        )
+    if isinstance(codec, JsonCodec):
+        return DecodePool(projector.decode, stage)
+    threads = min(_cpus(), _MOST_THREADS) if wanted.threads == "auto" else wanted.threads
+    if isinstance(codec, NpyCodec):
+        return DecodePool(projector.decode, stage, threads=threads, chunk_bytes=_NPY_CHUNK_BYTES)
+    return DecodePool(projector.decode, stage, threads=threads)
+
+
+def _cpus() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _references(settings: Settings) -> dict[str, str]:
@@ -171,7 +206,7 @@ def _require_device(device: str) -> None:
         raise ConfigurationError([problem])
 
 
-def _identity_of(codec: Codec | TextCodec, settings: Block) -> Mapping[str, Any]:
+def _identity_of(codec: Codec | CodecInProcesses | TextCodec, settings: Block) -> Mapping[str, Any]:
     """What of a codec a sample's numbers depend on."""
     return codec.identity if isinstance(codec, TextCodec) else computed_by(settings)
 

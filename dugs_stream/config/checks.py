@@ -42,6 +42,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
     checks: tuple[Callable[[Settings], Iterator[Conflict]], ...] = (
         _json_label_needs_a_json_codec,
         _debezium_is_json,
+        _processes_are_for_a_codec_of_ones_own,
         _label_type_fits_the_loss,
         _loss_needs_a_label,
         _learned_tokens_are_for_a_loss_over_tokens,
@@ -73,6 +74,16 @@ def _reads_json(settings: Settings) -> bool:
     if isinstance(codec, TextCodecSettings):
         return codec.field is not None
     return not isinstance(codec, ImageCodecSettings | NpyCodecSettings)
+
+
+def _processes_are_for_a_codec_of_ones_own(settings: Settings) -> Iterator[Conflict]:
+    codec, processes = settings.input.codec, settings.input.decode.processes
+    if processes and not isinstance(codec, CustomCodecSettings):
+        yield Conflict(
+            (("input", "decode", "processes"), ("input", "codec")),
+            f"found {processes} processes with the codec {codec.type}, which decodes in threads.",
+            "Leave it at 0; input.decode.threads says how many decode.",
+        )
 
 
 def _debezium_is_json(settings: Settings) -> Iterator[Conflict]:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from dugs_stream.core.losses.forms import BUILT_IN
 from dugs_stream.inputs.settings import (
     CodecSettings,
+    DecodeSettings,
     Envelopes,
     ImageCodecSettings,
     LabelType,
@@ -122,6 +123,8 @@ class InputSettings(Block):
     """Limits of a micro-batch."""
     prefetch: Annotated[Whole, Field(ge=0, le=64)] = 2
     """Micro-batches polled, decoded and projected beyond the one that is decided, each within the limits of `batch`; 0: one after the other."""
+    decode: DecodeSettings = DecodeSettings()
+    """Threads and processes that decode."""
     max_record_bytes: ByteSize = 16 * 2**20
     """A larger value is rejected as too_large."""
     may_reject_all: bool = False

@@ -100,6 +100,8 @@ class GradientSpec:
 
         That is the model's own. Of a model of several, the widest that a forward pass takes, found out by this sample.
         """
+        if isinstance(inputs, Tensor) and inputs.dtype is self._precision and not inputs.requires_grad:
+            return inputs
         detached = mapped(inputs, Tensor.detach)
         if not any(leaf.is_floating_point() for _, leaf in leaves(detached)):
             return detached

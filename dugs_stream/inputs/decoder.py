@@ -14,16 +14,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dugs_stream.core.samples import Inputs, leaves
+from dugs_stream.core.samples import Inputs
 from dugs_stream.inputs.codec import Codec, Labelled, Shape, several_tensors, wrong_shape
 from dugs_stream.inputs.custom import CustomCodec
 from dugs_stream.inputs.envelopes import row_after, without_frame
+from dugs_stream.inputs.finite import infinite_among
 from dugs_stream.inputs.image import ImageCodec
 from dugs_stream.inputs.json import JsonCodec, parse_document
 from dugs_stream.inputs.labels import AnyLabel, Labels
 from dugs_stream.inputs.npy import NpyCodec
+from dugs_stream.inputs.processes.codec import CodecInProcesses
 from dugs_stream.inputs.settings import (
+    IN_THREADS,
     CustomCodecSettings,
+    DecodeSettings,
     Envelope,
     ImageCodecSettings,
     JsonCodecSettings,
@@ -61,7 +65,7 @@ class Decoder:
     labels_are_tokens  a label that is a list has one number a token of its text
     """
 
-    codec: Codec | TextCodec
+    codec: Codec | CodecInProcesses | TextCodec
     labels: Labels
     max_record_bytes: int
     expected_shape: Shape | None = None
@@ -80,6 +84,19 @@ class Decoder:
 
         Raises only what says that memory ran out, since no record is to blame for that.
         """
+        return self.decode_each([record])[0]
+
+    def decode_each(self, records: Sequence[Record]) -> list[Sample | Skip | Rejection]:
+        """What `decode` makes of each record, at less cost a record."""
+        outcomes = [self._decode(record) for record in records]
+        places = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Sample)]
+        refused = infinite_among([outcome.inputs for outcome in outcomes if isinstance(outcome, Sample)])
+        for which, rejection in refused.items():
+            outcomes[places[which]] = rejection
+        return outcomes
+
+    def _decode(self, record: Record) -> Sample | Skip | Rejection:
+        """All but the look for numbers that are not finite."""
         opened = _check_whole(record) or self._opened(record.value)
         if isinstance(opened, Skip | Rejection):
             return opened
@@ -87,7 +104,7 @@ class Decoder:
             return self._text(self.codec, record, opened)
         found = (
             self._own(self.codec, record, opened)
-            if isinstance(self.codec, CustomCodec)
+            if isinstance(self.codec, CustomCodec | CodecInProcesses)
             else self._given(self.codec, record, opened)
         )
         if isinstance(found, Skip | Rejection):
@@ -97,7 +114,7 @@ class Decoder:
                 return several_tensors(found.inputs, self.expected_shape)
             if found.inputs.shape != self.expected_shape:
                 return wrong_shape(found.inputs.shape, self.expected_shape)
-        return _check_finite(found.inputs) or found
+        return found
 
     def _opened(self, value: bytes | None) -> _Opened | Skip | Rejection:
         """The value out of its envelopes, and its document if anything reads one: it is parsed once."""
@@ -173,7 +190,9 @@ class Decoder:
             label = Target(padded)
         return Sample(found.inputs, label, found.is_cut)
 
-    def _own(self, codec: CustomCodec, record: Record, opened: _Opened) -> Sample | Skip | Rejection:
+    def _own(
+        self, codec: CustomCodec | CodecInProcesses, record: Record, opened: _Opened
+    ) -> Sample | Skip | Rejection:
         """The sample of the user's codec, with the label that it gives; else with the one from its place."""
         found = codec.decode(opened.value, self.expected_shape)
         if isinstance(found, Skip | Rejection):
@@ -208,19 +227,10 @@ def _check_whole(record: Record) -> Rejection | None:
     return None if record.fault is None else Rejection(Reason.UNREADABLE, record.fault)
 
 
-def _check_finite(inputs: Inputs) -> Rejection | None:
-    for name, leaf in leaves(inputs):
-        if leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
-            wrong = int((~torch.isfinite(leaf)).sum())
-            where = "" if leaf is inputs else f"{name}: "
-            return Rejection(
-                Reason.NOT_FINITE, f"{where}{wrong} of {leaf.numel()} numbers are NaN or infinite"
-            )
-    return None
-
-
-def build_codec(settings: AnyCodecSettings, limits: TokenLimits = NO_LIMITS) -> Codec | TextCodec:
-    """The codec of the settings; `limits` are the model's, of a text.
+def build_codec(
+    settings: AnyCodecSettings, limits: TokenLimits = NO_LIMITS, decoding: DecodeSettings = IN_THREADS
+) -> Codec | CodecInProcesses | TextCodec:
+    """The codec of the settings; `limits` are the model's, of a text, and `decoding` says where a user's function runs.
 
     Raises ConfigurationError if a user's function cannot be imported, or a tokenizer cannot be used with the model.
     """
@@ -232,7 +242,10 @@ def build_codec(settings: AnyCodecSettings, limits: TokenLimits = NO_LIMITS) -> 
         return NpyCodec(settings)
     if isinstance(settings, JsonCodecSettings):
         return JsonCodec(settings)
-    return CustomCodec.from_settings(settings)
+    own = CustomCodec.from_settings(settings)  # also for processes: what cannot be imported is refused here
+    if decoding.processes:
+        return CodecInProcesses(settings.type, decoding.processes, decoding.timeout_seconds)
+    return own
 
 
 def build_decoder(
@@ -246,6 +259,7 @@ def build_decoder(
     envelope: Sequence[Envelope] = (),
     limits: TokenLimits = NO_LIMITS,
     labels_are_tokens: bool = False,
+    decoding: DecodeSettings = IN_THREADS,
 ) -> Decoder:
     """The decoder of one deployment. `label` is input.label's text, `classes` what `read_classes` gave.
 
@@ -258,7 +272,7 @@ def build_decoder(
         type=label_type,
     )
     return Decoder(
-        build_codec(codec, limits),
+        build_codec(codec, limits, decoding),
         labels,
         max_record_bytes,
         envelope=tuple(envelope),

@@ -26,6 +26,8 @@ _MOST_DIGITS = 18
 """Every number of 18 digits fits the int64 that a label travels in; no model has so many classes."""
 _FILES = "files"
 """The topic that records of files name; see `inputs.files`."""
+_MOST_KEPT = 4096
+"""Labels as bytes of which the class is kept; reading one takes longer than the rest of a small record."""
 _SHOWN = 80
 """Characters of a label in a rejection."""
 
@@ -65,12 +67,14 @@ class Labels:
     is_ignored: bool = False
     is_for_show: bool = False
     _by_name: Mapping[str, int] = field(init=False, repr=False, compare=False)
+    _read_before: dict[bytes, Label] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         numbered = list(enumerate(self.classes or ()))
         names = {_as_read(name): number for number, name in reversed(numbered)}
         # As it is written goes first: two classes may differ in their code points alone.
         object.__setattr__(self, "_by_name", names | {name: number for number, name in reversed(numbered)})
+        object.__setattr__(self, "_read_before", {})
 
     @property
     def needs_document(self) -> bool:
@@ -95,11 +99,16 @@ class Labels:
             return None
         if self.type != "class":
             return target_of(found, self.type)
+        if isinstance(found, bytes) and (known := self._read_before.get(found)) is not None:
+            return known
         text = _text(found)
         number = self._unknown(found, record) if text is None else self._number(text, found, record)
         if isinstance(number, Rejection):
             return None if self.is_for_show else number
-        return Label(number, self.name(number))
+        label = Label(number, self.name(number))
+        if isinstance(found, bytes) and len(self._read_before) < _MOST_KEPT:
+            self._read_before[found] = label
+        return label
 
     def name(self, label: int | None) -> str | None:
         """The class's name; None if classes have no names or there is no such class."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ class NpyCodec:
 
     def decode(self, value: bytes, expected_shape: Shape | None) -> torch.Tensor | Rejection:
         """The array as a float32 or int64 tensor of its own shape, or the rejection."""
-        header = _read_header(value)
+        header = _header_of(value)
         if isinstance(header, Rejection):
             return header
         if expected_shape is not None and header.shape != expected_shape:
@@ -39,20 +41,45 @@ class NpyCodec:
         return _not_as_promised(header, value) or tensor_of(header.array(value), self.settings.dtype)
 
 
-@dataclass(frozen=True, slots=True)
+_VERSION_1 = b"\x93NUMPY\x01\x00"
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_LONGEST_KEPT = 512
+"""Bytes of a header that is kept once it was read; numpy writes 128 for up to some ten axes."""
+
+
+@dataclass(frozen=True)
 class _Header:
     shape: Shape
     is_fortran: bool
     dtype: np.dtype[Any]
     offset: int
 
-    @property
+    @cached_property
     def array_bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @cached_property
+    def refusal(self) -> Rejection | None:
+        """Why no array with this header is read."""
+        if self.dtype.hasobject:
+            return undecodable("the array holds Python objects, which are never unpickled; expected numbers")
+        if self.dtype.kind not in "biuf":
+            return undecodable(f"the array holds {self.dtype}, expected plain numbers")
+        if any(length < 1 for length in self.shape):
+            return undecodable(f"the array's shape {self.shape} holds no numbers")
+        return None
 
     def array(self, value: bytes) -> NDArray[Any]:
         flat = np.frombuffer(value, self.dtype, offset=self.offset)
         return flat.reshape(self.shape, order="F" if self.is_fortran else "C")
+
+
+def _header_of(value: bytes) -> _Header | Rejection:
+    """What numpy's parser, which takes longer than the rest, says of the header; the same bytes are read once."""
+    head = value[: len(_VERSION_1) + 2 + int.from_bytes(value[8:10], "little")]
+    if len(head) > _LONGEST_KEPT or not head.startswith(_VERSION_1):
+        return _read_header(value)
+    return _read_again(head)
 
 
 def _read_header(value: bytes) -> _Header | Rejection:
@@ -66,17 +93,18 @@ def _read_header(value: bytes) -> _Header | Rejection:
     except KeyError:
         return undecodable(f".npy format version {value[6]}.{value[7]}, expected 1.0 or 2.0")
     except Exception as exc:  # noqa: BLE001 (the header is a Python literal: damaged, it trips any part of the parser)
-        return undecodable(f"not a .npy array: {type(exc).__name__}: {exc}")
+        # An address in memory would make the same record's reason another in each process.
+        return undecodable(f"not a .npy array: {type(exc).__name__}: {_ADDRESS.sub('', str(exc))}")
     return _Header(shape, is_fortran, dtype, stream.tell())
 
 
+_read_again = lru_cache(maxsize=256)(_read_header)
+"""The same for a value cut behind its header: nothing after it is looked at."""
+
+
 def _not_as_promised(header: _Header, value: bytes) -> Rejection | None:
-    if header.dtype.hasobject:
-        return undecodable("the array holds Python objects, which are never unpickled; expected numbers")
-    if header.dtype.kind not in "biuf":
-        return undecodable(f"the array holds {header.dtype}, expected plain numbers")
-    if any(length < 1 for length in header.shape):
-        return undecodable(f"the array's shape {header.shape} holds no numbers")
+    if header.refusal is not None:
+        return header.refusal
     there = len(value) - header.offset
     if header.array_bytes != there:
         return undecodable(f"the header promises {header.array_bytes} bytes of numbers and {there} follow it")

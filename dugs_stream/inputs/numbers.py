@@ -15,6 +15,7 @@ from dugs_stream.records import Rejection
 MOST_AXES = 8
 """Deeper than any model's input; it bounds the recursion for every record."""
 _SHOWN_KEYS = 5
+_FLOAT32 = np.dtype(np.float32)
 
 
 class IrregularError(Exception):
@@ -43,6 +44,10 @@ def tensor_of(array: NDArray[Any], dtype: Literal["float32", "int64"]) -> torch.
     them as such). int64: an array of fractions or beyond 2^63 - 1 is refused.
     """
     if dtype == "float32":
+        if (
+            array.dtype == _FLOAT32
+        ):  # without a look at the context of errors, which costs as much as the copy
+            return torch.from_numpy(np.array(array, order="C"))
         with np.errstate(over="ignore"):
             return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
     if array.dtype.kind not in "biu":

@@ -160,6 +160,34 @@ class TextCodecSettings(Block):
     that is hidden, for gradient.loss masked_lm."""
 
 
+def _threads(value: Any) -> Any:
+    if value != "auto" and not _is_side(value):
+        raise ExpectedError("auto, or a whole number of at least 1")
+    return value
+
+
+_Threads = Annotated[
+    Literal["auto"] | int,
+    BeforeValidator(_threads),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
+]
+
+
+class DecodeSettings(Block):
+    """Where records are decoded: beside the computation, in threads, or a codec of your own in processes."""
+
+    threads: _Threads = "auto"
+    """Threads that decode; auto: one for each CPU, up to 16. Small arrays and JSON are decoded in passing, without them."""
+    processes: Annotated[Whole, Field(ge=0)] = 0
+    """Processes for a codec of your own that holds Python's global lock, may hang or may crash; 0: it runs in the threads."""
+    timeout_seconds: Annotated[Number, Field(gt=0, le=3600)] = 30.0
+    """How long a record may take in such a process; then the process is ended and the record rejected as undecodable."""
+
+
+IN_THREADS = DecodeSettings()
+"""The defaults."""
+
+
 class CustomCodecSettings(Block):
     """A function of yours from bytes to a tensor without a batch axis, to (tensor, label), or to "skip"."""
 

@@ -12,6 +12,7 @@ from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.samples import Inputs, Leaf, Structure, stacked
 from dugs_stream.inputs.decoder import Sample
+from dugs_stream.inputs.labels import AnyLabel, Label
 
 _TOKENS = "input_ids"
 """What transformers, and our text codec, call the tensor of a text's tokens."""
@@ -48,11 +49,22 @@ class ProbedKind:
         self, samples: Sequence[Sample], between_tiles: Callable[[], None] = lambda: None
     ) -> Projection:
         """The vectors of samples of this kind; a number that is not a class counts as class 0."""
-        labels = [each.label.tensor for each in samples if each.label is not None and self.label is not None]
-        given = torch.stack(labels) if labels else None
+        given = (
+            None
+            if self.label is None
+            else _joined([each.label for each in samples if each.label is not None])
+        )
         if given is not None and self.found.classes is not None:
             given = given.where(given < self.found.classes, 0)
         return self.projector.project(stacked([each.inputs for each in samples]), given, between_tiles)
+
+
+def _joined(labels: Sequence[AnyLabel]) -> torch.Tensor | None:
+    """The labels of a tile as one tensor; classes at once, since a tensor for each takes longer than all else here."""
+    numbers = [each.number for each in labels if isinstance(each, Label)]
+    if not labels or len(numbers) == len(labels):
+        return torch.tensor(numbers, dtype=torch.int64) if numbers else None
+    return torch.stack([each.tensor for each in labels])
 
 
 def example_of(structure: Structure, seed: int) -> Inputs:

@@ -7,7 +7,7 @@ vector, bit for bit, or rejects it for the same reason, no matter which other re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,18 +19,18 @@ from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.losses.forms import LabelForm
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection
-from dugs_stream.core.samples import Inputs, Leaf, Structure, batch_of_one, leaves, structure_of
+from dugs_stream.core.samples import Inputs, Leaf, Structure, batch_of_one, structure_of
 from dugs_stream.errors import ConfigurationError, ModelError, Problem, SampleError
 from dugs_stream.inputs.decoder import Decoder, Sample
 from dugs_stream.inputs.labels import Label
 from dugs_stream.inputs.settings import LabelKind
-from dugs_stream.pipeline.decode import BatchAbandonedError, DecodedBatch, Outcome, StageTimer
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodedBatch, Outcome, StageTimer, decode_records
 from dugs_stream.pipeline.first_labels import FirstLabels
 from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.pipeline.rejections import rejection_of, what_failed
 from dugs_stream.pipeline.tiles import Tiles, at_once
-from dugs_stream.records import LabelSource, Reason, Record, Rejection
+from dugs_stream.records import LabelSource, Record
 
 _MOST_KINDS = 1024
 """Probed kinds of samples that are kept, some kilobytes each: a codec may give each record a length of its own."""
@@ -129,8 +129,7 @@ class RecordProjector:
 
         Raises only what says that memory ran out.
         """
-        decoder = self._decoder
-        return [_within_bounds(decoder, decoder.decode(record)) for record in records]
+        return decode_records(self._decoder, records)
 
     def decoded(self, records: Sequence[Record]) -> DecodedBatch:
         """The records decoded in this thread, for `project`."""
@@ -152,7 +151,7 @@ class RecordProjector:
         model's and not a record's. An error that says that memory ran out passes as it is: no record is to blame.
         """
         records, outcomes = batch.records, list(batch.outcomes)
-        kinds: dict[Kind, list[int]] = {}
+        kinds: dict[Hashable, tuple[Kind, list[int]]] = {}
         pieces: list[tuple[list[int], Projection]] = []
         with self._stage("gradient"):
             for place, outcome in enumerate(outcomes):
@@ -160,9 +159,11 @@ class RecordProjector:
                     if self.spec.loss.predicts_labels:
                         self.first_labels.remark_on(records[place])
                     converted = self._in_precision(outcome)
-                    outcomes[place] = converted
-                    kinds.setdefault(self._kind_of(converted), []).append(place)
-            for kind, places in kinds.items():
+                    outcomes[place], form = converted, self._form_of(converted)
+                    if form not in kinds:
+                        kinds[form] = self._kind_of(converted), []
+                    kinds[form][1].append(place)
+            for kind, places in kinds.values():
                 probed = self._kinds.get(kind) or self._probed_with(
                     kind, places, outcomes, model_is_proven=model_is_proven
                 )
@@ -182,19 +183,35 @@ class RecordProjector:
 
     def _in_precision(self, sample: Sample) -> Sample:
         """The sample in the model's precision, which is its own matter and not its neighbours'."""
-        return replace(sample, inputs=self.spec.in_precision(sample.inputs))
+        inputs = self.spec.in_precision(sample.inputs)
+        return sample if inputs is sample.inputs else replace(sample, inputs=inputs)
+
+    def _form_of(self, sample: Sample) -> Hashable:
+        """Equal for samples of one kind, and found out in less time than the kind."""
+        if isinstance(sample.inputs, torch.Tensor):
+            return sample.inputs.shape, sample.inputs.dtype, self._label_form_of(sample)
+        return self._kind_of(sample)
 
     def _kind_of(self, sample: Sample) -> Kind:
+        return Kind(structure_of(sample.inputs), self._label_form_of(sample))
+
+    def _label_form_of(self, sample: Sample) -> tuple[tuple[int, ...], torch.dtype] | None:
+        if isinstance(sample.label, Label):
+            return None if self._passes_classes_by else ((), torch.int64)
         label = self._label_of(sample)
-        form = None if label is None else (tuple(label.shape), label.dtype)
-        return Kind(structure_of(sample.inputs), form)
+        return None if label is None else (tuple(label.shape), label.dtype)
 
     def _label_of(self, sample: Sample) -> torch.Tensor | None:
-        """The label that the loss is given; a class is nothing to one that takes other labels."""
-        is_for_show = isinstance(sample.label, Label) and self.spec.loss.form is LabelForm.POSITIONS
-        if sample.label is None or is_for_show or self.spec.loss.predicts_labels:
+        """The label that the loss is given."""
+        if sample.label is None or self.spec.loss.predicts_labels:
             return None
-        return sample.label.tensor
+        is_for_show = isinstance(sample.label, Label) and self._passes_classes_by
+        return None if is_for_show else sample.label.tensor
+
+    @property
+    def _passes_classes_by(self) -> bool:
+        """Whether the loss takes other labels than a class, or predicts its own."""
+        return self.spec.loss.predicts_labels or self.spec.loss.form is LabelForm.POSITIONS
 
     def _probed_with(
         self,
@@ -378,20 +395,3 @@ class RecordProjector:
             return Projected(row, label, LabelSource.PREDICTED, sample.is_cut)
         source = None if sample.label is None else LabelSource.GIVEN
         return Projected(row, sample.label, source, sample.is_cut)
-
-
-def _within_bounds(decoder: Decoder, outcome: Outcome) -> Outcome:
-    """Refuses a sample larger than a record may be, where no shape bounds it.
-
-    A small picture file may be one of millions of pixels, and a tile of them takes the process down.
-    """
-    if decoder.expected_shape is not None or not isinstance(outcome, Sample):
-        return outcome
-    size, most = sum(leaf.nbytes for _, leaf in leaves(outcome.inputs)), decoder.max_record_bytes
-    if size <= most:
-        return outcome
-    return Rejection(
-        Reason.TOO_LARGE,
-        f"the sample is {size} bytes of numbers, at most {most} are computed with where no shape is expected "
-        "(input.max_record_bytes; or set model.input_shape, or the size of input.codec)",
-    )

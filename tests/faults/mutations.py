@@ -83,7 +83,7 @@ MUTATIONS = (
         "daemon/loop.py",
         "self._queue.discard(self._tell_if_alive)",
         "pass",
-        ("broker refuses one send of a batch", "ten quick rebalances"),
+        ("put out of the group with all in flight",),
     ),
     Mutation(
         "the group's offsets are held against the trailer",

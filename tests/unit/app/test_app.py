@@ -259,3 +259,33 @@ def test_gpu_that_is_not_there_is_refused(device: str, monkeypatch: pytest.Monke
 
     with pytest.raises(ConfigurationError, match=r"gradient\.device: .* PyTorch finds 0 GPU"):
         build_engine(Settings.model_validate({"gradient": {"device": device}}))
+
+
+@pytest.mark.parametrize(
+    ("given", "threads", "chunk_bytes"),
+    [
+        ({"codec": "npy", "decode": {"threads": 3}}, 3, 2**20),
+        ({"codec": "image", "decode": {"threads": 3}}, 3, 64 * 1024),
+        ({"codec": "json", "decode": {"threads": 3}}, 1, 64 * 1024),
+        ({"codec": "tests.support.records.process_codecs:obey", "decode": {"threads": 3}}, 3, 64 * 1024),
+        ({"codec": "tests.support.records.process_codecs:obey", "decode": {"processes": 2}}, 2, None),
+    ],
+)
+def test_decoding_has_the_threads_and_processes_of_the_settings(
+    tmp_path: Path, given: dict[str, Any], threads: int, chunk_bytes: int | None
+) -> None:
+    """What holds the interpreter's lock gets no threads of its own; no process starts before a record comes."""
+    decoding = build_engine(settings_of(tmp_path, input=given)).decoding
+
+    assert (decoding.threads, decoding.chunk_bytes) == (threads, chunk_bytes)
+    decoding.close()
+
+
+def test_threads_are_as_many_as_the_cpus_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large machine not all: they would wait for each other."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: range(5))
+    assert build_engine(settings_of(tmp_path)).decoding.threads == 5
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: range(500))
+    assert build_engine(settings_of(tmp_path)).decoding.threads == 16

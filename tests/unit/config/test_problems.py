@@ -75,6 +75,16 @@ WORDINGS = [
         "1:12 gradient.layers: found a block with last, names, expected either last or names, not both.",
     ),
     ("gradient: {layers: {last: 0}}", "1:21 gradient.layers.last: found 0, expected at least 1."),
+    # decoding
+    ("input: {decode: {threads: 0}}", "1:18 input.decode.threads: found 0, expected auto, or a whole number of at least 1."),
+    ("input: {decode: {threads: all}}", '1:18 input.decode.threads: found "all", expected auto, or a whole number of at least 1.'),
+    ("input: {decode: {processes: -1}}", "1:18 input.decode.processes: found -1, expected at least 0."),
+    ("input: {decode: {timeout_seconds: 0}}", "1:18 input.decode.timeout_seconds: found 0, expected more than 0."),
+    (
+        "input: {codec: npy, decode: {processes: 2}}",
+        ("1:30 input.decode.processes: found 2 processes with the codec npy, which decodes in threads. Leave it at 0; "
+        "input.decode.threads says how many decode."),
+    ),
     # codecs
     (
         "input: {codec: txt}",

@@ -306,3 +306,25 @@ def test_path_of_a_file_as_label_names_the_header() -> None:
 
     assert isinstance(rejection, Rejection)
     assert "input.label: header:label reads its folder's name" in rejection.error
+
+
+@pytest.mark.parametrize("classes", [None, ("cat", "1", "\u00e9")])
+def test_label_that_was_read_before_is_read_alike(classes: tuple[str, ...] | None) -> None:
+    """The class of the same bytes is looked up once; what is wrong is told each time with its own record."""
+    reader = labels(classes=classes)
+    for value in (b"cat", b" 1 ", b"1", b"0", "e\u0301".encode(), b"-1", b"7", b"\xff") * 2:
+        record = sample(headers=(("label", value),))
+        assert reader.read(record) == labels(classes=classes).read(record)
+    assert replace(reader, outputs=1).read(sample(headers=(("label", b"1"),))) == Rejection(
+        Reason.LABEL_OUT_OF_RANGE, "label 1, expected 0 to 0"
+    )
+
+
+def test_labels_that_are_kept_are_bounded() -> None:
+    """A stream whose labels are all different fills no memory, and goes on."""
+    reader = labels()
+
+    for number in range(5000):
+        assert reader.read(sample(headers=(("label", b"%d" % number),))) == Label(number, None)
+
+    assert len(reader._read_before) <= 4096

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dugs_stream.inputs.npy import NpyCodec
+from dugs_stream.inputs.npy import NpyCodec, _header_of, _read_again, _read_header
 from dugs_stream.inputs.settings import NpyCodecSettings
 from dugs_stream.records import Reason, Rejection
 
@@ -119,6 +121,7 @@ HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }"
         (with_header(HEADER % "(0,)"), "the array's shape (0,) holds no numbers"),
         (with_header("(" * 9000), "not a .npy array: "),
         (with_header("__import__('os').getcwd()"), "not a .npy array: ValueError:"),
+        (with_header(HEADER % "(10**9,)"), "not a .npy array: ValueError: malformed node or string on line 1: <ast.BinOp object>"),
         (b"\x93NUMPY\x03\x00", ".npy format version 3.0, expected 1.0 or 2.0"),
         (b"PK\x03\x04rest", "a .npz archive, expected a single .npy array"),
         (saved(np.zeros(2, complex)), "the array holds complex128, expected plain numbers"),
@@ -153,3 +156,44 @@ def test_array_of_another_shape_is_refused_by_its_header() -> None:
 def test_numbers_that_are_no_int64_are_undecodable(array: Any, expected: str) -> None:
     """Nothing is rounded or wrapped around in silence."""
     assert decode(saved(array), "int64") == Rejection(Reason.UNDECODABLE, expected)
+
+
+_DESCRIPTIONS = ("<f4", ">f4", "f8", "|b1", "<u8", "<U3", "|O", "<M8[s]", "", "<f4'", "x")
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> bytes:
+    """Beginnings of values: as numpy writes them, with other orders, spaces, lengths and versions, and damaged."""
+    fields = [
+        f"'descr': '{draw(st.sampled_from(_DESCRIPTIONS))}'",
+        f"'fortran_order': {draw(st.sampled_from(['True', 'False', '0']))}",
+        f"'shape': {draw(st.sampled_from(['(3,)', '()', '(1, 3)', '(3L,)', '(-1,)', '[3]', '(0,)', '(10**9,)']))}",
+    ]
+    text = ("{" + ", ".join(draw(st.permutations(fields))) + ", }").encode() + b" " * draw(
+        st.integers(0, 450)
+    )
+    length = len(text) + 1 + draw(st.sampled_from([0, 0, 0, -1, 1, 999]))
+    version = draw(st.sampled_from([b"\x01\x00", b"\x01\x00", b"\x02\x00", b"\x01\x01"]))
+    value = b"\x93NUMPY" + version + length.to_bytes(2, "little") + text + b"\n"
+    return value[: draw(st.integers(0, len(value)))] if draw(st.integers(0, 4)) == 0 else value
+
+
+@given(headers(), st.binary(max_size=30))
+@settings(deadline=None, max_examples=100)
+def test_header_that_was_read_before_is_as_numpy_reads_it(head: bytes, numbers: bytes) -> None:
+    """Nothing behind a header changes what it says, so that the same header is parsed once."""
+    for value in (head + numbers, head, head + numbers):
+        assert _told(_header_of(value)) == _told(_read_header(value))
+
+
+def _told(header: Any) -> Any:
+    fields = ("shape", "is_fortran", "dtype", "offset", "refusal", "array_bytes")
+    return header if isinstance(header, Rejection) else tuple(getattr(header, name) for name in fields)
+
+
+def test_headers_that_are_kept_are_bounded() -> None:
+    """A stream in which each array has a shape of its own fills no memory."""
+    for length in range(1, 400):
+        assert isinstance(decode(saved(np.zeros(length))), torch.Tensor)
+
+    assert _read_again.cache_info().currsize <= 256

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -158,6 +159,54 @@ def test_cancelled_batch_has_no_result(threads: int) -> None:
         pending.result()
 
 
+def test_cancelled_batch_of_processes_has_no_result(gate: Gate) -> None:
+    """Its caller only waits, and is told so as well."""
+    pool = DecodePool(gate, threads=1, chunk_bytes=None)
+    pending, raised = pool.submit(large(9)), list[BaseException]()
+
+    def ask() -> None:
+        try:
+            pending.result()
+        except BatchAbandonedError as error:
+            raised.append(error)
+
+    caller = threading.Thread(target=ask)
+    caller.start()
+    wait_until(lambda: len(gate.begun) > 0, 30, "the thread has begun")
+    pending.cancel()
+    gate.open.set()
+    caller.join(30)
+
+    assert len(raised) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_each_batch_is_timed_once(threads: int, is_given_up: bool) -> None:
+    """From its first record to its last, in any threads; one that nothing was begun of is not timed."""
+    entered: list[str] = []
+    left: list[str] = []
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        entered.append(name)
+        yield
+        left.append(name)
+
+    pool = DecodePool(decode, stage, threads=threads)
+    for _ in range(3):
+        pending = pool.submit(large(6))
+        if is_given_up:
+            pending.cancel()
+        else:
+            pending.result()
+    pool.close()
+
+    assert entered == left
+    assert set(entered) <= {"decode"}
+    assert len(entered) == 3 if not is_given_up else len(entered) <= 3
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_memory_that_runs_out_is_raised_with_the_result(gate: Gate, threads: int) -> None:
     """Not earlier: the batch before it is committed first. The pool goes on with others."""
@@ -171,3 +220,28 @@ def test_memory_that_runs_out_is_raised_with_the_result(gate: Gate, threads: int
 
     gate.error = None
     assert pool.submit(large(4)).result().outcomes == tuple(map(told, large(4)))
+
+
+def test_with_processes_every_record_is_handed_over_and_the_caller_decodes_none(gate: Gate) -> None:
+    """The threads only wait for processes, and the caller could do no more."""
+    records = [Record(None, b"small", topic="in", partition=0, offset=offset) for offset in range(9)]
+    ended: list[bool] = []
+    pool = DecodePool(gate, threads=1, chunk_bytes=None, processes=Ending(ended))
+    pending = pool.submit(records)
+    wait_until(lambda: len(gate.begun) > 0, 30, "the thread has begun")
+    gate.open.set()
+
+    assert pending.result().outcomes == tuple(map(told, records))
+    pool.close()
+    assert ended == [True]
+
+
+class Ending:
+    """Processes that note their end."""
+
+    def __init__(self, ended: list[bool]) -> None:
+        self.ended = ended
+
+    def close(self) -> None:
+        """As codecs in processes."""
+        self.ended.append(True)

@@ -1,0 +1,1 @@
+"""Codecs of the user in processes of their own."""

@@ -1,0 +1,72 @@
+"""Process that runs a user's codec: `python -m dugs_stream.inputs.processes.worker FD REFERENCE SECONDS`.
+
+It reads requests from the socket FD and answers each, until the socket ends because its owner has left or died. What
+the codec prints goes to stderr. A record that takes longer than SECONDS and some more ends the process even if the
+codec holds the interpreter's lock and nobody is left to kill it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.inputs.codec import undecodable
+from dugs_stream.inputs.custom import CustomCodec
+from dugs_stream.inputs.processes.messages import LENGTH_BYTES, READY, framed, reply_of
+from dugs_stream.inputs.settings import CustomCodecSettings
+
+GRACE_SECONDS = 5.0
+"""Beyond the time that a record has: the owner, if it lives, is to be the one who ends the process."""
+
+
+def main(arguments: list[str]) -> None:
+    """Answer requests until there are no more."""
+    fd, reference, seconds = int(arguments[0]), arguments[1], float(arguments[2])
+    # A terminal's Ctrl-C and a service's stop go to all processes of it: the owner says when to leave.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.dup2(2, 1)
+    with socket.socket(fileno=fd) as owner:
+        codec = CustomCodec.from_settings(CustomCodecSettings(type=reference))
+        owner.sendall(framed(READY))
+        with suppress(OSError):  # the owner has left
+            while (value := receive(owner)) is not None:
+                signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_SECONDS)
+                reply = _reply(codec, bytes(value))
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                owner.sendall(framed(reply))
+
+
+def _reply(codec: CustomCodec, value: bytes) -> bytes:
+    try:
+        return reply_of(codec.decode(value, None))
+    except Exception as error:  # noqa: BLE001 (tensors that are sparse or quantised refuse in many ways)
+        told = f"{type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            return reply_of(MemoryError(told))
+        return reply_of(undecodable(f"what the codec returned cannot leave its process: {told}"))
+
+
+def receive(connection: socket.socket) -> bytearray | None:
+    """The next message; None if the other side has left."""
+    length = _exactly(connection, LENGTH_BYTES)
+    return None if length is None else _exactly(connection, int.from_bytes(length, "little"))
+
+
+def _exactly(connection: socket.socket, count: int) -> bytearray | None:
+    message = bytearray(count)
+    view = memoryview(message)
+    while view:
+        received = connection.recv_into(view)
+        if not received:
+            return None
+        view = view[received:]
+    return message
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
