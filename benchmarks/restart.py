@@ -3,7 +3,9 @@
 A changelog of so many rows (k = 512, random unit vectors) is made on the embedded log through its own transactions.
 Then a process of its own starts the daemon with one new record on the input, first without a state folder (from the
 changelog alone, which also leaves the snapshot), then from the snapshot, with and without the files in the page
-cache. Clock: from the start of the process, Python and PyTorch included, to the commit of the first decision.
+cache. Clock: from the start of the process, Python and PyTorch included, to the commit of the first decision. Beside it the
+index alone, in a process that has loaded PyTorch: from `UniqueIndex.load` to the first answer in each way to ask, and
+the physical memory before the first answer; and what `add` of 256 rows takes behind all others.
 
 Last, a hundred snapshots in a row, each of 10,000 more uniques. The daemon writes them between two micro-batches, in
 the one thread that decides (`Loop.run` → `Replica.snapshot_if_due` → `StateStore.snapshot`), so
@@ -30,6 +32,8 @@ from numpy.typing import NDArray
 
 from benchmarks.command import as_command
 from benchmarks.environment import ROOT
+from benchmarks.index import index_of
+from benchmarks.index_lengths import spread_out
 from benchmarks.made_lists import put_list, rows_of, trailer_of
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.app.logs import open_writer
@@ -44,6 +48,7 @@ _WIDTH = 16
 _ROWS_A_COMMIT = 10_000
 # Enough for a 99th percentile that is not simply the slowest.
 _SNAPSHOTS = 100
+_APPENDS = 40
 _SEED = 0
 
 
@@ -57,15 +62,17 @@ def measure(is_quick: bool) -> Report:
         replayed = _time_to_first_decision(folder, settings)
         cold = _time_to_first_decision(folder, settings, is_cold=True)
         warm = _time_to_first_decision(folder, settings)
+        alone = _index_alone(folder, uniques, is_quick=is_quick)
         pauses = _snapshots_on_top(settings, new, snapshots)
     finally:
         shutil.rmtree(folder)
     rows = f"{uniques:,} uniques"
-    target = None if is_quick else Target("at most", 10.0)
+    target = None if is_quick else Target("at most", 10.0)  # with PyTorch's own two seconds
     measurements = [
         Measurement(f"{rows}, from the snapshot, warm page cache, seconds", warm, target=target),
         Measurement(f"{rows}, from the snapshot, cold page cache, seconds", cold),
         Measurement(f"{rows}, from the changelog alone, seconds", replayed),
+        *alone,
         *_of_pauses(f"a snapshot of {new:,} new rows on top", pauses, is_quick=is_quick),
     ]
     question = "process start → first decision committed (embedded log, k = 512)"
@@ -140,6 +147,78 @@ def _send_one(settings: Settings) -> None:
     writer.close()
 
 
+_LOADED = """
+import json, sys, time
+from pathlib import Path
+import numpy as np, torch
+from dugs_stream.core.index.unique_index import UniqueIndex
+from dugs_stream.core.index import search
+
+def resident():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+folder, mode = sys.argv[1:]
+query = np.load(Path(folder) / "query.npy")
+began = time.perf_counter()
+index = UniqueIndex.load(folder)
+memory = resident()
+index.nearest(query, 0.9, mode=mode)
+print(json.dumps({"seconds": time.perf_counter() - began, "resident": memory}))
+"""
+
+
+def _index_alone(folder: Path, uniques: int, *, is_quick: bool) -> list[Measurement]:
+    """The saved index of as many rows with a certified prefix: loading, first answer, memory, appending."""
+    saved = folder / "saved"
+    rows = spread_out(uniques, 64, _DIMENSION)
+    index = index_of(rows)
+    for _ in range(2):  # a prefix is fitted when enough was asked
+        index.nearest(rows.queries, 0.9, mode="decision")
+    appended = []
+    for start in range(_APPENDS):
+        new = _unit_rows(uniques + start, 256)
+        began = time.perf_counter()
+        index.add(new)
+        appended.append(1e3 * (time.perf_counter() - began))
+    index.save(saved)
+    np.save(saved / "query.npy", rows.queries[:1])
+    del index, rows
+    answers = {mode: _first_answer(saved, mode) for mode in ("decision", "bound", "nearest")}
+    shutil.rmtree(saved)
+    seconds = None if is_quick else Target("at most", 3.0)
+    memory = None if is_quick else Target("at most", 1.0)
+    name = f"{uniques:,} rows, the index alone"
+    return [
+        *(
+            Measurement(f"{name}: load to first answer, {mode}, seconds", answer["seconds"], target=seconds)
+            for mode, answer in answers.items()
+        ),
+        Measurement(
+            f"{name}: resident before the first answer, GB",
+            answers["nearest"]["resident"] / 1e9,
+            target=memory,
+        ),
+        Measurement(
+            f"{name}: add 256 rows, milliseconds",
+            statistics.median(appended),
+            min(appended),
+            max(appended),
+            None if is_quick else Target("at most", 5.0),
+        ),
+    ]
+
+
+def _first_answer(saved: Path, mode: str) -> dict[str, float]:
+    command = [sys.executable, "-c", _LOADED, str(saved), mode]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(  # noqa: S603 - our own command
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
 def _drop_from_page_cache(folder: Path) -> None:
     os.sync()
     for path in folder.rglob("*"):
@@ -153,8 +232,8 @@ def _snapshots_on_top(settings: Settings, new: int, snapshots: int) -> list[floa
     state = StateStore(settings.state.dir, fingerprint=None, dimension=_DIMENSION)
     state.open()
     index = UniqueIndex(_DIMENSION, graph_from=None)
-    for block in state.files.vectors.blocks():
-        index.add(block)
+    for rows in state.files.vectors.mapped():
+        index.take_mapped(rows)
     seconds = []
     for _ in range(snapshots):
         _grow(state, index, settings, new)

@@ -1,7 +1,7 @@
 """`dugs check --deep`: a preflight of model, log and state folder that reports every finding.
 
 It changes nothing except what a start of `dugs run` would (missing topics are made if that is allowed), and keeps the
-measured costs of a sketch in the folder of a new list.
+measured costs of a sketch in the folder of a new list. It also says how many records a second each stage does alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from dugs_stream.app.engine import Engine, build_engine
 from dugs_stream.app.logs import check_log
 from dugs_stream.app.tiles import described, keep_choice
 from dugs_stream.changelog.resume import check_code
+from dugs_stream.commands.rates import Rates, bound_of, measure_search, measure_stages
 from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer, GradientPath
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import Finding, attempts
 from dugs_stream.state.store import StateStore
 
@@ -25,10 +27,17 @@ def check_deep(settings: Settings, say: Callable[[str], None] = lambda _doing: N
     say("loading and probing the model")
     found = list(attempts("model", lambda: _try_model(settings, engines)))
     say(f"trying the log ({settings.log.engine})")
-    found += attempts(f"log ({settings.log.engine})", lambda: check_log(settings))
+    of_the_log = list(attempts(f"log ({settings.log.engine})", lambda: check_log(settings)))
+    found += of_the_log
+    rates, engine = Rates(), next(iter(engines), None)
+    if engine is not None:
+        say("measuring the rate of each stage")
+        has_log = all(each.passed for each in of_the_log)
+        found += attempts("rates", lambda: measure_stages(settings, engine, rates, has_log=has_log))
+        engine.decoding.close()
     say("opening the state folder")
-    found += attempts("state folder", lambda: _try_state(settings, next(iter(engines), None)))
-    return found
+    found += attempts("state folder", lambda: _try_state(settings, engine, rates))
+    return [*found, *bound_of(rates.by_stage)]
 
 
 def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
@@ -79,11 +88,11 @@ def _describe(layer: ChosenLayer) -> str:
     )
 
 
-def _try_state(settings: Settings, engine: Engine | None) -> Iterator[Finding]:
+def _try_state(settings: Settings, engine: Engine | None, rates: Rates) -> Iterator[Finding]:
     """Open the folder as a start would; if the model failed, the list of any model is accepted."""
     fingerprint = None if engine is None else engine.identity.fingerprint
     state = StateStore(settings.state.dir, fingerprint=fingerprint, dimension=settings.gradient.dimension)
-    loaded = state.open()
+    loaded = state.open(verify=True)
     try:
         holds = f"{settings.state.dir}: free, can be written, {loaded.rows} uniques"
         yield Finding("state folder", passed=True, found=holds)
@@ -100,8 +109,19 @@ def _try_state(settings: Settings, engine: Engine | None) -> Iterator[Finding]:
         if damaged:
             found = f"damaged: {', '.join(damaged)}; the next start repairs it from the changelog"
             yield Finding("state folder", passed=True, found=found)
+        elif engine is not None:
+            yield from measure_search(engine, _index_of(state, settings.gradient.dimension), rates)
         if state.trailer is not None and engine is not None:
             for remark in check_code(state.trailer.code, engine.code, settings.model.accepted_code):
                 yield Finding("state folder", passed=True, found=remark, is_note=True)
     finally:
         state.close()
+
+
+def _index_of(state: StateStore, dimension: int) -> UniqueIndex:
+    """What the state folder holds, to search in."""
+    index = UniqueIndex(dimension)
+    for rows in state.files.vectors.mapped():
+        index.take_mapped(rows)
+    index.load_graph(state.files.path)
+    return index

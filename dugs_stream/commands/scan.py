@@ -6,6 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.rows.fields import RowFields
 from dugs_stream.outputs.event import build_event
+from dugs_stream.pipeline.decode import DecodedBatch, DecodePool, PendingBatch
 from dugs_stream.pipeline.rejections import RejectionGuard
 from dugs_stream.records import Reason, Record
 
@@ -58,8 +60,8 @@ def scan(
     verdicts, reasons = Counter[str](), Counter[str]()
     guard = RejectionGuard(may_reject_all=settings.input.may_reject_all)
     done, cut, failure = 0, 0, ""
-    for records in _batches(listing.samples(failures.add), settings.input.batch.records):
-        decoded = engine.decoding.submit(records).result()
+    batches = _batches(listing.samples(failures.add), settings.input.batch.records)
+    for decoded in _decoded(batches, engine.decoding):
         projected = engine.projector.project(decoded, model_is_proven=len(index) > 0)
         judged = engine.judge.decide(projected, index, ids.__getitem__)
         guard.watch(judged)
@@ -75,7 +77,7 @@ def scan(
             verdicts[each.decision.verdict.value] += 1
             cut += each.is_cut
             write(json.dumps(build_event(each, engine.identity), ensure_ascii=False))
-        done += len(records)
+        done += len(decoded.records)
         on_progress(done, total)
     if failure and engine.projector.found is None:
         raise ModelError(
@@ -83,6 +85,19 @@ def scan(
             "Check model.factory, model.kwargs and input.codec (size, mode)."
         )
     return Scanned(verdicts, reasons, listing.passed_over, failures, cut)
+
+
+def _decoded(batches: Iterator[list[Record]], decoding: DecodePool) -> Iterator[DecodedBatch]:
+    """Each batch, while the next one is being read and decoded; the pool is closed behind the last."""
+    with closing(decoding):
+        pending: PendingBatch | None = None
+        for batch in batches:
+            following = decoding.submit(batch)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()
 
 
 def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:

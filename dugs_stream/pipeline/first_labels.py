@@ -41,11 +41,15 @@ class FirstLabels:
         self.agreement = Agreement()
         self._spec = spec
         self._labels = labels
-        self._left = _FIRST
+        self._left = self._most = _FIRST
+
+    def stop(self) -> None:
+        """Look at no more of them."""
+        self._left = self._most = 0
 
     def compare(self, samples: Sequence[Sample], projector: Projector) -> None:
         """Count the samples, of one shape and dtype, whose label is also the model's own prediction."""
-        samples = samples[: _FIRST - self.agreement.records]
+        samples = samples[: max(0, self._most - self.agreement.records)]
         for start in range(0, len(samples), projector.tile):
             some = samples[start : start + projector.tile]
             logits = logits_of(projector.outputs(stacked([each.inputs for each in some])))

@@ -37,11 +37,9 @@ _MOST_KINDS = 1024
 
 
 class RecordProjector:
-    """Records to vectors, through a decoder and a model. `found` is what the first probe found.
+    """Records to vectors, through a decoder and a model. One thread, but for `decode`.
 
-    One thread at a time, except for `decode`.
-
-    The model is probed once for each kind of samples: structure, shapes, dtypes, with or without a label. `expect` does that at the
+    `found` is what the first probe found. The model is probed once for each kind of samples: structure, shapes, dtypes, with or without a label. `expect` does that at the
     start and fixes the shape; without it every shape goes that the model takes.
     """
 
@@ -75,6 +73,11 @@ class RecordProjector:
     def layers_by(self, path: GradientPath) -> int:
         """How many of the chosen layers have their gradients computed this way; 0 before the probe."""
         return sum(layer.path == path for layer in (() if self.found is None else self.found.layers))
+
+    @property
+    def expected_shape(self) -> tuple[int, ...] | None:
+        """That of every sample; None takes any that the model does."""
+        return self._decoder.expected_shape
 
     @property
     def tile(self) -> int:
@@ -125,14 +128,11 @@ class RecordProjector:
             raise probed
 
     def decode(self, records: Sequence[Record]) -> list[Outcome]:
-        """The sample of each record, or why it has none; any thread, without the model.
-
-        Raises only what says that memory ran out.
-        """
+        """The sample of each record, or why it has none; any thread. Raises only what says that memory ran out."""
         return decode_records(self._decoder, records)
 
     def decoded(self, records: Sequence[Record]) -> DecodedBatch:
-        """The records decoded in this thread, for `project`."""
+        """The same for `project`, timed; in this thread."""
         with self._stage("decode"):
             return DecodedBatch(tuple(records), tuple(self.decode(records)))
 

@@ -18,6 +18,8 @@ from benchmarks import (
     daemon_on_small_records,
     error_against_k,
     gpu_throughput,
+    index,
+    index_lengths,
     layers,
     layers_memory,
     layers_quality,
@@ -58,6 +60,8 @@ from tests.support.tools import require
         daemon_on_long_list.measure,
         daemon_on_photos.measure,
         scan_price.measure,
+        index.measure,
+        index_lengths.measure,
     ],
 )
 def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Report], tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> No
         "code of model.factory",
         "can be written",
         "built in, since the list began with them",
+        "rate of poll",
+        "alone; 26 records of dugs.samples, by",
+        "rate of gradient",
+        "rate of search",
+        "slowest stage",
     ):
         assert found in ended.out
     assert "FAILED" not in ended.out

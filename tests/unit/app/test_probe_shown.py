@@ -90,4 +90,9 @@ def test_size_of_the_codec_is_the_shape_of_the_probe(
 
     assert ("layer head" in found) == (size is not None)
     assert ("layers" in found and not found["layers"].was_tried) == (size is None)
-    assert doing == ["loading and probing the model", "trying the log (embedded)", "opening the state folder"]
+    assert doing == [
+        "loading and probing the model",
+        "trying the log (embedded)",
+        "measuring the rate of each stage",
+        "opening the state folder",
+    ]
