@@ -5,15 +5,16 @@ what a decided micro-batch writes, every batch of it asked, put the offsets into
 written was decided beforehand and off the clock: 256 events by reference on the decisions topic, 8 of them
 uniques with an event each and a changelog row each (k = 2048), and the trailer.
 
-Baseline: the same poll of the same records through the same `GroupMembership`, and the very same messages as the same
-whole batches (`log.kafka.batches`) through an idempotent producer with acks=all and the same settings, every batch asked;
-then the offsets go by the consumer's plain commit. A crash in it loses or doubles records: that is what the price buys.
+Baseline: the same poll of the same records through the same `GroupMembership`, and the very same messages through
+an idempotent producer of kafka-python with acks=all and the same settings, sent one by one, flushed and every future
+asked; then the offsets go by the consumer's plain commit. A crash in it loses or doubles records: that is what the
+price buys. The rows "of the transaction alone" let the baseline hand its messages over as the daemon does, as whole
+batches (`log.kafka.batches`), so that nothing but the transaction differs.
 
 By transactions of version 2 (KIP-890), which the broker has, and by those of version 1, for which it is lowered.
 
-The bare loop computes nothing, so it is the hardest case: the broker is all there is. Beside it stands a loop that
-also projects its records (AlexNet on digits, as in daemon_on_kafka), as a daemon does at least. The two alternate
-on the same records, each in a group of its own and with topics of its own.
+The bare loop computes nothing, the hardest case. Beside it stands a loop that also projects its records (AlexNet on
+digits, as in daemon_on_kafka). The two alternate on the same records, each in a group and with topics of its own.
 
 Before the clock starts, what both sides wrote is read back (read_committed) and held against each other, message
 by message, and after it both groups' committed offsets against the records polled.
@@ -48,6 +49,7 @@ from dugs_stream.log.kafka.batches import Batches
 from dugs_stream.log.kafka.client import open_producer
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.membership import GroupMembership
+from dugs_stream.log.kafka.messages import send
 from dugs_stream.log.kafka.offsets import committed_offsets
 from dugs_stream.log.kafka.polling import Polling
 from dugs_stream.log.kafka.reader import KafkaReader
@@ -105,9 +107,9 @@ def measure_at(address: str, is_quick: bool) -> Report:
         transactions_of_version(1, address),
         _two_loops(settings, f"{name}-1", stream, size.batches) as loops,
     ):
-        first = _bare_price(settings, *loops, size)
+        first, first_alone = _bare_prices(settings, *loops, size)
     with _two_loops(settings, name, stream, size.batches) as (subject, baseline):
-        bare = _bare_price(settings, subject, baseline, size)
+        bare, alone = _bare_prices(settings, subject, baseline, size)
         bare.facts["messages_a_batch"] = len(subject.decided[0])
         projecting = _projecting(stream)
         beside_work = _price(subject, baseline, size.batches_with_projecting, size.pairs, projecting)
@@ -120,7 +122,9 @@ def measure_at(address: str, is_quick: bool) -> Report:
         measurements=[
             _ratio("nothing computed in between", bare, TARGET),
             _ratio("the same, by transactions of version 1", first, FIRST_TARGET),
-            _added("nothing computed: milliseconds a transaction adds to a micro-batch", bare),
+            _ratio("price of the transaction alone", alone, None),
+            _ratio("price of the transaction alone, version 1", first_alone, None),
+            _added("nothing computed: milliseconds that the transaction alone adds to a micro-batch", alone),
             _ratio("the records projected in between", beside_work, None),
         ],
     )
@@ -136,12 +140,19 @@ class _Price:
     facts: dict[str, Any]
 
 
-def _bare_price(settings: KafkaSettings, subject: _Transactional, baseline: _Plain, size: Size) -> _Price:
-    """With nothing computed, once both sides have written the same."""
+def _bare_prices(
+    settings: KafkaSettings, subject: _Transactional, baseline: _Plain, size: Size
+) -> tuple[_Price, _Price]:
+    """With nothing computed, once both sides have written the same: the baseline's messages one by one, and whole."""
     subject.run(size.batches)
     baseline.run(size.batches)
     _require_same_messages(settings, subject.topics, baseline.topics)
-    return _price(subject, baseline, size.batches, size.pairs)
+    prices = []
+    for is_whole in (False, True):
+        baseline.sends_whole_batches = is_whole
+        prices.append(_price(subject, baseline, size.batches, size.pairs))
+    baseline.sends_whole_batches = False
+    return prices[0], prices[1]
 
 
 def _price(
@@ -251,26 +262,42 @@ class _Transactional(_Loop):
 
 @dataclass
 class _Plain(_Loop):
-    """The same without a transaction: send, ask every batch, commit the consumer's offsets."""
+    """The same without a transaction: send, ask for every answer, commit the consumer's offsets."""
 
     settings: KafkaSettings
     group: GroupMembership
     producer: Any
+    sends_whole_batches: bool = False
 
     def write(self, polled: Polled, outgoing: Sequence[Outgoing]) -> None:
         with self.steps.timed("publish"):
-            batches = Batches(self.producer)
-            for each in outgoing:
-                partition = 0 if each.topic == self.topics.changelog else None
-                batches.add(each.topic, each.message, partition)
-            batches.send()
-            batches.await_all(_LIMITS.wait_ms / 1000)
+            if self.sends_whole_batches:
+                self._send_whole(outgoing)
+            else:
+                self._send_singly(outgoing)
         with self.steps.timed("offsets"):
             offsets = {
                 TopicPartition(self.topics.input, partition): OffsetAndMetadata(offset, "")
                 for partition, offset in polled.next_offsets.items()
             }
             self.group.consumer.commit(offsets)  # the membership commits nothing by itself, on purpose
+
+    def _send_singly(self, outgoing: Sequence[Outgoing]) -> None:
+        to = self._partition_of
+        futures = [send(self.producer, each.topic, each.message, to(each)) for each in outgoing]
+        self.producer.flush(timeout=_LIMITS.wait_ms / 1000)
+        for future in futures:
+            future.get(timeout=0)
+
+    def _send_whole(self, outgoing: Sequence[Outgoing]) -> None:
+        batches = Batches(self.producer)
+        for each in outgoing:
+            batches.add(each.topic, each.message, self._partition_of(each))
+        batches.send()
+        batches.await_all(_LIMITS.wait_ms / 1000)
+
+    def _partition_of(self, each: Outgoing) -> int | None:
+        return 0 if each.topic == self.topics.changelog else None
 
     def committed(self) -> Mapping[int, int]:
         return committed_offsets(self.settings, self.topics.group, self.topics.input, (0,))

@@ -179,6 +179,23 @@ def test_connection_lost_after_a_commit_is_told_by_the_next_poll(kafka: KafkaEng
     assert log.poll(LIMITS).is_empty
 
 
+def test_connection_lost_in_a_redelivery_ends_it_before_the_next_transaction(kafka: KafkaEngine) -> None:
+    """A late request of one transaction cannot meet another of the same epoch; a new redelivery goes on."""
+    kafka.make_log().prepare()
+    redelivery = kafka.redelivery()
+    redelivery.claim()
+    redelivery.deliver([Message(b"k", b"one")], {0: {"": 1}})
+    redelivery._producer._sender._client._manager.lost_connection_at = time.monotonic()
+
+    with pytest.raises(LogUnavailableError, match="connection to the broker was lost"):
+        redelivery.deliver([Message(b"k", b"two")], {0: {"": 2}})
+
+    again = kafka.redelivery()
+    assert again.claim() == {0: {"": 1}}
+    again.deliver([Message(b"k", b"two")], {0: {"": 2}})
+    assert again.marks() == {0: {"": 2}}
+
+
 def test_last_outcome_is_known_for_what_is_complete_only(kafka: KafkaEngine) -> None:
     """Never used, committed, aborted, open."""
     name = transactional_id(kafka.topics)

@@ -50,8 +50,8 @@ MUTATIONS = (
     Mutation(
         "offsets are part of the transaction",
         "log/kafka/transaction.py",
-        "lambda: self._producer.send_offsets_to_transaction(offsets, self._polled_under.metadata),",
-        "lambda: self._group.consumer.commit(offsets),",
+        "put_offsets(self._producer, offsets, self._polled_under.metadata, seconds)",
+        "self._group.consumer.commit(offsets)",
         ("kill -9 at each step", "kill -9 at random"),
     ),
     Mutation(

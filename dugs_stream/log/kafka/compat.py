@@ -45,8 +45,7 @@ def call_within(seconds: float, doing: str, call: Callable[[], Any]) -> Any:
     """`call()` in a thread of its own: its result or exception, or KafkaTimeoutError if it takes too long.
 
     For calls of kafka-python without a deadline of their own. One that was given up may still end later, so it must be
-    harmless then: offsets put into a transaction and an abort are, because only a commit, which is never asked for
-    afterwards, gives them effect. A commit itself has log.watchdog.
+    harmless then, as an abort is. A commit itself has log.watchdog.
     """
     outcome: list[Any] = []
     failure: list[BaseException] = []
@@ -258,6 +257,18 @@ def ask_to_add_partitions(producer: Any, partitions: Iterable[TopicPartition]) -
         manager._enqueue_request(request)  # noqa: SLF001
     producer._sender.wakeup()  # noqa: SLF001
     return request.result
+
+
+def put_offsets(producer: Any, offsets: Any, group: Any, seconds: float) -> None:
+    """Offsets of a group, by its name or under a member's metadata, into the open transaction. Raises KafkaError.
+
+    The producer's own method (3.0.12) waits without end, and a thread to give it up costs as much as the round trip. One
+    that was given up may still happen, and is harmless: only a commit, which is never asked for then, gives it effect.
+    """
+    result = producer._transaction_manager.send_offsets_to_transaction(offsets, group)  # noqa: SLF001
+    producer._sender.wakeup()  # noqa: SLF001
+    if not result.wait(seconds * 1000):
+        raise KafkaTimeoutError(f"putting offsets into the transaction did not end within {seconds:g} s")
 
 
 def await_result(result: Any, doing: str) -> None:

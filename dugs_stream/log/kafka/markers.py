@@ -29,6 +29,7 @@ from dugs_stream.log.kafka.compat import (
     await_result,
     call_within,
     lost_connection_at,
+    put_offsets,
 )
 from dugs_stream.log.kafka.settings import KafkaSettings
 
@@ -111,10 +112,6 @@ def repeat_outcome(
     time.
     """
     await_result(ask_to_add_partitions(producer, partitions), "adding partitions to a transaction")
-    call_within(
-        _END_SECONDS,
-        "taking the group's offsets into a transaction",
-        lambda: producer.send_offsets_to_transaction({}, group),
-    )
+    put_offsets(producer, {}, group, _END_SECONDS)
     end = producer.commit_transaction if is_commit else producer.abort_transaction
     call_within(_END_SECONDS, "ending a transaction that lacked markers", end)

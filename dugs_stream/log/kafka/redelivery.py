@@ -25,9 +25,10 @@ from dugs_stream.errors import (
     TransactionAbortedError,
 )
 from dugs_stream.log.kafka.client import consumer_of
-from dugs_stream.log.kafka.compat import call_within
+from dugs_stream.log.kafka.compat import call_within, put_offsets
 from dugs_stream.log.kafka.deadlines import DEADLINES, ms
 from dugs_stream.log.kafka.errors import translating
+from dugs_stream.log.kafka.markers import MarkerWatch
 from dugs_stream.log.kafka.messages import send
 from dugs_stream.log.kafka.settings import KafkaSettings
 from dugs_stream.log.kafka.topics import existing_topics
@@ -45,6 +46,7 @@ class KafkaRedelivery:
         self._target = target
         self._name = name
         self._producer: Any = None
+        self._markers: MarkerWatch | None = None
 
     def marks(self) -> Marks:
         source, _target = existing_topics(self._settings, self._source, self._target)
@@ -57,12 +59,16 @@ class KafkaRedelivery:
         """Asks after fencing, so that no open transaction hides a mark."""
         name = readable_id(self._name, self._source)
         self._producer = open_fencing_producer(self._settings, name, 2 * BATCH_BYTES)
+        self._markers = MarkerWatch(self._producer)
         return self.marks()
 
     def deliver(self, messages: Sequence[Message], marks: Marks) -> None:
         """The order and its traps are those of log.kafka.transaction."""
-        if self._producer is None:
+        if self._producer is None or self._markers is None:
             raise OwnershipLostError("Nothing is claimed; a redelivery claims before it delivers.")
+        self._markers.require_undisturbed()
+        self._markers.began()
+        self._markers.verified()
         with translating("beginning a transaction"):
             self._producer.begin_transaction()
         try:
@@ -82,6 +88,7 @@ class KafkaRedelivery:
                 f"The commit ended with {str(error) or type(error).__name__}; whether these records went back is not "
                 "known. `dugs retry --dry-run` says what is left."
             ) from error
+        self._markers.ended(is_commit=True)
 
     def close(self) -> None:
         producer, self._producer = self._producer, None
@@ -120,8 +127,4 @@ class KafkaRedelivery:
             if kinds
         }
         with translating(f"remembering how far {self._name!r} came"):
-            call_within(
-                DEADLINES.stage_seconds,
-                "putting offsets into the transaction",
-                lambda: self._producer.send_offsets_to_transaction(offsets, self._name),
-            )
+            put_offsets(self._producer, offsets, self._name, DEADLINES.stage_seconds)

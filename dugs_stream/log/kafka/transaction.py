@@ -28,7 +28,13 @@ from dugs_stream.errors import (
 )
 from dugs_stream.log.kafka.batches import Batches
 from dugs_stream.log.kafka.client import open_producer
-from dugs_stream.log.kafka.compat import ask_to_add_partitions, await_result, call_within, force_close
+from dugs_stream.log.kafka.compat import (
+    ask_to_add_partitions,
+    await_result,
+    call_within,
+    force_close,
+    put_offsets,
+)
 from dugs_stream.log.kafka.deadlines import DEADLINES, Deadlines, ms
 from dugs_stream.log.kafka.errors import translated, translating
 from dugs_stream.log.kafka.markers import MarkerWatch, partitions_of, repeat_outcome
@@ -179,12 +185,8 @@ class KafkaTransaction:
                 for partition, offset in next_offsets.items()
             }
             if offsets:
-                # send_offsets_to_transaction has no deadline of its own.
-                call_within(
-                    self._deadlines.stage_seconds,
-                    "putting offsets into the transaction",
-                    lambda: self._producer.send_offsets_to_transaction(offsets, self._polled_under.metadata),
-                )
+                seconds = self._deadlines.stage_seconds
+                put_offsets(self._producer, offsets, self._polled_under.metadata, seconds)
         return Staged(dict(next_offsets))
 
     def commit(self, staged: Staged) -> Committed:

@@ -46,6 +46,7 @@ class Proxy:
         self.is_silent = False
         self.carried_bytes = 0
         self._wanted: int | None = None
+        self._to_pass = 0
         self._held_back: _HeldBack | None = None
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -72,9 +73,9 @@ class Proxy:
         self.delay_seconds, self.is_silent = 0.0, False
         self._wanted = None
 
-    def hold_back(self, api_key: int) -> None:
-        """Let the next request of this kind be late."""
-        self._held_back, self._wanted = None, api_key
+    def hold_back(self, api_key: int, passed: int = 0) -> None:
+        """Let the next request of this kind be late, once so many others have passed."""
+        self._held_back, self._wanted, self._to_pass = None, api_key, passed
 
     @property
     def holds_back(self) -> bool:
@@ -140,8 +141,10 @@ class Proxy:
                 size = await reader.readexactly(4)
                 frame = size + await reader.readexactly(int.from_bytes(size, "big"))
                 if int.from_bytes(frame[4:6], "big") == self._wanted:
-                    self._wanted = None
-                    return frame
+                    if not self._to_pass:
+                        self._wanted = None
+                        return frame
+                    self._to_pass -= 1
                 await self._pass(frame, writer)
         writer.transport.abort()
         return None
