@@ -11,12 +11,13 @@ RUNTIME := $(VENV)/.ready-demo
 TEXTS := $(VENV)/.ready-texts
 WORKSHOP := $(VENV)/.ready-workshop
 PEERS := .venv-peers/.ready
+INDEX_PEERS := .venv-index-peers/.ready
 ROUNDS ?= 20
 OUT ?= demo-out
 # In an environment of its own: its twenty dependencies are no part of what it audits.
 PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo demo-text test test-fast bench-quick lint audit manifests format bench bench-peers bench-gpu bench-page bench-daemon faults dashboards broker prometheus picture page-picture text-picture error-picture clean
+.PHONY: help demo demo-text test test-fast bench-quick lint audit manifests format bench bench-peers bench-index bench-gpu bench-page bench-daemon faults dashboards broker prometheus picture page-picture text-picture error-picture index-picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
@@ -62,11 +63,14 @@ format: $(WORKSHOP) ## let ruff format and sort
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(WORKSHOP) ## the benchmark table, as ratios measured in this run
+bench: $(WORKSHOP) $(INDEX_PEERS) ## the benchmark table, as ratios measured in this run
 	$(BIN)/python -m benchmarks
 
 bench-peers: $(WORKSHOP) $(PEERS) ## other ways to projected gradients on the same layers, in an environment of their own
 	$(BIN)/python -m benchmarks.peers
+
+bench-index: $(WORKSHOP) $(INDEX_PEERS) ## the exact nearest unique on long lists, and other indexes, beside a full product
+	$(BIN)/python -m benchmarks.index
 
 bench-gpu: $(WORKSHOP) ## tokens a second through models of the sizes of Pythia; needs a GPU
 	$(BIN)/python -m benchmarks.gpu_throughput
@@ -74,9 +78,8 @@ bench-gpu: $(WORKSHOP) ## tokens a second through models of the sizes of Pythia;
 bench-page: $(WORKSHOP) ## the page at 100,000 uniques, fetched and opened in Chromium
 	$(BIN)/python -m benchmarks.page
 
-bench-daemon: $(WORKSHOP) ## on a real Kafka broker: the daemon against bare projecting, and what a transaction costs
-	$(BIN)/python -m benchmarks.daemon_on_kafka
-	$(BIN)/python -m benchmarks.transaction_price
+bench-daemon: $(WORKSHOP) ## the daemon beside bare loops: on a real Kafka broker, photographs, a lone record, a long list
+	$(BIN)/python -m benchmarks.daemon
 
 faults: $(WORKSHOP) ## ROUNDS=n rounds of kill -9 on each engine, every other fault once, and a table of them
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
@@ -102,6 +105,10 @@ text-picture: $(WORKSHOP) ## rebuild the README's picture of the text demo's pag
 error-picture: $(WORKSHOP) ## measure the error against k again and redraw the picture of docs/gradients.md
 	$(BIN)/python -m benchmarks.error_against_k --out benchmarks/results
 	$(BIN)/python -m tools.error_picture benchmarks/results/error_against_k.json docs
+
+index-picture: $(WORKSHOP) $(INDEX_PEERS) ## measure decisions/s against the length of the list again and redraw the README's picture
+	$(BIN)/python -m benchmarks.index_lengths --out benchmarks/results
+	$(BIN)/python -m tools.index_picture benchmarks/results/index_lengths.json docs
 
 clean: ## forget environment, caches and demo output
 	rm -rf .venv .venv-* .cache demo-out dugs-data .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -129,4 +136,10 @@ $(PEERS): benchmarks/peers.txt constraints.txt
 	@echo "Installing the peers into .venv-peers (a few minutes, once) …" >&2
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --requirement benchmarks/peers.txt
+	@touch $@
+
+$(INDEX_PEERS): benchmarks/index_peers.txt constraints.txt
+	@echo "Installing other indexes into .venv-index-peers (once) …" >&2
+	$(PYTHON) -m venv .venv-index-peers
+	.venv-index-peers/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt --requirement benchmarks/index_peers.txt
 	@touch $@

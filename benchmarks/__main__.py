@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from benchmarks import layers, layers_memory, layers_quality, mixed_lengths, projection, projection_quality
+from benchmarks import (
+    index,
+    layers,
+    layers_memory,
+    layers_quality,
+    mixed_lengths,
+    projection,
+    projection_quality,
+)
 from benchmarks.command import as_command
 
 if __name__ == "__main__":
@@ -14,6 +22,7 @@ if __name__ == "__main__":
             mixed_lengths.measure,
             layers_quality.measure,
             layers_memory.measure,
+            index.measure,
         ],
         "The benchmark table: ratios, each measured beside its baseline in this run.",
     )()

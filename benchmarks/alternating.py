@@ -74,6 +74,28 @@ def time_in_turns(subject: Callable[[], object], baseline: Callable[[], object],
     )
 
 
+def time_together(
+    subjects: Mapping[str, Callable[[], object]], baseline: Callable[[], object], rounds: int
+) -> dict[str, Pairs]:
+    """Several subjects beside one baseline: each round runs the baseline and every subject once, after one that does not count."""
+    taken: dict[str, list[tuple[_Seconds, _Seconds]]] = {name: [] for name in subjects}
+    for number in range(rounds + 1):
+        first = _seconds(baseline)
+        for name, subject in subjects.items():
+            second = _seconds(subject)
+            if number:
+                taken[name].append((first, second))
+    return {
+        name: Pairs(
+            baseline_seconds=tuple(first.wall for first, _ in pairs),
+            subject_seconds=tuple(second.wall for _, second in pairs),
+            baseline_cpu_seconds=tuple(first.cpu for first, _ in pairs),
+            subject_cpu_seconds=tuple(second.cpu for _, second in pairs),
+        )
+        for name, pairs in taken.items()
+    }
+
+
 class _Seconds(NamedTuple):
     wall: float
     cpu: float

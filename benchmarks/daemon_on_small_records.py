@@ -28,7 +28,6 @@ from benchmarks.command import as_command
 from benchmarks.lives import Life, live, settings_with
 from benchmarks.report import Measurement, Report, Target
 from benchmarks.workload import SMALL_RECORD_NUMBERS
-from dugs_stream.config import Settings
 from dugs_stream.lab.demo.stream import put_on_input
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message
@@ -113,29 +112,21 @@ def _inverse(case: str, pairs: Pairs, target: Target, records: int) -> Measureme
 def _take_turns(folder: Path, address: str, size: Size) -> tuple[list[_Loop], list[Life], list[Life]]:
     """Loop · daemon · daemon with decisions, again and again, after a round that does not count."""
     topic = settings_with(folder, {}, address).input.topic
-
-    def settings(decisions: str | None) -> Settings:
-        blocks = {
-            "input": {"topic": topic, "codec": {"type": "npy"}},
-            "output": {"decisions_topic": decisions},
-            "model": {"factory": "benchmarks.workload:TwoLayers"},
-            "gradient": {"dimension": 128},
-        }
-        fresh = settings_with(folder, blocks, address)
-        if decisions is None:
-            return fresh
-        return settings_with(
-            folder, {**blocks, "output": {"decisions_topic": f"{fresh.output.topic}-decisions"}}, address
-        )
-
-    put_on_input(settings(None), small_messages(size.records))
-    kinds: tuple[str | None, ...] = (None, "decisions")
+    blocks = {
+        "input": {"topic": topic, "codec": {"type": "npy"}},
+        "model": {"factory": "benchmarks.workload:TwoLayers"},
+        "gradient": {"dimension": 128},
+    }
+    put_on_input(settings_with(folder, blocks, address), small_messages(size.records))
     loops: list[_Loop] = []
     silent: list[Life] = []
     telling: list[Life] = []
     for number in range(size.rounds + 1):
         loop = _poll_all(address, topic, size.records)
-        lives = [live(settings(kind), size.records) for kind in kinds]
+        lives = [
+            live(settings_with(folder, blocks, address, tells_all=tells_all), size.records)
+            for tells_all in (False, True)
+        ]
         for life in lives:
             assert life.verdicts["duplicate"] == size.records - 1, life.verdicts
         if number:

@@ -1,11 +1,11 @@
-"""How many tokens a second go through the projector on a GPU? GPT-NeoX of the sizes of Pythia, beside a plain backward.
+"""How many tokens and pictures a second go through the projector on a GPU? GPT-NeoX of the sizes of Pythia, and ResNet-50.
 
 Shapes as in the figures that bergson publishes for one GH200: pythia-160m and pythia-1b, 1 024 tokens a sequence, bf16,
 gradients of every Linear layer of the blocks; about 290 000 and 80 000 tokens/s. Here the weights are random, since
 nothing is fetched, which changes no shape. The baseline is the same forward and the batched backward that yields the
 weight gradients of the same layers. Without a GPU it runs at toy size on the CPU, to see that it runs.
 
-Both sides get the same batch, larger by a factor of two until memory ends; the fastest counts. Before anything is timed
+Pictures go all the way from JPEG, with the tile measured (`benchmarks.gpu_pictures`). Of tokens both sides get the same batch, larger by a factor of two until memory ends; the fastest counts. Before anything is timed
 the vectors of two sequences are held against those of each alone, bit for bit.
 """
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks import gpu_pictures
 from benchmarks.baseline import forward_and_backward
 from benchmarks.command import as_command
 from benchmarks.report import Measurement, Report
@@ -71,11 +72,14 @@ def measure(is_quick: bool) -> Report:
     device = torch.device("cpu" if is_toy else "cuda")
     return Report(
         name="gpu_throughput",
-        question=f"tokens/s through forward, backward and sketch (k = {_DIMENSION}), bf16, on {device.type}",
+        question=f"tokens/s, and pictures/s, through forward, backward and sketch (k = {_DIMENSION}), bf16, on {device.type}",
         spread=f"slowest and fastest of {size.runs} runs",
         seed=SEED,
         is_quick=is_toy,
-        measurements=[line for shape in size.shapes for line in _of_shape(shape, size, device)],
+        measurements=[
+            *(line for shape in size.shapes for line in _of_shape(shape, size, device)),
+            *gpu_pictures.measure(gpu_pictures.TOY if is_toy else gpu_pictures.FULL, size.runs, device),
+        ],
     )
 
 

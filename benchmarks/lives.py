@@ -29,10 +29,13 @@ class Life:
     verdicts: Mapping[str, int]
 
 
-def settings_with(folder: Path, blocks: Blocks, address: str | None = None) -> Settings:
+def settings_with(
+    folder: Path, blocks: Blocks, address: str | None = None, *, tells_all: bool = False
+) -> Settings:
     """The defaults and `blocks`, with a group, outputs and a state folder that nothing used before.
 
-    address  host:port of a Kafka broker; None: an embedded log of its own
+    address    host:port of a Kafka broker; None: an embedded log of its own
+    tells_all  every verdict is published, on the topic of decisions
     """
     name = f"benchmark-{uuid4().hex[:8]}"
     log: dict[str, Any] = {"embedded": {"path": folder / f"{name}.db"}}
@@ -45,6 +48,7 @@ def settings_with(folder: Path, blocks: Blocks, address: str | None = None) -> S
             "topic": f"{name}-unique",
             "dead_letter_topic": f"{name}-dead-letter",
             "changelog_topic": f"{name}-changelog",
+            "decisions_topic": f"{name}-decisions" if tells_all else None,
         },
         "gradient": {"device": "cpu", "seed": 0},
         "state": {"dir": folder / name},

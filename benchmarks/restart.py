@@ -3,7 +3,9 @@
 A changelog of so many rows (k = 512, random unit vectors) is made on the embedded log through its own transactions.
 Then a process of its own starts the daemon with one new record on the input, first without a state folder (from the
 changelog alone, which also leaves the snapshot), then from the snapshot, with and without the files in the page
-cache. Clock: from the start of the process, Python and PyTorch included, to the commit of the first decision.
+cache. Clock: from the start of the process, Python and PyTorch included, to the commit of the first decision. Beside it the
+index alone, in a process that has loaded PyTorch: from `UniqueIndex.load` to the first answer in each way to ask, and
+the physical memory before the first answer; and what `add` of 256 rows takes behind all others.
 
 Last, a hundred snapshots in a row, each of 10,000 more uniques. The daemon writes them between two micro-batches, in
 the one thread that decides (`Loop.run` → `Replica.snapshot_if_due` → `StateStore.snapshot`), so
@@ -23,7 +25,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -31,15 +32,15 @@ from numpy.typing import NDArray
 
 from benchmarks.command import as_command
 from benchmarks.environment import ROOT
+from benchmarks.index import index_of
+from benchmarks.index_lengths import spread_out
+from benchmarks.made_lists import put_list, rows_of, trailer_of
 from benchmarks.report import Measurement, Report, Target
-from dugs_stream.app.engine import build_engine
-from dugs_stream.app.logs import open_log, open_writer, topic_names
-from dugs_stream.changelog.checksum import NO_ROWS, chain
-from dugs_stream.changelog.wire import row_message, trailer_message
+from dugs_stream.app.logs import open_writer
+from dugs_stream.changelog.checksum import chain
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.log.port import BatchLimits, Log, Outgoing
-from dugs_stream.records import ChangelogPosition, ChangelogRow, Message, SequenceNumber, Trailer
+from dugs_stream.records import ChangelogPosition, Message
 from dugs_stream.state.store import StateStore
 
 _DIMENSION = 512
@@ -47,8 +48,8 @@ _WIDTH = 16
 _ROWS_A_COMMIT = 10_000
 # Enough for a 99th percentile that is not simply the slowest.
 _SNAPSHOTS = 100
+_APPENDS = 40
 _SEED = 0
-_LIMITS = BatchLimits(records=1, wait_ms=0, bytes=1)
 
 
 def measure(is_quick: bool) -> Report:
@@ -57,19 +58,21 @@ def measure(is_quick: bool) -> Report:
     folder = Path(tempfile.mkdtemp(prefix="restart-"))
     try:
         settings = _deployment(folder)
-        _make_changelog(settings, uniques)
+        put_list(settings, _blocks(uniques))
         replayed = _time_to_first_decision(folder, settings)
         cold = _time_to_first_decision(folder, settings, is_cold=True)
         warm = _time_to_first_decision(folder, settings)
+        alone = _index_alone(folder, uniques, is_quick=is_quick)
         pauses = _snapshots_on_top(settings, new, snapshots)
     finally:
         shutil.rmtree(folder)
     rows = f"{uniques:,} uniques"
-    target = None if is_quick else Target("at most", 10.0)
+    target = None if is_quick else Target("at most", 10.0)  # with PyTorch's own two seconds
     measurements = [
         Measurement(f"{rows}, from the snapshot, warm page cache, seconds", warm, target=target),
         Measurement(f"{rows}, from the snapshot, cold page cache, seconds", cold),
         Measurement(f"{rows}, from the changelog alone, seconds", replayed),
+        *alone,
         *_of_pauses(f"a snapshot of {new:,} new rows on top", pauses, is_quick=is_quick),
     ]
     question = "process start → first decision committed (embedded log, k = 512)"
@@ -109,58 +112,9 @@ def _unit_rows(start: int, count: int) -> NDArray[np.float32]:
     return units
 
 
-def _rows(start: int, count: int, fingerprint: str) -> Iterator[ChangelogRow]:
-    for number, vector in enumerate(_unit_rows(start, count), start=start):
-        event: dict[str, Any] = {
-            "id": f"dugs.samples/0/{number}", "type": "unique", "time": "2026-01-01T00:00:00.000Z",
-            "source": {"topic": "dugs.samples", "partition": 0, "offset": number, "key": f"k{number}",
-                       "timestamp": 1_767_225_600_000},
-            "sequence": number, "similarity": 0.1, "threshold": 0.9,
-            "nearest": {"sequence": 0, "id": "dugs.samples/0/0"}, "gradient_norm": 1.0, "label": 0,
-            "label_source": "given", "model": {"name": "tiny", "fingerprint": fingerprint},
-        }  # fmt: skip
-        yield ChangelogRow(SequenceNumber(number), event, vector)
-
-
-def _trailer(settings: Settings, uniques: int, checksum: str, fingerprint: str, topic_id: str) -> Trailer:
-    return Trailer(
-        uniques=uniques,
-        checksum=checksum,
-        next_offsets={0: 0},
-        batch_ranges={},
-        fingerprint=fingerprint,
-        threshold=settings.selection.threshold,
-        min_gradient_norm=0.0,
-        input_topic=settings.input.topic,
-        input_topic_id=topic_id,
-        group=settings.input.group,
-    )
-
-
-def _make_changelog(settings: Settings, uniques: int) -> None:
-    """Rows and trailers through the log's own transactions, as a daemon would have written them."""
-    fingerprint = build_engine(settings).identity.fingerprint
-    log = open_log(settings)
-    log.prepare()
-    ownership = log.acquire(lambda: False)
-    if ownership is None:
-        raise RuntimeError("the log was given to nobody")
-    log.seek({0: 0})
-    checksum = NO_ROWS
+def _blocks(uniques: int) -> Iterator[NDArray[np.float32]]:
     for start in range(0, uniques, _ROWS_A_COMMIT):
-        rows = list(_rows(start, min(_ROWS_A_COMMIT, uniques - start), fingerprint))
-        for row in rows:
-            checksum = chain(checksum, row)
-        trailer = _trailer(settings, start + len(rows), checksum, fingerprint, ownership.input_topic_id)
-        _commit(log, settings, [*(row_message(row) for row in rows), trailer_message(trailer)])
-    log.close()
-
-
-def _commit(log: Log, settings: Settings, messages: list[Message]) -> None:
-    changelog = topic_names(settings).changelog
-    with log.transaction(log.poll(_LIMITS)) as transaction:
-        flushed = transaction.publish([Outgoing(changelog, message) for message in messages])
-        transaction.commit(transaction.stage_offsets(flushed, {0: 0}))
+        yield _unit_rows(start, min(_ROWS_A_COMMIT, uniques - start))
 
 
 def _time_to_first_decision(folder: Path, settings: Settings, *, is_cold: bool = False) -> float:
@@ -193,6 +147,78 @@ def _send_one(settings: Settings) -> None:
     writer.close()
 
 
+_LOADED = """
+import json, sys, time
+from pathlib import Path
+import numpy as np, torch
+from dugs_stream.core.index.unique_index import UniqueIndex
+from dugs_stream.core.index import search
+
+def resident():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+folder, mode = sys.argv[1:]
+query = np.load(Path(folder) / "query.npy")
+began = time.perf_counter()
+index = UniqueIndex.load(folder)
+memory = resident()
+index.nearest(query, 0.9, mode=mode)
+print(json.dumps({"seconds": time.perf_counter() - began, "resident": memory}))
+"""
+
+
+def _index_alone(folder: Path, uniques: int, *, is_quick: bool) -> list[Measurement]:
+    """The saved index of as many rows with a certified prefix: loading, first answer, memory, appending."""
+    saved = folder / "saved"
+    rows = spread_out(uniques, 64, _DIMENSION)
+    index = index_of(rows)
+    for _ in range(2):  # a prefix is fitted when enough was asked
+        index.nearest(rows.queries, 0.9, mode="decision")
+    appended = []
+    for start in range(_APPENDS):
+        new = _unit_rows(uniques + start, 256)
+        began = time.perf_counter()
+        index.add(new)
+        appended.append(1e3 * (time.perf_counter() - began))
+    index.save(saved)
+    np.save(saved / "query.npy", rows.queries[:1])
+    del index, rows
+    answers = {mode: _first_answer(saved, mode) for mode in ("decision", "bound", "nearest")}
+    shutil.rmtree(saved)
+    seconds = None if is_quick else Target("at most", 3.0)
+    memory = None if is_quick else Target("at most", 1.0)
+    name = f"{uniques:,} rows, the index alone"
+    return [
+        *(
+            Measurement(f"{name}: load to first answer, {mode}, seconds", answer["seconds"], target=seconds)
+            for mode, answer in answers.items()
+        ),
+        Measurement(
+            f"{name}: resident before the first answer, GB",
+            answers["nearest"]["resident"] / 1e9,
+            target=memory,
+        ),
+        Measurement(
+            f"{name}: add 256 rows, milliseconds",
+            statistics.median(appended),
+            min(appended),
+            max(appended),
+            None if is_quick else Target("at most", 5.0),
+        ),
+    ]
+
+
+def _first_answer(saved: Path, mode: str) -> dict[str, float]:
+    command = [sys.executable, "-c", _LOADED, str(saved), mode]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(  # noqa: S603 - our own command
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
 def _drop_from_page_cache(folder: Path) -> None:
     os.sync()
     for path in folder.rglob("*"):
@@ -206,8 +232,8 @@ def _snapshots_on_top(settings: Settings, new: int, snapshots: int) -> list[floa
     state = StateStore(settings.state.dir, fingerprint=None, dimension=_DIMENSION)
     state.open()
     index = UniqueIndex(_DIMENSION, graph_from=None)
-    for block in state.files.vectors.blocks():
-        index.add(block)
+    for rows in state.files.vectors.mapped():
+        index.take_mapped(rows)
     seconds = []
     for _ in range(snapshots):
         _grow(state, index, settings, new)
@@ -224,12 +250,13 @@ def _grow(state: StateStore, index: UniqueIndex, settings: Settings, new: int) -
     last = state.trailer
     if last is None:
         raise RuntimeError("the run before left no snapshot")
-    rows = list(_rows(state.total, new, last.fingerprint))
+    vectors = _unit_rows(state.total, new)
+    rows = list(rows_of(settings, vectors, state.total, last.fingerprint))
     checksum = last.checksum
     for row in rows:
         checksum = chain(checksum, row)
-    index.add(np.stack([row.vector for row in rows]))
-    trailer = _trailer(settings, state.total + new, checksum, last.fingerprint, last.input_topic_id)
+    index.add(vectors)
+    trailer = trailer_of(settings, state.total + new, checksum, last.fingerprint, last.input_topic_id)
     state.apply(rows, trailer, ChangelogPosition(state.head.position + new + 1))
 
 

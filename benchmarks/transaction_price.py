@@ -1,13 +1,15 @@
 """What does the transaction cost? A loop of commits on a real Kafka broker ÷ the same loop without transactions.
 
 Subject: the loop of the daemon over `KafkaLog`, and nothing else of it. Poll 256 records of 4 096 bytes, publish
-what a decided micro-batch writes, every future asked, put the offsets into the transaction, commit. What is
+what a decided micro-batch writes, every batch of it asked, put the offsets into the transaction, commit. What is
 written was decided beforehand and off the clock: 256 events by reference on the decisions topic, 8 of them
 uniques with an event each and a changelog row each (k = 2048), and the trailer.
 
-Baseline: the same poll of the same records through the same `GroupMembership`, and the very same messages through
-an idempotent producer with acks=all and the same settings, flushed and every future asked; then the offsets go by
-the consumer's plain commit. A crash in it loses or doubles records: that is what the price buys.
+Baseline: the same poll of the same records through the same `GroupMembership`, and the very same messages as the same
+whole batches (`log.kafka.batches`) through an idempotent producer with acks=all and the same settings, every batch asked;
+then the offsets go by the consumer's plain commit. A crash in it loses or doubles records: that is what the price buys.
+
+By transactions of version 2 (KIP-890), which the broker has, and by those of version 1, for which it is lowered.
 
 The bare loop computes nothing, so it is the hardest case: the broker is all there is. Beside it stands a loop that
 also projects its records (AlexNet on digits, as in daemon_on_kafka), as a daemon does at least. The two alternate
@@ -42,10 +44,10 @@ from benchmarks.decided_batches import BATCH, DIMENSION, MAX_MESSAGE_BYTES, SEED
 from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, engine_of, toy_stream
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.config import Settings
+from dugs_stream.log.kafka.batches import Batches
 from dugs_stream.log.kafka.client import open_producer
 from dugs_stream.log.kafka.log import KafkaLog
 from dugs_stream.log.kafka.membership import GroupMembership
-from dugs_stream.log.kafka.messages import send
 from dugs_stream.log.kafka.offsets import committed_offsets
 from dugs_stream.log.kafka.polling import Polling
 from dugs_stream.log.kafka.reader import KafkaReader
@@ -55,9 +57,11 @@ from dugs_stream.log.kafka.writer import KafkaWriter
 from dugs_stream.log.port import BatchLimits, Outgoing, Polled, TopicNames
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Record
+from tests.support.brokers.versions import transactions_of_version
 from tools.broker import running_broker
 
 TARGET = Target("at least", 0.9)
+FIRST_TARGET = Target("at least", 0.8)
 # A batch is there long before; whoever waits this long has lost records.
 _LIMITS = BatchLimits(records=BATCH, wait_ms=10_000, bytes=64 * 1024 * 1024)
 
@@ -97,11 +101,13 @@ def measure_at(address: str, is_quick: bool) -> Report:
     stream = toy_stream(records, SEED) if is_quick else digit_stream(records)
     settings = KafkaSettings(bootstrap_servers=(address,))
     name = f"price-{uuid4().hex[:8]}"
+    with (
+        transactions_of_version(1, address),
+        _two_loops(settings, f"{name}-1", stream, size.batches) as loops,
+    ):
+        first = _bare_price(settings, *loops, size)
     with _two_loops(settings, name, stream, size.batches) as (subject, baseline):
-        subject.run(size.batches)
-        baseline.run(size.batches)
-        _require_same_messages(settings, subject.topics, baseline.topics)
-        bare = _price(subject, baseline, size.batches, size.pairs)
+        bare = _bare_price(settings, subject, baseline, size)
         bare.facts["messages_a_batch"] = len(subject.decided[0])
         projecting = _projecting(stream)
         beside_work = _price(subject, baseline, size.batches_with_projecting, size.pairs, projecting)
@@ -113,6 +119,7 @@ def measure_at(address: str, is_quick: bool) -> Report:
         is_quick=is_quick,
         measurements=[
             _ratio("nothing computed in between", bare, TARGET),
+            _ratio("the same, by transactions of version 1", first, FIRST_TARGET),
             _added("nothing computed: milliseconds a transaction adds to a micro-batch", bare),
             _ratio("the records projected in between", beside_work, None),
         ],
@@ -127,6 +134,14 @@ class _Price:
     pairs: Pairs
     records: int
     facts: dict[str, Any]
+
+
+def _bare_price(settings: KafkaSettings, subject: _Transactional, baseline: _Plain, size: Size) -> _Price:
+    """With nothing computed, once both sides have written the same."""
+    subject.run(size.batches)
+    baseline.run(size.batches)
+    _require_same_messages(settings, subject.topics, baseline.topics)
+    return _price(subject, baseline, size.batches, size.pairs)
 
 
 def _price(
@@ -236,7 +251,7 @@ class _Transactional(_Loop):
 
 @dataclass
 class _Plain(_Loop):
-    """The same without a transaction: flush, ask every future, commit the consumer's offsets."""
+    """The same without a transaction: send, ask every batch, commit the consumer's offsets."""
 
     settings: KafkaSettings
     group: GroupMembership
@@ -244,18 +259,12 @@ class _Plain(_Loop):
 
     def write(self, polled: Polled, outgoing: Sequence[Outgoing]) -> None:
         with self.steps.timed("publish"):
-            futures = [
-                send(
-                    self.producer,
-                    each.topic,
-                    each.message,
-                    0 if each.topic == self.topics.changelog else None,
-                )
-                for each in outgoing
-            ]
-            self.producer.flush(timeout=_LIMITS.wait_ms / 1000)
-            for future in futures:
-                future.get(timeout=0)
+            batches = Batches(self.producer)
+            for each in outgoing:
+                partition = 0 if each.topic == self.topics.changelog else None
+                batches.add(each.topic, each.message, partition)
+            batches.send()
+            batches.await_all(_LIMITS.wait_ms / 1000)
         with self.steps.timed("offsets"):
             offsets = {
                 TopicPartition(self.topics.input, partition): OffsetAndMetadata(offset, "")

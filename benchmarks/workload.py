@@ -89,6 +89,19 @@ class TwoLayersOnPhotos(nn.Sequential):
             super().__init__(nn.AvgPool2d(28), nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
+class TwoLayersOnLongRecords(nn.Sequential):
+    """Little to compute of 5 MB of numbers: a hundred means, two small Linear layers, 4 classes."""
+
+    input_shape = (1_250_000,)
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            (numbers,) = self.input_shape
+            means = (nn.Unflatten(1, (1, numbers)), nn.AvgPool1d(numbers // 100), nn.Flatten())
+            super().__init__(*means, nn.Linear(100, 16), nn.ReLU(), nn.Linear(16, 4))
+
+
 def efficientnet() -> nn.Module:
     """EfficientNet-Lite0 with its ImageNet weights, for pictures of 224 × 224."""
     model = efficientnet_lite0()

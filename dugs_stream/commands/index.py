@@ -18,17 +18,26 @@ import numpy as np
 from dugs_stream.app.logs import open_log, open_reader
 from dugs_stream.changelog.replay import Recovered, rebuild
 from dugs_stream.changelog.wire import decode_changelog
+from dugs_stream.commands.running_daemon import ask_daemon
 from dugs_stream.config import Settings
+from dugs_stream.core.index.files import GRAPH_FILE, PrefixFiles
+from dugs_stream.core.index.rows import Rows
 from dugs_stream.errors import StateError
 from dugs_stream.log.port import Log, LogReader
 from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER
+from dugs_stream.ops.http.access import authorization
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
-from dugs_stream.state.snapshot import find_newest
+from dugs_stream.state.lock import holder_of
+from dugs_stream.state.snapshot import Snapshot, find_newest
 from dugs_stream.state.store import StateStore
 
 
 def info(settings: Settings) -> dict[str, Any]:
-    """What the newest valid snapshot says, without disturbing a daemon that runs."""
+    """What the newest valid snapshot says, without disturbing a daemon that runs.
+
+    `index` is the index on disk by part, and `live` what the index of the daemon that holds the folder reports: the ways it
+    answers, what a query costs, the memory by part; null without a daemon that answers.
+    """
     folder = settings.state.dir
     found = find_newest(folder)
     facts: dict[str, Any] = {
@@ -36,6 +45,8 @@ def info(settings: Settings) -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in folder.glob("*") if path.is_file()),
         "damaged": [path.name for path in found.damaged],
         "snapshot": None,
+        "index": None,
+        "live": _live_index(settings),
     }
     if found.snapshot is not None:
         trailer = found.snapshot.trailer
@@ -50,7 +61,42 @@ def info(settings: Settings) -> dict[str, Any]:
             "next_offsets": {str(partition): offset for partition, offset in trailer.next_offsets.items()},
             "checksum": trailer.checksum,
         }
+        facts["index"] = _index_on_disk(folder, found.snapshot)
     return facts
+
+
+def _index_on_disk(folder: Path, snapshot: Snapshot) -> dict[str, Any]:
+    """Bytes by part, and how much of the rows' squared length lies in the prefix."""
+    stored = None
+    if snapshot.prefix is not None:
+        stored = PrefixFiles(folder).load(snapshot.prefix, snapshot.dimension, verify=True)
+    graph = folder / GRAPH_FILE
+    return {
+        "bytes": {
+            "rows": 4 * snapshot.rows * snapshot.dimension,
+            "prefix": 0 if stored is None else 4 * len(stored.rows) * stored.rows.dimension,
+            "graph": graph.stat().st_size if graph.exists() else 0,
+        },
+        "prefix_dimensions": 0 if stored is None else stored.rows.dimension - 1,
+        "energy": None if stored is None else _energy(stored.rows),
+    }
+
+
+def _energy(prefix: Rows) -> float:
+    """Share of the latest rows' squared length in the prefix, whose last number is the length of the rest."""
+    latest = prefix.take(np.arange(max(0, len(prefix) - 4_096), len(prefix), dtype=np.int64))
+    return round(1.0 - float(np.mean(latest[:, -1].astype(np.float64) ** 2)), 4)
+
+
+def _live_index(settings: Settings) -> dict[str, Any] | None:
+    holder = holder_of(settings.state.dir)
+    if holder is None:
+        return None
+    try:
+        daemon = ask_daemon(settings.http.host, settings.http.port, holder, authorization(settings.http.auth))
+    except StateError:  # other credentials: what is on disk can be told all the same
+        return None
+    return None if daemon is None else daemon.index
 
 
 def replayed(settings: Settings) -> Recovered:

@@ -24,7 +24,10 @@ _ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 @dataclass(frozen=True, slots=True)
 class LiveDaemon:
-    """What a daemon reports: the uniques that its last trailer counts, their chained checksum, its changelog position."""
+    """What a daemon reports: the uniques that its last trailer counts, their chained checksum, its changelog position.
+
+    index  what its index holds and how it answers, since its first look at that; None before
+    """
 
     address: str
     role: str
@@ -32,6 +35,7 @@ class LiveDaemon:
     checksum: str
     changelog_position: int
     authorization: str | None = field(default=None, repr=False)
+    index: dict[str, Any] | None = None
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The events of those uniques, in order. Raises OSError if it no longer answers."""
@@ -52,7 +56,9 @@ def ask_daemon(host: str, port: int, pid: int | None, authorization: str | None 
         if pid is None or facts["pid"] != pid:
             return None
         role, position = facts["role"], facts["changelog_position"]
-        return LiveDaemon(address, role, facts["uniques"], facts["checksum"], position, authorization)
+        return LiveDaemon(
+            address, role, facts["uniques"], facts["checksum"], position, authorization, facts.get("index")
+        )
     except HTTPError as error:
         error.close()
         if error.code != HTTPStatus.UNAUTHORIZED:

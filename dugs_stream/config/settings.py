@@ -220,8 +220,9 @@ class SelectionSettings(Block):
     """τ: unique when the similarity to every earlier unique is below it."""
     min_gradient_norm: Annotated[Number, Field(ge=0)] = 0.0
     """A projected gradient shorter than this has nothing to teach: verdict no_gradient."""
-    explain: Literal["nearest", "bound"] = "nearest"
-    """nearest: every verdict names its nearest unique; bound: uniques carry only an upper bound, faster on long lists."""
+    explain: Literal["nearest", "bound", "decision"] = "nearest"
+    """nearest: every verdict names its nearest unique; bound: uniques carry only an upper bound, faster on long lists;
+    decision: a duplicate besides names a unique that is similar enough, not the nearest, the fastest."""
 
 
 class StateSettings(Block):

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from dugs_stream.core.gradients import vjp, whole, whole_batched
 from dugs_stream.core.gradients.axes import samples_apart
-from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, capture
+from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, Writes, capture
+from dugs_stream.core.gradients.index_guard import ranges_known
 from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.kinds import expanded, recorded, recorded_everywhere
 from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParameter
@@ -25,13 +26,20 @@ from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.model_writes import Held, undone
-from dugs_stream.core.samples import Inputs, batch_size, call_model, mapped, part_of, sample_at, structure_of
+from dugs_stream.core.samples import (
+    Inputs,
+    batch_size,
+    call_model,
+    leaves,
+    mapped,
+    part_of,
+    sample_at,
+    structure_of,
+)
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum
+from dugs_stream.core.transfer import DeviceRows, fetched, joined, sent
 from dugs_stream.errors import ModelError
-
-LEAST_NORM = 1e-30
-"""Below this norm a float32 gradient consists of subnormal numbers: its direction is rounding, not information."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +58,6 @@ class Projection:
 
 _ALONE = 32
 """Samples that the last resort computes one at a time and sketches together, as far as memory allows."""
-
-_Tile = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64] | None]
-"""Vectors, norms and labels of the samples of a tile."""
 
 
 class UnevenError(ModelError):
@@ -102,7 +107,7 @@ class Projector:
         self._written = tuple(written)
         self._whole_copies = whole_copies
         self._at_once = at_once
-        self._copying: set[str] = set()
+        self._writes = Writes()
         self._dtype = torch.float64 if model_precision(model) == torch.float64 else torch.float32
         self.tile = tile
         self.has_isolated = False  # a tile whose samples had to be computed apart
@@ -126,7 +131,7 @@ class Projector:
             written=self._written,
             at_once=self._at_once,
         )
-        changed._copying = self._copying
+        changed._writes = self._writes
         return changed
 
     def formed(self, inputs: Inputs, labels: Tensor | None) -> dict[str, Tensor]:
@@ -165,58 +170,66 @@ class Projector:
         `between_tiles` is called there, and may raise. Raises ModelError if the model or its loss fails.
         """
         n = batch_size(inputs)
-        vectors = np.zeros((n, self._sketch.dimension), dtype=np.float32)
-        norms = np.zeros(n, dtype=np.float64)
-        used: list[NDArray[np.int64]] = []
+        if not n:
+            return Projection(np.zeros((0, self._sketch.dimension), np.float32), np.zeros(0), None)
         with inference(self._model):
             step = _ALONE if self._whole_copies else self.tile
+            found: list[DeviceRows] = []
             for start in range(0, n, step):
                 if start:
                     between_tiles()
                 some = slice(start, min(start + step, n))
                 given = None if labels is None else labels[some]
                 try:
-                    vectors[some], norms[some], classes = self._one_tile(part_of(inputs, some), given)
+                    found.append(self._one_tile(part_of(inputs, some), given))
                 except UnevenError:
                     self.has_isolated = True
-                    vectors[some], norms[some], classes = self._isolated(part_of(inputs, some), given)
-                if classes is not None:
-                    used.append(classes)
-        return Projection(vectors, norms, np.concatenate(used) if used else None)
+                    found += self._isolated(part_of(inputs, some), given)
+        with model_errors(inputs):  # a GPU may only now say that something failed
+            return Projection(*fetched(joined(found)))
 
-    def _isolated(self, inputs: Inputs, labels: Tensor | None) -> _Tile:
+    def _isolated(self, inputs: Inputs, labels: Tensor | None) -> list[DeviceRows]:
         """Each sample in a tile of its copies, which has the bits of any other tile."""
-        alone = [
+        return [
             self._one_tile(
                 part_of(inputs, slice(at, at + 1)), None if labels is None else labels[at : at + 1]
             )
             for at in range(batch_size(inputs))
         ]
-        vectors, norms = (np.concatenate([tile[part] for tile in alone]) for part in (0, 1))
-        classes = [used for _, _, used in alone if used is not None]
-        return vectors, norms, np.concatenate(classes) if classes else None
 
-    def _one_tile(self, inputs: Inputs, labels: Tensor | None) -> _Tile:
-        m = batch_size(inputs)
+    def _one_tile(self, inputs: Inputs, labels: Tensor | None) -> DeviceRows:
+        """What a tile comes to. On a GPU nothing in it waits for the device."""
+        m, device = batch_size(inputs), self._sketch.device
         tile = m if self._whole_copies else self.tile
-        padded = mapped(inputs, lambda leaf: _padded(leaf, tile).to(self._sketch.device))
-        given = None if labels is None else _padded(labels, tile).to(self._sketch.device)
-        with model_errors(inputs), undone(self._written):
+        padded = mapped(inputs, lambda leaf: sent(leaf, tile, device))
+        given = None if labels is None else sent(labels, tile, device)
+        known = ranges_known(
+            [*(leaf for _, leaf in leaves(inputs)), labels], [*(leaf for _, leaf in leaves(padded)), given]
+        )
+        with model_errors(inputs), undone(self._written), known:
             total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
-        vectors, exponents = (part[:m].cpu() for part in total.total())
-        units, norms = _unit_rows(vectors, exponents.numpy())
-        if used is None or used.is_floating_point() or used.dim() != 1:
-            return units, norms, None
-        return units, norms, used[:m].cpu().to(torch.int64).numpy()
+        vectors, exponents = (part[:m] for part in total.total())
+        is_class = used is not None and used.dim() == 1 and not used.is_floating_point()
+        return DeviceRows(vectors, exponents, used[:m] if is_class and used is not None else None)
 
     def _by_capture(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
         """The sum of the sketches (m, k) of all calls of the layers, and the labels (m,) that the loss used."""
         captured = self._captured(inputs, labels)
-        total = ScaledSum(self.tile, self._sketch.dimension, self._dtype, self._sketch.device)
+        # To ask which samples are unusual would make a GPU wait.
+        total = self._terms(captured, is_plain=self._sketch.device.type == "cpu")
+        unusual = total.unusual_rows() if total.is_plain else None
+        if unusual is not None:
+            total = total.with_rows(self._terms(captured, is_plain=False), unusual)
+        return total, captured.labels
+
+    def _terms(self, captured: Capture, *, is_plain: bool) -> ScaledSum:
+        total = ScaledSum(
+            *(self.tile, self._sketch.dimension, self._dtype, self._sketch.device), is_plain=is_plain
+        )
         with _full_precision():
             for call, axes in self._calls(captured):
                 self.paths.of(call.layer).add_terms(total, call, axes, self._sketch)
-        return total, captured.labels
+        return total
 
     def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
         """The same from the gradient that autograd gives for all uses of the parameters."""
@@ -280,7 +293,7 @@ class Projector:
             inputs,
             labels,
             self._loss,
-            self._copying,
+            self._writes,
             self._axes,
             self.paths.using(recorded),
             self.paths.using(expanded),
@@ -343,43 +356,22 @@ def model_errors(inputs: Inputs) -> Iterator[None]:
         ) from error
 
 
-def _unit_rows(
-    vectors: Tensor, exponents: NDArray[np.int32]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Vectors (m, k) × 2^exponents on the CPU → unit rows, and norms in float64."""
-    wide = vectors.to(torch.float64, copy=True)
-    squares: NDArray[np.float64] = (wide * wide).numpy()
-    scaled = np.sqrt(np.add.reduce(squares, axis=1))  # numpy adds each row in the same order
-    norms = np.ldexp(scaled, exponents)
-    norms[~np.isfinite(norms)] = np.nan
-    usable = norms >= LEAST_NORM  # False for NaN
-    wide /= torch.from_numpy(np.where(usable, scaled, 1.0))[:, None]
-    units: NDArray[np.float32] = wide.to(torch.float32).numpy()
-    units[~usable] = 0
-    return units, norms
-
-
-def _padded(rows: Tensor, tile: int) -> Tensor:
-    """A copy (tile, …) of the rows, filled up with the first one: values that the model can take.
-
-    Contiguous, since the order of channels in memory, which a single sample may lose, chooses kernels and so bits.
-    """
-    missing = tile - rows.shape[0]
-    filled = torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
-    return filled.clone(memory_format=torch.contiguous_format) if filled is rows else filled.contiguous()
+# Up to torch 2.8 CUDA has only a flag, and the CPU's setting exists only for the whole process.
+_PRECISIONS: list[tuple[Any, str, Any]] = [
+    (backend, "fp32_precision", "ieee")
+    for backend in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
+    if hasattr(backend, "fp32_precision")
+] or [(torch.backends.cuda.matmul, "allow_tf32", False)]
 
 
 @contextlib.contextmanager
 def _full_precision() -> Iterator[None]:
     """Computes our own products in full float32, even if the process allows less elsewhere; restored after."""
-    # Up to torch 2.8 CUDA has only a flag, and the CPU's setting exists only for the whole process.
-    settings: list[tuple[Any, str, Any]] = [
-        (backend, "fp32_precision", "ieee")
-        for backend in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
-        if hasattr(backend, "fp32_precision")
-    ] or [(torch.backends.cuda.matmul, "allow_tf32", False)]
-    with contextlib.ExitStack() as stack:
-        for backend, name, exact in settings:
-            stack.callback(setattr, backend, name, getattr(backend, name))
+    before = [(backend, name, getattr(backend, name)) for backend, name, _ in _PRECISIONS]
+    try:
+        for backend, name, exact in _PRECISIONS:
             setattr(backend, name, exact)
         yield
+    finally:
+        for backend, name, value in before:
+            setattr(backend, name, value)

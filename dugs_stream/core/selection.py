@@ -16,7 +16,8 @@ from dugs_stream.core.index.similarity import NORM_TOLERANCE, error_bound, simil
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.records import Decision, Reason, Rejection, SequenceNumber, Verdict
 
-Explain = Literal["nearest", "bound"]
+Explain = Literal["nearest", "bound", "decision"]
+"""What a verdict names: the nearest unique in any case; only that of a duplicate; any unique at which a sample is a duplicate."""
 
 _LEAST_OF_EQUALS = (1 - NORM_TOLERANCE) ** 2
 """Equal vectors are at least this similar: their float64 product is the square of a norm that is 1 but for rounding."""
@@ -36,12 +37,14 @@ def select(
     vectors (m, k) float32, unit rows, or zero rows for gradients without a direction; norms (m,) float64, NaN or
     infinite for gradients that are not finite. With explain="nearest" every decision of a usable sample names its exact
     nearest unique; with "bound" a unique has similarity and nearest None and an upper bound instead, which
-    saves work on long lists and, unlike all else, depends on the split. The very first unique has none of it.
+    saves work on long lists and, unlike all else, depends on the split; with "decision" a duplicate besides names the
+    earliest unique that is similar enough (or the one that a graph of the index proposed), not the nearest. The very first
+    unique has none of it.
     """
     if len(norms) != len(vectors):
         raise ValueError(f"{len(norms)} norms for {len(vectors)} vectors, expected as many")
-    if explain not in ("nearest", "bound"):
-        raise ValueError(f"explain is {explain!r}, expected 'nearest' or 'bound'")
+    if explain not in ("nearest", "bound", "decision"):
+        raise ValueError(f"explain is {explain!r}, expected 'nearest', 'bound' or 'decision'")
     has_direction = vectors.any(axis=1)
     is_usable = np.isfinite(norms) & has_direction & (norms >= min_gradient_norm)
     batch, samples = _Batch(index, vectors[is_usable], threshold, explain), itertools.count()
@@ -69,19 +72,21 @@ class _Batch:
         self._index = index
         self._vectors = vectors
         self._threshold = threshold
-        self._explains_by_bound = explain == "bound"
+        self._explains_by_bound = explain != "nearest"
+        self._takes_the_earliest = explain == "decision"
         self._error = error_bound(index.dimension)
         self._known = len(index)
         self._floor = threshold if self._explains_by_bound else -np.inf
         floor = threshold if self._explains_by_bound else None
-        self._similarity, self._position = index.nearest(vectors, floor)
+        self._similarity, self._position = index.nearest(vectors, floor, explain)
         self._products: NDArray[np.float32] | None = None
         self._chosen: list[int] = []
 
     def decide(self, sample: int, norm: float) -> Decision:
         """The samples in order: first against the index, then against those this batch has added."""
         similarity, nearest = float(self._similarity[sample]), int(self._position[sample])
-        if self._chosen:
+        is_settled = self._takes_the_earliest and nearest >= 0
+        if self._chosen and not is_settled:
             similarity, nearest = self._nearer_in_batch(sample, similarity, nearest)
         if similarity < self._threshold and similarity > _LEAST_OF_EQUALS:
             equal = self._equal(sample)
@@ -113,11 +118,14 @@ class _Batch:
         chosen = np.asarray(self._chosen)
         products = self._products[sample, chosen].astype(np.float64)
         floor = similarity if nearest >= 0 else self._floor
-        least = max(products.max() - 2 * self._error, floor - self._error)
+        least = floor - self._error
+        if not self._takes_the_earliest:
+            least = max(products.max() - 2 * self._error, least)
         near = np.flatnonzero(products >= least)
         exact = similarities(self._vectors, self._vectors, (np.full(len(near), sample), chosen[near]))
         if len(near):
-            best = int(exact.argmax())  # the first, so the earliest, among equals
+            # Of equals the first, so the earliest.
+            best = int((exact >= floor if self._takes_the_earliest else exact).argmax())
             if exact[best] > similarity if nearest >= 0 else exact[best] >= floor:
                 return float(exact[best]), self._known + int(near[best])
         if nearest < 0:

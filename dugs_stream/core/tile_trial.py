@@ -14,9 +14,10 @@ from torch import Tensor
 from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.mixing import ProbeBatch, padded
 from dugs_stream.core.model_writes import undone
-from dugs_stream.core.projector import LEAST_NORM, Projection, Projector
+from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.samples import Inputs, device_of, part_of
 from dugs_stream.core.tiling import AutoTile, Timing, measured
+from dugs_stream.core.transfer import LEAST_NORM
 from dugs_stream.core.unfit import UnfitError, unfit
 from dugs_stream.errors import ModelError
 

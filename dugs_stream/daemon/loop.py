@@ -137,8 +137,9 @@ class Loop:
 
     @property
     def in_flight(self) -> tuple[Polled, ...]:
-        """Polled and not decided: the oldest first, the one that is still being gathered last, in its parts."""
-        gathered = () if self._gathering is None else self._gathering.parts
+        """Micro-batches polled and not decided, the oldest first; the last may still be gathered."""
+        gathering = self._gathering
+        gathered = () if gathering is None or not gathering.parts else (gathering.polled(),)
         return (*(batch.polled for batch in self._queue.batches), *gathered)
 
     # -- ahead of the head -----------------------------------------------------------------------------
@@ -244,8 +245,8 @@ class Loop:
                 raise
             self.pacing.took(records, batch.seconds)
             raise OwnershipLostError(
-                f"The micro-batch of {records} records outlived its membership: {batch.seconds:.0f} s without a "
-                "poll. It is given up and decided again in smaller ones."
+                f"The micro-batch of {records} records outlived its membership: {batch.seconds:.0f} s of "
+                "computing. It is given up and decided again in smaller ones."
             ) from error
         except Exception as error:
             if not is_out_of_memory(error):

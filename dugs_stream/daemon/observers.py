@@ -7,13 +7,14 @@ method for. One that raises is named once in the log and changes nothing: it has
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
 
 import structlog
 
 from dugs_stream.changelog.replay import ChangelogHead
+from dugs_stream.core.index.report import IndexReport
 from dugs_stream.daemon.log_lines import LogLines
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import DugsError, LogUnavailableError, StateError, StreamRejectedError
@@ -80,6 +81,8 @@ class Observer:
     """Of the first labels the model itself would give so many, of so many, with so many classes."""
     batch_ended: Callable[[], None] = _ignore
     """It is over, committed or not."""
+    index_reported: Callable[[IndexReport], None] = _ignore
+    """What the index holds and how it answers, now and then."""
     snapshot_written: Callable[[SnapshotResult], None] = _ignore
     """The state folder holds all that is known."""
     snapshot_failed: Callable[[StateError], None] = _ignore
@@ -159,6 +162,7 @@ def _watch_by_status(status: Status, notices: ServiceNotices) -> Observer:
         model_measured=lambda right, records, _classes: status.learned(
             accuracy={"right": right, "records": records}
         ),
+        index_reported=lambda report: status.learned(index=asdict(report)),
         refused=lambda error, _seconds: status.lacks(
             "input" if isinstance(error, StreamRejectedError) else "changelog", str(error)
         ),

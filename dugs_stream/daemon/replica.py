@@ -79,7 +79,7 @@ class Replica:
             is_vectors = file.startswith("vectors")
             self._tell.state_damaged(DamagedKind.VECTORS if is_vectors else DamagedKind.EVENTS, file)
         self._missing = loaded.missing
-        self._fill_index()
+        self._fill_index(verify=verify)
         if not verify:
             try:
                 self.index.verify_ahead(_VERIFIED_AT_START_BYTES)
@@ -89,18 +89,20 @@ class Replica:
     def reload(self, error: DamagedRowsError) -> None:
         """Load the folder again after rows of it were found damaged, all of them verified; `catch_up` refills them.
 
-        Raises `error` again if nothing damaged is found: then it is not the disk that changes what is read.
+        A damaged prefix is left out, and computed again. Raises `error` again if nothing damaged is found: then it is not the
+        disk that changes what is read.
         """
         self.is_warm = False
         self.load(verify=True)
-        if not self._missing:
+        if not self._missing and not error.file.startswith("prefix-"):
             raise error
 
-    def _fill_index(self) -> None:
+    def _fill_index(self, *, verify: bool = False) -> None:
         index = UniqueIndex(self.index.dimension)
         if not self._missing:
             for rows in self._state.files.vectors.mapped():
                 index.take_mapped(rows)
+            index.restore_prefix(self._state.files.load_prefix(verify=verify))
             index.load_graph(self._state.files.path)
         self.index = index
 
@@ -236,6 +238,7 @@ class Replica:
         if not (self.is_warm and self._state.stands_at_trailer):
             return
         self._snapshot_tried_at = monotonic()
+        self._tell.index_reported(self.index.report())
         try:
             written = self._state.snapshot(self.index, with_graph=with_graph)
         except DamagedRowsError:

@@ -9,7 +9,11 @@ from enum import StrEnum
 
 
 class Step(StrEnum):
-    """The commit protocol, once a micro-batch."""
+    """The commit protocol, once a micro-batch; at `poll` and `judge` later ones are polled and projected as well.
+
+    poll   the log is asked for records, until one micro-batch is in flight and those after it, as far as they are there
+    judge  the oldest in flight is projected, if it is not yet, and decided
+    """
 
     POLL = "poll"
     JUDGE = "judge"

@@ -26,6 +26,7 @@ from dugs_stream.errors import (
     StreamRejectedError,
     TransactionAbortedError,
 )
+from dugs_stream.ops.index_metrics import IndexMetrics
 from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram, observe_all
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 
@@ -137,6 +138,7 @@ class Metrics:
         )
         self._uniques = gauge("dugs_index_uniques", "Uniques in the index.")
         self._index_bytes = gauge("dugs_index_bytes", "Memory of the index's vectors.")
+        self.index_reported = IndexMetrics(registry).show
         self._threshold = gauge("dugs_threshold", "The similarity from which on a record is a duplicate.")
 
         self._stages = histogram(

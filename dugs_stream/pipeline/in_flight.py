@@ -49,14 +49,14 @@ class ProjectedInFlight:
 class BatchInFlight:
     """A polled micro-batch on its way to its verdicts.
 
-    pending          its records, being decoded
+    pending          its records, being decoded; None once they are projected, so that their numbers are not kept
     asked_for        how many records it might have had
     model_is_proven  as `RecordProjector.project` takes it
     began_at         of its projection, on the monotonic clock
     """
 
     polled: Polled
-    pending: PendingBatch
+    pending: PendingBatch | None
     asked_for: int
     model_is_proven: bool
     began_at: float | None = None
@@ -143,7 +143,8 @@ class ProjectionQueue:
         self._batches.clear()
         for batch in batches:
             batch.is_discarded = True
-            batch.pending.cancel()
+            if (pending := batch.pending) is not None:
+                pending.cancel()
             if batch.future is not None:
                 batch.future.cancel()
         for batch in batches:
@@ -158,11 +159,8 @@ class ProjectionQueue:
             executor.shutdown()
 
     def _thread(self) -> ThreadPoolExecutor:
-        """Started with the first batch. Vectors depend on the number of threads, which OpenMP counts for each thread."""
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(
-                1, "dugs-project", torch.set_num_threads, (torch.get_num_threads(),)
-            )
+            self._executor = ThreadPoolExecutor(1, "dugs-project", torch_as_here())
         return self._executor
 
     def _project(self, batch: BatchInFlight) -> ProjectedInFlight:
@@ -175,7 +173,8 @@ class ProjectionQueue:
                 self._idle.enter_context(self._waiting(Stage.GRADIENT))
 
     def _project_now(self, batch: BatchInFlight) -> ProjectedInFlight:
-        if self._has_failed:
+        pending = batch.pending
+        if self._has_failed or pending is None:
             raise BatchAbandonedError
         batch.began_at = began_at = monotonic()
 
@@ -192,19 +191,40 @@ class ProjectionQueue:
         try:
             with bound_contextvars(offsets=offsets_of(batch.polled)):
                 with self._waiting(Stage.GRADIENT):
-                    decoded = batch.pending.result(is_unwanted)
+                    decoded = pending.result(is_unwanted)
                 projected = self._projector.project(
                     decoded, should_abandon, model_is_proven=batch.model_is_proven
                 )
         except BaseException:
             self._has_failed = True
             raise
+        finally:
+            batch.pending = None
         return ProjectedInFlight(
             projected,
             monotonic() - began_at,
             self._projector.found is not None,
             self._projector.first_labels.agreement,
         )
+
+
+def torch_as_here() -> Callable[[], None]:
+    """What makes another thread compute as this one does: what PyTorch keeps for each thread, and a factory may have set.
+
+    The number of OpenMP's threads, on which a vector's last bits depend, the default device and the current GPU. Modes of
+    gradients and autocast are set anew for each pass (core.gradients.inference).
+    """
+    threads, device = torch.get_num_threads(), torch.get_default_device()
+    gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+
+    def take_over() -> None:
+        torch.set_num_threads(threads)
+        if device != torch.get_default_device():
+            torch.set_default_device(device)
+        if gpu is not None:
+            torch.cuda.set_device(gpu)
+
+    return take_over
 
 
 def offsets_of(polled: Polled) -> str:

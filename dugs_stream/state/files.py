@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dugs_stream.core.index.files import PrefixFiles, StoredPrefix
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import OTHER_MODEL, StateError
 from dugs_stream.records import ChangelogPosition, ChangelogRow, Trailer
@@ -56,6 +57,7 @@ class StateFiles:
         self.vectors = VectorFiles(path, dimension)
         self.events = EventTable(path)
         self.snapshot: Snapshot | None = None
+        self._prefix = PrefixFiles(path)
         self._lock = FolderLock(path)
         self._fingerprint = fingerprint
         self._dimension = dimension
@@ -113,9 +115,17 @@ class StateFiles:
                 missing[self.events.file] = snapshot.segments[0].changelog_start
         return LoadedState(snapshot, set_aside, missing, ids or [])
 
+    def load_prefix(self, *, verify: bool = False) -> StoredPrefix | None:
+        """The prefix that the snapshot keeps of its rows; None if there is none or it is damaged: then it is computed again."""
+        if self.snapshot is None or self.snapshot.prefix is None:
+            return None
+        return self._prefix.load(self.snapshot.prefix, self._dimension, verify=verify)
+
     def _start_over(self) -> None:
         self.vectors.open(())
         self.vectors.cut()
+        self._prefix.forget()
+        self._prefix.remove_others(None)
         self.events.start_over()
 
     def refill(self, rows: Iterable[ChangelogRow]) -> list[str]:
@@ -155,12 +165,14 @@ class StateFiles:
             while self.vectors.rows < trailer.uniques:
                 start = self.vectors.rows
                 self.vectors.append(index.rows(start, min(start + _ROWS_AT_ONCE, trailer.uniques)), before)
+            prefix = None if index.prefix is None else self._prefix.write(*index.prefix.stored)
             known = self.events.rows - (trailer.uniques - len(entries))
             self.events.append(entries[known:])
             written = Snapshot(
-                self._dimension, position, trailer, self.vectors.segments, self.events.checksum
+                self._dimension, position, trailer, self.vectors.segments, self.events.checksum, prefix
             )
             snapshots.write(self.path, self._number + 1, written)
+            self._prefix.remove_others(prefix)
         except (OSError, sqlite3.Error) as error:
             raise self._refused(error) from error
         self._number, self.snapshot = self._number + 1, written

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dugs_stream.core.index.files import seal, sync_folder, unseal, write_file
+from dugs_stream.core.index.files import PrefixFacts, seal, sync_folder, unseal, write_file
 from dugs_stream.core.index.mapped import BLOCK_ROWS
 from dugs_stream.errors import StateError
 from dugs_stream.records import ChangelogPosition, Trailer
@@ -30,6 +30,7 @@ class Snapshot:
     changelog_position  where reading the changelog goes on
     segments            the files of vectors, with rows and checksums
     events_checksum     over ids and events of all rows
+    prefix              the stored prefix of the rows, if there is one
     """
 
     dimension: int
@@ -37,6 +38,7 @@ class Snapshot:
     trailer: Trailer
     segments: tuple[Segment, ...]
     events_checksum: str
+    prefix: PrefixFacts | None = None
 
     @property
     def rows(self) -> int:
@@ -99,6 +101,8 @@ def _to_facts(snapshot: Snapshot) -> dict[str, Any]:
     if code:
         facts["code"] = code  # beside the trailer, whose keys earlier versions know by heart
     trailer["batch_ranges"] = sorted((p, *r) for p, r in snapshot.trailer.batch_ranges.items())
+    if snapshot.prefix is None:
+        del facts["prefix"]
     facts["blocks"] = {  # beside the segments, as the code is beside the trailer
         "rows": BLOCK_ROWS,
         "sha256": [segment.pop("blocks") for segment in facts["segments"]],
@@ -121,4 +125,9 @@ def _from_facts(facts: Mapping[str, Any]) -> Snapshot:
             for segment, of_blocks in zip(facts["segments"], digests, strict=True)
         ),
         events_checksum=facts["events_checksum"],
+        prefix=_prefix_from(facts.get("prefix")),
     )
+
+
+def _prefix_from(facts: Mapping[str, Any] | None) -> PrefixFacts | None:
+    return None if facts is None else PrefixFacts(**{**facts, "blocks": tuple(facts["blocks"])})

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.index.files import ROW_DTYPE, map_rows, replace_file, sync_folder
+from dugs_stream.core.index.files import ROW_DTYPE, map_rows, replace_file, write_at
 from dugs_stream.core.index.mapped import BLOCK_ROWS, BlockDigests, MappedRows
 from dugs_stream.core.index.rows import SEGMENT_ROWS
 from dugs_stream.errors import DamagedRowsError, StateError
@@ -149,7 +149,7 @@ class VectorFiles:
         segment = Segment(
             number, used + len(vectors), written.whole.hexdigest(), start, written.blocks.digests
         )
-        self._write(self._folder / segment.file, content.data.cast("B"), used * self._row_bytes)
+        write_at(self._folder / segment.file, content.data.cast("B"), used * self._row_bytes)
         self._segments[number:] = [segment]
         self._written = written
 
@@ -167,21 +167,6 @@ class VectorFiles:
                 raise DamagedRowsError(last.file, 0, last.rows)
             self._written = written
         return self._written
-
-    @staticmethod
-    def _write(path: Path, content: memoryview, place: int) -> None:
-        """Write at `place`, over what a failed append left there; what it left after that is never read."""
-        is_new = not path.exists()
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            while content:
-                written = os.pwrite(handle, content, place)
-                place, content = place + written, content[written:]
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        if is_new:
-            sync_folder(path.parent)
 
     def mapped(self) -> Iterator[MappedRows]:
         """All rows in sequence order, a file at a time, none of them read or verified yet."""

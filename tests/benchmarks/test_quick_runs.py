@@ -10,9 +10,16 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import (
+    daemon_latency,
+    daemon_memory,
     daemon_on_kafka,
+    daemon_on_long_list,
+    daemon_on_photos,
+    daemon_on_small_records,
     error_against_k,
     gpu_throughput,
+    index,
+    index_lengths,
     layers,
     layers_memory,
     layers_quality,
@@ -23,6 +30,7 @@ from benchmarks import (
     projection,
     projection_quality,
     restart,
+    scan_price,
     transaction_price,
 )
 from benchmarks.alternating import Pairs
@@ -47,6 +55,13 @@ from tests.support.tools import require
         peers.measure,
         observability.measure,
         restart.measure,
+        daemon_latency.measure,
+        daemon_memory.measure,
+        daemon_on_long_list.measure,
+        daemon_on_photos.measure,
+        scan_price.measure,
+        index.measure,
+        index_lengths.measure,
     ],
 )
 def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Report], tmp_path: Path) -> None:
@@ -79,6 +94,15 @@ def test_daemon_benchmark_at_toy_size_decides_every_record(kafka_address: str) -
     report = daemon_on_kafka.measure_at(kafka_address, is_quick=True)
 
     assert report.measurements[0].facts["uniques"] > 0
+
+
+@pytest.mark.benchmarks
+@pytest.mark.broker
+def test_benchmark_of_small_records_at_toy_size_decides_every_record(kafka_address: str) -> None:
+    """Its own checks hold on a real broker: one unique, all others its duplicates, with the topic of decisions and without."""
+    report = daemon_on_small_records.measure_at(kafka_address, is_quick=True)
+
+    assert [measurement.value > 0 for measurement in report.measurements] == [True, True, True]
 
 
 @pytest.mark.benchmarks

@@ -25,11 +25,12 @@ from dugs_stream.log.kafka.compat import await_result
 from dugs_stream.log.kafka.handshake import host_and_port
 from dugs_stream.log.kafka.transaction import close_producer, open_fencing_producer, transactional_id
 from dugs_stream.log.kafka.transactions_v2 import completion_of_last, speaks_second
+from dugs_stream.log.port import BatchLimits
 from dugs_stream.records import Message
 from tests.port.kafka_engine import KafkaEngine
 from tests.port.topics import fresh_topics
 from tests.support.brokers.versions import transactions_of_version
-from tests.support.daemons.port_steps import read_values
+from tests.support.daemons.port_steps import commit, read_values, resume
 from tests.support.waiting import wait_until
 from tools.broker import Broker
 
@@ -189,3 +190,34 @@ def test_late_end_by_version_1_ends_the_next_transaction(
             _ANSWER_SECONDS,
             "what was not to be committed",
         )
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)], ids=["raised", "lowered"])
+def test_cluster_whose_version_changes_under_an_owner_loses_and_doubles_nothing(
+    kafka: KafkaEngine, first: int, then: int
+) -> None:
+    """The owner goes on as it began, and the next one by what it finds."""
+    writer = kafka.writer()
+    log = kafka.make_log()
+    log.prepare()
+    for number in range(3):
+        writer.send(kafka.topics.input, Message(b"k", b"value-%d" % number))
+    writer.close()
+    one = BatchLimits(records=1, wait_ms=5000, bytes=1 << 20)
+
+    def decide(event: bytes) -> None:
+        commit(log, log.poll(one), {kafka.topics.unique: [Message(b"k", event)]}, kafka.topics.changelog)
+
+    with transactions_of_version(first, kafka.address):
+        resume(log)
+        decide(b"event-0")
+        with transactions_of_version(then, kafka.address):
+            decide(b"event-1")
+            assert speaks_second(log._producer) is (first == 2)
+            log._give_up()
+            assert resume(log).committed == {0: 2}
+            assert speaks_second(log._producer) is (then == 2)
+            decide(b"event-2")
+
+    assert resume(log).committed == {0: 3}
+    assert read_values(kafka.reader(), kafka.topics.unique) == [b"event-0", b"event-1", b"event-2"]

@@ -37,6 +37,8 @@ def test_info_tells_what_the_newest_snapshot_holds(decided: Deployment) -> None:
     assert facts["snapshot"]["next_offsets"] == {"0": 26}
     assert (facts["snapshot"]["dimension"], facts["snapshot"]["threshold"]) == (64, 0.5)
     assert facts["damaged"] == []
+    assert facts["index"]["bytes"]["rows"] == 4 * 64 * len(uniques)
+    assert (facts["index"]["prefix_dimensions"], facts["index"]["energy"], facts["live"]) == (0, None, None)
 
 
 def test_info_of_a_missing_folder_says_so_and_makes_none(fresh: Deployment) -> None:

@@ -27,11 +27,14 @@ def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
 
 
 def fails_in_second_batch(failures: int, error: type[Exception] = RuntimeError) -> Callable[[Step], None]:
-    """An `on_step`: so many forward passes in a row do not fit, from the second batch's first on."""
-    batches = itertools.count(1)
+    """An `on_step`: so many forward passes in a row do not fit, from the second batch's first on.
+
+    Before the first unique nothing is polled ahead, so nothing of that batch is computed when its poll begins.
+    """
+    polls = itertools.count(1)
 
     def on_step(step: Step) -> None:
-        if step is Step.JUDGE and next(batches) == 2:
+        if step is Step.POLL and next(polls) == 2:
             MEMORY.failures, MEMORY.error = failures, error
 
     return on_step

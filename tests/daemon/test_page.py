@@ -136,6 +136,9 @@ def test_verify_shows_its_secret_to_the_living_daemon(guarded: Deployment) -> No
         assert asked(daemon, "/api/status", headers={"host": "dugs.test"}).status_code == 401
         assert asked(daemon, "/api/status", headers={"host": "evil.test"}).status_code == 421
         assert verify(guarded.settings).live == daemon.state.total
+        assert info(guarded.settings)["live"] is None  # until the first snapshot
+        daemon.watchers.tell.index_reported(daemon.replica.index.report())
+        assert info(guarded.settings)["live"]["rows"] == daemon.state.total
         guarded.write(http={"port": guarded.settings.http.port, "auth": {"type": "none"}})
         with pytest.raises(StateError, match=r"refuses the credentials of http\.auth in this"):
             verify(guarded.settings)

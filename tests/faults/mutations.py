@@ -39,13 +39,12 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
-        "every send future is asked",
+        "every batch of messages is asked",
         "log/kafka/transaction.py",
-        "self._producer.flush(timeout=self._deadlines.flush_seconds)\n"
-        "            stored = [future.get(timeout=max(0.0, ends_at - time.monotonic())) for future in futures]",
+        "last_offsets = batches.await_all(self._deadlines.flush_seconds)",
         "ours = [topic for topic in outgoing if topic.topic == self._topics.changelog]\n"
         "            self.changelog_end = ChangelogPosition(self.changelog_end + len(ours) + 1)\n"
-        "            return Flushed(len(futures))",
+        "            return Flushed(batches.messages)",
         ("broker refuses one send of a batch",),
     ),
     Mutation(
@@ -54,6 +53,13 @@ MUTATIONS = (
         "lambda: self._producer.send_offsets_to_transaction(offsets, self._polled_under.metadata),",
         "lambda: self._group.consumer.commit(offsets),",
         ("kill -9 at each step", "kill -9 at random"),
+    ),
+    Mutation(
+        "connections are watched from a transaction's beginning",
+        "log/kafka/markers.py",
+        "self._from = min(self._from, self._began_at)",
+        "self._from = time.monotonic()",
+        ("late EndTxn, version 1", "late TxnOffsetCommit, version 1"),
     ),
     Mutation(
         "positions are set after a rebalance",
@@ -77,7 +83,7 @@ MUTATIONS = (
         "daemon/loop.py",
         "self._queue.discard(self._tell_if_alive)",
         "pass",
-        ("broker refuses one send of a batch", "ten quick rebalances"),
+        ("put out of the group with all in flight",),
     ),
     Mutation(
         "the group's offsets are held against the trailer",

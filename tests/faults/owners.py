@@ -110,6 +110,21 @@ def ten_rebalances(bench: Bench) -> None:
     bench.check()
 
 
+@fault(5, "put out of the group with all in flight", (KAFKA,), "the embedded log has no group")
+def deposed_with_all_in_flight(bench: Bench) -> None:
+    """What was polled under a membership that is over is dropped, and the same process decides it under the next."""
+    bench.feed(20)
+    bench.drain()  # nothing is polled ahead before there is a unique
+    bench.feed(60)
+    daemon, go_on = bench.hold("begin", 2)
+    bench.depose()
+    go_on()
+    bench.finish(daemon)
+    # One at a time, what is left of an ownership that is over is refused as well, but each costs a recovery.
+    assert 1 <= daemon.output.count("ownership.asked_again") <= 2, daemon.output[-3000:]
+    bench.check()
+
+
 def _owner(daemons: list[ForkedDaemon]) -> ForkedDaemon:
     """The living one that owns the input."""
     found = wait_until(

@@ -40,9 +40,12 @@ def streams(draw):
     return np.stack(rows), np.array(norms), threshold, cuts
 
 
-def streamed(rows, norms, threshold, cuts, explain="nearest"):
+GRAPH = {"graph_from": 2, "ask_graph_from": 3}
+
+
+def streamed(rows, norms, threshold, cuts, explain="nearest", **keywords):
     """Decisions of a whole stream that arrives in batches cut at `cuts`."""
-    index, decisions = UniqueIndex(rows.shape[1], graph_from=2, ask_graph_from=3), []
+    index, decisions = UniqueIndex(rows.shape[1], **keywords), []
     edges = sorted({0, len(rows), *cuts})
     for start, stop in itertools.pairwise(edges):
         batch = rows[start:stop].copy()
@@ -58,7 +61,7 @@ def test_any_batch_split_gives_the_naive_loop(stream):
     """Verdict, similarity, nearest and sequence are those of one record at a time in float64."""
     rows, norms, threshold, cuts = stream
     usable = norms > 0
-    decisions = streamed(rows, norms, threshold, cuts)
+    decisions = streamed(rows, norms, threshold, cuts, **GRAPH)
     judged = [decision for decision, is_usable in zip(decisions, usable, strict=True) if is_usable]
 
     expected = naive_selection(rows[usable], threshold)
@@ -83,7 +86,7 @@ def test_bound_changes_no_verdict(stream):
     """explain=bound decides as explain=nearest does, explains duplicates alike, and bounds uniques from above."""
     rows, norms, threshold, cuts = stream
     exact = streamed(rows, norms, threshold, [])
-    bounded = streamed(rows, norms, threshold, cuts, explain="bound")
+    bounded = streamed(rows, norms, threshold, cuts, explain="bound", **GRAPH)
 
     for precise, decision in zip(exact, bounded, strict=True):
         assert (decision.verdict, decision.sequence) == (precise.verdict, precise.sequence)
@@ -92,3 +95,20 @@ def test_bound_changes_no_verdict(stream):
             assert precise.similarity <= decision.similarity_bound < threshold
         elif decision.verdict is Verdict.DUPLICATE:
             assert decision == precise
+
+
+@given(streams(), st.booleans())
+def test_decision_changes_no_verdict_and_names_the_earliest_in_any_split(stream, has_graph):
+    """explain=decision decides as explain=nearest does; a duplicate names the first unique at which it is one."""
+    rows, norms, threshold, cuts = stream
+    exact = streamed(rows, norms, threshold, [])
+    decided = streamed(rows, norms, threshold, cuts, explain="decision", **(GRAPH if has_graph else {}))
+
+    uniques = [row for row, decision in zip(rows, exact, strict=True) if decision.verdict is Verdict.UNIQUE]
+    for row, precise, decision in zip(rows, exact, decided, strict=True):
+        assert (decision.verdict, decision.sequence) == (precise.verdict, precise.sequence)
+        if decision.verdict is not Verdict.DUPLICATE or decision == precise:
+            continue
+        above = [place for place, unique in enumerate(uniques) if naive_similarity(unique, row) >= threshold]
+        assert decision.nearest in (above if has_graph else above[:1])
+        assert decision.similarity == min(naive_similarity(uniques[decision.nearest], row), 1.0)

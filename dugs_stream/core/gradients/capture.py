@@ -17,10 +17,11 @@ from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import forward
 from dugs_stream.core.gradients.layers import Layer, LayerPathError
+from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.per_sample import for_each_sample
 from dugs_stream.core.gradients.products import Product, ProductRecorder
 from dugs_stream.core.losses.loss import Loss
-from dugs_stream.core.samples import Inputs, batch_size
+from dugs_stream.core.samples import Inputs, batch_size, copied, leaves
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,22 @@ class LayerCall:
         return args[place] if place < len(args) else kwargs.get(name)
 
 
+@dataclass(eq=False)
+class Writes:
+    """Names of the layers into whose captured tensors the model writes, known from the passes so far.
+
+    inputs   they are copied when captured
+    outputs  the model gets copies of them; None before the first pass: of all
+    """
+
+    inputs: set[str] = field(default_factory=set)
+    outputs: set[str] | None = None
+
+    def hands_copies(self, layer: Layer) -> bool:
+        """Whether the model gets copies of this layer's outputs."""
+        return self.outputs is None or layer.name in self.outputs
+
+
 @dataclass(frozen=True, eq=False)
 class Capture:
     """What one pass over m samples left.
@@ -93,7 +110,7 @@ def capture(
     inputs: Inputs,
     labels: Tensor | None,
     loss: Loss,
-    copying: set[str],
+    writes: Writes,
     axes: Mapping[str, Sequence[CallAxes]] | None = None,
     recorded: Collection[str] = (),
     expanded: Collection[str] = (),
@@ -101,8 +118,7 @@ def capture(
 ) -> Capture:
     """Run `inputs` (m, …) with labels (m,) forward and back; call it inside `inference(model)`.
 
-    copying: names of layers whose inputs must be copied when captured, since the model writes into them later.
-    Found out here and added to the set; the pass is then run once more.
+    writes: what was found out before, and is added to here; where it was not enough the pass runs once more.
     axes: of each layer's calls. An output that all samples share is handed on once for each sample, so that each has
     a gradient of its own there; its captured leaf has the samples on a first axis of their own.
     recorded: names of layers inside which products are recorded.
@@ -110,58 +126,120 @@ def capture(
     everywhere: names of layers whose products are recorded in the whole pass.
     Raises LayerPathError for layers of which either misses a use.
     """
-    calls: list[LayerCall] = []
-    missed: set[str] = set()
-    m = batch_size(inputs)
+    seen = _Seen(batch_size(inputs), writes)
+    # The first pass may be run again, and the model may write into the batch, too.
+    given = copied(inputs) if writes.outputs is None else inputs
+    versions = [_version(leaf) for _, leaf in leaves(inputs)]
+
+    def again() -> Capture:
+        if versions != [_version(leaf) for _, leaf in leaves(inputs)]:
+            raise RuntimeError(
+                "the model writes into its inputs, and for some samples only into what a layer got or returned"
+            )
+        return capture(model, layers, inputs, labels, loss, writes, axes, recorded, expanded, everywhere)
+
+    try:
+        with _watched(layers, seen, axes or {}, recorded, expanded, everywhere):
+            _, losses, in_force = forward(model, loss, given, labels)
+    except RuntimeError as error:
+        if writes.outputs is None or is_out_of_memory(error):
+            raise
+        writes.outputs = None  # torch refuses a write into what was handed on without a copy
+        return again()
+    if seen.missed:
+        raise LayerPathError(seen.missed, "what the model does with their parameters cannot be followed")
+    captured = Capture([call for call in seen.calls if call.outputs], losses, in_force)
+    if _learns_writes(captured, seen):
+        return again()
+    _backward(captured)
+    return captured
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What the hooks of one pass over m samples leave.
+
+    missed  names of layers of which a use was not seen
+    handed  output leaves as the model got them
+    """
+
+    m: int
+    writes: Writes
+    calls: list[LayerCall] = field(default_factory=list)
+    missed: set[str] = field(default_factory=set)
+    handed: list["_Handed"] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Handed:
+    """An output leaf as the model got it, and its version then. The memory of both is shared unless it is a copy."""
+
+    name: str
+    leaf: Tensor
+    version: int | None
+
+    @property
+    def is_written(self) -> bool:
+        """Whether something wrote into it."""
+        return _version(self.leaf) != self.version
+
+
+def _learns_writes(captured: Capture, seen: _Seen) -> bool:
+    """Add what this pass showed to what is known of writes; whether the pass must run again with more copies."""
+    writes = seen.writes
+    changed = {call.layer.name for call in captured.calls if call.inputs_changed} - writes.inputs
+    written = {each.name for each in seen.handed if each.is_written} - (writes.outputs or set())
+    is_late = writes.outputs is not None and bool(written)
+    writes.inputs |= changed
+    writes.outputs = (writes.outputs or set()) | written
+    return bool(changed) or is_late
+
+
+@contextlib.contextmanager
+def _watched(
+    layers: Sequence[Layer],
+    seen: _Seen,
+    axes: Mapping[str, Sequence[CallAxes]],
+    recorded: Collection[str],
+    expanded: Collection[str],
+    everywhere: Collection[str],
+) -> Iterator[None]:
+    """Inside, the calls of the layers are seen, each in its way."""
     with contextlib.ExitStack() as hooks:
         recorders: list[ProductRecorder] = []  # those entered, innermost last
         hooks.callback(_close, recorders)
         for layer in layers:
             if layer.name in expanded:
-                calls.append(hooks.enter_context(_with_copies(layer, m, missed)))
+                seen.calls.append(hooks.enter_context(_with_copies(layer, seen.m, seen.missed)))
                 continue
             if layer.name in everywhere:
                 continue
-            known = (axes or {}).get(layer.name, ())
             module = layer.module
             inside = recorders if layer.name in recorded else None
-            enter, start, after = _hooks(layer, calls, known, m, inside, missed, copies=layer.name in copying)
+            enter, start, after = _hooks(layer, axes.get(layer.name, ()), inside, seen)
             if module._forward_pre_hooks:  # noqa: SLF001 -- the owner's own may change what the layer gets
                 hooks.callback(module.register_forward_pre_hook(start, with_kwargs=True).remove)
             hooks.callback(module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True).remove)
             # Before the owner's own hooks: they may replace the output, and the layer's own gradient is wanted.
             hooks.callback(module.register_forward_hook(after, prepend=True).remove)
-        with _recorded_everywhere([each for each in layers if each.name in everywhere], m, missed) as found:
-            _, losses, in_force = forward(model, loss, inputs, labels)
-        calls += found
-    if missed:
-        raise LayerPathError(missed, "what the model does with their parameters cannot be followed")
-    captured = Capture([call for call in calls if call.outputs], losses, in_force)
-    changed = {call.layer.name for call in captured.calls if call.inputs_changed} - copying
-    if changed:
-        copying |= changed
-        return capture(model, layers, inputs, labels, loss, copying, axes, recorded, expanded, everywhere)
-    _backward(captured)
-    return captured
+        whole = [each for each in layers if each.name in everywhere]
+        with _recorded_everywhere(whole, seen.m, seen.missed) as found:
+            yield
+        seen.calls.extend(found)
 
 
 def _hooks(
-    layer: Layer,
-    calls: list[LayerCall],
-    known: Sequence[CallAxes],
-    m: int,
-    recorders: list[ProductRecorder] | None,
-    missed: set[str],
-    *,
-    copies: bool,
+    layer: Layer, known: Sequence[CallAxes], recorders: list[ProductRecorder] | None, seen: _Seen
 ) -> tuple[Callable[..., None], Callable[..., None], Callable[..., Any]]:
+    copies, hands_copies = layer.name in seen.writes.inputs, seen.writes.hands_copies(layer)
+    calls, missed, m = seen.calls, seen.missed, seen.m
     open_calls: list[LayerCall] = []  # a stack: a module may call itself
     entered = 0
 
     def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
         nonlocal entered
-        leaves, structure = pytree.tree_flatten((args, kwargs))
-        kept = [_kept(leaf, copies=copies) for leaf in leaves]
+        found, structure = pytree.tree_flatten((args, kwargs))
+        kept = [_kept(leaf, copies=copies) for leaf in found]
         # A recurrent loop may run longer than the probe's did.
         axes = known[min(entered, len(known) - 1)] if known else None
         call = LayerCall(layer, kept, structure, kept, [_version(leaf) for leaf in kept * 2], axes)
@@ -185,20 +263,23 @@ def _hooks(
             call.products = recorder.products
             if not recorder.is_complete:
                 missed.add(layer.name)
-        leaves, structure = pytree.tree_flatten(output)
-        shared = _shared_leaves(call.axes, leaves)
+        returned, structure = pytree.tree_flatten(output)
+        shared = _shared_leaves(call.axes, returned)
         call.outputs = [
             _with_gradient_path(_for_each_sample(leaf, m) if each else leaf)
-            for leaf, each in zip(leaves, shared, strict=True)
+            for leaf, each in zip(returned, shared, strict=True)
         ]
         if any(shared) and call.axes is not None:
             axes = tuple(0 if each else axis for each, axis in zip(shared, call.axes.outputs, strict=True))
             call.axes = replace(call.axes, outputs=axes)
-        # The model gets copies: it may write into them, and the gradient of the captured ones is still defined.
+        # Of what it writes into the model gets copies: the gradient of the captured ones is still defined.
         handed_on = [
-            _handed_on(leaf, functools.partial(missed.add, layer.name) if each else None)
+            _handed_on(leaf, functools.partial(missed.add, layer.name) if each else None, copies=hands_copies)
             for leaf, each in zip(call.outputs, shared, strict=True)
         ]
+        seen.handed.extend(
+            _Handed(layer.name, leaf, _version(leaf)) for leaf in handed_on if isinstance(leaf, Tensor)
+        )
         return pytree.tree_unflatten(handed_on, structure)
 
     return enter, start, after
@@ -245,13 +326,13 @@ def _kept(leaf: Any, *, copies: bool) -> Any:
     return leaf.detach().clone() if copies else leaf.detach()  # detached tensors share their version
 
 
-def _shared_leaves(axes: CallAxes | None, leaves: Sequence[Any]) -> list[bool]:
+def _shared_leaves(axes: CallAxes | None, returned: Sequence[Any]) -> list[bool]:
     """Which output leaves all samples share although a gradient of each sample's own is wanted there."""
-    if axes is None or len(axes.shared) != len(leaves):
-        return [False] * len(leaves)
+    if axes is None or len(axes.shared) != len(returned):
+        return [False] * len(returned)
     return [
         each and isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.requires_grad
-        for leaf, each in zip(leaves, axes.shared, strict=True)
+        for leaf, each in zip(returned, axes.shared, strict=True)
     ]
 
 
@@ -259,11 +340,13 @@ def _for_each_sample(leaf: Tensor, m: int) -> Tensor:
     return leaf.detach().unsqueeze(0).expand(m, *leaf.shape)
 
 
-def _handed_on(leaf: Any, missed: Callable[[], None] | None) -> Any:
-    """A copy for the model; with `missed` one that all samples share, and each has a copy of its own."""
+def _handed_on(leaf: Any, missed: Callable[[], None] | None, *, copies: bool) -> Any:
+    """The leaf or a copy for the model; with `missed` one that all samples share, and each has a copy of its own."""
     if not isinstance(leaf, Tensor):
         return leaf
-    return leaf.clone() if missed is None else for_each_sample(leaf.clone(), missed)
+    if missed is not None:
+        return for_each_sample(leaf.clone(), missed)
+    return leaf.clone() if copies else leaf.view_as(leaf)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ On the CPU torch raises IndexError by itself, and nothing is checked twice. Limi
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,8 +24,41 @@ def index_guard(inputs: Inputs, labels: Tensor | None) -> contextlib.AbstractCon
     return IndexGuard(inputs) if has_indices and device_of(inputs).type != "cpu" else contextlib.nullcontext()
 
 
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Least and largest number of a tensor as it was sent to a device; its counter of writes then."""
+
+    low: int
+    high: int
+    version: int
+
+
+_INDICES = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+
+_SENT: ContextVar[Mapping[int, _Range]] = ContextVar("ranges of the tensors that were sent", default={})  # noqa: B039 -- never written
+
+
+@contextlib.contextmanager
+def ranges_known(host: Sequence[Tensor | None], sent: Sequence[Tensor | None]) -> Iterator[None]:
+    """Tensors on a device hold the numbers of others on the host, so that a guard need not wait for the device."""
+    found: dict[int, _Range] = {}
+    for own, other in zip(host, sent, strict=True):
+        if own is None or other is None or own.device.type != "cpu" or other.device.type == "cpu":
+            continue
+        if own.numel() and own.dtype in _INDICES:
+            low, high = (int(end) for end in torch.aminmax(own))
+            found[_storage(other)] = _Range(low, high, other._version)  # noqa: SLF001
+    token = _SENT.set(found)
+    try:
+        yield
+    finally:
+        _SENT.reset(token)
+
+
 class IndexGuard(TorchFunctionMode):
     """Raises IndexError on the host for an index out of range; costs a transfer of two numbers a lookup.
+
+    Nothing is transferred for what was sent as it is (`ranges_known`), such as token ids.
 
     inputs  whose tensors the error names, if it is one of them that holds the index
     """
@@ -62,10 +97,13 @@ def _storage(tensor: Tensor) -> int:
 def _require_within(indices: Any, length: int, least: int = 0, ignored: int | None = None) -> None:
     if not isinstance(indices, Tensor) or indices.is_floating_point() or indices.dtype == torch.bool:
         return
-    if ignored is not None:
-        indices = torch.where(indices == ignored, 0, indices)
     if indices.numel() == 0:
         return
+    sent = _SENT.get().get(_storage(indices))
+    if sent is not None and sent.version == indices._version and sent.low >= least and sent.high < length:  # noqa: SLF001
+        return  # a part of it, perhaps, which cannot hold more
+    if ignored is not None:
+        indices = torch.where(indices == ignored, 0, indices)
     low, high = (int(end) for end in torch.aminmax(indices))
     if low < least or high >= length:
         wrong = low if low < least else high

@@ -169,11 +169,12 @@ class Rows:
         return joined
 
     def verify_ahead(self, most_bytes: int) -> int:
-        """Verify mapped rows that nothing has used yet, about so many bytes at most; 0 when there are none left."""
+        """Verify mapped rows that nothing has used yet until so many bytes are; the number of bytes that were."""
+        taken = 0
         for part in self._parts:
-            if isinstance(part.rows, MappedRows) and (taken := part.rows.verify_ahead(most_bytes)):
-                return taken
-        return 0
+            if taken < most_bytes and isinstance(part.rows, MappedRows):
+                taken += part.rows.verify_ahead(most_bytes - taken)
+        return taken
 
 
 def _copy(rows: NDArray[np.float32], target: NDArray[np.float32], stripe: slice) -> None:

@@ -1,91 +1,129 @@
 """Exact maximum inner product by blocks: a float32 product finds the candidates, float64 decides.
 
-The product of a block of rows is wrong by at most E = `error_bound(k)` an entry. Any row that could hold the
-maximum, or reach the floor, therefore has a product above
+The ground that every other strategy stands on, and falls back to. The product of a block of rows is wrong by at most
+E = `error_bound(k)` an entry. Any row that could hold the maximum, or reach the floor, therefore has a product above
 
     max(greatest product so far − 2·E, best similarity so far − E, floor − E)
 
-and only those rows are computed again in float64. A row left out provably cannot be the answer.
+and only those rows are computed again in float64. A row left out provably cannot be the answer. Where any row ≥ floor
+will do, the first block that holds one settles the query, by its earliest: so the answer is the earliest of the list.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dugs_stream.core.index.products import Reaching, all_products, tensor_of
+from dugs_stream.core.index.question import Nearest, Question, Work
+from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.similarity import error_bound, similarities
 
 # 2²¹ float32 products (8 MiB) at once: a block of 8 192 rows against 256 queries. It bounds the memory of a
 # search for lists of any length, and the product is still in cache when its maxima are taken.
 _PRODUCTS_AT_ONCE = 2**21
+# Where any row ≥ τ will do, most duplicates find one among the first rows of the list, which repeat most often. So
+# the first block is short, and each next one longer.
+_FIRST_BLOCK = 4_096
 
 
-@dataclass(slots=True)
-class Nearest:
-    """What is known of m queries so far.
+def scan(question: Question, rows: Rows, known: Nearest) -> Work:
+    """Compare the queries with every row; the nearest of each goes into `known`.
 
-    similarity  (m,) float64, the best confirmed one, −inf if there is none
-    position    (m,) int64, its row, −1 if there is none
-    product     (m,) float64, the greatest float32 product seen, −inf before the first
-    """
-
-    similarity: NDArray[np.float64]
-    position: NDArray[np.int64]
-    product: NDArray[np.float64]
-
-    @classmethod
-    def of_nothing(cls, queries: int) -> "Nearest":
-        """Before any row was looked at."""
-        return cls(np.full(queries, -np.inf), np.full(queries, -1, dtype=np.int64), np.full(queries, -np.inf))
-
-    def confirm(
-        self, which: NDArray[np.int64], similarity: NDArray[np.float64], position: NDArray[np.int64]
-    ) -> None:
-        """Take in exact similarities (p,) of the queries `which` (p,) with rows `position` (p,).
-
-        The highest wins, among equals the earliest row, in any order of calls.
-        """
-        order = np.lexsort((position, -similarity, which))
-        which, similarity, position = which[order], similarity[order], position[order]
-        leads = np.ones(len(which), dtype=bool)
-        leads[1:] = which[1:] != which[:-1]
-        which, similarity, position = which[leads], similarity[leads], position[leads]
-        best = self.similarity[which]
-        better = (similarity > best) | ((similarity == best) & (position < self.position[which]))
-        self.similarity[which[better]] = similarity[better]
-        self.position[which[better]] = position[better]
-
-
-def scan(
-    queries: NDArray[np.float32],
-    blocks: Iterable[tuple[int, NDArray[np.float32]]],
-    known: Nearest,
-    floor: float = -np.inf,
-) -> None:
-    """Compare queries (m, k) with every block of rows (start, (b, k)); the nearest of each goes into `known`.
-
-    Exact if the maximum reaches `floor`; otherwise `known.product` + E bounds it from above.
+    Exact if the maximum reaches the floor; otherwise `known.bound` bounds it from above.
     O(m·n·k) time; memory bounded by one block, even if all rows are equal.
     """
-    bound = error_bound(queries.shape[1])
-    for start, rows in blocks:
-        products = queries @ rows.T  # (m, block)
-        peaks = products.max(axis=1).astype(np.float64)  # (m,)
-        np.maximum(known.product, peaks, out=known.product)
-        least = np.maximum(known.product - 2 * bound, known.similarity - bound)
-        least = np.maximum(least, floor - bound)
-        undecided = np.flatnonzero(peaks >= least)
-        within = products[undecided] >= round_down(least[undecided])[:, None]
-        which, column = np.nonzero(within)
-        if len(column):
-            exact = similarities(queries, rows, (undecided[which], column))
-            known.confirm(undecided[which], exact, start + column)
+    work = Work(asked=len(question.queries) * len(rows))
+    for start, block in growing_blocks(question, rows):
+        asking = unsettled(question, known)
+        if not len(asking):
+            break
+        scan_block(question, start, block, known, asking, work)
+    return work
 
 
-def block_rows_for(queries: int) -> int:
-    """Number of rows to multiply at once with this many queries."""
-    return max(1, _PRODUCTS_AT_ONCE // max(1, queries))
+def growing_blocks(question: Question, rows: Rows) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The blocks of rows to look at, in order, each with the number of its first row."""
+    longest = max(1, _PRODUCTS_AT_ONCE // max(1, len(question.queries)))
+    start, length = 0, min(_FIRST_BLOCK, longest) if question.any_above else longest
+    while start < len(rows):
+        _, block = next(rows.blocks(length, start))
+        yield start, block
+        start, length = start + len(block), min(2 * length, longest)
+
+
+def scan_block(
+    question: Question,
+    start: int,
+    block: NDArray[np.float32],
+    known: Nearest,
+    asking: NDArray[np.int64],
+    work: Work,
+) -> None:
+    """Compare the queries numbered `asking` with one block of rows, the first of which is row `start`."""
+    queries = question.queries[asking]
+    work.full += len(asking) * len(block)
+    products = all_products(tensor_of(queries), tensor_of(block))  # (m, block)
+    reaching = Reaching(products)
+    peaks = reaching.peaks.astype(np.float64)  # (m,)
+    error = error_bound(queries.shape[1])
+    known.product[asking] = np.maximum(known.product[asking], peaks)
+    known.bound[asking] = np.maximum(known.bound[asking], peaks + error)
+    which, column = reaching.pairs(round_down(least_product(question, known, asking, error)))
+    if len(which):
+        decide(question, start, block, known, asking[which], column, products.numpy()[which, column])
+
+
+def decide(
+    question: Question,
+    start: int,
+    block: NDArray[np.float32],
+    known: Nearest,
+    which: NDArray[np.int64],
+    column: NDArray[np.int64],
+    products: NDArray[np.float32],
+) -> None:
+    """Decide in float64 among the pairs (p,) whose float32 products leave it open.
+
+    which numbers queries, ascending; column numbers rows of the block, ascending for each query.
+    """
+    error = error_bound(block.shape[1])
+    near = products >= round_down(least_product(question, known, which, error))
+    if question.any_above:
+        near &= ~_after_a_certain_one(which, products >= question.floor + error)
+    which, column = which[near], column[near]
+    exact = similarities(question.queries, block, (which, column))
+    if question.any_above:
+        above = exact >= question.floor
+        known.settle(which[above], exact[above], start + column[above])
+    else:
+        known.confirm(which, exact, start + column)
+
+
+def least_product(
+    question: Question, known: Nearest, which: NDArray[np.int64], error: float
+) -> NDArray[np.float64]:
+    """The least float32 product (p,) with which a row could be the answer to each query of `which` (p,)."""
+    if question.any_above:
+        return np.full(len(which), question.floor - error)
+    least = np.maximum(known.product[which] - 2 * error, known.similarity[which] - error)
+    return np.maximum(least, question.floor - error)
+
+
+def unsettled(question: Question, known: Nearest) -> NDArray[np.int64]:
+    """Numbers of the queries to which a further row can be the answer."""
+    if question.any_above:
+        return np.flatnonzero(known.position < 0)
+    return np.arange(len(question.queries))
+
+
+def _after_a_certain_one(which: NDArray[np.int64], is_certain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which pairs (p,) come after one of the same query that is certain to reach the floor."""
+    certain: NDArray[np.int64] = (
+        np.cumsum(is_certain) - is_certain
+    )  # certain ones before each pair, of all queries
+    first = np.searchsorted(which, which)
+    return certain > certain[first]
 
 
 def round_down(values: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -43,10 +43,19 @@ class AxisSketch:
         flat = values.reshape(-1, self.length)
         return self._sketch(flat).view(*values.shape[:-1], self.dimension)
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether most buckets stay empty, and none gets more than one number."""
+        return 4 * self.length <= self.dimension
+
+    def signed(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The buckets (d,) of values (…, d), and the values with their signs."""
+        return self._buckets, values * self._signs.to(values.dtype)
+
     def _sketch(self, flat: Tensor) -> Tensor:
-        if 4 * self.length <= self.dimension:  # at most one number a bucket, so no order of additions
-            total = flat.new_zeros(len(flat), self.dimension)
-            return total.index_add_(1, self._buckets, flat * self._signs.to(flat.dtype))
+        if self.is_sparse:  # no order of additions
+            buckets, signed = self.signed(flat)
+            return flat.new_zeros(len(flat), self.dimension).index_add_(1, buckets, signed)
         sums: Tensor | None = None
         for at, (places, signs) in enumerate(self._tables):
             if signs.dtype != flat.dtype:

@@ -82,6 +82,13 @@ class ParameterSketch:
         """The sketch of a vector-shaped gradient, values (…, d) → (…, k)."""
         return self._rows.sketch(values)
 
+    def add_vector(self, total: ScaledSum, values: Tensor, exponents: Tensor) -> None:
+        """Add the sketch of a vector-shaped gradient, values (m, d) × 2^exponents (m,), to `total`."""
+        if self._rows.is_sparse:
+            total.add_few(*self._rows.signed(values), exponents)
+        else:
+            total.add(self.vector(values), exponents)
+
     def dense(self, gradients: Tensor) -> Tensor:
         """The sketch of formed gradients (m, *shape) → (m, k)."""
         m = gradients.shape[0]

@@ -79,25 +79,30 @@ class MatrixSketch:
         most = max((part.rows.stop - part.rows.start for part in self._parts), default=0) * self.width
         # Rows a power of two apart share their place in a cache, and to read across them takes 30 times as long.
         by_sample = self._scratch.take("by sample", like, m, most + ALIGNMENT)
-        sums = like.new_zeros(-(-m // _LANES), self._dimension, min(m, _LANES))
+        sums: list[Tensor] = []  # of each group of samples (k, at most `_LANES`)
         for part in self._parts:
             height = part.rows.stop - part.rows.start
             formed = by_sample[:, : height * self.width]
             form(part.rows, formed.view(m, height, self.width))
-            for total, some in zip(sums, torch.split(formed, _LANES), strict=True):
+            for number, some in enumerate(torch.split(formed, _LANES)):
                 entries = self._scratch.take("by entry", like, some.shape[1], len(some)).copy_(some.t())
-                total[:, : len(some)] += _bucket_sums(part, entries)
-        return sums[0] if len(sums) == 1 else torch.cat(tuple(sums), dim=1)[:, :m]
+                found = _bucket_sums(part, entries)
+                if number == len(sums):
+                    sums.append(found)
+                else:
+                    sums[number] += found
+        return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
 
     def _of_single_products(self, g: Tensor, a: Tensor) -> Tensor:
         left = g.t().contiguous()
         right = torch.nn.functional.pad(a, (0, self.width - a.shape[1])).t().contiguous()
-        sums = g.new_zeros(self._dimension, len(g))
+        sums: Tensor | None = None
         for part in self._parts:
             some = left[part.rows, None]
             entries = self._scratch.take("by entry", g, len(some), *right.shape)
-            sums += _bucket_sums(part, torch.mul(some, right, out=entries).flatten(0, 1))
-        return sums
+            found = _bucket_sums(part, torch.mul(some, right, out=entries).flatten(0, 1))
+            sums = found if sums is None else sums.add_(found)
+        return g.new_zeros(self._dimension, len(g)) if sums is None else sums
 
     def _part(self, rows: slice, device: torch.device) -> _Part:
         height, columns = rows.stop - rows.start, self._columns

@@ -68,12 +68,13 @@ class Polling:
             stored_from(self.connection, partition_id, self.positions[partition], limit=share)
         ) as rows:
             for stored in rows:
-                if (self._taken or self.limits.is_rest) and self._bytes + stored.size > self.limits.bytes:
+                size = stored.size
+                if (self._taken or self.limits.is_rest) and self._bytes + size > self.limits.bytes:
                     self._is_full = True
                     return
                 self._taken.append((partition, stored))
                 self.positions[partition] = stored.offset + 1
-                self._bytes += stored.size
+                self._bytes += size
                 if len(self._taken) >= self.limits.records or self._bytes >= self.limits.bytes:
                     self._is_full = True
                     return

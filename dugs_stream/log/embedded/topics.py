@@ -208,19 +208,14 @@ def unpack_headers(packed: bytes | None) -> Headers:
     """The inverse of `pack_headers`."""
     if packed is None:
         return ()
+    # Every record that is polled passes here: no call for each piece.
     headers: list[tuple[str, bytes | None]] = []
-    at = 0
-    while at < len(packed):
-        name, at = _piece(packed, at)
-        value, at = _piece(packed, at)
-        headers.append(((name or b"").decode("utf-8", "surrogatepass"), value))
+    at, end, length_at, width = 0, len(packed), _LENGTH.unpack_from, _LENGTH.size
+    while at < end:
+        start = at + width
+        at = start + length_at(packed, at)[0]
+        name = packed[start:at].decode("utf-8", "surrogatepass")
+        start, length = at + width, length_at(packed, at)[0]
+        at = start if length == _NONE else start + length
+        headers.append((name, None if length == _NONE else packed[start:at]))
     return tuple(headers)
-
-
-def _piece(packed: bytes, at: int) -> tuple[bytes | None, int]:
-    """The length-prefixed bytes at `at`, and where the next ones begin."""
-    (length,) = _LENGTH.unpack_from(packed, at)
-    start = at + _LENGTH.size
-    if length == _NONE:
-        return None, start
-    return packed[start : start + length], start + length

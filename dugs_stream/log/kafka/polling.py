@@ -30,6 +30,7 @@ class Polling:
         self._topic = topic
         self._expected: dict[int, int] = {}
         self._pending: deque[tuple[Record, int]] = deque()  # each with the bytes it counts for
+        self._pending_bytes = 0
         self._largest_bytes = 0
 
     def seek(self, next_offsets: Mapping[int, int]) -> None:
@@ -46,6 +47,7 @@ class Polling:
                 f"and got {sorted(next_offsets)}"
             )
         self._pending.clear()
+        self._pending_bytes = 0
         self._group.assert_still_owner()
         with self._group.rejoining_on_error(f"setting positions on {self._topic}"):
             for partition, offset in next_offsets.items():
@@ -96,6 +98,7 @@ class Polling:
             self._fetch(wait_ms, 1 if is_full else self._room(len(batch), size, limits))
             is_first_look = False
             size = self._fill_from_memory(batch, size, limits)
+        self._read_ahead(size, limits)
         self._group.assert_still_owner()
         ordered = tuple(sorted(batch, key=_place_of))
         return Polled(ordered, {record.partition: record.offset + 1 for record in ordered}, owned, is_full)
@@ -107,26 +110,38 @@ class Polling:
             if (batch or limits.is_rest) and size + record_size > limits.bytes:
                 return size, True
             self._pending.popleft()
+            self._pending_bytes -= record_size
             batch.append(record)
             size += record_size
         return size, len(batch) >= limits.records or size >= limits.bytes
 
     def _fill_from_memory(self, batch: list[Record], size: int, limits: BatchLimits) -> int:
-        """The same with what the client holds in memory, without its detour over its other thread for each piece.
-
-        Once there is nothing left, the next records are asked for, to come while these are judged.
-        """
+        """The same with what the client holds in memory, without its detour over its other thread for each piece."""
         while True:
             size, is_full = self._fill(batch, size, limits)
-            if is_full:
+            if is_full or not self._take_from_memory(self._room(len(batch), size, limits)):
+                return size
+
+    def _read_ahead(self, size: int, limits: BatchLimits) -> None:
+        """Empty the client's memory one micro-batch early, so that the next response comes while these are judged.
+
+        The client asks for no more of a partition before everything of the last response is handed out. What is read
+        ahead and the micro-batch of `size` bytes are together within the limit.
+        """
+        while len(self._pending) < limits.records:
+            held = size + self._pending_bytes
+            if held + self._largest_bytes > limits.bytes:
                 break
-            with self._group.rejoining_on_error(f"polling {self._topic}"):
-                fetched = buffered_records(self._group.consumer, self._room(len(batch), size, limits))
-            if not fetched:
+            if not self._take_from_memory(self._room(len(self._pending), held, limits)):
                 break
-            self._take(fetched)
         fetch_ahead(self._group.consumer)
-        return size
+
+    def _take_from_memory(self, at_most: int) -> bool:
+        """Whether there was anything."""
+        with self._group.rejoining_on_error(f"polling {self._topic}"):
+            fetched = buffered_records(self._group.consumer, at_most)
+        self._take(fetched)
+        return bool(fetched)
 
     def _room(self, records: int, size: int, limits: BatchLimits) -> int:
         """How many records to ask the client for: those that fit if they are as large as the largest of late.
@@ -160,6 +175,7 @@ class Polling:
                 record = record_of(received)
                 size = size_of(record)
                 self._pending.append((record, size))
+                self._pending_bytes += size
                 largest = max(largest, size)
         if largest:  # remembered for a while: large records come again among small ones
             self._largest_bytes = max(largest, self._largest_bytes // 2)

@@ -11,8 +11,6 @@ from kafka.admin import UpdateFeatureType
 from dugs_stream.log.kafka.transactions_v2 import FEATURE
 from tests.support.waiting import wait_until
 
-# What a new cluster of this release has.
-USUAL = 2
 _ANSWER_SECONDS = 20.0
 
 
@@ -20,11 +18,12 @@ _ANSWER_SECONDS = 20.0
 def transactions_of_version(level: int, address: str) -> Iterator[None]:
     """So for the length of the block; a producer asks once, as it starts."""
     with closing(KafkaAdminClient(bootstrap_servers=address)) as admin:
+        before = _level(admin)
         _finalise(admin, level)
         try:
             yield
         finally:
-            _finalise(admin, USUAL)
+            _finalise(admin, before)
 
 
 def _finalise(admin: KafkaAdminClient, level: int) -> None:

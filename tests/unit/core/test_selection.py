@@ -26,7 +26,7 @@ def choose(index, rows, norms=None, **keywords):
 
 def test_first_unique_has_no_nearest():
     """The very first unique has no similarity, no nearest and no bound, whatever is asked to be explained."""
-    for explain in ("nearest", "bound"):
+    for explain in ("nearest", "bound", "decision"):
         assert choose(UniqueIndex(32), ROWS[:1], explain=explain) == [
             Decision(Verdict.UNIQUE, sequence=0, gradient_norm=1.0)
         ]
@@ -144,14 +144,14 @@ def test_row_without_a_direction_is_no_gradient_whatever_its_norm():
 
 
 def test_numbers_that_do_not_match_are_refused():
-    """As many norms as rows, and one of two ways to explain."""
+    """As many norms as rows, and one of three ways to explain."""
     with pytest.raises(ValueError, match="2 norms for 6 vectors"):
         choose(UniqueIndex(32), ROWS, [1, 1])
     with pytest.raises(ValueError, match="explain is 'all'"):
         choose(UniqueIndex(32), ROWS, explain="all")
 
 
-@pytest.mark.parametrize("explain", ["nearest", "bound"])
+@pytest.mark.parametrize("explain", ["nearest", "bound", "decision"])
 @pytest.mark.parametrize("threshold", [0.9, 1 - 1e-9, 1.0])
 def test_equal_vectors_are_duplicates_at_any_threshold(threshold, explain):
     """A repeat's similarity may come out as 1 less a rounding, which is no reason to publish it again."""

@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 import pytest
 
+from dugs_stream.core.index.prefix import Prefix, PrefixBasis
 from dugs_stream.state.store import StateStore
 from tests.support.records.changelog import FINGERPRINT, Changelog, recover
 
@@ -70,6 +71,16 @@ def snapshot(live, changelog, arm):
     live.snapshot(index)
 
 
+def snapshot_with_prefix(live, changelog, arm):
+    live.open()
+    index = recover(live, changelog)
+    prefix = Prefix(PrefixBasis(np.eye(8)[:, :3]))
+    prefix.follow(index._rows)
+    assert index.take_prefix(prefix)
+    arm()
+    live.snapshot(index)
+
+
 def opening(live, _changelog, arm):
     arm()
     live.open()
@@ -81,7 +92,9 @@ def forgetting(live, _changelog, arm):
     live.forget()
 
 
-@pytest.mark.parametrize(("work", "done"), [(snapshot, 18), (opening, 5), (forgetting, 0)])
+@pytest.mark.parametrize(
+    ("work", "done"), [(snapshot, 18), (snapshot_with_prefix, 18), (opening, 5), (forgetting, 0)]
+)
 def test_folder_is_loadable_after_a_kill_at_any_call(tmp_path, work, done):
     """Scenario: a snapshot of 5 rows stands, with a torn append behind it; the work is killed at its n-th call.
 
@@ -114,6 +127,8 @@ def rows_of_sound_folder(path, changelog):
     rows = live.total
     index = recover(live, changelog)
     assert np.array_equal(index.vectors, changelog.vectors)
+    stored = live.files.load_prefix(verify=True)
+    assert (stored is None) == (live.files.snapshot is None or live.files.snapshot.prefix is None)
     live.snapshot(index)
     live.close()
     again = state_of(path)

@@ -276,7 +276,9 @@ def test_graph_is_written_when_asked_for(tmp_path: Path) -> None:
         assert written(store, index, with_graph=True).rows == 20
 
     with opened(tmp_path) as (store, _):
-        assert recover(store, changelog).load_graph(store.files.path)
+        index = recover(store, changelog)
+        index._graph_from = 10
+        assert index.load_graph(store.files.path)
 
 
 def test_forgotten_state_is_empty(tmp_path: Path) -> None:

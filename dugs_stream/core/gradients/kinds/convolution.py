@@ -14,7 +14,7 @@ from dugs_stream.core.gradients.kinds.recognition import require_convolution
 from dugs_stream.core.gradients.kinds.windows import Window, add_sliding, sliding_product
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.sketch.count_sketch import Sketch
-from dugs_stream.core.sketch.scaling import ScaledSum, normalised
+from dugs_stream.core.sketch.scaling import ScaledSum
 
 _CLASSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -45,13 +45,13 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     if gradient is None:
         return
     module: Any = call.layer.module
-    g, g_exponents = normalised(channels_second(module, gradient.to(total.dtype)))
+    g, g_exponents = total.normalised(channels_second(module, gradient.to(total.dtype)))
     for owned in call.layer.parameters:
         parameter = sketch.parameter(owned.name, owned.shape)
         if owned.local == "bias":
-            total.add(parameter.vector(channel_sums(g)), g_exponents)
+            parameter.add_vector(total, channel_sums(g), g_exponents)
             continue
-        x, x_exponents = normalised(call.inputs[0].to(total.dtype))
+        x, x_exponents = total.normalised(call.inputs[0].to(total.dtype))
         image, window = _padded(module, x, g), window_of(module, g)
         add_sliding(total, parameter, g, image, window, module.groups, g_exponents + x_exponents)
 

@@ -13,7 +13,7 @@ from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.kinds.linear import positions
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.sketch.count_sketch import Sketch
-from dugs_stream.core.sketch.scaling import ScaledSum, normalised
+from dugs_stream.core.sketch.scaling import ScaledSum
 
 
 def takes(layer: Layer) -> bool:
@@ -38,7 +38,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     """Add the sketched gradient (m, k) of the weight from one call of the layer to `total`."""
     (owned,) = call.layer.parameters
     ids, g = _factors(call, axes, total.dtype)
-    g, exponents = normalised(g)
+    g, exponents = total.normalised(g)
     total.add(sketch.parameter(owned.name, owned.shape).touched_rows(ids, g), exponents)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from dugs_stream.core.gradients.layers import OwnedParameter
 from dugs_stream.core.sketch.axis import position_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
-from dugs_stream.core.sketch.scaling import ScaledSum, normalised, times_power_of_two
+from dugs_stream.core.sketch.scaling import ScaledSum, times_power_of_two
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +33,11 @@ def add_factors(
             continue
         found = factors[owned.local]
         parameter = sketch.parameter(owned.name, owned.shape)
-        g, g_exponents = normalised(found.g)
+        g, g_exponents = total.normalised(found.g)
         if found.a is None:
-            total.add(parameter.vector(position_sum(g)), g_exponents + scale)
+            parameter.add_vector(total, position_sum(g), g_exponents + scale)
             continue
-        a, a_exponents = normalised(found.a)
+        a, a_exponents = total.normalised(found.a)
         parameter.add_outer(total, g, a, g_exponents + a_exponents + scale)
 
 

@@ -12,7 +12,7 @@ from dugs_stream.core.gradients.kinds.recognition import LinearForm, linear_form
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.sketch.axis import position_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
-from dugs_stream.core.sketch.scaling import ScaledSum, normalised
+from dugs_stream.core.sketch.scaling import ScaledSum
 
 
 def takes(layer: Layer) -> bool:
@@ -52,13 +52,13 @@ def add_products(
     gradient, axis = call.gradients[0], axes.outputs[0]
     if gradient is None or axis is None:
         return
-    g, g_exponents = normalised(positions(gradient, axis, total.dtype))  # (m, t, g)
+    g, g_exponents = total.normalised(positions(gradient, axis, total.dtype))  # (m, t, g)
     for owned in call.layer.parameters:
         parameter = sketch.parameter(owned.name, owned.parameter.shape)
         if owned.local == "bias":
-            total.add(parameter.vector(position_sum(g)), g_exponents)
+            parameter.add_vector(total, position_sum(g), g_exponents)
             continue
-        a, a_exponents = normalised(positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
+        a, a_exponents = total.normalised(positions(call.inputs[0], axis, total.dtype))  # (m, t, a)
         rows, columns = (a, g) if inputs_first else (g, a)
         parameter.add_outer(total, rows, columns, g_exponents + a_exponents)
 

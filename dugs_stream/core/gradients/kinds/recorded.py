@@ -15,7 +15,7 @@ from dugs_stream.core.gradients.kinds.factors import Factors, add_factors, forme
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.products import Product
 from dugs_stream.core.sketch.count_sketch import Sketch
-from dugs_stream.core.sketch.scaling import ScaledSum, normalised
+from dugs_stream.core.sketch.scaling import ScaledSum
 
 
 def takes(layer: Layer) -> bool:
@@ -35,7 +35,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     add_factors(total, call.layer.parameters, factors, nothing, sketch)
     for owned in call.layer.parameters:
         for ids, gradient in lookups.get(owned.local, ()):
-            g, exponents = normalised(gradient)
+            g, exponents = total.normalised(gradient)
             total.add(sketch.parameter(owned.name, owned.shape).touched_rows(ids, g), exponents)
 
 

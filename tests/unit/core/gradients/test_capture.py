@@ -8,21 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.gradients.capture import Capture, capture
+from dugs_stream.core.gradients.capture import Capture, Writes, capture
 from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.layers import parameter_layers
 from dugs_stream.core.losses.loss import own_loss
 from dugs_stream.core.losses.registry import resolve_loss
 
 
-def captured(model: nn.Module, names: list[str], inputs: Tensor, copying: set[str] | None = None) -> Capture:
-    copying = set() if copying is None else copying
+def captured(model: nn.Module, names: list[str], inputs: Tensor, writes: Writes | None = None) -> Capture:
+    writes = Writes() if writes is None else writes
     layers = parameter_layers(model)
     labels = torch.zeros(len(inputs), dtype=torch.int64)
     with inference(model):
-        return capture(
-            model, [layers[name] for name in names], inputs, labels, resolve_loss("label"), copying
-        )
+        return capture(model, [layers[name] for name in names], inputs, labels, resolve_loss("label"), writes)
 
 
 def weight_gradient(found: Capture, call: int = 0) -> Tensor:
@@ -92,13 +90,75 @@ class WritesIntoInput(nn.Module):
 def test_input_that_is_written_into_later_is_copied_and_the_pass_run_again() -> None:
     """The version counter tells; the layer is marked for the next time too."""
     torch.manual_seed(0)
-    model, inputs, copying = WritesIntoInput(), randn(3, 4), set[str]()
-    found = captured(model, ["inner", "head"], inputs, copying)
+    model, inputs, writes = WritesIntoInput(), randn(3, 4), Writes()
+    found = captured(model, ["inner", "head"], inputs, writes)
     model.in_place = False
     expected = autograd_weight(model, model.inner.weight, inputs)
 
-    assert copying == {"inner"}
+    assert writes.inputs == {"inner"}
     assert torch.allclose(weight_gradient(found), expected, atol=1e-6)
+
+
+class WritesForSomeSamples(nn.Module):
+    """An activation in place, behind either layer, if a number of the batch says so."""
+
+    def __init__(self, behind: str) -> None:
+        super().__init__()
+        self.behind = behind
+        self.inner = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.inner(inputs)
+        if self.behind == "inner":
+            outputs = outputs.relu_() if float(inputs[0, 0]) > 0 else outputs.relu()
+        found: Tensor = self.head(outputs.tanh())
+        if self.behind == "head":
+            found = found.relu_() if float(inputs[0, 0]) > 0 else found.relu()
+        return found
+
+
+@pytest.mark.parametrize("behind", ["inner", "head"])
+def test_output_that_is_written_into_only_later_is_copied_from_then_on(behind: str) -> None:
+    """Torch refuses the write into a leaf, the version counter shows the others; the gradient is right in both cases."""
+    torch.manual_seed(0)
+    model, writes, inputs = WritesForSomeSamples(behind), Writes(), randn(3, 4)
+    inputs[0, 0] = -1
+    captured(model, ["inner", "head"], inputs, writes)
+    assert writes.outputs == set()
+
+    inputs[0, 0] = 1
+    found = captured(model, ["inner", "head"], inputs, writes)
+    weights = (model.inner.weight, model.head.weight)
+    for call, expected in enumerate([autograd_weight(model, weight, inputs) for weight in weights]):
+        assert torch.allclose(weight_gradient(found, call), expected, atol=1e-6)
+    assert writes.outputs == {behind}
+
+
+def test_only_outputs_that_the_model_writes_into_are_copied() -> None:
+    """The first pass finds out which: copies of all outputs cost as much as small layers."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 3))
+    given: list[Tensor] = []
+    for place in (1, 3):
+        model[place].register_forward_pre_hook(lambda _module, args: given.append(args[0]))
+    writes = Writes()
+    for _ in range(2):
+        given.clear()
+        calls = captured(model, ["0", "2", "4"], randn(2, 5), writes).calls
+
+    assert writes.outputs == {"2"}
+    same = [leaf.data_ptr() == call.outputs[0].data_ptr() for leaf, call in zip(given, calls, strict=False)]
+    assert same == [True, False]
+
+
+def test_failing_model_fails_with_its_own_error_after_a_good_pass() -> None:
+    """The pass with copies, which a RuntimeError brings, does not hide it."""
+    model, writes = nn.Sequential(nn.Linear(4, 3)), Writes()
+    captured(model, ["0"], randn(2, 4), writes)
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        captured(model, ["0"], randn(2, 5), writes)
 
 
 class ParallelBranches(nn.Module):
@@ -195,7 +255,7 @@ def test_loss_without_a_way_to_the_layers_says_so() -> None:
     layers = parameter_layers(model)
     detached = own_loss(lambda outputs, labels: outputs.detach().sum(dim=1))
     with inference(model):
-        found = capture(model, [layers["0"]], randn(2, 4), None, detached, set())
+        found = capture(model, [layers["0"]], randn(2, 4), None, detached, Writes())
 
     assert not found.losses.requires_grad
     assert found.calls[0].gradients == [None]

@@ -12,7 +12,7 @@ import pytest
 from dugs_stream.core.index import files
 from dugs_stream.core.index.files import seal, unseal
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.errors import StateError
+from dugs_stream.errors import DamagedRowsError, StateError
 from tests.support.oracles.unit_rows import Rows, unit_rows
 
 FACTS = {"rows": 3, "group": "größe"}
@@ -106,13 +106,47 @@ def test_manifest_torn_at_any_byte_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_damaged_rows_are_refused_by_name(tmp_path: Path) -> None:
-    """A changed, shortened, lengthened or missing file of rows is never read as if it were right."""
+    """A shortened, lengthened or missing file of rows is refused when it is loaded, a changed one before the first answer."""
     filled(unit_rows(25, 40, 8)).save(tmp_path)
     (file,) = tmp_path.glob("vectors-*.f32")
     whole = file.read_bytes()
     flipped = whole[:77] + bytes([whole[77] ^ 1]) + whole[78:]
 
-    for content in (flipped, whole[:-1], whole + b"\0", None):
+    for content in (whole[:-1], whole + b"\0", None):
         file.unlink() if content is None else file.write_bytes(content)
         with pytest.raises(StateError, match=f"{file.name} is (damaged|missing)"):
             UniqueIndex.load(tmp_path)
+    file.write_bytes(flipped)
+    loaded = UniqueIndex.load(tmp_path)
+    for use in (
+        lambda: loaded.nearest(unit_rows(1, 2, 8)),
+        lambda: loaded.vectors,
+        lambda: loaded.save(tmp_path),
+    ):
+        with pytest.raises(DamagedRowsError, match=f"{file.name} is damaged"):
+            use()
+
+
+@pytest.mark.parametrize("blocks", ["whole", "damaged", "missing"])
+def test_long_files_are_verified_by_blocks_or_whole(tmp_path: Path, blocks: str) -> None:
+    """Checksums of blocks spare reading the rest; without them the file's own counts. Damage is noticed either way."""
+    rows = unit_rows(26, 2_500, 4)
+    filled(rows).save(tmp_path)
+    (file,) = tmp_path.glob("vectors-*.f32")
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    if blocks == "damaged":
+        (tmp_path / "blocks.json").write_bytes(b"{}")
+    elif blocks == "missing":
+        (tmp_path / "blocks.json").unlink()
+
+    loaded = UniqueIndex.load(tmp_path)
+
+    if blocks == "whole":
+        assert np.array_equal(loaded.rows(0, 2_048), rows[:2_048])
+    else:
+        with pytest.raises(DamagedRowsError):
+            loaded.rows(0, 1)
+    with pytest.raises(DamagedRowsError):
+        loaded.rows(2_499, 2_500)

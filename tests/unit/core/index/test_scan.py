@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from dugs_stream.core.index.scan import Nearest, round_down, scan
+from dugs_stream.core.index import scan as scan_module
+from dugs_stream.core.index.question import Nearest, Question
+from dugs_stream.core.index.rows import Rows
+from dugs_stream.core.index.scan import round_down, scan
 from tests.support.oracles.unit_rows import at_cosine, naive_nearest, unit_rows
 
 
-def test_maximum_among_near_equals_is_decided_in_float64() -> None:
+def test_maximum_among_near_equals_is_decided_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     """With hundreds of rows within 1e-7 of the maximum float32 names the wrong one, and the scan does not."""
     queries = unit_rows(50, 6, 512)
     rows = np.stack([at_cosine(queries[n % 6], 0.5, 2_000 + n) for n in range(300)])
     known = Nearest.of_nothing(6)
-    blocks = [(start, rows[start : start + 64]) for start in range(0, 300, 64)]
+    monkeypatch.setattr(scan_module, "_PRODUCTS_AT_ONCE", 64 * 6)
+    listed = Rows(512)
+    listed.add(rows)
 
-    scan(queries, blocks, known)
+    scan(Question(queries), listed, known)
 
     expected = [naive_nearest(rows, query) for query in queries]
     assert list(zip(known.similarity, known.position, strict=True)) == expected

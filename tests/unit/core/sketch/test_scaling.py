@@ -94,3 +94,41 @@ def test_spectra_columns_and_vectors_add_up_to_one_sum() -> None:
     expected += three * torch.tensor([4.0, 32.0, 256.0])[:, None]
     found = np.ldexp(vectors.numpy(), exponents.numpy()[:, None])
     assert np.abs(found - expected.numpy()).max() < 1e-12
+
+
+def test_plain_sum_names_the_samples_that_need_exponents() -> None:
+    """Zero, tiny, huge and not finite; the others keep their bits, and each row follows from its own sample."""
+    rows = torch.tensor([[1.0, -2.0], [0.0, 0.0], [2.0**-60, 0.0], [2.0**40, 1.0], [torch.nan, 1.0]])
+    plain, careful = (ScaledSum(5, 2, torch.float32, CPU, is_plain=each) for each in (True, False))
+    for total in (plain, careful):
+        values, exponents = total.normalised(rows)
+        total.add(values.clone(), exponents)
+    unusual = plain.unusual_rows()
+    assert unusual is not None
+    assert unusual.tolist() == [False, True, True, True, True]
+
+    vectors, exponents = plain.with_rows(careful, unusual).total()
+    assert torch.equal(vectors[0], rows[0])
+    assert exponents.tolist()[2:4] == [-59, 41]
+    assert vectors[2:4].abs().amax(dim=1).tolist() == [0.5, 0.5]
+    assert torch.ldexp(vectors[1:4], exponents[1:4, None]).tolist() == rows[1:4].tolist()
+
+
+def test_plain_sum_takes_terms_with_exponents_too() -> None:
+    """A path that scales its terms adds them to those of others that do not, in either order."""
+    for is_first in (True, False):
+        total = ScaledSum(1, 2, torch.float32, CPU, is_plain=True)
+        scaled = torch.tensor([[1.0, 1.0]]), torch.tensor([3], dtype=torch.int32)
+        small = torch.tensor([[1.0, 1.0]]), torch.tensor([-3], dtype=torch.int32)
+        if is_first:
+            total.add(*(each.clone() for each in scaled))
+        values, exponents = total.normalised(torch.tensor([[1.0, 2.0]]))
+        total.add(values, exponents)
+        total.add_few(torch.tensor([1]), torch.tensor([[4.0]]), exponents)
+        total.add(*small)
+        if not is_first:
+            total.add(*scaled)
+
+        vectors, found = total.total()
+        assert torch.ldexp(vectors, found[:, None]).tolist() == [[9.125, 14.125]]
+        assert total.unusual_rows() is None

@@ -1,0 +1,127 @@
+"""The search itself: which way to go, by what earlier searches have cost.
+
+Up to a few thousand rows the plain scan. Beyond, a certified prefix once a sample of the list and of the traffic
+says that it pays; when what searches really cost says otherwise, the plain scan again, until the list or the traffic has changed.
+The choice depends on what was added and asked, not on a clock, and changes no verdict.
+"""
+
+import numpy as np
+
+from dugs_stream.core.index.basis_fit import Sample, fitted_basis
+from dugs_stream.core.index.costs import pair_cost, prefix_cost, product_cost
+from dugs_stream.core.index.prefix import Prefix
+from dugs_stream.core.index.prefix_scan import scan_by_prefix
+from dugs_stream.core.index.question import Nearest, Question, Work
+from dugs_stream.core.index.rows import Rows
+from dugs_stream.core.index.scan import scan
+
+# Enough to tell a share of one row in a thousand; at k = 2 048 they take 2 and 16 MiB.
+_SAMPLED_QUERIES, _SAMPLED_ROWS = 256, 2_048
+# Fewer queries say too little about the traffic.
+_LEAST_QUERIES = 32
+# What the latest 4 096 queries have cost decides whether a prefix stays; before that it is on trial.
+_REMEMBERED_QUERIES = 4_096
+# After a prefix did not pay, or none was found, the next attempt waits for the list to grow by half, or for so many queries.
+_QUERIES_TO_NEXT_FIT = 65_536
+
+
+class Search:
+    """Answers questions about one list of rows by the cheaper of two ways, and remembers what it has cost."""
+
+    def __init__(self, rows: Rows, prefix_from: int | None) -> None:
+        self.rows = rows
+        self.prefix: Prefix | None = None
+        self.queries = 0
+        self.recent = Work()
+        self.recent_queries = 0.0
+        self._prefix_from = prefix_from
+        self._next_fit_rows = prefix_from
+        self._next_fit_queries = 0
+        self._sampled = np.empty((0, rows.dimension), dtype=np.float32)
+        self._levels = np.empty(0)
+        self._samples = 0
+
+    def answer(self, question: Question, known: Nearest) -> float:
+        """Find the nearest row of each query; what is found goes into `known`.
+
+        Returns the cost, in rows multiplied in full for one query.
+        """
+        self._fit_if_due()
+        if self.prefix is None:
+            work = scan(question, self.rows, known)
+        else:
+            self.prefix.follow(self.rows)
+            work = scan_by_prefix(question, self.prefix, self.rows, known)
+        cost = self._cost(work) / product_cost(self.rows.dimension)
+        self._remember(question, known, work)
+        return cost
+
+    def take_prefix(self, prefix: Prefix) -> bool:
+        """Go on with the prefix of an earlier run; False if it is of other rows, as far as the last one tells."""
+        covered = len(prefix.rows)
+        if self._prefix_from is None or not 0 < covered <= len(self.rows):
+            return False
+        if prefix.basis.dimension != self.rows.dimension or not self._covers_ours(prefix):
+            return False
+        self._use(prefix)
+        return True
+
+    def _covers_ours(self, prefix: Prefix) -> bool:
+        last = np.array([len(prefix.rows) - 1])
+        computed = prefix.basis.prefix_rows(self.rows.take(last))
+        # Another processor may sum the coordinates in another order.
+        return bool(np.allclose(prefix.rows.take(last), computed, rtol=0, atol=1e-6))
+
+    def _use(self, prefix: Prefix | None) -> None:
+        self.prefix = prefix
+        self.recent, self.recent_queries = Work(), 0.0
+        self._next_fit_rows = max(len(self.rows) * 2 if prefix else len(self.rows) * 3 // 2, 1)
+        self._next_fit_queries = self.queries + _QUERIES_TO_NEXT_FIT
+
+    def _fit_if_due(self) -> None:
+        if self._next_fit_rows is None or self._prefix_from is None or len(self.rows) < self._prefix_from:
+            return
+        is_due = len(self.rows) >= self._next_fit_rows
+        is_due |= self.prefix is None and self.queries >= self._next_fit_queries > 0
+        if not is_due or self._samples < _LEAST_QUERIES:
+            return
+        step = max(1, len(self.rows) // _SAMPLED_ROWS)
+        rows = self.rows.take(np.arange(0, len(self.rows), step, dtype=np.int64))
+        basis = fitted_basis(Sample(rows, self._sampled[: self._samples], self._levels[: self._samples]))
+        self._use(None if basis is None else Prefix(basis))
+
+    def _remember(self, question: Question, known: Nearest, work: Work) -> None:
+        asked = len(question.queries)
+        self.queries += asked
+        fade = max(0.0, 1 - asked / _REMEMBERED_QUERIES)
+        self.recent.fade(fade)
+        self.recent.add(work)
+        self.recent_queries = fade * self.recent_queries + asked
+        self._sample(question, known)
+        if self.prefix is not None and self.recent_queries > _REMEMBERED_QUERIES / 2 and self._loses():
+            self._use(None)
+
+    def _loses(self) -> bool:
+        """Whether the latest searches have cost more than the plain scan would have."""
+        return self._cost(self.recent) > self.recent.bounded * product_cost(self.rows.dimension)
+
+    def _cost(self, work: Work) -> float:
+        dimension = self.rows.dimension
+        cost = work.full * product_cost(dimension) + work.chosen * pair_cost(dimension)
+        if self.prefix is not None:
+            cost += work.bounded * prefix_cost(self.prefix.basis.length)
+        return cost
+
+    def _sample(self, question: Question, known: Nearest) -> None:
+        """Keep the latest queries, with what a row had to reach: the floor or, beyond it, the nearest."""
+        if self._prefix_from is None or 2 * len(self.rows) < self._prefix_from:
+            return
+        if not len(self._levels):
+            self._sampled = np.empty((_SAMPLED_QUERIES, self.rows.dimension), dtype=np.float32)
+            self._levels = np.empty(_SAMPLED_QUERIES)
+        latest = slice(-_SAMPLED_QUERIES, None)
+        reached = question.floor if question.any_above else np.maximum(question.floor, known.similarity)
+        queries, levels = question.queries[latest], np.broadcast_to(reached, len(question.queries))[latest]
+        places = (self._samples + np.arange(len(queries))) % _SAMPLED_QUERIES
+        self._sampled[places], self._levels[places] = queries, levels
+        self._samples += len(queries)
