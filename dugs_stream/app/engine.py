@@ -23,6 +23,7 @@ from dugs_stream.core.sketch.hashing import MAP_VERSION
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.codec import Codec
+from dugs_stream.inputs.custom import CustomCodec
 from dugs_stream.inputs.decoder import build_decoder
 from dugs_stream.inputs.image_presets import with_preprocessing
 from dugs_stream.inputs.json import JsonCodec
@@ -144,6 +145,9 @@ def _decode_pool(
         )
     if isinstance(codec, JsonCodec):
         return DecodePool(projector.decode, stage)
+    if isinstance(codec, CustomCodec) and wanted.threads == "auto":
+        # Nobody said that it may be called from several threads at once; so one beside, and the caller only waits.
+        return DecodePool(projector.decode, stage, threads=1, chunk_bytes=None)
     threads = min(_cpus(), _MOST_THREADS) if wanted.threads == "auto" else wanted.threads
     if isinstance(codec, NpyCodec):
         return DecodePool(projector.decode, stage, threads=threads, chunk_bytes=_NPY_CHUNK_BYTES)

@@ -177,7 +177,8 @@ class DecodeSettings(Block):
     """Where records are decoded: beside the computation, in threads, or a codec of your own in processes."""
 
     threads: _Threads = "auto"
-    """Threads that decode; auto: one for each CPU, up to 16. Small arrays and JSON are decoded in passing, without them."""
+    """Threads that decode; auto: one for each CPU, up to 16, but one for a codec of your own. Small arrays and JSON are decoded in passing,
+    without them."""
     processes: Annotated[Whole, Field(ge=0)] = 0
     """Processes for a codec of your own that holds Python's global lock, may hang or may crash; 0: it runs in the threads."""
     timeout_seconds: Annotated[Number, Field(gt=0, le=3600)] = 30.0

@@ -27,8 +27,8 @@ Outcome = Sample | Rejection | Skip
 
 _CHUNK_BYTES = 64 * 1024
 """Values handed to a thread together: a millisecond or more for pictures and texts, so that 0.05 ms do not count."""
-_CHUNKS_A_PROCESS = 4
-"""Into how many a micro-batch is cut for each process, so that none waits long for the slowest."""
+_CHUNKS_A_THREAD = 4
+"""Into how many a micro-batch is cut for each thread that works alone, so that none waits long for the slowest."""
 _LOOK_SECONDS = 0.1
 """How often a caller that waits is asked whether to give up; a signal is to be felt at once, and waking costs CPU."""
 
@@ -111,8 +111,8 @@ class DecodePool:
     decode       decodes records one after the other, in any thread
     stage        times a batch from the first of its records that is begun to the last that is done
     threads      how many decode beside the caller; they start with the first batch that is worth it
-    chunk_bytes  values that are worth a hand-over; a batch of less is the caller's. None: every record is, since the
-                 threads only wait for processes, and the caller would wait like them
+    chunk_bytes  values that are worth a hand-over; a batch of less is the caller's. None: the caller decodes nothing,
+                 since the threads only wait for processes, or the codec is to be called from these threads alone
     processes    what is closed with the pool
 
     Any thread may submit.
@@ -153,7 +153,7 @@ class DecodePool:
 
     def _parts(self, records: Sequence[Record]) -> Sequence[Sequence[Record]]:
         if self.chunk_bytes is None:
-            size = -(-len(records) // (_CHUNKS_A_PROCESS * self.threads)) or 1
+            size = -(-len(records) // (_CHUNKS_A_THREAD * self.threads)) or 1
             return [records[start : start + size] for start in range(0, len(records), size)]
         return _parts_of(records, self.chunk_bytes)
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.support.models.small import WIDTH
+
 
 def obey(value: bytes) -> Any:
     """What the record asks for: a kind of sample, a failure, or its process's id; else its length as a tensor."""
@@ -47,6 +49,7 @@ FAILURES: dict[str, Any] = {
 
 SAMPLES: dict[str, Any] = {
     "pid": lambda _rest: torch.tensor([os.getpid()]),
+    "row": lambda rest: torch.linspace(-1, float(rest), WIDTH).sin(),
     "raise": int,
     "skip": lambda _rest: "skip",
     "text": lambda rest: rest,

@@ -267,6 +267,7 @@ def test_gpu_that_is_not_there_is_refused(device: str, monkeypatch: pytest.Monke
         ({"codec": "npy", "decode": {"threads": 3}}, 3, 2**20),
         ({"codec": "image", "decode": {"threads": 3}}, 3, 64 * 1024),
         ({"codec": "json", "decode": {"threads": 3}}, 1, 64 * 1024),
+        ({"codec": "tests.support.records.process_codecs:obey"}, 1, None),
         ({"codec": "tests.support.records.process_codecs:obey", "decode": {"threads": 3}}, 3, 64 * 1024),
         ({"codec": "tests.support.records.process_codecs:obey", "decode": {"processes": 2}}, 2, None),
     ],
@@ -274,7 +275,7 @@ def test_gpu_that_is_not_there_is_refused(device: str, monkeypatch: pytest.Monke
 def test_decoding_has_the_threads_and_processes_of_the_settings(
     tmp_path: Path, given: dict[str, Any], threads: int, chunk_bytes: int | None
 ) -> None:
-    """What holds the interpreter's lock gets no threads of its own; no process starts before a record comes."""
+    """A codec of the user's is called by several threads at once only if the settings say so; no process starts before a record comes."""
     decoding = build_engine(settings_of(tmp_path, input=given)).decoding
 
     assert (decoding.threads, decoding.chunk_bytes) == (threads, chunk_bytes)

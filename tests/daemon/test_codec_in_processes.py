@@ -1,0 +1,32 @@
+"""A deployment whose codec runs in a process: one record that ends it, and verdicts as without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dugs_stream.records import Message
+from tests.support.daemons.deployment import Deployment
+
+CODEC = "tests.support.records.process_codecs:obey"
+
+
+def told(deployment: Deployment, values: list[str]) -> list[Mapping[str, Any]]:
+    """The events of a stream of these values, without what differs from run to run."""
+    deployment.send([Message(None, value.encode(), (("label", b"1"),), 1_000) for value in values])
+    deployment.drain()
+    return [{name: part for name, part in event.items() if name != "time"} for event in deployment.events()]
+
+
+def test_record_that_ends_the_codecs_process_is_rejected_and_the_others_are_judged(tmp_path: Path) -> None:
+    """As if it were not there: the others' events are those of a codec in threads, to the last bit."""
+    good = [f"row {number % 7 + 1}" for number in range(40)]
+    processes = {"codec": CODEC, "decode": {"processes": 1, "timeout_seconds": 60.0}}
+    expected = told(Deployment(tmp_path / "threads", input={"codec": CODEC}), [*good, "raise x"])
+
+    found = told(Deployment(tmp_path / "processes", input=processes), [*good, "leave"])
+
+    assert found[:-1] == expected[:-1]
+    assert (found[-1]["type"], expected[-1]["type"]) == ("rejected", "rejected")
+    assert {event["type"] for event in found[:-1]} == {"unique", "duplicate"}
