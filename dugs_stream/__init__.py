@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dugs_stream.errors import (
         ChangelogError,
         ConfigurationError,
+        DamagedRowsError,
         DugsError,
         LabelError,
         LogError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChangelogError",
     "ConfigurationError",
+    "DamagedRowsError",
     "Decision",
     "Deduplicator",
     "DugsError",
