@@ -37,6 +37,11 @@ class Pairs:
         )
 
     @property
+    def rates(self) -> tuple[float, ...]:
+        """Speed of the subject ÷ of the baseline, pair by pair."""
+        return tuple(1 / ratio for ratio in self.ratios)
+
+    @property
     def median(self) -> float:
         """The median ratio."""
         return statistics.median(self.ratios)

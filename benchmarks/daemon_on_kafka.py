@@ -73,7 +73,7 @@ def measure_at(address: str, is_quick: bool) -> Report:
     with tempfile.TemporaryDirectory(prefix="dugs-benchmark-") as folder:
         settings = _settings_in(Path(folder), address, stream.model)
         pairs, rounds = _alternate(settings, stream, size.rounds)
-    rates = tuple(1 / ratio for ratio in pairs.ratios)
+    rates = pairs.rates
     facts = {
         "daemon_records_per_second": [size.records / seconds for seconds in pairs.subject_seconds],
         "loop_records_per_second": [size.records / seconds for seconds in pairs.baseline_seconds],

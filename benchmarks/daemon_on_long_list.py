@@ -57,7 +57,7 @@ def measure(is_quick: bool) -> Report:
     with tempfile.TemporaryDirectory(prefix="dugs-benchmark-") as folder:
         short, long = _alternate(Path(folder), stream, size)
     pairs = Pairs(tuple(each.seconds for each in short), tuple(each.seconds for each in long))
-    rates = [1 / ratio for ratio in pairs.ratios]
+    rates = pairs.rates
     facts: dict[str, Any] = {
         **pairs.facts,
         "search_seconds": {

@@ -56,7 +56,7 @@ def measure(is_quick: bool) -> Report:
     messages = _messages(size.records)
     with tempfile.TemporaryDirectory(prefix="dugs-benchmark-") as folder:
         pairs, lives = _alternate(Path(folder), messages, size.pairs)
-    rates = [1 / ratio for ratio in pairs.ratios]
+    rates = pairs.rates
     facts = {
         "daemon_records_per_second": [size.records / seconds for seconds in pairs.subject_seconds],
         "decoding_records_per_second": [size.records / seconds for seconds in pairs.baseline_seconds],

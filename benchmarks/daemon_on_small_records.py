@@ -101,7 +101,7 @@ def measure_at(address: str, is_quick: bool) -> Report:
 
 def _inverse(case: str, pairs: Pairs, target: Target, records: int) -> Measurement:
     """Records/s are the inverse of seconds."""
-    rates = [1 / ratio for ratio in pairs.ratios]
+    rates = pairs.rates
     facts = {
         "baseline_records_per_second": [records / seconds for seconds in pairs.baseline_seconds],
         "subject_records_per_second": [records / seconds for seconds in pairs.subject_seconds],

@@ -164,7 +164,7 @@ def _lines(
     modes: tuple[Mode, ...] = ("decision", "bound", "nearest")
     for mode in modes:
         timed = pairs[mode]
-        speeds = sorted(1 / ratio for ratio in timed.ratios)
+        speeds = sorted(timed.rates)
         goal = None if is_quick or mode not in case.goals else Target("at least", case.goals[mode])
         facts = {
             **timed.facts,

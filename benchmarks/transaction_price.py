@@ -177,7 +177,7 @@ def _price(
 
 
 def _ratio(case: str, price: _Price, target: Target | None) -> Measurement:
-    rates = tuple(1 / ratio for ratio in price.pairs.ratios)
+    rates = price.pairs.rates
     facts = {
         "transactional_records_per_second": [price.records / each for each in price.pairs.subject_seconds],
         "plain_records_per_second": [price.records / each for each in price.pairs.baseline_seconds],

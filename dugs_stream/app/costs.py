@@ -22,6 +22,7 @@ from dugs_stream.core.sketch.costs import Costs, default_costs
 from dugs_stream.core.sketch.matrix import MatrixSketch
 from dugs_stream.core.sketch.scratch import Scratch
 from dugs_stream.core.sketch.spectrum import summed_products
+from dugs_stream.core.threads import torch_threads
 from dugs_stream.errors import StateError
 
 _K, _POSITIONS, _SIDE, _TILE = 2048, 64, 256, 32
@@ -94,12 +95,8 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
     """The best of a few runs; on a CPU of one thread's own time, which other processes on the machine hardly change."""
     if device.type != "cpu":
         return min(_timed(run, time.perf_counter, device) for _ in range(_REPEATS))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         return min(_timed(run, time.thread_time, device) for _ in range(_REPEATS))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _timed(run: Callable[[], object], clock: Callable[[], float], device: torch.device) -> float:

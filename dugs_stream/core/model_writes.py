@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from dugs_stream.core.operations import OperationMode, storage_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class Held:
     tensor: Tensor
 
 
-class WriteWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch left it without types
+class WriteWatch(OperationMode):
     """Sees every write into the model's parameters and buffers while it is entered, and undoes them at the end.
 
     written  what was written into or replaced, known after the end
@@ -33,14 +34,9 @@ class WriteWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._held = held(model)
-        self._by_storage = {_storage(each.tensor): each for each in self._held}
+        self._by_storage = {storage_of(each.tensor): each for each in self._held}
         self._before: dict[int, Tensor] = {}
         self.written: tuple[Held, ...] = ()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: to skip the compiler, torch would import it, which takes more than a second."""
-        return False
 
     def __torch_dispatch__(
         self,
@@ -63,16 +59,16 @@ class WriteWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
         self.written = tuple(
             each
             for each in self._held
-            if _storage(each.tensor) in self._before or each.table.get(each.key) is not each.tensor
+            if storage_of(each.tensor) in self._before or each.table.get(each.key) is not each.tensor
         )
         for each in self.written:
-            _put_back(each, self._before.get(_storage(each.tensor)))
+            _put_back(each, self._before.get(storage_of(each.tensor)))
 
     def _keep(self, values: Any) -> None:
         for value in pytree.tree_leaves(values):
-            found = self._by_storage.get(_storage(value)) if isinstance(value, Tensor) else None
+            found = self._by_storage.get(storage_of(value)) if isinstance(value, Tensor) else None
             if found is not None:
-                self._before.setdefault(_storage(value), found.tensor.detach().clone())
+                self._before.setdefault(storage_of(value), found.tensor.detach().clone())
 
 
 @contextlib.contextmanager
@@ -138,7 +134,3 @@ def _put_back(each: Held, values: Tensor | None) -> None:
     if values is not None:
         with torch.no_grad():
             each.tensor.resize_(values.shape).copy_(values)
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- stable while the tensor lives, and there for empty ones too

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from dugs_stream.core.mixing import ProbeBatch, padded
 from dugs_stream.core.model_writes import undone
 from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.samples import Inputs, device_of, part_of
+from dugs_stream.core.threads import torch_threads
 from dugs_stream.core.tiling import AutoTile, Timing, measured
 from dugs_stream.core.transfer import LEAST_NORM
 from dugs_stream.core.unfit import UnfitError, unfit
@@ -68,7 +68,7 @@ class TileTrial:
                 return None
             return seconds if self.agrees(tile) else None
 
-        with _threads(auto.threads):
+        with torch_threads(auto.threads):
             found = measured(take, auto.most)
         if not found:
             raise (
@@ -186,16 +186,6 @@ class TileTrial:
             _require_every_sample(projector)
             self._seen[tile] = found
         return self._seen[tile]
-
-
-@contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _require_every_sample(projector: Projector) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from dugs_stream.core.operations import storage_of
 from dugs_stream.core.samples import Inputs, device_of, leaves
 
 
@@ -47,7 +48,7 @@ def ranges_known(host: Sequence[Tensor | None], sent: Sequence[Tensor | None]) -
             continue
         if own.numel() and own.dtype in _INDICES:
             low, high = (int(end) for end in torch.aminmax(own))
-            found[_storage(other)] = _Range(low, high, other._version)  # noqa: SLF001
+            found[storage_of(other)] = _Range(low, high, other._version)  # noqa: SLF001
     token = _SENT.set(found)
     try:
         yield
@@ -66,7 +67,7 @@ class IndexGuard(TorchFunctionMode):
     def __init__(self, inputs: Inputs | None = None) -> None:
         super().__init__()
         named = () if inputs is None else leaves(inputs)
-        self._names = {_storage(leaf): name for name, leaf in named}
+        self._names = {storage_of(leaf): name for name, leaf in named}
 
     def __torch_function__(
         self,
@@ -86,12 +87,8 @@ class IndexGuard(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _name_in(self, values: Sequence[Any]) -> str:
-        found = (self._names.get(_storage(value)) for value in values if isinstance(value, Tensor))
+        found = (self._names.get(storage_of(value)) for value in values if isinstance(value, Tensor))
         return next((f"{name}: " for name in found if name is not None), "")
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- stable while the tensor lives
 
 
 def _require_within(indices: Any, length: int, least: int = 0, ignored: int | None = None) -> None:
@@ -99,7 +96,7 @@ def _require_within(indices: Any, length: int, least: int = 0, ignored: int | No
         return
     if indices.numel() == 0:
         return
-    sent = _SENT.get().get(_storage(indices))
+    sent = _SENT.get().get(storage_of(indices))
     if sent is not None and sent.version == indices._version and sent.low >= least and sent.high < length:  # noqa: SLF001
         return  # a part of it, perhaps, which cannot hold more
     if ignored is not None:

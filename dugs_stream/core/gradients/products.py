@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.attention_forward import OtherAttentionError, attention_forward
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
+from dugs_stream.core.operations import storage_of
 
 
 @dataclass(eq=False)
@@ -58,7 +59,7 @@ class ProductRecorder(TorchFunctionMode):
         self._layer = layer
         self._by_storage: dict[int, list[OwnedParameter]] = {}
         for owned in layer.parameters:
-            self._by_storage.setdefault(_storage(owned.parameter), []).append(owned)
+            self._by_storage.setdefault(storage_of(owned.parameter), []).append(owned)
 
     def enter(self) -> None:
         """Begin to record; a hook before a forward cannot hold a `with`."""
@@ -99,7 +100,7 @@ class ProductRecorder(TorchFunctionMode):
             return self.product(args[1], args[2].t(), args[0])
         found = func(*args, **kwargs)
         for leaf in pytree.tree_leaves(found):
-            if isinstance(leaf, Tensor) and _storage(leaf) not in self._by_storage:
+            if isinstance(leaf, Tensor) and storage_of(leaf) not in self._by_storage:
                 raise _OtherUseError
         return found
 
@@ -135,16 +136,16 @@ class ProductRecorder(TorchFunctionMode):
 
     def _takes_parameter(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         return any(
-            isinstance(leaf, Tensor) and _storage(leaf) in self._by_storage
+            isinstance(leaf, Tensor) and storage_of(leaf) in self._by_storage
             for each in (*args, *kwargs.values())
             for leaf in (each if isinstance(each, list | tuple) else (each,))
         )
 
     def _matrix(self, weight: Tensor) -> tuple[str | None, int, bool]:
         """Name, first row, and whether it is transposed, of a matrix that is a parameter's or rows of it."""
-        if _storage(weight) not in self._by_storage:
+        if storage_of(weight) not in self._by_storage:
             return None, 0, False
-        for owned in self._by_storage[_storage(weight)]:
+        for owned in self._by_storage[storage_of(weight)]:
             whole = owned.parameter
             if whole.dim() != 2 or weight.dim() != 2:  # noqa: PLR2004 -- matrices
                 continue
@@ -156,9 +157,9 @@ class ProductRecorder(TorchFunctionMode):
         raise _OtherUseError
 
     def _vector(self, bias: Tensor | None) -> tuple[str | None, int]:
-        if bias is None or _storage(bias) not in self._by_storage:
+        if bias is None or storage_of(bias) not in self._by_storage:
             return None, 0
-        for owned in self._by_storage[_storage(bias)]:
+        for owned in self._by_storage[storage_of(bias)]:
             if owned.parameter.dim() == 1 and bias.dim() == 1 and bias.stride() == owned.parameter.stride():
                 return owned.local, int(bias.storage_offset() - owned.parameter.storage_offset())
         raise _OtherUseError
@@ -169,7 +170,3 @@ _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm
 
 def _with_gradient(values: Tensor) -> Tensor:
     return values.view_as(values) if values.requires_grad else values.detach().requires_grad_()
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- stable while the tensor lives

@@ -16,7 +16,7 @@ from dugs_stream.core.index.prefix_scan import scan_by_prefix, take_products
 from dugs_stream.core.index.products import pair_products, tensor_of
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
-from dugs_stream.core.index.scan import decide, round_down, unsettled
+from dugs_stream.core.index.scan import decide, least_similarity, round_down, unsettled
 from dugs_stream.core.index.similarity import error_bound
 
 # A sparse product of prefix rows costs about five times as much a pair as one of all pairs.
@@ -28,11 +28,11 @@ _PAIRS_AT_ONCE = 2**20
 def scan_by_groups(question: Question, groups: Groups, prefix: Prefix, rows: Rows, known: Nearest) -> Work:
     """As `scan.scan`, with the same answers; the prefix covers all rows, the groups the first ones."""
     work = Work(asked=len(question.queries) * len(rows))
-    asking = unsettled(question, known)
+    asking = unsettled(question, known, np.arange(len(question.queries)))
     queries = prefix.basis.prefix_rows(question.queries)
     if not question.any_above:
         _raise_best(question, groups, queries, rows, known, work)
-    level = _level(question, known, rows.dimension)[asking]
+    level = least_similarity(question, known, asking, error_bound(rows.dimension))
     can = groups.reaching(queries[asking], level - prefix.basis.margin)
     pairs = can @ groups.sizes
     is_few = pairs <= _MOST_ROWS * len(groups)
@@ -43,12 +43,6 @@ def scan_by_groups(question: Question, groups: Groups, prefix: Prefix, rows: Row
     if len(groups) < len(rows):
         scan_by_prefix(question, prefix, rows, known, work, asking=asking[is_few], start=len(groups))
     return work
-
-
-def _level(question: Question, known: Nearest, dimension: int) -> NDArray[np.float64]:
-    """What the similarity of a row has to reach (m,) to matter to each query."""
-    best = np.maximum(known.similarity, known.product - error_bound(dimension))
-    return np.maximum(question.floor, best)
 
 
 def _parts(which: NDArray[np.int64], pairs: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -101,7 +95,9 @@ def _scan_groups(
         return
     work.sparse += len(slots)
     bounds = pair_products(tensor_of(queries[asking]), tensor_of(groups.rows), place, slots)
-    least = round_down(_level(question, known, rows.dimension)[asking] - prefix.basis.margin)
+    least = round_down(
+        least_similarity(question, known, asking, error_bound(rows.dimension)) - prefix.basis.margin
+    )
     left = np.flatnonzero(bounds >= least[place])
     which, position = asking[place[left]], groups.order[slots[left]]
     order = np.argsort(which * len(rows) + position)

@@ -17,7 +17,14 @@ from dugs_stream.core.index.prefix import Prefix
 from dugs_stream.core.index.products import Reaching, all_products, pair_products, tensor_of
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
-from dugs_stream.core.index.scan import decide, growing_blocks, round_down, scan_block
+from dugs_stream.core.index.scan import (
+    decide,
+    growing_blocks,
+    least_similarity,
+    round_down,
+    scan_block,
+    unsettled,
+)
 from dugs_stream.core.index.similarity import error_bound
 
 # Collecting the rows that reach the bound from more than half of the strips costs more than it can spare.
@@ -42,7 +49,7 @@ def scan_by_prefix(
         return
     queries = prefix.basis.prefix_rows(question.queries)
     for first, short in growing_blocks(question, prefix.rows, start):
-        asking = asking[known.position[asking] < 0] if question.any_above else asking
+        asking = unsettled(question, known, asking)
         if not len(asking):
             break
         work.bounded += len(asking) * len(short)
@@ -77,8 +84,7 @@ def _scan_span(
 ) -> None:
     """Decide about the rows of a span that the bound leaves."""
     dimension = span.rows.dimension
-    best = np.maximum(known.similarity[asking], known.product[asking] - error_bound(dimension))
-    least = round_down(np.maximum(question.floor, best) - margin)
+    least = round_down(least_similarity(question, known, asking, error_bound(dimension)) - margin)
     known.bound[asking] = np.maximum(known.bound[asking], bounds.peaks.astype(np.float64) + margin)
     share = bounds.share_of_strips(least)
     if not share:

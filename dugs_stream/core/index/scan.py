@@ -34,8 +34,9 @@ def scan(question: Question, rows: Rows, known: Nearest) -> Work:
     O(m·n·k) time; memory bounded by one block, even if all rows are equal.
     """
     work = Work(asked=len(question.queries) * len(rows))
+    asking = np.arange(len(question.queries))
     for start, block in growing_blocks(question, rows):
-        asking = unsettled(question, known)
+        asking = unsettled(question, known, asking)
         if not len(asking):
             break
         scan_block(question, start, block, known, asking, work)
@@ -112,11 +113,17 @@ def least_product(
     return np.maximum(least, question.floor - error)
 
 
-def unsettled(question: Question, known: Nearest) -> NDArray[np.int64]:
-    """Numbers of the queries to which a further row can be the answer."""
-    if question.any_above:
-        return np.flatnonzero(known.position < 0)
-    return np.arange(len(question.queries))
+def least_similarity(
+    question: Question, known: Nearest, which: NDArray[np.int64], error: float
+) -> NDArray[np.float64]:
+    """What the similarity of a row (p,) has to reach to matter to each query of `which` (p,)."""
+    best = np.maximum(known.similarity[which], known.product[which] - error)
+    return np.maximum(question.floor, best)
+
+
+def unsettled(question: Question, known: Nearest, among: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the queries numbered `among` to which a further row can be the answer."""
+    return among[known.position[among] < 0] if question.any_above else among
 
 
 def _after_a_certain_one(which: NDArray[np.int64], is_certain: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dugs_stream.core.gradients.observation import nodes
+from dugs_stream.core.operations import OperationMode, storage_of
 
 _NOTHING = -1
 
@@ -91,7 +91,7 @@ _ON_CHANNELS = {
 """(input, weight, bias, …) with a number of the weight for a channel."""
 
 
-class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch left it without types
+class _Follower(OperationMode):
     """Knows of each tensor which number of the parameter each of its numbers is made from."""
 
     def __init__(self, parameter: Tensor) -> None:
@@ -100,11 +100,6 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         # The tensors themselves are kept, so that no other has their id.
         self._known: dict[int, tuple[Tensor, Tensor]] = {id(parameter): (parameter, numbers)}
         self._written: dict[int, set[int]] = {}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: to skip the compiler, torch would import it, which takes more than a second."""
-        return False
 
     def __torch_dispatch__(
         self,
@@ -119,7 +114,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
             raise OtherDependenceError("values decide what is computed")
         given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for leaf in given:
-            if id(leaf) not in self._written.get(_storage(leaf), {id(leaf)}):
+            if id(leaf) not in self._written.get(storage_of(leaf), {id(leaf)}):
                 raise OtherDependenceError("a write into memory that has another name")
         if not any(id(leaf) in self._known for leaf in given):
             return func(*args, **kwargs)
@@ -128,9 +123,9 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch le
         first = found[0] if isinstance(found, tuple | list) else found
         self._known[id(first)] = first, numbers.expand(first.shape)
         if func._schema.is_mutable:  # noqa: SLF001 -- the only place where torch says so
-            self._written[_storage(first)] = {id(first)}
-        elif _storage(first) in self._written:
-            self._written[_storage(first)].add(id(first))
+            self._written[storage_of(first)] = {id(first)}
+        elif storage_of(first) in self._written:
+            self._written[storage_of(first)].add(id(first))
         return found
 
     def _numbers(
@@ -172,7 +167,3 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
             raise OtherDependenceError("two numbers of a parameter meet")
         total = torch.maximum(total, part)
     return total
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- stable while the tensor lives
