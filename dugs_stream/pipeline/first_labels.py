@@ -12,11 +12,12 @@ import structlog
 
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.losses.outputs import logits_of
-from dugs_stream.core.projector import Projector
+from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.samples import stacked
 from dugs_stream.inputs.decoder import Sample
 from dugs_stream.inputs.json import parse_document
 from dugs_stream.inputs.labels import Labels
+from dugs_stream.pipeline.decode import Outcome
 from dugs_stream.pipeline.kinds import ProbedKind
 from dugs_stream.records import Record, Rejection
 
@@ -43,26 +44,35 @@ class FirstLabels:
         self._labels = labels
         self._left = _FIRST
 
-    @property
-    def are_compared(self) -> bool:
-        """Whether enough of them were."""
-        return self.agreement.records >= _FIRST
+    def compare(
+        self,
+        pieces: Sequence[tuple[list[int], Projection]],
+        outcomes: Sequence[Outcome],
+        probed: ProbedKind,
+    ) -> None:
+        """Count the samples of these pieces, of one kind, whose label is also the model's own prediction.
 
-    def compare(self, samples: Sequence[Sample], predicted: Sequence[int] | None, probed: ProbedKind) -> None:
-        """Count the samples, of one kind, whose label is also the model's own prediction.
-
-        None if their gradients did not show what is predicted: it costs a forward pass more.
+        Where their gradients did not show what is predicted, it costs a forward pass more.
         """
-        some = samples[: max(0, _FIRST - self.agreement.records)]
-        if not some or probed.found.classes is None:
-            return
-        own = _predictions(some, probed.projector) if predicted is None else predicted
-        right = sum(
-            each.label is not None and each.label.number == number
-            for each, number in zip(some, own, strict=False)
-        )
-        before = self.agreement
-        self.agreement = Agreement(before.right + right, before.records + len(some), probed.found.classes)
+        for places, piece in pieces:
+            left = _FIRST - self.agreement.records
+            if left <= 0 or probed.found.classes is None:
+                return
+            some = [
+                (at, each) for at, place in enumerate(places) if isinstance(each := outcomes[place], Sample)
+            ]
+            some = some[:left]
+            samples = [each for _, each in some]
+            predicted = (
+                _predictions(samples, probed.projector)
+                if piece.predicted is None
+                else [int(piece.predicted[at]) for at, _ in some]
+            )
+            labels = [None if each.label is None else each.label.number for each in samples]
+            right = sum(label == own for label, own in zip(labels, predicted, strict=True))
+            self.agreement = Agreement(
+                self.agreement.right + right, self.agreement.records + len(some), probed.found.classes
+            )
 
     def remark_on(self, record: Record) -> None:
         """Say once that a label cannot be read, where the loss goes by the model's prediction and needs none."""

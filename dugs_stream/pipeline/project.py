@@ -171,8 +171,8 @@ class RecordProjector:
                     own = list(self._gradients(probed, places, outcomes, should_abandon))
                     pieces += own
                     self._reject_unknown_classes(probed, places, outcomes)
-                    if self.spec.loss.takes_classes and not self.first_labels.are_compared:
-                        self._compare_labels(probed, own, outcomes)
+                    if self.spec.loss.takes_classes:
+                        self.first_labels.compare(own, outcomes, probed)
         return self._joined(records, outcomes, pieces)
 
     @staticmethod
@@ -361,17 +361,6 @@ class RecordProjector:
             )
             if number is not None and number >= classes:
                 outcomes[place] = labels.out_of_range(number)
-
-    def _compare_labels(
-        self, probed: ProbedKind, pieces: Sequence[tuple[list[int], Projection]], outcomes: Sequence[Outcome]
-    ) -> None:
-        """The labels of what was not rejected, with the classes that the model predicts."""
-        for places, piece in pieces:
-            taken = [
-                (at, each) for at, place in enumerate(places) if isinstance(each := outcomes[place], Sample)
-            ]
-            predicted = None if piece.predicted is None else [int(piece.predicted[at]) for at, _ in taken]
-            self.first_labels.compare([sample for _, sample in taken], predicted, probed)
 
     def _joined(
         self,
