@@ -24,6 +24,8 @@ _ROUNDS, _ROUND_SECONDS = 2, 0.3
 """How often, and how long a round may take."""
 _FIXED_SHARE = 16
 """Of so many samples one may be spent on a tile that is tried."""
+_GAIN = 0.8
+"""Where few samples come, another tile is tried only if a sample may cost less than this share in it."""
 _CHEAP_SECONDS = 0.1
 """A tile that takes less is tried even if the last step up brought nothing."""
 _DEAR_SECONDS = 0.5
@@ -94,7 +96,7 @@ def measured(take: Callable[[int], float | None], most: int, samples: int | None
     found: list[Timing] = []
     gained = True
     for tile in [*(size for size in _LADDER if size < most), most]:
-        if found and samples is not None and tile * _FIXED_SHARE > samples:
+        if found and samples is not None and (tile * _FIXED_SHARE > samples or not _may_gain(found)):
             break
         expected = tile / max((each.rate for each in found), default=float("inf"))
         is_cheap = expected < (_PATIENT_SECONDS if tile > USUAL_TILE else _CHEAP_SECONDS)
@@ -119,6 +121,15 @@ def measured(take: Callable[[int], float | None], most: int, samples: int | None
         seconds = take(half)
         found += [] if seconds is None else [Timing(half, seconds)]
     return sorted(_timed_again(found, take))
+
+
+def _may_gain(found: list[Timing]) -> bool:
+    """Whether the fixed price of a tile, by the last two of them, is a share that more samples are worth being tried for."""
+    if len(found) < 2:  # noqa: PLR2004 -- a line needs two points
+        return True
+    small, large = found[-2:]
+    own = (large.seconds - small.seconds) / (large.tile - small.tile)
+    return own < _GAIN / large.rate
 
 
 def _timed_again(found: list[Timing], take: Callable[[int], float | None]) -> list[Timing]:

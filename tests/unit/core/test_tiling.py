@@ -58,6 +58,7 @@ def test_of_few_samples_few_are_spent_on_the_choice() -> None:
 
     assert [each.tile for each in measured(lambda tile: tile / rates[tile], 256, samples=256)] == [1, 4, 16]
     assert [each.tile for each in measured(lambda tile: tile / rates[tile], 10, samples=10)] == [1]
+    assert [each.tile for each in measured(lambda tile: 0.007 + 0.026 * tile, 256, samples=256)] == [1, 4]
 
 
 def test_no_tile_is_tried_that_a_lone_sample_would_wait_for_too_long() -> None:
