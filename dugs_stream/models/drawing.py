@@ -11,7 +11,7 @@ from dugs_stream.core.operations import OperationMode
 _DRAWS = (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default)
 
 
-class ParametersNotDrawn(OperationMode):
+class ParametersNotDrawn(OperationMode):  # type: ignore[no-untyped-call]  # torch left it without types
     """While it is entered, random numbers for parameters are not drawn: they hold what their memory held."""
 
     def __torch_dispatch__(

@@ -80,7 +80,8 @@ def load_model(
         return uncompiled(_build_under_seed(build, factory, kwargs, under))
 
     # Every parameter comes from the file, or the file is refused: to draw AlexNet's takes as long as a hundred digits.
-    with ParametersNotDrawn() if is_built_in and path is not None else nullcontext():
+    draws_nothing = is_built_in and path is not None
+    with ParametersNotDrawn() if draws_nothing else nullcontext():  # type: ignore[no-untyped-call]
         module = built(seed)
     remarks = refuse_unfit(module, factory)
     if path is not None:
