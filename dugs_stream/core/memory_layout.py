@@ -49,15 +49,16 @@ def is_picture(rows: Tensor) -> bool:
 
 
 def profits_from_channels_last(
-    model: nn.Module, shapes: Iterable[torch.Size], example: Inputs, device: torch.device
+    model: nn.Module, shapes: Iterable[torch.Size], example: Inputs, device: torch.device, most: int
 ) -> bool:
     """Whether convolutions below the layers in use would be quicker: a claim about time, not about being right.
 
-    shapes: of what the layers in use are given and return. Their own sketches want contiguous pictures.
+    shapes: of what the layers in use are given and return. Their own sketches want contiguous pictures. most: samples in a tile.
     """
     one_dnn: Any = torch.backends.mkldnn  # torch left it without types
     return (
-        device.type == "cpu"
+        most >= _LEAST_TILE
+        and device.type == "cpu"
         and one_dnn.is_available()
         and any(is_picture(leaf[None]) for _, leaf in leaves(example))
         and any(isinstance(module, nn.Conv2d) for module in model.modules())

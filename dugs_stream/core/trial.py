@@ -120,9 +120,9 @@ class Trial:
 
     def _channels_last(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes] | None:
         """With pictures that lie channels last, if that is worth it, right, and gives the same bits in every place of a tile."""
-        if not profits_from_channels_last(
-            self.model, self._shapes_of_calls(), self.example, self.sketch.device
-        ):
+        most = (tile.kept or tile.most) if isinstance(tile, AutoTile) else tile
+        device = self.sketch.device
+        if not profits_from_channels_last(self.model, self._shapes_of_calls(), self.example, device, most):
             return None
         changed = projector.laid_out(CHANNELS_LAST)
         try:
