@@ -26,6 +26,7 @@ from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.losses.outputs import logits_of
+from dugs_stream.core.memory_layout import CONTIGUOUS, Layout
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.samples import (
     Inputs,
@@ -85,6 +86,7 @@ class Projector:
     written       what the model writes into itself, undone after each tile
     whole_copies  if not 0: by the whole loss of one sample, which runs this many times side by side
     at_once       by the whole loss of a tile's samples at once, each apart
+    layout        how a tile of some samples lies in memory
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Projector:
         whole_copies: int = 0,
         *,
         at_once: bool = False,
+        layout: Layout = CONTIGUOUS,
     ) -> None:
         self._model = model
         self._layers = tuple(layers)
@@ -110,6 +113,7 @@ class Projector:
         self._written = tuple(written)
         self._whole_copies = whole_copies
         self._at_once = at_once
+        self.layout = layout
         self._writes = Writes()
         self._dtype = torch.float64 if model_precision(model) == torch.float64 else torch.float32
         self.tile = tile
@@ -122,17 +126,22 @@ class Projector:
 
     def in_tiles(self, tile: int) -> "Projector":
         """The same projector with tiles of this size."""
-        return self._changed(self.paths, tile)
+        return self._changed(self.paths, tile, self.layout)
 
     def with_paths(self, paths: LayerPaths) -> "Projector":
         """The same projector with its layers on other paths."""
-        return self._changed(paths, self.tile)
+        return self._changed(paths, self.tile, self.layout)
 
-    def _changed(self, paths: LayerPaths, tile: int) -> "Projector":
+    def laid_out(self, layout: Layout) -> "Projector":
+        """The same projector with tiles that lie in memory like this."""
+        return self._changed(self.paths, self.tile, layout)
+
+    def _changed(self, paths: LayerPaths, tile: int, layout: Layout) -> "Projector":
         changed = Projector(
             *(self._model, self._layers, self._axes, paths, self._loss, self._sketch, tile),
             written=self._written,
             at_once=self._at_once,
+            layout=layout,
         )
         changed._writes = self._writes
         return changed
@@ -145,7 +154,7 @@ class Projector:
         found: dict[str, Tensor] = {}
         failed: dict[str, Exception] = {}
         with undone(self._written), _full_precision():
-            captured = self._captured(inputs, labels)
+            captured = self._captured(mapped(inputs, self.layout.applied), labels)
             for call, axes in self._calls(captured):
                 try:
                     gradients = self.paths.of(call.layer).formed(call, axes, batch_size(inputs) - 1)
@@ -204,7 +213,8 @@ class Projector:
         """What a tile comes to. On a GPU nothing in it waits for the device."""
         m, device = batch_size(inputs), self._sketch.device
         tile = m if self._whole_copies else self.tile
-        padded = mapped(inputs, lambda leaf: sent(leaf, tile, device))
+        layout = self.layout
+        padded = mapped(inputs, lambda leaf: sent(leaf, tile, device, layout.memory_format(leaf, tile)))
         given = None if labels is None else sent(labels, tile, device)
         known = ranges_known(
             [*(leaf for _, leaf in leaves(inputs)), labels], [*(leaf for _, leaf in leaves(padded)), given]
