@@ -120,6 +120,19 @@ def test_record_that_ends_its_process_is_rejected_and_the_next_is_decoded(codec:
     assert isinstance(codec.decode(b"abc", None), torch.Tensor)
 
 
+@pytest.mark.parametrize("written", ["ff" * 16, "10" + "00" * 7 + "ff" * 16], ids=["a length", "a message"])
+def test_codec_that_writes_into_its_connection_costs_its_own_record_alone(
+    codec: CodecInProcesses, written: str
+) -> None:
+    """What it writes is taken neither for a length nor for a reply."""
+    found = codec.decode(f"write {written}".encode(), None)
+
+    assert isinstance(found, Rejection)
+    after = codec.decode(b"x four", None)
+    assert isinstance(after, torch.Tensor)
+    assert after.tolist() == [4]
+
+
 def test_record_is_not_blamed_for_a_process_that_others_killed(
     codec: CodecInProcesses, tmp_path: Path
 ) -> None:
