@@ -13,7 +13,6 @@ from dugs_stream.cli.spinning import keep_spinning_short
 LIKE_DUGS = "import contextlib, dugs_stream.cli.main as cli\nwith contextlib.suppress(SystemExit): cli.main()\nimport torch"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP comes with PyTorch on Linux")
 def test_openmp_reads_the_short_spinning_when_pytorch_is_loaded() -> None:
     """The command line sets it before anything imports PyTorch."""
     environ = {name: text for name, text in os.environ.items() if "SPINCOUNT" not in name}

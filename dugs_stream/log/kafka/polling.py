@@ -88,6 +88,7 @@ class Polling:
         size = 0
         is_first_look = True
         if limits.ends_idling:  # what came before this poll lies in the client's memory
+            self._group.assert_still_owner()
             size = self._fill_from_memory(batch, size, limits)
         is_idle = limits.ends_idling and not batch
         while True:
