@@ -55,7 +55,7 @@ def scan(
     listing, failures = listing_of(settings, paths, fields), Failures()
     failures.extend(listing.failures)
     total = listing.count()
-    engine = build_engine(settings)
+    engine = build_engine(settings, samples=total)
     index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
     verdicts, reasons = Counter[str](), Counter[str]()
     guard = RejectionGuard(may_reject_all=settings.input.may_reject_all)

@@ -26,6 +26,7 @@ from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParame
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
+from dugs_stream.core.losses.outputs import logits_of
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.samples import (
     Inputs,
@@ -47,14 +48,16 @@ from dugs_stream.errors import ModelError
 class Projection:
     """The projected gradients of n samples.
 
-    vectors  (n, k) float32, unit rows; a zero row for a norm that is NaN or below `LEAST_NORM`
-    norms    (n,) float64, of the projected gradients; NaN for a gradient that is not finite
-    labels   (n,) int64, those that the loss used, given or predicted; None without class labels
+    vectors    (n, k) float32, unit rows; a zero row for a norm that is NaN or below `LEAST_NORM`
+    norms      (n,) float64, of the projected gradients; NaN for a gradient that is not finite
+    labels     (n,) int64, those that the loss used, given or predicted; None without class labels
+    predicted  (n,) int64, what the model itself would say beside class labels that were given; None if that is not known
     """
 
     vectors: NDArray[np.float32]
     norms: NDArray[np.float64]
     labels: NDArray[np.int64] | None
+    predicted: NDArray[np.int64] | None = None
 
 
 _ALONE = 32
@@ -219,20 +222,29 @@ class Projector:
             [*(leaf for _, leaf in leaves(inputs)), labels], [*(leaf for _, leaf in leaves(padded)), given]
         )
         with model_errors(inputs), undone(self._written), known:
-            total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
+            run = self._by_whole_loss if self.is_last_resort else self._by_capture
+            total, used, predicted = run(padded, given)
         vectors, exponents = (part[:m] for part in total.total())
         is_class = used is not None and used.dim() == 1 and not used.is_floating_point()
-        return DeviceRows(vectors, exponents, used[:m] if is_class and used is not None else None)
+        return DeviceRows(
+            vectors,
+            exponents,
+            used[:m] if is_class and used is not None else None,
+            None if predicted is None else predicted[:m],
+        )
 
-    def _by_capture(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
-        """The sum of the sketches (m, k) of all calls of the layers, and the labels (m,) that the loss used."""
+    def _by_capture(
+        self, inputs: Inputs, labels: Tensor | None
+    ) -> tuple[ScaledSum, Tensor | None, Tensor | None]:
+        """The sum of the sketches (m, k) of all calls of the layers, the labels (m,) that the loss used, and the model's own."""
         captured = self._captured(inputs, labels)
         # To ask which samples are unusual would make a GPU wait.
         total = self._terms(captured, is_plain=self._sketch.device.type == "cpu")
         unusual = total.unusual_rows() if total.is_plain else None
         if unusual is not None:
             total = total.with_rows(self._terms(captured, is_plain=False), unusual)
-        return total, captured.labels
+        predicted = logits_of(captured.outputs).detach().argmax(1) if self._loss.takes_classes else None
+        return total, captured.labels, predicted
 
     def _terms(self, captured: Capture, *, is_plain: bool) -> ScaledSum:
         total = ScaledSum(
@@ -243,8 +255,8 @@ class Projector:
                 self.paths.of(call.layer).add_terms(total, call, axes, self._sketch)
         return total
 
-    def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
-        """The same from the gradient that autograd gives for all uses of the parameters."""
+    def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None, None]:
+        """The same from the gradient that autograd gives for all uses of the parameters; it does not say what was predicted."""
         parameters = self._parameters
         m, most = batch_size(inputs), vjp.formed_at_once(sum(owned.shape.numel() for owned in parameters))
         step = vjp.equal_parts(m, most) if self._at_once else most  # vmap's bits may follow the size
@@ -258,7 +270,7 @@ class Projector:
         total = ScaledSum(m, self._sketch.dimension, self._dtype, self._sketch.device)
         total.add(torch.cat(vectors), torch.cat(exponents))
         labels_used = [own for own in used if own is not None]
-        return total, torch.cat(labels_used) if labels_used else None
+        return total, torch.cat(labels_used) if labels_used else None, None
 
     def whole_gradients(self, inputs: Inputs, labels: Tensor | None) -> list[Tensor]:
         """The gradients of a batch for each parameter, (m, *shape), by the whole loss; inside `inference`."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dugs_stream.core.batch_reads import reads_batch
-from dugs_stream.core.comparison import differences, is_shown, tolerance
+from dugs_stream.core.comparison import Difference, compared, differences, tolerance
 from dugs_stream.core.gradients import whole
 from dugs_stream.core.gradients.axes import call_axes
 from dugs_stream.core.gradients.capture import CallAxes
@@ -129,8 +129,9 @@ class Trial:
 
     def _in_tiles(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes]:
         """The projector with tiles in which a sample's bits depend on nothing else; slower paths, or tiles of one, if need be."""
-        sizes = self._sizes(projector, tile)
-        placed = self._placed(projector, sizes)
+        tiles = TileTrial(self, projector)
+        sizes = self._sizes(tiles, tile)
+        placed = self._placed(tiles, projector, sizes)
         if placed is not None:
             return placed
         largest = sizes.wanted[0]
@@ -142,9 +143,9 @@ class Trial:
             raise UnfitError("A sample alone has another gradient than beside others")
         return projector.in_tiles(1), sizes.taking(largest)
 
-    def _placed(self, projector: Projector, sizes: Sizes) -> tuple[Projector, Sizes] | None:
+    @staticmethod
+    def _placed(tiles: TileTrial, projector: Projector, sizes: Sizes) -> tuple[Projector, Sizes] | None:
         """With the first of the sizes of which every place gives the same bits; None if there is none."""
-        tiles = TileTrial(self, projector)
         for size in sizes.wanted[:_SIZES_TRIED]:
             if size == 1 or tiles.place_is_irrelevant(size):
                 if sizes.kept_of is not None:
@@ -152,14 +153,15 @@ class Trial:
                 return projector.in_tiles(size), sizes.taking(size)
         return None
 
-    def _sizes(self, projector: Projector, tile: int | AutoTile) -> Sizes:
+    @staticmethod
+    def _sizes(tiles: TileTrial, tile: int | AutoTile) -> Sizes:
         """The sizes of a tile in the order in which to take them, measured if that is asked for."""
         if not isinstance(tile, AutoTile):
             return Sizes((tile,), tile)
         if tile.kept is not None:
             return Sizes((tile.kept,), tile.kept, kept_of=tile.most)
-        timings = TileTrial(self, projector).timings(tile)
-        wanted = preferred(timings)
+        timings = tiles.timings(tile)
+        wanted = preferred(timings, tile.samples)
         return Sizes(tuple(wanted), wanted[0], tuple(timings))
 
     def _with_right_paths(self, tile: int) -> tuple[Projector, dict[str, float]]:
@@ -208,9 +210,12 @@ class Trial:
             return False
         return True
 
-    def _differences(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> dict[str, float]:
-        apart = differences(found, expected)
+    def _compared(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> dict[str, Difference]:
+        apart = compared(found, expected)
         return {owned.name: each for owned, each in zip(self.parameters, apart, strict=True)}
+
+    def _differences(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> dict[str, float]:
+        return _shares(self._compared(found, expected))
 
     def is_right(self, apart: Collection[float]) -> bool:
         """Whether such differences are rounding."""
@@ -245,9 +250,10 @@ class Trial:
             raise unfit(error) from error
         zero = torch.zeros((), device=self.sketch.device)
         found = [formed.get(owned.name, zero) for owned in self.parameters]
-        apart = self._differences(found, self.expected)
+        against = self._compared(found, self.expected)
+        apart = _shares(against)
         if self.is_right(apart.values()):
-            self._require_claims_shown(projector.paths, found)
+            self._require_claims_shown(projector.paths, against)
             return apart
         try:  # a sample alone is what counts: beside a copy, some gradients are scaled (by frequency, by batch)
             alone = self._differences(found, self._autograd(self._copies(1)))
@@ -261,13 +267,9 @@ class Trial:
         wrong = [name for name in worst if not self.is_right([apart[name]])]
         raise not_whole(wrong, {layer.name for name in wrong for layer in self._holding(name)})
 
-    def _require_claims_shown(self, paths: LayerPaths, found: Sequence[Tensor]) -> None:
+    def _require_claims_shown(self, paths: LayerPaths, against: Mapping[str, Difference]) -> None:
         """UnfitError that names the layers about which a path claims what this sample's gradient does not show."""
-        hidden = {
-            owned.name
-            for owned, one, other in zip(self.parameters, found, self.expected, strict=True)
-            if not is_shown(one, other)
-        }
+        hidden = {name for name, each in against.items() if not each.is_shown}
         claimed = {
             layer.name: owned.name
             for layer in self.used
@@ -289,8 +291,9 @@ class Trial:
                 found = [each[-1] for each in projector.whole_gradients(among.inputs, among.labels)]
                 apart = self._differences(found, self.expected)
                 if self.is_right(apart.values()):
-                    sizes = self._sizes(projector, tile)
-                    placed = self._placed(projector, sizes)
+                    tiles = TileTrial(self, projector)
+                    sizes = self._sizes(tiles, tile)
+                    placed = self._placed(tiles, projector, sizes)
                     if placed is not None:
                         return Fit(placed[0], apart, placed[1], reason)
             except Exception as error:
@@ -336,3 +339,7 @@ class Trial:
             ]
             for name in used
         }
+
+
+def _shares(against: Mapping[str, Difference]) -> dict[str, float]:
+    return {name: each.share for name, each in against.items()}
