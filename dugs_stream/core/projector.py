@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dugs_stream.core.full_precision import full_precision
 from dugs_stream.core.gradients import vjp, whole, whole_batched
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, Writes, capture
@@ -27,6 +28,7 @@ from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.losses.outputs import logits_of
+from dugs_stream.core.memory_layout import CONTIGUOUS, Layout
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.samples import (
     Inputs,
@@ -86,6 +88,7 @@ class Projector:
     written       what the model writes into itself, undone after each tile
     whole_copies  if not 0: by the whole loss of one sample, which runs this many times side by side
     at_once       by the whole loss of a tile's samples at once, each apart
+    layout        how a tile of some samples lies in memory
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Projector:
         whole_copies: int = 0,
         *,
         at_once: bool = False,
+        layout: Layout = CONTIGUOUS,
     ) -> None:
         self._model = model
         self._layers = tuple(layers)
@@ -111,6 +115,7 @@ class Projector:
         self._written = tuple(written)
         self._whole_copies = whole_copies
         self._at_once = at_once
+        self.layout = layout
         self._writes = Writes()
         self._dtype = torch.float64 if model_precision(model) == torch.float64 else torch.float32
         self.tile = tile
@@ -123,17 +128,22 @@ class Projector:
 
     def in_tiles(self, tile: int) -> "Projector":
         """The same projector with tiles of this size."""
-        return self._changed(self.paths, tile)
+        return self._changed(self.paths, tile, self.layout)
 
     def with_paths(self, paths: LayerPaths) -> "Projector":
         """The same projector with its layers on other paths."""
-        return self._changed(paths, self.tile)
+        return self._changed(paths, self.tile, self.layout)
 
-    def _changed(self, paths: LayerPaths, tile: int) -> "Projector":
+    def laid_out(self, layout: Layout) -> "Projector":
+        """The same projector with tiles that lie in memory like this."""
+        return self._changed(self.paths, self.tile, layout)
+
+    def _changed(self, paths: LayerPaths, tile: int, layout: Layout) -> "Projector":
         changed = Projector(
             *(self._model, self._layers, self._axes, paths, self._loss, self._sketch, tile),
             written=self._written,
             at_once=self._at_once,
+            layout=layout,
         )
         changed._writes = self._writes
         return changed
@@ -145,8 +155,8 @@ class Projector:
         """
         found: dict[str, Tensor] = {}
         failed: dict[str, Exception] = {}
-        with undone(self._written), _full_precision():
-            captured = self._captured(inputs, labels)
+        with undone(self._written), full_precision():
+            captured = self._captured(mapped(inputs, self.layout.applied), labels)
             for call, axes in self._calls(captured):
                 try:
                     gradients = self.paths.of(call.layer).formed(call, axes, batch_size(inputs) - 1)
@@ -216,7 +226,8 @@ class Projector:
         """What a tile comes to. On a GPU nothing in it waits for the device."""
         m, device = batch_size(inputs), self._sketch.device
         tile = m if self._whole_copies else self.tile
-        padded = mapped(inputs, lambda leaf: sent(leaf, tile, device))
+        layout = self.layout
+        padded = mapped(inputs, lambda leaf: sent(leaf, tile, device, layout.memory_format(leaf, tile)))
         given = None if labels is None else sent(labels, tile, device)
         known = ranges_known(
             [*(leaf for _, leaf in leaves(inputs)), labels], [*(leaf for _, leaf in leaves(padded)), given]
@@ -250,7 +261,7 @@ class Projector:
         total = ScaledSum(
             *(self.tile, self._sketch.dimension, self._dtype, self._sketch.device), is_plain=is_plain
         )
-        with _full_precision():
+        with full_precision():
             for call, axes in self._calls(captured):
                 self.paths.of(call.layer).add_terms(total, call, axes, self._sketch)
         return total
@@ -378,24 +389,3 @@ def model_errors(inputs: Inputs) -> Iterator[None]:
             f"the model or its loss failed on {n} sample{'' if n == 1 else 's'} of {structure_of(sample_at(inputs, 0))}: "
             f"{type(error).__name__}: {error}"
         ) from error
-
-
-# Up to torch 2.8 CUDA has only a flag, and the CPU's setting exists only for the whole process.
-_PRECISIONS: list[tuple[Any, str, Any]] = [
-    (backend, "fp32_precision", "ieee")
-    for backend in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
-    if hasattr(backend, "fp32_precision")
-] or [(torch.backends.cuda.matmul, "allow_tf32", False)]
-
-
-@contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
-    """Computes our own products in full float32, even if the process allows less elsewhere; restored after."""
-    before = [(backend, name, getattr(backend, name)) for backend, name, _ in _PRECISIONS]
-    try:
-        for backend, name, exact in _PRECISIONS:
-            setattr(backend, name, exact)
-        yield
-    finally:
-        for backend, name, value in before:
-            setattr(backend, name, value)

@@ -21,15 +21,26 @@ class DeviceRows(NamedTuple):
     predicted: Tensor | None = None
 
 
-def sent(rows: Tensor, tile: int, device: torch.device) -> Tensor:
+def sent(
+    rows: Tensor,
+    tile: int,
+    device: torch.device,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
     """A copy (tile, …) of the rows on the device, filled up with the first one: values that the model can take.
 
-    Contiguous, since the order of channels in memory, which a single sample may lose, chooses kernels and so bits; in memory of
-    its own, since the model may write into it. To a GPU it goes from pinned memory, so that nothing waits for the copy.
+    In one memory format, since the order of channels in memory, which a single sample may lose, chooses kernels and so bits; in
+    memory of its own, since the model may write into it. To a GPU it goes from pinned memory, so that nothing waits for the copy.
     """
     m = rows.shape[0]
     is_pinned = device.type == "cuda" and rows.device.type == "cpu"
-    filled = torch.empty((tile, *rows.shape[1:]), dtype=rows.dtype, device=rows.device, pin_memory=is_pinned)
+    filled = torch.empty(
+        (tile, *rows.shape[1:]),
+        dtype=rows.dtype,
+        device=rows.device,
+        pin_memory=is_pinned,
+        memory_format=memory_format,
+    )
     filled[:m] = rows
     if m < tile:
         filled[m:] = rows[0]

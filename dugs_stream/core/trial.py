@@ -5,7 +5,7 @@ Hooks first, among neighbours and in every place of a tile; else the whole loss.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -24,6 +24,7 @@ from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, shapes_seen
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
+from dugs_stream.core.memory_layout import CHANNELS_LAST, profits_from_channels_last
 from dugs_stream.core.mixing import ProbeBatch, copies, mixed, refuse_mixing, with_other_labels
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.projector import Projector
@@ -115,7 +116,8 @@ class Trial:
         tile = 1 if self._reads_batch() else tile
         try:
             projector, apart = self._with_right_paths(few)
-            projector, sizes = self._in_tiles(projector, tile)
+            placed = self._channels_last(projector, tile)
+            projector, sizes = placed or self._in_tiles(projector, tile)
         except UnfitError as error:
             self.require_apart(few)
             return self._whole(str(error), tile, few)
@@ -126,6 +128,30 @@ class Trial:
         batch = self._copies(2)
         with undone(self.written), tracked(differentiable(self.model)):
             return reads_batch(lambda inputs: call_model(self.model, inputs), batch.inputs, 2)
+
+    def _channels_last(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes] | None:
+        """With pictures that lie channels last, if that is worth it, right, and gives the same bits in every place of a tile."""
+        most = (tile.kept or tile.most) if isinstance(tile, AutoTile) else tile
+        device = self.sketch.device
+        if not profits_from_channels_last(self.model, self._shapes_of_calls(), self.example, device, most):
+            return None
+        changed = projector.laid_out(CHANNELS_LAST)
+        try:
+            self._require_whole_gradient(changed, projector.tile)
+            tiles = TileTrial(self, changed)
+            placed = self._placed(tiles, changed, self._sizes(tiles, tile))
+        except (
+            UnfitError,
+            ModelError,
+        ):  # such as `view`, which takes contiguous numbers; or else found again
+            return None
+        return placed
+
+    def _shapes_of_calls(self) -> Iterator[torch.Size]:
+        """Of what the layers in use are given and return."""
+        for layer in self.used:
+            for call in self.calls.get(layer.name, ()):
+                yield from (shape for shape in (*call.given, *call.outputs) if shape is not None)
 
     def _in_tiles(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes]:
         """The projector with tiles in which a sample's bits depend on nothing else; slower paths, or tiles of one, if need be."""
