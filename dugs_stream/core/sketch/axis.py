@@ -94,7 +94,9 @@ def position_sum(values: Tensor) -> Tensor:
     """Σ over the positions of values (m, t, …) → (m, …), the bits of each sample its own."""
     if values.device.type != "cpu" or values.shape[1] < MANY_TERMS:
         return pairwise_sum(values, axis=1)
-    # Each sample alone: in a sum of several PyTorch could choose the order by their place.
+    if all(values.stride(0) > stride for stride in values.stride()[1:]):
+        return values.sum(dim=1)
+    # Each sample alone: numbers of several that lie side by side are added in an order that depends on their place.
     return torch.stack([sample.sum(dim=0) for sample in values])
 
 
