@@ -145,11 +145,17 @@ class ParameterSketch:
         """The half spectra of some samples, `step` positions at once."""
         total: Tensor | None = None
         for left, right in zip(torch.split(g, step, dim=1), torch.split(a, step, dim=1), strict=True):
-            sketches = self._rows.sketch(left), self._columns.sketch(right)  # (samples, step, k) each
-            product = summed_products(*(torch.fft.rfft(each) for each in sketches), self._scratch)
+            spectra = self._spectra(self._rows, left), self._spectra(self._columns, right)
+            product = summed_products(*spectra, self._scratch)
             total = product if total is None else total.add_(product)
         assert total is not None  # noqa: S101 -- a tensor of no positions is split into one of none
         return total
+
+    def _spectra(self, axis: AxisSketch, values: Tensor) -> Tensor:
+        """The half spectra of each position's sketch, (…, d) → (…, k//2 + 1)."""
+        on_cpu = values.device.type == "cpu"
+        found: Tensor = torch.fft.rfft(axis.sketch_in(self._scratch, values) if on_cpu else axis.sketch(values))
+        return found
 
     def _slab(self, m: int, t: int) -> tuple[int, int]:
         """How many samples and positions are sketched at once; of samples a divisor of m."""
