@@ -20,6 +20,7 @@ from dugs_stream.core.index.prefix import Prefix, PrefixBasis
 from dugs_stream.core.index.prefix_scan import scan_by_prefix
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows as RowList
+from dugs_stream.core.index.short import search_few
 from dugs_stream.core.index.unique_index import UniqueIndex
 from tests.support.oracles.unit_rows import Rows, at_cosine, unit_rows
 
@@ -127,16 +128,38 @@ def test_certified_scans_answer_as_brute_force_does(
     made = Groups.of(prefix)
     listed.add(rows[len(listed) :])
     prefix.follow(listed)
-    known, work = Nearest.of_nothing(len(queries)), Work()
+    known, question = Nearest.of_nothing(len(queries)), question_of(queries, mode, tau)
 
-    floor = -np.inf if mode == "nearest" else tau
-    question = Question(queries, floor, any_above=mode == "decision")
     if grouped is None:
-        scan_by_prefix(question, prefix, listed, known, work)
+        scan_by_prefix(question, prefix, listed, known, Work())
     else:
         scan_by_groups(question, made, prefix, listed, known)
 
-    truth = brute_force(rows, queries)
+    check_known(known, question, brute_force(rows, queries), mode, tau)
+
+
+@given(cases(), st.sampled_from(MODES), st.booleans())
+def test_plain_searches_answer_as_brute_force_does(case: Case, mode: str, is_short: bool) -> None:
+    """Bit for bit, as a short list and block by block, in every mode."""
+    rows, queries, tau = case
+    listed = RowList(DIMENSION)
+    listed.add(rows)
+    known, question = Nearest.of_nothing(len(queries)), question_of(queries, mode, tau)
+
+    (search_few if is_short else scan.scan)(question, listed, known)
+
+    check_known(known, question, brute_force(rows, queries), mode, tau)
+
+
+def question_of(queries: Rows, mode: str, tau: float) -> Question:
+    return Question(queries, -np.inf if mode == "nearest" else tau, any_above=mode == "decision")
+
+
+def check_known(
+    known: Nearest, question: Question, truth: NDArray[np.float64], mode: str, tau: float
+) -> None:
+    """What a search has found is what `nearest` promises in this mode."""
+    floor = question.floor
     below = known.similarity < floor
     assert (truth.max(axis=1) <= np.maximum(known.bound, floor))[below].all()
     similarity = np.where(below, np.minimum(known.bound, np.nextafter(floor, -np.inf)), known.similarity)

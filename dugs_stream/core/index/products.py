@@ -20,6 +20,9 @@ _MANY_STRIPS = 0.1
 # Below this many pairs the set-up of a sparse product costs more than the products.
 _FEW_PAIRS = 32
 
+# MKL multiplies so few queries faster from the left, and more of them, up to a hundred, in half the time from the right.
+_FEW_QUERIES = 8
+
 _FULL_PRECISION = ("none", "ieee")
 
 with warnings.catch_warnings():
@@ -49,6 +52,17 @@ def all_products(queries: Tensor, rows: Tensor) -> Tensor:
     if _computes_in_full():
         return queries @ rows.T
     return torch.from_numpy(queries.numpy() @ rows.numpy().T)
+
+
+def products_by_row(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Every row (n, k) with every query (m, k) → (n, m): the quicker way round for up to a few dozen queries."""
+    if len(queries) == 1 or not _computes_in_full():
+        products: NDArray[np.float32] = rows @ queries.T
+        return products
+    left, right = tensor_of(queries), tensor_of(rows)
+    if len(queries) < _FEW_QUERIES:
+        return np.ascontiguousarray((left @ right.T).numpy().T)
+    return (right @ left.T).numpy()
 
 
 def _computes_in_full() -> bool:

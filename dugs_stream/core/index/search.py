@@ -16,6 +16,7 @@ from dugs_stream.core.index.prefix_scan import scan_by_prefix
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.scan import scan
+from dugs_stream.core.index.short import is_short, search_few
 
 # Enough to tell a share of one row in a thousand; at k = 2 048 they take 2 and 16 MiB.
 _SAMPLED_QUERIES, _SAMPLED_ROWS = 256, 2_048
@@ -53,7 +54,11 @@ class Search:
         Returns the cost, in rows multiplied in full for one query.
         """
         self._fit_if_due()
-        if self.prefix is None:
+        queries = len(question.queries)
+        if self.prefix is None and is_short(self.rows, queries) and known.is_of_nothing:
+            search_few(question, self.rows, known)
+            work = Work(asked=queries * len(self.rows), full=queries * len(self.rows))
+        elif self.prefix is None:
             work = scan(question, self.rows, known)
         else:
             self.prefix.follow(self.rows)
