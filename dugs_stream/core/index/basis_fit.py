@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from dugs_stream.core.index.costs import pair_cost, prefix_cost, product_cost, sparse_cost
 from dugs_stream.core.index.prefix import PrefixBasis
 
-# Fewer bound too little, more are hardly shorter than the rows of k = 512.
-_LENGTHS = (16, 24, 32, 48, 64, 96, 128)
+# Fewer bound too little, more are hardly shorter than the rows of k = 512. With its rest a prefix row then fills whole
+# vector registers; one number more would cost a sparse product a third.
+_LENGTHS = (15, 31, 47, 63, 95, 127)
 # More directions than the prefix keeps, so that those it keeps have settled after few rounds.
 _SPARE_DIRECTIONS = 16
 _ROUNDS = 4

@@ -76,14 +76,20 @@ def _computes_in_full() -> bool:
 def pair_products(
     queries: Tensor, rows: Tensor, which: NDArray[np.int64], column: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Query which[i] with row column[i], `which` ascending: two (p,) → (p,) float32.
-
-    As a sparse product: nothing is gathered, which is what most of the time would go into.
-    """
+    """Query which[i] with row column[i], `which` ascending: two (p,) → (p,) float32."""
     if len(which) <= _FEW_PAIRS:
         products: NDArray[np.float32] = np.einsum("pk,pk->p", queries.numpy()[which], rows.numpy()[column])
         return products
-    ends = np.searchsorted(which, np.arange(len(queries) + 1))
+    return sparse_products(queries, rows, np.searchsorted(which, np.arange(len(queries) + 1)), column)
+
+
+def sparse_products(
+    queries: Tensor, rows: Tensor, ends: NDArray[np.int64], column: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Query i (m, k) with each of the rows column[ends[i]] … column[ends[i + 1] − 1]: (m + 1,), (p,) → (p,) float32.
+
+    As a sparse product: nothing is gathered, which is what most of the time would go into.
+    """
     pattern = torch.sparse_csr_tensor(
         torch.from_numpy(ends),
         torch.from_numpy(column),
