@@ -27,7 +27,7 @@ from dugs_stream.core.deduplicator import Deduplicator
 
 Rows = NDArray[np.float32]
 
-_CACHE = ROOT / ".cache" / "benchmarks"
+CACHE = ROOT / ".cache" / "benchmarks"
 _SIDE, _HIDDEN = 28, 128
 _STEPS, _BATCH, _RATE = 500, 128, 1e-3
 _SAMPLES_AT_ONCE = 1_024
@@ -81,7 +81,7 @@ def digits(name: str, *, is_toy: bool) -> UniqueList:
     made_by = (_made, _pictures, _network, _trained, _batches, _vectors, _accepted)
     sources = "".join(inspect.getsource(function) for function in made_by)
     key = hashlib.sha256(f"{sources}{stream}".encode()).hexdigest()[:8]
-    path = _CACHE / f"uniques-{name}-{key}.npz"
+    path = CACHE / f"uniques-{name}-{key}.npz"
     if not path.exists():
         Console(stderr=True).print(f"making the {name} list, once …", style="dim")
         made = _made(name, stream)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dugs_stream.core.index import group_scan, groups, products, scan
+from dugs_stream.core.index import group_scan, groups, products, scan, second_bound
 from dugs_stream.core.index.basis_fit import Sample, fitted_basis
 from dugs_stream.core.index.group_scan import scan_by_groups
 from dugs_stream.core.index.groups import Groups
@@ -20,6 +20,7 @@ from dugs_stream.core.index.prefix import Prefix, PrefixBasis
 from dugs_stream.core.index.prefix_scan import scan_by_prefix
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows as RowList
+from dugs_stream.core.index.second_bound import SecondBound
 from dugs_stream.core.index.short import search_few
 from dugs_stream.core.index.unique_index import UniqueIndex
 from tests.support.oracles.unit_rows import Rows, at_cosine, unit_rows
@@ -40,6 +41,7 @@ def _small_blocks() -> Iterator[None]:
         patched.setattr(groups, "_ROWS_A_GROUP", 5)
         patched.setattr(group_scan, "_MOST_ROWS", 0.6)
         patched.setattr(group_scan, "_PAIRS_AT_ONCE", 50)
+        patched.setattr(second_bound, "_LEAST_PAIRS", 1)
         yield
 
 
@@ -115,11 +117,12 @@ def basis_of(rows: Rows, length: int, seed: int | None) -> PrefixBasis:
     st.one_of(st.none(), st.integers(0, 99)),
     st.sampled_from(MODES),
     st.one_of(st.none(), st.integers(1, 90)),
+    st.booleans(),
 )
 def test_certified_scans_answer_as_brute_force_does(
-    case: Case, length: int, seed: int | None, mode: str, grouped: int | None
+    case: Case, length: int, seed: int | None, mode: str, grouped: int | None, bounds_twice: bool
 ) -> None:
-    """Bit for bit, with any basis of any length, by prefix rows alone or with some of the rows in groups, in every mode."""
+    """Bit for bit, with any basis, by prefix rows alone or with rows in groups and a second bound, in every mode."""
     rows, queries, tau = case
     listed = RowList(DIMENSION)
     listed.add(rows[:grouped])
@@ -133,7 +136,8 @@ def test_certified_scans_answer_as_brute_force_does(
     if grouped is None:
         scan_by_prefix(question, prefix, listed, known, Work())
     else:
-        scan_by_groups(question, made, prefix, listed, known)
+        second = SecondBound(basis_of(rows, 20, seed), listed) if bounds_twice else None
+        scan_by_groups(question, made, prefix, listed, known, second)
 
     check_known(known, question, brute_force(rows, queries), mode, tau)
 

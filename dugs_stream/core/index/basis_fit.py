@@ -60,6 +60,15 @@ def fitted_basis(sample: Sample) -> PrefixBasis | None:
     return PrefixBasis(directions[:, : lengths[best]])
 
 
+def second_basis(sample: Sample, first: int) -> PrefixBasis | None:
+    """The longest basis, for what a prefix of `first` directions leaves; None if it is not twice as long."""
+    dimension = sample.rows.shape[1]
+    length = max((length for length in _LENGTHS if length <= dimension // 4), default=0)
+    if length < 2 * first:
+        return None
+    return PrefixBasis(_main_directions(sample, min(length + _SPARE_DIRECTIONS, dimension))[:, :length])
+
+
 def surviving_share(sample: Sample, directions: NDArray[np.float64]) -> float:
     """Share of the pairs of a query and a row that a prefix of these directions leaves to be computed in full."""
     queries, rows = sample.queries @ directions, sample.rows @ directions

@@ -17,6 +17,7 @@ from dugs_stream.core.index.products import pair_products, sparse_products, tens
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.scan import decide, least_product, least_similarity, round_down, unsettled
+from dugs_stream.core.index.second_bound import SecondBound
 from dugs_stream.core.index.similarity import error_bound
 
 # A sparse product of prefix rows costs about five times as much a pair as one of all pairs.
@@ -25,7 +26,14 @@ _MOST_ROWS = 0.15
 _PAIRS_AT_ONCE = 2**20
 
 
-def scan_by_groups(question: Question, groups: Groups, prefix: Prefix, rows: Rows, known: Nearest) -> Work:
+def scan_by_groups(
+    question: Question,
+    groups: Groups,
+    prefix: Prefix,
+    rows: Rows,
+    known: Nearest,
+    second: SecondBound | None = None,
+) -> Work:
     """As `scan.scan`, with the same answers; the prefix covers all rows, the groups the first ones."""
     work = Work(asked=len(question.queries) * len(rows))
     asking = unsettled(question, known, np.arange(len(question.queries)))
@@ -52,6 +60,7 @@ def scan_by_groups(question: Question, groups: Groups, prefix: Prefix, rows: Row
             number[place[here]],
             group[here],
             work,
+            second,
         )
     known.bound[asking] = np.maximum(known.bound[asking], level)
     scan_by_prefix(question, prefix, rows, known, work, asking=asking[~is_few])
@@ -102,6 +111,7 @@ def _scan_groups(
     place: NDArray[np.int64],
     group: NDArray[np.int64],
     work: Work,
+    second: SecondBound | None,
 ) -> None:
     """Decide about the rows in the groups that query asking[place[i]] cannot do without, `place` ascending."""
     if not len(group):
@@ -111,13 +121,24 @@ def _scan_groups(
     work.sparse += len(slots)
     ends = np.append(0, np.cumsum(sizes))[np.searchsorted(place, np.arange(len(asking) + 1))]
     bounds = sparse_products(tensor_of(queries[asking]), tensor_of(groups.rows), ends, slots)
-    least = round_down(
-        least_similarity(question, known, asking, error_bound(rows.dimension)) - prefix.basis.margin
-    )
+    least = _least(question, known, rows, prefix.basis.margin)[asking]
     is_same = least.min() == least.max()  # as where only one row ≥ τ is asked for
     left = np.flatnonzero(bounds >= (least[0] if is_same else np.repeat(least, np.diff(ends))))
     which = np.searchsorted(ends, left, side="right") - 1
-    _multiply(question, rows, known, asking[which], groups.order[slots[left]], work, are_all=True)
+    which, position = asking[which], groups.order[slots[left]]
+    if second is not None and second.pays_for(len(which)):
+        work.sparse += len(which) * (second.basis.length + 1) / (prefix.basis.length + 1)
+        left = second.reaching(
+            question.queries, _least(question, known, rows, second.basis.margin), which, position
+        )
+        which, position = which[left], position[left]
+    _multiply(question, rows, known, which, position, work, are_all=True)
+
+
+def _least(question: Question, known: Nearest, rows: Rows, margin: float) -> NDArray[np.float32]:
+    """The least bound (m,) with which a row matters to each query."""
+    everyone = np.arange(len(question.queries))
+    return round_down(least_similarity(question, known, everyone, error_bound(rows.dimension)) - margin)
 
 
 def _multiply(
