@@ -18,6 +18,7 @@ from dugs_stream.cli.index import index
 from dugs_stream.cli.lemma import jl
 from dugs_stream.cli.options import Group, command
 from dugs_stream.cli.records import explain, retry
+from dugs_stream.cli.spinning import keep_spinning_short
 from dugs_stream.errors import ConfigurationError, DugsError
 
 
@@ -64,6 +65,7 @@ for _each in (run, check, schema, send, tail, scan, demo, explain, retry, index,
 
 def main() -> NoReturn:
     """Run the command line; errors raised on purpose become a line on stderr and their exit code."""
+    keep_spinning_short(os.environ)
     if "" not in sys.path:
         sys.path.insert(0, "")  # a user's factory or loss lies in the folder that the command is given in
     try:

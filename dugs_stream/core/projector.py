@@ -8,6 +8,7 @@ samples and in any place. (`core.probe` verifies that for each model, and otherw
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -189,13 +190,24 @@ class Projector:
             return Projection(*fetched(joined(found)))
 
     def _isolated(self, inputs: Inputs, labels: Tensor | None) -> list[DeviceRows]:
-        """Each sample in a tile of its copies, which has the bits of any other tile."""
-        return [
-            self._one_tile(
-                part_of(inputs, slice(at, at + 1)), None if labels is None else labels[at : at + 1]
-            )
-            for at in range(batch_size(inputs))
-        ]
+        """Each sample in a tile of its copies, which has the bits of any other tile; by the whole loss if that is not even."""
+        found = []
+        for at in range(batch_size(inputs)):
+            own, label = part_of(inputs, slice(at, at + 1)), None if labels is None else labels[at : at + 1]
+            try:
+                found.append(self._one_tile(own, label))
+            except UnevenError:
+                found.append(self._surest._one_tile(own, label))  # noqa: SLF001 -- of the same class
+        return found
+
+    @cached_property
+    def _surest(self) -> "Projector":
+        """The same by the whole loss of one sample, for those that pass through other layers than the probe's."""
+        return Projector(
+            *(self._model, self._layers, {}, LayerPaths({}), self._loss, self._sketch, 1),
+            written=self._written,
+            whole_copies=1,
+        )
 
     def _one_tile(self, inputs: Inputs, labels: Tensor | None) -> DeviceRows:
         """What a tile comes to. On a GPU nothing in it waits for the device."""
