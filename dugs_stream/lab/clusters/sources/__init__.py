@@ -1,0 +1,1 @@
+"""Where uniques are read from: a state folder, a changelog, an export, files."""
