@@ -91,7 +91,7 @@ def clusters(
     output: Path | None,
     save: bool,
 ) -> None:
-    """Group the uniques into categories: how many kinds of data are in the list?
+    """Group the uniques into kinds of data. Each has its sizes, labels, medoid and edges.
 
     Without PATHS the uniques are those of the state folder; a daemon may run on it. PATHS are one folder of
     `dugs index export`, or files and folders that are judged as `dugs scan` judges them.

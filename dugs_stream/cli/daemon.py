@@ -65,7 +65,7 @@ def check(settings: Settings, *, deep: bool) -> None:
 @command("dugs schema config > dugs.schema.json")
 @click.argument("subject", type=click.Choice(["config", "event", "clusters"]))
 def schema(subject: str) -> None:
-    """Print the JSON Schema of the configuration, of an event, or of a command's report. Its dialect is 2020-12."""
+    """Print the JSON Schema of settings, events or a report. Its dialect is 2020-12."""
     if subject == "config":
         from dugs_stream.config import config_schema
 

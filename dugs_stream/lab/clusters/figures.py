@@ -27,7 +27,7 @@ def colour_of(number: int) -> str:
 
 def silhouette_figure(scores: Sequence[Silhouette], chosen: int) -> str:
     """The curve, with the chosen number marked; empty if fewer than two numbers were tried."""
-    if len(scores) < 2:  # noqa: PLR2004  one point is no curve
+    if len(scores) < 2:  # noqa: PLR2004  a curve has two points or more
         return ""
     first, last = scores[0].categories, scores[-1].categories
     values = [score.silhouette for score in scores]

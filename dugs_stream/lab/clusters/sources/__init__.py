@@ -1,1 +1,1 @@
-"""Where uniques are read from: a state folder, a changelog, an export, files."""
+"""Sources of uniques: a state folder, a changelog, an export, files."""
