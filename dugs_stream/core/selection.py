@@ -45,6 +45,8 @@ def select(
         raise ValueError(f"{len(norms)} norms for {len(vectors)} vectors, expected as many")
     if explain not in ("nearest", "bound", "decision"):
         raise ValueError(f"explain is {explain!r}, expected 'nearest', 'bound' or 'decision'")
+    if threshold <= -1.0:
+        explain = "nearest"  # every sample reaches it, and a rounded product may lie a little below
     has_direction = vectors.any(axis=1)
     is_usable = np.isfinite(norms) & has_direction & (norms >= min_gradient_norm)
     batch, samples = _Batch(index, vectors[is_usable], threshold, explain), itertools.count()

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.samples import leaves
+from dugs_stream.inputs.codec import undecodable
 from dugs_stream.inputs.decoder import Decoder, Sample
 from dugs_stream.records import Reason, Record, Rejection, Skip
 
@@ -31,6 +33,9 @@ _CHUNKS_A_THREAD = 4
 """Into how many a micro-batch is cut for each thread that works alone, so that none waits long for the slowest."""
 _LOOK_SECONDS = 0.1
 """How often a caller that waits is asked whether to give up; a signal is to be felt at once, and waking costs CPU."""
+
+
+_NO_ROOM = "decoding it takes more memory than there is, without any other record beside it"
 
 
 class BatchAbandonedError(Exception):
@@ -78,7 +83,8 @@ class PendingBatch:
     def result(self, should_abandon: Callable[[], bool] = lambda: False) -> DecodedBatch:
         """The decoded batch; the caller decodes what no thread has begun, and waits for the rest.
 
-        Raises what decoding raised (memory ran out), and BatchAbandonedError when `should_abandon`, which is asked every
+        Raises what decoding raised (memory ran out; a lone record is rejected for it, since it cannot be taken with fewer
+        others), and BatchAbandonedError when `should_abandon`, which is asked every
         0.1 s while nothing else is to be done, says so, or if another thread has cancelled it. What has not begun is
         cancelled then.
         """
@@ -88,8 +94,10 @@ class PendingBatch:
                 chunk.decode_unless_begun()
             require_wanted = partial(self._require_wanted, should_abandon)
             outcomes = [outcome for chunk in self._chunks for outcome in chunk.result(require_wanted)]
-        except BaseException:
+        except BaseException as error:
             self.cancel()
+            if len(self.records) == 1 and is_out_of_memory(error):
+                return DecodedBatch(self.records, (undecodable(f"{_NO_ROOM} ({type(error).__name__})"),))
             raise
         return DecodedBatch(self.records, tuple(outcomes))
 

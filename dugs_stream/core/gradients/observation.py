@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils import _pytree as pytree
 
+from dugs_stream.core.gradients.derivatives import nodes
 from dugs_stream.core.gradients.inference import differentiable, forward, tracked
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.vjp import as_real
@@ -168,18 +169,6 @@ def _uses(start: Node | None) -> dict[int, list[int]]:
             if leaf is not None:
                 found[id(leaf)].append(node._sequence_nr())  # noqa: SLF001
     return found
-
-
-def nodes(start: Node | None) -> Iterator[Node]:
-    """Every node of the graph that leads to this one."""
-    pending, seen = [start] if start is not None else [], {start}
-    while pending:
-        node = pending.pop()
-        yield node
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen and not hasattr(following, "variable"):
-                seen.add(following)
-                pending.append(following)
 
 
 def _shapes(values: Any) -> Shapes:

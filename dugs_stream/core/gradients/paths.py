@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from dugs_stream.core.gradients import vjp, vjp_batched
+from dugs_stream.core.gradients import vjp, vjp_batched, vjp_unscaled
 from dugs_stream.core.gradients.kinds import expanded, recorded_everywhere
 from dugs_stream.core.gradients.kinds.registry import FAST_PATHS, fast_paths
 from dugs_stream.core.gradients.layers import GradientPath, Layer
@@ -37,7 +37,7 @@ class LayerPaths:
             if any(owned.name in seen for owned in layer.parameters):
                 ladders[layer.name] = tuple(path for path in _OUTSIDE if path.takes(layer))
             else:
-                ladders[layer.name] = (*paths, vjp_batched, vjp)
+                ladders[layer.name] = (*paths, vjp_batched, vjp, vjp_unscaled)
         return cls(ladders)
 
     @property

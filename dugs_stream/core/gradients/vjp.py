@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
+from dugs_stream.core.gradients.derivatives import NoHooksOnGradients, has_own_derivative
 from dugs_stream.core.gradients.layers import OwnedParameter
 from dugs_stream.core.sketch.axis import pairwise_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
@@ -31,8 +32,19 @@ _FORMED_NUMBERS = 1 << 22
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
     """Add the sketched gradients (m, k) of the layer's parameters from one call of it to `total`."""
     gradients, scale = scaled_gradients(call, axes)
-    if scale is None:
-        return
+    if scale is not None:
+        add_sketched(total, call, axes, sketch, gradients, scale)
+
+
+def add_sketched(
+    total: ScaledSum,
+    call: LayerCall,
+    axes: CallAxes,
+    sketch: Sketch,
+    gradients: Sequence[Tensor | None],
+    scale: Tensor,
+) -> None:
+    """The same from gradients (m, …) of the output leaves × 2^scale, (m,), None for a leaf without one."""
     m, step = len(scale), formed_at_once(call.layer.size)
     vectors, exponents = [], []
     state = widened_state(call.layer.module)
@@ -46,15 +58,24 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
     total.add(torch.cat(vectors), scale + torch.cat(exponents))
 
 
-def scaled_gradients(call: LayerCall, axes: CallAxes) -> tuple[list[Tensor | None], Tensor | None]:
-    """The gradients (m, …) of the output leaves, each sample divided by 2^exponent, and the exponents (m,); None: no gradient."""
+def output_gradients(call: LayerCall, axes: CallAxes) -> list[Tensor | None]:
+    """The gradients (m, …) of the output leaves; None for a leaf without one."""
     # In a dtype whose exponents we can write: half precision is widened, which loses nothing.
-    moved = [
+    return [
         gradient.movedim(axis, 0).to(torch.promote_types(gradient.dtype, torch.float32))
         if gradient is not None and axis is not None
         else None
         for gradient, axis in zip(call.gradients, axes.outputs, strict=True)
     ]
+
+
+def scaled_gradients(call: LayerCall, axes: CallAxes) -> tuple[list[Tensor | None], Tensor | None]:
+    """The gradients (m, …) of the output leaves, each sample divided by 2^exponent, and the exponents (m,); None: no gradient.
+
+    What comes out of a backward pass of them is multiplied by 2^exponent again, so that small ones do not underflow: right
+    where `require_linear_backward` finds nothing.
+    """
+    moved = output_gradients(call, axes)
     present = [leaf for leaf in moved if leaf is not None]
     if not present:
         return moved, None
@@ -81,11 +102,34 @@ def stacked(formed: Sequence[Sequence[Tensor]]) -> list[Tensor]:
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
     """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    require_linear_backward(call)
+    return formed_as_written(call, axes, sample)
+
+
+def formed_as_written(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
+    """The same of any backward pass."""
     gradients = [
         None if gradient is None or axis is None else gradient.movedim(axis, 0)
         for gradient, axis in zip(call.gradients, axes.outputs, strict=True)
     ]
     return _sample_gradients(call, axes, gradients, sample, widened_state(call.layer.module))
+
+
+def require_linear_backward(call: LayerCall) -> None:
+    """Raise ValueError if the layer holds a derivative of its own or a hook on a gradient.
+
+    They may do what they like with a gradient, clip it say, so that twice of it may not give twice as much.
+    """
+    module = call.layer.module
+    leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in call.given]
+    args, kwargs = pytree.tree_unflatten(leaves, call.input_structure)
+    parameters = {
+        owned.local: owned.parameter.detach().clone().requires_grad_() for owned in call.layer.parameters
+    }
+    with torch.enable_grad(), without_hooks_on_outputs(module), NoHooksOnGradients():
+        outputs = torch.func.functional_call(module, parameters, args, kwargs, tie_weights=False)
+    if has_own_derivative(outputs):
+        raise ValueError(f"{call.layer.title} has a derivative of its own")
 
 
 def sketch_formed(

@@ -16,6 +16,7 @@ from dugs_stream.core.gradients.vjp import (
     as_real,
     equal_parts,
     formed_at_once,
+    require_linear_backward,
     scaled_gradients,
     sketch_formed,
     widened,
@@ -45,6 +46,7 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
     """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    require_linear_backward(call)
     moved = [
         None if gradient is None or axis is None else gradient.movedim(axis, 0)
         for gradient, axis in zip(call.gradients, axes.outputs, strict=True)

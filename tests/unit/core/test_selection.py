@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dugs_stream.core.index.unique_index import UniqueIndex
-from dugs_stream.core.selection import select
+from dugs_stream.core.selection import Explain, select
 from dugs_stream.records import Decision, Reason, Verdict
 from tests.support.oracles.unit_rows import at_cosine, naive_nearest, naive_similarity, unit_rows
 
@@ -177,3 +177,15 @@ def test_similarities_lie_between_minus_one_and_one():
 
     assert [decision.verdict for decision in decisions] == ["duplicate", "duplicate"]
     assert [decision.similarity for decision in decisions] == [1.0, -1.0]
+
+
+@pytest.mark.parametrize("explain", ["nearest", "bound", "decision"])
+def test_everything_after_the_first_is_a_duplicate_at_the_least_threshold(explain: Explain) -> None:
+    """A product of opposite rows may be rounded to a little below −1."""
+    rows = np.random.default_rng(0).normal(size=(40, 24))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    for row in rows:
+        decisions = select(
+            UniqueIndex(24), np.stack([row, -row]), np.ones(2), threshold=-1.0, explain=explain
+        )
+        assert [each.verdict for each in decisions] == [Verdict.UNIQUE, Verdict.DUPLICATE]

@@ -222,6 +222,19 @@ def test_memory_that_runs_out_is_raised_with_the_result(gate: Gate, threads: int
     assert pool.submit(large(4)).result().outcomes == tuple(map(told, large(4)))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_lone_record_that_needs_more_memory_than_there_is_is_rejected(gate: Gate, threads: int) -> None:
+    """It cannot be taken with fewer others, and would stop the stream at every start."""
+    gate.error = MemoryError()
+    gate.open.set()
+
+    (outcome,) = DecodePool(gate, threads=threads).submit(large(1)).result().outcomes
+
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is Reason.UNDECODABLE
+    assert "more memory than there is" in outcome.error
+
+
 def test_with_processes_every_record_is_handed_over_and_the_caller_decodes_none(gate: Gate) -> None:
     """The threads only wait for processes, and the caller could do no more."""
     records = [Record(None, b"small", topic="in", partition=0, offset=offset) for offset in range(9)]

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from dugs_stream.core.gradients.observation import nodes
+from dugs_stream.core.gradients.derivatives import has_own_derivative
 from dugs_stream.core.operations import OperationMode, storage_of
 
 _NOTHING = -1
@@ -33,11 +32,8 @@ def require_elementwise(
     """
     with torch.enable_grad(), _NoValuesInPython(), _Follower(state[name]):
         output = torch.func.functional_call(module, dict(state), args, kwargs)
-    for leaf in pytree.tree_leaves(output):
-        if isinstance(leaf, Tensor) and any(
-            isinstance(node, BackwardCFunction) for node in nodes(leaf.grad_fn)
-        ):
-            raise OtherDependenceError("a derivative of its own")
+    if has_own_derivative(output):
+        raise OtherDependenceError("a derivative of its own")
 
 
 class _NoValuesInPython(TorchFunctionMode):

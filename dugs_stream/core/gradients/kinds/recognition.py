@@ -1,16 +1,21 @@
 """Recognition of modules by what they compute: their forward runs once on zeros, and each function it calls is looked at.
 
 A function that may change values beyond the one that is looked for ends the run before it is called, so that nothing is
-written. What a class is called and where it comes from do not count (timm's Linear, Conv1D of transformers).
+written. What a class is called and where it comes from do not count (timm's Linear, Conv1D of transformers). A function
+with a derivative of its own (torch.autograd.Function) is not seen when it is called, but stands in the graph.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from dugs_stream.core.gradients.derivatives import has_own_derivative
 
 LinearForm = Literal["outputs first", "inputs first"]
 """x·Wᵀ + b with W (outputs, inputs), or x·W + b with W (inputs, outputs)."""
@@ -29,11 +34,11 @@ def linear_form(module: nn.Module, weight: Tensor, bias: Any) -> LinearForm | No
     for width in dict.fromkeys(reversed(weight.shape)):
         seen, zeros = _Products(weight, bias), weight.detach().new_zeros(1, width)
         try:
-            with torch.no_grad(), seen:
+            with _recorded((zeros, weight, bias)), seen:
                 found = module.forward(zeros)
         except Exception:  # noqa: BLE001, S112 -- it computes something else, or takes another width
             continue
-        if isinstance(found, Tensor) and len(seen.forms) == 1:
+        if isinstance(found, Tensor) and len(seen.forms) == 1 and not has_own_derivative(found):
             return seen.forms[0]
     return None
 
@@ -44,13 +49,33 @@ def require_convolution(module: nn.Module, args: Sequence[Any], kwargs: Mapping[
     What else a forward computes may depend on the sample, and the gradient of one sample would not show it.
     """
     seen = _Convolutions(module)
+    given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     try:
-        with torch.no_grad(), seen:
-            module.forward(*args, **kwargs)
+        with _recorded((*given, *module.parameters())), seen:
+            found = module.forward(*args, **kwargs)
     except _SomethingElseError as other:
         raise ValueError(f"{type(module).__name__} is not a convolution alone: it calls {other}") from None
     if seen.count != 1:
         raise ValueError(f"{type(module).__name__} calls {seen.count} convolutions")
+    if has_own_derivative(found):
+        raise ValueError(f"{type(module).__name__} has a derivative of its own")
+
+
+@contextlib.contextmanager
+def _recorded(leaves: Sequence[Any]) -> Iterator[None]:
+    """Autograd records what is made of these inside, and hooks on gradients are set; their own flags come back."""
+    floating = [
+        leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.is_leaf
+    ]
+    flags = [leaf.requires_grad for leaf in floating]
+    try:
+        for leaf in floating:
+            leaf.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for leaf, flag in zip(floating, flags, strict=True):
+            leaf.requires_grad_(flag)
 
 
 class _SomethingElseError(Exception):

@@ -14,6 +14,7 @@ from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.kinds.factors import Factors, add_factors, formed_from
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.products import Product
+from dugs_stream.core.gradients.vjp import require_linear_backward
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum
 
@@ -41,6 +42,12 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
     """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    require_linear_backward(call)  # what stands between a weight and its product is not recorded
+    return formed_everywhere(call, axes, sample)
+
+
+def formed_everywhere(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
+    """The same of products that may be outside of the layer's own forward."""
     dtype = torch.promote_types(call.layer.parameters[0].parameter.dtype, torch.float32)
     factors, lookups = _factors(call, axes, dtype)
     device = call.layer.parameters[0].parameter.device

@@ -4,6 +4,7 @@ As `core.gradients.kinds.recorded`, but products are recorded in the whole pass 
 the first choice: it looks at every function that the model calls.
 """
 
-from dugs_stream.core.gradients.kinds.recorded import add_terms, formed, takes
+from dugs_stream.core.gradients.kinds.recorded import add_terms, takes
+from dugs_stream.core.gradients.kinds.recorded import formed_everywhere as formed
 
 __all__ = ["add_terms", "formed", "takes"]

@@ -116,7 +116,7 @@ def test_ladder_ends_in_the_loop() -> None:
         seen.append(paths.of(layer).__name__.rpartition(".")[2])
         paths = paths.without_first([layer.name])
 
-    assert seen == ["linear", "recorded", "vjp_batched", "vjp"]
+    assert seen == ["linear", "recorded", "vjp_batched", "vjp", "vjp_unscaled"]
     outside = LayerPaths.quickest([layer], outside=["0.weight"])
     assert outside.of(layer).__name__.endswith("recorded_everywhere")
     assert outside.without_first([layer.name]) is None

@@ -99,7 +99,7 @@ def test_sample_that_cannot_cross_is_undecodable(codec: CodecInProcesses) -> Non
     found = codec.decode(b"sparse", None)
 
     assert isinstance(found, Rejection)
-    assert "cannot leave its process" in found.error
+    assert "returned a sparse tensor" in found.error
 
 
 def test_memory_that_runs_out_there_is_no_records_fault(codec: CodecInProcesses) -> None:
