@@ -51,7 +51,7 @@ def silhouette_figure(scores: Sequence[Silhouette], chosen: int) -> str:
     side, anchor = (8, "start") if at < _WIDTH * 0.75 else (-8, "end")
     mark = (
         f'<line class="chosen" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{bottom}"/>'
-        f'<text x="{at + side:.1f}" y="{_TOP + 10}" text-anchor="{anchor}">{chosen} categories: {height:.2f}</text>'
+        f'<text x="{at + side:.1f}" y="{bottom - 10}" text-anchor="{anchor}">{chosen} categories: {height:.2f}</text>'
     )
     ticks = "".join(
         f'<text x="{x(number):.1f}" y="{bottom + 18}" text-anchor="middle">{number}</text>'

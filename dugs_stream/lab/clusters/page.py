@@ -63,7 +63,7 @@ def facts_of(report: Report) -> dict[str, str]:
         facts["purity"] = f"{found.purity:.3f}"
         facts["adjusted Rand index"] = f"{found.adjusted_rand:.3f}"
         labels = "labels" if source.labels == "given" else "predicted labels"
-        facts[labels] = f"{found.classes:,} on {found.labelled:,} uniques"
+        facts[labels] = f"{found.classes:,}, on {found.labelled:,} uniques"
     return facts
 
 
@@ -136,7 +136,7 @@ def _section(item: Category, pictures: _Pictures) -> str:
     )
     edges = "".join(_figure(each, pictures, _edge(each)) for each in item.edges)
     edge = (
-        f'<h3>At the edge</h3><p class="intro">Nearly as close to another category.</p><ul class="examples">{edges}</ul>'
+        f'<h3>At the edge</h3><p class="intro">Closest to another category: the cosine to its own centre, and to the other one.</p><ul class="examples">{edges}</ul>'
         if edges
         else ""
     )
