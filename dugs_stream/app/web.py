@@ -17,6 +17,7 @@ from dugs_stream.inputs.image import FORMATS
 from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings, TextCodecSettings
 from dugs_stream.inputs.text.reading import text_in
 from dugs_stream.ops.gallery.recorder import GalleryRecorder
+from dugs_stream.ops.gallery.saved_clustering import ClusteringFile
 from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER, ThumbnailStore, list_name
 from dugs_stream.ops.machine import Disk, GpuMemory
 from dugs_stream.records import ModelIdentity
@@ -81,6 +82,12 @@ def open_gallery(settings: Settings) -> GalleryRecorder:
     """The recorder of the page's pictures or texts."""
     shown = shown_as(settings)
     return GalleryRecorder(shown.formats, text_of=shown.text_of)
+
+
+def clustering_file(settings: Settings, identity: ModelIdentity) -> ClusteringFile:
+    """What `dugs clusters --save` leaves for the page of this list."""
+    name = list_name(identity.fingerprint, settings.output.changelog_topic)
+    return ClusteringFile(settings.state.dir / PAGE_FOLDER, name)
 
 
 def thumbnail_store(settings: Settings, identity: ModelIdentity) -> ThumbnailStore | None:
