@@ -70,10 +70,15 @@ def test_every_source_has_the_same_categories(
 ) -> None:
     """State, changelog and the files themselves; an export too, which knows of no duplicates."""
     wanted = without_names(report_of(tmp_path, "-c", decided.config, "--k", "2-4"))
+    remarks = wanted.pop("remarks")
 
-    assert without_names(report_of(tmp_path, "-c", decided.config, "--changelog", "--k", "2-4")) == wanted
-    assert without_names(report_of(tmp_path, "-c", decided.config, pictures, "--k", "2-4")) == wanted
+    replayed = without_names(report_of(tmp_path, "-c", decided.config, "--changelog", "--k", "2-4"))
+    assert (replayed.pop("remarks"), replayed) == (remarks, wanted)
+    judged = without_names(report_of(tmp_path, "-c", decided.config, pictures, "--k", "2-4"))
+    assert judged.pop("remarks") == ["2 records were rejected: `dugs scan` says why", *remarks]
+    assert judged == wanted
     exported = without_names(report_of(tmp_path, export, "--k", "2-4"))
+    assert exported.pop("remarks") == remarks
     assert all(item.pop("duplicates") is None for item in exported["items"])
     for item in wanted["items"]:
         del item["duplicates"]
@@ -197,21 +202,41 @@ def test_interrupt_keeps_what_is_done(
 
         def interrupt(done: int, total: int | None) -> None:
             told(done, total)
-            if done == 12:
+            if done == 20:
                 signal.raise_signal(signal.SIGINT)
 
         return scan(*arguments, **{**keywords, "on_progress": interrupt})
 
     monkeypatch.setattr(files, "scan", interrupted_scan)
     ended = dugs(
-        "clusters", "-c", decided.config, pictures, "--k", "2", "--json", tmp_path / "report.json",
-        "--set", "input.batch.records=4",
+        "clusters", "-c", decided.config, pictures, "--k", "2-4", "--json", tmp_path / "report.json",
+        "--set", "input.batch.records=4", "--set", "selection.threshold=0.99",
     )  # fmt: skip
 
     report = json.loads((tmp_path / "report.json").read_text())
     assert ended.code == 130
-    assert report["interrupted"] == "judging the files: 12 records were judged"
+    assert report["interrupted"] == "judging the files: 20 records were judged"
+    assert len(report["silhouettes"]) > 1
     assert report["interrupted"] in ended.err
     assert str(tmp_path / "report.json") in ended.err
-    assert 0 < report["source"]["uniques"] + report["source"]["duplicates"] <= 12
+    assert 0 < report["source"]["uniques"] + report["source"]["duplicates"] <= 20
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_counts_of_the_page_stand_in_for_a_decisions_topic(deployment: Deployment, tmp_path: Path) -> None:
+    """With a remark that they are best effort; a topic that is missing is named, and ends nothing."""
+    verdicts = Counter(event["type"] for event in deployment.events())
+    page = report_of(tmp_path, "-c", deployment.config, "--k", "2", "--set", "output.decisions_topic=null")
+    assert (page["source"]["duplicates_from"], page["source"]["duplicates"]) == (
+        "page",
+        verdicts["duplicate"],
+    )
+    assert "duplicates are those that the page counted: best effort, some may be missing" in page["remarks"]
+
+    other = report_of(tmp_path, "-c", deployment.config, "--k", "2", "--set", "output.decisions_topic=nosuch")
+    assert other["source"]["duplicates_from"] == "page"
+    assert any("the decisions topic cannot be read" in each for each in other["remarks"])
+
+    shutil.rmtree(deployment.folder / "state" / PAGE_FOLDER)
+    none = report_of(tmp_path, "-c", deployment.config, "--k", "2", "--set", "output.decisions_topic=null")
+    assert (none["source"]["duplicates_from"], none["source"]["duplicates"]) == (None, None)

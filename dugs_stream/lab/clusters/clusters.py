@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,9 @@ def cluster(uniques: Uniques, plan: Plan, listener: Listener, interrupted: str |
     else:
         if plan.fewest < plan.most:
             listener.stage(f"Trying {plan.fewest} to {plan.most} categories on {len(uniques):,} uniques")
-            scores, cut = _scores(uniques, plan, listener)
+            # An interrupt before has had its effect; the next one ends the process.
+            wants_stop = listener.wants_stop if interrupted is None else lambda: False
+            scores, cut = _scores(uniques, plan, replace(listener, wants_stop=wants_stop))
             interrupted = interrupted or cut
         number = best(scores) if plan.fewest < plan.most else plan.fewest
         listener.stage(f"Grouping {len(uniques):,} uniques into {number}")

@@ -49,6 +49,8 @@ class Done:
 def run_clusters(settings: Settings, wanted: Wanted, listener: Listener) -> Done:
     """Read, group, write. Raises what reading raises, and ConfigurationError for a number that cannot be met."""
     uniques, fingerprint, interrupted = _read(settings, wanted, listener)
+    if interrupted is None and listener.wants_stop():
+        interrupted = "reading the uniques"
     found = cluster(uniques, wanted.plan, listener, interrupted)
     files: dict[str, Path] = {}
     if wanted.json_file is not None:

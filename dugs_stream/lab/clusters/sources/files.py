@@ -71,9 +71,21 @@ def from_files(
         Absorbed(np.array(duplicates, dtype=np.int64), "files"),
         lambda sequences: {each: events[each] for each in sequences},
         thumbnails,
+        _remarks(scanned),
     )
     interrupted = f"judging the files: {done:,} records were judged" if listener.wants_stop() else None
     return ScannedUniques(uniques, scanned, interrupted)
+
+
+def _remarks(scanned: Scanned) -> tuple[str, ...]:
+    """What was not judged, for the report; `dugs scan` says more of it."""
+    rejected, failed = scanned.verdicts.get(Verdict.REJECTED, 0), scanned.failures.count
+    passed_over = sum(scanned.passed_over.values())
+    return (
+        *([f"{rejected:,} records were rejected: `dugs scan` says why"] if rejected else []),
+        *([f"{failed:,} files or rows could not be read: `dugs scan` names them"] if failed else []),
+        *([f"{passed_over:,} files are not for the codec"] if passed_over else []),
+    )
 
 
 def _thumbnails(listing: Listing, shown: Shown, wanted: dict[str, int]) -> dict[int, Thumbnail]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 
 import numpy as np
 
 from dugs_stream.config import Settings
-from dugs_stream.lab.clusters.uniques import Absorbed, no_thumbnails
+from dugs_stream.lab.clusters.uniques import Absorbed
 from dugs_stream.ops.gallery.thumbnail_store import (
     PAGE_FOLDER,
     PLACE_OF_UNIQUE,
@@ -16,32 +17,37 @@ from dugs_stream.ops.gallery.thumbnail_store import (
 )
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
 
-ThumbnailsOf = Callable[[Sequence[int]], Mapping[int, Thumbnail]]
-
 
 class PageStore:
     """What the page of one list kept. It is best effort: what cannot be read counts as missing."""
 
     def __init__(self, settings: Settings, fingerprint: str) -> None:
-        self._store: ThumbnailStore | None = None
-        folder = settings.state.dir / PAGE_FOLDER
-        if settings.http.pictures is not None and folder.is_dir():
-            name = list_name(fingerprint, settings.output.changelog_topic)
-            self._store = ThumbnailStore(folder, limit_bytes=settings.http.pictures, list_name=name)
+        self._folder = settings.state.dir / PAGE_FOLDER
+        self._limit_bytes = settings.http.pictures
+        self._list_name = list_name(fingerprint, settings.output.changelog_topic)
 
-    @property
-    def thumbnails(self) -> ThumbnailsOf:
+    @contextmanager
+    def _opened(self) -> Iterator[ThumbnailStore | None]:
+        """The store while it is read; None without one."""
+        if self._limit_bytes is None or not self._folder.is_dir():
+            yield None
+            return
+        store = ThumbnailStore(self._folder, limit_bytes=self._limit_bytes, list_name=self._list_name)
+        with closing(store):
+            yield store
+
+    def thumbnails(self, sequences: Sequence[int]) -> dict[int, Thumbnail]:
         """The pictures and texts of some uniques."""
-        return no_thumbnails if self._store is None else self._thumbnails
-
-    def _thumbnails(self, sequences: Sequence[int]) -> dict[int, Thumbnail]:
-        assert self._store is not None  # noqa: S101  asked for only if it is there
-        found = {each: self._store.picture(each, PLACE_OF_UNIQUE) for each in sequences}
+        with self._opened() as store:
+            if store is None:
+                return {}
+            found = {each: store.picture(each, PLACE_OF_UNIQUE) for each in sequences}
         return {each: thumbnail for each, thumbnail in found.items() if thumbnail is not None}
 
     def absorbed(self, uniques: int) -> Absorbed | None:
         """The duplicates of each of so many uniques; None if nothing is known."""
-        known = {} if self._store is None else self._store.duplicate_counts()
+        with self._opened() as store:
+            known = {} if store is None else store.duplicate_counts()
         if not known:
             return None
         counts = np.zeros(uniques, dtype=np.int64)
