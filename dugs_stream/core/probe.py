@@ -28,6 +28,7 @@ from dugs_stream.core.gradients.layers import (
 )
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import Observation, observe
+from dugs_stream.core.loss_trial import require_samples_apart
 from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.losses.outputs import logits_of
 from dugs_stream.core.mixing import copies, neighbours
@@ -110,6 +111,8 @@ def probe_model(
                 expected = _autograd(seen, chosen, list(parameters.values()))
             if _tells(chosen, list(parameters), expected):
                 break
+        if loss.is_own:
+            require_samples_apart(loss, seen.outputs, few.labels, few.inputs)
         classes = int(logits_of(seen.outputs).shape[1]) if loss.is_classification else None
         fit = Trial(
             model=model,

@@ -8,6 +8,7 @@ samples and in any place. (`core.probe` verifies that for each model, and otherw
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dugs_stream.core.full_precision import full_precision
 from dugs_stream.core.gradients import vjp, whole, whole_batched
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, Writes, capture
@@ -153,7 +155,7 @@ class Projector:
         """
         found: dict[str, Tensor] = {}
         failed: dict[str, Exception] = {}
-        with undone(self._written), _full_precision():
+        with undone(self._written), full_precision():
             captured = self._captured(mapped(inputs, self.layout.applied), labels)
             for call, axes in self._calls(captured):
                 try:
@@ -201,13 +203,24 @@ class Projector:
             return Projection(*fetched(joined(found)))
 
     def _isolated(self, inputs: Inputs, labels: Tensor | None) -> list[DeviceRows]:
-        """Each sample in a tile of its copies, which has the bits of any other tile."""
-        return [
-            self._one_tile(
-                part_of(inputs, slice(at, at + 1)), None if labels is None else labels[at : at + 1]
-            )
-            for at in range(batch_size(inputs))
-        ]
+        """Each sample in a tile of its copies, which has the bits of any other tile; by the whole loss if that is not even."""
+        found = []
+        for at in range(batch_size(inputs)):
+            own, label = part_of(inputs, slice(at, at + 1)), None if labels is None else labels[at : at + 1]
+            try:
+                found.append(self._one_tile(own, label))
+            except UnevenError:
+                found.append(self._surest._one_tile(own, label))  # noqa: SLF001 -- of the same class
+        return found
+
+    @cached_property
+    def _surest(self) -> "Projector":
+        """The same by the whole loss of one sample, for those that pass through other layers than the probe's."""
+        return Projector(
+            *(self._model, self._layers, {}, LayerPaths({}), self._loss, self._sketch, 1),
+            written=self._written,
+            whole_copies=1,
+        )
 
     def _one_tile(self, inputs: Inputs, labels: Tensor | None) -> DeviceRows:
         """What a tile comes to. On a GPU nothing in it waits for the device."""
@@ -248,7 +261,7 @@ class Projector:
         total = ScaledSum(
             *(self.tile, self._sketch.dimension, self._dtype, self._sketch.device), is_plain=is_plain
         )
-        with _full_precision():
+        with full_precision():
             for call, axes in self._calls(captured):
                 self.paths.of(call.layer).add_terms(total, call, axes, self._sketch)
         return total
@@ -376,24 +389,3 @@ def model_errors(inputs: Inputs) -> Iterator[None]:
             f"the model or its loss failed on {n} sample{'' if n == 1 else 's'} of {structure_of(sample_at(inputs, 0))}: "
             f"{type(error).__name__}: {error}"
         ) from error
-
-
-# Up to torch 2.8 CUDA has only a flag, and the CPU's setting exists only for the whole process.
-_PRECISIONS: list[tuple[Any, str, Any]] = [
-    (backend, "fp32_precision", "ieee")
-    for backend in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
-    if hasattr(backend, "fp32_precision")
-] or [(torch.backends.cuda.matmul, "allow_tf32", False)]
-
-
-@contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
-    """Computes our own products in full float32, even if the process allows less elsewhere; restored after."""
-    before = [(backend, name, getattr(backend, name)) for backend, name, _ in _PRECISIONS]
-    try:
-        for backend, name, exact in _PRECISIONS:
-            setattr(backend, name, exact)
-        yield
-    finally:
-        for backend, name, value in before:
-            setattr(backend, name, value)

@@ -12,11 +12,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from dugs_stream.core.batch_reads import reads_batch
 from dugs_stream.core.comparison import Difference, compared, differences, tolerance
 from dugs_stream.core.gradients import whole
 from dugs_stream.core.gradients.axes import call_axes
 from dugs_stream.core.gradients.capture import CallAxes
-from dugs_stream.core.gradients.inference import forward
+from dugs_stream.core.gradients.inference import differentiable, forward, tracked
 from dugs_stream.core.gradients.kinds.registry import needs_trial
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.memory import is_out_of_memory
@@ -27,7 +28,7 @@ from dugs_stream.core.memory_layout import CHANNELS_LAST, profits_from_channels_
 from dugs_stream.core.mixing import ProbeBatch, copies, mixed, refuse_mixing, with_other_labels
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.projector import Projector
-from dugs_stream.core.samples import Inputs
+from dugs_stream.core.samples import Inputs, call_model
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.tile_trial import TileTrial
 from dugs_stream.core.tiling import AutoTile, Timing, preferred
@@ -109,6 +110,10 @@ class Trial:
         """
         tile = 1 if self.written else tile
         few = min(_FEW, tile.most if isinstance(tile, AutoTile) else tile)
+        hooked = next((each.name for each in self.parameters if each.parameter._backward_hooks), None)  # noqa: SLF001 -- torch's only name for them
+        if hooked is not None:  # autograd alone calls it
+            return self._last_resort(f"A hook on {hooked} may change its gradient", Sizes((1,), 1))
+        tile = 1 if self._reads_batch() else tile
         try:
             projector, apart = self._with_right_paths(few)
             placed = self._channels_last(projector, tile)
@@ -117,6 +122,12 @@ class Trial:
             self.require_apart(few)
             return self._whole(str(error), tile, few)
         return Fit(projector, apart, sizes)
+
+    def _reads_batch(self) -> bool:
+        """Whether what a sample is given may depend on its company in a way that copies of it do not show."""
+        batch = self._copies(2)
+        with undone(self.written), tracked(differentiable(self.model)):
+            return reads_batch(lambda inputs: call_model(self.model, inputs), batch.inputs, 2)
 
     def _channels_last(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes] | None:
         """With pictures that lie channels last, if that is worth it, right, and gives the same bits in every place of a tile."""
