@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.operations import OperationMode
+from dugs_stream.core.samples import copied
 
 _aten = torch.ops.aten
 
@@ -27,27 +29,59 @@ _TO_PYTHON = {getattr(Tensor, name) for name in ("tolist", "numpy", "__array__")
 """What hands values to Python without an operation."""
 
 
-def reads_batch(run: Callable[[Any], object], inputs: Any, m: int) -> bool:
+def reads_batch(run: Callable[[Any], Any], inputs: Any, m: int) -> bool:
     """Whether `run`, given inputs of m ≥ 2 samples, orders or picks rows by what they hold, or hands values of them to Python.
 
-    Attributes of no sample (shapes, parameters, an index that counts) do not matter. An error of the model is passed on.
+    Attributes of no sample (shapes, parameters, an index that counts) do not matter, nor does a condition that changes no bit
+    of what is returned either way (transformers leaves out a mask that hides nothing). An error of the model is passed on.
     """
-    leaves = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
-    follower = _Follower(leaves, m)
-    with follower, _Handed(follower):
-        run(inputs)
-    return follower.is_found
+    first = _Follower(m)
+    with first, _Handed(first):
+        expected = run(first.follow(copied(inputs)))
+    if first.is_found or not first.conditions:
+        return first.is_found
+    second = _Follower(m, turns_conditions=True)
+    try:
+        with second, _Handed(second):
+            found = run(second.follow(copied(inputs)))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return True
+    return second.is_found or not _are_equal(found, expected)
+
+
+def _are_equal(found: Any, expected: Any) -> bool:
+    """Whether both hold the same tensors, and any at all."""
+    ours, theirs = (
+        [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+        for outputs in (found, expected)
+    )
+    return 0 < len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
 
 
 class _Follower(OperationMode):
-    """Knows which tensors are made from the samples."""
+    """Knows which tensors are made from the samples: those of their memory, and what operations make of them.
 
-    def __init__(self, leaves: Sequence[Tensor], m: int) -> None:
+    turns_conditions  hand the opposite of each condition to Python
+    conditions        how many there were
+    """
+
+    def __init__(self, m: int, *, turns_conditions: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.is_found = False
+        self.conditions = 0
         self._m = m
+        self._turns_conditions = turns_conditions
         # The tensors themselves are kept, so that no other has their id.
-        self._made = {id(leaf): leaf for leaf in leaves}
+        self._made: dict[int, Tensor] = {}
+
+    def follow(self, inputs: Any) -> Any:
+        """The inputs, which are followed from now on."""
+        for leaf in pytree.tree_leaves(inputs):
+            if isinstance(leaf, Tensor):
+                self._made[id(leaf)] = leaf
+        return inputs
 
     def is_made_of_samples(self, leaf: Any) -> bool:
         """Whether it is an input, or was made from one."""
@@ -63,6 +97,9 @@ class _Follower(OperationMode):
         """Run it, look at what it does with the samples, and remember what it made from them."""
         found = func(*args, **(kwargs or {}))
         given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if self.is_made_of_samples(leaf)]
+        if given and func.overloadpacket is _aten._local_scalar_dense and given[0].dtype == torch.bool:  # noqa: SLF001
+            self.conditions += 1
+            return found != self._turns_conditions
         if given:
             self.is_found = self.is_found or self._is_read(func, args)
             for leaf in pytree.tree_leaves((found, args[:1] if func._schema.is_mutable else ())):  # noqa: SLF001 -- the only place where torch says so

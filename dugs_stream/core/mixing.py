@@ -85,13 +85,23 @@ def neighbours(example: Inputs, m: int) -> Inputs:
     A mask beside other tensors stays as it is: one of another sample may hide every position. Tensors of one size are
     drawn from at the same places.
     """
-    masks = {id(leaf) for name, leaf in leaves(example) if leaf.dtype == torch.bool or "mask" in name}
-    if len(masks) == len(leaves(example)):
-        masks = set()
+    masks = _masks(example)
     return mapped(
         example,
         lambda leaf: leaf.expand(m, *leaf.shape).clone() if id(leaf) in masks else _neighbours(leaf, m),
     )
+
+
+def hiding_nothing(inputs: Inputs) -> Inputs:
+    """The same with masks of ones."""
+    masks = _masks(inputs)
+    return mapped(inputs, lambda leaf: torch.ones_like(leaf) if id(leaf) in masks else leaf)
+
+
+def _masks(inputs: Inputs) -> set[int]:
+    """The ids of the tensors that are masks beside others."""
+    masks = {id(leaf) for name, leaf in leaves(inputs) if leaf.dtype == torch.bool or "mask" in name}
+    return set() if len(masks) == len(leaves(inputs)) else masks
 
 
 def _neighbours(example: Tensor, m: int) -> Tensor:

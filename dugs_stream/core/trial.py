@@ -25,7 +25,14 @@ from dugs_stream.core.gradients.observation import SeenCall, shapes_seen
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
 from dugs_stream.core.memory_layout import CHANNELS_LAST, profits_from_channels_last
-from dugs_stream.core.mixing import ProbeBatch, copies, mixed, refuse_mixing, with_other_labels
+from dugs_stream.core.mixing import (
+    ProbeBatch,
+    copies,
+    hiding_nothing,
+    mixed,
+    refuse_mixing,
+    with_other_labels,
+)
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.projector import Projector
 from dugs_stream.core.samples import Inputs, call_model
@@ -125,9 +132,9 @@ class Trial:
 
     def _reads_batch(self) -> bool:
         """Whether what a sample is given may depend on its company in a way that copies of it do not show."""
-        batch = self._copies(2)
+        inputs = hiding_nothing(self._copies(2).inputs)
         with undone(self.written), tracked(differentiable(self.model)):
-            return reads_batch(lambda inputs: call_model(self.model, inputs), batch.inputs, 2)
+            return reads_batch(lambda given: call_model(self.model, given), inputs, 2)
 
     def _channels_last(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes] | None:
         """With pictures that lie channels last, if that is worth it, right, and gives the same bits in every place of a tile."""

@@ -104,6 +104,8 @@ def test_model_that_reads_its_batch_has_each_samples_own_gradient(read: Any) -> 
         (lambda x: x[torch.arange(2), x.argmax(1)], False),
         (lambda x: x[torch.tensor([1, 0])], False),
         (lambda x: x * int(torch.ones(1)), False),
+        (lambda x: x if bool((x > -9).all()) else x + 0, False),
+        (lambda x: x if bool((x > -9).all()) else x + 1, True),
         (lambda x: x.sort(dim=0).values, True),
         (lambda x: x[x.sum(1).argsort()], True),
         (lambda x: x.index_select(0, x.sum(1).topk(2).indices), True),
@@ -115,5 +117,5 @@ def test_model_that_reads_its_batch_has_each_samples_own_gradient(read: Any) -> 
     ],
 )
 def test_what_reads_a_batch(run: Callable[[Tensor], Any], expected: bool) -> None:
-    """Orders, picks and values of samples; not positions, nor constants."""
+    """Orders, picks and values of samples; not positions, nor constants, nor conditions that change nothing."""
     assert reads_batch(run, torch.randn(2, 6), 2) is expected
