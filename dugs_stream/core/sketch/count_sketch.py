@@ -154,7 +154,9 @@ class ParameterSketch:
     def _spectra(self, axis: AxisSketch, values: Tensor) -> Tensor:
         """The half spectra of each position's sketch, (…, d) → (…, k//2 + 1)."""
         on_cpu = values.device.type == "cpu"
-        found: Tensor = torch.fft.rfft(axis.sketch_in(self._scratch, values) if on_cpu else axis.sketch(values))
+        found: Tensor = torch.fft.rfft(
+            axis.sketch_in(self._scratch, values) if on_cpu else axis.sketch(values)
+        )
         return found
 
     def _slab(self, m: int, t: int) -> tuple[int, int]:
