@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import differentiable, tracked
+from dugs_stream.core.loss_trial import loss_mixes_samples
 from dugs_stream.core.losses.loss import IGNORED, Loss
 from dugs_stream.core.samples import (
     Inputs,
@@ -144,10 +145,7 @@ def refuse_mixing(
     )
     name = next((found for found in names if found is not None), None)
     if name is None:
-        raise ModelError(
-            f"the loss {loss.name} mixes samples: a sample's loss or gradient changes with the other samples of the "
-            "batch; give a loss that treats samples apart (no means, ranks or contrasts over the batch)"
-        )
+        raise loss_mixes_samples(loss)
     raise ModelError(
         f"{name or 'the model itself'} ({type(model.get_submodule(name)).__name__}) mixes samples: its output for a "
         "sample changes with the other samples of the batch (or is random), and so would its verdict; use a layer that "
