@@ -36,17 +36,19 @@ def info(settings: Settings) -> dict[str, Any]:
     """What the newest valid snapshot says, without disturbing a daemon that runs.
 
     `index` is the index on disk by part, and `live` what the index of the daemon that holds the folder reports: the ways it
-    answers, what a query costs, the memory by part; null without a daemon that answers.
+    answers, what a query costs, the memory by part; null without a daemon that answers, and `no_live_because` says why.
     """
     folder = settings.state.dir
     found = find_newest(folder)
+    live, reason = _live_index(settings)
     facts: dict[str, Any] = {
         "folder": str(folder),
         "bytes": sum(path.stat().st_size for path in folder.glob("*") if path.is_file()),
         "damaged": [path.name for path in found.damaged],
         "snapshot": None,
         "index": None,
-        "live": _live_index(settings),
+        "live": live,
+        "no_live_because": reason,
     }
     if found.snapshot is not None:
         trailer = found.snapshot.trailer
@@ -88,15 +90,21 @@ def _energy(prefix: Rows) -> float:
     return round(1.0 - float(np.mean(latest[:, -1].astype(np.float64) ** 2)), 4)
 
 
-def _live_index(settings: Settings) -> dict[str, Any] | None:
+def _live_index(settings: Settings) -> tuple[dict[str, Any] | None, str | None]:
+    """What the daemon's index reports; else why nothing can be told."""
     holder = holder_of(settings.state.dir)
     if holder is None:
-        return None
+        return None, "no process holds the folder"
     try:
         daemon = ask_daemon(settings.http.host, settings.http.port, holder, authorization(settings.http.auth))
-    except StateError:  # other credentials: what is on disk can be told all the same
-        return None
-    return None if daemon is None else daemon.index
+    except StateError as error:  # other credentials: what is on disk can be told all the same
+        return None, str(error)
+    if daemon is None:
+        return None, (
+            f"the process {holder} holds the folder and does not answer on http.port {settings.http.port}, or has not "
+            "loaded its state yet"
+        )
+    return daemon.index, None if daemon.index is not None else "the daemon has not looked at its index yet"
 
 
 def replayed(settings: Settings) -> Recovered:

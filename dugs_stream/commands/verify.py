@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
+from dugs_stream.app.logs import open_reader
 from dugs_stream.changelog.checksum import NO_ROWS, chain
 from dugs_stream.changelog.replay import Recovered
 from dugs_stream.commands.index import replayed
@@ -19,6 +22,11 @@ from dugs_stream.state.lock import FolderLock, holder_of
 from dugs_stream.state.snapshot import Snapshot, find_newest
 from dugs_stream.state.store import StateStore
 from dugs_stream.state.vectors import VectorFiles
+
+# A broker answers a commit a few milliseconds before its marker is in the changelog, and only then do readers see the
+# rows; seconds if it is busy. Anything longer is a changelog that ends before the daemon's position.
+_MARKER_SECONDS = 5.0
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +111,35 @@ def _first_difference(state: StateStore, truth: Recovered) -> str | None:
 def _verify_running(settings: Settings, daemon: LiveDaemon) -> Verification:
     """Compare what the daemon reports, and its newest snapshot; both only grow, so the changelog is read after them."""
     snapshot = find_newest(settings.state.dir).snapshot
+    end = _changelog_end(settings, daemon.changelog_position)
     truth = replayed(settings)
-    difference = _first_difference_in_memory(daemon, truth) or _first_difference_on_disk(
+    difference = _first_difference_in_memory(daemon, truth, end) or _first_difference_on_disk(
         settings, snapshot, truth
     )
     on_disk = 0 if snapshot is None else snapshot.rows
     return Verification(on_disk, len(truth.events), difference, daemon.uniques)
 
 
-def _first_difference_in_memory(daemon: LiveDaemon, truth: Recovered) -> str | None:
+def _changelog_end(settings: Settings, expected: int) -> int:
+    """The end of what is committed, with the markers of commits, which the daemon's position counts and a replay does not see.
+
+    Waits a moment for the marker of a commit that the daemon knows of already.
+    """
+    gives_up_at = time.monotonic() + _MARKER_SECONDS
+    with closing(open_reader(settings)) as reader:
+        while True:
+            _, ends = reader.bounds(settings.output.changelog_topic)
+            end = max(ends.values(), default=0)
+            if end >= expected or time.monotonic() >= gives_up_at:
+                return end
+            time.sleep(_LOOK_SECONDS)
+
+
+def _first_difference_in_memory(daemon: LiveDaemon, truth: Recovered, end: int) -> str | None:
     if daemon.uniques > len(truth.events):
         return f"the daemon counts {daemon.uniques} uniques, the changelog holds {len(truth.events)}"
-    if daemon.changelog_position > truth.position:
-        return f"the daemon is at changelog position {daemon.changelog_position}, the changelog ends at {truth.position}"
+    if daemon.changelog_position > end:
+        return f"the daemon is at changelog position {daemon.changelog_position}, the changelog ends at {end}"
     for row, event in enumerate(daemon.events()):
         if event != truth.events[row]:
             return f"the daemon's event of row {row}"

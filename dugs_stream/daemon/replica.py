@@ -33,6 +33,9 @@ _log = structlog.get_logger("dugs")
 # A snapshot saves replay time at the next start and costs a few file writes: every half minute is
 # frequent enough for a restart of seconds and rare enough never to be seen in throughput.
 _SNAPSHOT_SECONDS = 30.0
+# What the index reports of itself reads some columns of it, about a millisecond: once a second costs a thousandth, and is
+# more often than metrics are scraped.
+_REPORT_SECONDS = 1.0
 # A standby looks four times a second whether there is more: two small requests, and so little to replay at a takeover.
 _LOOK_SECONDS = 0.25
 # About fifty milliseconds of hashing: no start is later for it, and a short list is checked as a whole.
@@ -59,6 +62,7 @@ class Replica:
         self._parts: Iterator[Replayed] | None = None
         self._looked_at = 0.0
         self._snapshot_tried_at = self._snapshot_written_at = monotonic()
+        self._report_due_at = 0.0
 
     # -- from disk -------------------------------------------------------------------------------------
 
@@ -145,6 +149,7 @@ class Replica:
             self._state.apply((), None, changelog_end)
             self._parts = None
         self.is_warm = True
+        self._report_if_due()
 
     def _replay(
         self, changelog_start: ChangelogPosition, changelog_end: ChangelogPosition
@@ -224,11 +229,17 @@ class Replica:
     def snapshot_if_due(self) -> None:
         """Write a snapshot if the last try was half a minute ago; also verify some rows that nothing has used yet.
 
-        Raises DamagedRowsError if the disk lost rows: see `reload`.
+        What the index reports of itself is told once a second. Raises DamagedRowsError if the disk lost rows: see `reload`.
         """
+        self._report_if_due()
         self.index.verify_ahead(_VERIFIED_AHEAD_BYTES)
         if monotonic() - self._snapshot_tried_at >= _SNAPSHOT_SECONDS:
             self.snapshot()
+
+    def _report_if_due(self) -> None:
+        if monotonic() >= self._report_due_at:
+            self._tell.index_reported(self.index.report())
+            self._report_due_at = monotonic() + _REPORT_SECONDS
 
     def snapshot(self, *, with_graph: bool = False) -> None:
         """Best effort: the changelog is the truth, so a full disk costs replay time and nothing else.
@@ -238,7 +249,6 @@ class Replica:
         if not (self.is_warm and self._state.stands_at_trailer):
             return
         self._snapshot_tried_at = monotonic()
-        self._tell.index_reported(self.index.report())
         try:
             written = self._state.snapshot(self.index, with_graph=with_graph)
         except DamagedRowsError:

@@ -39,6 +39,7 @@ def test_info_tells_what_the_newest_snapshot_holds(decided: Deployment) -> None:
     assert facts["damaged"] == []
     assert facts["index"]["bytes"]["rows"] == 4 * 64 * len(uniques)
     assert (facts["index"]["prefix_dimensions"], facts["index"]["energy"], facts["live"]) == (0, None, None)
+    assert "does not answer on http.port 0" in facts["no_live_because"]
 
 
 def test_info_of_a_missing_folder_says_so_and_makes_none(fresh: Deployment) -> None:

@@ -11,13 +11,14 @@ from structlog.testing import capture_logs
 
 from dugs_stream.commands.index import info, reset
 from dugs_stream.commands.verify import verify
+from dugs_stream.daemon import replica
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.errors import StateError
 from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER
 from dugs_stream.records import Message
 from tests.support import http
 from tests.support.daemons.deployment import Deployment, npy_messages
-from tests.support.daemons.in_thread import has_role, running_in_thread
+from tests.support.daemons.in_thread import has_role, metric_of, running_in_thread
 from tests.support.records.pictures import CLASSES, draw, png
 from tests.support.terminals.commands import dugs
 from tests.support.waiting import wait_until
@@ -136,12 +137,28 @@ def test_verify_shows_its_secret_to_the_living_daemon(guarded: Deployment) -> No
         assert asked(daemon, "/api/status", headers={"host": "dugs.test"}).status_code == 401
         assert asked(daemon, "/api/status", headers={"host": "evil.test"}).status_code == 421
         assert verify(guarded.settings).live == daemon.state.total
-        assert info(guarded.settings)["live"] is None  # until the first snapshot
-        daemon.watchers.tell.index_reported(daemon.replica.index.report())
-        assert info(guarded.settings)["live"]["rows"] == daemon.state.total
+        assert info(guarded.settings)["no_live_because"] is None
         guarded.write(http={"port": guarded.settings.http.port, "auth": {"type": "none"}})
+        assert "refuses the credentials" in info(guarded.settings)["no_live_because"]
         with pytest.raises(StateError, match=r"refuses the credentials of http\.auth in this"):
             verify(guarded.settings)
+
+
+def test_living_index_is_told_before_the_first_snapshot(
+    guarded: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start and soon after a commit: gauges at 0 and no facts for half a minute look like a broken daemon."""
+    monkeypatch.setattr(replica, "_SNAPSHOT_SECONDS", float("inf"))
+    with running_in_thread(guarded.settings) as daemon:
+        wait_until(lambda: has_role(daemon, "owner"), SECONDS)
+        at_first = info(guarded.settings)
+        guarded.send(npy_messages(40))
+        wait_until(lambda: (info(guarded.settings)["live"] or {}).get("rows", 0) > 0, SECONDS)
+        wait_until(lambda: metric_of(daemon, "dugs_index_part_bytes", part="rows") > 0, SECONDS)
+        facts = info(guarded.settings)
+
+    assert (at_first["live"]["rows"], at_first["no_live_because"]) == (0, None)
+    assert facts["snapshot"] is None
 
 
 def test_file_of_the_secret_that_is_not_there_is_refused_at_the_start(guarded: Deployment) -> None:
