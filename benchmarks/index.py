@@ -8,6 +8,7 @@ answers are compared with it before a clock starts. Beside them, on the same lis
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.alternating import Pairs, time_together
 from benchmarks.command import as_command
 from benchmarks.index_ground import nearest_by_product
-from benchmarks.index_lists import UniqueList, digits, isotropic
+from benchmarks.index_lists import CACHE, UniqueList, digits, isotropic
 from benchmarks.index_peers import BATCH, beside
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream.core.index.question import Mode
@@ -31,29 +32,39 @@ Answer = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A list, asked in micro-batches of `batch` queries; `goals` are times as fast as the product, by mode."""
+    """A list, asked in micro-batches of `batch` queries; `goals` are times as fast as the product, by mode.
+
+    has_graph  with an HNSW graph, as a long run has one whose records are duplicates; it is asked in mode "decision" only
+    """
 
     uniques: UniqueList
     batch: int
     queries: int
     goals: Mapping[Mode, float]
+    has_graph: bool = False
 
     @property
     def name(self) -> str:
         """As the table shows it."""
-        return f"{self.uniques.name}, N = {len(self.uniques.rows):,}, B = {self.batch}"
+        graph = ", with the graph" if self.has_graph else ""
+        return f"{self.uniques.name}{graph}, N = {len(self.uniques.rows):,}, B = {self.batch}"
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The ways to ask."""
+        return ("decision",) if self.has_graph else ("decision", "bound", "nearest")
 
 
 def measure(is_quick: bool) -> Report:
     """Every list in every way, then the peers."""
     measurements: list[Measurement] = []
     for cases in _cases(is_quick):
-        index = index_of(cases[0].uniques)
+        index = with_graph(cases[0].uniques) if cases[0].has_graph else index_of(cases[0].uniques)
         product_seconds = 0.0
         for case in cases:
             pairs = _timed(case, index, rounds=1 if is_quick else 5)
             measurements += _lines(case, pairs, index, is_quick=is_quick)
-            if case.batch == BATCH:
+            if case.batch == BATCH and not case.has_graph:
                 product_seconds = statistics.median(pairs["nearest"].baseline_seconds) / case.queries
         uniques = cases[0].uniques
         timed = min(BATCH, len(uniques.queries))
@@ -78,7 +89,9 @@ def _cases(is_quick: bool) -> Iterator[list[Case]]:
     if is_quick:
         small = digits("steep", is_toy=True)
         yield [Case(small, batch, 64, {}) for batch in (1, 32, BATCH)]
-        yield [Case(mostly_duplicates(digits("moderate", is_toy=True)), 32, 64, {})]
+        moderate = mostly_duplicates(digits("moderate", is_toy=True))
+        yield [Case(moderate, 32, 64, {})]
+        yield [Case(moderate, 32, 64, {}, has_graph=True)]
         yield [Case(isotropic(600, 64, 64), 32, 64, {})]
         return
     steep, moderate = digits("steep", is_toy=False), digits("moderate", is_toy=False)
@@ -93,7 +106,9 @@ def _cases(is_quick: bool) -> Iterator[list[Case]]:
         Case(moderate, 32, 512, moderately),
         Case(moderate, 1, 96, alone),
     ]
-    yield [Case(mostly_duplicates(moderate), BATCH, 1_024, {"decision": 12.0})]
+    repeated = mostly_duplicates(moderate)
+    yield [Case(repeated, BATCH, 1_024, {})]
+    yield [Case(repeated, BATCH, 1_024, {"decision": 12.0}, has_graph=True)]
     any_way: Mapping[Mode, float] = {"decision": 1.0, "bound": 1.0, "nearest": 1.0}
     yield [Case(isotropic(100_000, 1_024), BATCH, 512, any_way)]
     short = dict.fromkeys(any_way, 0.95)
@@ -125,9 +140,22 @@ def index_of(uniques: UniqueList) -> UniqueIndex:
     return index
 
 
+def with_graph(uniques: UniqueList) -> UniqueIndex:
+    """The same with an HNSW graph over all rows; the first time it is linked, for minutes, then kept under `.cache/`."""
+    index = UniqueIndex(uniques.rows.shape[1], graph_from=len(uniques.rows))
+    for start in range(0, len(uniques.rows), _ADDED_AT_ONCE):
+        index.add(uniques.rows[start : start + _ADDED_AT_ONCE])
+    folder = CACHE / f"graph-{hashlib.sha256(uniques.rows.data).hexdigest()[:8]}"
+    if not index.load_graph(folder):
+        while index.report().graph_rows < len(index):
+            index.add(uniques.rows[:0])
+        folder.mkdir(parents=True, exist_ok=True)
+        index.save_graph(folder)
+    return index
+
+
 def _timed(case: Case, index: UniqueIndex, rounds: int) -> dict[str, Pairs]:
     queries, threshold = case.uniques.queries[: case.queries], case.uniques.threshold
-    modes: tuple[Mode, ...] = ("decision", "bound", "nearest")
 
     def over(ask: Callable[[NDArray[np.float32]], Answer]) -> Answer:
         answers = [ask(queries[at : at + case.batch]) for at in range(0, len(queries), case.batch)]
@@ -140,9 +168,9 @@ def _timed(case: Case, index: UniqueIndex, rounds: int) -> dict[str, Pairs]:
         return over(lambda part: nearest_by_product(case.uniques.rows, part))
 
     truth = product()
-    for mode in modes:
+    for mode in case.modes:
         _require_same(case, mode, ours(mode)(), truth)
-    return time_together({mode: ours(mode) for mode in modes}, product, rounds)
+    return time_together({mode: ours(mode) for mode in case.modes}, product, rounds)
 
 
 def _require_same(case: Case, mode: Mode, found: Answer, truth: Answer) -> None:
@@ -161,8 +189,7 @@ def _lines(
     case: Case, pairs: Mapping[str, Pairs], index: UniqueIndex, *, is_quick: bool
 ) -> Iterator[Measurement]:
     report = asdict(index.report())
-    modes: tuple[Mode, ...] = ("decision", "bound", "nearest")
-    for mode in modes:
+    for mode in case.modes:
         timed = pairs[mode]
         speeds = sorted(timed.rates)
         goal = None if is_quick or mode not in case.goals else Target("at least", case.goals[mode])

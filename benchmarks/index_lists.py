@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from dugs_stream.core.deduplicator import Deduplicator
 
 Rows = NDArray[np.float32]
 
-_CACHE = ROOT / ".cache" / "benchmarks"
+CACHE = ROOT / ".cache" / "benchmarks"
 _SIDE, _HIDDEN = 28, 128
 _STEPS, _BATCH, _RATE = 500, 128, 1e-3
 _SAMPLES_AT_ONCE = 1_024
@@ -37,12 +38,12 @@ _ROWS_AT_ONCE = 8_192
 class Stream:
     """A stream of pictures with `digits` digits side by side; each sequence of digits is a class.
 
-    samples    how many are offered to the list, before the held-out queries
+    uniques    length of the list; the queries are what came next
     threshold  τ of the list
     """
 
     digits: int
-    samples: int
+    uniques: int
     threshold: float
     queries: int = 8_192
     dimension: int = 512
@@ -65,10 +66,10 @@ class UniqueList:
     threshold: float
 
 
-STREAMS = {"steep": Stream(1, 110_000, 0.95), "moderate": Stream(2, 240_000, 0.9)}
+STREAMS = {"steep": Stream(1, 40_000, 0.95), "moderate": Stream(2, 80_000, 0.9)}
 TOYS = {
-    "steep": Stream(1, 1_500, 0.95, queries=96, dimension=64, steps=5),
-    "moderate": Stream(2, 1_500, 0.9, queries=96, dimension=64, steps=5),
+    "steep": Stream(1, 150, 0.95, queries=96, dimension=64, steps=5),
+    "moderate": Stream(2, 80, 0.9, queries=96, dimension=64, steps=5),
 }
 
 
@@ -77,10 +78,10 @@ def digits(name: str, *, is_toy: bool) -> UniqueList:
     stream = (TOYS if is_toy else STREAMS)[name]
     if is_toy:
         return _made(name, stream)
-    made_by = (_made, _pictures, _network, _trained, _vectors, _accepted)
+    made_by = (_made, _pictures, _network, _trained, _batches, _vectors, _accepted)
     sources = "".join(inspect.getsource(function) for function in made_by)
     key = hashlib.sha256(f"{sources}{stream}".encode()).hexdigest()[:8]
-    path = _CACHE / f"uniques-{name}-{key}.npz"
+    path = CACHE / f"uniques-{name}-{key}.npz"
     if not path.exists():
         Console(stderr=True).print(f"making the {name} list, once …", style="dim")
         made = _made(name, stream)
@@ -113,21 +114,24 @@ def _units(rows: Rows) -> Rows:
 
 def _made(name: str, stream: Stream) -> UniqueList:
     network, head = _trained(stream)
-    vectors = _vectors(network, head, stream)
-    rows = _accepted(vectors[: stream.samples], stream.threshold)
-    return UniqueList(name, rows, vectors[stream.samples :], stream.threshold)
+    blocks = _vectors(network, head, stream)
+    rows = _accepted(blocks, stream)
+    queries: Rows = np.empty((0, stream.dimension), dtype=np.float32)
+    while len(queries) < stream.queries:
+        queries = np.concatenate([queries, next(blocks)])
+    return UniqueList(name, rows, queries[: stream.queries], stream.threshold)
 
 
-def _pictures(stream: Stream, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(m, 1, 28, 28·digits) float32 and classes (m,): MNIST digits turned by ±20°, scaled by ±20 %, moved, with noise."""
+def _pictures(stream: Stream, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Without end: (m, 1, 28, 28·digits) float32 and classes (m,) of digits turned by ±20°, scaled by ±20 %, moved, with noise."""
     pixels, labels = _mnist()
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float, shape: tuple[int, ...]) -> Tensor:
         return torch.rand(shape, generator=generator) * (high - low) + low
 
-    for start in range(0, count, _SAMPLES_AT_ONCE):
-        m = min(_SAMPLES_AT_ONCE, count - start)
+    m = _SAMPLES_AT_ONCE
+    while True:
         parts, classes = [], torch.zeros(m, dtype=torch.int64)
         for _ in range(stream.digits):
             chosen = torch.randint(0, len(pixels), (m,), generator=generator)
@@ -170,46 +174,46 @@ def _trained(stream: Stream) -> tuple[nn.Sequential, nn.Sequential]:
         torch.manual_seed(stream.seed)
         network, head = _network(stream)
     optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=_RATE)
-    steps = 0
-    for pictures, classes in _pictures(stream, stream.steps * _BATCH, stream.seed + 1):
-        for part in range(0, len(pictures), _BATCH):
-            loss = functional.cross_entropy(
-                head(network(pictures[part : part + _BATCH])), classes[part : part + _BATCH]
-            )
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            steps += 1
+    for pictures, classes in islice(_batches(stream), stream.steps):
+        loss = functional.cross_entropy(head(network(pictures)), classes)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
     return network.eval(), head.eval()
 
 
-def _vectors(network: nn.Sequential, head: nn.Sequential, stream: Stream) -> Rows:
-    """(samples + queries, k) float32: what the engine makes of the stream, zero rows left out."""
+def _batches(stream: Stream) -> Iterator[tuple[Tensor, Tensor]]:
+    for pictures, classes in _pictures(stream, stream.seed + 1):
+        for start in range(0, len(pictures), _BATCH):
+            yield pictures[start : start + _BATCH], classes[start : start + _BATCH]
+
+
+def _vectors(network: nn.Sequential, head: nn.Sequential, stream: Stream) -> Iterator[Rows]:
+    """Blocks (m, k) float32 of what the engine makes of the stream, zero rows left out."""
     engine = Deduplicator(head, layers=2, dimension=stream.dimension, device="cpu", seed=stream.seed)
-    parts, wanted = [], stream.samples + stream.queries
-    for pictures, classes in _pictures(stream, wanted, stream.seed + 2):
+    for pictures, classes in _pictures(stream, stream.seed + 2):
         with torch.inference_mode():
             features = network(pictures)
-        parts.append(engine.project(features.clone(), classes.numpy()).vectors)
-    vectors = np.concatenate(parts)
-    return vectors[vectors.any(axis=1)]
+        vectors = engine.project(features.clone(), classes.numpy()).vectors
+        yield vectors[vectors.any(axis=1)]
 
 
-def _accepted(vectors: Rows, threshold: float) -> Rows:
-    """The greedy list: every row whose float32 cosine to all rows accepted before is below τ."""
-    rows, count = np.empty_like(vectors), 0
-    for start in range(0, len(vectors), _SAMPLES_AT_ONCE):
-        left = vectors[start : start + _SAMPLES_AT_ONCE]
+def _accepted(blocks: Iterator[Rows], stream: Stream) -> Rows:
+    """The greedy list, until it is full: every row whose float32 cosine to all rows accepted before is below τ."""
+    rows, count = np.empty((stream.uniques, stream.dimension), dtype=np.float32), 0
+    while count < stream.uniques:
+        left = next(blocks)
         for block in range(0, count, _ROWS_AT_ONCE):
             known = rows[block : min(block + _ROWS_AT_ONCE, count)]
-            left = left[(left @ known.T).max(axis=1) < threshold]
+            left = left[(left @ known.T).max(axis=1) < stream.threshold]
             if not len(left):
                 break
-        near = left @ left.T >= threshold
+        near = left @ left.T >= stream.threshold
         chosen: list[int] = []
         for sample in range(len(left)):
             if not near[sample, chosen].any():
                 chosen.append(sample)
-        rows[count : count + len(chosen)] = left[chosen]
-        count += len(chosen)
-    return rows[:count].copy()
+        taken = chosen[: stream.uniques - count]
+        rows[count : count + len(taken)] = left[taken]
+        count += len(taken)
+    return rows

@@ -1,9 +1,9 @@
 """What does `dugs scan` cost beside a script of one's own? Seconds for 256 pictures ÷ the same decode, forward and backward.
 
-Both load the model, read the files, decode them with the same codec in the same thread, and run in batches of 32; the
-script takes one backward pass a batch, which yields the weight gradients of the same two layers and gives no vector a
-picture. `dugs scan` also probes the model, which the first line hardly hides: the AlexNet takes a millisecond or two a
-digit. The EfficientNet-Lite0 takes thirty times as long a picture.
+Both build the model, read its weights and the files, and decode with the same codec. The script does no more with the model
+than one would by hand, in batches of 32: one backward pass a batch, which yields the weight gradients of the same two layers
+and gives no vector a picture. `dugs scan` also hashes the weights, looks for NaN in them and probes the model, which the first
+line hardly hides: the AlexNet takes a millisecond or two a digit. The EfficientNet-Lite0 takes thirty times as long a picture.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from dugs_stream.commands.scan import scan
 from dugs_stream.config import Settings
 from dugs_stream.inputs.image import ImageCodec
 from dugs_stream.inputs.settings import ImageCodecSettings
-from dugs_stream.models.loading import load_model
+from dugs_stream.models.weights_file import read_weights
 from dugs_stream.ops.logging.configure import configure_logs
+from dugs_stream.references import import_string
 
 SEED = 0
 TARGET = Target("at most", 1.15)
@@ -92,12 +93,15 @@ def _script(settings: Settings, files: Sequence[Path]) -> Callable[[], None]:
     codec = ImageCodec(settings.input.codec)
 
     def run() -> None:
-        loaded = load_model(settings.model.factory, settings.model.kwargs, settings.model.weights, SEED)
-        model = loaded.module.eval()
+        factory: Callable[..., nn.Module] = import_string(settings.model.factory, "model.factory")
+        model = factory(**settings.model.kwargs).eval()
+        if settings.model.weights is not None:
+            model.load_state_dict(read_weights(Path(settings.model.weights), None))
+        shape = tuple(map(int, model.input_shape))
         parameters = [each for layer in _last_two_layers(model) for each in layer.parameters(recurse=False)]
         for start in range(0, len(files), _BATCH):
             some = files[start : start + _BATCH]
-            inputs = torch.stack([codec.decode(path.read_bytes(), loaded.input_shape) for path in some])
+            inputs = torch.stack([codec.decode(path.read_bytes(), shape) for path in some])
             labels = torch.tensor([int(path.parent.name) for path in some])
             _backward(model, parameters, inputs, labels)
 

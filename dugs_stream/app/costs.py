@@ -69,7 +69,8 @@ def measure_costs(device: torch.device) -> Costs:
         return torch.randn(*shape, generator=generator).to(device)
 
     axes = [AxisSketch(0, "calibration", axis, _SIDE, _K, device) for axis in (0, 1)]
-    matrix = MatrixSketch(axes[0], axes[1], device, Scratch())
+    scratch = Scratch()
+    matrix = MatrixSketch(axes[0], axes[1], device, scratch)
     factors = drawn(_TILE, _POSITIONS, _SIDE), drawn(_TILE, _POSITIONS, _SIDE)
     single, few = ([factor[:, :t].contiguous() for factor in factors] for t in (1, 4))
     rows = drawn(1, _POSITIONS, _SIDE)
@@ -86,7 +87,7 @@ def measure_costs(device: torch.device) -> Costs:
         scatter=one_s,
         gather=_seconds(lambda: axes[0].sketch(rows), device) / numbers,
         transform=_seconds(lambda: torch.fft.rfft(sketched), device) / (numbers * math.log2(_K)),
-        spectrum=_seconds(lambda: summed_products(spectra, spectra), device) / numbers,
+        spectrum=_seconds(lambda: summed_products(spectra, spectra, scratch), device) / numbers,
     )
     return Costs(**{name: float(f"{cost * 1e9:.3g}") for name, cost in asdict(costs).items()})
 

@@ -15,7 +15,15 @@ from prometheus_client import CollectorRegistry
 
 from dugs_stream.app.engine import Engine, build_engine
 from dugs_stream.app.logs import open_log, topic_names
-from dugs_stream.app.web import UniquesSource, class_names, disks, gpu_memory, open_gallery, thumbnail_store
+from dugs_stream.app.web import (
+    UniquesSource,
+    class_names,
+    clustering_file,
+    disks,
+    gpu_memory,
+    open_gallery,
+    thumbnail_store,
+)
 from dugs_stream.changelog.resume import Deployment
 from dugs_stream.config import Settings, effective, warnings
 from dugs_stream.core.gradients.layers import GradientPath
@@ -123,6 +131,7 @@ def open_daemon(
             ),
         )
         gallery.thumbnails = thumbnail_store(settings, engine.identity)
+        gallery.clustering = clustering_file(settings, engine.identity)
         _show_build(settings, engine, metrics, status)
         status.learned(http_port=server.port, pid=os.getpid())
         daemon = Daemon(

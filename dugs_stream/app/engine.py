@@ -66,11 +66,16 @@ class Engine:
 
 
 def build_engine(
-    settings: Settings, stage: StageTimer = lambda _name: nullcontext(), *, keeps_tile: bool = False
+    settings: Settings,
+    stage: StageTimer = lambda _name: nullcontext(),
+    *,
+    keeps_tile: bool = False,
+    samples: int | None = None,
 ) -> Engine:
     """Load the model and build what judges by it; if the input shape is known, probe at once.
 
     keeps_tile  the tile that a probe chooses is kept in the state folder
+    samples     that will come in all, if that is known: few of them are not worth a long probe
 
     Raises ConfigurationError or ModelError.
     """
@@ -102,7 +107,7 @@ def build_engine(
     if shape is not None:
         decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
     spec = _gradient_spec(settings, model)
-    tiles = tiles_of(settings, spec.device, keeps=keeps_tile)
+    tiles = tiles_of(settings, spec.device, keeps=keeps_tile, samples=samples)
     projector = RecordProjector(decoder, spec, stage, _remark, tiles=tiles)
     judge = Judge(
         settings.selection.threshold,

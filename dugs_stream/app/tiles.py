@@ -29,25 +29,27 @@ _FEW_THREADS = 4
 with more of them it counts how well a tile occupies them."""
 
 
-def tile_setting(settings: Settings, device: torch.device) -> int | AutoTile:
-    """What the probe is asked for: no tile holds more than a micro-batch."""
+def tile_setting(settings: Settings, device: torch.device, samples: int | None = None) -> int | AutoTile:
+    """What the probe is asked for: no tile holds more than a micro-batch, or than the samples that will come in all."""
     tile = settings.gradient.tile
     if tile != "auto":
         return tile
-    most = min(LARGEST_TILE, settings.input.batch.records)
+    most = min(LARGEST_TILE, settings.input.batch.records, max(1, samples or LARGEST_TILE))
     if device.type == "cpu" and torch.get_num_threads() <= _FEW_THREADS:
-        return AutoTile(time.thread_time, most, threads=1)
-    return AutoTile(time.perf_counter, most)
+        return AutoTile(time.thread_time, most, threads=1, samples=samples)
+    return AutoTile(time.perf_counter, most, samples=samples)
 
 
-def tiles_of(settings: Settings, device: torch.device, *, keeps: bool) -> Tiles:
+def tiles_of(settings: Settings, device: torch.device, *, keeps: bool, samples: int | None = None) -> Tiles:
     """The tiles of the settings, and of the list in the state folder. `keeps`: a new choice is written there.
+
+    samples  that will come in all; None: a stream
 
     Raises StateError for a file that holds anything but a choice.
     """
     state, tile, most_tokens = (
         settings.state.dir,
-        tile_setting(settings, device),
+        tile_setting(settings, device, samples),
         settings.gradient.tile_tokens,
     )
     if not isinstance(tile, AutoTile):

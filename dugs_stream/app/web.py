@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from dugs_stream.inputs.image import FORMATS
 from dugs_stream.inputs.settings import CustomCodecSettings, ImageCodecSettings, TextCodecSettings
 from dugs_stream.inputs.text.reading import text_in
 from dugs_stream.ops.gallery.recorder import GalleryRecorder
-from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER, ThumbnailStore
+from dugs_stream.ops.gallery.saved_clustering import ClusteringFile
+from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER, ThumbnailStore, list_name
 from dugs_stream.ops.machine import Disk, GpuMemory
 from dugs_stream.records import ModelIdentity
 from dugs_stream.state.store import StateStore
@@ -59,13 +61,33 @@ def gpu_memory(device: torch.device) -> GpuMemory | None:
     return held
 
 
-def open_gallery(settings: Settings) -> GalleryRecorder:
-    """The pictures of the page, or texts; a custom codec's records may well be pictures."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How records are shown: formats that are read as pictures, and the text of a value where records are texts."""
+
+    formats: Sequence[str] = ()
+    text_of: Callable[[bytes], str | None] | None = None
+
+
+def shown_as(settings: Settings) -> Shown:
+    """As pictures, or texts; a custom codec's records may well be pictures."""
     codec = settings.input.codec
     if isinstance(codec, TextCodecSettings):
-        return GalleryRecorder(text_of=partial(text_in, field=codec.field))
+        return Shown(text_of=partial(text_in, field=codec.field))
     is_pictures = isinstance(codec, ImageCodecSettings | CustomCodecSettings)
-    return GalleryRecorder(FORMATS if is_pictures else ())
+    return Shown(FORMATS if is_pictures else ())
+
+
+def open_gallery(settings: Settings) -> GalleryRecorder:
+    """The recorder of the page's pictures or texts."""
+    shown = shown_as(settings)
+    return GalleryRecorder(shown.formats, text_of=shown.text_of)
+
+
+def clustering_file(settings: Settings, identity: ModelIdentity) -> ClusteringFile:
+    """What `dugs clusters --save` leaves for the page of this list."""
+    name = list_name(identity.fingerprint, settings.output.changelog_topic)
+    return ClusteringFile(settings.state.dir / PAGE_FOLDER, name)
 
 
 def thumbnail_store(settings: Settings, identity: ModelIdentity) -> ThumbnailStore | None:
@@ -74,5 +96,5 @@ def thumbnail_store(settings: Settings, identity: ModelIdentity) -> ThumbnailSto
     return ThumbnailStore(
         settings.state.dir / PAGE_FOLDER,
         limit_bytes=settings.http.pictures,
-        list_name=f"{identity.fingerprint} {settings.output.changelog_topic}",
+        list_name=list_name(identity.fingerprint, settings.output.changelog_topic),
     )

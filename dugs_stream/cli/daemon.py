@@ -63,13 +63,17 @@ def check(settings: Settings, *, deep: bool) -> None:
 
 
 @command("dugs schema config > dugs.schema.json")
-@click.argument("subject", type=click.Choice(["config", "event"]))
+@click.argument("subject", type=click.Choice(["config", "event", "clusters"]))
 def schema(subject: str) -> None:
-    """Print the JSON Schema of the configuration or of an event. Its dialect is 2020-12."""
+    """Print the JSON Schema of settings, events or a report. Its dialect is 2020-12."""
     if subject == "config":
         from dugs_stream.config import config_schema
 
         document = config_schema()
+    elif subject == "clusters":
+        from dugs_stream.lab.clusters.report import report_schema
+
+        document = report_schema()
     else:
         from dugs_stream.outputs.event import event_schema
 

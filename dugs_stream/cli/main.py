@@ -12,12 +12,14 @@ from typing import Any, NoReturn
 
 import click
 
+from dugs_stream.cli.clusters import clusters
 from dugs_stream.cli.daemon import check, run, schema
 from dugs_stream.cli.files import demo, scan, send, tail
 from dugs_stream.cli.index import index
 from dugs_stream.cli.lemma import jl
 from dugs_stream.cli.options import Group, command
 from dugs_stream.cli.records import explain, retry
+from dugs_stream.cli.spinning import keep_spinning_short
 from dugs_stream.errors import ConfigurationError, DugsError
 
 
@@ -58,12 +60,13 @@ def completion(shell: str) -> None:
     click.echo(found(dugs, {}, "dugs", "_DUGS_COMPLETE").source())
 
 
-for _each in (run, check, schema, send, tail, scan, demo, explain, retry, index, jl, completion):
+for _each in (run, check, schema, send, tail, scan, demo, explain, retry, index, clusters, jl, completion):
     dugs.add_command(_each)
 
 
 def main() -> NoReturn:
     """Run the command line; errors raised on purpose become a line on stderr and their exit code."""
+    keep_spinning_short(os.environ)
     if "" not in sys.path:
         sys.path.insert(0, "")  # a user's factory or loss lies in the folder that the command is given in
     try:

@@ -141,6 +141,11 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
     return _config(_set(load))
 
 
+_COMMANDING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Controls of C1, ends of lines and turns of direction, which JSON leaves as they are and a terminal obeys."""
+
+
 def print_json(document: Any) -> None:
-    """One JSON document a line, readable by any tool behind a pipe."""
-    click.echo(json.dumps(document, ensure_ascii=False))
+    """One JSON document a line, readable by any tool behind a pipe, and harmless to a terminal."""
+    text = json.dumps(document, ensure_ascii=False)
+    click.echo(_COMMANDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))

@@ -109,7 +109,6 @@ def _measured(
     yield _finding("decode", rates.by_stage["decode"], f"{source}, by {threads} at a time")
     taken = [records[place] for place in places]
     some = engine.projector.decoded(taken[:_FEW])
-    engine.projector.first_labels.stop()  # a forward pass more for each of the first records, and only for them
     engine.projector.project(some)  # the probe, and what is made once
     seconds = _seconds(lambda: engine.projector.project(some))
     if seconds < _LONG_ENOUGH_SECONDS and len(taken) > _FEW:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dugs_stream.app.engine import build_engine
 from dugs_stream.commands.file_listing import Failures, listing_of, missing_classes
@@ -19,6 +20,7 @@ from dugs_stream.config import Settings
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.rows.fields import RowFields
+from dugs_stream.log.port import Stop
 from dugs_stream.outputs.event import build_event
 from dugs_stream.pipeline.decode import DecodedBatch, DecodePool, PendingBatch
 from dugs_stream.pipeline.rejections import RefusalWords, RejectionGuard
@@ -45,6 +47,10 @@ class Scanned:
     unclassed: str | None = None
 
 
+def _ignore(_vector: NDArray[np.float32], /) -> None:
+    """Nobody asked for vectors."""
+
+
 def scan(
     settings: Settings,
     paths: Sequence[Path],
@@ -52,12 +58,18 @@ def scan(
     *,
     fields: RowFields | None = None,
     on_progress: Progress = silent,
+    on_unique: Callable[[NDArray[np.float32]], None] = _ignore,
+    stop: Stop = lambda: False,
 ) -> Scanned:
-    """Judge the files under `paths` and their rows, and write one event a line."""
+    """Judge the files under `paths` and their rows, and write one event a line.
+
+    on_unique  hears the vector (k,) of each unique, before its event is written
+    stop       asked after each batch: the rest is left out
+    """
     listing, failures = listing_of(settings, paths, fields), Failures()
     failures.extend(listing.failures)
     total = listing.count()
-    engine = build_engine(settings)
+    engine = build_engine(settings, samples=total)
     index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
     verdicts, reasons = Counter[str](), Counter[str]()
     unclassed = missing_classes(settings, listing)
@@ -77,11 +89,14 @@ def scan(
             if each.vector is not None:
                 ids.append(each.record.id)
                 index.add(each.vector[np.newaxis])
+                on_unique(each.vector)
             verdicts[each.decision.verdict.value] += 1
             cut += each.is_cut
             write(json.dumps(build_event(each, engine.identity), ensure_ascii=False))
         done += len(decoded.records)
         on_progress(done, total)
+        if stop():
+            break
     if failure and engine.projector.found is None:
         raise ModelError(
             f"The model failed on each of the {done} files that could be read, so the fault is not one file's: {failure}. "

@@ -55,7 +55,7 @@ class BatchSettings(Block):
     records: Annotated[Whole, Field(ge=1)] = 256
     """The most records in a micro-batch."""
     wait_ms: Annotated[Whole, Field(ge=0)] = 200
-    """The longest wait for more records, in milliseconds."""
+    """The longest wait for more records, in milliseconds. A record that comes when none were waiting does not wait."""
     bytes: ByteSize = 64 * 2**20
     """The most bytes of values in a micro-batch; a larger record is a micro-batch of its own."""
 

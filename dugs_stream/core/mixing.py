@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dugs_stream.core.gradients.inference import differentiable, tracked
+from dugs_stream.core.loss_trial import loss_mixes_samples
 from dugs_stream.core.losses.loss import IGNORED, Loss
 from dugs_stream.core.samples import (
     Inputs,
@@ -84,13 +85,23 @@ def neighbours(example: Inputs, m: int) -> Inputs:
     A mask beside other tensors stays as it is: one of another sample may hide every position. Tensors of one size are
     drawn from at the same places.
     """
-    masks = {id(leaf) for name, leaf in leaves(example) if leaf.dtype == torch.bool or "mask" in name}
-    if len(masks) == len(leaves(example)):
-        masks = set()
+    masks = _masks(example)
     return mapped(
         example,
         lambda leaf: leaf.expand(m, *leaf.shape).clone() if id(leaf) in masks else _neighbours(leaf, m),
     )
+
+
+def hiding_nothing(inputs: Inputs) -> Inputs:
+    """The same with masks of ones."""
+    masks = _masks(inputs)
+    return mapped(inputs, lambda leaf: torch.ones_like(leaf) if id(leaf) in masks else leaf)
+
+
+def _masks(inputs: Inputs) -> set[int]:
+    """The ids of the tensors that are masks beside others."""
+    masks = {id(leaf) for name, leaf in leaves(inputs) if leaf.dtype == torch.bool or "mask" in name}
+    return set() if len(masks) == len(leaves(inputs)) else masks
 
 
 def _neighbours(example: Tensor, m: int) -> Tensor:
@@ -144,10 +155,7 @@ def refuse_mixing(
     )
     name = next((found for found in names if found is not None), None)
     if name is None:
-        raise ModelError(
-            f"the loss {loss.name} mixes samples: a sample's loss or gradient changes with the other samples of the "
-            "batch; give a loss that treats samples apart (no means, ranks or contrasts over the batch)"
-        )
+        raise loss_mixes_samples(loss)
     raise ModelError(
         f"{name or 'the model itself'} ({type(model.get_submodule(name)).__name__}) mixes samples: its output for a "
         "sample changes with the other samples of the batch (or is random), and so would its verdict; use a layer that "

@@ -8,6 +8,7 @@ samples and in any place. (`core.probe` verifies that for each model, and otherw
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dugs_stream.core.full_precision import full_precision
 from dugs_stream.core.gradients import vjp, whole, whole_batched
 from dugs_stream.core.gradients.axes import samples_apart
 from dugs_stream.core.gradients.capture import CallAxes, Capture, LayerCall, Writes, capture
@@ -25,6 +27,8 @@ from dugs_stream.core.gradients.layers import Layer, LayerPathError, OwnedParame
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
+from dugs_stream.core.losses.outputs import logits_of
+from dugs_stream.core.memory_layout import CONTIGUOUS, Layout
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.samples import (
     Inputs,
@@ -46,14 +50,16 @@ from dugs_stream.errors import ModelError
 class Projection:
     """The projected gradients of n samples.
 
-    vectors  (n, k) float32, unit rows; a zero row for a norm that is NaN or below `LEAST_NORM`
-    norms    (n,) float64, of the projected gradients; NaN for a gradient that is not finite
-    labels   (n,) int64, those that the loss used, given or predicted; None without class labels
+    vectors    (n, k) float32, unit rows; a zero row for a norm that is NaN or below `LEAST_NORM`
+    norms      (n,) float64, of the projected gradients; NaN for a gradient that is not finite
+    labels     (n,) int64, those that the loss used, given or predicted; None without class labels
+    predicted  (n,) int64, what the model itself would say beside class labels that were given; None if that is not known
     """
 
     vectors: NDArray[np.float32]
     norms: NDArray[np.float64]
     labels: NDArray[np.int64] | None
+    predicted: NDArray[np.int64] | None = None
 
 
 _ALONE = 32
@@ -82,6 +88,7 @@ class Projector:
     written       what the model writes into itself, undone after each tile
     whole_copies  if not 0: by the whole loss of one sample, which runs this many times side by side
     at_once       by the whole loss of a tile's samples at once, each apart
+    layout        how a tile of some samples lies in memory
     """
 
     def __init__(
@@ -97,6 +104,7 @@ class Projector:
         whole_copies: int = 0,
         *,
         at_once: bool = False,
+        layout: Layout = CONTIGUOUS,
     ) -> None:
         self._model = model
         self._layers = tuple(layers)
@@ -107,6 +115,7 @@ class Projector:
         self._written = tuple(written)
         self._whole_copies = whole_copies
         self._at_once = at_once
+        self.layout = layout
         self._writes = Writes()
         self._dtype = torch.float64 if model_precision(model) == torch.float64 else torch.float32
         self.tile = tile
@@ -119,17 +128,22 @@ class Projector:
 
     def in_tiles(self, tile: int) -> "Projector":
         """The same projector with tiles of this size."""
-        return self._changed(self.paths, tile)
+        return self._changed(self.paths, tile, self.layout)
 
     def with_paths(self, paths: LayerPaths) -> "Projector":
         """The same projector with its layers on other paths."""
-        return self._changed(paths, self.tile)
+        return self._changed(paths, self.tile, self.layout)
 
-    def _changed(self, paths: LayerPaths, tile: int) -> "Projector":
+    def laid_out(self, layout: Layout) -> "Projector":
+        """The same projector with tiles that lie in memory like this."""
+        return self._changed(self.paths, self.tile, layout)
+
+    def _changed(self, paths: LayerPaths, tile: int, layout: Layout) -> "Projector":
         changed = Projector(
             *(self._model, self._layers, self._axes, paths, self._loss, self._sketch, tile),
             written=self._written,
             at_once=self._at_once,
+            layout=layout,
         )
         changed._writes = self._writes
         return changed
@@ -141,8 +155,8 @@ class Projector:
         """
         found: dict[str, Tensor] = {}
         failed: dict[str, Exception] = {}
-        with undone(self._written), _full_precision():
-            captured = self._captured(inputs, labels)
+        with undone(self._written), full_precision():
+            captured = self._captured(mapped(inputs, self.layout.applied), labels)
             for call, axes in self._calls(captured):
                 try:
                     gradients = self.paths.of(call.layer).formed(call, axes, batch_size(inputs) - 1)
@@ -189,50 +203,71 @@ class Projector:
             return Projection(*fetched(joined(found)))
 
     def _isolated(self, inputs: Inputs, labels: Tensor | None) -> list[DeviceRows]:
-        """Each sample in a tile of its copies, which has the bits of any other tile."""
-        return [
-            self._one_tile(
-                part_of(inputs, slice(at, at + 1)), None if labels is None else labels[at : at + 1]
-            )
-            for at in range(batch_size(inputs))
-        ]
+        """Each sample in a tile of its copies, which has the bits of any other tile; by the whole loss if that is not even."""
+        found = []
+        for at in range(batch_size(inputs)):
+            own, label = part_of(inputs, slice(at, at + 1)), None if labels is None else labels[at : at + 1]
+            try:
+                found.append(self._one_tile(own, label))
+            except UnevenError:
+                found.append(self._surest._one_tile(own, label))  # noqa: SLF001 -- of the same class
+        return found
+
+    @cached_property
+    def _surest(self) -> "Projector":
+        """The same by the whole loss of one sample, for those that pass through other layers than the probe's."""
+        return Projector(
+            *(self._model, self._layers, {}, LayerPaths({}), self._loss, self._sketch, 1),
+            written=self._written,
+            whole_copies=1,
+        )
 
     def _one_tile(self, inputs: Inputs, labels: Tensor | None) -> DeviceRows:
         """What a tile comes to. On a GPU nothing in it waits for the device."""
         m, device = batch_size(inputs), self._sketch.device
         tile = m if self._whole_copies else self.tile
-        padded = mapped(inputs, lambda leaf: sent(leaf, tile, device))
+        layout = self.layout
+        padded = mapped(inputs, lambda leaf: sent(leaf, tile, device, layout.memory_format(leaf, tile)))
         given = None if labels is None else sent(labels, tile, device)
         known = ranges_known(
             [*(leaf for _, leaf in leaves(inputs)), labels], [*(leaf for _, leaf in leaves(padded)), given]
         )
         with model_errors(inputs), undone(self._written), known:
-            total, used = (self._by_whole_loss if self.is_last_resort else self._by_capture)(padded, given)
+            run = self._by_whole_loss if self.is_last_resort else self._by_capture
+            total, used, predicted = run(padded, given)
         vectors, exponents = (part[:m] for part in total.total())
         is_class = used is not None and used.dim() == 1 and not used.is_floating_point()
-        return DeviceRows(vectors, exponents, used[:m] if is_class and used is not None else None)
+        return DeviceRows(
+            vectors,
+            exponents,
+            used[:m] if is_class and used is not None else None,
+            None if predicted is None else predicted[:m],
+        )
 
-    def _by_capture(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
-        """The sum of the sketches (m, k) of all calls of the layers, and the labels (m,) that the loss used."""
+    def _by_capture(
+        self, inputs: Inputs, labels: Tensor | None
+    ) -> tuple[ScaledSum, Tensor | None, Tensor | None]:
+        """The sum of the sketches (m, k) of all calls of the layers, the labels (m,) that the loss used, and the model's own."""
         captured = self._captured(inputs, labels)
         # To ask which samples are unusual would make a GPU wait.
         total = self._terms(captured, is_plain=self._sketch.device.type == "cpu")
         unusual = total.unusual_rows() if total.is_plain else None
         if unusual is not None:
             total = total.with_rows(self._terms(captured, is_plain=False), unusual)
-        return total, captured.labels
+        predicted = logits_of(captured.outputs).detach().argmax(1) if self._loss.takes_classes else None
+        return total, captured.labels, predicted
 
     def _terms(self, captured: Capture, *, is_plain: bool) -> ScaledSum:
         total = ScaledSum(
             *(self.tile, self._sketch.dimension, self._dtype, self._sketch.device), is_plain=is_plain
         )
-        with _full_precision():
+        with full_precision():
             for call, axes in self._calls(captured):
                 self.paths.of(call.layer).add_terms(total, call, axes, self._sketch)
         return total
 
-    def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None]:
-        """The same from the gradient that autograd gives for all uses of the parameters."""
+    def _by_whole_loss(self, inputs: Inputs, labels: Tensor | None) -> tuple[ScaledSum, Tensor | None, None]:
+        """The same from the gradient that autograd gives for all uses of the parameters; it does not say what was predicted."""
         parameters = self._parameters
         m, most = batch_size(inputs), vjp.formed_at_once(sum(owned.shape.numel() for owned in parameters))
         step = vjp.equal_parts(m, most) if self._at_once else most  # vmap's bits may follow the size
@@ -246,7 +281,7 @@ class Projector:
         total = ScaledSum(m, self._sketch.dimension, self._dtype, self._sketch.device)
         total.add(torch.cat(vectors), torch.cat(exponents))
         labels_used = [own for own in used if own is not None]
-        return total, torch.cat(labels_used) if labels_used else None
+        return total, torch.cat(labels_used) if labels_used else None, None
 
     def whole_gradients(self, inputs: Inputs, labels: Tensor | None) -> list[Tensor]:
         """The gradients of a batch for each parameter, (m, *shape), by the whole loss; inside `inference`."""
@@ -354,24 +389,3 @@ def model_errors(inputs: Inputs) -> Iterator[None]:
             f"the model or its loss failed on {n} sample{'' if n == 1 else 's'} of {structure_of(sample_at(inputs, 0))}: "
             f"{type(error).__name__}: {error}"
         ) from error
-
-
-# Up to torch 2.8 CUDA has only a flag, and the CPU's setting exists only for the whole process.
-_PRECISIONS: list[tuple[Any, str, Any]] = [
-    (backend, "fp32_precision", "ieee")
-    for backend in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
-    if hasattr(backend, "fp32_precision")
-] or [(torch.backends.cuda.matmul, "allow_tf32", False)]
-
-
-@contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
-    """Computes our own products in full float32, even if the process allows less elsewhere; restored after."""
-    before = [(backend, name, getattr(backend, name)) for backend, name, _ in _PRECISIONS]
-    try:
-        for backend, name, exact in _PRECISIONS:
-            setattr(backend, name, exact)
-        yield
-    finally:
-        for backend, name, value in before:
-            setattr(backend, name, value)

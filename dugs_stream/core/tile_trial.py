@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,10 +32,10 @@ _FEW_ROWS = 16
 _PROVEN = 2
 """Samples among which the gradient was held against autograd's: other tiles must agree with a tile of them."""
 
-_TWO_RUNS, _MOST_RUNS = 2, 8
+_TWO_RUNS, _MOST_RUNS, _FEW_RUNS = 2, 8, 2
 _ENOUGH_SECONDS, _LONG_SECONDS = 0.06, 0.3
 """A tile is timed until its runs took enough. The first also pays for what torch keeps from then on, so that a second follows
-unless the first was so long that this hardly counts."""
+unless the first was so long that this hardly counts. Where few samples come, tiles of two and more run once."""
 
 
 class TileTrial:
@@ -49,6 +48,7 @@ class TileTrial:
         self._seen: dict[
             int, Projection
         ] = {}  # by tile: of the trial's sample, and of the pool's others from the end
+        self._runs: dict[int, _PlaceRuns] = {}
 
     def timings(self, auto: AutoTile) -> list[Timing]:
         """What tiles took; one whose vectors differ from those among two samples is left out.
@@ -69,7 +69,7 @@ class TileTrial:
             return seconds if self.agrees(tile) else None
 
         with torch_threads(auto.threads):
-            found = measured(take, auto.most)
+            found = measured(take, auto.most, auto.samples)
         if not found:
             raise (
                 unfit(failed[0])
@@ -115,22 +115,19 @@ class TileTrial:
         that differ only in length from earlier ones are compared within one tile, which costs half of it.
         Raises ModelError if a vector is another one altogether: a large tile mixes samples, although a small one did not.
         """
-        projector, pool = self._projector.in_tiles(tile), self._trial.mixed_copies(tile)
-        orders = [_repetitions(tile, 0)]
-        if not self._trial.is_further:
-            orders.append(torch.arange(tile).roll(tile // 2 + 1))
-        found = _projected(projector, pool, *orders)
-        _require_every_sample(projector)
-        vectors, norms = (
-            np.concatenate([getattr(each, part) for each in found]) for part in ("vectors", "norms")
-        )
-        samples = torch.cat(orders)
-        own = np.flatnonzero(samples.numpy() == tile - 1)[:1]
-        self._seen.setdefault(tile, Projection(vectors[own], norms[own], None))
+        runs = self._runs_of(tile)
+        try:
+            runs.complete(1 if self._trial.is_further else _TWO_RUNS)
+        except Exception as error:
+            raise unfit(error) from error
+        _require_every_sample(runs.projector)
+        self._seen.setdefault(tile, runs.own())
+        pool, samples = runs.pool, torch.cat(runs.orders[: len(runs.found)])
+        whole = _concatenated(runs.found)
+        vectors, norms = whole.vectors, whole.norms
         first = (samples[:, None] == samples).int().argmax(dim=1).numpy()  # where each of them stood first
         if np.array_equal(vectors, vectors[first]) and np.array_equal(norms, norms[first], equal_nan=True):
             return tile >= _FEW_ROWS or self._loss_is_the_same_anywhere(pool)
-        whole = Projection(vectors, norms, None)
         if not self._trial.is_right(
             _apart(whole, Projection(vectors[first], norms[first], None), len(norms))
         ):
@@ -158,21 +155,25 @@ class TileTrial:
         return False
 
     def _seconds(self, tile: int, auto: AutoTile) -> float:
-        """The least that a tile took in a few runs."""
-        projector = self._projector.in_tiles(tile)
-        runs: list[float] = []
-        pieces: list[Projection] = []
+        """The least that a tile took in a few runs, which also show whether its places are alike."""
+        runs, seconds = self._runs_of(tile), list[float]()
+        most = _MOST_RUNS if auto.samples is None else _FEW_RUNS if tile == 1 else 1
         while (
-            sum(runs) < (_LONG_SECONDS if len(runs) < _TWO_RUNS else _ENOUGH_SECONDS)
-            and len(runs) < _MOST_RUNS
+            sum(seconds) < (_LONG_SECONDS if len(seconds) < _TWO_RUNS else _ENOUGH_SECONDS)
+            and len(seconds) < most
         ):
-            rows = _rows(self._pool, _DISTINCT - 1 - (torch.arange(tile) + len(runs) * tile) % _DISTINCT)
             began = auto.clock()
-            pieces.append(projector.project(*rows))
-            runs.append(auto.clock() - began)
-        _require_every_sample(projector)
-        self._seen[tile] = _joined(pieces)
-        return min(runs)
+            runs.run()
+            seconds.append(auto.clock() - began)
+        _require_every_sample(runs.projector)
+        self._seen.setdefault(tile, runs.own())
+        return min(seconds)
+
+    def _runs_of(self, tile: int) -> _PlaceRuns:
+        if tile not in self._runs:
+            pool = self._pool if tile == 1 else self._trial.mixed_copies(tile)
+            self._runs[tile] = _PlaceRuns(self._projector.in_tiles(tile), pool)
+        return self._runs[tile]
 
     def _vectors(self, tile: int) -> Projection:
         """Those of the trial's sample, and of the pool's others from the end, in a tile of this size."""
@@ -200,24 +201,58 @@ def _apart(found: Projection, expected: Projection, rows: int) -> list[float]:
     return [*distances.tolist(), *np.abs(np.nan_to_num(ratios - 1)).tolist()]
 
 
-def _joined(pieces: list[Projection]) -> Projection:
-    """The first rows of projections that go on where the one before ended."""
+def _concatenated(pieces: list[Projection]) -> Projection:
     vectors, norms = (
-        np.concatenate([getattr(piece, part) for piece in pieces])[:_DISTINCT]
-        for part in ("vectors", "norms")
+        np.concatenate([getattr(piece, part) for piece in pieces]) for part in ("vectors", "norms")
     )
     return Projection(vectors, norms, None)
 
 
-def _projected(projector: Projector, pool: ProbeBatch, *orders: Tensor) -> list[Projection]:
-    """The batch in each of these orders, with padding in some samples unless the model cannot take that."""
-    try:
-        with contextlib.suppress(ModelError):
-            filled = replace(pool, inputs=padded(pool.inputs))
-            return [projector.project(*_rows(filled, order)) for order in orders]
-        return [projector.project(*_rows(pool, order)) for order in orders]
-    except Exception as error:
-        raise unfit(error) from error
+class _PlaceRuns:
+    """Runs of one tile: a few samples at many of its places, then each sample beside others; these two in turns.
+
+    Some samples end in padding, unless the model cannot take that. A tile of one takes the trial's sample, and the one before it.
+
+    found  of the first run in each order
+    """
+
+    def __init__(self, projector: Projector, pool: ProbeBatch) -> None:
+        tile = projector.tile
+        self.projector, self.pool = projector, pool
+        self.orders = [_repetitions(tile, 0), torch.arange(tile).roll(tile // 2 + 1)]
+        if tile == 1:
+            self.orders = [torch.tensor([len(pool) - 1]), torch.tensor([len(pool) - 2])]
+        self.found: list[Projection] = []
+        self._filled = None if tile == 1 else replace(pool, inputs=padded(pool.inputs))
+        self._number = 0
+
+    def run(self) -> None:
+        """The next one."""
+        order = self.orders[self._number % len(self.orders)]
+        try:
+            found = self.projector.project(*_rows(self._filled or self.pool, order))
+        except ModelError:
+            if self._filled is None:
+                raise
+            self._filled, self._number = None, 0
+            self.found.clear()
+            return self.run()
+        self._number += 1
+        if len(self.found) < len(self.orders):
+            self.found.append(found)
+        return None
+
+    def complete(self, orders: int) -> None:
+        """Run until so many orders have been."""
+        while len(self.found) < orders:
+            self.run()
+
+    def own(self) -> Projection:
+        """Of the trial's sample; of a tile of one, also of those before it."""
+        if self.projector.tile == 1:
+            return _concatenated(self.found)
+        at = int(torch.nonzero(self.orders[0] == len(self.pool) - 1)[0])
+        return Projection(self.found[0].vectors[at : at + 1], self.found[0].norms[at : at + 1], None)
 
 
 def _repetitions(tile: int, number: int) -> Tensor:

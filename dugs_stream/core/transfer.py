@@ -13,22 +13,34 @@ LEAST_NORM = 1e-30
 
 
 class DeviceRows(NamedTuple):
-    """What m samples came to, still on the device: vectors (m, k) × 2^exponents (m,), and labels (m,) or None."""
+    """What m samples came to, still on the device: vectors (m, k) × 2^exponents (m,), labels and predicted classes (m,) or None."""
 
     vectors: Tensor
     exponents: Tensor
     labels: Tensor | None
+    predicted: Tensor | None = None
 
 
-def sent(rows: Tensor, tile: int, device: torch.device) -> Tensor:
+def sent(
+    rows: Tensor,
+    tile: int,
+    device: torch.device,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
     """A copy (tile, …) of the rows on the device, filled up with the first one: values that the model can take.
 
-    Contiguous, since the order of channels in memory, which a single sample may lose, chooses kernels and so bits; in memory of
-    its own, since the model may write into it. To a GPU it goes from pinned memory, so that nothing waits for the copy.
+    In one memory format, since the order of channels in memory, which a single sample may lose, chooses kernels and so bits; in
+    memory of its own, since the model may write into it. To a GPU it goes from pinned memory, so that nothing waits for the copy.
     """
     m = rows.shape[0]
     is_pinned = device.type == "cuda" and rows.device.type == "cpu"
-    filled = torch.empty((tile, *rows.shape[1:]), dtype=rows.dtype, device=rows.device, pin_memory=is_pinned)
+    filled = torch.empty(
+        (tile, *rows.shape[1:]),
+        dtype=rows.dtype,
+        device=rows.device,
+        pin_memory=is_pinned,
+        memory_format=memory_format,
+    )
     filled[:m] = rows
     if m < tile:
         filled[m:] = rows[0]
@@ -40,17 +52,19 @@ def joined(parts: Sequence[DeviceRows]) -> DeviceRows:
     if len(parts) == 1:
         return parts[0]
     labels = [part.labels for part in parts if part.labels is not None]
+    predicted = [part.predicted for part in parts if part.predicted is not None]
     return DeviceRows(
         torch.cat([part.vectors for part in parts]),
         torch.cat([part.exponents for part in parts]),
         torch.cat(labels) if labels else None,
+        torch.cat(predicted) if predicted else None,
     )
 
 
 def fetched(
     rows: DeviceRows,
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64] | None]:
-    """Unit rows, norms in float64 and labels, on the host; a zero row for a norm that is NaN or below `LEAST_NORM`."""
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Unit rows, norms in float64, labels and predictions, on the host; a zero row for a norm that is NaN or below `LEAST_NORM`."""
     wide = rows.vectors.cpu().to(torch.float64, copy=True)
     squares: NDArray[np.float64] = (wide * wide).numpy()
     scaled = np.sqrt(np.add.reduce(squares, axis=1))  # numpy adds each row in the same order
@@ -60,5 +74,8 @@ def fetched(
     wide /= torch.from_numpy(np.where(usable, scaled, 1.0))[:, None]
     units: NDArray[np.float32] = wide.to(torch.float32).numpy()
     units[~usable] = 0
-    labels = None if rows.labels is None else rows.labels.cpu().to(torch.int64).numpy()
-    return units, norms, labels
+    return units, norms, _numbers(rows.labels), _numbers(rows.predicted)
+
+
+def _numbers(classes: Tensor | None) -> NDArray[np.int64] | None:
+    return None if classes is None else classes.cpu().to(torch.int64).numpy()

@@ -5,28 +5,37 @@ Hooks first, among neighbours and in every place of a tile; else the whole loss.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from dugs_stream.core.comparison import differences, is_shown, tolerance
+from dugs_stream.core.batch_reads import reads_batch
+from dugs_stream.core.comparison import Difference, compared, differences, tolerance
 from dugs_stream.core.gradients import whole
 from dugs_stream.core.gradients.axes import call_axes
 from dugs_stream.core.gradients.capture import CallAxes
-from dugs_stream.core.gradients.inference import forward
+from dugs_stream.core.gradients.inference import differentiable, forward, tracked
 from dugs_stream.core.gradients.kinds.registry import needs_trial
 from dugs_stream.core.gradients.layers import Layer, OwnedParameter
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, shapes_seen
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
-from dugs_stream.core.mixing import ProbeBatch, copies, mixed, refuse_mixing, with_other_labels
+from dugs_stream.core.memory_layout import CHANNELS_LAST, profits_from_channels_last
+from dugs_stream.core.mixing import (
+    ProbeBatch,
+    copies,
+    hiding_nothing,
+    mixed,
+    refuse_mixing,
+    with_other_labels,
+)
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.projector import Projector
-from dugs_stream.core.samples import Inputs
+from dugs_stream.core.samples import Inputs, call_model
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.tile_trial import TileTrial
 from dugs_stream.core.tiling import AutoTile, Timing, preferred
@@ -108,18 +117,54 @@ class Trial:
         """
         tile = 1 if self.written else tile
         few = min(_FEW, tile.most if isinstance(tile, AutoTile) else tile)
+        hooked = next((each.name for each in self.parameters if each.parameter._backward_hooks), None)  # noqa: SLF001 -- torch's only name for them
+        if hooked is not None:  # autograd alone calls it
+            return self._last_resort(f"A hook on {hooked} may change its gradient", Sizes((1,), 1))
+        tile = 1 if self._reads_batch() else tile
         try:
             projector, apart = self._with_right_paths(few)
-            projector, sizes = self._in_tiles(projector, tile)
+            placed = self._channels_last(projector, tile)
+            projector, sizes = placed or self._in_tiles(projector, tile)
         except UnfitError as error:
             self.require_apart(few)
             return self._whole(str(error), tile, few)
         return Fit(projector, apart, sizes)
 
+    def _reads_batch(self) -> bool:
+        """Whether what a sample is given may depend on its company in a way that copies of it do not show."""
+        inputs = hiding_nothing(self._copies(2).inputs)
+        with undone(self.written), tracked(differentiable(self.model)):
+            return reads_batch(lambda given: call_model(self.model, given), inputs, 2)
+
+    def _channels_last(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes] | None:
+        """With pictures that lie channels last, if that is worth it, right, and gives the same bits in every place of a tile."""
+        most = (tile.kept or tile.most) if isinstance(tile, AutoTile) else tile
+        device = self.sketch.device
+        if not profits_from_channels_last(self.model, self._shapes_of_calls(), self.example, device, most):
+            return None
+        changed = projector.laid_out(CHANNELS_LAST)
+        try:
+            self._require_whole_gradient(changed, projector.tile)
+            tiles = TileTrial(self, changed)
+            placed = self._placed(tiles, changed, self._sizes(tiles, tile))
+        except (
+            UnfitError,
+            ModelError,
+        ):  # such as `view`, which takes contiguous numbers; or else found again
+            return None
+        return placed
+
+    def _shapes_of_calls(self) -> Iterator[torch.Size]:
+        """Of what the layers in use are given and return."""
+        for layer in self.used:
+            for call in self.calls.get(layer.name, ()):
+                yield from (shape for shape in (*call.given, *call.outputs) if shape is not None)
+
     def _in_tiles(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes]:
         """The projector with tiles in which a sample's bits depend on nothing else; slower paths, or tiles of one, if need be."""
-        sizes = self._sizes(projector, tile)
-        placed = self._placed(projector, sizes)
+        tiles = TileTrial(self, projector)
+        sizes = self._sizes(tiles, tile)
+        placed = self._placed(tiles, projector, sizes)
         if placed is not None:
             return placed
         largest = sizes.wanted[0]
@@ -131,9 +176,9 @@ class Trial:
             raise UnfitError("A sample alone has another gradient than beside others")
         return projector.in_tiles(1), sizes.taking(largest)
 
-    def _placed(self, projector: Projector, sizes: Sizes) -> tuple[Projector, Sizes] | None:
+    @staticmethod
+    def _placed(tiles: TileTrial, projector: Projector, sizes: Sizes) -> tuple[Projector, Sizes] | None:
         """With the first of the sizes of which every place gives the same bits; None if there is none."""
-        tiles = TileTrial(self, projector)
         for size in sizes.wanted[:_SIZES_TRIED]:
             if size == 1 or tiles.place_is_irrelevant(size):
                 if sizes.kept_of is not None:
@@ -141,14 +186,15 @@ class Trial:
                 return projector.in_tiles(size), sizes.taking(size)
         return None
 
-    def _sizes(self, projector: Projector, tile: int | AutoTile) -> Sizes:
+    @staticmethod
+    def _sizes(tiles: TileTrial, tile: int | AutoTile) -> Sizes:
         """The sizes of a tile in the order in which to take them, measured if that is asked for."""
         if not isinstance(tile, AutoTile):
             return Sizes((tile,), tile)
         if tile.kept is not None:
             return Sizes((tile.kept,), tile.kept, kept_of=tile.most)
-        timings = TileTrial(self, projector).timings(tile)
-        wanted = preferred(timings)
+        timings = tiles.timings(tile)
+        wanted = preferred(timings, tile.samples)
         return Sizes(tuple(wanted), wanted[0], tuple(timings))
 
     def _with_right_paths(self, tile: int) -> tuple[Projector, dict[str, float]]:
@@ -197,9 +243,12 @@ class Trial:
             return False
         return True
 
-    def _differences(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> dict[str, float]:
-        apart = differences(found, expected)
+    def _compared(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> dict[str, Difference]:
+        apart = compared(found, expected)
         return {owned.name: each for owned, each in zip(self.parameters, apart, strict=True)}
+
+    def _differences(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> dict[str, float]:
+        return _shares(self._compared(found, expected))
 
     def is_right(self, apart: Collection[float]) -> bool:
         """Whether such differences are rounding."""
@@ -234,9 +283,10 @@ class Trial:
             raise unfit(error) from error
         zero = torch.zeros((), device=self.sketch.device)
         found = [formed.get(owned.name, zero) for owned in self.parameters]
-        apart = self._differences(found, self.expected)
+        against = self._compared(found, self.expected)
+        apart = _shares(against)
         if self.is_right(apart.values()):
-            self._require_claims_shown(projector.paths, found)
+            self._require_claims_shown(projector.paths, against)
             return apart
         try:  # a sample alone is what counts: beside a copy, some gradients are scaled (by frequency, by batch)
             alone = self._differences(found, self._autograd(self._copies(1)))
@@ -250,13 +300,9 @@ class Trial:
         wrong = [name for name in worst if not self.is_right([apart[name]])]
         raise not_whole(wrong, {layer.name for name in wrong for layer in self._holding(name)})
 
-    def _require_claims_shown(self, paths: LayerPaths, found: Sequence[Tensor]) -> None:
+    def _require_claims_shown(self, paths: LayerPaths, against: Mapping[str, Difference]) -> None:
         """UnfitError that names the layers about which a path claims what this sample's gradient does not show."""
-        hidden = {
-            owned.name
-            for owned, one, other in zip(self.parameters, found, self.expected, strict=True)
-            if not is_shown(one, other)
-        }
+        hidden = {name for name, each in against.items() if not each.is_shown}
         claimed = {
             layer.name: owned.name
             for layer in self.used
@@ -278,8 +324,9 @@ class Trial:
                 found = [each[-1] for each in projector.whole_gradients(among.inputs, among.labels)]
                 apart = self._differences(found, self.expected)
                 if self.is_right(apart.values()):
-                    sizes = self._sizes(projector, tile)
-                    placed = self._placed(projector, sizes)
+                    tiles = TileTrial(self, projector)
+                    sizes = self._sizes(tiles, tile)
+                    placed = self._placed(tiles, projector, sizes)
                     if placed is not None:
                         return Fit(placed[0], apart, placed[1], reason)
             except Exception as error:
@@ -325,3 +372,7 @@ class Trial:
             ]
             for name in used
         }
+
+
+def _shares(against: Mapping[str, Difference]) -> dict[str, float]:
+    return {name: each.share for name, each in against.items()}

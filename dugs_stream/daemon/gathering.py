@@ -27,7 +27,7 @@ class Gathering:
         return bool(self.parts) and (self._is_full or self._remaining_ms() == 0)
 
     def rest(self, *, may_wait: bool) -> BatchLimits:
-        """What the next poll may take."""
+        """What the next poll may take; one that may wait and finds nothing returns as soon as the first record comes."""
         is_begun = bool(self.parts)
         wait_ms = self._remaining_ms() if is_begun else self.limits.wait_ms
         return BatchLimits(
@@ -35,6 +35,7 @@ class Gathering:
             wait_ms if may_wait else 0,
             self.limits.bytes - self._bytes,
             is_rest=is_begun,
+            ends_idling=may_wait and not is_begun,
         )
 
     def add(self, polled: Polled) -> None:

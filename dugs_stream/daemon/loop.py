@@ -91,6 +91,7 @@ class Loop:
             stages.projector,
             longest_seconds=log.longest_pause_seconds,
             is_impatient=lambda: stopping.is_impatient,
+            is_hasty=lambda: stopping.has_decoded_enough,
             alive=tell.alive,
             waiting=stages.waiting,
             is_beside=prefetch > 0,
@@ -241,7 +242,7 @@ class Loop:
             began_at = monotonic()
             judged = self.stages.judge.decide(projected.batch, self._replica.index, self._replica.id_of)
         except BatchAbandonedError as error:
-            if self._stopping.is_impatient:
+            if self._stopping.requested:
                 raise
             self.pacing.took(records, batch.seconds)
             raise OwnershipLostError(

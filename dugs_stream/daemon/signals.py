@@ -17,6 +17,8 @@ from types import FrameType
 # Long enough for a usual micro-batch (256 images of an AlexNet: under a second on two cores) and its
 # commit; well below the 30 s that orchestrators and systemd allow before they kill.
 GRACE_SECONDS = 10.0
+# Decoding takes a fraction of that, unless a codec hangs; to do it again costs little, and the stop is to be felt at once.
+DECODING_GRACE_SECONDS = 2.0
 
 
 class Stopping:
@@ -41,7 +43,15 @@ class Stopping:
     @property
     def is_impatient(self) -> bool:
         """Whether the grace for the micro-batch in hand is over."""
-        return self._requested_at is not None and monotonic() - self._requested_at > self._grace_seconds
+        return self._is_requested_for(self._grace_seconds)
+
+    @property
+    def has_decoded_enough(self) -> bool:
+        """Whether to give up a micro-batch that is still being decoded."""
+        return self._is_requested_for(min(self._grace_seconds, DECODING_GRACE_SECONDS))
+
+    def _is_requested_for(self, seconds: float) -> bool:
+        return self._requested_at is not None and monotonic() - self._requested_at > seconds
 
 
 @contextmanager

@@ -43,6 +43,8 @@ class NpyCodec:
 
 _VERSION_1 = b"\x93NUMPY\x01\x00"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_MOST_AXES = 32
+"""As many as every numpy can give an array."""
 _LONGEST_KEPT = 512
 """Bytes of a header that is kept once it was read; numpy writes 128 for up to some ten axes."""
 
@@ -65,6 +67,8 @@ class _Header:
             return undecodable("the array holds Python objects, which are never unpickled; expected numbers")
         if self.dtype.kind not in "biuf":
             return undecodable(f"the array holds {self.dtype}, expected plain numbers")
+        if len(self.shape) > _MOST_AXES:
+            return undecodable(f"the array has {len(self.shape)} axes, expected at most {_MOST_AXES}")
         if any(length < 1 for length in self.shape):
             return undecodable(f"the array's shape {self.shape} holds no numbers")
         return None

@@ -63,12 +63,16 @@ class BatchLimits:
 
     A single record larger than `bytes` is still returned, alone; but not if `is_rest`: then an earlier poll has begun
     the micro-batch, and a record that does not fit is left for the next one.
+
+    With `ends_idling` a poll that finds no record waiting returns as soon as any come, with those that are there by
+    then: they come after an idle time, and to wait for company would only make them late.
     """
 
     records: int
     wait_ms: int
     bytes: int
     is_rest: bool = False
+    ends_idling: bool = False
 
 
 @dataclass(frozen=True, slots=True)

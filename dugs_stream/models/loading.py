@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import nn
 
 from dugs_stream.errors import ConfigurationError, DugsError, ModelError, Problem
 from dugs_stream.models.compiled import uncompiled
+from dugs_stream.models.drawing import ParametersNotDrawn
 from dugs_stream.models.fitness import refuse_not_finite, refuse_unfit, refuse_without_shape
 from dugs_stream.models.settings import WEIGHT_SUFFIXES
 from dugs_stream.models.untrained import warn_of_untrained
@@ -72,21 +74,23 @@ def load_model(
     build = import_string(factory, "model.factory")
     _check_arguments(build, factory, kwargs)
 
+    is_built_in = factory.startswith(_BUILT_IN)
+
     def built(under: int) -> nn.Module:
         return uncompiled(_build_under_seed(build, factory, kwargs, under))
 
-    module = built(seed)
+    # Every parameter comes from the file, or the file is refused: to draw AlexNet's takes as long as a hundred digits.
+    draws_nothing = is_built_in and path is not None
+    with ParametersNotDrawn() if draws_nothing else nullcontext():  # type: ignore[no-untyped-call]
+        module = built(seed)
     remarks = refuse_unfit(module, factory)
     if path is not None:
         remarks += fill(module, read_weights(path, weights_key), path, weights_prefix)
     refuse_without_shape(module, factory)
     refuse_not_finite(module, path)
-    if path is None and not factory.startswith(
-        _BUILT_IN
-    ):  # those are known to load nothing, and warned of as settings
+    if path is None and not is_built_in:  # those are known to load nothing, and warned of as settings
         module, untrained = warn_of_untrained(module, lambda: built(seed), lambda: built(seed ^ 1))
         remarks += untrained
-    is_built_in = factory.startswith(_BUILT_IN)
     if path is None and is_built_in:
         remarks += getattr(module, "remarks", ())  # of what the weights leave out
     return LoadedModel(

@@ -9,20 +9,21 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import structlog
-import torch
 
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.losses.outputs import logits_of
-from dugs_stream.core.projector import Projector
+from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.samples import stacked
 from dugs_stream.inputs.decoder import Sample
 from dugs_stream.inputs.json import parse_document
 from dugs_stream.inputs.labels import Labels
+from dugs_stream.pipeline.decode import Outcome
+from dugs_stream.pipeline.kinds import ProbedKind
 from dugs_stream.records import Record, Rejection
 
 _log = structlog.get_logger("dugs")
 
-# Enough to tell a model that knows its classes from chance; one forward pass more for each.
+# Enough to tell a model that knows its classes from chance.
 _FIRST = 256
 
 
@@ -41,22 +42,37 @@ class FirstLabels:
         self.agreement = Agreement()
         self._spec = spec
         self._labels = labels
-        self._left = self._most = _FIRST
+        self._left = _FIRST
 
-    def stop(self) -> None:
-        """Look at no more of them."""
-        self._left = self._most = 0
+    def compare(
+        self,
+        pieces: Sequence[tuple[list[int], Projection]],
+        outcomes: Sequence[Outcome],
+        probed: ProbedKind,
+    ) -> None:
+        """Count the samples of these pieces, of one kind, whose label is also the model's own prediction.
 
-    def compare(self, samples: Sequence[Sample], projector: Projector) -> None:
-        """Count the samples, of one shape and dtype, whose label is also the model's own prediction."""
-        samples = samples[: max(0, self._most - self.agreement.records)]
-        for start in range(0, len(samples), projector.tile):
-            some = samples[start : start + projector.tile]
-            logits = logits_of(projector.outputs(stacked([each.inputs for each in some])))
-            labels = torch.stack([each.label.tensor for each in some if each.label is not None])
-            right = int((logits.argmax(1).cpu() == labels).sum())
-            before = self.agreement
-            self.agreement = Agreement(before.right + right, before.records + len(some), logits.shape[1])
+        Where their gradients did not show what is predicted, it costs a forward pass more.
+        """
+        for places, piece in pieces:
+            left = _FIRST - self.agreement.records
+            if left <= 0 or probed.found.classes is None:
+                return
+            some = [
+                (at, each) for at, place in enumerate(places) if isinstance(each := outcomes[place], Sample)
+            ]
+            some = some[:left]
+            samples = [each for _, each in some]
+            predicted = (
+                _predictions(samples, probed.projector)
+                if piece.predicted is None
+                else [int(piece.predicted[at]) for at, _ in some]
+            )
+            labels = [None if each.label is None else each.label.number for each in samples]
+            right = sum(label == own for label, own in zip(labels, predicted, strict=True))
+            self.agreement = Agreement(
+                self.agreement.right + right, self.agreement.records + len(some), probed.found.classes
+            )
 
     def remark_on(self, record: Record) -> None:
         """Say once that a label cannot be read, where the loss goes by the model's prediction and needs none."""
@@ -69,3 +85,13 @@ class FirstLabels:
             then = f"loss {self._spec.loss.name} goes by the model's own prediction"
             _log.warning("label.ignored", record=record.id, error=label.error, then=then)
             self._left = 0
+
+
+def _predictions(samples: Sequence[Sample], projector: Projector) -> list[int]:
+    """By passes of their own, a tile at a time."""
+    found: list[int] = []
+    for start in range(0, len(samples), projector.tile):
+        some = samples[start : start + projector.tile]
+        logits = logits_of(projector.outputs(stacked([each.inputs for each in some])))
+        found += logits.argmax(1).tolist()
+    return found

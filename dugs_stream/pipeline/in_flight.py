@@ -74,6 +74,7 @@ class ProjectionQueue:
 
     longest_seconds  for which one batch may be projected before it is abandoned
     is_impatient     asked between two tiles: whether to abandon what is being projected
+    is_hasty         asked while it waits for decoding: whether to abandon that
     alive            told between two tiles if the caller's own thread projects, which it does with is_beside=False
     waiting          times what a stage waits for
     """
@@ -85,6 +86,7 @@ class ProjectionQueue:
         *,
         longest_seconds: float,
         is_impatient: Callable[[], bool],
+        is_hasty: Callable[[], bool] = lambda: False,
         alive: Callable[[], None],
         waiting: StageTimer,
         is_beside: bool,
@@ -93,6 +95,7 @@ class ProjectionQueue:
         self._projector = projector
         self._longest_seconds = longest_seconds
         self._is_impatient = is_impatient
+        self._is_hasty = is_hasty
         self._alive = alive
         self._waiting = waiting
         self._is_beside = is_beside
@@ -191,7 +194,7 @@ class ProjectionQueue:
         try:
             with bound_contextvars(offsets=offsets_of(batch.polled)):
                 with self._waiting(Stage.GRADIENT):
-                    decoded = pending.result(is_unwanted)
+                    decoded = pending.result(lambda: is_unwanted() or self._is_hasty())
                 projected = self._projector.project(
                     decoded, should_abandon, model_is_proven=batch.model_is_proven
                 )

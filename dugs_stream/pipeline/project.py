@@ -168,11 +168,11 @@ class RecordProjector:
                     kind, places, outcomes, model_is_proven=model_is_proven
                 )
                 if probed is not None:
-                    pieces += self._gradients(probed, places, outcomes, should_abandon)
+                    own = list(self._gradients(probed, places, outcomes, should_abandon))
+                    pieces += own
                     self._reject_unknown_classes(probed, places, outcomes)
                     if self.spec.loss.takes_classes:
-                        taken = [sample for place in places if isinstance(sample := outcomes[place], Sample)]
-                        self.first_labels.compare(taken, probed.projector)
+                        self.first_labels.compare(own, outcomes, probed)
         return self._joined(records, outcomes, pieces)
 
     @staticmethod

@@ -80,7 +80,7 @@ class EventTable:
         with self._lock:
             found = self._opened().execute("SELECT id, event FROM events ORDER BY sequence")
             while entries := found.fetchmany(_ENTRIES_AT_ONCE):
-                self._digest.update(_framed(entries))
+                self._digest.update(framed(entries))
                 ids += [name for name, _ in entries]
         self.rows = len(ids)
         return ids
@@ -123,7 +123,7 @@ class EventTable:
         if not entries:
             return
         digest = self._digest.copy()
-        digest.update(_framed(entries))
+        digest.update(framed(entries))
         numbered = [(self.rows + place, *entry) for place, entry in enumerate(entries)]
         with self._lock, transaction(self._opened()) as connection:
             connection.executemany("INSERT INTO events VALUES (?, ?, ?)", numbered)
@@ -176,8 +176,8 @@ def entry_of(row: ChangelogRow) -> Entry:
     return str(row.event["id"]), canonical_json(row.event).decode()
 
 
-def _framed(entries: Sequence[Entry]) -> bytes:
-    """The entries in order, the two lengths before each."""
+def framed(entries: Sequence[Entry]) -> bytes:
+    """The entries in order, the two lengths before each: what the checksum is over."""
     parts: list[bytes] = []
     for name, event in entries:
         quoted, encoded = encode_basestring_ascii(name).encode("ascii"), event.encode()

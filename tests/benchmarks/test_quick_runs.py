@@ -20,6 +20,7 @@ from benchmarks import (
     gpu_throughput,
     index,
     index_lengths,
+    index_near_threshold,
     layers,
     layers_memory,
     layers_quality,
@@ -62,6 +63,7 @@ from tests.support.tools import require
         scan_price.measure,
         index.measure,
         index_lengths.measure,
+        index_near_threshold.measure,
     ],
 )
 def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Report], tmp_path: Path) -> None:

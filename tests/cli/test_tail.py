@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from dugs_stream.cli.options import print_json
 from tests.support.daemons.deployment import Deployment
 from tests.support.terminals.commands import dugs, start_dugs
 from tests.support.waiting import wait_until
@@ -120,3 +123,13 @@ def test_output_that_cannot_be_written_is_a_failure(decided: Deployment) -> None
 
     assert process.returncode == 1
     assert errors == "dugs: the operating system refused: [Errno 28] No space left on device\n"
+
+
+def test_controls_that_json_leaves_alone_do_not_reach_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """C1, turns of direction and ends of lines are escaped; letters stay, and the document is the same."""
+    document = {"key": "a\x9b2J\u202eb\u2028ü\x7f"}
+    print_json(document)
+    out = capsys.readouterr().out
+
+    assert json.loads(out) == document
+    assert out == '{"key": "a\\u009b2J\\u202eb\\u2028ü\\u007f"}\n'

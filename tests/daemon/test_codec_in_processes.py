@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+from dugs_stream.app.daemon import open_daemon
+from dugs_stream.daemon.signals import Stopping
 from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment
+from tests.support.waiting import wait_until
 
 CODEC = "tests.support.records.process_codecs:obey"
 
@@ -30,3 +35,28 @@ def test_record_that_ends_the_codecs_process_is_rejected_and_the_others_are_judg
     assert found[:-1] == expected[:-1]
     assert (found[-1]["type"], expected[-1]["type"]) == ("rejected", "rejected")
     assert {event["type"] for event in found[:-1]} == {"unique", "duplicate"}
+
+
+def test_stop_while_a_codec_hangs_does_not_wait_for_its_timeout(tmp_path: Path) -> None:
+    """Nor for the grace of a micro-batch that is computed: its process is killed, and the next run decides the record."""
+    mark, stopping = tmp_path / "mark", Stopping(grace_seconds=3600)
+    decode = {"processes": 1, "timeout_seconds": 3600}
+    deployment = Deployment(tmp_path / "stopped", input={"codec": CODEC, "decode": decode})
+    deployment.send([Message(b"hangs", f"hang-once {mark}".encode(), (("label", b"1"),))])
+
+    def stop_while_it_hangs() -> None:
+        wait_until(mark.exists, 120, "the codec has begun")
+        stopping.request()
+
+    stopper = threading.Thread(target=stop_while_it_hangs)
+    stopper.start()
+    began = monotonic()
+    with open_daemon(deployment.settings, stopping=stopping) as daemon:
+        daemon.run()
+    stopper.join()
+
+    assert monotonic() - began < 600
+    assert deployment.events() == []
+    deployment.write(input={"decode": {}})  # the mark is there: it does not hang again
+    deployment.drain()
+    assert [event["source"]["key"] for event in deployment.events()] == ["hangs"]

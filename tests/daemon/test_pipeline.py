@@ -25,6 +25,7 @@ from dugs_stream.pipeline.decode import DecodedBatch
 from dugs_stream.pipeline.projected import ProjectedBatch
 from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, as_npy, npy_messages, one_thread
+from tests.support.waiting import wait_until
 
 # What another thread does meanwhile takes milliseconds.
 SECONDS = 30.0
@@ -186,6 +187,31 @@ def test_with_a_batch_in_flight_no_poll_waits_for_records(
 
     assert waits[:3] == [0, 0, 0]
     assert len(deployment.events()) == 16
+
+
+def test_record_that_comes_after_an_idle_time_is_decided_at_once(tmp_path: Path) -> None:
+    """Nothing is in flight and no other record was waiting: the wait for a full micro-batch would only make it late."""
+    deployment = Deployment(tmp_path, input={"codec": "npy", "batch": {"records": 8, "wait_ms": 3_600_000}})
+    deployment.prepare()
+    stopping, idle = Stopping(), threading.Event()
+
+    def send() -> None:
+        assert idle.wait(SECONDS)
+        for number in range(2):
+            deployment.send(npy_messages(1, seed=number))
+            wait_until(lambda sent=number: len(deployment.events()) > sent, SECONDS)
+        stopping.request()
+        deployment.send(npy_messages(1))  # ends the last poll
+
+    sender = threading.Thread(target=send)
+    with opened(
+        deployment, stopping=stopping, on_step=lambda step: step is Step.POLL and idle.set()
+    ) as daemon:
+        sender.start()
+        daemon.run()
+    sender.join()
+
+    assert [event["source"]["offset"] for event in deployment.events()][:2] == [0, 1]
 
 
 def test_error_of_a_later_batch_leaves_the_earlier_ones_committed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,50 @@ def test_accuracy_of_the_model_over_the_first_labels_is_shown(tmp_path: Path) ->
     daemon = deployment.drain()
 
     assert daemon.status.as_facts()["accuracy"]["records"] == 40
+
+
+def test_larger_batch_is_polled_again_although_others_are_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart the list has uniques, so batches are polled ahead while the first is rejected for the model's failure.
+
+    None of them may be committed before enough were seen to tell a broken device from bad records.
+    """
+    small = {"codec": "npy", "batch": {"records": 8, "wait_ms": 50}}
+    deployment = Deployment(
+        tmp_path, input=small, model={"factory": "tests.support.models.small:breaks_on_large"}
+    )
+    deployment.send(npy_messages(8))
+    deployment.drain()
+    deployment.send(npy_messages(60, seed=1))
+    in_flight: list[int] = []
+
+    with open_daemon(deployment.settings) as daemon:
+        seek = daemon.log.seek
+
+        def seek_noting(next_offsets: Mapping[int, int]) -> None:
+            in_flight.append(discarded)
+            seek(next_offsets)
+
+        monkeypatch.setattr(daemon.log, "seek", seek_noting)
+        daemon.loop.stages.projector.spec.model.register_forward_pre_hook(fails)
+        discard, discarded = daemon.loop._queue.discard, 0
+
+        def discard_noting(while_waiting: Callable[[], None]) -> None:
+            nonlocal discarded
+            discarded = len(daemon.loop.in_flight)
+            discard(while_waiting)
+
+        monkeypatch.setattr(daemon.loop._queue, "discard", discard_noting)
+        with pytest.raises(StreamRejectedError, match="model_error"):
+            daemon.run(drain=True)
+
+    assert max(in_flight) >= 1
+    assert len(deployment.events()) == 8
+    deployment.drain()
+    deployment.check()
+
+
+def fails(_model: object, _given: object) -> None:
+    """As a device that is gone."""
+    raise RuntimeError("the device is gone")

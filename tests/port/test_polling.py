@@ -122,6 +122,40 @@ def test_poll_sees_a_record_that_comes_while_it_waits(engine: Engine) -> None:
     assert [sample.value for sample in polled.records] == [b"late"]
 
 
+def test_poll_that_ends_idling_returns_what_comes_first(engine: Engine) -> None:
+    """A record that comes while nothing else was waiting does not wait for company."""
+    log = own(engine)
+    limits = BatchLimits(records=10, wait_ms=int(WAIT_SECONDS * 1000), bytes=MEGABYTE, ends_idling=True)
+    sender = threading.Timer(0.2, lambda: send(engine, [Message(None, b"late")]))
+    sender.start()
+    began = time.monotonic()
+    try:
+        polled = log.poll(limits)
+    finally:
+        sender.join()
+
+    assert [sample.value for sample in polled.records] == [b"late"]
+    assert not polled.is_full
+    assert time.monotonic() - began < WAIT_SECONDS
+
+
+def test_poll_that_ends_idling_waits_for_the_company_of_what_was_there(engine: Engine) -> None:
+    """Micro-batches of a busy stream stay full: behind a record that was waiting, the wait is the usual one."""
+    log = own(engine)
+    send(engine, messages(3))
+    poll(log, 1)  # the others are there, or in the client's memory
+    sender = threading.Timer(0.2, lambda: send(engine, [Message(None, b"late")]))
+    sender.start()
+    try:
+        polled = log.poll(
+            BatchLimits(records=3, wait_ms=int(WAIT_SECONDS * 1000), bytes=MEGABYTE, ends_idling=True)
+        )
+    finally:
+        sender.join()
+
+    assert [sample.value for sample in polled.records] == [b"value-1", b"value-2", b"late"]
+
+
 def test_seek_alone_says_where_poll_goes_on(engine: Engine) -> None:
     """After acquire the positions are those of seek, whatever the group has committed."""
     first = own(engine)

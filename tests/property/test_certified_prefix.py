@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dugs_stream.core.index import group_scan, groups, products, scan
+from dugs_stream.core.index import group_scan, groups, products, scan, second_bound
 from dugs_stream.core.index.basis_fit import Sample, fitted_basis
 from dugs_stream.core.index.group_scan import scan_by_groups
 from dugs_stream.core.index.groups import Groups
@@ -20,6 +20,8 @@ from dugs_stream.core.index.prefix import Prefix, PrefixBasis
 from dugs_stream.core.index.prefix_scan import scan_by_prefix
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows as RowList
+from dugs_stream.core.index.second_bound import SecondBound
+from dugs_stream.core.index.short import search_few
 from dugs_stream.core.index.unique_index import UniqueIndex
 from tests.support.oracles.unit_rows import Rows, at_cosine, unit_rows
 
@@ -39,6 +41,7 @@ def _small_blocks() -> Iterator[None]:
         patched.setattr(groups, "_ROWS_A_GROUP", 5)
         patched.setattr(group_scan, "_MOST_ROWS", 0.6)
         patched.setattr(group_scan, "_PAIRS_AT_ONCE", 50)
+        patched.setattr(second_bound, "_LEAST_PAIRS", 1)
         yield
 
 
@@ -114,11 +117,12 @@ def basis_of(rows: Rows, length: int, seed: int | None) -> PrefixBasis:
     st.one_of(st.none(), st.integers(0, 99)),
     st.sampled_from(MODES),
     st.one_of(st.none(), st.integers(1, 90)),
+    st.booleans(),
 )
 def test_certified_scans_answer_as_brute_force_does(
-    case: Case, length: int, seed: int | None, mode: str, grouped: int | None
+    case: Case, length: int, seed: int | None, mode: str, grouped: int | None, bounds_twice: bool
 ) -> None:
-    """Bit for bit, with any basis of any length, by prefix rows alone or with some of the rows in groups, in every mode."""
+    """Bit for bit, with any basis, by prefix rows alone or with rows in groups and a second bound, in every mode."""
     rows, queries, tau = case
     listed = RowList(DIMENSION)
     listed.add(rows[:grouped])
@@ -127,16 +131,39 @@ def test_certified_scans_answer_as_brute_force_does(
     made = Groups.of(prefix)
     listed.add(rows[len(listed) :])
     prefix.follow(listed)
-    known, work = Nearest.of_nothing(len(queries)), Work()
+    known, question = Nearest.of_nothing(len(queries)), question_of(queries, mode, tau)
 
-    floor = -np.inf if mode == "nearest" else tau
-    question = Question(queries, floor, any_above=mode == "decision")
     if grouped is None:
-        scan_by_prefix(question, prefix, listed, known, work)
+        scan_by_prefix(question, prefix, listed, known, Work())
     else:
-        scan_by_groups(question, made, prefix, listed, known)
+        second = SecondBound(basis_of(rows, 20, seed), listed) if bounds_twice else None
+        scan_by_groups(question, made, prefix, listed, known, second)
 
-    truth = brute_force(rows, queries)
+    check_known(known, question, brute_force(rows, queries), mode, tau)
+
+
+@given(cases(), st.sampled_from(MODES), st.booleans())
+def test_plain_searches_answer_as_brute_force_does(case: Case, mode: str, is_short: bool) -> None:
+    """Bit for bit, as a short list and block by block, in every mode."""
+    rows, queries, tau = case
+    listed = RowList(DIMENSION)
+    listed.add(rows)
+    known, question = Nearest.of_nothing(len(queries)), question_of(queries, mode, tau)
+
+    (search_few if is_short else scan.scan)(question, listed, known)
+
+    check_known(known, question, brute_force(rows, queries), mode, tau)
+
+
+def question_of(queries: Rows, mode: str, tau: float) -> Question:
+    return Question(queries, -np.inf if mode == "nearest" else tau, any_above=mode == "decision")
+
+
+def check_known(
+    known: Nearest, question: Question, truth: NDArray[np.float64], mode: str, tau: float
+) -> None:
+    """What a search has found is what `nearest` promises in this mode."""
+    floor = question.floor
     below = known.similarity < floor
     assert (truth.max(axis=1) <= np.maximum(known.bound, floor))[below].all()
     similarity = np.where(below, np.minimum(known.bound, np.nextafter(floor, -np.inf)), known.similarity)

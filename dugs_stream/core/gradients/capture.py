@@ -94,12 +94,14 @@ class Writes:
 class Capture:
     """What one pass over m samples left.
 
-    calls   of the chosen layers, in calling order
-    losses  (m,) floating point
-    labels  (m,), those that the loss used, given or predicted; None if it needs none
+    calls    of the chosen layers, in calling order
+    outputs  of the model
+    losses   (m,) floating point
+    labels   (m,), those that the loss used, given or predicted; None if it needs none
     """
 
     calls: list[LayerCall]
+    outputs: Any
     losses: Tensor
     labels: Tensor | None
 
@@ -142,7 +144,7 @@ def capture(
 
     try:
         with _watched(layers, seen, axes or {}, recorded, expanded, everywhere):
-            _, losses, in_force = forward(model, loss, inputs, labels)
+            outputs, losses, in_force = forward(model, loss, inputs, labels)
     except RuntimeError as error:
         if writes.outputs is None or is_out_of_memory(error):
             raise
@@ -150,7 +152,7 @@ def capture(
         return again()
     if seen.missed:
         raise LayerPathError(seen.missed, "what the model does with their parameters cannot be followed")
-    captured = Capture([call for call in seen.calls if call.outputs], losses, in_force)
+    captured = Capture([call for call in seen.calls if call.outputs], outputs, losses, in_force)
     if _learns_writes(captured, seen):
         return again()
     _backward(captured)

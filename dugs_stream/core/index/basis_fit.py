@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from dugs_stream.core.index.costs import pair_cost, prefix_cost, product_cost, sparse_cost
 from dugs_stream.core.index.prefix import PrefixBasis
 
-# Fewer bound too little, more are hardly shorter than the rows of k = 512.
-_LENGTHS = (16, 24, 32, 48, 64, 96, 128)
+# Fewer bound too little, more are hardly shorter than the rows of k = 512. With its rest a prefix row then fills whole
+# vector registers; one number more would cost a sparse product a third.
+_LENGTHS = (15, 31, 47, 63, 95, 127)
 # More directions than the prefix keeps, so that those it keeps have settled after few rounds.
 _SPARE_DIRECTIONS = 16
 _ROUNDS = 4
@@ -57,6 +58,15 @@ def fitted_basis(sample: Sample) -> PrefixBasis | None:
     if prefix_cost(lengths[best]) + left[best] > _WORTH_IT * product_cost(dimension):
         return None
     return PrefixBasis(directions[:, : lengths[best]])
+
+
+def second_basis(sample: Sample, first: int) -> PrefixBasis | None:
+    """The longest basis, for what a prefix of `first` directions leaves; None if it is not twice as long."""
+    dimension = sample.rows.shape[1]
+    length = max((length for length in _LENGTHS if length <= dimension // 4), default=0)
+    if length < 2 * first:
+        return None
+    return PrefixBasis(_main_directions(sample, min(length + _SPARE_DIRECTIONS, dimension))[:, :length])
 
 
 def surviving_share(sample: Sample, directions: NDArray[np.float64]) -> float:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.prefix import Prefix
 from dugs_stream.core.index.prefix_scan import scan_by_prefix, take_products
-from dugs_stream.core.index.products import pair_products, tensor_of
+from dugs_stream.core.index.products import pair_products, sparse_products, tensor_of
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
-from dugs_stream.core.index.scan import decide, least_similarity, round_down, unsettled
+from dugs_stream.core.index.scan import decide, least_product, least_similarity, round_down, unsettled
+from dugs_stream.core.index.second_bound import SecondBound
 from dugs_stream.core.index.similarity import error_bound
 
 # A sparse product of prefix rows costs about five times as much a pair as one of all pairs.
@@ -25,7 +26,14 @@ _MOST_ROWS = 0.15
 _PAIRS_AT_ONCE = 2**20
 
 
-def scan_by_groups(question: Question, groups: Groups, prefix: Prefix, rows: Rows, known: Nearest) -> Work:
+def scan_by_groups(
+    question: Question,
+    groups: Groups,
+    prefix: Prefix,
+    rows: Rows,
+    known: Nearest,
+    second: SecondBound | None = None,
+) -> Work:
     """As `scan.scan`, with the same answers; the prefix covers all rows, the groups the first ones."""
     work = Work(asked=len(question.queries) * len(rows))
     asking = unsettled(question, known, np.arange(len(question.queries)))
@@ -34,10 +42,26 @@ def scan_by_groups(question: Question, groups: Groups, prefix: Prefix, rows: Row
         _raise_best(question, groups, queries, rows, known, work)
     level = least_similarity(question, known, asking, error_bound(rows.dimension))
     can = groups.reaching(queries[asking], level - prefix.basis.margin)
-    pairs = can @ groups.sizes
+    place, group = np.divmod(np.flatnonzero(can), can.shape[1])
+    pairs = np.bincount(place, weights=groups.sizes[group], minlength=len(asking)).astype(np.int64)
     is_few = pairs <= _MOST_ROWS * len(groups)
     for some in _parts(np.flatnonzero(is_few), pairs):
-        _scan_groups(question, groups, prefix, queries, rows, known, asking[some], can[some], work)
+        number = np.full(len(asking), -1)
+        number[some] = np.arange(len(some))
+        here = number[place] >= 0
+        _scan_groups(
+            question,
+            groups,
+            prefix,
+            queries,
+            rows,
+            known,
+            asking[some],
+            number[place[here]],
+            group[here],
+            work,
+            second,
+        )
     known.bound[asking] = np.maximum(known.bound[asking], level)
     scan_by_prefix(question, prefix, rows, known, work, asking=asking[~is_few])
     if len(groups) < len(rows):
@@ -84,24 +108,37 @@ def _scan_groups(
     rows: Rows,
     known: Nearest,
     asking: NDArray[np.int64],
-    can: NDArray[np.bool_],
+    place: NDArray[np.int64],
+    group: NDArray[np.int64],
     work: Work,
+    second: SecondBound | None,
 ) -> None:
-    """Decide about the rows in those groups that each query cannot do without."""
-    place, group = np.divmod(np.flatnonzero(can), can.shape[1])
-    sizes = groups.sizes[group]
-    slots, place = _ranges(groups.starts[group], sizes), np.repeat(place, sizes)
-    if not len(slots):
+    """Decide about the rows in the groups that query asking[place[i]] cannot do without, `place` ascending."""
+    if not len(group):
         return
+    sizes = groups.sizes[group]
+    slots = _ranges(groups.starts[group], sizes)
     work.sparse += len(slots)
-    bounds = pair_products(tensor_of(queries[asking]), tensor_of(groups.rows), place, slots)
-    least = round_down(
-        least_similarity(question, known, asking, error_bound(rows.dimension)) - prefix.basis.margin
-    )
-    left = np.flatnonzero(bounds >= least[place])
-    which, position = asking[place[left]], groups.order[slots[left]]
-    order = np.argsort(which * len(rows) + position)
-    _multiply(question, rows, known, which[order], position[order], work, are_all=True)
+    ends = np.append(0, np.cumsum(sizes))[np.searchsorted(place, np.arange(len(asking) + 1))]
+    bounds = sparse_products(tensor_of(queries[asking]), tensor_of(groups.rows), ends, slots)
+    least = _least(question, known, rows, prefix.basis.margin)[asking]
+    is_same = least.min() == least.max()  # as where only one row ≥ τ is asked for
+    left = np.flatnonzero(bounds >= (least[0] if is_same else np.repeat(least, np.diff(ends))))
+    which = np.searchsorted(ends, left, side="right") - 1
+    which, position = asking[which], groups.order[slots[left]]
+    if second is not None and second.pays_for(len(which)):
+        work.sparse += len(which) * (second.basis.length + 1) / (prefix.basis.length + 1)
+        left = second.reaching(
+            question.queries, _least(question, known, rows, second.basis.margin), which, position
+        )
+        which, position = which[left], position[left]
+    _multiply(question, rows, known, which, position, work, are_all=True)
+
+
+def _least(question: Question, known: Nearest, rows: Rows, margin: float) -> NDArray[np.float32]:
+    """The least bound (m,) with which a row matters to each query."""
+    everyone = np.arange(len(question.queries))
+    return round_down(least_similarity(question, known, everyone, error_bound(rows.dimension)) - margin)
 
 
 def _multiply(
@@ -127,7 +164,23 @@ def _multiply(
         products = pair_products(tensor_of(question.queries), tensor_of(block), some, column)
         take_products(known, some, products)
         if are_all:
-            decide(question, start, block, known, some, column, products)
+            _decide(question, start, block, known, some, column, products)
+
+
+def _decide(
+    question: Question,
+    start: int,
+    block: NDArray[np.float32],
+    known: Nearest,
+    which: NDArray[np.int64],
+    column: NDArray[np.int64],
+    products: NDArray[np.float32],
+) -> None:
+    """As `scan.decide`, for columns in any order: the few that can matter are sorted."""
+    error = error_bound(block.shape[1])
+    near = np.flatnonzero(products >= round_down(least_product(question, known, which, error)))
+    near = near[np.lexsort((column[near], which[near]))]
+    decide(question, start, block, known, which[near], column[near], products[near])
 
 
 def _ranges(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:

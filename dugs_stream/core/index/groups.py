@@ -49,6 +49,7 @@ class Groups:
         self.rows = rows[self.order]
         self.sizes = np.bincount(group, minlength=len(directions))
         self.starts = np.cumsum(self.sizes) - self.sizes
+        self._empty = np.flatnonzero(self.sizes == 0)
         cosine = np.einsum("nd,nd->n", rows, directions[group], dtype=np.float64)
         least = np.ones(len(directions))
         np.minimum.at(least, group, np.clip(cosine - _SLACK, -1, 1))
@@ -86,9 +87,10 @@ class Groups:
 
     def nearest_group(self, queries: NDArray[np.float32]) -> NDArray[np.int64]:
         """The group (m,) whose direction is closest to each prefix row of a query (m, d + 1)."""
-        near = tensor_of(queries) @ torch.from_numpy(self._cones[:, :-2]).T
-        near[:, torch.from_numpy(self.sizes == 0)] = -np.inf
-        group: NDArray[np.int64] = near.argmax(dim=1).numpy()
+        near = (tensor_of(queries) @ torch.from_numpy(self._cones[:, :-2]).T).numpy()
+        if len(self._empty):
+            near[:, self._empty] = -np.inf
+        group: NDArray[np.int64] = near.argmax(axis=1)
         return group
 
     def reaching(self, queries: NDArray[np.float32], level: NDArray[np.float64]) -> NDArray[np.bool_]:

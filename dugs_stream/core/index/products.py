@@ -20,6 +20,9 @@ _MANY_STRIPS = 0.1
 # Below this many pairs the set-up of a sparse product costs more than the products.
 _FEW_PAIRS = 32
 
+# MKL multiplies so few queries faster from the left, and more of them, up to a hundred, in half the time from the right.
+_FEW_QUERIES = 8
+
 _FULL_PRECISION = ("none", "ieee")
 
 with warnings.catch_warnings():
@@ -51,6 +54,17 @@ def all_products(queries: Tensor, rows: Tensor) -> Tensor:
     return torch.from_numpy(queries.numpy() @ rows.numpy().T)
 
 
+def products_by_row(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Every row (n, k) with every query (m, k) → (n, m): the quicker way round for up to a few dozen queries."""
+    if len(queries) == 1 or not _computes_in_full():
+        products: NDArray[np.float32] = rows @ queries.T
+        return products
+    left, right = tensor_of(queries), tensor_of(rows)
+    if len(queries) < _FEW_QUERIES:
+        return np.ascontiguousarray((left @ right.T).numpy().T)
+    return (right @ left.T).numpy()
+
+
 def _computes_in_full() -> bool:
     """Whether torch's float32 products on this processor are float32 throughout."""
     matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
@@ -62,14 +76,20 @@ def _computes_in_full() -> bool:
 def pair_products(
     queries: Tensor, rows: Tensor, which: NDArray[np.int64], column: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Query which[i] with row column[i], `which` ascending: two (p,) → (p,) float32.
-
-    As a sparse product: nothing is gathered, which is what most of the time would go into.
-    """
+    """Query which[i] with row column[i], `which` ascending: two (p,) → (p,) float32."""
     if len(which) <= _FEW_PAIRS:
         products: NDArray[np.float32] = np.einsum("pk,pk->p", queries.numpy()[which], rows.numpy()[column])
         return products
-    ends = np.searchsorted(which, np.arange(len(queries) + 1))
+    return sparse_products(queries, rows, np.searchsorted(which, np.arange(len(queries) + 1)), column)
+
+
+def sparse_products(
+    queries: Tensor, rows: Tensor, ends: NDArray[np.int64], column: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Query i (m, k) with each of the rows column[ends[i]] … column[ends[i + 1] − 1]: (m + 1,), (p,) → (p,) float32.
+
+    As a sparse product: nothing is gathered, which is what most of the time would go into.
+    """
     pattern = torch.sparse_csr_tensor(
         torch.from_numpy(ends),
         torch.from_numpy(column),

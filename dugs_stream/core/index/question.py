@@ -44,6 +44,11 @@ class Nearest:
         nothing = [np.full(queries, -np.inf) for _ in range(3)]
         return cls(nothing[0], np.full(queries, -1, dtype=np.int64), nothing[1], nothing[2])
 
+    @property
+    def is_of_nothing(self) -> bool:
+        """Whether no row was found for any query yet."""
+        return bool((self.position < 0).all())
+
     def confirm(
         self, which: NDArray[np.int64], similarity: NDArray[np.float64], position: NDArray[np.int64]
     ) -> None:

@@ -21,7 +21,7 @@ class IndexReport:
     rows_touched       rows computed in full for a query, mean of the latest ones
     survivors          rows that the bound left, of the latest queries' mean; 0 without a prefix
     graph_rows         rows that the HNSW graph covers
-    bytes              memory by part: rows, prefix (with its groups), graph
+    bytes              memory by part: rows, prefix (with its groups and second bound), graph
     """
 
     rows: int

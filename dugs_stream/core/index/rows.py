@@ -141,6 +141,8 @@ class Rows:
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """A copy of the rows at `positions` (p,) → (p, k) float32."""
+        if len(self._parts) == 1:
+            return self._parts[0].take(positions)
         taken = np.empty((len(positions), self.dimension), dtype=np.float32)
         numbers = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(numbers):

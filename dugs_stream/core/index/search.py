@@ -7,7 +7,7 @@ The choice depends on what was added and asked, not on a clock, and changes no v
 
 import numpy as np
 
-from dugs_stream.core.index.basis_fit import Sample, fitted_basis
+from dugs_stream.core.index.basis_fit import Sample, fitted_basis, second_basis
 from dugs_stream.core.index.costs import pair_cost, prefix_cost, product_cost, sparse_cost
 from dugs_stream.core.index.group_scan import scan_by_groups
 from dugs_stream.core.index.groups import Groups
@@ -16,9 +16,12 @@ from dugs_stream.core.index.prefix_scan import scan_by_prefix
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.scan import scan
+from dugs_stream.core.index.second_bound import SecondBound
+from dugs_stream.core.index.short import is_short, search_few
 
 # Enough to tell a share of one row in a thousand; at k = 2 048 they take 2 and 16 MiB.
 _SAMPLED_QUERIES, _SAMPLED_ROWS = 256, 2_048
+_SAMPLED_RUN = 64
 # Fewer queries say too little about the traffic.
 _LEAST_QUERIES = 32
 # What the latest 4 096 queries have cost decides whether a prefix stays; before that it is on trial.
@@ -36,6 +39,7 @@ class Search:
         self.rows = rows
         self.prefix: Prefix | None = None
         self.groups: Groups | None = None
+        self.second: SecondBound | None = None
         self.queries = 0
         self._ungrouped_cost = 0.0
         self.recent = Work()
@@ -53,7 +57,11 @@ class Search:
         Returns the cost, in rows multiplied in full for one query.
         """
         self._fit_if_due()
-        if self.prefix is None:
+        queries = len(question.queries)
+        if self.prefix is None and is_short(self.rows, queries) and known.is_of_nothing:
+            search_few(question, self.rows, known)
+            work = Work(asked=queries * len(self.rows), full=queries * len(self.rows))
+        elif self.prefix is None:
             work = scan(question, self.rows, known)
         else:
             self.prefix.follow(self.rows)
@@ -66,11 +74,13 @@ class Search:
         is_grouped = self.groups is not None and len(self.groups) * _MOST_GROWTH >= len(self.rows)
         if not is_grouped and self._ungrouped_cost >= self._price_of_groups(prefix):
             self.groups, self._ungrouped_cost, is_grouped = Groups.of(prefix), 0.0, True
+            basis = None if self.second else second_basis(self._sample_of_rows(), prefix.basis.length)
+            self.second = self.second if basis is None else SecondBound(basis, self.rows)
         if self.groups is None:
             work = Work(asked=len(question.queries) * len(self.rows))
             scan_by_prefix(question, prefix, self.rows, known, work)
         else:
-            work = scan_by_groups(question, self.groups, prefix, self.rows, known)
+            work = scan_by_groups(question, self.groups, prefix, self.rows, known, self.second)
         if not is_grouped:
             self._ungrouped_cost += self._cost(work)
         return work
@@ -86,9 +96,10 @@ class Search:
 
     @property
     def prefix_bytes(self) -> int:
-        """Memory of the prefix rows and of their groups."""
+        """Memory of the prefix rows, of their groups, and of the longer rows of the second bound."""
         rows = 0 if self.prefix is None else 4 * len(self.prefix.rows) * self.prefix.rows.dimension
-        return rows + (0 if self.groups is None else self.groups.bytes)
+        groups = 0 if self.groups is None else self.groups.bytes
+        return rows + groups + (0 if self.second is None else self.second.bytes)
 
     def take_prefix(self, prefix: Prefix) -> bool:
         """Go on with the prefix of an earlier run; False if it is of other rows, as far as the last one tells."""
@@ -107,7 +118,7 @@ class Search:
         return bool(np.allclose(prefix.rows.take(last), computed, rtol=0, atol=1e-6))
 
     def _use(self, prefix: Prefix | None) -> None:
-        self.prefix, self.groups, self._ungrouped_cost = prefix, None, 0.0
+        self.prefix, self.groups, self.second, self._ungrouped_cost = prefix, None, None, 0.0
         self.recent, self.recent_queries = Work(), 0.0
         self._next_fit_rows = max(len(self.rows) * 2 if prefix else len(self.rows) * 3 // 2, 1)
         self._next_fit_queries = self.queries + _QUERIES_TO_NEXT_FIT
@@ -119,10 +130,16 @@ class Search:
         is_due |= self.prefix is None and self.queries >= self._next_fit_queries > 0
         if not is_due or self._samples < _LEAST_QUERIES:
             return
-        step = max(1, len(self.rows) // _SAMPLED_ROWS)
-        rows = self.rows.take(np.arange(0, len(self.rows), step, dtype=np.int64))
-        basis = fitted_basis(Sample(rows, self._sampled[: self._samples], self._levels[: self._samples]))
+        basis = fitted_basis(self._sample_of_rows())
         self._use(None if basis is None else Prefix(basis))
+
+    def _sample_of_rows(self) -> Sample:
+        """In runs all over the list: of mapped rows only few blocks are then read."""
+        runs = max(1, _SAMPLED_ROWS // _SAMPLED_RUN)
+        starts = np.linspace(0, max(0, len(self.rows) - _SAMPLED_RUN), runs).astype(np.int64)
+        positions = np.unique(starts[:, None] + np.arange(_SAMPLED_RUN))
+        rows = self.rows.take(positions[positions < len(self.rows)])
+        return Sample(rows, self._sampled[: self._samples], self._levels[: self._samples])
 
     def _remember(self, question: Question, known: Nearest, work: Work) -> None:
         asked = len(question.queries)

@@ -140,6 +140,9 @@ class UniqueIndex:
         if mode != "nearest" and threshold is None:
             raise ValueError(f"mode {mode!r} needs a threshold; give threshold=τ, or ask for mode='nearest'")
         floor = -np.inf if mode == "nearest" or threshold is None else threshold
+        if 0 < len(queries) <= _QUERIES_AT_ONCE:
+            found = self._nearest(Question(queries, floor, any_above=mode == "decision"))
+            return found.similarity, found.position
         similarity = np.empty(len(queries), dtype=np.float64)
         position = np.empty(len(queries), dtype=np.int64)
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
@@ -157,9 +160,10 @@ class UniqueIndex:
         if question.any_above:
             settled = open_before - int((known.position < 0).sum())
             self._policy.after_scan(open_before, settled, cost, len(self))
-        below = known.similarity < question.floor
-        known.similarity[below] = np.minimum(known.bound, np.nextafter(question.floor, -np.inf))[below]
-        known.position[below] = -1
+        if question.floor > -np.inf:
+            below = known.similarity < question.floor
+            known.similarity[below] = np.minimum(known.bound[below], np.nextafter(question.floor, -np.inf))
+            known.position[below] = -1
         return known
 
     def _search(self) -> "Search":

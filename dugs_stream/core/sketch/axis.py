@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dugs_stream.core.sketch.hashing import hash_axis
+from dugs_stream.core.sketch.scratch import Scratch
 
 _GATHER_ROWS = 16
 """Numbers of a bucket gathered at once, so that an axis much longer than k takes no more memory than a few sketches."""
@@ -43,6 +44,20 @@ class AxisSketch:
         flat = values.reshape(-1, self.length)
         return self._sketch(flat).view(*values.shape[:-1], self.dimension)
 
+    def sketch_in(self, scratch: Scratch, values: Tensor) -> Tensor:
+        """The same in memory of `scratch`, valid until its next call."""
+        if self.length > self.dimension:
+            return self.sketch(values)
+        flat = values.reshape(-1, self.length)
+        sums = scratch.take("sketched", flat, len(flat), self.dimension)
+        if self.is_sparse:
+            signed = scratch.take("signed", flat, *flat.shape)
+            torch.mul(flat, self._signs.to(flat.dtype), out=signed)
+            sums.zero_().index_copy_(1, self._buckets, signed)  # a bucket has one number at most
+        else:
+            self._gather(flat, 0, sums)
+        return sums.view(*values.shape[:-1], self.dimension)
+
     @property
     def is_sparse(self) -> bool:
         """Whether most buckets stay empty, and none gets more than one number."""
@@ -57,18 +72,23 @@ class AxisSketch:
             buckets, signed = self.signed(flat)
             return flat.new_zeros(len(flat), self.dimension).index_add_(1, buckets, signed)
         sums: Tensor | None = None
-        for at, (places, signs) in enumerate(self._tables):
-            if signs.dtype != flat.dtype:
-                signs = signs.to(flat.dtype)  # noqa: PLW2901
-                self._tables[at] = places, signs
+        for at, (places, _) in enumerate(self._tables):
             gathered = flat.new_empty(len(flat), len(places))
-            torch.index_select(flat, 1, places, out=gathered)
-            gathered *= signs
+            self._gather(flat, at, gathered)
             if len(places) > self.dimension:
                 gathered = pairwise_sum(gathered.view(len(flat), -1, self.dimension), axis=1)
             sums = gathered if sums is None else sums.add_(gathered)
         assert sums is not None  # noqa: S101 -- an axis this long has a table
         return sums
+
+    def _gather(self, flat: Tensor, table: int, gathered: Tensor) -> None:
+        """The signed numbers that this table names, a row each of `flat` and `gathered`."""
+        places, signs = self._tables[table]
+        if signs.dtype != flat.dtype:
+            signs = signs.to(flat.dtype)
+            self._tables[table] = places, signs
+        torch.index_select(flat, 1, places, out=gathered)
+        gathered *= signs
 
     def sketch_first(self, values: Tensor) -> Tensor:
         """Values (d, n) → (k, n): rows added up, which is quicker than numbers gathered where n is large."""
@@ -94,7 +114,9 @@ def position_sum(values: Tensor) -> Tensor:
     """Σ over the positions of values (m, t, …) → (m, …), the bits of each sample its own."""
     if values.device.type != "cpu" or values.shape[1] < MANY_TERMS:
         return pairwise_sum(values, axis=1)
-    # Each sample alone: in a sum of several PyTorch could choose the order by their place.
+    if all(values.stride(0) > stride for stride in values.stride()[1:]):
+        return values.sum(dim=1)
+    # Each sample alone: numbers of several that lie side by side are added in an order that depends on their place.
     return torch.stack([sample.sum(dim=0) for sample in values])
 
 

@@ -27,7 +27,7 @@ from dugs_stream.core.sketch.scratch import Scratch
 from dugs_stream.core.sketch.spectrum import summed_products
 
 _SLAB_NUMBERS = 1 << 18
-"""Numbers of a tile's sketched factors held at once: 1 MiB in float32, so that each step finds them in the cache."""
+"""Numbers of a tile's sketched factors held at once by each thread: 1 MiB in float32, so that each step finds them in the cache."""
 
 _DEVICE_SLAB_NUMBERS = 1 << 24
 """The same on a GPU, whose kernels want more work: 64 MiB."""
@@ -145,17 +145,28 @@ class ParameterSketch:
         """The half spectra of some samples, `step` positions at once."""
         total: Tensor | None = None
         for left, right in zip(torch.split(g, step, dim=1), torch.split(a, step, dim=1), strict=True):
-            sketches = self._rows.sketch(left), self._columns.sketch(right)  # (samples, step, k) each
-            product = summed_products(*(torch.fft.rfft(each) for each in sketches))
+            spectra = self._spectra(self._rows, left), self._spectra(self._columns, right)
+            product = summed_products(*spectra, self._scratch)
             total = product if total is None else total.add_(product)
         assert total is not None  # noqa: S101 -- a tensor of no positions is split into one of none
         return total
 
+    def _spectra(self, axis: AxisSketch, values: Tensor) -> Tensor:
+        """The half spectra of each position's sketch, (…, d) → (…, k//2 + 1)."""
+        on_cpu = values.device.type == "cpu"
+        found: Tensor = torch.fft.rfft(
+            axis.sketch_in(self._scratch, values) if on_cpu else axis.sketch(values)
+        )
+        return found
+
     def _slab(self, m: int, t: int) -> tuple[int, int]:
         """How many samples and positions are sketched at once; of samples a divisor of m."""
-        numbers = _SLAB_NUMBERS if self._device.type == "cpu" else _DEVICE_SLAB_NUMBERS
+        is_cpu = self._device.type == "cpu"
+        numbers = _SLAB_NUMBERS if is_cpu else _DEVICE_SLAB_NUMBERS
         positions = min(t, max(1, numbers // self.dimension))
-        most = max(1, numbers // max(1, positions * self.dimension))
+        # Each thread has a cache of its own. Of positions always as many: their groups choose the order of additions.
+        shared = numbers * (torch.get_num_threads() if is_cpu else 1)
+        most = max(1, shared // max(1, positions * self.dimension))
         return next(d for d in range(min(m, most), 0, -1) if m % d == 0), positions
 
     def outer_spectrum_of_one(self, g: Tensor, a: Tensor) -> Tensor:

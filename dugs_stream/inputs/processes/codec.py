@@ -68,7 +68,11 @@ class CodecInProcesses:
             while len(died) < 2:  # noqa: PLR2004 (the second time it is the record's doing)
                 reply = process.ask(value)
                 if isinstance(reply, bytearray):
-                    return outcome_of(reply)
+                    try:
+                        return outcome_of(reply)
+                    except (ValueError, LookupError, TypeError, RuntimeError):
+                        process.end(0)
+                        return undecodable("the codec wrote into the connection of its process")
                 if reply is None:
                     return undecodable(
                         f"the codec took longer than {self._seconds:g} s, and its process was ended "

@@ -51,10 +51,19 @@ def _reply(codec: CustomCodec, value: bytes) -> bytes:
         return reply_of(undecodable(f"what the codec returned cannot leave its process: {told}"))
 
 
+_MOST_BYTES = 1 << 32
+"""Of a message; a codec that writes into any descriptor it finds may pass off anything as a length."""
+
+
 def receive(connection: socket.socket) -> bytearray | None:
     """The next message; None if the other side has left."""
-    length = _exactly(connection, LENGTH_BYTES)
-    return None if length is None else _exactly(connection, int.from_bytes(length, "little"))
+    prefix = _exactly(connection, LENGTH_BYTES)
+    if prefix is None:
+        return None
+    length = int.from_bytes(prefix, "little")
+    if length > _MOST_BYTES:
+        raise ConnectionError(f"a message of {length} bytes: somebody else writes into the connection")
+    return _exactly(connection, length)
 
 
 def _exactly(connection: socket.socket, count: int) -> bytearray | None:

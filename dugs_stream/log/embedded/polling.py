@@ -36,13 +36,17 @@ class Polling:
     _is_full: bool = False
 
     def fill(self) -> Polled:
-        """Take until the batch is full or `wait_ms` are over, counted from now."""
+        """Take until the batch is full or `wait_ms` are over, counted from now; or until an idle time ends."""
         self._is_full = self.limits.records <= 0
         ends_at = time.monotonic() + self.limits.wait_ms / 1000
+        is_idle = False
         while True:
             version = file_version(self.connection)  # first, so that a later write is seen as a change
             while self._take_a_round():
                 pass
+            if is_idle and self._taken:
+                break
+            is_idle = self.limits.ends_idling and not self._taken
             if self._is_full or not wait_for_change(
                 self.connection, version, lambda: time.monotonic() >= ends_at
             ):

@@ -87,10 +87,15 @@ class Polling:
         batch: list[Record] = []
         size = 0
         is_first_look = True
+        if limits.ends_idling:  # what came before this poll lies in the client's memory
+            self._group.assert_still_owner()
+            size = self._fill_from_memory(batch, size, limits)
+        is_idle = limits.ends_idling and not batch
         while True:
             size, is_full = self._fill(batch, size, limits)
             remaining_ms = max(0.0, (ends_at - time.monotonic()) * 1000)
-            if not is_first_look and (is_full or remaining_ms == 0):
+            is_over = is_full or remaining_ms == 0 or (is_idle and bool(batch))
+            if not is_first_look and is_over:
                 break
             # Even with a full batch the client is polled once: it must be to stay in the group, and to hear that it
             # is no longer a member.

@@ -17,6 +17,7 @@ from typing import NamedTuple, Self
 
 import structlog
 
+from dugs_stream.ops.gallery.saved_clustering import ClusteringFile
 from dugs_stream.ops.gallery.thumbnail_store import PLACE_OF_UNIQUE, Example, Picture, ThumbnailStore
 from dugs_stream.ops.gallery.thumbnails import Thumbnail, excerpt, shrink
 from dugs_stream.records import JudgedRecord
@@ -74,6 +75,9 @@ class GalleryRecorder:
         text_of: Callable[[bytes], str | None] | None = None,
     ) -> None:
         self.thumbnails = thumbnails
+        self.clustering: ClusteringFile | None = (
+            None  # what `dugs clusters --save` left, if a state folder is known
+        )
         self.boot = secrets.token_hex(4)
         self.revision = 0
         self._formats = tuple(formats)

@@ -50,7 +50,8 @@ _POLICY = (
 
 def page_routes(uniques: UniquesPage, gallery: GalleryRecorder) -> list[Route]:
     """Routes of the page's files and of the JSON that it asks for."""
-    routes, threads = _Routes(UniqueSearch(uniques), gallery), CapacityLimiter(_THREADS)
+    search = UniqueSearch(uniques, lambda: None if gallery.clustering is None else gallery.clustering.last())
+    routes, threads = _Routes(search, gallery), CapacityLimiter(_THREADS)
     return [
         *(Route(path, _static(name, media_type)) for path, (name, media_type) in _FILES.items()),
         *(
@@ -61,6 +62,7 @@ def page_routes(uniques: UniquesPage, gallery: GalleryRecorder) -> list[Route]:
                 ("/api/gallery", routes.gallery),
                 ("/api/gallery/{sequence:int}", routes.card),
                 ("/api/labels", routes.labels),
+                ("/api/categories", routes.categories),
                 ("/api/thumbnails/{sequence:int}", routes.thumbnail),
                 ("/api/thumbnails/{sequence:int}/{place:int}", routes.thumbnail),
             )
@@ -150,6 +152,14 @@ class _Routes:
         }
         return JSONResponse(body)
 
+    def categories(self, _request: Request) -> Response:
+        found = self._search.categories()
+        items = [
+            {"category": number if number < len(found) else 0, "name": name, "uniques": uniques}
+            for number, (name, uniques) in enumerate(found, start=1)
+        ]
+        return JSONResponse({"total": max(0, len(found) - 1), "items": _fewer(items)})
+
     def thumbnail(self, request: Request) -> Response:
         thumbnails = self._gallery.thumbnails
         place = request.path_params.get("place", PLACE_OF_UNIQUE)
@@ -167,8 +177,10 @@ class _Routes:
         return self._search.find(Query(text=f"#{sequence}")).events
 
     def _etag(self) -> str:
-        """Changes with the list and with the thumbnails; a new process begins with another."""
-        return f'"{self._gallery.boot}-{self._search.total}-{self._gallery.revision}"'
+        """Changes with the list, the thumbnails and the clustering; a new process begins with another."""
+        clustering = self._gallery.clustering
+        grouped = "" if clustering is None else clustering.version
+        return f'"{self._gallery.boot}-{self._search.total}-{self._gallery.revision}-{grouped}"'
 
     def _is_read(self, query: Query) -> bool:
         return (query.label is None and not query.text) or self._search.read == self._search.total
@@ -180,15 +192,19 @@ class _Routes:
         pictured = set() if thumbnails is None else thumbnails.pictured({*own, *nearest})
         absorbed = {} if thumbnails is None else thumbnails.absorbed(own)
         texts = {} if thumbnails is None else thumbnails.texts({*own, *nearest})
+        categories = self._search.category_of(own).tolist()
         return [
-            build_card(
-                event,
-                None if event["nearest"] is None else nearest.get(event["nearest"]["sequence"]),
-                pictured,
-                absorbed.get(event["sequence"]),
-                texts,
-            )
-            for event in events
+            {
+                **build_card(
+                    event,
+                    None if event["nearest"] is None else nearest.get(event["nearest"]["sequence"]),
+                    pictured,
+                    absorbed.get(event["sequence"]),
+                    texts,
+                ),
+                **({"category": category} if category else {}),
+            }
+            for event, category in zip(events, categories, strict=True)
         ]
 
     def _nearest_of(self, events: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
@@ -198,6 +214,12 @@ class _Routes:
             if sequence not in known:
                 known.update((sequence, event) for event in self._events_of(sequence))
         return known
+
+
+def _fewer(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The largest, and the uniques without a category if there are any."""
+    rest = [item for item in items[-1:] if item["uniques"]]
+    return [*items[:-1][:_MOST_LABELS], *rest]
 
 
 def _not_found() -> Response:
@@ -210,16 +232,26 @@ def _query(request: Request) -> Query:
     if offset < 0 or not 1 <= limit <= _LARGEST_PAGE:
         raise _BadQueryError(f"offset is at least 0, limit between 1 and {_LARGEST_PAGE}")
     order = given.get("order", "oldest")
-    if order not in {"oldest", "newest"}:
-        raise _BadQueryError("order is oldest or newest; offset counts in that order")
+    if order not in {"oldest", "newest", "category"}:
+        raise _BadQueryError("order is oldest, newest or category; offset counts in that order")
     label, text = given.get("label"), given.get("id")
     if max(len(label or ""), len(text or "")) > _LONGEST_TEXT:
         raise _BadQueryError(f"label and id have at most {_LONGEST_TEXT} characters")
     below = _whole(given["below"]) if "below" in given else None
-    return Query(offset, limit, label, text, newest=order == "newest", below=below)
+    category = _whole(given["category"]) if "category" in given else None
+    return Query(
+        offset,
+        limit,
+        label,
+        text,
+        newest=order == "newest",
+        below=below,
+        category=category,
+        by_category=order == "category",
+    )
 
 
 def _whole(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,17}", text):  # within SQLite's 64 bits
-        raise _BadQueryError("offset, limit and below are whole numbers")
+        raise _BadQueryError("offset, limit, below and category are whole numbers")
     return int(text)

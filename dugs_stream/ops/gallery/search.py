@@ -1,4 +1,4 @@
-"""Search over the uniques by label, id, key or sequence number, a page at a time.
+"""Search over the uniques by label, category, id, key or sequence number, a page at a time.
 
 Without a filter a page is one slice of the list. The first filter reads the labels and names of all uniques into
 memory: about 20 µs and 300 bytes a unique, so an instance whose page is never filtered pays nothing.
@@ -16,6 +16,11 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dugs_stream.ops.gallery.saved_clustering import SavedClustering
+
 UniquesPage = Callable[[int, int], tuple[int, Sequence[Any]]]
 """(offset, limit) → total and that page's events, in sequence order."""
 
@@ -30,10 +35,12 @@ _READ_AT_ONCE = 1_000
 class Query:
     """A page of the uniques that match.
 
-    label   the name of a class, else its number, else `NO_LABEL`
-    text    part of the record's id or key, in any case; or #17 for a sequence number
-    newest  from the last unique to the first
-    below   only sequence numbers below this, so that pages do not shift while new uniques come
+    label        the name of a class, else its number, else `NO_LABEL`
+    text         part of the record's id or key, in any case; or #17 for a sequence number
+    newest       from the last unique to the first
+    below        only sequence numbers below this, so that pages do not shift while new uniques come
+    category     its number in the saved clustering, from 1; 0 for uniques that it does not hold
+    by_category  category by category, those without one last, and by sequence number within each
     """
 
     offset: int = 0
@@ -42,6 +49,8 @@ class Query:
     text: str | None = None
     newest: bool = False
     below: int | None = None
+    category: int | None = None
+    by_category: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +73,16 @@ class LabelCount:
 
 
 class UniqueSearch:
-    """An index of the uniques' labels and names, read when first needed. Thread-safe."""
+    """An index of the uniques' labels and names, read when first needed. Thread-safe.
 
-    def __init__(self, uniques: UniquesPage) -> None:
+    clustering  the last saved one; None without one
+    """
+
+    def __init__(
+        self, uniques: UniquesPage, clustering: Callable[[], SavedClustering | None] = lambda: None
+    ) -> None:
         self._uniques = uniques
+        self._clustering = clustering
         self._lock = Lock()
         self._forget()
 
@@ -108,7 +123,30 @@ class UniqueSearch:
             ]
         return sorted(counts, key=lambda count: (-count.uniques, count.name or "", count.label or 0))
 
+    def categories(self) -> list[tuple[str | None, int]]:
+        """The name and the number of uniques of each category, and last of those without one; empty without a clustering."""
+        clustering, total = self._clustering(), self.total
+        if clustering is None:
+            return []
+        known = clustering.category[:total]
+        counts = np.bincount(known, minlength=len(clustering.names)).tolist()
+        return [*zip(clustering.names, counts, strict=True), (None, total - len(known))]
+
+    def category_of(self, sequences: Sequence[int]) -> NDArray[np.int64]:
+        """The category of each of these uniques, from 1; 0 without one."""
+        found, places = np.zeros(len(sequences), np.int64), np.asarray(sequences, np.int64)
+        clustering = self._clustering()
+        if clustering is not None:
+            is_known = places < len(clustering.category)
+            found[is_known] = clustering.category[places[is_known]] + 1
+        return found
+
     def _found(self, matching: Sequence[int], query: Query, read: int) -> Found:
+        if query.category is not None:
+            at = self.category_of(matching) == query.category
+            matching = np.asarray(matching, np.int64)[at].tolist()
+        if query.by_category:
+            return self._found_by_category(matching, query, read)
         end = len(matching) if query.below is None else bisect_left(matching, query.below)
         if query.newest:
             stop = max(0, end - query.offset)
@@ -116,6 +154,12 @@ class UniqueSearch:
         else:
             chosen = list(matching[query.offset : min(end, query.offset + query.limit)])
         return Found(end, self._events(chosen), read, self.total)
+
+    def _found_by_category(self, matching: Sequence[int], query: Query, read: int) -> Found:
+        category = self.category_of(matching)
+        order = np.argsort(np.where(category == 0, np.iinfo(np.int64).max, category), kind="stable")
+        chosen = order[query.offset : query.offset + query.limit].tolist()
+        return Found(len(matching), self._events([matching[place] for place in chosen]), read, self.total)
 
     def _matching(self, query: Query) -> Sequence[int]:
         """Sequence numbers in ascending order."""

@@ -132,7 +132,7 @@ class ThumbnailStore:
             if self._path.exists() and self._path.stat().st_size > self._limit_bytes:
                 self._remove_files()
             self._connection = self._connect()
-        if _list_name(self._connection) != self._list_name:
+        if _stored_list_name(self._connection) != self._list_name:
             self._start_over()
         return self._connection
 
@@ -199,6 +199,10 @@ class ThumbnailStore:
         )
         return {sequence: Absorbed(count, tuple(examples.get(sequence, ()))) for sequence, count in counts}
 
+    def duplicate_counts(self) -> dict[int, int]:
+        """How many duplicates each unique absorbed, of all that anything is known of."""
+        return dict(self._rows("SELECT sequence, count FROM absorbed", ()))
+
     def pictured(self, sequences: Iterable[int]) -> set[int]:
         """Which of these uniques have a picture of their own."""
         found = self._rows(
@@ -237,7 +241,7 @@ class ThumbnailStore:
         with self._lock:
             try:
                 connection = self._opened_to_read()
-                if connection is None or _list_name(connection) != self._list_name:
+                if connection is None or _stored_list_name(connection) != self._list_name:
                     return []
                 return connection.execute(query, parameters).fetchall()
             except (OSError, sqlite3.Error):
@@ -258,12 +262,17 @@ class ThumbnailStore:
                 self._connection = None
 
 
+def list_name(fingerprint: str, changelog_topic: str) -> str:
+    """The name of a list of uniques: another model or changelog has another list."""
+    return f"{fingerprint} {changelog_topic}"
+
+
 def _listed(sequences: Iterable[int]) -> tuple[str]:
     """As one parameter for json_each: SQLite limits the number of parameters."""
     return (json.dumps(list(sequences)),)
 
 
-def _list_name(connection: sqlite3.Connection) -> str | None:
+def _stored_list_name(connection: sqlite3.Connection) -> str | None:
     found = connection.execute("SELECT value FROM facts WHERE name = 'list'").fetchone()
     return None if found is None else str(found[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import time
@@ -39,7 +40,15 @@ def _out_of_memory(rest: str) -> None:
     raise MemoryError(rest)
 
 
+def _into_every_descriptor(written: str) -> None:
+    """As a library does that writes to a descriptor which it thinks is its own."""
+    for descriptor in range(3, 20):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, bytes.fromhex(written))
+
+
 FAILURES: dict[str, Any] = {
+    "write": _into_every_descriptor,
     "hang-with-the-lock": _hang_with_the_lock,
     "hang-once": _hang_once,
     "leave": lambda _rest: os._exit(7),

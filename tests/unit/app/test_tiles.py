@@ -96,6 +96,17 @@ def test_a_restart_takes_the_tile_of_its_list_unmeasured(
     assert build_engine(deployment.settings, keeps_tile=True).projector.tile == 16
 
 
+def test_of_few_samples_hardly_any_is_spent_on_the_choice(deployment: Deployment) -> None:
+    """`dugs scan` knows how many will come."""
+    few = tile_setting(deployment.settings, DEVICE, samples=10)
+    projector = build_engine(deployment.settings, samples=10).projector
+
+    assert isinstance(few, AutoTile)
+    assert (few.most, few.samples) == (10, 10)
+    assert projector.found is not None
+    assert [each.tile for each in projector.found.timings] == [1]
+
+
 def test_the_choice_of_another_process_is_taken_up(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,17 @@ def test_numbers_that_are_not_finite_agree_with_their_like_alone(bad: float) -> 
     assert differences([fine], [broken.half()]) == [0.0]
 
 
+@pytest.mark.parametrize("size", [1.0, 1e25, 1e-30])
+def test_large_layers_are_compared_piece_by_piece(size: float) -> None:
+    """Also where the squares of their numbers overflow in float32, or vanish."""
+    expected = torch.randn(3, 70_001, generator=torch.Generator().manual_seed(0)) * size
+    found = expected.clone()
+    found[2, -1000:] *= 2
+    apart = float((found - expected).double().norm() / expected.double().norm())
+
+    assert differences([found, expected], [expected, expected]) == pytest.approx([apart, 0.0], rel=1e-5)
+
+
 def test_tolerance_is_that_of_the_coarsest_precision() -> None:
     """Autocast computes in half precision with float32 parameters."""
     assert tolerance([torch.float64]) < tolerance([torch.float64, torch.float32])

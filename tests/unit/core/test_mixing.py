@@ -50,6 +50,42 @@ def test_loss_that_mixes_samples_is_refused(loss: Callable[[Tensor, Tensor | Non
         Deduplicator(Around(torch.tanh), loss=loss, dimension=16, tile=8).probe(EXAMPLE)
 
 
+def _cross(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    assert labels is not None
+    return nn.functional.cross_entropy(outputs, labels, reduction="none")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, y: _cross(o, y) * (_cross(o, y) >= _cross(o, y).median()),
+        lambda o, y: torch.where(y == 1, _cross(o, y).mean(), _cross(o, y)),
+        lambda o, y: _cross(o, y) / (y[:, None] == y[None]).sum(1),
+        lambda o, y: _cross(o, y) if float(o.detach().abs().max()) < 2 else _cross(o, y).square(),
+    ],
+    ids=["hardest half", "one label", "counts", "branch"],
+)
+def test_loss_that_mixes_only_at_times_is_refused(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """The probe's batch need not show it."""
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
+    with pytest.raises(ModelError, match="mixes samples"):
+        Deduplicator(model, loss=loss, dimension=16, tile=8).probe(torch.ones(6) * 0.01, 0)
+
+
+def test_loss_that_divides_by_the_tokens_of_a_batch_is_refused() -> None:
+    """As training code does; each sample has to be divided by its own."""
+
+    def by_batch(outputs: Tensor, labels: Tensor) -> Tensor:
+        found = nn.functional.cross_entropy(outputs.transpose(1, 2), labels, reduction="none")
+        return found.sum(1) / (labels != -100).sum() * len(labels)
+
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
+    with pytest.raises(ModelError, match="mixes samples"):
+        Deduplicator(model, loss=by_batch, dimension=16, tile=8).probe(
+            torch.ones(5, 6), torch.tensor([0, 1, 2, 0, 1])
+        )
+
+
 def test_neighbours_differ_and_are_possible() -> None:
     """The example stands at the end, integers stay within the values seen, neighbours differ from it, repeatably."""
     ids = torch.tensor([3, 9, 9, 4])

@@ -39,10 +39,12 @@ class Timed(nn.Module):
         super().__init__()
         self.body, self.head = nn.Linear(4, 6), nn.Linear(6, 3)
         self.clock, self.takes, self.middle = clock, takes, middle
+        self.samples = 0
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(m, 4) → logits (m, 3)."""
         self.clock.seconds += self.takes(len(inputs))
+        self.samples += len(inputs)
         logits: Tensor = self.head(self.middle(self.body(inputs)))
         return logits
 
@@ -127,6 +129,20 @@ def test_a_tile_that_mixes_samples_is_refused_while_tiles_are_measured() -> None
     """Rounding leaves a tile out, another gradient refuses the model."""
     with pytest.raises(ModelError, match="mixes samples"):
         probed(light, mixes_if_large)
+
+
+@pytest.mark.parametrize(("takes", "tile", "most"), [(heavy, 1, 24), (light, 16, 64)], ids=["heavy", "light"])
+def test_where_few_samples_come_the_probe_runs_few(
+    takes: Callable[[int], float], tile: int, most: int
+) -> None:
+    """The run that times a tile also shows whether its places are alike; a heavy model is left alone after four."""
+    clock = Clock()
+    model = Timed(clock, takes)
+    auto = AutoTile(clock, samples=256)
+    found = Deduplicator(model, 2, loss="pseudo", dimension=32, device="cpu", tile=auto).probe(ROWS[0])
+
+    assert found.tile == tile
+    assert model.samples <= most
 
 
 def test_samples_that_pass_layers_by_are_seen_although_each_is_computed_alone() -> None:

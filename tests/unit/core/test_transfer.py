@@ -135,13 +135,15 @@ def test_units_and_norms_are_those_of_each_row() -> None:
     """Scaled by its exponent; a row of no gradient, or of one that is not finite, is zero."""
     vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [float("nan"), 1.0]])
     parts = [
-        DeviceRows(row[None], torch.tensor([2], dtype=torch.int32), torch.tensor([7])) for row in vectors
+        DeviceRows(row[None], torch.tensor([2], dtype=torch.int32), torch.tensor([7]), torch.tensor([5]))
+        for row in vectors
     ]
-    units, norms, labels = fetched(joined(parts))
+    units, norms, labels, predicted = fetched(joined(parts))
 
     assert np.array_equal(units, np.float32([[0.6, 0.8], [0, 0], [0, 0]]))
     assert norms[0] == 20
     assert norms[1] == 0
     assert np.isnan(norms[2])
     assert labels is not None
-    assert labels.tolist() == [7, 7, 7]
+    assert predicted is not None
+    assert (labels.tolist(), predicted.tolist()) == ([7, 7, 7], [5, 5, 5])

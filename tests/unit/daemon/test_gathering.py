@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dugs_stream.daemon.gathering import Gathering
 from dugs_stream.log.port import BatchLimits, Polled
 from dugs_stream.records import Record
@@ -27,9 +29,10 @@ def test_next_poll_may_take_what_is_left() -> None:
     gathering.add(polled((0, 1), (0, 2), (1, 5)))
     rest = gathering.rest(may_wait=False)
 
-    assert first == LIMITS
+    assert first == replace(LIMITS, ends_idling=True)
     assert rest == BatchLimits(records=1, wait_ms=0, bytes=70, is_rest=True)
     assert 0 < gathering.rest(may_wait=True).wait_ms <= 60_000
+    assert not gathering.rest(may_wait=True).ends_idling
     assert not gathering.is_over
 
 

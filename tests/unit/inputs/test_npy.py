@@ -118,6 +118,7 @@ HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }"
         (with_header(HEADER % "(1000000000000,)", b"\0" * 8), "the header promises 4000000000000 bytes of numbers and 8 follow it"),
         (with_header(HEADER % f"({10**400},)", b"\0" * 8), "the header promises 4"),
         (with_header(HEADER % "(-2, -1)", b"\0" * 8), "the array's shape (-2, -1) holds no numbers"),
+        (with_header(HEADER % f"({'1,' * 80})", b"\0" * 4), "the array has 80 axes, expected at most 32"),
         (with_header(HEADER % "(0,)"), "the array's shape (0,) holds no numbers"),
         (with_header("(" * 9000), "not a .npy array: "),
         (with_header("__import__('os').getcwd()"), "not a .npy array: ValueError:"),

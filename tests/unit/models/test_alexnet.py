@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from dugs_stream.core.operations import OperationMode
+from dugs_stream.models import alexnet
 from dugs_stream.models.alexnet import AlexNet, build
 from dugs_stream.models.loading import load_model
 
@@ -109,3 +113,27 @@ def test_signal_keeps_its_size_through_the_layers() -> None:
             logits = model(torch.randn(8, 1, 28, 28))
 
     assert 0.1 < logits.std().item() < 10
+
+
+def test_numbers_that_the_file_replaces_are_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty-eight million of them take longer than what a hundred digits come to; without a file they are drawn."""
+
+    class Draws(OperationMode):
+        drawn = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.drawn += func is torch.ops.aten.normal_.default
+            return func(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(alexnet, "_WIDTH", 8)
+    kwargs = {"image_size": 8, "channels": 1}
+    torch.save(build(**kwargs).state_dict(), tmp_path / "weights.pt")
+    counted = []
+    for path in (None, tmp_path / "weights.pt"):
+        with Draws() as draws:
+            load_model(FACTORY, kwargs, path, 0)
+        counted.append(draws.drawn)
+
+    assert counted == [8, 0]

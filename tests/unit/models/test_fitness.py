@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from dugs_stream import Deduplicator
 from dugs_stream.errors import ModelError
+from dugs_stream.models.fitness import refuse_not_finite
 from dugs_stream.models.loading import LoadedModel, digest, load_model
 from tests.support.models import odd as odd_models
 
@@ -57,6 +59,14 @@ def test_running_statistics_of_nan_are_refused() -> None:
         ModelError, match=r"NaN or infinite numbers in 1\.running_mean: every gradient would be NaN"
     ):
         load("unstatistical")
+
+
+def test_weights_whose_sum_overflows_are_no_fault() -> None:
+    """Each of them is finite."""
+    model = nn.Linear(2, 1)
+    nn.init.constant_(model.weight, 3e38)
+
+    refuse_not_finite(model, None)
 
 
 def test_mask_of_minus_infinity_is_no_fault() -> None:

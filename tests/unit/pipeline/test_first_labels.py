@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from structlog.testing import capture_logs
-from torch import nn
+from torch import Tensor, nn
 
 from dugs_stream.pipeline.first_labels import Agreement
 from dugs_stream.pipeline.projected import Projected
@@ -21,6 +22,19 @@ def largest() -> nn.Module:
     for layer in layers:
         nn.init.eye_(layer.weight)
     return nn.Sequential(*layers)
+
+
+class PositionsFirst(nn.Module):
+    """A layer that is given the rows of all samples at once, position by position: hooks cannot tell samples apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 4), nn.Linear(2, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(m, 4) → logits (m, 4)."""
+        rows = self.body(inputs).reshape(-1, 2, 2).transpose(0, 1).reshape(-1, 2)
+        return self.head(rows).reshape(2, -1, 2).transpose(0, 1).flatten(1)
 
 
 def labelled(count: int, shift: int = 0) -> list[Record]:
@@ -38,8 +52,32 @@ def test_agreement_counts_the_labels_that_the_model_would_give(shift: int, right
     assert projector.first_labels.agreement == Agreement(right, 20, 4)
 
 
+def test_labels_are_compared_without_a_pass_of_their_own() -> None:
+    """The one that gives a record's gradient shows what the model predicts."""
+    model, ran = largest(), list[int]()
+    projector = projector_of(lambda: model)
+    projected(projector, labelled(1))  # the probe
+    model.register_forward_hook(lambda _model, _inputs, output: ran.append(len(output)))
+    projected(projector, labelled(projector.tile))
+
+    assert ran == [projector.tile]
+    assert projector.first_labels.agreement.records == 1 + projector.tile
+
+
+def test_labels_are_compared_where_the_whole_loss_runs_back() -> None:
+    """Which does not show what the model predicts."""
+    projector = projector_of(PositionsFirst)
+    projected(projector, labelled(12))
+    model = projector.spec.model
+    right = int((model(torch.eye(4).repeat(3, 1)).argmax(1) == torch.arange(12) % 4).sum())
+
+    assert projector.found is not None
+    assert projector.found.is_last_resort
+    assert projector.first_labels.agreement == Agreement(right, 12, 4)
+
+
 def test_only_the_first_labels_are_looked_at() -> None:
-    """Each costs a forward pass."""
+    """256 are enough to tell a model that knows its classes from chance."""
     projector = projector_of(largest)
     for _ in range(3):
         projected(projector, labelled(100))

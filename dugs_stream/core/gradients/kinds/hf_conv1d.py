@@ -6,7 +6,7 @@ As `core.gradients.kinds.linear`, at the same cost: only the weight's axes, and 
 from torch import Tensor
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
-from dugs_stream.core.gradients.kinds.linear import add_products, form_of, products
+from dugs_stream.core.gradients.kinds.linear import add_products, form_of, products, require_form
 from dugs_stream.core.gradients.layers import Layer
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum
@@ -29,4 +29,5 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
     """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    require_form(call, "inputs first")
     return products(call, axes, sample, inputs_first=True)

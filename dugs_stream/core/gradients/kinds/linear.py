@@ -4,6 +4,8 @@ Cost of a sample: O(t·k·log k) by the spectral route, O(t·g·a) by the summed
 (`core.sketch.count_sketch`). Either way without a backward pass of its own.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -25,14 +27,14 @@ def needs_trial(layer: Layer) -> bool:
     return type(layer.module).forward is not nn.Linear.forward or "forward" in vars(layer.module)
 
 
-def form_of(layer: Layer) -> LinearForm | None:
-    """How the layer uses its weight, if it has no parameters but that and a bias."""
+def form_of(layer: Layer, shape: Sequence[int] = (1,)) -> LinearForm | None:
+    """How the layer uses its weight, if it has no parameters but that and a bias; shape: of its input, without the width."""
     weight, bias = (getattr(layer.module, name, None) for name in ("weight", "bias"))
     if not {owned.local for owned in layer.parameters} <= {"weight", "bias"} or not isinstance(
         weight, Tensor
     ):
         return None
-    return linear_form(layer.module, weight, bias)
+    return linear_form(layer.module, weight, bias, shape)
 
 
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
@@ -42,7 +44,14 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
     """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    require_form(call, "outputs first")
     return products(call, axes, sample, inputs_first=False)
+
+
+def require_form(call: LayerCall, form: LinearForm) -> None:
+    """Raise ValueError if the forward is another one in this call: it may go by its input's axes, or by what the model sets."""
+    if form_of(call.layer, call.inputs[0].shape[:-1]) != form:
+        raise ValueError(f"{call.layer.title} computes something else within the model")
 
 
 def add_products(

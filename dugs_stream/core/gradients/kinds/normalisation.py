@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dugs_stream.core.gradients.capture import CallAxes, LayerCall
 from dugs_stream.core.gradients.layers import Layer
+from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.sketch.axis import pairwise_sum, position_sum
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum, normalised
@@ -27,10 +28,19 @@ def takes(layer: Layer) -> bool:
     return (
         isinstance(module, _CLASSES)
         and not (isinstance(module, _BY_STATISTICS) and module.running_mean is None)  # the batch's own
-        and any(type(module).forward is each.forward for each in _CLASSES)
-        and "forward" not in vars(module)  # replaced on this one object
         and {owned.local for owned in layer.parameters} <= {"weight", "bias"}
+        and (
+            not needs_trial(layer)
+            or (isinstance(module, nn.LayerNorm) and _is_layer_norm(module, _example(module)))
+        )
     )
+
+
+def needs_trial(layer: Layer) -> bool:
+    """Whether the forward is one of its own, which for another sample may compute something else."""
+    module = layer.module
+    is_known = any(type(module).forward is each.forward for each in _CLASSES)
+    return not is_known or "forward" in vars(module)  # replaced on this one object
 
 
 def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch) -> None:
@@ -46,13 +56,53 @@ def add_terms(total: ScaledSum, call: LayerCall, axes: CallAxes, sketch: Sketch)
 
 
 def formed(call: LayerCall, axes: CallAxes, sample: int) -> list[Tensor]:
-    """The gradient of one sample for each of the layer's own parameters, in their order and shapes."""
+    """The gradient of one sample for each of the layer's own parameters, in their order and shapes.
+
+    Raises ValueError for a subclass of LayerNorm that computes something else, if only for some samples.
+    """
+    if needs_trial(call.layer) and not _is_layer_norm(call.layer.module, call.inputs[0]):
+        raise ValueError(f"{type(call.layer.module).__name__} is not a layer normalisation alone")
     gradient, axis = call.gradients[0], axes.outputs[0]
     if gradient is None or axis is None:
         return [torch.zeros_like(owned.parameter) for owned in call.layer.parameters]
     dtype = torch.promote_types(gradient.dtype, torch.float32)
     g, x = (each.movedim(axis, 0)[sample : sample + 1].to(dtype) for each in (gradient, call.inputs[0]))
     return [sums[0] for sums in _gradients(call.layer, axes, g, x)]
+
+
+def _example(module: Any) -> Tensor:
+    """Two rows of other numbers, so that a forward with another small constant shows."""
+    size = (2, *module.normalized_shape)
+    scale: Tensor = module.weight if module.weight is not None else module.bias
+    return torch.linspace(-1, 1, math.prod(size), dtype=scale.dtype, device=scale.device).view(size) / 100
+
+
+def _is_layer_norm(module: Any, inputs: Tensor) -> bool:
+    """Whether the forward of these inputs is torch's layer normalisation of them and nothing else (timm's subclass).
+
+    Its way back is one step, from these inputs and the module's own parameters, and each number is that of the function
+    with the module's own settings.
+    """
+    given = inputs.detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            found = module.forward(given)
+        expected = torch.nn.functional.layer_norm(
+            inputs, module.normalized_shape, module.weight, module.bias, module.eps
+        )
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return False  # it takes other inputs
+    step: Any = found.grad_fn if isinstance(found, Tensor) else None
+    return (
+        step is not None
+        and step.name() == "NativeLayerNormBackward0"
+        and step._saved_input is given  # noqa: SLF001 -- torch's own names for what a step back needs
+        and step._saved_weight is module.weight  # noqa: SLF001
+        and step._saved_bias is module.bias  # noqa: SLF001
+        and torch.equal(found, expected)
+    )
 
 
 def _gradients(layer: Layer, axes: CallAxes, g: Tensor, x: Tensor) -> list[Tensor]:

@@ -21,8 +21,13 @@ LinearForm = Literal["outputs first", "inputs first"]
 """x·Wᵀ + b with W (outputs, inputs), or x·W + b with W (inputs, outputs)."""
 
 
-def linear_form(module: nn.Module, weight: Tensor, bias: Any) -> LinearForm | None:
-    """How a module computes a product of its input with this weight, plus this bias, and nothing else; None if it does not."""
+def linear_form(
+    module: nn.Module, weight: Tensor, bias: Any, shape: Sequence[int] = (1,)
+) -> LinearForm | None:
+    """How a module computes a product of its input with this weight, plus this bias, and nothing else; None if it does not.
+
+    shape: of the input, without its width.
+    """
     if weight.dim() != 2:  # noqa: PLR2004 -- a matrix
         return None
     if (
@@ -32,7 +37,7 @@ def linear_form(module: nn.Module, weight: Tensor, bias: Any) -> LinearForm | No
     ):
         return "outputs first"
     for width in dict.fromkeys(reversed(weight.shape)):
-        seen, zeros = _Products(weight, bias), weight.detach().new_zeros(1, width)
+        seen, zeros = _Products(weight, bias), weight.detach().new_zeros(*shape, width)
         try:
             with _recorded((zeros, weight, bias)), seen:
                 found = module.forward(zeros)

@@ -21,6 +21,8 @@ const source = {
     return { items, read: carried.items.length, uniques: carried.items.length };
   },
 
+  categories: async () => ({ items: [] }), // a file holds none
+
   async page({ offset, limit, order, label, id }) {
     const wanted = id.toLowerCase();
     const fitting = carried.items.filter(({ event }) =>

@@ -7,10 +7,12 @@ const source = {
 
   status: () => ask("api/status"),
   labels: () => ask("api/labels"),
+  categories: () => ask("api/categories"),
 
-  page({ offset, limit, order, label, id, below }) {
+  page({ offset, limit, order, label, category, id, below }) {
     const query = new URLSearchParams({ offset, limit, order });
     if (label) query.set("label", label);
+    if (category) query.set("category", category);
     if (id) query.set("id", id);
     if (below !== null) query.set("below", below);
     return ask(`api/gallery?${query}`);

@@ -9,9 +9,10 @@ const LABELS_EVERY_MS = 15000;
 
 const $ = (id) => document.getElementById(id);
 
-const view = { label: "", id: "", order: source.order, page: 0, table: null, below: null };
+const view = { label: "", category: "", id: "", order: source.order, page: 0, table: null, below: null };
 const shown = new Map(); // sequence → { text, node }: each node on the page, and the text it was made from
-const status = { facts: {}, seen: [], labelsAt: -LABELS_EVERY_MS };
+const headings = new Map(); // category → its heading on the page
+const status = { facts: {}, seen: [], labelsAt: -LABELS_EVERY_MS, categories: [] };
 let current = null; // sequence number of the unique that the keys act on
 let found = { total: 0, read: 0, uniques: 0, items: [] };
 let asked = 0;
@@ -21,13 +22,14 @@ let timer = 0;
 
 const isTable = () => view.table ?? !(status.facts.codec === undefined || status.facts.codec === "image" || status.facts.codec === "text" || status.facts.codec.includes(":"));
 const isStandby = () => status.facts.role === "standby";
-const isFiltered = () => view.label !== "" || view.id !== "";
+const isFiltered = () => view.label !== "" || view.category !== "" || view.id !== "";
 
 function show(isUpdate) {
   const table = isTable();
   const place = table ? $("rows") : $("cards");
   if ($("table").hidden === table) {
     shown.clear();
+    headings.clear();
     $("rows").replaceChildren();
     $("cards").replaceChildren();
   }
@@ -46,9 +48,9 @@ function show(isUpdate) {
       shown.delete(sequence);
     }
   }
-  nodes.forEach((node, index) => {
+  for (const node of nodes) node.tabIndex = Number(node.dataset.sequence) === current ? 0 : -1;
+  withHeadings(nodes, table).forEach((node, index) => {
     if (place.children[index] !== node) place.insertBefore(node, place.children[index] ?? null);
-    node.tabIndex = Number(node.dataset.sequence) === current ? 0 : -1;
   });
   if (focused !== undefined && document.activeElement === document.body) shown.get(Number(focused))?.node.focus();
   showCounts();
@@ -67,6 +69,45 @@ function nodeOf(item, table, isUpdate) {
   else if (isUpdate) node.classList.add("new");
   shown.set(sequence, { text: made, node });
   return node;
+}
+
+function withHeadings(nodes, table) {
+  const wanted = new Set();
+  const all = nodes.flatMap((node, index) => {
+    const category = found.items[index].category ?? 0;
+    if (view.order !== "category" || wanted.has(category)) return [node];
+    wanted.add(category);
+    if (!headings.has(category)) headings.set(category, table ? make("tr", "group", make("th")) : make("h2", "group"));
+    const heading = headings.get(category);
+    const name = make("bdi", "", categoryName(category));
+    if (table) heading.firstChild.colSpan = 9;
+    (table ? heading.firstChild : heading).replaceChildren(name);
+    return [heading, node];
+  });
+  for (const [category, heading] of headings) {
+    if (!wanted.has(category)) {
+      heading.remove();
+      headings.delete(category);
+    }
+  }
+  return all;
+}
+
+function categoryName(category) {
+  if (category === 0) return "Not grouped yet";
+  const name = status.categories.find((one) => one.category === category)?.name ?? null;
+  return name === null ? `Category ${category}` : `Category ${category} · ${name}`;
+}
+
+function showCategories(items) {
+  status.categories = items;
+  $("category-field").hidden = items.length === 0;
+  $("by-category").hidden = $("by-category").disabled = items.length === 0;
+  const options = [new Option("all", "")];
+  for (const { category, uniques } of items) options.push(new Option(`${categoryName(category)} (${whole.format(uniques)})`, category));
+  if (view.category !== "" && !options.some((option) => option.value === view.category)) options.push(new Option(view.category, view.category));
+  $("category").replaceChildren(...options);
+  $("category").value = view.category;
 }
 
 function showCounts() {
@@ -153,9 +194,9 @@ async function openDetail(sequence) {
 // -- asking -----------------------------------------------------------------------------------------------
 
 function question() {
-  const { label, id, order, page } = view;
+  const { label, category, id, order, page } = view;
   const below = order === "newest" && page > 0 ? view.below : null;
-  return { offset: page * UNIQUES_A_PAGE, limit: UNIQUES_A_PAGE, order, label, id, below };
+  return { offset: page * UNIQUES_A_PAGE, limit: UNIQUES_A_PAGE, order, label, category, id, below };
 }
 
 async function look(isUpdate) {
@@ -171,6 +212,7 @@ async function look(isUpdate) {
     if (isFiltered() && page.read < page.uniques) again = 50;
     const labelsDue = performance.now() - status.labelsAt > LABELS_EVERY_MS;
     if (labelsDue) await lookAtLabels();
+    if (labelsDue && view.order === "category") show(isUpdate);
   } catch (error) {
     if (number !== asked) return;
     notice(error instanceof TypeError ? "This instance does not answer. Retrying." : error.message);
@@ -180,10 +222,11 @@ async function look(isUpdate) {
 }
 
 async function lookAtLabels() {
-  const labels = await source.labels();
+  const [labels, categories] = await Promise.all([source.labels(), source.categories()]);
   const isComplete = labels.read >= labels.uniques;
   status.labelsAt = isComplete ? performance.now() : -LABELS_EVERY_MS; // an incomplete answer is asked for again
   if (document.activeElement !== $("label")) showLabels(labels.items);
+  if (document.activeElement !== $("category")) showCategories(categories.items);
 }
 
 // -- what people do ---------------------------------------------------------------------------------------
@@ -194,13 +237,14 @@ function change(changes) {
   if (view.page === 0) view.below = null;
   else view.below ??= Math.max(...found.items.map((item) => item.event.sequence), -1) + 1;
   const query = new URLSearchParams();
-  for (const name of ["label", "id"]) if (view[name]) query.set(name, view[name]);
+  for (const name of ["label", "category", "id"]) if (view[name]) query.set(name, view[name]);
   if (view.order !== source.order) query.set("order", view.order);
   if (view.table !== null) query.set("view", view.table ? "table" : "cards");
   if (view.page) query.set("page", view.page + 1);
   if (source.name === "live") history.replaceState(null, "", `${query}` ? `?${query}` : location.pathname); // a file's address is fixed
   $("order").value = view.order;
   $("label").value = view.label;
+  $("category").value = view.category;
   if (document.activeElement !== $("search")) $("search").value = view.id;
   if (!moved) window.scrollTo({ top: 0 });
   look(false);
@@ -232,7 +276,7 @@ const keys = {
   ArrowDown: () => move(columns()), ArrowUp: () => move(-columns()),
   n: () => turn(1), p: () => turn(-1), "/": () => $("search").focus(), l: () => $("label").focus(),
   o: () => change({ order: view.order === "newest" ? "oldest" : "newest" }), v: () => change({ table: !isTable(), page: view.page }),
-  "?": () => $("help").showModal(), Escape: () => isFiltered() && change({ label: "", id: "" }),
+  "?": () => $("help").showModal(), Escape: () => isFiltered() && change({ label: "", category: "", id: "" }),
   Enter: () => current !== null && openDetail(current),
 };
 
@@ -264,6 +308,7 @@ $("tools").addEventListener("submit", (event) => {
   change({ id: $("search").value.trim() });
 });
 $("label").addEventListener("change", () => change({ label: $("label").value }));
+$("category").addEventListener("change", () => change({ category: $("category").value }));
 $("order").addEventListener("change", () => change({ order: $("order").value }));
 $("cards-view").addEventListener("click", () => change({ table: false, page: view.page }));
 $("table-view").addEventListener("click", () => change({ table: true, page: view.page }));
@@ -279,13 +324,15 @@ document.addEventListener("visibilitychange", () => document.hidden || look(true
 
 const given = new URLSearchParams(location.search);
 view.label = given.get("label") ?? "";
+view.category = given.get("category") ?? "";
 view.id = given.get("id") ?? "";
-if (["oldest", "newest"].includes(given.get("order"))) view.order = given.get("order");
+if (["oldest", "newest", "category"].includes(given.get("order"))) view.order = given.get("order");
 view.table = given.has("view") ? given.get("view") === "table" : null;
 view.page = Math.max(0, Math.floor(Number(given.get("page") ?? 1) || 1) - 1);
 $("search").value = view.id;
 $("order").value = view.order;
 for (const node of document.querySelectorAll("[data-only]")) node.hidden = node.dataset.only !== source.name;
 showLabels([]);
+showCategories([]);
 look(false);
 if (/^\d+$/.test(given.get("sequence") ?? "")) openDetail(Number(given.get("sequence")));

@@ -99,3 +99,58 @@ def test_convolution_with_a_derivative_of_its_own_has_autograds_gradient(kind: t
     model = nn.Sequential(kind(2, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3)).eval()
 
     require_autograds(model, ["0"], torch.randn(5, 2, 6, 6), ["0.weight", "0.bias"])
+
+
+class SetFromOutside(nn.Linear):
+    """A product until the model gives it a scale for its bias."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        scale = getattr(self, "scale", None)
+        if scale is None:
+            return functional.linear(input, self.weight, self.bias)
+        return functional.linear(input, self.weight) + self.bias * scale
+
+
+def test_formula_that_the_model_sets_has_autograds_gradient() -> None:
+    """By itself the layer is another one than within the model."""
+    torch.manual_seed(3)
+    model = nn.Sequential(SetFromOutside(6, 5), nn.Tanh(), nn.Linear(5, 3)).eval()
+    model.register_forward_pre_hook(
+        lambda module, args: setattr(module[0], "scale", (args[0].norm(dim=1, keepdim=True) > 1) + 1.0)
+    )
+    inputs = torch.randn(5, 6)
+    inputs[0] *= 0.01
+
+    require_autograds(model, ["0"], inputs, ["0.weight", "0.bias"])
+
+
+@pytest.mark.filterwarnings("ignore:A hook on 0.weight")
+def test_hook_on_a_parameter_counts_for_every_sample() -> None:
+    """It clips no gradient of the probe's sample."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).eval()
+    model[0].weight.register_hook(lambda gradient: gradient.clamp(-0.05, 0.05))
+    inputs = torch.randn(5, 6) * 3
+    inputs[0] *= 0.001
+
+    require_autograds(model, ["0"], inputs, ["0.weight", "0.bias"])
+
+
+class OtherForSequences(nn.Linear):
+    """A product of vectors; of sequences something else."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        if input.dim() == 2:
+            return functional.linear(input, self.weight, self.bias)
+        found = functional.linear(input, self.weight)
+        return torch.where(found > 1, found + self.bias.exp(), found + self.bias)
+
+
+def test_formula_that_depends_on_the_axes_has_autograds_gradient() -> None:
+    """It is looked at with an input of the shape that the model gives it."""
+    torch.manual_seed(3)
+    model = nn.Sequential(OtherForSequences(6, 5), nn.Tanh(), nn.Flatten(), nn.Linear(20, 3)).eval()
+    inputs = torch.randn(5, 4, 6) * 3
+    inputs[0] *= 0.001
+
+    require_autograds(model, ["0"], inputs, ["0.weight", "0.bias"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dugs_stream.core.index.similarity import error_bound, require_unit_rows, similarities
+from dugs_stream.core.index.similarity import NORM_TOLERANCE, error_bound, require_unit_rows, similarities
 from tests.support.oracles.unit_rows import naive_similarity, unit_rows
 
 
@@ -58,3 +58,17 @@ def test_rows_that_are_not_unit_rows_are_refused_by_what_is_wrong() -> None:
     for vectors, message in refusals:
         with pytest.raises(ValueError, match=message):
             require_unit_rows(vectors, 4, "queries")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dimension", [512, 1_000, 1_024, 4_096, 5_000])
+@pytest.mark.parametrize("is_within", [True, False])
+def test_norm_at_the_tolerance_is_told_apart_whatever_the_dimension(dimension: int, is_within: bool) -> None:
+    """The quick sums of squares let through no row that float64 refuses, and refuse none that it lets through."""
+    off = NORM_TOLERANCE * (0.98 if is_within else 1.02)
+    for norm in (1 - off, 1 + off):
+        row = (unit_rows(4, 1, dimension) * norm).astype(np.float32)
+        if is_within:
+            assert require_unit_rows(row, dimension, "rows") is row
+        else:
+            with pytest.raises(ValueError, match="expected finite rows of norm 1"):
+                require_unit_rows(row, dimension, "rows")

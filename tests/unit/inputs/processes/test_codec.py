@@ -120,6 +120,19 @@ def test_record_that_ends_its_process_is_rejected_and_the_next_is_decoded(codec:
     assert isinstance(codec.decode(b"abc", None), torch.Tensor)
 
 
+@pytest.mark.parametrize("written", ["ff" * 16, "10" + "00" * 7 + "ff" * 16], ids=["a length", "a message"])
+def test_codec_that_writes_into_its_connection_costs_its_own_record_alone(
+    codec: CodecInProcesses, written: str
+) -> None:
+    """What it writes is taken neither for a length nor for a reply."""
+    found = codec.decode(f"write {written}".encode(), None)
+
+    assert isinstance(found, Rejection)
+    after = codec.decode(b"x four", None)
+    assert isinstance(after, torch.Tensor)
+    assert after.tolist() == [4]
+
+
 def test_record_is_not_blamed_for_a_process_that_others_killed(
     codec: CodecInProcesses, tmp_path: Path
 ) -> None:
@@ -136,10 +149,22 @@ def test_record_is_not_blamed_for_a_process_that_others_killed(
     assert pid_of(codec) != before
 
 
-def test_record_that_takes_too_long_is_rejected_and_its_process_ended() -> None:
-    """Even if the codec holds the interpreter's lock; the next record would start another process."""
-    codec = CodecInProcesses(REFERENCE, 1, 0.7)
+def test_signals_to_the_whole_group_leave_the_processes_alone(codec: CodecInProcesses) -> None:
+    """Ctrl-C and a service's stop reach them too, and the daemon finishes its micro-batch first."""
     pid = pid_of(codec)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        os.kill(pid, each)
+
+    assert pid_of(codec) == pid
+
+
+def test_record_that_takes_too_long_is_rejected_and_its_process_ended(
+    codec: CodecInProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if the codec holds the interpreter's lock; the next record would start another process."""
+    pid = pid_of(codec)
+    monkeypatch.setattr(codec, "_seconds", 0.7)
+    monkeypatch.setattr(codec._processes[0], "_seconds", 0.7)
 
     found = codec.decode(b"hang-with-the-lock", None)
 
@@ -180,18 +205,11 @@ def started_by_hand(seconds: float) -> tuple[socket.socket, int]:
     return ours, pid
 
 
-def test_signals_to_the_whole_group_leave_the_processes_alone(codec: CodecInProcesses) -> None:
-    """Ctrl-C and a service's stop reach them too, and the daemon finishes its micro-batch first."""
-    pid = pid_of(codec)
-    for each in (signal.SIGINT, signal.SIGTERM):
-        os.kill(pid, each)
-
-    assert pid_of(codec) == pid
-
-
-def test_closing_ends_the_processes_and_gives_up_the_record_that_is_there(tmp_path: Path) -> None:
-    """A stop does not wait for a codec that hangs, and leaves no process behind."""
-    codec, mark, raised = CodecInProcesses(REFERENCE, 2, SECONDS), tmp_path / "mark", list[Exception]()
+def test_closing_ends_the_processes_and_gives_up_the_record_that_is_there(
+    codec: CodecInProcesses, tmp_path: Path
+) -> None:
+    """A stop does not wait for a codec that hangs, and leaves no process behind. The last test of the shared process."""
+    mark, raised = tmp_path / "mark", list[Exception]()
 
     def ask() -> None:
         try:

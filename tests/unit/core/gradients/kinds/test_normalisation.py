@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import timm.layers
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dugs_stream.core.gradients.kinds import normalisation
-from tests.unit.core.gradients.kinds.captured import require_autograds, require_same_bits
+from tests.unit.core.gradients.kinds.captured import require_autograds, require_same_bits, the_layer
 
 NORMS = {
     "layer": (lambda: nn.LayerNorm(6), (5, 4, 6)),
     "layer of aligned rows": (lambda: nn.LayerNorm(32), (5, 7, 32)),
+    "timm's layer": (lambda: timm.layers.LayerNorm(6), (5, 4, 6)),
     "layer over two axes": (lambda: nn.LayerNorm((4, 6)), (5, 3, 4, 6)),
     "layer of no positions": (lambda: nn.LayerNorm(6), (5, 6)),
     "layer without shift": (lambda: nn.LayerNorm(6, bias=False), (5, 4, 6)),
@@ -41,3 +45,67 @@ def test_gradients_are_autograds_in_any_company(name: str) -> None:
 
     require_autograds(normalisation, module, inputs)
     require_same_bits(normalisation, module, inputs, [3, 0, 4, 4, 1])
+
+
+class Shifted(nn.LayerNorm):
+    """More than a normalisation."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs + 1)
+
+
+class OtherConstant(nn.LayerNorm):
+    """Another constant than the module's own."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.layer_norm(inputs, self.normalized_shape, self.weight, self.bias, 1e-3)
+
+
+class Scaled(nn.LayerNorm):
+    """Another scale than the parameter."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.layer_norm(inputs, self.normalized_shape, self.weight * 1, self.bias, self.eps)
+
+
+class _Reversed(torch.autograd.Function):
+    """A layer normalisation forward, and another gradient back."""
+
+    @staticmethod
+    def forward(_context: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return nn.functional.layer_norm(inputs, weight.shape, weight, bias)
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return -gradient, -gradient.sum(0), -gradient.sum(0)
+
+
+class OtherWayBack(nn.LayerNorm):
+    """The same values with a backward pass of its own."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found: Tensor = _Reversed.apply(inputs, self.weight, self.bias)
+        return found
+
+
+@pytest.mark.parametrize("kind", [Shifted, OtherConstant, Scaled, OtherWayBack, timm.layers.LayerNorm2d])
+def test_subclass_of_layer_norm_that_computes_something_else_is_not_taken(kind: type[nn.LayerNorm]) -> None:
+    """Its name proves nothing: only one step of autograd, with the module's own numbers, does."""
+    assert not normalisation.takes(the_layer(kind(6)))
+
+
+class UnlikeForSome(nn.LayerNorm):
+    """A layer normalisation as long as no input is large."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) if bool((inputs < 2).all()) else inputs * self.weight + self.bias
+
+
+def test_claim_about_a_subclass_is_refused_by_a_call_that_computes_something_else() -> None:
+    """The claim was made from other numbers."""
+    torch.manual_seed(1)
+    module = UnlikeForSome(6)
+    assert normalisation.takes(the_layer(module))
+
+    with pytest.raises(ValueError, match="not a layer normalisation alone"):
+        require_autograds(normalisation, module, torch.randn(5, 4, 6) * 9)

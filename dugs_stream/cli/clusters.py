@@ -1,0 +1,222 @@
+"""The command clusters: its options, its table, its files."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dugs_stream.cli.options import Settings, command, configured, row_fields
+
+if TYPE_CHECKING:
+    from dugs_stream.inputs.rows.fields import RowFields
+    from dugs_stream.lab.clusters.clusters import Listener
+    from dugs_stream.lab.clusters.report import Report
+
+    _Range = click.ParamType[tuple[int, int]]
+else:  # older releases of click have no generic types
+    _Range = click.ParamType
+
+_ROWS_SHOWN = 40
+
+
+class Numbers(_Range):
+    """A number of categories, or a range to choose it from: 10, 5-40."""
+
+    name = "number"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", str(value))
+        fewest, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= fewest <= most:
+            self.fail(f"{value!r} is not a number of categories; write 10, or a range as 5-40.", param, ctx)
+        return fewest, most
+
+
+@command(
+    "dugs clusters -c my.yaml -o clusters/ --save\n"
+    "dugs clusters -c my.yaml photos/ --k 5-40\n"
+    "dugs clusters exported/ --similarity 0.7 --json clusters.json"
+)
+@configured
+@row_fields
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--changelog", is_flag=True, help="Read the changelog instead of the state folder.")
+@click.option(
+    "--k", "numbers", type=Numbers(), metavar="N|N-N",
+    help="How many categories, or a range to choose from by silhouette.  [default: 2-40]",
+)  # fmt: skip
+@click.option(
+    "--similarity", type=click.FloatRange(-1, 1),
+    help="Instead of a number: merge categories while their mean cosine is at least this.",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all random choices."
+)
+@click.option(
+    "--map", "layout", type=click.Choice(["auto", "pca", "umap"]), default="auto", show_default=True,
+    help="The page's map: two principal directions, or UMAP; auto takes UMAP if umap-learn is installed.",
+)  # fmt: skip
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the report to this file.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for clusters.html; it is made if missing.",
+)  # fmt: skip
+@click.option("--save", is_flag=True, help="Let the daemon's page group its uniques by these categories.")
+def clusters(
+    settings: Settings,
+    *,
+    paths: tuple[Path, ...],
+    fields: RowFields,
+    changelog: bool,
+    numbers: tuple[int, int] | None,
+    similarity: float | None,
+    seed: int,
+    layout: str,
+    json_file: Path | None,
+    output: Path | None,
+    save: bool,
+) -> None:
+    """Group the uniques into kinds of data. Each has its sizes, labels, medoid and edges.
+
+    Without PATHS the uniques are those of the state folder; a daemon may run on it. PATHS are one folder of
+    `dugs index export`, or files and folders that are judged as `dugs scan` judges them.
+    """
+    _check_usage(paths, changelog=changelog, numbers=numbers, similarity=similarity, save=save)
+    from dugs_stream.lab.clusters.extra import require_scikit_learn, require_umap
+
+    require_scikit_learn()
+    if layout == "umap":
+        require_umap()
+    from dugs_stream.lab.clusters.clusters import Plan
+    from dugs_stream.lab.clusters.run import Wanted, run_clusters
+
+    fewest, most = numbers or (2, 40)
+    plan = Plan(fewest, most, numbers is None, similarity, seed, layout)  # type: ignore[arg-type]  # click checked it
+    with _listening() as listener:
+        done = run_clusters(
+            settings, Wanted(paths, fields, changelog, plan, json_file, output, save), listener
+        )
+    show_report(done.report)
+    for name, path in done.files.items():
+        click.echo(f"{name:>9}  {path}", err=True)
+    if done.report.interrupted is not None:
+        click.echo(f"interrupted while {done.report.interrupted}; what is above was done by then", err=True)
+        sys.exit(130)
+
+
+def _check_usage(
+    paths: tuple[Path, ...],
+    *,
+    changelog: bool,
+    numbers: tuple[int, int] | None,
+    similarity: float | None,
+    save: bool,
+) -> None:
+    if numbers is not None and similarity is not None:
+        raise click.UsageError(
+            "--k and --similarity exclude each other: a similarity leaves the number open."
+        )
+    if paths and changelog:
+        raise click.UsageError("--changelog reads no PATHS.")
+    if paths and save:
+        raise click.UsageError("--save is for the state folder of a daemon: leave PATHS out.")
+
+
+@contextmanager
+def _listening() -> Iterator[Listener]:
+    """Stages and a bar on stderr; the first Ctrl-C asks to finish with what is done, the second ends at once."""
+    from rich.console import Console
+
+    from dugs_stream.cli.console import bars_on
+    from dugs_stream.lab.clusters.clusters import Listener
+
+    console = Console(stderr=True)
+    with bars_on(console) as bars, _first_interrupt(console.print) as wants_stop:
+
+        def stage(text: str) -> None:
+            for task in bars.task_ids:
+                bars.remove_task(task)
+            if console.is_terminal:
+                console.print(f"• {text}", style="bold", markup=False, highlight=False)
+
+        def progress(done: int, total: int | None) -> None:
+            task = bars.task_ids[0] if bars.task_ids else bars.add_task(" ", note="")
+            bars.update(task, completed=done, total=total)
+
+        yield Listener(stage, progress, wants_stop)
+
+
+@contextmanager
+def _first_interrupt(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT came once; after that it has its usual effect."""
+    asked = False
+
+    def remember(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        say("finishing with what is done so far; Ctrl-C again to leave at once")
+
+    try:
+        before: Any = signal.signal(signal.SIGINT, remember)
+    except ValueError:  # not the main thread, which alone hears of signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def show_report(report: Report) -> None:
+    """The facts and a table of the categories on stdout; control characters of a record are escaped."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from dugs_stream.lab.clusters.page import facts_of
+    from dugs_stream.ops.logging.lines import printable
+
+    console = Console()
+    facts = " · ".join(f"{name} {value}" for name, value in facts_of(report).items())
+    console.print(Text(printable(facts)))
+    table = Table()
+    table.add_column("category", justify="right")
+    table.add_column("labels", overflow="fold")
+    for column in ("uniques", "duplicates", "cosine"):
+        table.add_column(column, justify="right")
+    table.add_column("medoid", overflow="fold")
+    for item in report.items[:_ROWS_SHOWN]:
+        labels = ", ".join(f"{each.label} ({each.uniques:,})" for each in item.labels[:3])
+        table.add_row(
+            str(item.number),
+            Text(printable(labels) or "–"),
+            f"{item.uniques:,}",
+            "–" if item.duplicates is None else f"{item.duplicates:,}",
+            f"{item.similarity:.2f}",
+            Text(printable(f"#{item.medoid.sequence} {item.medoid.key or item.medoid.id}")),
+        )
+    console.print(table)
+    if report.categories > _ROWS_SHOWN:
+        console.print(
+            Text(f"{report.categories - _ROWS_SHOWN:,} smaller categories are left out", style="dim")
+        )
+    for remark in report.remarks:
+        console.print(Text(printable(f"note: {remark}")))
+    mebibytes = report.peak_memory_bytes / 2**20
+    console.print(Text(f"{report.seconds:.1f} s, peak memory {mebibytes:,.0f} MiB", style="dim"))

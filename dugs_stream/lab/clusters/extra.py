@@ -1,0 +1,29 @@
+"""The extra that `dugs clusters` needs: scikit-learn, told before any of it is imported."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from dugs_stream.errors import ConfigurationError, Problem
+
+
+def require_scikit_learn() -> None:
+    """Raise ConfigurationError unless scikit-learn is installed; it is not imported."""
+    if find_spec("sklearn") is None:
+        problem = Problem(
+            "dugs clusters",
+            "its clustering needs scikit-learn, which is not installed.",
+            "Install with: pip install 'dugs-stream[lab]'",
+        )
+        raise ConfigurationError([problem])
+
+
+def require_umap() -> None:
+    """Raise ConfigurationError unless umap-learn is installed; it is not imported."""
+    if find_spec("umap") is None:
+        problem = Problem(
+            "--map umap",
+            "umap-learn is not installed.",
+            "Install with: pip install umap-learn, or leave --map out: two principal directions need nothing.",
+        )
+        raise ConfigurationError([problem])

@@ -1,0 +1,1 @@
+"""Sources of uniques: a state folder, a changelog, an export, files."""
