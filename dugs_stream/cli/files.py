@@ -44,7 +44,8 @@ def send(
         sent = send(settings, paths, fields=fields, repeat=repeat, limit=limit, on_progress=progress)
     what = "record" if sent.records == 1 else "records"
     click.echo(f"sent {sent.records} {what} to {settings.input.topic}", err=True)
-    _say_what_is_missing(sent.passed_over, sent.failures, settings)
+    _say_unclassed(sent.unclassed)
+    _say_what_is_missing(sent.passed_over, sent.failures, settings, sent.records)
 
 
 @command("dugs tail -c config/kafka.yaml --follow | jq .similarity")
@@ -90,7 +91,8 @@ def scan(settings: Settings, *, paths: tuple[Path, ...], fields: RowFields, outp
             f"{scanned.cut} texts are longer than input.codec.max_tokens: their beginnings were judged",
             err=True,
         )
-    _say_what_is_missing(scanned.passed_over, scanned.failures, settings)
+    _say_unclassed(scanned.unclassed)
+    _say_what_is_missing(scanned.passed_over, scanned.failures, settings, sum(scanned.verdicts.values()))
 
 
 def _tally(verdicts: Mapping[str, int], reasons: Mapping[str, int]) -> str:
@@ -103,7 +105,16 @@ def _tally(verdicts: Mapping[str, int], reasons: Mapping[str, int]) -> str:
     )
 
 
-def _say_what_is_missing(passed_over: Mapping[str, int], failures: Failures, settings: Settings) -> None:
+def _say_unclassed(unclassed: str | None) -> None:
+    from dugs_stream.ops.logging.lines import printable
+
+    if unclassed is not None:
+        click.echo(printable(unclassed), err=True)
+
+
+def _say_what_is_missing(
+    passed_over: Mapping[str, int], failures: Failures, settings: Settings, read: int
+) -> None:
     """Files that were not for the codec, and those that could not be read, with rows; exit 1 if there are any of these."""
     from dugs_stream.commands.file_listing import reads_texts_in_json
     from dugs_stream.inputs.files import SUFFIXES, counted
@@ -113,10 +124,12 @@ def _say_what_is_missing(passed_over: Mapping[str, int], failures: Failures, set
     if passed_over:
         reads = f": the codec {codec} takes {', '.join(sorted(SUFFIXES[codec]))}" if codec in SUFFIXES else ""
         click.echo(printable(f"passed over {counted(passed_over)}{reads}"), err=True)
-    for problem in failures.shown:
-        click.echo(printable(f"dugs: {problem.place}: {problem.message}"), err=True)
+    for problem, more in failures.shown:
+        alike = f" So it is with {more} more of this file." if more else ""
+        click.echo(printable(f"dugs: {problem.place}: {problem.message}{alike}"), err=True)
     if failures.count:
-        click.echo(f"{failures.count} could not be read; all others were", err=True)
+        others = "all others were" if read else "and there were no others"
+        click.echo(f"{failures.count} could not be read; {others}", err=True)
         sys.exit(1)
 
 

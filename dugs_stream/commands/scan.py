@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dugs_stream.app.engine import build_engine
-from dugs_stream.commands.file_listing import Failures, listing_of
+from dugs_stream.commands.file_listing import Failures, listing_of, missing_classes
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.config import Settings
 from dugs_stream.core.index.unique_index import UniqueIndex
@@ -23,7 +23,7 @@ from dugs_stream.inputs.rows.fields import RowFields
 from dugs_stream.log.port import Stop
 from dugs_stream.outputs.event import build_event
 from dugs_stream.pipeline.decode import DecodedBatch, DecodePool, PendingBatch
-from dugs_stream.pipeline.rejections import RejectionGuard
+from dugs_stream.pipeline.rejections import RefusalWords, RejectionGuard
 from dugs_stream.records import Reason, Record
 
 
@@ -36,6 +36,7 @@ class Scanned:
     passed_over  how many files of each ending are not for the codec
     failures     files, folders and rows that could not be read; the others were judged
     cut          how many texts were longer than what is read of one
+    unclassed    that files have no class, if so
     """
 
     verdicts: Mapping[str, int]
@@ -43,6 +44,7 @@ class Scanned:
     passed_over: Mapping[str, int]
     failures: Failures
     cut: int = 0
+    unclassed: str | None = None
 
 
 def _ignore(_vector: NDArray[np.float32], /) -> None:
@@ -70,7 +72,8 @@ def scan(
     engine = build_engine(settings, samples=total)
     index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
     verdicts, reasons = Counter[str](), Counter[str]()
-    guard = RejectionGuard(may_reject_all=settings.input.may_reject_all)
+    unclassed = missing_classes(settings, listing)
+    guard = RejectionGuard(may_reject_all=settings.input.may_reject_all, words=_words(unclassed))
     done, cut, failure = 0, 0, ""
     batches = _batches(listing.samples(failures.add), settings.input.batch.records)
     for decoded in _decoded(batches, engine.decoding):
@@ -99,7 +102,20 @@ def scan(
             f"The model failed on each of the {done} files that could be read, so the fault is not one file's: {failure}. "
             "Check model.factory, model.kwargs and input.codec (size, mode)."
         )
-    return Scanned(verdicts, reasons, listing.passed_over, failures, cut)
+    return Scanned(verdicts, reasons, listing.passed_over, failures, cut, unclassed)
+
+
+def _words(unclassed: str | None) -> RefusalWords:
+    """A refusal in the words of files: nothing was to be committed, and no topic takes what is rejected."""
+    insist = (
+        "If the files are bad indeed, add --set input.may_reject_all=true, and each is a line of its own."
+    )
+    return RefusalWords(
+        source="the files",
+        name_of=lambda record: repr((record.key or b"").decode("utf-8", "backslashreplace")),
+        empty="the files, which are empty",
+        then=insist if unclassed is None else f"{unclassed[0].upper()}{unclassed[1:]}. {insist}",
+    )
 
 
 def _decoded(batches: Iterator[list[Record]], decoding: DecodePool) -> Iterator[DecodedBatch]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dugs_stream.app.logs import open_writer, prepare_input
-from dugs_stream.commands.file_listing import Failures, listing_of
+from dugs_stream.commands.file_listing import Failures, listing_of, missing_classes
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.config import Settings
 from dugs_stream.inputs.files import Listing
@@ -24,11 +24,13 @@ class Sent:
     records      how many
     passed_over  how many files of each ending are not for the codec
     failures     files, folders and rows that could not be read, each once; the others were sent
+    unclassed    that files have no class, if so
     """
 
     records: int
     passed_over: Mapping[str, int]
     failures: Failures
+    unclassed: str | None = None
 
 
 def send(
@@ -56,7 +58,7 @@ def send(
             writer.send(settings.input.topic, record)
             on_progress(done, total)
         writer.flush()
-    return Sent(done, listing.passed_over, failures)
+    return Sent(done, listing.passed_over, failures, missing_classes(settings, listing))
 
 
 def _repeated(listing: Listing, repeat: int, failures: Failures) -> Iterator[Record]:

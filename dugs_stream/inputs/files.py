@@ -122,6 +122,11 @@ class Listing:
         """How many files were passed over."""
         return sum(self.passed_over.values())
 
+    @property
+    def whole_files(self) -> tuple[FoundFile, ...]:
+        """Those that are one sample each, whose class is a folder; rows have theirs in a field."""
+        return tuple(file for file in self.files if reader_of(file.path) is None)
+
     def samples(self, on_failure: OnFailure | None = None) -> Iterator[Record]:
         """One record for each file and row, read when it is asked for; offsets are their numbers from 0.
 

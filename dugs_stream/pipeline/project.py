@@ -345,7 +345,7 @@ class RecordProjector:
                 raise
             raise ModelError(
                 f"The model fails on the sample that it was probed with ({what_failed(broken)}), so no record is to blame. "
-                "Nothing of this micro-batch was committed; look at the device, then start again."
+                "None of these records was judged; look at the device, then start again."
             ) from error
 
     def _reject_unknown_classes(self, probed: ProbedKind, places: list[int], outcomes: list[Outcome]) -> None:

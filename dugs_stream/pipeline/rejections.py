@@ -6,10 +6,11 @@ the dead-letter topic as a whole. Pure: verdicts in, an error or nothing out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from dugs_stream.errors import LabelError, StreamRejectedError
-from dugs_stream.records import JudgedRecord, Reason, Rejection, Verdict
+from dugs_stream.records import JudgedRecord, Reason, Record, Rejection, Verdict
 
 _LONGEST_ERROR = 500
 """Characters of a foreign error kept in a rejection: it travels in a header and in logs."""
@@ -18,7 +19,6 @@ _LONGEST_ERROR = 500
 ENOUGH_RECORDS = 32
 
 _LOOK_AT = {
-    Reason.EMPTY: "input.topic (its values are empty)",
     Reason.TOO_LARGE: "input.max_record_bytes",
     Reason.UNREADABLE: "the senders of input.topic: the client cannot parse what they send",
     Reason.UNDECODABLE: "input.codec",
@@ -29,6 +29,31 @@ _LOOK_AT = {
     Reason.NOT_FINITE: "input.codec (mean, std) and model.weights",
     Reason.MODEL_ERROR: "model.factory, model.kwargs, and the dtype and shape that input.codec gives",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalWords:
+    """What a refusal says of the records, which differs between a stream and files.
+
+    source   what the settings do not fit
+    name_of  a record's name for people
+    empty    where to look if values are empty
+    then     what became of the records, and how to insist
+    """
+
+    source: str
+    name_of: Callable[[Record], str]
+    empty: str
+    then: str
+
+
+STREAM = RefusalWords(
+    source="the stream",
+    name_of=lambda record: record.id,
+    empty="input.topic (its values are empty)",
+    then="Nothing of this micro-batch was committed. If the records are bad indeed, set input.may_reject_all: true, and "
+    "they go to the dead-letter topic.",
+)
 
 
 def rejection_of(error: Exception) -> Rejection:
@@ -47,12 +72,14 @@ class RejectionGuard:
     """Counts the records that a process rejects in a row before it accepts one.
 
     may_reject_all  an operator insists that the records are bad: never an error
+    words           what an error says of the records
     """
 
-    def __init__(self, *, may_reject_all: bool = False) -> None:
+    def __init__(self, *, may_reject_all: bool = False, words: RefusalWords = STREAM) -> None:
         self._is_over = may_reject_all
-        # By id, since a micro-batch that was not committed comes again.
-        self._in_a_row: dict[str, Rejection] = {}
+        self._words = words
+        # By id, since a micro-batch that was not committed comes again; with the record's name for people.
+        self._in_a_row: dict[str, tuple[str, Rejection]] = {}
 
     def watch(
         self, judged: Sequence[JudgedRecord], *, has_accepted: bool = False, model_has_run: bool = True
@@ -76,7 +103,7 @@ class RejectionGuard:
                 continue
             if self._reason is not rejection.reason:
                 self._in_a_row.clear()
-            self._in_a_row.setdefault(each.record.id, rejection)
+            self._in_a_row.setdefault(each.record.id, (self._words.name_of(each.record), rejection))
             if len(self._in_a_row) == ENOUGH_RECORDS:
                 raise self._refusal()
 
@@ -87,13 +114,14 @@ class RejectionGuard:
 
     @property
     def _reason(self) -> Reason | None:
-        return next((rejection.reason for rejection in self._in_a_row.values()), None)
+        return next((rejection.reason for _, rejection in self._in_a_row.values()), None)
 
     def _refusal(self) -> StreamRejectedError:
-        record, rejection = next(iter(self._in_a_row.items()))
+        words = self._words
+        name, rejection = next(iter(self._in_a_row.values()))
+        look_at = words.empty if rejection.reason is Reason.EMPTY else _LOOK_AT[rejection.reason]
         return StreamRejectedError(
             f"The first {len(self._in_a_row)} records are all rejected for one reason, {rejection.reason}, and none was "
-            f"accepted before: the settings do not fit the stream. {record}: {rejection.error}. Look at "
-            f"{_LOOK_AT[rejection.reason]}. Nothing of this micro-batch was committed. If the records are bad indeed, set "
-            "input.may_reject_all: true, and they go to the dead-letter topic."
+            f"accepted before: the settings do not fit {words.source}. {name}: {rejection.error}. Look at {look_at}. "
+            f"{words.then}"
         )

@@ -77,6 +77,25 @@ def test_files_in_the_folder_itself_have_no_class(decided: Deployment, pictures:
     assert {event["label_source"] for event in judged.lines} == {"predicted"}
 
 
+def test_refused_scan_speaks_of_files(decided: Deployment, pictures: Path, tmp_path: Path) -> None:
+    """There is no micro-batch to commit, no topic for dead letters, and a file has a path instead of an offset."""
+    for place in range(40):
+        shutil.copy(pictures / "disc" / "01.png", tmp_path / f"{place:02}.png")
+
+    ended = dugs("scan", "-c", decided.config, tmp_path)
+
+    assert ended.code != 0
+    for part in (
+        "label_missing",
+        "'00.png': no header",
+        "40 of 40 files have no class",
+        "may_reject_all=true",
+    ):
+        assert part in ended.err, part
+    for part in ("micro-batch", "dead-letter", "files/0/0", "the stream"):
+        assert part not in ended.err, part
+
+
 def test_output_that_cannot_be_opened_is_a_line_and_not_a_traceback(
     decided: Deployment, pictures: Path
 ) -> None:

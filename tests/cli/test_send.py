@@ -9,6 +9,10 @@ import re
 import signal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
 from tests.support.daemons.deployment import Deployment
 from tests.support.records.pictures import CLASSES
 from tests.support.terminals.commands import dugs, start_dugs
@@ -131,7 +135,12 @@ def test_npy_and_json_files_are_sent_under_their_codecs(fresh: Deployment, tmp_p
 
     ended = dugs("send", "-c", fresh.config, folder, "--set", "input.codec={type: json}")
 
-    assert ended.err == "sent 1 record to dugs.samples\npassed over 1 .npy: the codec json takes .json\n"
+    sent, unclassed, passed_over = ended.err.splitlines()
+    assert (sent, passed_over) == (
+        "sent 1 record to dugs.samples",
+        "passed over 1 .npy: the codec json takes .json",
+    )
+    assert unclassed.startswith("1 of 1 files have no class")
     assert fresh.inputs()[0].headers == ()  # a file in the folder itself has no class
 
 
@@ -147,8 +156,12 @@ def test_file_that_cannot_be_read_is_one_failure_and_exit_1(fresh: Deployment, t
 
     assert ended.code == 1
     assert [record.key for record in fresh.inputs()] == [b"a.png", b"c.png"] * 2
-    sent, failure, count = ended.err.splitlines()
+    sent, unclassed, failure, count = ended.err.splitlines()
     assert sent == "sent 4 records to dugs.samples"
+    assert unclassed == (
+        "3 of 3 files have no class: they lie directly in the folder named, or were named themselves; give the folder "
+        f"above it ({tmp_path}/)"
+    )
     assert "b.png" in failure
     assert count == "1 could not be read; all others were"
 
@@ -163,3 +176,41 @@ def test_class_goes_into_the_header_that_the_label_is_read_from(fresh: Deploymen
     )
 
     assert [record.headers for record in fresh.inputs()] == [(("class", b"cat"),)]
+
+
+def test_files_without_a_class_are_told_where_the_loss_needs_one(fresh: Deployment, pictures: Path) -> None:
+    """The daemon would reject every one of them; with the model's own prediction, a class of rows or an upper folder none."""
+    alone = pictures / "square" / "00.png"
+    for paths, options, expected in (
+        ((pictures / "disc", alone), (), f"9 of 9 files have no class: .* above it \\({pictures}/\\)"),
+        ((pictures, pictures / "disc"), (), f"8 of 34 files have no class: .* above it \\({pictures}/\\)"),
+        ((pictures,), ("--set", "input.class_folder=2"), "26 of 26 .* input.class_folder: 2 names"),
+        ((pictures / "disc",), ("--set", "gradient.loss=pseudo"), None),
+        ((pictures,), (), None),
+    ):
+        ended = dugs("send", "-c", fresh.config, *paths, *options)
+
+        assert ended.code == 0, options
+        told = ended.err.splitlines()[1:]
+        assert len(told) == (expected is not None), (paths, told)
+        assert expected is None or re.search(expected, told[0]), told
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
+def test_misspelled_column_is_one_line_with_the_names_there_are(
+    fresh: Deployment, tmp_path: Path, name: str
+) -> None:
+    """Not a line a row; and where nothing could be read, nothing is said of others."""
+    rows = [{"image": {"bytes": "eA==", "path": str(place)}} for place in range(30)]
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    else:
+        (tmp_path / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    ended = dugs("send", "-c", fresh.config, tmp_path / name, "--column", "image.byte")
+
+    sent, failure, count = ended.err.splitlines()
+    assert (ended.code, sent) == (1, "sent 0 records to dugs.samples")
+    assert "'image.byte'; image has 'bytes', 'path'" in failure
+    assert failure.endswith("So it is with 29 more of this file.")
+    assert count == "30 could not be read; and there were no others"

@@ -119,8 +119,20 @@ def found_at(document: Any, path: str) -> Any:
     """What stands at the path, which may be null. Raises FieldError if there is no such field."""
     found = at_path(document, path)
     if found is None and not _is_there(document, path):
-        raise FieldError(f"no field {path!r}; it has {names_of(document)}")
+        raise FieldError(f"no field {path!r}; {_what_there_is(document, path)}")
     return found
+
+
+def _what_there_is(document: Any, path: str) -> str:
+    """`image has 'bytes', 'path'`: the names where the path leaves what is there; of the row, "it", if at its first step."""
+    at, holder = "it", document
+    for place in range(1, path.count(".") + 1):
+        inner = ".".join(path.split(".")[:place])
+        found = at_path(document, inner)
+        if not isinstance(found, Mapping):
+            break
+        at, holder = inner, found
+    return f"{at} has {names_of(holder)}"
 
 
 def _is_there(document: Any, path: str) -> bool:
