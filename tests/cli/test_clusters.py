@@ -195,7 +195,7 @@ def test_interrupt_keeps_what_is_done(
     """The files judged by then are grouped, the rest is left out, and the end says so with 130."""
     from dugs_stream.lab.clusters.sources import files  # noqa: PLC0415  changed for this test alone
 
-    scan = files.scan
+    scan, interrupts = files.scan, signal.getsignal(signal.SIGINT)
 
     def interrupted_scan(*arguments: Any, **keywords: Any) -> Any:
         told = keywords["on_progress"]
@@ -220,7 +220,7 @@ def test_interrupt_keeps_what_is_done(
     assert report["interrupted"] in ended.err
     assert str(tmp_path / "report.json") in ended.err
     assert 0 < report["source"]["uniques"] + report["source"]["duplicates"] <= 20
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is interrupts
 
 
 def test_counts_of_the_page_stand_in_for_a_decisions_topic(deployment: Deployment, tmp_path: Path) -> None:

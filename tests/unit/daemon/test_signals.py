@@ -35,6 +35,7 @@ def test_handlers_before_are_put_back_whatever_happens() -> None:
     def hear(number: int, _frame: FrameType | None) -> None:
         heard.append(number)
 
+    interrupts = signal.getsignal(signal.SIGINT)
     before = signal.signal(signal.SIGTERM, hear)
     try:
         with pytest.raises(RuntimeError), signals_as_flags(Stopping()):
@@ -45,7 +46,7 @@ def test_handlers_before_are_put_back_whatever_happens() -> None:
         signal.signal(signal.SIGTERM, before)
 
     assert heard == [signal.SIGTERM]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is interrupts
 
 
 def test_patience_ends_after_the_grace() -> None:
