@@ -18,6 +18,7 @@ from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.scan import scan
 from dugs_stream.core.index.second_bound import SecondBound
 from dugs_stream.core.index.short import is_short, search_few
+from dugs_stream.errors import DamagedRowsError
 
 # Enough to tell a share of one row in a thousand; at k = 2 048 they take 2 and 16 MiB.
 _SAMPLED_QUERIES, _SAMPLED_ROWS = 256, 2_048
@@ -64,11 +65,20 @@ class Search:
         elif self.prefix is None:
             work = scan(question, self.rows, known)
         else:
-            self.prefix.follow(self.rows)
-            work = self._scan_prefix(question, self.prefix, known)
+            work = self._scan_prefix_or_all(question, self.prefix, known)
         cost = self._cost(work) / product_cost(self.rows.dimension)
         self._remember(question, known, work)
         return cost
+
+    def _scan_prefix_or_all(self, question: Question, prefix: Prefix, known: Nearest) -> Work:
+        """By the prefix; by a plain scan if its rows are not what was written to disk, and a new one is made later."""
+        try:
+            prefix.follow(self.rows)
+            return self._scan_prefix(question, prefix, known)
+        except DamagedRowsError:  # or of the list itself: then the scan raises it again
+            self._use(None)
+            self._next_fit_rows = len(self.rows)
+            return scan(question, self.rows, known)
 
     def _scan_prefix(self, question: Question, prefix: Prefix, known: Nearest) -> Work:
         is_grouped = self.groups is not None and len(self.groups) * _MOST_GROWTH >= len(self.rows)

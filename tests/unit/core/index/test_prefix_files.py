@@ -9,6 +9,7 @@ import pytest
 
 from dugs_stream.core.index.files import PrefixFacts, PrefixFiles
 from dugs_stream.core.index.rows import Rows
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import DamagedRowsError
 from tests.support.oracles.unit_rows import unit_rows
 
@@ -95,3 +96,27 @@ def test_manifest_without_rows_or_of_another_basis_gives_no_prefix(tmp_path: Pat
 
     for facts in (PrefixFacts("0" * 64, 5, 3, ("0" * 32,)), PrefixFacts("0" * 64, 5, 0, ())):
         assert files.load(facts, 9) is None
+
+
+def test_damaged_prefix_rows_cost_a_list_its_prefix_and_no_answer(tmp_path: Path) -> None:
+    """They are noticed at their first use; the list itself is whole."""
+    steep = np.exp(-np.arange(200) / 10) * np.random.default_rng(2).standard_normal((2_600, 200))
+    rows = (steep / np.linalg.norm(steep, axis=1, keepdims=True)).astype(np.float32)
+    index = UniqueIndex(200, prefix_from=64, graph_from=None)
+    for start in range(0, len(rows), 100):
+        index.add(rows[start : start + 100])
+        index.nearest(rows[start : start + 40], 0.9)
+    assert index.prefix is not None
+    index.save(tmp_path)
+    (path,) = tmp_path.glob("prefix-*.f32")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0x40
+    path.write_bytes(content)
+
+    loaded = UniqueIndex.load(tmp_path, prefix_from=64, graph_from=None)
+    assert loaded.prefix is not None
+    similarity, position = loaded.nearest(rows[::50])
+
+    assert loaded.prefix is None
+    assert np.array_equal(position, np.arange(0, len(rows), 50))
+    assert similarity == pytest.approx(1, abs=1e-6)
