@@ -87,7 +87,7 @@ faults: $(WORKSHOP) ## ROUNDS=n rounds of kill -9 on each engine, every other fa
 dashboards: $(WORKSHOP) ## write the JSON of the Grafana dashboards from their source in tools/grafana
 	$(BIN)/python -m tools.grafana.build
 
-broker: $(WORKSHOP) ## a throwaway Kafka broker on localhost:9092, in the foreground, for trying config/kafka.yaml
+broker: $(WORKSHOP) ## a throwaway Kafka broker on localhost:9092, in the foreground (JDK 17+ and Maven); Ctrl-C ends it
 	$(BIN)/python -m tools.broker 9092
 
 picture: $(RUNTIME) ## rebuild the picture of the README from a fresh demo

@@ -292,6 +292,7 @@ def main() -> None:
     try:
         with running_broker(int(sys.argv[1]) if len(sys.argv) > 1 else None) as broker:
             print(broker.address, flush=True)
+            print("The broker runs until Ctrl-C.", file=sys.stderr, flush=True)
             signal.pause()
     except KeyboardInterrupt:
         pass

@@ -53,7 +53,7 @@ def show_text_demo(result: TextDemoResult) -> None:
         render_texts(result.summary),
         f"   events  {files.uniques}",
         f"  gallery  {files.gallery}",
-        f"Your own texts, by the same model: dugs scan -c {shlex.quote(str(files.configuration))} texts/",
+        f"Your own texts, by the same model: dugs scan -c {shlex.quote(str(files.configuration.resolve()))} texts/",
     )
 
 

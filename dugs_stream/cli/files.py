@@ -149,7 +149,7 @@ def _say_what_is_missing(
     help="Folder for the results; files of an earlier demo in it are replaced.",
 )  # fmt: skip
 def demo(out: Path, text: bool, encoder: bool) -> None:
-    """Try it all with nothing to install or start. Real digits, AlexNet, the daemon on the embedded log."""
+    """Try it all with nothing to start (needs the extra demo). Real digits, AlexNet, the daemon on the embedded log."""
     from dugs_stream.cli.demo import demo_progress, show_demo, show_text_demo
 
     with demo_progress() as (stage, progress):

@@ -120,6 +120,13 @@ _OTHERS = {
     "a .npy array": b"\x93NUMPY",
 }
 """What is often sent for a picture, by bytes near the beginning."""
+_OWN: dict[str, tuple[bytes, ...]] = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\x00", b"MM\x00*"),
+}
+"""The formats that are read, by first bytes that are theirs alone: what begins so and cannot be opened is damaged."""
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -131,6 +138,11 @@ def _refused(exc: Exception, value: bytes) -> Rejection:
         if other is not None:
             return undecodable(
                 f"{other}, which is not read; convert it ({', '.join(FORMATS)}), or name a codec of your own"
+            )
+        own = next((name for name, start in _OWN.items() if value.startswith(start)), None)
+        if own is not None:
+            return undecodable(
+                f"a damaged or truncated {own}, or a kind of it that is not read ({len(value)} bytes)"
             )
         return undecodable(
             f"not an image of a known format ({', '.join(FORMATS)}): starts with {value[:8]!r}"

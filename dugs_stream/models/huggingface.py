@@ -124,7 +124,13 @@ def _transformers() -> ModuleType:
     except ImportError as exc:
         message = f"{__name__} needs the package transformers, which is not installed."
         raise ConfigurationError(
-            [Problem("model.factory", message, "pip install 'dugs-stream[hf]'")]
+            [
+                Problem(
+                    "model.factory",
+                    message,
+                    "In a clone of the repository: .venv/bin/pip install -e '.[hf]' -c constraints.txt",
+                )
+            ]
         ) from exc
     return transformers
 

@@ -28,6 +28,8 @@ from dugs_stream.models.weights_fit import COMPILED, fill, tensors_of
 from dugs_stream.references import import_string
 
 _BUILT_IN = "dugs_stream."
+_NAMED_BY = {"timm:create_model": "model_name", "torchvision.models:get_model": "name"}
+"""Factories of a whole library, by the argument that names the model."""
 _GENERIC_NAMES = {"build", "create", "factory", "get_model", "load", "main", "make", "model"}
 
 
@@ -36,7 +38,7 @@ class LoadedModel:
     """The model as loaded, on the CPU, in the mode its factory left it in.
 
     name            for people: the factory's function, or its module if the function has a generic name like build; of
-                    a model in a folder the folder's
+                    a model in a folder the folder's, of timm's create_model its model_name
     weights_digest  hex SHA-256 over every entry of the state_dict
     input_shape     the module's own `input_shape` (one sample, no batch axis), None if it has none
     remarks         what an operator should know of how it was loaded, a sentence each
@@ -95,7 +97,7 @@ def load_model(
         remarks += getattr(module, "remarks", ())  # of what the weights leave out
     return LoadedModel(
         module,
-        getattr(module, "given_name", _name(factory)) if is_built_in else _name(factory),
+        getattr(module, "given_name", _name(factory)) if is_built_in else _name(factory, kwargs),
         digest(module),
         _input_shape(module, factory),
         remarks,
@@ -192,8 +194,10 @@ def _own_number(module: nn.Module, name: str) -> int | None:
     return found if type(found) is int and found > 0 else None
 
 
-def _name(factory: str) -> str:
+def _name(factory: str, kwargs: Mapping[str, Any] | None = None) -> str:
     module, _, function = factory.partition(":")
+    if factory in _NAMED_BY and isinstance(named := (kwargs or {}).get(_NAMED_BY[factory]), str):
+        return named
     return module.rpartition(".")[2] if function in _GENERIC_NAMES else function
 
 

@@ -39,7 +39,9 @@ def require_pyarrow() -> None:
         import pyarrow.parquet  # noqa: F401, PLC0415  (an optional dependency)
     except ImportError as exc:
         problem = Problem(
-            "Parquet", f"pyarrow cannot be imported: {exc}.", "pip install 'dugs-stream[parquet]'"
+            "Parquet",
+            f"pyarrow cannot be imported: {exc}.",
+            "In a clone of the repository: .venv/bin/pip install -e '.[parquet]' -c constraints.txt",
         )
         raise ConfigurationError([problem]) from exc
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.numbers import keys_of
 
-EXTRA_HINT = "pip install 'dugs-stream[hf]'"
+EXTRA_HINT = "In a clone of the repository: .venv/bin/pip install -e '.[hf]' -c constraints.txt"
 _ANSWERS = "assistant"
 
 Message = Mapping[str, Any]

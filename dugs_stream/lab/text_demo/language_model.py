@@ -69,7 +69,7 @@ def require_transformers(extra: str = "hf") -> None:
         problem = Problem(
             "demo --text",
             f"its language model needs {' and '.join(missing)}.",
-            f"Install with: pip install 'dugs-stream[{extra}]'",
+            f"In a clone of the repository: .venv/bin/pip install -e '.[{extra}]' -c constraints.txt",
         )
         raise ConfigurationError([problem])
 

@@ -92,10 +92,10 @@ def _judged_by(
 ) -> dict[str, Mapping[str, Any]]:
     """One block of a folder's model; everything else is the defaults."""
     return {
-        "input": {"codec": {"type": "text", "tokenizer": str(folder)}, "label": "none"},
+        "input": {"codec": {"type": "text", "tokenizer": str(folder.resolve())}, "label": "none"},
         "model": {
             "factory": "dugs_stream.models.huggingface:build",
-            "kwargs": {"folder": str(folder), "task": task},
+            "kwargs": {"folder": str(folder.resolve()), "task": task},
         },
         "gradient": {"layers": {"names": [layers]}, "loss": loss},
         "selection": {"threshold": threshold},

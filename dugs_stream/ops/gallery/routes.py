@@ -253,5 +253,7 @@ def _query(request: Request) -> Query:
 
 def _whole(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,17}", text):  # within SQLite's 64 bits
-        raise _BadQueryError("offset, limit, below and category are whole numbers")
+        raise _BadQueryError(
+            "offset, limit, below (a sequence number: those from it on are left out) and category are whole numbers"
+        )
     return int(text)

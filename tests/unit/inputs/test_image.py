@@ -194,12 +194,13 @@ def test_mean_and_std_are_a_channel_each() -> None:
     [
         (b"hello, world", "not an image of a known format (PNG, JPEG, WEBP, GIF, BMP, TIFF, PPM): starts with b'hello, w'"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "not an image of a known format"),
-        (b"\x89PNG\r\n\x1a\n", "not an image of a known format"),
+        (b"\x89PNG\r\n\x1a\n", "a damaged or truncated PNG, or a kind of it that is not read (8 bytes)"),
+        (b"\xff\xd8\xff\xe0", "a damaged or truncated JPEG"),
         (png_of_size(20_000, 20_000), "possible decompression bomb"),
         (png_of_size(9_500, 9_500), "possible decompression bomb"),
         (png_of_size(100, 100), "damaged image: OSError: image file is truncated"),
     ],
-    ids=["text", "eps", "signature", "twice-the-limit", "over-the-limit", "too-few-pixels"],
+    ids=["text", "eps", "signature", "jpeg", "twice-the-limit", "over-the-limit", "too-few-pixels"],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_value_that_is_no_image_is_undecodable(value: bytes, expected: str) -> None:

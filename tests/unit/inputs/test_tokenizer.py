@@ -76,7 +76,7 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     monkeypatch.setitem(__import__("sys").modules, package, None)
 
     with pytest.raises(
-        ConfigurationError, match=rf"needs the package {package}.*pip install 'dugs-stream\[hf\]'"
+        ConfigurationError, match=rf"needs the package {package}.*pip install -e '\.\[hf\]' -c constraints"
     ):
         codec(folder)
 

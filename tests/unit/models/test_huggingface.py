@@ -248,7 +248,8 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, gpt2: Path) -> 
 
     message = refusal(ConfigurationError, gpt2, "causal_lm")
 
-    assert "needs the package transformers, which is not installed. pip install 'dugs-stream[hf]'" in message
+    assert "needs the package transformers, which is not installed. " in message
+    assert "-e '.[hf]' -c constraints.txt" in message
 
 
 def test_fingerprint_holds_the_configuration_and_not_the_path(tmp_path: Path, gpt2: Path) -> None:

@@ -137,6 +137,15 @@ def test_name_is_the_function_or_its_module() -> None:
     assert load("build").name == "odd"
 
 
+def test_model_of_a_librarys_one_factory_has_its_own_name() -> None:
+    """Every model of timm comes from create_model; the name changes nothing that the fingerprint holds."""
+    kwargs = {"model_name": "mobilenetv3_small_050", "num_classes": 2}
+
+    loaded = load_model("timm:create_model", kwargs, None, 0)
+
+    assert (loaded.name, loaded.kwargs) == ("mobilenetv3_small_050", kwargs)
+
+
 def test_input_shape_is_the_modules_own() -> None:
     """A list of whole numbers becomes a tuple; most models know none."""
     assert load("build").input_shape == (3,)

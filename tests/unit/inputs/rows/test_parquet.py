@@ -147,5 +147,5 @@ def test_missing_library_is_named_with_its_extra_before_anything_is_read(
 
     assert len(list_files([tmp_path], "json")) == 1
     (tmp_path / "b.parquet").write_bytes(b"")
-    with pytest.raises(ConfigurationError, match=r"pip install 'dugs-stream\[parquet\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install -e '\.\[parquet\]' -c"):
         list_files([tmp_path], "json")

@@ -13,7 +13,7 @@ import pytest
 from dugs_stream.cli.demo import show_text_demo
 from dugs_stream.config import load_settings
 from dugs_stream.errors import ConfigurationError, ModelError
-from dugs_stream.lab.text_demo.demo import Sizes, TextDemoResult, run_text_demo
+from dugs_stream.lab.text_demo.demo import Sizes, TextDemoFiles, TextDemoResult, run_text_demo
 from dugs_stream.lab.text_demo.language_model import Plan
 from dugs_stream.lab.text_demo.paragraphs import KINDS, Paragraph
 from dugs_stream.lab.text_demo.repeats import EDITS
@@ -106,10 +106,12 @@ def test_page_shows_texts_escaped_and_may_run_nothing(result: TextDemoResult) ->
 
 
 def test_demo_ends_with_the_command_for_texts_of_ones_own(
-    result: TextDemoResult, capsys: pytest.CaptureFixture[str]
+    result: TextDemoResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line to copy, and a configuration that loads."""
-    show_text_demo(result)
+    """One line to copy, for any folder to run it in, and a configuration that loads."""
+    folder = result.files.configuration.parent
+    monkeypatch.chdir(folder)
+    show_text_demo(TextDemoResult(result.summary, TextDemoFiles(Path())))
 
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"Your own texts, by the same model: dugs scan -c {result.files.configuration} texts/"
@@ -139,7 +141,7 @@ def test_missing_packages_are_named_with_their_extra(tmp_path: Path, monkeypatch
         lambda name: None if name == "tokenizers" else found(name),
     )
 
-    with pytest.raises(ConfigurationError, match=r"needs tokenizers.*dugs-stream\[hf\]"):
+    with pytest.raises(ConfigurationError, match=r"needs tokenizers.*'\.\[hf\]' -c constraints"):
         run_text_demo(tmp_path / "new", *SILENT)
 
     assert list(tmp_path.iterdir()) == []
