@@ -186,7 +186,7 @@ def test_missing_extra_says_what_to_install(decided: Deployment, monkeypatch: py
 
     ended = dugs("clusters", "-c", decided.config)
     assert (ended.code, ended.out) == (2, "")
-    assert "pip install 'dugs-stream[lab]'" in ended.err
+    assert "pip install -e '.[lab]'" in ended.err
 
 
 def test_interrupt_keeps_what_is_done(

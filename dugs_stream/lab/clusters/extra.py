@@ -13,7 +13,7 @@ def require_scikit_learn() -> None:
         problem = Problem(
             "dugs clusters",
             "its clustering needs scikit-learn, which is not installed.",
-            "Install with: pip install 'dugs-stream[lab]'",
+            "In a clone of the repository: .venv/bin/pip install -e '.[lab]' -c constraints.txt",
         )
         raise ConfigurationError([problem])
 
