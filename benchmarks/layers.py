@@ -69,7 +69,13 @@ def _ratio(case: Case, dimension: int, limit: float, size: Size) -> Measurement:
         min(pairs.ratios),
         max(pairs.ratios),
         target,
-        facts={**pairs.facts, "paths": engine.paths, "difference": difference, "samples": case.samples},
+        facts={
+            **pairs.facts,
+            "paths": engine.paths,
+            "difference": difference,
+            "samples": case.samples,
+            "tile": engine.deduplicator.tile,  # smaller than the samples, if the probe found that it had to be
+        },
     )
 
 
