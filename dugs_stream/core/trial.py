@@ -45,6 +45,9 @@ from dugs_stream.errors import ModelError
 _FEW = 2
 """Samples among which the gradient is held against autograd's."""
 
+_COMPANY = 8
+"""Samples among which a model that looks at its batch is tried: one neighbour may change nothing by chance."""
+
 _SIZES_TRIED = 3
 """Sizes of a tile whose places are tried before slower paths are taken, or tiles of one."""
 
@@ -120,7 +123,9 @@ class Trial:
         hooked = next((each.name for each in self.parameters if each.parameter._backward_hooks), None)  # noqa: SLF001 -- torch's only name for them
         if hooked is not None:  # autograd alone calls it
             return self._last_resort(f"A hook on {hooked} may change its gradient", Sizes((1,), 1))
-        tile = 1 if self._reads_batch() else tile
+        if self._reads_batch():
+            tile = 1
+            self.require_apart(_COMPANY)
         try:
             projector, apart = self._with_right_paths(few)
             placed = self._channels_last(projector, tile)

@@ -61,12 +61,13 @@ def _cross(outputs: Tensor, labels: Tensor | None) -> Tensor:
         lambda o, y: _cross(o, y) * (_cross(o, y) >= _cross(o, y).median()),
         lambda o, y: torch.where(y == 1, _cross(o, y).mean(), _cross(o, y)),
         lambda o, y: _cross(o, y) / (y[:, None] == y[None]).sum(1),
-        lambda o, y: _cross(o, y) if float(o.detach().abs().max()) < 2 else _cross(o, y).square(),
+        lambda o, y: _cross(o, y) if float(o.detach().abs().max()) < 1 else _cross(o, y).square(),
     ],
     ids=["hardest half", "one label", "counts", "branch"],
 )
 def test_loss_that_mixes_only_at_times_is_refused(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     """The probe's batch need not show it."""
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))
     with pytest.raises(ModelError, match="mixes samples"):
         Deduplicator(model, loss=loss, dimension=16, tile=8).probe(torch.ones(6) * 0.01, 0)

