@@ -107,7 +107,8 @@ def build_engine(
     if shape is not None:
         decoder = decoder.expecting(shape, None)  # also if only the first record can be the probe
     spec = _gradient_spec(settings, model)
-    tiles = tiles_of(settings, spec.device, keeps=keeps_tile, samples=samples)
+    identity = _identify(settings, model, classes, _identity_of(decoder.codec, codec))
+    tiles = tiles_of(settings, spec.device, identity.fingerprint, keeps=keeps_tile, samples=samples)
     projector = RecordProjector(decoder, spec, stage, _remark, tiles=tiles)
     judge = Judge(
         settings.selection.threshold,
@@ -130,7 +131,7 @@ def build_engine(
         _decode_pool(settings, decoder.codec, projector, stage),
         projector,
         judge,
-        _identify(settings, model, classes, _identity_of(decoder.codec, codec)),
+        identity,
         own_code(_references(settings)),
         model.remarks,
     )

@@ -40,10 +40,13 @@ def tile_setting(settings: Settings, device: torch.device, samples: int | None =
     return AutoTile(time.perf_counter, most, samples=samples)
 
 
-def tiles_of(settings: Settings, device: torch.device, *, keeps: bool, samples: int | None = None) -> Tiles:
+def tiles_of(
+    settings: Settings, device: torch.device, fingerprint: str, *, keeps: bool, samples: int | None = None
+) -> Tiles:
     """The tiles of the settings, and of the list in the state folder. `keeps`: a new choice is written there.
 
-    samples  that will come in all; None: a stream
+    fingerprint  of the model behind the list; another one's choice is not taken over before there is a list
+    samples      that will come in all; None: a stream
 
     Raises StateError for a file that holds anything but a choice.
     """
@@ -54,45 +57,57 @@ def tiles_of(settings: Settings, device: torch.device, *, keeps: bool, samples: 
     )
     if not isinstance(tile, AutoTile):
         return Tiles(tile, most_tokens)
-    keep: Callable[[TileChoice], TileChoice] = lambda chosen: keep_choice(state, device, chosen)  # noqa: E731
-    return Tiles(tile, most_tokens, kept_choice(state, device), keep if keeps else lambda chosen: chosen)
+    keep: Callable[[TileChoice], TileChoice] = lambda chosen: keep_choice(state, device, chosen, fingerprint)  # noqa: E731
+    kept = kept_choice(state, device, fingerprint)
+    return Tiles(tile, most_tokens, kept, keep if keeps else lambda chosen: chosen)
 
 
-def kept_choice(state: Path, device: torch.device) -> TileChoice | None:
-    """The choice kept for this kind of device; the usual tile if the list began without one, None if there is no list."""
+def kept_choice(state: Path, device: torch.device, fingerprint: str) -> TileChoice | None:
+    """The choice kept for this kind of device; the usual tile if the list began without one, None if there is no list.
+
+    None, too, if it was made for another model and no list has begun with it.
+    """
     path = _file(state, device)
     try:
         found = json.loads(path.read_bytes())
+        is_ours = found.pop("fingerprint", fingerprint) == fingerprint
         choice = TileChoice(**found)
         numbers = (choice.tile, 1 if choice.numbers is None else choice.numbers)
         if not all(type(each) is int and each >= 1 for each in numbers):
             raise ValueError(numbers)  # noqa: TRY301 -- as unreadable as any other
     except (FileNotFoundError, NotADirectoryError):
-        return TileChoice(USUAL_TILE) if any(state.glob("snapshot-*.json")) else None
-    except (OSError, ValueError, TypeError) as error:
+        return TileChoice(USUAL_TILE) if _has_begun(state) else None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StateError(
             f"{path} does not say how many samples are computed together ({error}); delete it: that is measured again, "
             "and vectors differ in their last bits alone"
         ) from error
-    return choice
+    return choice if is_ours or _has_begun(state) else None
 
 
-def keep_choice(state: Path, device: torch.device, choice: TileChoice) -> TileChoice:
+def _has_begun(state: Path) -> bool:
+    """Whether there is a list in the folder."""
+    return any(state.glob("snapshot-*.json"))
+
+
+def keep_choice(state: Path, device: torch.device, choice: TileChoice, fingerprint: str) -> TileChoice:
     """Keep the choice unless there is one; the one in force. A folder that cannot be written keeps nothing, which is said."""
     path = _file(state, device)
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if kept_choice(state, device, fingerprint) is None:
+            path.unlink(missing_ok=True)  # of another model
         draft = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             with draft.open("wb") as file:
-                file.write(json.dumps(asdict(choice)).encode())
+                file.write(json.dumps({**asdict(choice), "fingerprint": fingerprint}).encode())
                 file.flush()
                 os.fsync(file.fileno())
             with suppress(FileExistsError):
                 path.hardlink_to(draft)  # whole, and only for the first
         finally:
             draft.unlink(missing_ok=True)
-        return kept_choice(state, device) or choice
+        return kept_choice(state, device, fingerprint) or choice
     except OSError as error:
         _log.warning("tile.not_kept", path=str(path), error=str(error))
     return choice

@@ -101,7 +101,7 @@ def _try_state(settings: Settings, engine: Engine | None, rates: Rates) -> Itera
             device = engine.projector.spec.device
             choice = engine.projector.tiles.choice
             if is_new and choice is not None:
-                keep_choice(settings.state.dir, device, choice)
+                keep_choice(settings.state.dir, device, choice, engine.identity.fingerprint)
             yield Finding(
                 "routes", passed=True, found=settle_costs(settings.state.dir, device, is_new=is_new)
             )

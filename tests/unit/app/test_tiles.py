@@ -19,6 +19,7 @@ from dugs_stream.core.tiling import AutoTile, TileChoice
 from dugs_stream.errors import StateError
 from tests.support.daemons.deployment import Deployment
 
+OURS = "sha256:ours"
 DEVICE = torch.device("cpu")
 
 
@@ -30,18 +31,30 @@ def deployment(tmp_path: Path) -> Deployment:
 def test_a_new_choice_is_kept_and_every_later_process_finds_it(tmp_path: Path) -> None:
     """Also one that chose at the same time, and something else."""
     folder = tmp_path / "state"
-    assert kept_choice(folder, DEVICE) is None
-    assert keep_choice(folder, DEVICE, TileChoice(4, 128)) == TileChoice(4, 128)
-    assert kept_choice(folder, DEVICE) == TileChoice(4, 128)
-    assert keep_choice(folder, DEVICE, TileChoice(64, 128)) == TileChoice(4, 128)
+    assert kept_choice(folder, DEVICE, OURS) is None
+    assert keep_choice(folder, DEVICE, TileChoice(4, 128), OURS) == TileChoice(4, 128)
+    assert kept_choice(folder, DEVICE, OURS) == TileChoice(4, 128)
+    assert keep_choice(folder, DEVICE, TileChoice(64, 128), OURS) == TileChoice(4, 128)
     assert [path.name for path in folder.iterdir()] == ["tile-cpu.json"]
+
+
+def test_choice_for_another_model_counts_once_a_list_has_begun(tmp_path: Path) -> None:
+    """Before that it is measured again, and the new one kept."""
+    keep_choice(tmp_path, DEVICE, TileChoice(4, 128), "sha256:other")
+
+    assert kept_choice(tmp_path, DEVICE, OURS) is None
+    assert keep_choice(tmp_path, DEVICE, TileChoice(64, 9), OURS) == TileChoice(64, 9)
+    assert kept_choice(tmp_path, DEVICE, OURS) == TileChoice(64, 9)
+    assert kept_choice(tmp_path, DEVICE, "sha256:other") is None
+    (tmp_path / "snapshot-1.json").touch()
+    assert kept_choice(tmp_path, DEVICE, "sha256:other") == TileChoice(64, 9)
 
 
 def test_a_list_that_began_without_a_choice_keeps_the_tile_it_had(tmp_path: Path) -> None:
     """It was 32 for every model."""
     (tmp_path / "snapshot-000000000001.json").touch()
 
-    assert kept_choice(tmp_path, DEVICE) == TileChoice(32)
+    assert kept_choice(tmp_path, DEVICE, OURS) == TileChoice(32)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +65,14 @@ def test_a_damaged_file_is_refused_with_the_way_out(tmp_path: Path, content: str
     (tmp_path / "tile-cpu.json").write_text(content)
 
     with pytest.raises(StateError, match="delete it"):
-        kept_choice(tmp_path, DEVICE)
+        kept_choice(tmp_path, DEVICE, OURS)
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing_and_says_so(tmp_path: Path) -> None:
     """The choice is in force all the same."""
     (tmp_path / "state").write_text("a file in the way")
     with capture_logs() as lines:
-        assert keep_choice(tmp_path / "state", DEVICE, TileChoice(4)) == TileChoice(4)
+        assert keep_choice(tmp_path / "state", DEVICE, TileChoice(4), OURS) == TileChoice(4)
 
     assert [line["event"] for line in lines] == ["tile.not_kept"]
 
