@@ -42,7 +42,7 @@ def _out_of_memory(rest: str) -> None:
 
 def _into_every_descriptor(written: str) -> None:
     """As a library does that writes to a descriptor which it thinks is its own."""
-    for descriptor in range(3, 20):
+    for descriptor in range(3, 1024):
         with contextlib.suppress(OSError):
             os.write(descriptor, bytes.fromhex(written))
 
