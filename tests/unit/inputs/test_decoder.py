@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,42 +16,14 @@ from PIL import Image
 
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.inputs.classes import read_classes
-from dugs_stream.inputs.decoder import Decoder, Sample, build_decoder
+from dugs_stream.inputs.decoder import Decoder, Sample
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
     ImageCodecSettings,
     JsonCodecSettings,
-    NpyCodecSettings,
 )
-from dugs_stream.records import Headers, Reason, Record, Rejection, Skip
-
-LABELLED: Headers = (("label", b"1"),)
-
-
-def npy(*numbers: float) -> bytes:
-    """A .npy value."""
-    stream = io.BytesIO()
-    np.save(stream, np.array(numbers, np.float32))
-    return stream.getvalue()
-
-
-def sample(value: bytes | None, headers: Headers = LABELLED) -> Record:
-    """A record with this value."""
-    return Record(None, value, headers, topic="in", partition=0, offset=0)
-
-
-def decoder(codec: Any = None, **changes: Any) -> Decoder:
-    """A decoder of .npy values with labels in a header, but for the changes."""
-    options: dict[str, Any] = {
-        "label": "header:label", "classes": ("cat", "dog"), "label_is_required": True, "max_record_bytes": 1000,
-    }  # fmt: skip
-    return build_decoder(codec or NpyCodecSettings(), **{**options, **changes})
-
-
-def reason_of(outcome: Sample | Skip | Rejection) -> Reason:
-    """Why the record was rejected."""
-    assert isinstance(outcome, Rejection)
-    return outcome.reason
+from dugs_stream.records import Reason, Rejection, Skip
+from tests.support.records.decoding import decoder, npy, reason_of, sample
 
 
 def test_record_becomes_tensor_label_and_name() -> None:
@@ -294,84 +265,6 @@ def test_file_of_classes_that_cannot_be_used_is_refused(
         f"input.classes: the file {str(path)!r} {error} Give a UTF-8 file with one class name a line, in the order of "
         "the model's outputs."
     )
-
-
-def test_lack_of_memory_in_a_users_function_is_not_the_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is passed on, and the record is tried again in smaller company."""
-    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")):
-
-        def no_room(_value: bytes, error: Exception = error) -> torch.Tensor:
-            raise error
-
-        monkeypatch.setattr("dugs_stream.inputs.custom.import_string", lambda *_names, f=no_room: f)
-        with pytest.raises(type(error)):
-            decoder(CustomCodecSettings(type="any.module:function")).decode(sample(b"x"))
-
-
-class Speechless(Exception):  # noqa: N818 -- as users name them
-    """An exception that cannot say what it is."""
-
-    def __str__(self) -> str:
-        raise ValueError("no words")
-
-
-@pytest.mark.parametrize(
-    ("raised", "told"),
-    [
-        (SystemExit(3), "SystemExit: 3"),
-        (GeneratorExit(), "GeneratorExit"),
-        (Speechless(), "Speechless, whose text cannot be had"),
-    ],
-)
-def test_nothing_that_a_users_function_raises_stops_the_stream(
-    raised: BaseException, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not even what ends a process."""
-
-    def raises(_value: bytes) -> torch.Tensor:
-        raise raised
-
-    monkeypatch.setattr("dugs_stream.inputs.custom.import_string", lambda *_names: raises)
-    outcome = decoder(CustomCodecSettings(type="any.module:function")).decode(sample(b"x"))
-
-    assert reason_of(outcome) is Reason.UNDECODABLE
-    assert isinstance(outcome, Rejection)
-    assert told in outcome.error
-
-
-def test_interrupt_ends_a_function_only_where_it_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C reaches the main thread; a function that raises the same in another one rejects its record."""
-
-    def interrupts(_value: bytes) -> torch.Tensor:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("dugs_stream.inputs.custom.import_string", lambda *_names: interrupts)
-    own_decoder = decoder(CustomCodecSettings(type="any.module:function"))
-    with pytest.raises(KeyboardInterrupt):
-        own_decoder.decode(sample(b"x"))
-    with ThreadPoolExecutor(1) as other:
-        assert reason_of(other.submit(own_decoder.decode, sample(b"x")).result()) is Reason.UNDECODABLE
-
-
-ODD_TENSORS: dict[str, Callable[[], torch.Tensor]] = {
-    "sparse": lambda: torch.eye(2).to_sparse(),
-    "meta": lambda: torch.empty(2, device="meta"),
-    "nested": lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]),
-    "quantised": lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
-}
-
-
-@pytest.mark.filterwarnings("ignore")  # torch's own, about what is new or old in it
-@pytest.mark.parametrize("kind", ODD_TENSORS)
-def test_tensor_without_rows_of_numbers_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nothing further on can stack with others."""
-    monkeypatch.setattr(
-        "dugs_stream.inputs.custom.import_string", lambda *_names: lambda _value: ODD_TENSORS[kind]()
-    )
-    outcome = decoder(CustomCodecSettings(type="any.module:function")).decode(sample(b"x"))
-
-    assert isinstance(outcome, Rejection)
-    assert f"returned a {kind} tensor" in outcome.error
 
 
 def test_lack_of_memory_in_an_image_is_not_the_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
