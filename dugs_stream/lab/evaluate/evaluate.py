@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.lab.clusters.clusters import Listener
+from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.lab.evaluate.candidates import Candidate, candidates_of
 from dugs_stream.lab.evaluate.measures import (
     LinearProbe,
@@ -33,6 +33,7 @@ from dugs_stream.lab.evaluate.streams import (
     scenes_of,
 )
 from dugs_stream.lab.evaluate.views import Kind, Views, require_finite
+from dugs_stream.lab.listener import Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def evaluate(viewed: Viewed, plan: Plan, listener: Listener) -> Report:
     views = viewed.views
     require_finite(views)
     _, held_out = pool_and_held_out(views)
-    scenes, probe = scenes_of(views, plan), linear_probe(views, held_out)
+    scenes, probe = scenes_of(views, plan, _rare_classes(viewed, plan)), linear_probe(views, held_out)
     candidates = list(candidates_of(views))
     measures: list[Measured] = []
     interrupted, done = viewed.interrupted, list[str]()
@@ -81,15 +82,29 @@ def evaluate(viewed: Viewed, plan: Plan, listener: Listener) -> Report:
         measures += bench.measured(candidate)
         done.append(candidate.name)
         listener.progress(place + 1, len(candidates))
-    return _report(viewed, plan, measures, done, [*viewed.remarks, *_remarks(views, scenes, plan)], interrupted, started)
+    return _report(
+        viewed, plan, measures, done, [*viewed.remarks, *_remarks(views, scenes, plan)], interrupted, started
+    )
+
+
+def _rare_classes(viewed: Viewed, plan: Plan) -> NDArray[np.int64]:
+    """The numbers of the classes that the plan names. Raises ConfigurationError for one that no record has."""
+    numbers = {viewed.name_of(int(each)): int(each) for each in np.unique(viewed.views.labels) if each >= 0}
+    unknown = [each for each in plan.rare if each not in numbers]
+    if unknown and viewed.views.has_labels:
+        problem = Problem(
+            "--rare",
+            f"found {unknown[0]!r}, which no record has as its class.",
+            f"The classes are {', '.join(list(numbers)[:20])}.",
+        )
+        raise ConfigurationError([problem])
+    return np.array([numbers[each] for each in plan.rare if each in numbers], dtype=np.int64)
 
 
 class _Bench:
     """What every selection is measured on."""
 
-    def __init__(
-        self, views: Views, scenes: list[Scene], probe: LinearProbe | None, plan: Plan
-    ) -> None:
+    def __init__(self, views: Views, scenes: list[Scene], probe: LinearProbe | None, plan: Plan) -> None:
         self._views, self._scenes, self._probe, self._plan = views, scenes, probe, plan
 
     def measured(self, candidate: Candidate) -> Iterator[Measured]:
@@ -147,7 +162,12 @@ class _Bench:
 
 
 def _with_values(
-    name: MeasureName, scene: Scene, candidate: Candidate, size: int, kept: _Values, thresholds: list[float] | None
+    name: MeasureName,
+    scene: Scene,
+    candidate: Candidate,
+    size: int,
+    kept: _Values,
+    thresholds: list[float] | None,
 ) -> Measured:
     mean, low, high = interval_of(kept.values)
     return Measured(
@@ -225,7 +245,7 @@ def _report(
             sizes=list(plan.sizes(len(pool))),
             draws=plan.draws,
             seed=plan.seed,
-            rare=[viewed.name_of(each) for each in plan.rare],
+            rare=list(plan.rare),
             rare_shares=list(plan.rare_shares),
             wrong_share=plan.wrong_share,
             dimension=viewed.dimension,

@@ -24,7 +24,7 @@ class Interval(NamedTuple):
 
 
 def interval_of(values: Sequence[float]) -> Interval:
-    """By Student's t; of a single value, or of equal ones, the interval is the value."""
+    """Of shares, by Student's t, cut at 0 and 1; of a single value, or of equal ones, the interval is the value."""
     from scipy.stats import t  # noqa: PLC0415  it comes with scikit-learn, an optional extra
 
     found = np.asarray(values, dtype=np.float64)
@@ -32,7 +32,7 @@ def interval_of(values: Sequence[float]) -> Interval:
     if len(found) < 2 or not found.std():  # noqa: PLR2004  a spread needs two
         return Interval(mean, mean, mean)
     half = float(t.ppf(_LEVEL, len(found) - 1)) * float(found.std(ddof=1)) / len(found) ** 0.5
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
 def classes_covered(views: Views, stream: Stream, picks: NDArray[np.int64]) -> float:

@@ -10,7 +10,8 @@ from dugs_stream.core.losses.forms import BUILT_IN
 CLASSIFIERS_LOSSES = tuple(name for name in ("label", "pseudo", "energy", "entropy") if name in BUILT_IN)
 """Losses that logits of classes allow, in the order of the table; the first needs labels."""
 ALL_LAYERS = "all"
-LayerChoice = int | Literal["all"]
+CONFIGURED_LAYERS = "configured"
+LayerChoice = int | Literal["all", "configured"]
 _SHARES_OF_SIZE = (0.05, 0.1, 0.25, 0.5, 1.0)
 """At 200: 10, 20, 50, 100, 200."""
 
@@ -23,7 +24,7 @@ class Gradient(NamedTuple):
 
     def __str__(self) -> str:
         """The name of its row."""
-        layers = "all layers" if self.layers == ALL_LAYERS else f"last {self.layers}"
+        layers = f"last {self.layers}" if isinstance(self.layers, int) else f"{self.layers} layers"
         return f"gradient: {self.loss}, {layers}"
 
 
@@ -34,10 +35,10 @@ class Plan:
     size         picks of every selection
     draws        streams that each figure is a mean of
     limit        records drawn from the data
-    rare         class numbers that are made rare; empty: drawn anew for each stream
+    rare         names or numbers of the classes that are made rare; empty: drawn anew for each stream
     rare_shares  of rare records in a stream
     wrong_share  of labels made wrong
-    layers       last so many, or all
+    layers       last so many, all, or those of the settings
     losses       None: those that the model's outputs allow
     """
 
@@ -45,7 +46,7 @@ class Plan:
     draws: int = 10
     limit: int = 3_000
     seed: int = 0
-    rare: tuple[int, ...] = ()
+    rare: tuple[str, ...] = ()
     rare_shares: tuple[float, ...] = (0.01, 0.001)
     wrong_share: float = 0.05
     layers: tuple[LayerChoice, ...] = (1, 2, ALL_LAYERS)

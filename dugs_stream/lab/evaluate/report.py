@@ -42,7 +42,8 @@ class Measured(_Record):
 
     measure: MeasureName
     stream: Annotated[
-        str, Field(description="'as it is', 'rare 1 %' (of the stream), 'wrong labels'", examples=["rare 1 %"])
+        str,
+        Field(description="'as it is', 'rare 1 %' (of the stream), 'wrong labels'", examples=["rare 1 %"]),
     ]
     selection: str
     size: Annotated[int, Field(ge=1)]

@@ -50,14 +50,14 @@ def pool_and_held_out(views: Views) -> tuple[NDArray[np.int64], NDArray[np.int64
     return records[:cut], records[cut:]
 
 
-def scenes_of(views: Views, plan: Plan) -> list[Scene]:
-    """The streams of each kind, the same for the same seed."""
+def scenes_of(views: Views, plan: Plan, rare: NDArray[np.int64]) -> list[Scene]:
+    """The streams of each kind, the same for the same seed; `rare` are the classes that are made so, none: drawn anew."""
     generator = np.random.default_rng(plan.seed)
     pool, _ = pool_and_held_out(views)
     plain = tuple(_unmarked(generator.permutation(pool)) for _ in range(plan.draws))
     return [
         Scene(AS_IT_IS, plain),
-        *(_rare(views, pool, share, plan, generator) for share in plan.rare_shares),
+        *(_rare(views, pool, share, rare, plan.draws, generator) for share in plan.rare_shares),
         _wrong(views, pool, plan, generator),
     ]
 
@@ -67,7 +67,12 @@ def _unmarked(rows: NDArray[np.int64]) -> Stream:
 
 
 def _rare(
-    views: Views, pool: NDArray[np.int64], share: float, plan: Plan, generator: np.random.Generator
+    views: Views,
+    pool: NDArray[np.int64],
+    share: float,
+    given: NDArray[np.int64],
+    draws: int,
+    generator: np.random.Generator,
 ) -> Scene:
     name = rare_name(share)
     if not views.has_labels:
@@ -75,10 +80,10 @@ def _rare(
     classes = np.unique(views.labels[pool])
     if len(classes) < _LEAST_CLASSES:
         return Scene(name, (), "it needs two classes")
-    rare = np.array([each for each in plan.rare if each in classes], dtype=np.int64)
+    rare = np.intersect1d(given, classes)
     if len(rare) == len(classes):
         return Scene(name, (), "it needs a class that is not rare")
-    return Scene(name, tuple(_each_rare(views, pool, share, rare, plan.draws, generator)))
+    return Scene(name, tuple(_each_rare(views, pool, share, rare, draws, generator)))
 
 
 def _each_rare(

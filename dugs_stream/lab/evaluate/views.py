@@ -11,7 +11,6 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -83,10 +82,14 @@ class Row:
 
 
 class Viewer:
-    """Projects rows by every gradient of the plan, and runs the model once more for embeddings and logits."""
+    """Projects rows by every gradient of the plan, and runs the model once more for embeddings and logits.
+
+    The first record says whether records have labels: if it has none, none is wanted.
+    """
 
     def __init__(self, spec: GradientSpec, plan: Plan, example: Row) -> None:
         self._spec = spec
+        self.wants_labels = example.label is not None
         self._engines = {each: _deduplicator(spec, each) for each in _gradients(spec, plan, example.label)}
         self._last_layer, self.classes = self._probe(example)
         self._numbers: list[tuple[int, int, int, int]] = []
@@ -124,7 +127,8 @@ class Viewer:
             batch = stacked([rows[place].inputs for place in group])
             labels = [rows[place].label for place in group]
             for gradient, engine in self._engines.items():
-                given = None if None in labels or engine.loss.predicts_labels else labels
+                takes_them = engine.loss.takes_classes or engine.loss.is_own
+                given = labels if takes_them and None not in labels else None
                 pieces[gradient].append(engine.project(batch, given).vectors)
             seen += [self._forward(part) for part in _parts(batch, len(group))]
         for gradient, piece in pieces.items():
@@ -189,7 +193,9 @@ def _deduplicator(spec: GradientSpec, gradient: Gradient) -> Deduplicator:
 def _layers(spec: GradientSpec, layers: LayerChoice) -> int | list[str]:
     if layers == ALL_LAYERS:
         return ["*"]
-    return layers if isinstance(layers, int) else list(spec.layers if not isinstance(spec.layers, int) else ())
+    if isinstance(layers, int):
+        return layers
+    return spec.layers if isinstance(spec.layers, int) else list(spec.layers)
 
 
 def _own(spec: GradientSpec) -> Any:
