@@ -12,7 +12,7 @@ def require_scikit_learn(command: str = "dugs clusters") -> None:
     if find_spec("sklearn") is None:
         problem = Problem(
             command,
-            "its clustering needs scikit-learn, which is not installed.",
+            "it needs scikit-learn, which is not installed.",
             "In a clone of the repository: .venv/bin/pip install -e '.[lab]' -c constraints.txt",
         )
         raise ConfigurationError([problem])

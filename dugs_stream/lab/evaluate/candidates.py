@@ -85,7 +85,8 @@ def given_losses(views: Views) -> NDArray[np.float64] | None:
     """(N,) cross entropy of each row's own label."""
     if views.logits is None or not np.all(views.labels != UNLABELLED):
         return None
-    return -_log_shares(views.logits)[np.arange(len(views.labels)), views.labels]
+    own = _log_shares(views.logits)[np.arange(len(views.labels)), views.labels]
+    return np.asarray(-own)
 
 
 def entropies_of(views: Views) -> NDArray[np.float64] | None:
@@ -93,7 +94,7 @@ def entropies_of(views: Views) -> NDArray[np.float64] | None:
     if views.logits is None:
         return None
     logs = _log_shares(views.logits)
-    return -(np.exp(logs) * logs).sum(axis=1)
+    return np.asarray(-(np.exp(logs) * logs).sum(axis=1))
 
 
 def _log_shares(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from dugs_stream.lab.evaluate.measures import (
 )
 from dugs_stream.lab.evaluate.plan import Plan
 from dugs_stream.lab.evaluate.report import Measured, MeasureName, Report, Setup, Source
-from dugs_stream.lab.evaluate.selections import GreedyUniques
+from dugs_stream.lab.evaluate.selections import GreedyUniques, Selection
 from dugs_stream.lab.evaluate.streams import (
     AS_IT_IS,
     WRONG_LABELS,
@@ -53,13 +53,13 @@ class Viewed:
 
 @dataclass(slots=True)
 class _Values:
-    """Of one measure at one size: a value for each draw."""
+    """Of one measure at one size: a value for each draw, and how many were picked."""
 
     values: list[float] = field(default_factory=list)
     picks: list[int] = field(default_factory=list)
 
 
-_Key = tuple[MeasureName, str, int]
+_Key = tuple[MeasureName, int]
 
 
 def evaluate(viewed: Viewed, plan: Plan, listener: Listener) -> Report:
@@ -112,29 +112,34 @@ class _Bench:
         selection = None if candidate.make is None else candidate.make()
         for scene in self._scenes:
             missing = candidate.missing or scene.missing
-            found: dict[_Key, _Values] = {}
+            for name, own in self._names(scene):
+                if missing or own:
+                    yield _without_value(name, scene, candidate, self._plan, missing or own)
+            if selection is None or missing is not None:
+                continue
             thresholds: dict[int, list[float]] = {}
             if isinstance(selection, GreedyUniques):
                 selection.thresholds = thresholds
-            if selection is not None and missing is None:
-                for draw, stream in enumerate(scene.streams):
-                    generator = np.random.default_rng([self._plan.seed, draw])
-                    picker = selection(stream.rows, generator)
-                    for size in self._plan.sizes(len(stream.rows)):
-                        picks = [picker(size) for _ in range(candidate.repeats)]
-                        for key, values in self._values(scene, stream, size, picks):
-                            kept = found.setdefault(key, _Values())
-                            kept.values.append(float(np.mean(values)))
-                            kept.picks.append(len(picks[0]))
-            for name, value in self._names(scene):
-                if value is not None or missing is not None:
-                    yield _without_value(name, scene, candidate, self._plan, missing or value)
-            for (name, _, size), kept in found.items():
+            for (name, size), kept in self._collected(selection, scene, candidate.repeats).items():
                 yield _with_values(name, scene, candidate, size, kept, thresholds.get(size))
+
+    def _collected(self, selection: Selection, scene: Scene, repeats: int) -> dict[_Key, _Values]:
+        """By measure and size, a value for each stream: the mean of repeated picks."""
+        found: dict[_Key, _Values] = {}
+        for draw, stream in enumerate(scene.streams):
+            picker = selection(stream.rows, np.random.default_rng([self._plan.seed, draw]))
+            for size in self._plan.sizes(len(stream.rows)):
+                picks = [picker(size) for _ in range(repeats)]
+                for name, values in self._values(scene, stream, size, picks):
+                    kept = found.setdefault((name, size), _Values())
+                    kept.values.append(float(np.mean(values)))
+                    kept.picks.append(len(picks[0]))
+        return found
 
     def _values(
         self, scene: Scene, stream: Stream, size: int, picks: list[NDArray[np.int64]]
-    ) -> Iterator[tuple[_Key, list[float]]]:
+    ) -> Iterator[tuple[MeasureName, list[float]]]:
+        """Of each measure that can be had, a value a pick."""
         for name, missing in self._names(scene):
             if missing is not None:
                 continue
@@ -147,8 +152,8 @@ class _Bench:
             elif self._probe is None or size < self._plan.sizes(len(stream.rows))[-1]:
                 continue  # training takes longer than all else here
             else:
-                values = [self._probe.accuracy(stream.rows[each]) for each in picks[:1] if len(each)]
-            yield (name, scene.name, size), values
+                values = [self._probe.accuracy(stream.rows[each]) for each in picks[:1]]
+            yield name, values
 
     def _names(self, scene: Scene) -> list[tuple[MeasureName, str | None]]:
         """The measures of a kind of streams, each with why it cannot be had."""
@@ -231,14 +236,14 @@ def _report(
 ) -> Report:
     views = viewed.views
     pool, held_out = pool_and_held_out(views)
-    classes = np.unique(views.labels[views.rows(Kind.RECORD)]) if views.has_labels else []
+    classes: list[int] = np.unique(views.labels[views.rows(Kind.RECORD)]).tolist() if views.has_labels else []
     per_unit = 1 if sys.platform == "darwin" else 1024
     return Report(
         source=Source(
             place=viewed.place,
             records=len(pool) + len(held_out),
             held_out=len(held_out),
-            classes=[viewed.name_of(int(each)) for each in classes],
+            classes=[viewed.name_of(each) for each in classes],
         ),
         setup=Setup(
             size=plan.size,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dugs_stream.lab.evaluate.streams import Stream
 from dugs_stream.lab.evaluate.views import UNLABELLED, Views
 
+_LEAST_CLASSES = 2
 _LEVEL = 0.975
 """Of Student's t: both sides together leave 5 %."""
 
@@ -60,13 +61,13 @@ class LinearProbe:
         self._embeddings, self._labels, self._held_out = embeddings, labels, held_out
 
     def accuracy(self, rows: NDArray[np.int64]) -> float:
-        """On the records held out, after training on these rows; a single class is predicted for all."""
+        """On the records held out, after training on these rows; a single class is predicted for all, of no row nothing is right."""
         from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  an optional extra
 
         wanted = self._labels[self._held_out]
         labels = self._labels[rows]
-        if len(np.unique(labels)) == 1:
-            return float((wanted == labels[0]).mean())
+        if len(np.unique(labels)) < _LEAST_CLASSES:
+            return float((wanted == labels[0]).mean()) if len(labels) else 0.0
         # Unit rows are short beside what the default penalty expects.
         model = LogisticRegression(C=100.0, max_iter=300, tol=1e-3).fit(self._embeddings[rows], labels)
         return float((model.predict(self._embeddings[self._held_out]) == wanted).mean())

@@ -9,8 +9,7 @@ from dugs_stream.core.losses.forms import BUILT_IN
 
 CLASSIFIERS_LOSSES = tuple(name for name in ("label", "pseudo", "energy", "entropy") if name in BUILT_IN)
 """Losses that logits of classes allow, in the order of the table; the first needs labels."""
-ALL_LAYERS = "all"
-CONFIGURED_LAYERS = "configured"
+ALL_LAYERS: Literal["all"] = "all"
 LayerChoice = int | Literal["all", "configured"]
 _SHARES_OF_SIZE = (0.05, 0.1, 0.25, 0.5, 1.0)
 """At 200: 10, 20, 50, 100, 200."""

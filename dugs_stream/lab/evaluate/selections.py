@@ -41,7 +41,7 @@ class GreedyUniques:
     def __init__(self, rows: NDArray[np.float32]) -> None:
         self.thresholds: dict[int, list[float]] = {}
         self._cosines = cosines_of(rows)
-        self._usable = rows.any(axis=1)
+        self._usable = np.asarray(rows.any(axis=1), dtype=np.bool_)
 
     def __call__(self, stream: Positions, _generator: np.random.Generator) -> Picker:
         """See `Selection`."""

@@ -144,8 +144,12 @@ class Viewer:
         """All rows so far."""
         numbers = np.array(self._numbers, dtype=np.int64).reshape(-1, 4)
         embeddings, logits = _joined(self._embeddings), _joined(self._logits)
+        labels, origin, kind, copied_by = numbers.T
         return Views(
-            *numbers.T,
+            labels,
+            origin,
+            kind,
+            copied_by,
             ways=tuple(ways),
             gradients={each: np.concatenate(vectors) for each, vectors in self._vectors.items()},
             embeddings=None if embeddings is None else unit_rows(embeddings),
