@@ -1,4 +1,4 @@
-"""Greedy selection of one sample at many thresholds: which of its rows would be uniques at each τ?
+"""Greedy selection of one sample at many thresholds: the rows that would be uniques at each τ.
 
 The products of all pairs are computed once, in float32, and serve every τ. As in `core.selection` a pair whose product lies
 within the proven error bound of τ is computed again in float64, so that the uniques at each τ are exactly those of the
