@@ -80,7 +80,7 @@ class Shares(_Shares):
 
 @command(
     "dugs evaluate -c my.yaml photos/ -o out/\n"
-    "dugs evaluate -c my.yaml photos/ --size 500 --rare cat,dog --json evaluate.json\n"
+    "dugs evaluate -c my.yaml photos/ --rare cat,dog --json report.json\n"
     "dugs evaluate -c my.yaml --layers configured --losses label,energy"
 )
 @configured
@@ -151,7 +151,7 @@ def evaluate(
     json_file: Path | None,
     output: Path | None,
 ) -> None:
-    """Hold uniques against other ways of picking as many records of your own data.
+    """Compare uniques with other picks of your data. All are of the same size.
 
     PATHS are files and folders as `dugs scan` reads them; without any the newest records of the input topic. Folder names
     are classes: what needs labels is left out if there are none.
