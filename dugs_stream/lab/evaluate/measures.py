@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,13 @@ def marked_found(stream: Stream, picks: NDArray[np.int64]) -> float:
 def marked_among(stream: Stream, picks: NDArray[np.int64]) -> float:
     """The share of the picks that are marked; 0 of none."""
     return float(stream.marked[picks].mean()) if len(picks) else 0.0
+
+
+class Learner(Protocol):
+    """Learns from picks."""
+
+    def accuracy(self, rows: NDArray[np.int64], /) -> float:
+        """On the records held out, after training on these rows of the views."""
 
 
 class LinearProbe:
