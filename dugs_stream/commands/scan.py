@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dugs_stream.app.engine import build_engine
+from dugs_stream.app.target import set_target
 from dugs_stream.commands.file_listing import Failures, listing_of, missing_classes
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.config import Settings
@@ -70,6 +71,7 @@ def scan(
     failures.extend(listing.failures)
     total = listing.count()
     engine = build_engine(settings, samples=total)
+    set_target(settings, engine)
     index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
     verdicts, reasons = Counter[str](), Counter[str]()
     unclassed = missing_classes(settings, listing)
