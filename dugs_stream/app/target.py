@@ -25,6 +25,7 @@ from dugs_stream.app.logs import open_reader
 from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, LogUnavailableError, Problem
 from dugs_stream.inputs.files import Listing
+from dugs_stream.log.port import LogReader
 from dugs_stream.pipeline.target import SETTING, Target, build_target
 from dugs_stream.records import Record
 
@@ -131,7 +132,7 @@ def _places(total: int, most: int) -> list[int]:
 def _of_topic(settings: Settings, topic: str) -> Iterator[Record]:
     """The first records of the topic, evenly from its partitions; in the order of partition and offset."""
     with closing(open_reader(settings)) as reader:
-        beginnings, ends = reader.bounds(topic)
+        beginnings, ends = _bounds(reader, topic)
         there = {partition: end - beginnings.get(partition, 0) for partition, end in ends.items()}
         wanted = _shares(there, settings.value.records)
         taken: dict[int, list[Record]] = {partition: [] for partition, count in wanted.items() if count}
@@ -144,6 +145,16 @@ def _of_topic(settings: Settings, topic: str) -> Iterator[Record]:
                     break
     for partition in sorted(taken):
         yield from taken[partition]
+
+
+def _bounds(reader: LogReader, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
+    try:
+        return reader.bounds(topic)
+    except ConfigurationError as error:
+        way_out = "Put records of what is wanted on it first, or name files."
+        raise ConfigurationError(
+            [Problem(SETTING, each.message, way_out) for each in error.problems]
+        ) from None
 
 
 def _shares(there: Mapping[int, int], most: int) -> dict[int, int]:

@@ -68,9 +68,9 @@ def build_target(
     try:
         while portion := list(islice(remaining, _PORTION_RECORDS)):
             between()
-            gathering.leave_out(each for each in portion if isinstance(each, Problem))
             readable = [each for each in portion if isinstance(each, Record)]
             gathering.add(projector.project(decoding.submit(readable).result()))
+            gathering.leave_out(each for each in portion if isinstance(each, Problem))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
