@@ -81,7 +81,7 @@ class DeviceRows:
         self.arithmetic = arithmetic_of(device, dimension)
         self.keeps_full = keeps_full
         self.chunks: list[Chunk] = []
-        self._count = 0
+        self._count = self._turns = 0
 
     def __len__(self) -> int:
         return self._count
@@ -102,6 +102,11 @@ class DeviceRows:
             room = len(chunk.slack) - chunk.used
             _, block = next(rows.blocks(min(_ROWS_AT_ONCE, room), self._count, stop))
             self._append(chunk, tensor_of(block).to(self.device))
+
+    def next_turn(self) -> int:
+        """0, 1, 2, … from call to call."""
+        self._turns += 1
+        return self._turns - 1
 
     def drop_full(self) -> bool:
         """Keep no float32 rows from now on; whether there were any."""

@@ -6,8 +6,9 @@ Three sieves, each finer than the one before, and each a proven bound:
 2.  Of the strips that stay each row's own product and band.
 3.  If the float32 rows lie on the device, their products in float64.
 What is left is computed on the host as everywhere else (`core.index.similarity`), so answers have the same bits whichever way they came.
-The first two sieves and the host compute the same products by different sums: if one is outside the band of another, the device
-is not what was assumed, and UnfitDeviceError is raised instead of an answer.
+The first two sieves and the host compute the same products by different sums, and of each scan another strip, in turns, is compared
+although it was left out: if one is outside the band of another, the device is not what was assumed, and UnfitDeviceError is
+raised instead of an answer.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.scan import round_down, unsettled
 from dugs_stream.core.index.similarity import similarities
 
+# So many queries are enough to notice a product that is computed otherwise than assumed.
+_COMPARED_QUERIES = 16
 # 2²⁴ strips and queries are 64 MiB of greatest products, for 256 queries those of four million rows.
 _PEAKS_AT_ONCE = 2**24
 # The rows of so many strips are float32 numbers of 64 MiB while their products are computed.
@@ -123,6 +126,7 @@ class _Span:
         if self._question.any_above:
             stays &= _first_certain(lower, self._question.floor)
         which, strip = stays.nonzero(as_tuple=True)
+        self._compare_one_strip(peaks)
         bound = known.bound[self._asking]
         known.bound[self._asking] = np.maximum(bound, upper.amax(dim=1).double().cpu().numpy())
         return _Strips(
@@ -161,7 +165,15 @@ class _Span:
         else:
             known.confirm(asking, exact, pairs.position)
 
-    def _second_sieve(self, strips: _Strips, known: Nearest) -> _Pairs:
+    def _compare_one_strip(self, peaks: Tensor) -> None:
+        """The greatest products of one strip, in turns of the scans, are the same by another sum."""
+        strip = self._held.next_turn() % peaks.shape[1]
+        compared = peaks[:_COMPARED_QUERIES, strip].cpu().numpy()
+        strips = np.full(len(compared), strip + self._chunks[0].start // STRIP)
+        self._products_in(_Strips(np.arange(len(compared)), strips, compared, compared))
+
+    def _products_in(self, strips: _Strips) -> tuple[Tensor, Tensor]:
+        """Products with each row of the strips, and their bands: (p, STRIP) float32."""
         which = _on(self._held, strips.which)
         asked = self._asked.of(which)
         products = torch.empty((len(which), STRIP), device=which.device)
@@ -169,8 +181,12 @@ class _Span:
         for chunk, here in self._by_chunk(strips.strip * STRIP):
             place, local = _on(self._held, here), _on(self._held, strips.strip[here] - chunk.start // STRIP)
             products[place], slack[place] = self._held.strip_products(asked.numbers[place], chunk, local)
-        band = asked.length[:, None] * slack + asked.slack[:, None]  # (strips, STRIP)
         self._require_same_peaks(products, slack, asked, strips)
+        return products, asked.length[:, None] * slack + asked.slack[:, None]
+
+    def _second_sieve(self, strips: _Strips, known: Nearest) -> _Pairs:
+        products, band = self._products_in(strips)
+        which = _on(self._held, strips.which)
         upper, lower = products + band, products - band
         best = torch.full((len(self._asking),), -torch.inf, device=which.device)
         best = best.scatter_reduce(0, which, lower.amax(dim=1), "amax")

@@ -5,6 +5,8 @@ the device added in fewer bits, or kept partial sums in bf16. Which kernel compu
 every scan besides compares what it uses (`core.index.device_scan`).
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,9 @@ class UnfitDeviceError(Exception):
     """What the device computes is not within the bound; nothing it said may be used."""
 
 
+@functools.cache
 def try_products(device: torch.device, arithmetic: Arithmetic) -> None:
-    """Raise UnfitDeviceError unless the device's products of difficult numbers lie within the bound.
+    """Raise UnfitDeviceError unless the device's products of difficult numbers lie within the bound; tried once a process.
 
     Raises what torch raises if the device cannot multiply such numbers at all.
     """
