@@ -13,7 +13,7 @@ from typing import get_args
 import structlog
 from prometheus_client import CollectorRegistry
 
-from dugs_stream.app.engine import Engine, build_engine
+from dugs_stream.app.engine import Engine, build_engine, index_device
 from dugs_stream.app.logs import open_log, topic_names
 from dugs_stream.app.web import (
     UniquesSource,
@@ -159,6 +159,7 @@ def open_daemon(
             ),
             stopping or Stopping(),
             settings.input.prefetch,
+            index_device(settings, engine.projector.spec.device),
         )
         metrics.snapshot_age_seconds.set_function(daemon.replica.snapshot_age_seconds)
         yield daemon
