@@ -200,7 +200,10 @@ def test_deep_check_shows_layers_and_limits(tmp_path: Path, causal: Path) -> Non
     assert ended.code == 0, ended.err
     assert "a sample alone has the same gradient as in a batch" in ended.out
     assert "not probed" not in ended.out
-    assert "2 samples (gradient.tile), of an ordinary text; shorter and longer ones have tiles of their own" in ended.out
+    assert (
+        "2 samples (gradient.tile), of an ordinary text; shorter and longer ones have tiles of their own"
+        in ended.out
+    )
     assert "on cpu, 3 samples in tiles of 8, 1 of 2 " in ended.out
 
 
