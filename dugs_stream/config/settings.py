@@ -197,8 +197,9 @@ class GradientSettings(Block):
     layers: Annotated[LayersSettings, BeforeValidator(_layers)] = LayersSettings(last=2)
     """Which layers: {last: Z} or {names: [glob, …]}."""
     loss: Annotated[str, AfterValidator(_loss)] = "label"
-    """label: cross entropy of the given label; pseudo: of the model's own prediction; soft_label, multi_label, regression; causal_lm,
-    causal_lm_sum, masked_lm, token_classification; segmentation; or package.module:function."""
+    """label: cross entropy of the given label; pseudo: of the model's own prediction; energy, entropy: of the logits, without a
+    label; soft_label, multi_label, regression; causal_lm, causal_lm_sum, masked_lm, token_classification; segmentation; or
+    package.module:function."""
     dimension: Annotated[Whole, Field(ge=2)] = 2048
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
     tile: Annotated[Literal["auto"] | Annotated[Whole, Field(ge=1)], BeforeValidator(_tile)] = "auto"
