@@ -201,8 +201,9 @@ class GradientSettings(Block):
     layers: Annotated[LayersSettings, BeforeValidator(_layers)] = LayersSettings(last=2)
     """Which layers: {last: Z} or {names: [glob, …]}."""
     loss: Annotated[str, AfterValidator(_loss)] = "label"
-    """label: cross entropy of the given label; pseudo: of the model's own prediction; soft_label, multi_label, regression; causal_lm,
-    causal_lm_sum, masked_lm, token_classification; segmentation; or package.module:function."""
+    """label: cross entropy of the given label; pseudo: of the model's own prediction; energy, entropy: of the logits, without a
+    label; soft_label, multi_label, regression; causal_lm, causal_lm_sum, masked_lm, token_classification; segmentation; or
+    package.module:function."""
     dimension: Annotated[Whole, Field(ge=2)] = 2048
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
     tile: Annotated[Literal["auto"] | Annotated[Whole, Field(ge=1)], BeforeValidator(_tile)] = "auto"
@@ -273,6 +274,14 @@ class ValueSettings(Block):
         return first.removeprefix(TOPIC_PREFIX) if first.startswith(TOPIC_PREFIX) else None
 
 
+class IndexSettings(Block):
+    """Where the nearest unique is searched for."""
+
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    """auto (the GPU that computes the gradients, otherwise the CPU), cpu, cuda or cuda:N. On a GPU rows lie in low precision too, for
+    as long as its memory suffices; no verdict depends on it."""
+
+
 class StateSettings(Block):
     """The copy of the list on this machine; it can always be rebuilt from the changelog."""
 
@@ -321,6 +330,8 @@ class Settings(Block):
     """When a sample is unique."""
     value: ValueSettings = ValueSettings()
     """How much a record serves what is wanted."""
+    index: IndexSettings = IndexSettings()
+    """Where the nearest unique is searched for."""
     state: StateSettings = StateSettings()
     """The copy of the list on this machine."""
     http: HttpSettings = HttpSettings()
