@@ -19,6 +19,7 @@ from dugs_stream.commands.file_listing import Failures, listing_of, missing_clas
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.commands.threshold_table import ThresholdTable
 from dugs_stream.config import Settings
+from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.rows.fields import RowFields
@@ -151,10 +152,29 @@ def _decoded(batches: Iterator[list[Record]], decoding: DecodePool) -> Iterator[
         for batch in batches:
             following = decoding.submit(batch)
             if pending is not None:
-                yield pending.result()
+                yield from _fitting(pending, decoding)
             pending = following
         if pending is not None:
-            yield pending.result()
+            yield from _fitting(pending, decoding)
+
+
+def _fitting(pending: PendingBatch, decoding: DecodePool) -> Iterator[DecodedBatch]:
+    """The batch; if its decoding runs out of memory, smaller ones, down to the record that alone takes too much.
+
+    That one is rejected by the pool, as in a daemon, whose next poll brings fewer records.
+    """
+    records = pending.records
+    try:
+        found = pending.result()
+    except (MemoryError, RuntimeError) as error:  # PyTorch has it as either
+        if not is_out_of_memory(error):
+            raise
+    else:
+        yield found
+        return
+    middle = len(records) // 2
+    for half in (records[:middle], records[middle:]):
+        yield from _fitting(decoding.submit(half), decoding)
 
 
 def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:

@@ -100,7 +100,7 @@ def project_sample(
     """
     engine = engine or build_engine(settings, samples=len(drawn.records))
     listener.stage(f"Projecting the gradients of {len(drawn.records):,} records")
-    rows = _Rows(_label_reader(settings), settings.selection.min_gradient_norm)
+    rows = _Rows(label_reader(settings), settings.selection.min_gradient_norm)
     started, after_first, first = time.perf_counter(), 0.0, 0
     done = 0
     with closing(engine.decoding):
@@ -205,7 +205,7 @@ class _Rows:
         )
 
 
-def _label_reader(settings: Settings) -> Callable[[Record], Label | None]:
+def label_reader(settings: Settings) -> Callable[[Record], Label | None]:
     """The class that a record carries; None without one. Nothing about it is an error here."""
     classes = read_classes(settings.input.classes)
     labels = Labels(
