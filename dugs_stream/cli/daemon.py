@@ -50,9 +50,11 @@ def check(settings: Settings, *, deep: bool) -> None:
         click.echo("The configuration is valid.", err=True)
         return
     from dugs_stream.cli.console import show_findings, waiting
-    from dugs_stream.commands.check import check_deep
 
     with waiting() as say:
+        say("loading PyTorch")
+        from dugs_stream.commands.check import check_deep
+
         findings = check_deep(settings, say)
     show_findings(findings)
     failed = sum(not finding.passed for finding in findings)
