@@ -3,8 +3,6 @@
 For each draw two digits are made rare: a small CNN is trained on 1,000 MNIST digits of which they are 1 %, and a stream of
 other digits has 1 % (and another one 0.1 %) of them. Every selection of `dugs evaluate` picks 200 of the same stream. The
 figure is the share of the rare records among the picks, its mean over the draws and the 95 % interval of the mean.
-
-Accuracy is that of the same network trained on the picks alone, for as many steps each, on digits held out.
 """
 
 from __future__ import annotations
@@ -33,9 +31,8 @@ from dugs_stream.lab.evaluate.views import Kind, Row, Viewer
 from dugs_stream.lab.listener import Listener
 
 UNIQUES, EMBEDDING, RANDOM = "gradient: label, last 2", "embedding, same rule", "random"
-_DIMENSION = 512
+DIMENSION = 512
 _STEPS = 200  # about six epochs
-_STEPS_ON_PICKS = 150
 _BATCH = 32
 _RATE = 2e-3
 _TOGETHER = 256
@@ -95,14 +92,14 @@ def study(is_quick: bool) -> Report:
         rare = generator.permutation(len(CLASSES))[:2]
         seen = _with_few(split.train, rare, 0.01)
         steps = 8 if is_quick else _STEPS
-        model = _fitted(as_inputs(seen), torch.from_numpy(seen.labels), draw, steps)
-        stream = _some(split.stream, generator.permutation(len(split.stream))[:records])
+        model = fitted(as_inputs(seen), torch.from_numpy(seen.labels), draw, steps)
+        stream = some(split.stream, generator.permutation(len(split.stream))[:records])
         own = replace(plan, seed=draw, rare=tuple(CLASSES[each] for each in rare))
-        reports.append(evaluate(_viewed(model, stream, own), own, Listener()))
-    return _together(reports)
+        reports.append(evaluate(viewed(model, stream, own), own, Listener()))
+    return together(reports)
 
 
-def _some(digits: Digits, rows: NDArray[np.int64]) -> Digits:
+def some(digits: Digits, rows: NDArray[np.int64]) -> Digits:
     return Digits(digits.images[rows], digits.labels[rows], digits.rows[rows])
 
 
@@ -110,10 +107,10 @@ def _with_few(digits: Digits, rare: NDArray[np.int64], share: float) -> Digits:
     """All digits of the other classes, and of the rare ones so many that they are this share."""
     is_rare = np.isin(digits.labels, rare)
     few = np.flatnonzero(is_rare)[: max(1, round(share / (1 - share) * int((~is_rare).sum())))]
-    return _some(digits, np.sort(np.concatenate([np.flatnonzero(~is_rare), few])))
+    return some(digits, np.sort(np.concatenate([np.flatnonzero(~is_rare), few])))
 
 
-def _fitted(inputs: Tensor, labels: Tensor, seed: int, steps: int) -> nn.Module:
+def fitted(inputs: Tensor, labels: Tensor, seed: int, steps: int) -> nn.Module:
     """A small CNN after so many steps of Adam; its own random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -129,31 +126,14 @@ def _fitted(inputs: Tensor, labels: Tensor, seed: int, steps: int) -> nn.Module:
     return model.eval()
 
 
-def _viewed(model: nn.Module, digits: Digits, plan: Plan) -> Viewed:
-    spec = GradientSpec(model, 2, "label", _DIMENSION, 0, "cpu", 32)
+def viewed(model: nn.Module, digits: Digits, plan: Plan) -> Viewed:
+    spec = GradientSpec(model, 2, "label", DIMENSION, 0, "cpu", 32)
     inputs, labels = as_inputs(digits), digits.labels.tolist()
     wrong = wrong_labels(labels, range(len(CLASSES)), plan.wrong_share, np.random.default_rng(plan.seed))
     viewer = Viewer(spec, plan, Row(inputs[0], labels[0], 0, Kind.RECORD))
     for rows in _batches(list(_rows(inputs, labels, wrong))):
         viewer.add(rows)
-    trained = _OwnModel(inputs, digits.labels, plan.seed)
-    return Viewed("MNIST digits", viewer.views(()), str, _DIMENSION, 0.3, learner=trained)
-
-
-class _OwnModel:
-    """The same network trained from the start on the picks, and tested on the last quarter of the digits."""
-
-    def __init__(self, inputs: Tensor, labels: NDArray[np.int64], seed: int) -> None:
-        self._inputs, self._labels, self._seed = inputs, torch.from_numpy(labels), seed
-        self._held_out = slice(len(inputs) - len(inputs) // 4, len(inputs))
-
-    def accuracy(self, rows: NDArray[np.int64]) -> float:
-        """After as many steps for any pick."""
-        picks = torch.from_numpy(rows)
-        model = _fitted(self._inputs[picks], self._labels[picks], self._seed, _STEPS_ON_PICKS)
-        with torch.no_grad():
-            predicted = model(self._inputs[self._held_out]).argmax(1)
-        return float((predicted == self._labels[self._held_out]).double().mean())
+    return Viewed("MNIST digits", viewer.views(()), str, DIMENSION, 0.3)
 
 
 def _rows(inputs: Tensor, labels: Sequence[int], wrong: Sequence[int | None]) -> Iterator[Row]:
@@ -169,7 +149,7 @@ def _batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         yield rows[start : start + _TOGETHER]
 
 
-def _together(reports: Sequence[Report]) -> Report:
+def together(reports: Sequence[Report]) -> Report:
     """One report whose draws are those of all."""
     first = reports[0]
     by_row: dict[tuple[str, str, str, int], list[Measured]] = {}

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dugs_stream.lab.evaluate.single_thread import single_thread
 from dugs_stream.lab.evaluate.streams import Stream
 from dugs_stream.lab.evaluate.views import UNLABELLED, Views
 
@@ -76,7 +77,9 @@ class LinearProbe:
         if len(np.unique(labels)) < _LEAST_CLASSES:
             return float((wanted == labels[0]).mean()) if len(labels) else 0.0
         # Unit rows are short beside what the default penalty expects.
-        model = LogisticRegression(C=100.0, max_iter=300, tol=1e-3).fit(self._embeddings[rows], labels)
+        model = LogisticRegression(C=100.0, max_iter=300, tol=1e-3)
+        with single_thread():
+            model.fit(self._embeddings[rows], labels)
         return float((model.predict(self._embeddings[self._held_out]) == wanted).mean())
 
 

@@ -22,7 +22,7 @@ from dugs_stream.records import Record
 
 _MOST_COPIED = 200
 """Records of which copies are made: of each way so many are enough to tell 99 % from 97 %."""
-_COPIED_SHARE = 0.25
+_COPIED_SHARE = 0.5
 
 
 def view_records(settings: Settings, source: Source, plan: Plan, listener: Listener) -> Viewed:
