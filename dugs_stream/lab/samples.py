@@ -93,26 +93,28 @@ def project_sample(
 ) -> ProjectedSample:
     """The vectors of drawn records as the daemon would compute them. An interrupt leaves those done so far.
 
-    engine  one that was built for these settings
+    engine  one that was built for these settings, and stays open; without it one is built and closed
 
     Raises as `build_engine` does, ModelError if the model fails, and StreamRejectedError if no record has a gradient with
     a direction, with the most frequent reason.
     """
-    engine = engine or build_engine(settings, samples=len(drawn.records))
+    if engine is None:
+        engine = build_engine(settings, samples=len(drawn.records))
+        with closing(engine.decoding):
+            return project_sample(settings, drawn, listener, engine)
     listener.stage(f"Projecting the gradients of {len(drawn.records):,} records")
     rows = _Rows(_label_reader(settings), settings.selection.min_gradient_norm)
     started, after_first, first = time.perf_counter(), 0.0, 0
     done = 0
-    with closing(engine.decoding):
-        for batch in _batches(drawn.records, settings.input.batch.records):
-            decoded = engine.decoding.submit(batch).result()
-            rows.take(engine.projector.project(decoded, model_is_proven=done > 0 and bool(rows.records)))
-            done += len(batch)
-            listener.progress(done, len(drawn.records))
-            if not after_first:
-                after_first, first = time.perf_counter(), len(batch)
-            if listener.wants_stop():
-                break
+    for batch in _batches(drawn.records, settings.input.batch.records):
+        decoded = engine.decoding.submit(batch).result()
+        rows.take(engine.projector.project(decoded, model_is_proven=done > 0 and bool(rows.records)))
+        done += len(batch)
+        listener.progress(done, len(drawn.records))
+        if not after_first:
+            after_first, first = time.perf_counter(), len(batch)
+        if listener.wants_stop():
+            break
     ended = time.perf_counter()
     if not rows.records:
         raise StreamRejectedError(f"No record of {drawn.place} has a gradient to study. {rows.why_none}")
