@@ -103,7 +103,7 @@ def calibrate(
     """Propose τ, k and layers from a sample of your data. Shows the share of uniques over τ and the closest calls.
 
     Without PATHS the sample is the newest records of the input topic, which is read beside a daemon; files are drawn at
-    random. The configuration file that -o leaves has the first τ wished for, or the knee of the curve.
+    random, in a random order. The configuration file that -o leaves has the first τ wished for, or the knee of the curve.
     """
     if quick and (dimensions or layers):
         raise click.UsageError("--quick compares neither k nor layers: leave --k and --layers out.")
@@ -116,7 +116,7 @@ def calibrate(
         require_scikit_learn("dugs calibrate", "its comparison of layers", " --quick does without.")
     plan = _compared(Plan(accept, keep, threshold), dimensions, layers, quick=quick)
     written = click.get_current_context().params
-    source = Source(paths, fields, most, seed)
+    source = Source(paths, fields, most, seed, is_mixed=True)
     with listening() as listener:
         wanted = Wanted(source, plan, written["config"], written["overrides"], json_file, output)
         done = run_calibration(settings, wanted, listener)

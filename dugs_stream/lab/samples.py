@@ -193,7 +193,7 @@ class _Rows:
         counts += [f"{self.no_gradient:,} no_gradient"] if self.no_gradient else []
         counts += [f"{self.skipped:,} skipped"] if self.skipped else []
         first = f" The first one: {self._first_error}." if self._first_error else ""
-        return f"Found: {', '.join(counts)}.{first} `dugs scan` says it of each."
+        return f"Found: {', '.join(counts)}.{first}"
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -201,7 +201,7 @@ class _Rows:
         rejected = self.rejected.total()
         why = ", ".join(f"{count:,} {reason}" for reason, count in self.rejected.most_common())
         return (
-            *([f"{rejected:,} records were rejected ({why}): `dugs scan` says why"] if rejected else []),
+            *([f"{rejected:,} records were rejected ({why})"] if rejected else []),
             *([f"{self.no_gradient:,} records have no gradient to speak of"] if self.no_gradient else []),
             *([f"{self._cut:,} texts are longer than what is read of one"] if self._cut else []),
         )

@@ -60,7 +60,7 @@ class Plan:
     dimensions  k to compare; empty for none
     layers      choices of layers to compare; empty for none
 
-    The configuration file gets the first wish; without one, the knee.
+    The configuration file gets the first wish; without one the knee, and of a flat curve the τ that is configured.
     """
 
     accept: tuple[float, ...] = ()
@@ -97,8 +97,8 @@ def calibrate(
     curve, remarks = Curve(ManyThresholds(sample.vectors)), list(sample.remarks)
     points = curve.over(GRID, listener.progress)
     bend = knee(points)
-    proposals = _proposals(curve, sample, plan, bend)
-    chosen = _chosen(proposals, plan, bend)
+    proposals = _proposals(curve, sample, plan, bend, settings.selection.threshold)
+    chosen = proposals[0] if plan.has_wish else proposals[-1]
     calls = closest_calls(sample, chosen.threshold, _CLOSEST)
     floor = noise_floor(len(sample), settings.gradient.dimension)
     remarks += _remarks(points, sample, chosen, floor)
@@ -144,8 +144,10 @@ def _require_possible(plan: Plan, sample: ProjectedSample) -> None:
         raise ConfigurationError(problems)
 
 
-def _proposals(curve: Curve, sample: ProjectedSample, plan: Plan, bend: float | None) -> list[Proposal]:
-    """The wishes first, in the order in which they were made; without any, the usual shares."""
+def _proposals(
+    curve: Curve, sample: ProjectedSample, plan: Plan, bend: float | None, configured: float
+) -> list[Proposal]:
+    """The wishes first, in the order in which they were made; without any the usual shares, and last what to choose."""
     n = len(sample)
     found: list[tuple[str, float | None, Point]] = [
         (f"accept {each:.3g}", each * n, curve.nearest_to(each * n)) for each in plan.accept
@@ -157,6 +159,8 @@ def _proposals(curve: Curve, sample: ProjectedSample, plan: Plan, bend: float | 
         found += [(f"accept {each:.3g}", each * n, curve.nearest_to(each * n)) for each in shares]
     if bend is not None:
         found.append(("knee of the curve", None, curve.at(bend)))
+    elif not plan.has_wish:
+        found.append(("as configured: no knee", None, curve.at(configured)))
     return [_proposal(wish, wanted, point, sample) for wish, wanted, point in found]
 
 
@@ -170,23 +174,19 @@ def _proposal(wish: str, wanted: float | None, point: Point, sample: ProjectedSa
     )
 
 
-def _chosen(proposals: Sequence[Proposal], plan: Plan, bend: float | None) -> Proposal:
-    """The first wish; else the knee, which is the last; of a flat curve the share in the middle."""
-    if plan.has_wish:
-        return proposals[0]
-    return proposals[-1] if bend is not None else proposals[len(proposals) // 2]
-
-
 def _remarks(points: Sequence[Point], sample: ProjectedSample, chosen: Proposal, floor: float) -> list[str]:
     """What the reader should know of the sample before trusting the numbers."""
     n, most, least = len(sample), points[-1].uniques, points[0].uniques
+    told = next((point.uniques for point in points if point.threshold >= max(floor, _UNRELATED)), most)
     said = []
     if n < _FEW_RECORDS:
         said.append(f"{n:,} records are few: shares of another sample of this size may be quite different")
     if most == 1 < n:
         said.append("all records have the same gradient, so every threshold keeps one of them")
-    elif least == n > 1:
-        said.append("no record is similar to another, so every threshold keeps them all")
+    elif told == n > 1:
+        said.append(
+            "no record is similar to another, so every threshold above the noise floor keeps them all"
+        )
     if not chosen.is_met:
         said.append(f"no threshold meets '{chosen.wish}' on this sample: from {least:,} to {most:,} are kept")
     if 0 < chosen.threshold < floor:
@@ -204,6 +204,8 @@ def _remarks(points: Sequence[Point], sample: ProjectedSample, chosen: Proposal,
 
 
 _FEW_RECORDS = 200
+_UNRELATED = 0.1
+"""Cosines of unrelated gradients stay below this, or below the noise floor."""
 
 
 class _Study:

@@ -41,9 +41,10 @@ def facts_of(report: Report) -> dict[str, str]:
 def _head(report: Report) -> str:
     sample = report.sample
     there = "" if sample.there is None else f" of {sample.there:,}"
+    order = ", in a random order" if sample.kind == "files" else ""
     return (
         '<p class="brand">dugs-stream</p>\n<h1>Which threshold suits these data?</h1>\n'
-        f'<p class="lead">A sample of {sample.drawn:,}{there} records of <bdi>{escape(sample.place)}</bdi>, judged at '
+        f'<p class="lead">A sample of {sample.drawn:,}{there} records of <bdi>{escape(sample.place)}</bdi>{order}, judged at '
         f"{len(report.curve)} thresholds.</p>\n{facts_markup(facts_of(report))}"
         f"{notices_markup(report.remarks, report.interrupted)}"
     )

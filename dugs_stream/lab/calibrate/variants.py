@@ -28,8 +28,8 @@ from dugs_stream.pipeline.tiles import Tiles
 from dugs_stream.records import Record
 
 _MOST_NUMBERS = 1 << 28
-"""Of all exact gradients together: 1 GiB in float32."""
-_COLUMNS = 1 << 20
+"""Of all exact gradients together: 1 GiB in float32, of 16 million parameters those of fifteen records."""
+_COLUMNS = 1 << 18
 """Of a parameter that are multiplied at once in float64."""
 
 
@@ -117,7 +117,7 @@ class ExactCosines:
                 formed.setdefault(name, []).append(gradient.detach().float().cpu().flatten())
         if any(len(rows) < count for rows in formed.values()):
             return None
-        products = sum((_gram(torch.stack(rows)) for rows in formed.values()), np.zeros((count, count)))
+        products = sum((_gram(rows) for rows in formed.values()), np.zeros((count, count)))
         lengths = np.sqrt(np.diag(products))
         return products / np.outer(lengths, lengths) if lengths.all() else None
 
@@ -143,10 +143,10 @@ class ExactCosines:
         return self._projectors[form]
 
 
-def _gram(rows: torch.Tensor) -> NDArray[np.float64]:
-    """Rows (m, p) → (m, m), summed in float64."""
+def _gram(rows: Sequence[torch.Tensor]) -> NDArray[np.float64]:
+    """M rows (p,) → (m, m), summed in float64, some columns at a time: the rows are never copied as a whole."""
     products = np.zeros((len(rows), len(rows)))
-    for part in torch.split(rows, _COLUMNS, dim=1):
-        wide = part.double().numpy()
+    for start in range(0, len(rows[0]), _COLUMNS):
+        wide = torch.stack([row[start : start + _COLUMNS] for row in rows]).double().numpy()
         products += wide @ wide.T
     return products
