@@ -42,7 +42,7 @@ class LayersOption(_Choice):
 
 @command(
     "dugs calibrate -c my.yaml photos/ --accept 0.05 -o calibration/\n"
-    "dugs calibrate -c my.yaml --keep 500 --json calibration.json\n"
+    "dugs calibrate -c my.yaml --keep 500 --of 100000 --json calibration.json\n"
     "dugs calibrate -c my.yaml photos/ --layers 1 --layers 'head.*,blocks.11.*'"
 )
 @configured
@@ -58,11 +58,15 @@ class LayersOption(_Choice):
 )  # fmt: skip
 @click.option(
     "--keep", type=click.IntRange(min=1), multiple=True,
-    help="A number of uniques to keep of the records looked at; may be repeated.",
+    help="A number of uniques to keep; may be repeated.",
 )  # fmt: skip
 @click.option(
     "--threshold", type=click.FloatRange(-1, 1, min_open=True), multiple=True,
     help="A τ to look at; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--of", type=click.IntRange(min=1),
+    help="How many records --accept and --keep are about; more than the sample makes them estimates.  [default: the sample]",
 )  # fmt: skip
 @click.option("--k", "dimensions", type=click.IntRange(min=2), multiple=True,
     help="A k to compare; may be repeated.  [default: 256, 1024, 4096 and the configured one]",
@@ -93,6 +97,7 @@ def calibrate(
     accept: tuple[float, ...],
     keep: tuple[int, ...],
     threshold: tuple[float, ...],
+    of: int | None,
     dimensions: tuple[int, ...],
     layers: tuple[LayerChoice, ...],
     quick: bool,
@@ -114,7 +119,7 @@ def calibrate(
 
     if not quick:
         require_scikit_learn("dugs calibrate", "its comparison of layers", " --quick does without.")
-    plan = _compared(Plan(accept, keep, threshold), dimensions, layers, quick=quick)
+    plan = _compared(Plan(accept, keep, threshold, of), dimensions, layers, quick=quick)
     written = click.get_current_context().params
     source = Source(paths, fields, most, seed, is_mixed=True)
     with listening() as listener:
@@ -163,15 +168,18 @@ def show_report(report: Report) -> None:
 def _show_proposals(console: Console, report: Report) -> None:
     from rich.table import Table
 
+    is_beyond = report.chosen.of > report.sample.records
     table = Table()
     table.add_column("wish")
-    for column in ("τ", "uniques", "share", "last quarter", "classes"):
+    columns = ["τ", "uniques", "share", "last quarter", "classes"]
+    for column in [*columns, f"of {report.chosen.of:,}"] if is_beyond else columns:
         table.add_column(column, justify="right")
     for each in report.proposals:
         chosen = " (chosen)" if each == report.chosen else ""
         classes = "–" if each.classes is None else f"{each.classes:,}"
-        table.add_row(each.wish + chosen, *_numbers(each, f"{each.threshold:.4g}"), classes)
-    table.add_row("as configured", *_numbers(report.configured, f"{report.configured.threshold:g}"), "")
+        expected = [f"≈ {each.expected:,.0f}"] if is_beyond else []
+        table.add_row(each.wish + chosen, *_numbers(each, f"{each.threshold:.4g}"), classes, *expected)
+    table.add_row("as configured", *_numbers(report.configured, f"{report.configured.threshold:g}"))
     console.print(table)
 
 

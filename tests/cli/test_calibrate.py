@@ -116,6 +116,20 @@ def test_wishes_are_proposals_in_their_order_and_the_first_is_chosen(
     assert (report["dimensions"], report["layers"]) == ([], [])
 
 
+def test_wish_for_more_records_than_the_sample_is_called_an_estimate(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """In the report, and in the tables."""
+    arguments = ("-c", decided.config, pictures, "--quick", "--keep", "30", "--of", "500")
+    report = report_of(tmp_path, *arguments, "-o", tmp_path)
+
+    assert report["chosen"]["of"] == 500
+    assert report["chosen"]["uniques"] < 24
+    assert said(report, "numbers for 500 records are estimates")
+    assert "of 500 (estimate)" in (tmp_path / "calibrate.html").read_text()
+    assert "of 500" in dugs("calibrate", *arguments).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

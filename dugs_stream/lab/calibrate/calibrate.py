@@ -57,6 +57,7 @@ class Plan:
     accept      shares of the records that are to be unique
     keep        numbers of uniques
     thresholds  τ to look at
+    of          the number of records that shares and numbers are about; None: those of the sample
     dimensions  k to compare; empty for none
     layers      choices of layers to compare; empty for none
 
@@ -66,6 +67,7 @@ class Plan:
     accept: tuple[float, ...] = ()
     keep: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
+    of: int | None = None
     dimensions: tuple[int, ...] = DIMENSIONS
     layers: tuple[LayerChoice, ...] = LAYER_CHOICES
 
@@ -131,46 +133,58 @@ def noise_floor(records: int, dimension: int) -> float:
 
 
 def _require_possible(plan: Plan, sample: ProjectedSample) -> None:
+    of = plan.of or len(sample)
     problems = [
         Problem(
             "--keep",
-            f"{each:,} uniques of {len(sample):,} records cannot be.",
-            "Ask for fewer, or take more records (--records).",
+            f"{each:,} uniques of {of:,} records cannot be.",
+            "Ask for fewer, take more records (--records), or say of how many records they are (--of).",
         )
         for each in plan.keep
-        if each > len(sample)
+        if each > of
     ]
     if problems:
         raise ConfigurationError(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A number of uniques; None: a τ of which no number is asked."""
+
+    name: str
+    uniques: float | None
+    point: Point
 
 
 def _proposals(
     curve: Curve, sample: ProjectedSample, plan: Plan, bend: float | None, configured: float
 ) -> list[Proposal]:
     """The wishes first, in the order in which they were made; without any the usual shares, and last what to choose."""
-    n = len(sample)
-    found: list[tuple[str, float | None, Point]] = [
-        (f"accept {each:.3g}", each * n, curve.nearest_to(each * n)) for each in plan.accept
-    ]
-    found += [(f"keep {each}", float(each), curve.nearest_to(each)) for each in plan.keep]
-    found += [(f"τ = {each:g}", None, curve.at(each)) for each in plan.thresholds]
-    if not plan.has_wish:
-        shares = [each for each in _DEFAULT_SHARES if each * n >= 1]
-        found += [(f"accept {each:.3g}", each * n, curve.nearest_to(each * n)) for each in shares]
+    of = plan.of or len(sample)
+
+    def number(name: str, uniques: float) -> _Wish:
+        return _Wish(name, uniques, curve.nearest_to(uniques, of))
+
+    shares = plan.accept if plan.has_wish else [each for each in _DEFAULT_SHARES if each * of >= 1]
+    found = [number(f"accept {each:.3g}", each * of) for each in shares]
+    found += [number(f"keep {each}", each) for each in plan.keep]
+    found += [_Wish(f"τ = {each:g}", None, curve.at(each)) for each in plan.thresholds]
     if bend is not None:
-        found.append(("knee of the curve", None, curve.at(bend)))
+        found.append(_Wish("knee of the curve", None, curve.at(bend)))
     elif not plan.has_wish:
-        found.append(("as configured: no knee", None, curve.at(configured)))
-    return [_proposal(wish, wanted, point, sample) for wish, wanted, point in found]
+        found.append(_Wish("as configured: no knee", None, curve.at(configured)))
+    return [_proposal(each, of, sample) for each in found]
 
 
-def _proposal(wish: str, wanted: float | None, point: Point, sample: ProjectedSample) -> Proposal:
-    labels = sample.labels.of[point.rows]
+def _proposal(wish: _Wish, of: int, sample: ProjectedSample) -> Proposal:
+    labels, expected = sample.labels.of[wish.point.rows], wish.point.expected(of)
     return Proposal(
-        wish=wish,
+        wish=wish.name,
         classes=None if sample.labels.source is None else len(set(labels[labels >= 0].tolist())),
-        is_met=wanted is None or abs(point.uniques - wanted) <= max(1.0, _NEAR_ENOUGH * wanted),
-        **_on(point).model_dump(),
+        of=of,
+        expected=round(expected, 1),
+        is_met=wish.uniques is None or abs(expected - wish.uniques) <= max(1.0, _NEAR_ENOUGH * wish.uniques),
+        **_on(wish.point).model_dump(),
     )
 
 
@@ -179,6 +193,10 @@ def _remarks(points: Sequence[Point], sample: ProjectedSample, chosen: Proposal,
     n, most, least = len(sample), points[-1].uniques, points[0].uniques
     told = next((point.uniques for point in points if point.threshold >= max(floor, _UNRELATED)), most)
     said = []
+    if chosen.of > n:
+        said.append(
+            f"numbers for {chosen.of:,} records are estimates: the growth of the list within the sample, drawn on"
+        )
     if n < _FEW_RECORDS:
         said.append(f"{n:,} records are few: shares of another sample of this size may be quite different")
     if most == 1 < n:
@@ -196,9 +214,9 @@ def _remarks(points: Sequence[Point], sample: ProjectedSample, chosen: Proposal,
         )
     if sample.labels.source is None:
         said.append("no record has a label, so neither classes nor the separation of layers are known")
-    elif len(sample.labels.names) == 1:
+    if len(sample.labels.names) == 1:
         said.append(f"all labels are {sample.labels.names[0]!r}, so layers cannot be told apart by them")
-    elif sample.labels.source == "predicted":
+    if sample.labels.source == "predicted":
         said.append("labels are the model's own predictions: classes and separation are those of the model")
     return said
 

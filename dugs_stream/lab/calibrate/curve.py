@@ -5,6 +5,7 @@ Every point is exact for the sample: the sequential algorithm at that τ, over o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,11 +39,14 @@ _LATE = 0.75
 class Point:
     """What τ keeps of a sample.
 
+    of          n, the records of the sample
     rows        those of the uniques, in order
+    share       of them all
     late_share  of the last quarter's records
     """
 
     threshold: float
+    of: int
     rows: NDArray[np.int64]
     share: float
     late_share: float
@@ -51,6 +55,18 @@ class Point:
     def uniques(self) -> int:
         """How many."""
         return len(self.rows)
+
+    def expected(self, records: int) -> float:
+        """How many uniques so many records would have: a count up to n, and an estimate beyond.
+
+        A list grows as a power of the records, as vocabularies do (Heaps 1978); its exponent is what the second half of
+        the sample added to the first.
+        """
+        if records <= self.of:
+            return float(np.count_nonzero(self.rows < records))
+        half = np.count_nonzero(self.rows < self.of // 2)
+        exponent = math.log2(self.uniques / half) if half else 1.0
+        return float(min(records, self.uniques * (records / self.of) ** min(1.0, exponent)))
 
 
 class Curve:
@@ -66,7 +82,7 @@ class Curve:
             rows, n = self._many.uniques(threshold), len(self._many)
             first = int(_LATE * n)
             late = int(np.count_nonzero(rows >= first))
-            self._points[threshold] = Point(threshold, rows, len(rows) / n, late / (n - first))
+            self._points[threshold] = Point(threshold, n, rows, len(rows) / n, late / (n - first))
         return self._points[threshold]
 
     def over(
@@ -79,8 +95,8 @@ class Curve:
             on_point(done, len(thresholds))
         return points
 
-    def nearest_to(self, uniques: float) -> Point:
-        """The point whose number of uniques is nearest to this one, to four digits of τ.
+    def nearest_to(self, uniques: float, of: int) -> Point:
+        """The point at which so many of these records are uniques, or nearest to it, to four digits of τ.
 
         The number rises with τ but for small steps back, so a bisection finds it.
         """
@@ -89,8 +105,8 @@ class Curve:
             middle = self.at(round((low.threshold + high.threshold) / 2, 5))
             if middle.threshold in {low.threshold, high.threshold}:
                 break
-            low, high = (middle, high) if middle.uniques < uniques else (low, middle)
-        return min((low, high), key=lambda point: abs(point.uniques - uniques))
+            low, high = (middle, high) if middle.expected(of) < uniques else (low, middle)
+        return min((low, high), key=lambda point: abs(point.expected(of) - uniques))
 
 
 def knee(points: Sequence[Point]) -> float | None:

@@ -64,6 +64,10 @@ def _curve(report: Report) -> str:
 
 
 def _proposals(report: Report) -> str:
+    is_beyond = report.chosen.of > report.sample.records
+    names: tuple[str, ...] = ("wish", "τ", "uniques", "share", "last quarter", "classes")
+    if is_beyond:
+        names += (f"of {report.chosen.of:,} (estimate)",)
     rows = [
         [
             escape(each.wish) + (" (chosen)" if each == report.chosen else ""),
@@ -72,6 +76,7 @@ def _proposals(report: Report) -> str:
             f"{each.share:.1%}",
             f"{each.late_share:.1%}",
             "–" if each.classes is None else f"{each.classes:,}",
+            *([f"≈ {each.expected:,.0f}"] if is_beyond else []),
         ]
         for each in report.proposals
     ]
@@ -84,12 +89,13 @@ def _proposals(report: Report) -> str:
             f"{configured.share:.1%}",
             f"{configured.late_share:.1%}",
             "",
+            *([""] if is_beyond else []),
         ]
     )
     return (
-        '<section>\n<h2>Proposals</h2>\n<p class="intro">A list that is filled accepts less than an empty one: the share of the '
-        "last quarter is nearer to what a daemon accepts later on.</p>\n"
-        + _table(("wish", "τ", "uniques", "share", "last quarter", "classes"), rows)
+        '<section>\n<h2>Proposals</h2>\n<p class="intro">The longer a list, the smaller the share that it accepts: these are '
+        "shares of so many records as the sample has, and the last quarter’s is nearer to what comes next.</p>\n"
+        + _table(names, rows)
         + "</section>\n"
     )
 

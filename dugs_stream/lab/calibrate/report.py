@@ -64,6 +64,11 @@ class Proposal(CurvePoint):
 
     wish: str
     classes: Annotated[Count | None, Field(description="labels among the uniques; null without labels")]
+    of: Annotated[Count, Field(description="the number of records that the wish is about")]
+    expected: Annotated[
+        float,
+        Field(ge=0, description="uniques of so many records; an estimate if they are more than the sample"),
+    ]
     is_met: Annotated[bool, Field(description="false: no threshold comes near the wish on this sample")]
 
 

@@ -1,4 +1,4 @@
-"""Separation of labels: does a cosine tell a pair of one label from a pair of two?"""
+"""Separation of labels: how well cosines tell pairs of one label from pairs of two."""
 
 from __future__ import annotations
 

@@ -21,17 +21,37 @@ def curve() -> Curve:
 
 def point(threshold: float, share: float) -> Point:
     """One whose rows do not matter."""
-    return Point(threshold, np.zeros(0, np.int64), share, share)
+    return Point(threshold, 200, np.zeros(0, np.int64), share, share)
 
 
 @pytest.mark.parametrize("wanted", [8, 20, 77, 150, 199])
 def test_point_for_a_number_keeps_that_many(curve: Curve, wanted: int) -> None:
     """Where the curve is steep, one more or less; and the point is that of its τ."""
-    found = curve.nearest_to(wanted)
+    found = curve.nearest_to(wanted, 200)
 
     assert abs(found.uniques - wanted) <= 1
     assert curve.at(found.threshold) is found
     assert found.share == found.uniques / 200
+
+
+def test_number_for_more_records_follows_the_growth_of_the_list() -> None:
+    """As a power of the records; within the sample it is a count, and never more than the records themselves."""
+    slow = Point(0.5, 100, np.array([0, 1, 2, 3, 10, 20, 60, 70]), 0.08, 0.0)
+    even = Point(0.5, 100, np.arange(100), 1.0, 1.0)
+
+    assert [slow.expected(each) for each in (1, 11, 100)] == [1, 5, 8]
+    assert slow.expected(200) == pytest.approx(8 * 8 / 6)
+    assert slow.expected(400) == pytest.approx(8 * (8 / 6) ** 2)
+    assert even.expected(1_000) == 1_000
+    assert Point(0.5, 1, np.array([0]), 1.0, 1.0).expected(10) == 10
+
+
+def test_point_for_a_number_of_more_records_keeps_fewer_of_the_sample(curve: Curve) -> None:
+    """100 of 2,000 need a lower τ than 100 of 200."""
+    found = curve.nearest_to(100, 2_000)
+
+    assert found.threshold < curve.nearest_to(100, 200).threshold
+    assert found.expected(2_000) == pytest.approx(100, rel=0.2)
 
 
 def test_late_share_is_that_of_the_last_quarter(curve: Curve) -> None:
