@@ -118,7 +118,7 @@ def calibrate(
     from dugs_stream.lab.drawn_records import Source
 
     if not quick:
-        require_scikit_learn("dugs calibrate", "its comparison of layers", " --quick does without.")
+        require_scikit_learn("dugs calibrate", " --quick does without.")
     plan = _compared(Plan(accept, keep, threshold, of), dimensions, layers, quick=quick)
     written = click.get_current_context().params
     source = Source(paths, fields, most, seed, is_mixed=True)

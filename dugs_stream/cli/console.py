@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -52,10 +53,13 @@ def counting(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 @contextmanager
 def waiting() -> Iterator[Callable[[str], None]]:
-    """A spinner on stderr that says what is done now; nothing at all away from a terminal."""
+    """A spinner on stderr that says what is done now; away from a terminal a line for each."""
     console = Console(stderr=True)
-    with console.status("") if console.is_terminal else nullcontext() as status:
-        yield lambda doing: None if status is None else status.update(doing)
+    if not console.is_terminal:
+        yield lambda doing: click.echo(f"{doing} …", err=True)
+        return
+    with console.status("") as status:
+        yield status.update
 
 
 @contextmanager

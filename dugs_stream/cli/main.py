@@ -15,6 +15,7 @@ import click
 from dugs_stream.cli.calibrate import calibrate
 from dugs_stream.cli.clusters import clusters
 from dugs_stream.cli.daemon import check, run, schema
+from dugs_stream.cli.evaluate import evaluate
 from dugs_stream.cli.files import demo, scan, send, tail
 from dugs_stream.cli.index import index
 from dugs_stream.cli.lemma import jl
@@ -74,6 +75,7 @@ for _each in (
     index,
     calibrate,
     clusters,
+    evaluate,
     jl,
     completion,
 ):

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.app.engine import build_engine
+from dugs_stream.app.engine import Engine, build_engine, index_device
 from dugs_stream.commands.file_listing import Failures, listing_of, missing_classes
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.commands.threshold_table import ThresholdTable
 from dugs_stream.config import Settings
+from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import ModelError
 from dugs_stream.inputs.rows.fields import RowFields
@@ -81,7 +82,7 @@ def scan(
     failures.extend(listing.failures)
     total = listing.count()
     engine = build_engine(settings, samples=total)
-    index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
+    index, ids = _index_for(settings, engine), list[str]()
     verdicts, reasons = Counter[str](), Counter[str]()
     unclassed = missing_classes(settings, listing)
     guard = RejectionGuard(may_reject_all=settings.input.may_reject_all, words=_words(unclassed))
@@ -126,6 +127,11 @@ def _vectors(projected: ProjectedBatch) -> Iterator[Vector]:
         yield None if row is None or not row.any() else row
 
 
+def _index_for(settings: Settings, engine: Engine) -> UniqueIndex:
+    device = index_device(settings, engine.projector.spec.device)
+    return UniqueIndex(settings.gradient.dimension, device=device)
+
+
 def _words(unclassed: str | None) -> RefusalWords:
     """A refusal in the words of files: nothing was to be committed, and no topic takes what is rejected."""
     insist = (
@@ -146,10 +152,29 @@ def _decoded(batches: Iterator[list[Record]], decoding: DecodePool) -> Iterator[
         for batch in batches:
             following = decoding.submit(batch)
             if pending is not None:
-                yield pending.result()
+                yield from _fitting(pending, decoding)
             pending = following
         if pending is not None:
-            yield pending.result()
+            yield from _fitting(pending, decoding)
+
+
+def _fitting(pending: PendingBatch, decoding: DecodePool) -> Iterator[DecodedBatch]:
+    """The batch; if its decoding runs out of memory, smaller ones, down to the record that alone takes too much.
+
+    That one is rejected by the pool, as in a daemon, whose next poll brings fewer records.
+    """
+    records = pending.records
+    try:
+        found = pending.result()
+    except (MemoryError, RuntimeError) as error:  # PyTorch has it as either
+        if not is_out_of_memory(error):
+            raise
+    else:
+        yield found
+        return
+    middle = len(records) // 2
+    for half in (records[:middle], records[middle:]):
+        yield from _fitting(decoding.submit(half), decoding)
 
 
 def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:

@@ -226,6 +226,14 @@ class SelectionSettings(Block):
     decision: a duplicate besides names a unique that is similar enough, not the nearest, the fastest."""
 
 
+class IndexSettings(Block):
+    """Where the nearest unique is searched for."""
+
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    """auto (the GPU that computes the gradients, otherwise the CPU), cpu, cuda or cuda:N. On a GPU rows lie in low precision too, for
+    as long as its memory suffices; no verdict depends on it."""
+
+
 class StateSettings(Block):
     """The copy of the list on this machine; it can always be rebuilt from the changelog."""
 
@@ -272,6 +280,8 @@ class Settings(Block):
     """The gradient that is compared."""
     selection: SelectionSettings = SelectionSettings()
     """When a sample is unique."""
+    index: IndexSettings = IndexSettings()
+    """Where the nearest unique is searched for."""
     state: StateSettings = StateSettings()
     """The copy of the list on this machine."""
     http: HttpSettings = HttpSettings()

@@ -103,7 +103,7 @@ def project_sample(
         with closing(engine.decoding):
             return project_sample(settings, drawn, listener, engine)
     listener.stage(f"Projecting the gradients of {len(drawn.records):,} records")
-    rows = _Rows(_label_reader(settings), settings.selection.min_gradient_norm)
+    rows = _Rows(label_reader(settings), settings.selection.min_gradient_norm)
     started, after_first, first = time.perf_counter(), 0.0, 0
     done = 0
     for batch in _batches(drawn.records, settings.input.batch.records):
@@ -207,7 +207,7 @@ class _Rows:
         )
 
 
-def _label_reader(settings: Settings) -> Callable[[Record], Label | None]:
+def label_reader(settings: Settings) -> Callable[[Record], Label | None]:
     """The class that a record carries; None without one. Nothing about it is an error here."""
     classes = read_classes(settings.input.classes)
     labels = Labels(

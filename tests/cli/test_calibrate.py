@@ -208,7 +208,7 @@ def test_missing_extra_says_what_to_install_and_what_does_without(
 
     ended = dugs("calibrate", "-c", decided.config)
     assert (ended.code, ended.out) == (2, "")
-    assert "its comparison of layers needs scikit-learn" in ended.err
+    assert "dugs calibrate: it needs scikit-learn" in ended.err
     assert "--quick does without" in ended.err
     assert dugs("calibrate", "-c", decided.config, "--quick").code == 0
 

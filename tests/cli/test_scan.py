@@ -57,6 +57,31 @@ def test_batches_of_a_scan_change_nothing(decided: Deployment, pictures: Path) -
         assert [without_names(event) for event in ended.lines] == expected, records
 
 
+def test_file_whose_decoding_runs_out_of_memory_stands_alone(tmp_path: Path) -> None:
+    """It is rejected, and the others of its batch get the verdicts that they have without it."""
+    deployment = Deployment(
+        tmp_path / "fresh",
+        input={"codec": "tests.support.records.process_codecs:obey", "label": "none"},
+        gradient={"loss": "pseudo"},
+    )
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for place in range(12):
+        (folder / f"{place:02}").write_text("memory 9 bytes" if place == 7 else f"row {place % 5 + 1}")
+
+    ended = dugs("scan", "-c", deployment.config, folder)
+
+    (refused,) = [event for event in ended.lines if event["type"] == "rejected"]
+    assert refused["source"]["key"] == "07"
+    assert "more memory than there is" in refused["error"]
+    (folder / "07").unlink()
+    without = dugs("scan", "-c", deployment.config, folder).lines
+    judged = [event for event in ended.lines if event != refused]
+    assert [(each["type"], each["gradient_norm"]) for each in judged] == [
+        (each["type"], each["gradient_norm"]) for each in without
+    ]
+
+
 def test_decisions_go_into_the_file_that_is_named(
     decided: Deployment, pictures: Path, tmp_path: Path
 ) -> None:

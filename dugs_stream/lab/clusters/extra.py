@@ -1,4 +1,4 @@
-"""The extra that studies need: scikit-learn, told before any of it is imported."""
+"""The extra that studies such as `dugs clusters` need: scikit-learn, told before any of it is imported."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from importlib.util import find_spec
 from dugs_stream.errors import ConfigurationError, Problem
 
 
-def require_scikit_learn(
-    command: str = "dugs clusters", what: str = "its clustering", otherwise: str = ""
-) -> None:
+def require_scikit_learn(command: str = "dugs clusters", otherwise: str = "") -> None:
     """Raise ConfigurationError unless scikit-learn is installed; it is not imported.
 
     otherwise  another way out, for the end of the message
@@ -17,7 +15,7 @@ def require_scikit_learn(
     if find_spec("sklearn") is None:
         problem = Problem(
             command,
-            f"{what} needs scikit-learn, which is not installed.",
+            "it needs scikit-learn, which is not installed.",
             f"In a clone of the repository: .venv/bin/pip install -e '.[lab]' -c constraints.txt{otherwise}",
         )
         raise ConfigurationError([problem])
