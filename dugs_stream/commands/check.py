@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from dugs_stream.app.costs import settle_costs
-from dugs_stream.app.engine import Engine, build_engine
+from dugs_stream.app.engine import Engine, build_engine, index_device
 from dugs_stream.app.logs import check_log
 from dugs_stream.app.target import set_target
 from dugs_stream.app.tiles import described, keep_choice
@@ -133,7 +133,7 @@ def _try_state(
             yield Finding("state folder", passed=True, found=found)
         elif engine is not None:
             say(f"measuring search, among {loaded.rows} uniques")
-            yield from measure_search(engine, _index_of(state, settings.gradient.dimension), rates)
+            yield from measure_search(engine, _index_of(state, settings, engine), rates)
         if state.trailer is not None and engine is not None:
             for remark in check_code(state.trailer.code, engine.code, settings.model.accepted_code):
                 yield Finding("state folder", passed=True, found=remark, is_note=True)
@@ -141,9 +141,10 @@ def _try_state(
         state.close()
 
 
-def _index_of(state: StateStore, dimension: int) -> UniqueIndex:
-    """What the state folder holds, to search in."""
-    index = UniqueIndex(dimension)
+def _index_of(state: StateStore, settings: Settings, engine: Engine) -> UniqueIndex:
+    """What the state folder holds, to search in as the daemon does."""
+    device = index_device(settings, engine.projector.spec.device)
+    index = UniqueIndex(settings.gradient.dimension, device=device)
     for rows in state.files.vectors.mapped():
         index.take_mapped(rows)
     index.load_graph(state.files.path)

@@ -21,23 +21,29 @@ class UnfitDeviceError(Exception):
 
 
 @functools.cache
-def try_products(device: torch.device, arithmetic: Arithmetic) -> None:
+def try_products(device: torch.device, arithmetic: Arithmetic) -> float:
     """Raise UnfitDeviceError unless the device's products of difficult numbers lie within the bound; tried once a process.
+
+    Returns the greatest share of the bound that was used, 0 … 1.
 
     Raises what torch raises if the device cannot multiply such numbers at all.
     """
     rows = _difficult(_ROWS, arithmetic.dimension, seed=1)
+    used = 0.0
     for count in _QUERIES:
         queries = _difficult(count, arithmetic.dimension, seed=2)
         products = bfloat_products(queries.to(device), rows.to(device)).cpu().double()
         exact = queries.double() @ rows.double().T
         sizes = queries.double().abs() @ rows.double().abs().T
-        if not bool(((products - exact).abs() <= arithmetic.loss * sizes + arithmetic.underflow).all()):
+        bound = arithmetic.loss * sizes + arithmetic.underflow
+        if not bool(((products - exact).abs() <= bound).all()):
             lost = ((products - exact).abs() / sizes).amax().item()
             raise UnfitDeviceError(
                 f"{device} lost {lost:.3g} of a product of {arithmetic.dimension} bf16 numbers, {arithmetic.loss:.3g} was expected "
                 "at most"
             )
+        used = max(used, ((products - exact).abs() / bound).amax().item())
+    return used
 
 
 def _difficult(rows: int, dimension: int, seed: int) -> Tensor:
