@@ -137,7 +137,7 @@ def _say_what_is_missing(
     passed_over: Mapping[str, int], failures: Failures, settings: Settings, read: int
 ) -> None:
     """Files that were not for the codec, and those that could not be read, with rows; exit 1 if there are any of these."""
-    from dugs_stream.commands.file_listing import reads_texts_in_json
+    from dugs_stream.app.listing import reads_texts_in_json
     from dugs_stream.inputs.files import SUFFIXES, counted
     from dugs_stream.ops.logging.lines import printable
 

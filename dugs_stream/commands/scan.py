@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dugs_stream.app.engine import Engine, build_engine, index_device
+from dugs_stream.app.target import set_target
 from dugs_stream.commands.file_listing import Failures, listing_of, missing_classes
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.commands.threshold_table import ThresholdTable
@@ -82,6 +83,7 @@ def scan(
     failures.extend(listing.failures)
     total = listing.count()
     engine = build_engine(settings, samples=total)
+    set_target(settings, engine)
     index, ids = _index_for(settings, engine), list[str]()
     verdicts, reasons = Counter[str](), Counter[str]()
     unclassed = missing_classes(settings, listing)

@@ -34,6 +34,7 @@ from benchmarks import (
     restart,
     scan_price,
     transaction_price,
+    value,
 )
 from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
@@ -54,6 +55,7 @@ from tests.support.tools import require
         layers_memory.measure,
         mixed_lengths.measure,
         gpu_throughput.measure,
+        value.measure,
         gpu_index.measure,
         peers.measure,
         observability.measure,
