@@ -77,7 +77,7 @@ def scan(
     done, cut, failure = 0, 0, ""
     batches = _batches(listing.samples(failures.add), settings.input.batch.records)
     for decoded in _decoded(batches, engine.decoding):
-        projected = engine.projector.project(decoded, model_is_proven=len(index) > 0)
+        projected = engine.projector.project(decoded, model_is_proven=len(index) > 0, keeps_samples=False)
         judged = engine.judge.decide(projected, index, ids.__getitem__)
         guard.watch(judged)
         for each in judged:

@@ -10,12 +10,15 @@ import torch
 
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector
-from dugs_stream.core.samples import Inputs, Leaf, Structure, stacked
+from dugs_stream.core.samples import Inputs, Leaf, Separate, Structure
 from dugs_stream.inputs.decoder import Sample
 from dugs_stream.inputs.labels import AnyLabel, Label
 
 _TOKENS = "input_ids"
 """What transformers, and our text codec, call the tensor of a text's tokens."""
+
+_LARGE = 2**14
+"""Numbers of a sample, 64 KB, from which on its memory is worth giving back early."""
 
 
 class Kind(NamedTuple):
@@ -29,6 +32,11 @@ class Kind(NamedTuple):
         """What it has in common with kinds whose samples and labels are only longer or shorter."""
         label = None if self.label is None else (len(self.label[0]), self.label[1])
         return self.inputs.without_lengths, label
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its samples take memory that counts."""
+        return self.inputs.numbers >= _LARGE
 
     def tile(self, most: int, most_tokens: int) -> int:
         """How many samples are computed together: of texts no more than have so many tokens, padding counted."""
@@ -56,7 +64,7 @@ class ProbedKind:
         )
         if given is not None and self.found.classes is not None:
             given = given.where(given < self.found.classes, 0)
-        return self.projector.project(stacked([each.inputs for each in samples]), given, between_tiles)
+        return self.projector.project(Separate([each.inputs for each in samples]), given, between_tiles)
 
 
 def _joined(labels: Sequence[AnyLabel]) -> torch.Tensor | None:

@@ -35,12 +35,14 @@ from dugs_stream.records import LabelSource, Record
 _MOST_KINDS = 1024
 """Probed kinds of samples that are kept, some kilobytes each: a codec may give each record a length of its own."""
 
+_NOTHING = torch.empty(0)
+
 
 class RecordProjector:
     """Records to vectors, through a decoder and a model. One thread, but for `decode`.
 
-    `found` is what the first probe found. The model is probed once for each kind of samples: structure, shapes, dtypes, with or without a label. `expect` does that at the
-    start and fixes the shape; without it every shape goes that the model takes.
+    `found` is what the first probe found. The model is probed once for each kind of samples: structure, shapes, dtypes, with
+    or without a label. `expect` does that at the start and fixes the shape; without it every shape goes that the model takes.
     """
 
     def __init__(
@@ -142,15 +144,18 @@ class RecordProjector:
         should_abandon: Callable[[], bool] = lambda: False,
         *,
         model_is_proven: bool = False,
+        keeps_samples: bool = True,
     ) -> ProjectedBatch:
         """The vectors of the batch's records; changes nothing.
 
         model_is_proven  an earlier record was accepted, so that what a probe finds wrong now is one record's doing
+        keeps_samples    False: the batch is empty after it, since large samples are let go of as soon as they have vectors
 
         Raises BatchAbandonedError when `should_abandon` says so between two tiles, ModelError when the fault is the
         model's and not a record's. An error that says that memory ran out passes as it is: no record is to blame.
         """
-        records, outcomes = batch.records, list(batch.outcomes)
+        records = batch.records
+        outcomes = list(batch.outcomes) if keeps_samples else batch.handed_over()
         kinds: dict[Hashable, tuple[Kind, list[int]]] = {}
         pieces: list[tuple[list[int], Projection]] = []
         with self._stage("gradient"):
@@ -168,7 +173,11 @@ class RecordProjector:
                     kind, places, outcomes, model_is_proven=model_is_proven
                 )
                 if probed is not None:
-                    own = list(self._gradients(probed, places, outcomes, should_abandon))
+                    own: list[tuple[list[int], Projection]] = []
+                    for piece in self._gradients(probed, places, outcomes, should_abandon):
+                        own.append(piece)
+                        if kind.is_large and not keeps_samples:
+                            self._let_go(*piece, outcomes)
                     pieces += own
                     self._reject_unknown_classes(probed, places, outcomes)
                     if self.spec.loss.takes_classes:
@@ -330,6 +339,15 @@ class RecordProjector:
                 *self._isolating(probed, places[:middle], outcomes, between_tiles),
                 *self._isolating(probed, places[middle:], outcomes, between_tiles),
             ]
+
+    def _let_go(self, places: list[int], projection: Projection, outcomes: list[Outcome]) -> None:
+        """Of the numbers of samples that have vectors, unless the look at the first labels may ask for them."""
+        if projection.predicted is None and self.spec.loss.takes_classes:
+            return
+        for place in places:
+            outcome = outcomes[place]
+            if isinstance(outcome, Sample):
+                outcomes[place] = replace(outcome, inputs=_NOTHING)
 
     def _require_intact(self, error: Exception) -> None:
         """An example that the model was probed with tells a bad record from a broken model or device."""
