@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -13,12 +13,15 @@ from dugs_stream.core.projector import Projection, Projector
 from dugs_stream.core.samples import Inputs, Leaf, Separate, Structure
 from dugs_stream.inputs.decoder import Sample
 from dugs_stream.inputs.labels import AnyLabel, Label
+from dugs_stream.pipeline.decode import Outcome
 
 _TOKENS = "input_ids"
 """What transformers, and our text codec, call the tensor of a text's tokens."""
 
 _LARGE = 2**14
 """Numbers of a sample, 64 KB, from which on its memory is worth giving back early."""
+
+_NOTHING = torch.empty(0)
 
 
 class Kind(NamedTuple):
@@ -73,6 +76,14 @@ def _joined(labels: Sequence[AnyLabel]) -> torch.Tensor | None:
     if not labels or len(numbers) == len(labels):
         return torch.tensor(numbers, dtype=torch.int64) if numbers else None
     return torch.stack([each.tensor for each in labels])
+
+
+def let_go(places: Sequence[int], outcomes: list[Outcome]) -> None:
+    """Keep of the samples at these places all but their numbers."""
+    for place in places:
+        outcome = outcomes[place]
+        if isinstance(outcome, Sample):
+            outcomes[place] = replace(outcome, inputs=_NOTHING)
 
 
 def example_of(structure: Structure, seed: int) -> Inputs:
