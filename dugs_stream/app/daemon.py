@@ -13,7 +13,7 @@ from typing import get_args
 import structlog
 from prometheus_client import CollectorRegistry
 
-from dugs_stream.app.engine import Engine, build_engine
+from dugs_stream.app.engine import Engine, build_engine, index_device
 from dugs_stream.app.logs import open_log, topic_names
 from dugs_stream.app.web import (
     UniquesSource,
@@ -25,7 +25,7 @@ from dugs_stream.app.web import (
     thumbnail_store,
 )
 from dugs_stream.changelog.resume import Deployment
-from dugs_stream.config import Settings, effective, warnings
+from dugs_stream.config import Settings, differing, effective, warnings
 from dugs_stream.core.gradients.layers import GradientPath
 from dugs_stream.daemon.daemon import Daemon, linger_after_refusal
 from dugs_stream.daemon.loop import Stages
@@ -64,7 +64,7 @@ def run_daemon(
         held.enter_context(crashes_logged(settings.logging.format))
         for warning in warnings(settings):
             _log.warning("settings.warning", warning=warning)
-        _log.info("settings.effective", **effective(settings))
+        _log_settings(settings)
         held.enter_context(signals_as_flags(stopping, summary.leave if summary else lambda: None))
         daemon = held.enter_context(open_daemon(settings, stopping=stopping))
         if summary is not None:
@@ -76,6 +76,15 @@ def run_daemon(
             if not (drain or adopt_offsets or sys.stderr.isatty()):
                 linger_after_refusal(daemon, error)
             raise
+
+
+def _log_settings(settings: Settings) -> None:
+    """All of them where a program reads the log; for people a line a section, of what is not as by default."""
+    if settings.logging.format == "json":
+        _log.info("settings.effective", **effective(settings))
+        return
+    for keys in differing(settings).values() or [{"all": "defaults"}]:
+        _log.info("settings.effective", **keys)
 
 
 @contextmanager
@@ -159,6 +168,7 @@ def open_daemon(
             ),
             stopping or Stopping(),
             settings.input.prefetch,
+            index_device(settings, engine.projector.spec.device),
         )
         metrics.snapshot_age_seconds.set_function(daemon.replica.snapshot_age_seconds)
         yield daemon

@@ -31,12 +31,11 @@ def check_deep(settings: Settings, say: Callable[[str], None] = lambda _doing: N
     found += of_the_log
     rates, engine = Rates(), next(iter(engines), None)
     if engine is not None:
-        say("measuring the rate of each stage")
         has_log = all(each.passed for each in of_the_log)
-        found += attempts("rates", lambda: measure_stages(settings, engine, rates, has_log=has_log))
+        found += attempts("rates", lambda: measure_stages(settings, engine, rates, has_log=has_log, say=say))
         engine.decoding.close()
     say("opening the state folder")
-    found += attempts("state folder", lambda: _try_state(settings, engine, rates))
+    found += attempts("state folder", lambda: _try_state(settings, engine, rates, say))
     return [*found, *bound_of(rates.by_stage)]
 
 
@@ -69,7 +68,9 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
         found = f"also used by {', '.join(shared.not_chosen)}: all of its uses count"
         yield Finding(f"parameter {shared.name}", passed=True, found=found)
     is_auto = settings.gradient.tile == "auto"
-    yield Finding("tile", passed=True, found=described(probe, is_auto=is_auto))
+    lengths = ", of an ordinary text; shorter and longer ones have tiles of their own"
+    of_texts = lengths if settings.input.codec.type == "text" else ""
+    yield Finding("tile", passed=True, found=described(probe, is_auto=is_auto) + of_texts)
     for remark in probe.remarks:
         yield Finding("remark", passed=True, found=remark)
 
@@ -88,7 +89,9 @@ def _describe(layer: ChosenLayer) -> str:
     )
 
 
-def _try_state(settings: Settings, engine: Engine | None, rates: Rates) -> Iterator[Finding]:
+def _try_state(
+    settings: Settings, engine: Engine | None, rates: Rates, say: Callable[[str], None]
+) -> Iterator[Finding]:
     """Open the folder as a start would; if the model failed, the list of any model is accepted."""
     fingerprint = None if engine is None else engine.identity.fingerprint
     state = StateStore(settings.state.dir, fingerprint=fingerprint, dimension=settings.gradient.dimension)
@@ -97,6 +100,7 @@ def _try_state(settings: Settings, engine: Engine | None, rates: Rates) -> Itera
         holds = f"{settings.state.dir}: free, can be written, {loaded.rows} uniques"
         yield Finding("state folder", passed=True, found=holds)
         if engine is not None:
+            say("measuring the steps of a sketch")
             is_new = loaded.rows == 0 and state.trailer is None
             device = engine.projector.spec.device
             choice = engine.projector.tiles.choice
@@ -110,6 +114,7 @@ def _try_state(settings: Settings, engine: Engine | None, rates: Rates) -> Itera
             found = f"damaged: {', '.join(damaged)}; the next start repairs it from the changelog"
             yield Finding("state folder", passed=True, found=found)
         elif engine is not None:
+            say(f"measuring search, among {loaded.rows} uniques")
             yield from measure_search(engine, _index_of(state, settings.gradient.dimension), rates)
         if state.trailer is not None and engine is not None:
             for remark in check_code(state.trailer.code, engine.code, settings.model.accepted_code):

@@ -145,7 +145,7 @@ def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
 _LOSSES_OF = {"masked": ("masked_lm",)}
 
 
-_OF_CLASSIFIERS = ("label", "pseudo", "soft_label", "multi_label", "regression")
+_OF_CLASSIFIERS = ("label", "pseudo", "energy", "entropy", "soft_label", "multi_label", "regression")
 _LOSSES_OF_TASK = {
     "causal_lm": ("causal_lm", "causal_lm_sum"),
     "masked_lm": ("masked_lm",),

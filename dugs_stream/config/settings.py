@@ -197,8 +197,9 @@ class GradientSettings(Block):
     layers: Annotated[LayersSettings, BeforeValidator(_layers)] = LayersSettings(last=2)
     """Which layers: {last: Z} or {names: [glob, …]}."""
     loss: Annotated[str, AfterValidator(_loss)] = "label"
-    """label: cross entropy of the given label; pseudo: of the model's own prediction; soft_label, multi_label, regression; causal_lm,
-    causal_lm_sum, masked_lm, token_classification; segmentation; or package.module:function."""
+    """label: cross entropy of the given label; pseudo: of the model's own prediction; energy, entropy: of the logits, without a
+    label; soft_label, multi_label, regression; causal_lm, causal_lm_sum, masked_lm, token_classification; segmentation; or
+    package.module:function."""
     dimension: Annotated[Whole, Field(ge=2)] = 2048
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
     tile: Annotated[Literal["auto"] | Annotated[Whole, Field(ge=1)], BeforeValidator(_tile)] = "auto"
@@ -223,6 +224,14 @@ class SelectionSettings(Block):
     explain: Literal["nearest", "bound", "decision"] = "nearest"
     """nearest: every verdict names its nearest unique; bound: uniques carry only an upper bound, faster on long lists;
     decision: a duplicate besides names a unique that is similar enough, not the nearest, the fastest."""
+
+
+class IndexSettings(Block):
+    """Where the nearest unique is searched for."""
+
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    """auto (the GPU that computes the gradients, otherwise the CPU), cpu, cuda or cuda:N. On a GPU rows lie in low precision too, for
+    as long as its memory suffices; no verdict depends on it."""
 
 
 class StateSettings(Block):
@@ -271,6 +280,8 @@ class Settings(Block):
     """The gradient that is compared."""
     selection: SelectionSettings = SelectionSettings()
     """When a sample is unique."""
+    index: IndexSettings = IndexSettings()
+    """Where the nearest unique is searched for."""
     state: StateSettings = StateSettings()
     """The copy of the list on this machine."""
     http: HttpSettings = HttpSettings()

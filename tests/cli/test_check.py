@@ -63,7 +63,7 @@ def test_file_that_is_not_a_configuration_is_refused() -> None:
 
 
 def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> None:
-    """Model, fingerprint, layers with their pace, log and state are told."""
+    """Model, fingerprint, layers with their pace, log and state are told; what is done next goes to stderr meanwhile."""
     ended = dugs("check", "-c", decided.config, "--deep", environ={"COLUMNS": "200"})
 
     assert ended.code == 0, ended.out
@@ -85,6 +85,18 @@ def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> No
     ):
         assert found in ended.out
     assert "FAILED" not in ended.out
+    assert "24 samples in tiles of 8" in ended.out
+    assert [line for line in ended.err.splitlines() if line.endswith(" …")] == [
+        "loading PyTorch …",
+        "loading and probing the model …",
+        "trying the log (embedded) …",
+        "reading records to measure with …",
+        "measuring decode, on 26 records …",
+        "measuring gradient, on 24 records or more …",
+        "opening the state folder …",
+        "measuring the steps of a sketch …",
+        "measuring search, among 3 uniques …",
+    ]
     assert ended.err.splitlines()[-1] == "The configuration is valid, and all that was tried works."
 
 

@@ -66,8 +66,8 @@ WORDINGS = [
     ("gradient: {device: gpu}", '1:12 gradient.device: found "gpu", expected auto, cpu, cuda or cuda:N.'),
     (
         "gradient: {loss: causal}",
-        ('1:12 gradient.loss: found "causal", expected label, pseudo, soft_label, multi_label, regression, causal_lm, '
-        "causal_lm_sum, masked_lm, token_classification, segmentation or package.module:function."),
+        ('1:12 gradient.loss: found "causal", expected label, pseudo, energy, entropy, soft_label, multi_label, regression, '
+        "causal_lm, causal_lm_sum, masked_lm, token_classification, segmentation or package.module:function."),
     ),
     ("gradient: {layers: 2}", "1:12 gradient.layers: found 2, expected {last: Z} or {names: [glob, …]}."),
     (
