@@ -8,7 +8,7 @@ samples and in any place. (`core.probe` verifies that for each model, and otherw
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,9 @@ from dugs_stream.core.memory_layout import CONTIGUOUS, Layout
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.samples import (
     Inputs,
-    Rows,
     Separate,
     batch_size,
     call_model,
-    joined_rows,
     mapped,
     part_of,
     sample_at,
@@ -44,7 +42,7 @@ from dugs_stream.core.samples import (
 )
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum
-from dugs_stream.core.transfer import DeviceRows, Sent, fetched, joined, sent
+from dugs_stream.core.transfer import DeviceRows, fetched, joined, sent_tile
 from dugs_stream.errors import ModelError
 
 
@@ -231,17 +229,7 @@ class Projector:
         """What a tile comes to. On a GPU nothing in it waits for the device."""
         m, device = batch_size(inputs), self._sketch.device
         tile = m if self._whole_copies else self.tile
-        ways: list[Sent] = []
-
-        def placed(name: str, rows: Rows) -> Tensor:
-            memory_format = self.layout.memory_format(rows[0][None], tile)
-            ways.append(sent(rows, tile, device, memory_format, partial(self._sketch.scratch.lend, name)))
-            return ways[-1].tile
-
-        padded = joined_rows(inputs, placed)
-        if labels is not None:  # what the loss makes of them outlives the tile
-            ways.append(sent(labels, tile, device))
-        given = None if labels is None else ways[-1].tile
+        padded, given, ways = sent_tile(inputs, labels, tile, device, self.layout, self._sketch.scratch)
         known = ranges_known([way.host for way in ways], [way.tile for way in ways])
         with model_errors(inputs), undone(self._written), known:
             run = self._by_whole_loss if self.is_last_resort else self._by_capture

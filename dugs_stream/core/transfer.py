@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dugs_stream.core.samples import Rows
+from dugs_stream.core.memory_layout import Layout
+from dugs_stream.core.samples import Inputs, Rows, Separate, joined_rows
+from dugs_stream.core.sketch.scratch import Scratch
 
 LEAST_NORM = 1e-30
 """Below this norm a float32 gradient consists of subnormal numbers: its direction is rounding, not information."""
@@ -41,6 +44,29 @@ class Room(Protocol):
         self, shape: Sequence[int], /, *, dtype: torch.dtype, memory_format: torch.memory_format
     ) -> Tensor:
         """Uninitialised numbers, in a tensor of their own."""
+
+
+def sent_tile(
+    inputs: Inputs | Separate,
+    labels: Tensor | None,
+    tile: int,
+    device: torch.device,
+    layout: Layout,
+    scratch: Scratch,
+) -> tuple[Inputs, Tensor | None, list[Sent]]:
+    """A batch and its labels, filled up, on the device; and each of these tensors with its numbers on the host."""
+    ways: list[Sent] = []
+
+    def placed(name: str, rows: Rows) -> Tensor:
+        memory_format = layout.memory_format(rows[0][None], tile)
+        ways.append(sent(rows, tile, device, memory_format, partial(scratch.lend, name)))
+        return ways[-1].tile
+
+    padded = joined_rows(inputs, placed)
+    if labels is None:
+        return padded, None, ways
+    ways.append(sent(labels, tile, device))  # in fresh memory: what the loss makes of them outlives the tile
+    return padded, ways[-1].tile, ways
 
 
 def sent(
