@@ -30,9 +30,10 @@ _FULL_PRECISION = ("none", "ieee")
 with warnings.catch_warnings():
     # torch says once a process that sparse tensors are in beta state; the test suite checks what we use of them.
     warnings.simplefilter("ignore")
-    torch.sparse_csr_tensor(
-        torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0), (1, 1)
-    )
+    with torch.device("cpu"):
+        torch.sparse_csr_tensor(
+            torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0), (1, 1)
+        )
 
 
 class _ReadOnly:
@@ -110,8 +111,9 @@ def sparse_products(
     pattern = torch.sparse_csr_tensor(
         torch.from_numpy(ends),
         torch.from_numpy(column),
-        torch.zeros(len(column), dtype=torch.float32),
+        torch.zeros(len(column), dtype=torch.float32, device="cpu"),
         (len(queries), len(rows)),
+        device="cpu",
         check_invariants=False,
     )
     found: NDArray[np.float32] = (

@@ -42,16 +42,17 @@ def index_by(way: str, rows: Rows) -> UniqueIndex:
 
 
 @pytest.mark.parametrize("way", ["short", "ground", "prefix", "device"])
-@pytest.mark.parametrize("setting", ["bfloat16", "float16", "float64"])
-def test_callers_autocast_or_default_type_changes_no_answer(way: str, setting: str) -> None:
+@pytest.mark.parametrize("setting", ["bfloat16", "float16", "float64", "meta"])
+def test_callers_autocast_default_type_or_device_changes_no_answer(way: str, setting: str) -> None:
     """Products of float32 rows stay float32: in bf16 a verdict near τ would be a guess."""
-    if setting == "float64":  # the trial of a device also goes through
+    if setting in ("float64", "meta"):  # the trial of a device also goes through
         device_trial.try_products.cache_clear()
     rows = unit_rows(1, 5_000 if way == "ground" else 300, K)
     queries = unit_rows(2, 40, K)
     index = index_by(way, rows)
     setting_of = {
         "float64": float64_by_default,
+        "meta": lambda: torch.device("meta"),
         **{
             name: lambda name=name: torch.autocast("cpu", getattr(torch, name))
             for name in ("bfloat16", "float16")
