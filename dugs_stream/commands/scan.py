@@ -92,7 +92,7 @@ def scan(
     table = ThresholdTable(settings.selection.threshold, settings.selection.explain)
     batches = _batches(listing.samples(failures.add), settings.input.batch.records)
     for decoded in _decoded(batches, engine.decoding):
-        projected = engine.projector.project(decoded, model_is_proven=len(index) > 0)
+        projected = engine.projector.project(decoded, model_is_proven=len(index) > 0, keeps_samples=False)
         judged = engine.judge.decide(projected, index, ids.__getitem__)
         guard.watch(judged)
         for each, vector in zip(judged, _vectors(projected), strict=True):

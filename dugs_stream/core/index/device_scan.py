@@ -127,8 +127,10 @@ class _Span:
             stays &= _first_certain(lower, self._question.floor)
         which, strip = stays.nonzero(as_tuple=True)
         self._compare_one_strip(peaks)
-        bound = known.bound[self._asking]
-        known.bound[self._asking] = np.maximum(bound, upper.amax(dim=1).double().cpu().numpy())
+        highest = upper.amax(dim=1).double().cpu().numpy()
+        if not np.isfinite(highest).all():  # a NaN is below every level, and would leave its rows out
+            raise UnfitDeviceError(f"a product on {self._held.device} is not a finite number")
+        known.bound[self._asking] = np.maximum(known.bound[self._asking], highest)
         return _Strips(
             which.cpu().numpy(),
             strip.cpu().numpy() + self._chunks[0].start // STRIP,
