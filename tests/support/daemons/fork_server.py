@@ -84,6 +84,15 @@ class ForkedProcess(subprocess.Popen[str]):
         self._options, self._file_bytes = options, file_bytes
         super().__init__(arguments, text=True, **keywords)
 
+    @property
+    def _request(self) -> dict[str, Any]:
+        return {"options": self._options and asdict(self._options), "file_bytes": self._file_bytes}
+
+    @property
+    def _more_handles(self) -> Sequence[int]:
+        """What the child has open beside the standard streams, from 3 on."""
+        return ()
+
     def _execute_child(
         self, args: Any, _executable: Any, _preexec_fn: Any, _close_fds: Any, _pass_fds: Any, cwd: Any, env: Any,
         _startupinfo: Any, _flags: Any, _shell: Any, *others: Any,
@@ -95,13 +104,28 @@ class ForkedProcess(subprocess.Popen[str]):
             "arguments": [str(each) for each in args],
             "cwd": str(cwd or Path.cwd()),
             "environ": dict(env or os.environ),
-            "options": self._options and asdict(self._options),
-            "file_bytes": self._file_bytes,
+            **self._request,
         }
         handles = [own if handle == -1 else handle for own, handle in enumerate(streams)]
-        self.pid = _server().fork(request, handles)
+        self.pid = _server().fork(request, [*handles, *self._more_handles])
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
+class ForkedCodec(ForkedProcess):
+    """What `CodecInProcesses` starts by subprocess.Popen, from the same words: its socket, the codec and the seconds."""
+
+    def __init__(self, arguments: Sequence[str], *, pass_fds: Sequence[int], **keywords: Any) -> None:
+        self._passed = tuple(pass_fds)
+        super().__init__(arguments, **keywords)
+
+    @property
+    def _request(self) -> dict[str, Any]:
+        return {**super()._request, "is_codec": True}
+
+    @property
+    def _more_handles(self) -> Sequence[int]:
+        return self._passed
 
 
 class ForkedDaemon(ForkedProcess):
@@ -172,7 +196,7 @@ class _Server:
         atexit.register(self._close)
 
     def fork(self, request: dict[str, Any], handles: Sequence[int]) -> int:
-        """The process id of a child that does what is requested, with these as its standard streams."""
+        """The process id of a child that does what is requested, with these as its standard streams and further handles."""
         with self._lock:
             socket.send_fds(self._ours, [json.dumps(request).encode()], handles)
             answer = self._ours.recv(64)
@@ -205,7 +229,7 @@ def serve(connection: socket.socket) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     children: list[int] = []
     while True:
-        message, handles, _flags, _address = socket.recv_fds(connection, _LARGEST_REQUEST, 3)
+        message, handles, _flags, _address = socket.recv_fds(connection, _LARGEST_REQUEST, 4)
         if not message:
             break
         pid = _fork_to_subreaper()
@@ -225,8 +249,8 @@ def serve(connection: socket.socket) -> None:
 # uvicorn and torch load at their first use.
 _PRELOADED = (
     "dugs_stream.cli.main", "dugs_stream.app.daemon", "dugs_stream.commands.index", "dugs_stream.commands.send",
-    "dugs_stream.log.embedded.engine", "dugs_stream.log.kafka.engine", "tests.support.models.images",
-    "tests.support.models.small", "encodings.idna", "numpy.ma", "torch.nested._internal.nested_tensor",
+    "dugs_stream.log.embedded.engine", "dugs_stream.log.kafka.engine", "dugs_stream.inputs.processes.worker",
+    "tests.support.models.images", "tests.support.models.small", "encodings.idna", "numpy.ma", "torch.nested._internal.nested_tensor",
     "uvicorn.lifespan.off", "uvicorn.loops.auto", "uvicorn.protocols.http.h11_impl", "uvicorn.protocols.websockets.auto",
 )  # fmt: skip
 
@@ -266,7 +290,7 @@ def _become(request: dict[str, Any], handles: Sequence[int]) -> NoReturn:
     """What a fresh `dugs` is; it leaves as an interpreter does, by SystemExit."""
     for stream, handle in enumerate(handles):
         os.dup2(handle, stream)
-    os.closerange(3, 256)  # the server's, and those of the other children
+    os.closerange(len(handles), 256)  # the server's, and those of the other children
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -279,6 +303,12 @@ def _become(request: dict[str, Any], handles: Sequence[int]) -> NoReturn:
         # A SIGTERM waits until the daemon can handle it, however long the machine takes to get there.
         _run_and_exit(DaemonOptions(**request["options"]))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    if request.get("is_codec"):
+        from dugs_stream.inputs.processes.worker import main as answer_requests  # noqa: PLC0415
+
+        os.setpgid(0, 0)
+        answer_requests(["3", *request["arguments"][-2:]])
+        sys.exit(0)
     sys.argv = request["arguments"]
     from dugs_stream.cli.main import main  # noqa: PLC0415
 
