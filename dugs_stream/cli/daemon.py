@@ -65,7 +65,7 @@ def check(settings: Settings, *, deep: bool) -> None:
 
 
 @command("dugs schema config > dugs.schema.json")
-@click.argument("subject", type=click.Choice(["config", "event", "clusters"]))
+@click.argument("subject", type=click.Choice(["config", "event", "clusters", "calibrate", "evaluate"]))
 def schema(subject: str) -> None:
     """Print the JSON Schema of settings, events or a report. Its dialect is 2020-12."""
     if subject == "config":
@@ -76,6 +76,14 @@ def schema(subject: str) -> None:
         from dugs_stream.lab.clusters.report import report_schema
 
         document = report_schema()
+    elif subject == "calibrate":
+        from dugs_stream.lab.calibrate.report import report_schema as calibration_schema
+
+        document = calibration_schema()
+    elif subject == "evaluate":
+        from dugs_stream.lab.evaluate.report import report_schema as evaluation_schema
+
+        document = evaluation_schema()
     else:
         from dugs_stream.outputs.event import event_schema
 

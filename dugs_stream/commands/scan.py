@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.app.engine import build_engine
+from dugs_stream.app.engine import Engine, build_engine, index_device
+from dugs_stream.app.target import set_target
 from dugs_stream.commands.file_listing import Failures, listing_of, missing_classes
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.commands.threshold_table import ThresholdTable
@@ -82,7 +83,8 @@ def scan(
     failures.extend(listing.failures)
     total = listing.count()
     engine = build_engine(settings, samples=total)
-    index, ids = UniqueIndex(settings.gradient.dimension), list[str]()
+    set_target(settings, engine)
+    index, ids = _index_for(settings, engine), list[str]()
     verdicts, reasons = Counter[str](), Counter[str]()
     unclassed = missing_classes(settings, listing)
     guard = RejectionGuard(may_reject_all=settings.input.may_reject_all, words=_words(unclassed))
@@ -90,7 +92,7 @@ def scan(
     table = ThresholdTable(settings.selection.threshold, settings.selection.explain)
     batches = _batches(listing.samples(failures.add), settings.input.batch.records)
     for decoded in _decoded(batches, engine.decoding):
-        projected = engine.projector.project(decoded, model_is_proven=len(index) > 0)
+        projected = engine.projector.project(decoded, model_is_proven=len(index) > 0, keeps_samples=False)
         judged = engine.judge.decide(projected, index, ids.__getitem__)
         guard.watch(judged)
         for each, vector in zip(judged, _vectors(projected), strict=True):
@@ -125,6 +127,11 @@ def _vectors(projected: ProjectedBatch) -> Iterator[Vector]:
     for outcome in projected.outcomes:
         row = projected.projection.vectors[outcome.row] if isinstance(outcome, Projected) else None
         yield None if row is None or not row.any() else row
+
+
+def _index_for(settings: Settings, engine: Engine) -> UniqueIndex:
+    device = index_device(settings, engine.projector.spec.device)
+    return UniqueIndex(settings.gradient.dimension, device=device)
 
 
 def _words(unclassed: str | None) -> RefusalWords:
