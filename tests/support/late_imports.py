@@ -13,7 +13,9 @@ from typing import Any
 
 class _Late(ModuleType):
     def __getattr__(self, name: str) -> Any:
-        if name.startswith(("_", "pytest")):  # what pytest asks of anything that it finds in a module of tests
+        if name.startswith(
+            ("_", "pytest")
+        ):  # what pytest asks of anything that it finds in a module of tests
             raise AttributeError(name)
         return getattr(import_module(self.__name__), name)
 
