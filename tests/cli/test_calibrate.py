@@ -275,3 +275,22 @@ def test_names_of_records_are_text_on_the_page_and_on_the_terminal(
     assert "&lt;script&gt;" in page
     assert "default-src 'none'" in page
     assert not re.search(r"(?:src|href)=\"(?!#|data:)", page)
+
+
+def test_configured_target_gives_a_second_axis(decided: Deployment, pictures: Path, tmp_path: Path) -> None:
+    """Each record's value is the one of a scan; the page draws it, and without a target there is none."""
+    target = ("--set", f"value.target={pictures}")
+    arguments = ("-c", decided.config, pictures, "--quick", "--threshold", "0.5")
+
+    report = report_of(tmp_path, *arguments, *target, "-o", tmp_path)
+
+    value = report["value"]
+    scanned = dugs("scan", "-c", decided.config, pictures, *target).lines
+    expected = sorted(event["value"] for event in scanned if event.get("value") is not None)
+    assert sorted(each["value"] for each in value["records"]) == expected
+    kept = value["unique_and_good"] + value["unique_and_not"]
+    assert kept == report["chosen"]["uniques"]
+    assert kept + value["duplicate_and_good"] + value["duplicate_and_not"] == 24
+    assert value["digest"] == next(event["value_target"] for event in scanned if event["value"] is not None)
+    assert "New and good" in (tmp_path / "calibrate.html").read_text()
+    assert report_of(tmp_path, *arguments)["value"] is None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dugs_stream.config import Settings
 from dugs_stream.core.thresholds import ManyThresholds
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.lab.calibrate.closest import ClosestCalls, closest_calls
+from dugs_stream.lab.calibrate.closest import ClosestCalls, closest_calls, decisions_at, new_and_good
 from dugs_stream.lab.calibrate.curve import GRID, Curve, Point, knee
 from dugs_stream.lab.calibrate.report import (
     CurvePoint,
@@ -26,12 +26,14 @@ from dugs_stream.lab.calibrate.report import (
     Proposal,
     Report,
     Sampled,
+    Value,
 )
 from dugs_stream.lab.calibrate.separation import separation
 from dugs_stream.lab.calibrate.variants import ExactCosines, Variants
 from dugs_stream.lab.listener import Listener
 from dugs_stream.lab.peak_memory import peak_memory_bytes
 from dugs_stream.lab.samples import ProjectedSample
+from dugs_stream.records import Decision
 
 LayerChoice = int | tuple[str, ...]
 """The last so many, or globs, as `gradient.layers` takes them."""
@@ -101,7 +103,8 @@ def calibrate(
     bend = knee(points)
     proposals = _proposals(curve, sample, plan, bend, settings.selection.threshold)
     chosen = proposals[0] if plan.has_wish else proposals[-1]
-    calls = closest_calls(sample, chosen.threshold, _CLOSEST)
+    decisions = decisions_at(sample, chosen.threshold)
+    calls = closest_calls(sample, decisions, _CLOSEST)
     floor = noise_floor(len(sample), settings.gradient.dimension)
     remarks += _remarks(points, sample, chosen, floor)
     study = _Study(settings, sample, plan, listener)
@@ -117,6 +120,7 @@ def calibrate(
         closest=calls.closest,
         dimensions=dimensions,
         layers=layers,
+        value=_value(settings, sample, decisions),
         rate=sample.rate,
         projecting_seconds=sample.seconds,
         remarks=remarks + study.remarks,
@@ -125,6 +129,15 @@ def calibrate(
         peak_memory_bytes=peak_memory_bytes(),
     )
     return Calibration(report, calls)
+
+
+def _value(settings: Settings, sample: ProjectedSample, decisions: Sequence[Decision]) -> Value | None:
+    """The second axis, if the engine knows a target."""
+    target = sample.engine.judge.target
+    if target is None:
+        return None
+    named = ", ".join(settings.value.target or ())
+    return new_and_good(decisions, target.mean.values(sample.vectors), target, named)
 
 
 def noise_floor(records: int, dimension: int) -> float:
