@@ -87,6 +87,7 @@ def _mark(threshold: float, text: str, kind: str, height: float) -> str:
 def value_figure(value: Value, threshold: float) -> str:
     """A circle for each record: to the right the new ones, at the top those that are good for the target."""
     label = "Records by novelty and value"
+    most = _scale(value)
     middle, right = (_TOP + _HEIGHT - _BOTTOM) / 2, _WIDTH - _RIGHT
 
     def x(similarity: float | None) -> float:
@@ -94,16 +95,16 @@ def value_figure(value: Value, threshold: float) -> str:
         return _LEFT + (right - _LEFT) * min(1.0, novelty / _MOST_NOVELTY)
 
     def y(at: float) -> float:
-        return middle - (middle - _TOP) * at
+        return middle - (middle - _TOP) * at / most
 
     circles = "".join(
         f'<circle class="{"new" if each.is_unique else "old"}" cx="{x(each.similarity):.1f}" cy="{y(each.value):.1f}" r="3"/>'
         for each in sorted(value.records, key=lambda each: each.is_unique)
     )
     levels = "".join(
-        f'<text x="{_LEFT - 8}" y="{y(at) + 4:.1f}" text-anchor="end">{at:g}</text>'
+        f'<text x="{_LEFT - 8}" y="{y(at) + 4:.1f}" text-anchor="end">{at:.3g}</text>'
         f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{y(at):.1f}" y2="{y(at):.1f}"/>'
-        for at in (-1.0, -0.5, 0.0, 0.5, 1.0)
+        for at in (-most, -most / 2, 0.0, most / 2, most)
     )
     ticks = "".join(
         f'<text x="{x(1 - at):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{at:g}</text>'
@@ -116,6 +117,12 @@ def value_figure(value: Value, threshold: float) -> str:
         f'<text x="{_LEFT}" y="{_HEIGHT - 8}">right: 1 − similarity to the nearest unique; up: value; dashed: τ'
         "</text></svg>"
     )
+
+
+def _scale(value: Value) -> float:
+    """The least of 0.01, 0.02, 0.05, 0.1 … 1 that holds all values."""
+    largest = max((abs(each.value) for each in value.records), default=1.0)
+    return next(each for each in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.001) if largest <= each)
 
 
 _MOST_NOVELTY = 1.25

@@ -57,9 +57,15 @@ def _curve(report: Report) -> str:
         else f"The knee, τ = {report.knee:g}, lies furthest below the straight line between the ends: above it each step of τ adds "
         "ever more uniques, which are ever more alike."
     )
+    flat = (
+        ""
+        if report.plateau is None
+        else f" The plateau, around τ = {report.plateau:g}, is where the number changes least: records are either more similar than "
+        "that or less."
+    )
     return (
         '<section>\n<h2>Share of uniques</h2>\n<p class="intro">Exact for this sample: the daemon’s own rule at each τ, from an '
-        f"empty list. {escape(bend)}</p>\n{curve_figure(report)}\n</section>\n"
+        f"empty list. {escape(bend + flat)}</p>\n{curve_figure(report)}\n</section>\n"
     )
 
 

@@ -158,6 +158,7 @@ class Report(_Record):
     configured: Annotated[CurvePoint, Field(description="the threshold of the configuration")]
     curve: list[CurvePoint]
     knee: Annotated[Threshold | None, Field(description="null: the curve is flat")]
+    plateau: Annotated[Threshold | None, Field(description="null: no stretch of the curve is flat")]
     proposals: list[Proposal]
     chosen: Annotated[Proposal, Field(description="the one that the configuration file gets")]
     closest: Closest

@@ -11,9 +11,10 @@ from pathlib import Path
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.target import set_target
 from dugs_stream.config import Settings
-from dugs_stream.lab.calibrate.calibrate import Plan, calibrate
+from dugs_stream.lab.calibrate.calibrate import calibrate
 from dugs_stream.lab.calibrate.configuration import configuration_text
 from dugs_stream.lab.calibrate.page import render_page
+from dugs_stream.lab.calibrate.plan import Plan
 from dugs_stream.lab.calibrate.report import Report
 from dugs_stream.lab.drawn_records import Source, draw_records
 from dugs_stream.lab.listener import Listener
