@@ -275,3 +275,19 @@ def test_names_of_records_are_text_on_the_page_and_on_the_terminal(
     assert "&lt;script&gt;" in page
     assert "default-src 'none'" in page
     assert not re.search(r"(?:src|href)=\"(?!#|data:)", page)
+
+
+def test_target_puts_value_beside_novelty(decided: Deployment, pictures: Path, tmp_path: Path) -> None:
+    """A picture of both and what they come to; the report keeps to its schema, and without a target there is neither."""
+    target = ("--set", f"value.target={pictures}", "--quick", "--threshold", "0.5", "-o", tmp_path)
+
+    report = report_of(tmp_path, "-c", decided.config, pictures, *target)
+    page = (tmp_path / "calibrate.html").read_text()
+    without = report_of(tmp_path, "-c", decided.config, pictures, "--quick", "-o", tmp_path)
+
+    assert report["value"]["records"] == 24
+    assert 0 <= report["value"]["harmful_uniques"] <= report["chosen"]["uniques"]
+    assert page.count("<circle") >= 24
+    assert f"of {report['chosen']['uniques']} uniques lie below zero" in page
+    assert without["value"] is None
+    assert "New and good" not in (tmp_path / "calibrate.html").read_text()

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ from dugs_stream.lab.calibrate.variants import ExactCosines, Variants
 from dugs_stream.lab.listener import Listener
 from dugs_stream.lab.peak_memory import peak_memory_bytes
 from dugs_stream.lab.samples import ProjectedSample
+
+if TYPE_CHECKING:
+    from dugs_stream.lab.calibrate.new_and_good import NewAndGood
 
 LayerChoice = int | tuple[str, ...]
 """The last so many, or globs, as `gradient.layers` takes them."""
@@ -79,10 +83,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The report, and the close calls with their rows for pictures."""
+    """The report, the close calls with their rows for pictures, and novelty beside value if there is a target."""
 
     report: Report
     calls: ClosestCalls
+    new_and_good: NewAndGood | None = None
 
 
 def calibrate(

@@ -7,6 +7,7 @@ from html import escape
 
 from dugs_stream.lab.calibrate.calibrate import Calibration
 from dugs_stream.lab.calibrate.figures import curve_figure
+from dugs_stream.lab.calibrate.new_and_good_figure import new_and_good_figure
 from dugs_stream.lab.calibrate.report import Call, Layers, Report, Side
 from dugs_stream.lab.study_page import Pictures, document, facts_markup, notices_markup
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
@@ -17,7 +18,7 @@ def render_page(calibration: Calibration, thumbnails: Mapping[int, Thumbnail], c
     report = calibration.report
     return document(
         f"τ = {report.chosen.threshold:.4g}",
-        f"{_head(report)}{_curve(report)}{_proposals(report)}{_calls(calibration, Pictures(thumbnails))}"
+        f"{_head(report)}{_curve(report)}{_proposals(report)}{_value(calibration)}{_calls(calibration, Pictures(thumbnails))}"
         f"{_dimensions(report)}{_layers(report)}{_configuration(configuration)}",
     )
 
@@ -60,6 +61,21 @@ def _curve(report: Report) -> str:
     return (
         '<section>\n<h2>Share of uniques</h2>\n<p class="intro">Exact for this sample: the daemon’s own rule at each τ, from an '
         f"empty list. {escape(bend)}</p>\n{curve_figure(report)}\n</section>\n"
+    )
+
+
+def _value(calibration: Calibration) -> str:
+    report, found = calibration.report, calibration.new_and_good
+    if report.value is None or found is None:
+        return ""
+    value = report.value
+    others = "" if value.duplicates is None else f", of the others {value.duplicates:.3f}"
+    return (
+        f'<section>\n<h2>New and good</h2>\n<p class="intro">Value for a target of {value.records:,} records, at '
+        f"τ = {report.chosen.threshold:.4g}: the mean of the uniques is {value.uniques:.3f}{others}, of the target’s own records "
+        f"{value.own_value:.3f}. {value.harmful_uniques:,} of {report.chosen.uniques:,} uniques lie below zero: wrong labels, or "
+        "nothing that the target wants.</p>\n"
+        f"{new_and_good_figure(found, report.chosen.threshold)}\n</section>\n"
     )
 
 

@@ -127,6 +127,17 @@ class Layers(_Record):
     failed: Annotated[str | None, Field(description="why the model refuses it")]
 
 
+class Value(_Record):
+    """Value for the target beside novelty, at the chosen threshold."""
+
+    target: Annotated[str, Field(description="digest of the target, as events name it")]
+    records: Annotated[Count, Field(description="that the target is made of")]
+    own_value: Annotated[Cosine, Field(description="mean value of the target's own records")]
+    uniques: Annotated[Cosine, Field(description="mean value of the uniques")]
+    duplicates: Annotated[Cosine | None, Field(description="mean value of the others; null: there are none")]
+    harmful_uniques: Annotated[Count, Field(description="uniques with a value below zero")]
+
+
 class Report(_Record):
     """What `dugs calibrate` found on a sample."""
 
@@ -140,6 +151,7 @@ class Report(_Record):
     closest: Closest
     dimensions: Annotated[list[Dimension], Field(description="empty if they were not compared")]
     layers: Annotated[list[Layers], Field(description="empty if they were not compared")]
+    value: Annotated[Value | None, Field(description="null: value.target is not set")] = None
     rate: Annotated[float, Field(description="records a second of the whole sample, decoding included")]
     projecting_seconds: Annotated[float, Field(ge=0)]
     remarks: Annotated[list[str], Field(description="what could not be told, and why, as sentences")]
