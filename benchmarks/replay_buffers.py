@@ -1,8 +1,8 @@
 """Buffers of a learner that sees each record once and replays some: at random, by reservoir, GSS-Greedy, or by the greedy rule.
 
-All of them are given every batch, after the learner has taken its steps on it, and hold at most `size` records. Gradients are
-those of the learner as it is at that moment, of all of its layers; their cosines are exact (no sketch). GSS: Aljundi, Lin, Goujaud, Bengio, "Gradient based
-sample selection for online continual learning" (2019), in the form of its published code.
+All of them are given every batch, after the learner has taken its steps on it, and hold at most `size` records. Gradients
+are those of the learner as it is at that moment, of all of its layers; their cosines are exact (no sketch). GSS: Aljundi, Lin,
+Goujaud, Bengio, "Gradient based sample selection for online continual learning" (2019), in the form of its published code.
 """
 
 from __future__ import annotations
@@ -47,9 +47,11 @@ class Factors:
         squares = sum((g.square().sum(1) * (a.square().sum(1) + 1) for g, a in layers), start=torch.zeros(()))
         return squares.sqrt().clamp(min=1e-300)
 
-    def cosines(self, other: Factors) -> Tensor:
-        """(n, other), 0 where a gradient is zero."""
-        return self.products(other) / (self.norms()[:, None] * other.norms())
+    def cosines(self) -> Tensor:
+        """Of each gradient with each, (n, n) float32; lengths are taken out before float32 could lose them."""
+        norms = self.norms()[:, None]
+        layers = [((g / norms).float(), a.float()) for g, a in zip(self.outer, self.inputs, strict=True)]
+        return sum(((g @ g.T) * (a @ a.T + 1) for g, a in layers), start=torch.zeros(()))
 
 
 class Buffer(ABC):
@@ -169,24 +171,21 @@ class GssGreedy(Buffer):
 
 
 class UniquesBuffer(Buffer):
-    """The greedy rule at the τ at which the list is just full: of the two records that are most alike the later one goes.
+    """The greedy rule at the τ at which the list is just full: of the two records that are most alike one goes, by chance.
 
     Cosines are those of the learner now, so a record that was new may be a duplicate later on.
     """
 
     def take(self, model: nn.Sequential, inputs: Tensor, labels: Tensor) -> None:
-        """Hold the batch, then give up the later record of the closest pair until the list fits."""
+        """Hold the batch, then give up a record of the closest pair until the list fits."""
         self._hold(inputs, labels)
-        excess = len(self) - self.size
-        if excess <= 0:
-            return
-        gradients = Factors(model, self.inputs, self.labels)
-        cosines = gradients.cosines(gradients).tril(diagonal=-1) - 2 * torch.ones(len(self), len(self)).triu()
+        cosines = Factors(model, self.inputs, self.labels).cosines().fill_diagonal_(-2)
         kept = torch.ones(len(self), dtype=torch.bool)
-        for _ in range(excess):
-            later = int(cosines.amax(dim=1).argmax())
-            kept[later] = False
-            cosines[later, :] = cosines[:, later] = -2
+        for _ in range(len(self) - self.size):
+            pair = divmod(int(cosines.argmax()), len(self))
+            given_up = pair[int(torch.randint(2, (), generator=self._generator))]
+            kept[given_up] = False
+            cosines[given_up, :] = cosines[:, given_up] = -2
         self._keep(kept.nonzero().flatten())
 
 
