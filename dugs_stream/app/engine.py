@@ -184,7 +184,7 @@ def _remark(found: Probe) -> None:
 
 
 def _gradient_spec(settings: Settings, model: LoadedModel) -> GradientSpec:
-    _require_device(settings.gradient.device)
+    _require_device(settings.gradient.device, "gradient.device")
     layers = settings.gradient.layers
     loss: str | LossFunction = settings.gradient.loss
     if ":" in settings.gradient.loss:
@@ -202,14 +202,25 @@ def _gradient_spec(settings: Settings, model: LoadedModel) -> GradientSpec:
     )
 
 
-def _require_device(device: str) -> None:
+def index_device(settings: Settings, gradient_device: torch.device) -> str | None:
+    """The GPU on which the nearest unique is searched for; None for the CPU.
+
+    Raises ConfigurationError for one that is not there.
+    """
+    wanted = settings.index.device
+    _require_device(wanted, "index.device")
+    chosen = gradient_device if wanted == "auto" else torch.device(wanted)
+    return str(chosen) if chosen.type == "cuda" else None
+
+
+def _require_device(device: str, key: str) -> None:
     """PyTorch would say it late, and in the words of its own source code."""
     if not device.startswith("cuda"):
         return
     wanted, there = int(device.partition(":")[2] or 0), torch.cuda.device_count()
     if wanted >= there:
         problem = Problem(
-            "gradient.device",
+            key,
             f"{device!r} is not there: PyTorch finds {there} GPU(s).",
             "Choose auto or cpu, or install the driver and the PyTorch build that go with the GPU.",
         )

@@ -175,6 +175,10 @@ class RecordProjector:
                         self.first_labels.compare(own, outcomes, probed)
         return self._joined(records, outcomes, pieces)
 
+    def tile_of(self, sample: Sample) -> int:
+        """How many samples of this one's kind, which has been projected, are computed together."""
+        return self._kinds[self._kind_of(self._in_precision(sample))].found.tile
+
     @staticmethod
     def release_memory() -> None:
         """Give the GPU back what a failed batch held, so that it does not stand in the next one's way."""
@@ -316,10 +320,8 @@ class RecordProjector:
         samples = [outcome for place in places if isinstance(outcome := outcomes[place], Sample)]
         try:
             return [(places, probed.project(samples, between_tiles))]
-        except BatchAbandonedError:
-            raise
         except Exception as error:
-            if is_out_of_memory(error):
+            if isinstance(error, BatchAbandonedError) or is_out_of_memory(error):
                 raise  # halving within the tile would blame the record that happens to stand alone
             if len(places) == 1:
                 self._require_intact(error)

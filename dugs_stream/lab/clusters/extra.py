@@ -1,4 +1,4 @@
-"""The extra that `dugs clusters` needs: scikit-learn, told before any of it is imported."""
+"""The extra that studies such as `dugs clusters` need: scikit-learn, told before any of it is imported."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from dugs_stream.errors import ConfigurationError, Problem
 
 
-def require_scikit_learn() -> None:
+def require_scikit_learn(command: str = "dugs clusters") -> None:
     """Raise ConfigurationError unless scikit-learn is installed; it is not imported."""
     if find_spec("sklearn") is None:
         problem = Problem(
-            "dugs clusters",
-            "its clustering needs scikit-learn, which is not installed.",
+            command,
+            "it needs scikit-learn, which is not installed.",
             "In a clone of the repository: .venv/bin/pip install -e '.[lab]' -c constraints.txt",
         )
         raise ConfigurationError([problem])
