@@ -22,8 +22,10 @@ _WHERE = {
     "matplotlib": ("mpl-data/sample_data", "grace_hopper.jpg"),
     "skimage": (
         "data",
-        "astronaut.png camera.png chelsea.png coffee.png coins.png grass.png gravel.png hubble_deep_field.jpg ihc.png "
-        "motorcycle_left.png retina.jpg rocket.jpg",
+        (
+            "astronaut.png camera.png chelsea.png coffee.png coins.png grass.png gravel.png hubble_deep_field.jpg "
+            "ihc.png motorcycle_left.png retina.jpg rocket.jpg"
+        ),
     ),
     "gradio": ("media_assets/images", "cheetah.jpg cheetah1.jpg groot.jpeg lion.jpg tower.jpg"),
     "imgaug": ("", "quokka.jpg"),

@@ -90,12 +90,14 @@ class RandomBuffer(Buffer):
         super().__init__(size, generator)
         self._recent: list[tuple[Tensor, Tensor]] = []
 
-    def take(self, model: nn.Sequential, inputs: Tensor, labels: Tensor) -> None:
+    def take(self, model: nn.Sequential, inputs: Tensor, labels: Tensor) -> None:  # noqa: ARG002 -- others ask it
         """Wait for a hundred, then choose."""
         self._recent.append((inputs, labels))
         if sum(len(each) for _, each in self._recent) < RECENT:
             return
-        self._hold(torch.cat([each for each, _ in self._recent]), torch.cat([each for _, each in self._recent]))
+        self._hold(
+            torch.cat([each for each, _ in self._recent]), torch.cat([each for _, each in self._recent])
+        )
         self._recent.clear()
         self._keep(self._order(len(self))[: self.size])
 
@@ -107,7 +109,7 @@ class Reservoir(Buffer):
         super().__init__(size, generator)
         self._seen = 0
 
-    def take(self, model: nn.Sequential, inputs: Tensor, labels: Tensor) -> None:
+    def take(self, model: nn.Sequential, inputs: Tensor, labels: Tensor) -> None:  # noqa: ARG002 -- others ask it
         """Record t replaces one of those held with probability size / t."""
         for record, label in zip(inputs, labels, strict=True):
             self._seen += 1
@@ -164,7 +166,9 @@ class GssGreedy(Buffer):
         own, theirs = (scores[:candidates] + 1) / 2, (self.scores[places] + 1) / 2
         chances = theirs / (own + theirs).clamp(min=1e-300)
         rows = (
-            (torch.rand(candidates, generator=self._generator, dtype=torch.float64) < chances).nonzero().flatten()
+            (torch.rand(candidates, generator=self._generator, dtype=torch.float64) < chances)
+            .nonzero()
+            .flatten()
         )
         self.inputs[places[rows]], self.labels[places[rows]] = inputs[rows], labels[rows]
         self.scores[places[rows]] = scores[rows]

@@ -137,7 +137,9 @@ def _measured(name: str, runs: Sequence[dict[str, float]], random: Sequence[dict
     )
 
 
-def _begun(trained_on: Sequence[Paragraph], held_out: Sequence[Paragraph], size: Size, is_quick: bool) -> Path:
+def _begun(
+    trained_on: Sequence[Paragraph], held_out: Sequence[Paragraph], size: Size, is_quick: bool
+) -> Path:
     """The folder of the model that begins, kept; named after the code and the texts that make it."""
     made_of = inspect.getsource(language_model) + str(size.pre_training) + "".join(t.text for t in trained_on)
     name = f"texts-{'toy-' if is_quick else ''}{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
@@ -150,9 +152,7 @@ def _begun(trained_on: Sequence[Paragraph], held_out: Sequence[Paragraph], size:
     return folder
 
 
-def _drawn(
-    prose: Sequence[Paragraph], library: Path, tokenizer: Tokenizer, size: Size, seed: int
-) -> Run:
+def _drawn(prose: Sequence[Paragraph], library: Path, tokenizer: Tokenizer, size: Size, seed: int) -> Run:
     random = np.random.default_rng((SEED, seed))
     others = [prose[at] for at in random.permutation(len(prose))]
     originals = others[: size.originals]
@@ -199,7 +199,9 @@ def _picked(model: nn.Module, run: Run, size: Size, seed: int) -> dict[str, list
     """The picks of each way, rows of the pool; several of the random one."""
     random = np.random.default_rng((SEED, seed, 1))
     n = len(run.kinds)
-    layers = [name for name, _ in model.named_modules() if name.endswith(f".h.{size.pre_training.blocks - 1}")]
+    layers = [
+        name for name, _ in model.named_modules() if name.endswith(f".h.{size.pre_training.blocks - 1}")
+    ]
     engine = Deduplicator(model, layers, "causal_lm", 64 if n < _LENGTH else 2048, device="cpu", tile=16)
     gradients = engine.project(run.pool._asdict()).vectors
     embeddings, losses = _seen(model, run.pool)
@@ -283,7 +285,7 @@ def _losses(model: nn.Module, texts: Texts) -> Tensor:
     logits = model(**texts._asdict()).logits[:, :-1]
     targets = texts.input_ids[:, 1:].where(texts.attention_mask[:, 1:] == 1, -100)
     each = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-    counts = (targets != -100).sum(dim=1).clamp(min=1)  # noqa: PLR2004 -- what cross entropy leaves out
+    counts = (targets != -100).sum(dim=1).clamp(min=1)
     return each.view(targets.shape).sum(dim=1) / counts
 
 
