@@ -12,25 +12,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn import functional
 
 from benchmarks.command import as_command
-from benchmarks.environment import ROOT
 from benchmarks.report import Measurement, Report, Target
+from benchmarks.workload import digit_weights
 from dugs_stream import Deduplicator
 from dugs_stream.core.projector import Projection
 from dugs_stream.core.value import Mean, TargetGradients
 from dugs_stream.lab.demo.digits import CLASSES, Digits, load_digits
-from dugs_stream.lab.demo.training import MODEL_KWARGS, Plan, as_inputs, train
+from dugs_stream.lab.demo.training import MODEL_KWARGS, as_inputs
 from dugs_stream.models import alexnet
 
 NAME = "value"
 SEED = 0
-_WEIGHTS = ROOT / ".cache" / "benchmarks" / "value-alexnet.safetensors"
 _FLIPPED = 0.1
 
 
@@ -119,14 +117,11 @@ class _Draws:
 
 
 def _model(*, is_trained: bool) -> nn.Module:
-    """The demo's AlexNet; trained once, a minute on two cores."""
+    """The demo's AlexNet."""
     torch.manual_seed(SEED)
     model = alexnet.build(**MODEL_KWARGS)
     if is_trained:
-        if not _WEIGHTS.exists():
-            Console(stderr=True).print("training the AlexNet, once …", style="dim")
-            train(load_digits().train, _WEIGHTS, plan=Plan())
-        model.load_state_dict(load_file(_WEIGHTS))
+        model.load_state_dict(load_file(digit_weights()))
     return model.eval()
 
 

@@ -204,4 +204,5 @@ def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: St
         tile=None if probe is None else probe.tile,
     )
     if engine.judge.target is not None:
+        metrics.records_are_valued()
         status.learned(value_target=facts_of(engine.judge.target))

@@ -67,7 +67,8 @@ def tail(settings: Settings, *, topic: str, follow: bool) -> None:
 
 @command(
     "dugs scan -c config/embedded.yaml photos/ -o decisions.jsonl\n"
-    "dugs scan -c my.yaml train.parquet --column image.bytes --label class --vectors train.npy"
+    "dugs scan -c my.yaml train.parquet --column image.bytes --label class\n"
+    "dugs scan -c my.yaml photos/ -o decisions.jsonl --vectors vectors.npy"
 )
 @configured
 @row_fields

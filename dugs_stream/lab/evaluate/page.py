@@ -41,7 +41,7 @@ def render_page(report: Report) -> str:
 def _style() -> str:
     parts = (
         resources.files("dugs_stream.ops.gallery").joinpath("static", "page.css"),
-        resources.files("dugs_stream.lab.clusters").joinpath("page.css"),
+        resources.files("dugs_stream.lab").joinpath("study.css"),
         resources.files("dugs_stream.lab.evaluate").joinpath("page.css"),
     )
     return "".join(part.read_text(encoding="utf-8") for part in parts)

@@ -208,6 +208,24 @@ def test_device_that_miscomputes_later_is_found_out_and_left(
     assert "two sums of one product differ more on cpu" in (index.report().device_left or "")
 
 
+def test_product_that_is_not_a_number_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compares as lower than everything: without notice its whole strip would be left out."""
+    original = DeviceRows.strip_peaks
+
+    def broken(held: DeviceRows, queries: Tensor, chunk: device_rows.Chunk) -> Tensor:
+        peaks = original(held, queries, chunk)
+        if chunk.start == 128:  # not the strip that is compared first
+            peaks[0, 0] = torch.nan
+        return peaks
+
+    index = index_of()
+    monkeypatch.setattr(DeviceRows, "strip_peaks", broken)
+
+    require_right(index)
+
+    assert index.report().device_left == "a product on cpu is not a finite number"
+
+
 def test_rows_that_are_left_out_wrongly_are_found_out_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips that came out too low are never looked at again, so each scan compares one strip, also one that was left out."""
     original = DeviceRows.strip_peaks
