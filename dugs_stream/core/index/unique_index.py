@@ -50,6 +50,7 @@ class UniqueIndex:
     graph_from      rows from which on an HNSW graph is kept beside the list; None: never; "paying": while it pays
     ask_graph_from  rows from which on it is asked
     prefix_from     rows from which on a certified prefix is tried; None: never
+    uses_kernel     whether groups are searched by the native kernel where numba is installed: the same answers, sooner
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class UniqueIndex:
         graph_from: int | Literal["paying"] | None = "paying",
         ask_graph_from: int = 0,
         prefix_from: int | None = _PREFIX_FROM_ROWS,
+        uses_kernel: bool = True,
     ) -> None:
         if dimension < 1:
             raise ValueError(f"dimension is {dimension}, expected 1 or more")
@@ -68,6 +70,7 @@ class UniqueIndex:
         self._graph: ProposalGraph | None = None
         self._policy = GraphPolicy()
         self._prefix_from = prefix_from
+        self._uses_kernel = uses_kernel
         self._made_search: Search | None = None
 
     @property
@@ -171,7 +174,7 @@ class UniqueIndex:
             # It takes torch, which loads for seconds: too long for those who only save, load or count.
             from dugs_stream.core.index.search import Search  # noqa: PLC0415
 
-            self._made_search = Search(self._rows, self._prefix_from)
+            self._made_search = Search(self._rows, self._prefix_from, uses_kernel=self._uses_kernel)
         return self._made_search
 
     def _should_ask_graph(self, question: Question) -> bool:
@@ -231,8 +234,8 @@ class UniqueIndex:
             prefix_dimensions=0 if prefix is None else prefix.basis.length,
             energy=None if prefix is None else prefix.energy(),
             queries=0 if search is None else search.queries,
-            rows_touched=(recent.full + recent.chosen) / queries,
-            survivors=recent.chosen / queries,
+            rows_touched=(recent.full + recent.chosen + recent.followed) / queries,
+            survivors=(recent.chosen + recent.followed) / queries,
             graph_rows=graph_rows,
             bytes={
                 "rows": 4 * len(self) * self.dimension,
