@@ -5,6 +5,7 @@ float64 decides among them as everywhere. Queries are split among threads; each 
 number. Needs numba, the extra `fast`; without it nothing here is imported.
 """
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from dugs_stream.core.index.costs import followed_cost, product_cost
-from dugs_stream.core.index.groups import SLACK, Groups
+from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.kernel import search
 from dugs_stream.core.index.lanes import LANES, UNROLLED
 from dugs_stream.core.index.prefix import Prefix
 from dugs_stream.core.index.prefix_scan import scan_by_prefix
+from dugs_stream.core.index.products import tensor_of
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.scan import unsettled
@@ -94,12 +96,15 @@ class GroupBlocks:
         work: Work,
     ) -> NDArray[np.bool_]:
         """Settle what the groups can settle; which of the queries `asking` they did."""
-        queries = question.queries if len(asking) == len(question.queries) else question.queries[asking]
+        are_all = len(asking) == len(question.queries)
+        queries = tensor_of(
+            question.queries if are_all else question.queries[asking]
+        ).numpy()  # never read-only
         shorts = np.zeros((len(queries), self._length), dtype=np.float32)
         shorts[:, : prefix.basis.length + 1] = prefix.basis.prefix_rows(queries)
         error = error_bound(rows.dimension)
         similarity, parts = known.similarity[asking], rows.addresses()
-        settings = (question.floor, error, prefix.basis.margin, SLACK, question.any_above)
+        settings = (question.floor, error, prefix.basis.margin, question.any_above)
         most = int(len(rows) * product_cost(rows.dimension) / followed_cost(rows.dimension))
         greatest, is_done = np.empty(len(asking)), np.empty(len(asking), dtype=np.bool_)
 
@@ -130,7 +135,7 @@ class GroupBlocks:
         workers = torch.get_num_threads()
         parts = max(1, min(workers, queries // _LEAST_QUERIES_A_THREAD))
         bounds = np.linspace(0, queries, parts + 1).astype(int).tolist()
-        *others, own = list(zip(bounds[:-1], bounds[1:], strict=True))
+        *others, own = itertools.pairwise(bounds)
         if others and self._workers < workers:
             self._threads, self._workers = ThreadPoolExecutor(workers - 1), workers
         waiting = [self._threads.submit(search_part, *part) for part in others] if self._threads else []

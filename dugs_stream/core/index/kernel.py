@@ -6,55 +6,49 @@ nothing written in between. A better best is used from the next row on. The boun
 depends on that query alone, so queries may be split among threads: the interpreter lock is released.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import carray, njit, types
 
-from dugs_stream.core.index.lanes import LANES, flags_at, floats_at, multiply_lanes
+from dugs_stream.core.index.groups import SLACK
+from dugs_stream.core.index.lanes import LANES, fetch_ahead, flags_at, floats_at, multiply_lanes
 
 # A sum may be taken in any order and fused, as the bound of a float32 product allows; infinities stay what they are.
 _ANY_ORDER = {"reassoc", "contract", "nsz"}
 # Columns of the table that says where rows lie: `core.index.rows.Rows.addresses`.
 _START, _ADDRESS, _FLAGS, _FLAG_ROWS = 0, 1, 2, 3
+# A row that the bound leaves comes from memory: it is asked for when it is found, and multiplied when so many are.
+_WAITING, _CACHE_LINE = 8, 64
+# What is known of the query at hand: `levels` are the greatest product and what a similarity has to reach, `counts` the
+# pairs found, rows waiting, rows multiplied in full, the end of the rows that still matter, and rows bounded.
+_BEST, _LEVEL = 0, 1
+_FOUND, _WAITS, _MULTIPLIED, _END, _BOUNDED = 0, 1, 2, 3, 4
 
 
-def _read(number: Any, axes: int) -> Any:
-    return types.Array(number, axes, "C", readonly=True)
-
-
-def _written(number: Any) -> Any:
-    return types.Array(number, 1, "C")
+def _array(number: Any, axes: int = 1) -> Any:
+    # To numba a read-only array is another type; one signature is one compilation.
+    return types.Array(number, axes, "C")
 
 
 _SIGNATURE = types.intp(
-    *(_read(types.float32, 2), _read(types.float32, 2), types.intp, types.intp, _read(types.float64, 1)),
-    types.Tuple((*(types.float64,) * 4, types.boolean)),
+    *(_array(types.float32, 2), _array(types.float32, 2), types.intp, types.intp, _array(types.float64)),
+    types.Tuple((*(types.float64,) * 3, types.boolean)),
     types.intp,
     types.Tuple(
         (
-            *(_read(types.float32, 3), _read(types.float32, 3), _read(types.int64, 1), _read(types.int64, 1)),
-            *(_read(types.float64, 1), _read(types.float64, 1), types.float64, _read(types.int64, 1)),
+            *(_array(types.float32, 3), _array(types.float32, 3), _array(types.int64), _array(types.int64)),
+            *(_array(types.float64), _array(types.float64), types.float64, _array(types.int64)),
         )
     ),
-    _read(types.int64, 2),
-    types.Tuple((_written(types.int64), _written(types.int64), _written(types.float32))),
-    types.Tuple((_written(types.float64), _written(types.boolean), _written(types.int64))),
+    _array(types.int64, 2),
+    types.Tuple((_array(types.int64), _array(types.int64), _array(types.float32))),
+    types.Tuple((_array(types.float64), _array(types.boolean), _array(types.int64))),
 )
 
 
-def _compiled(function: Callable[..., int]) -> Callable[..., int]:
-    """Compiled now, in seconds, or as it was kept beside this file or in the user's cache, if either can be written."""
-    try:
-        compiled: Callable[..., int] = njit(_SIGNATURE, nogil=True, cache=True)(function)
-    except RuntimeError:  # there is nowhere to keep it
-        compiled = njit(_SIGNATURE, nogil=True)(function)
-    return compiled
-
-
 @njit(nogil=True, fastmath=_ANY_ORDER)
-def _dot(left, right, length):  # type: ignore[no-untyped-def] # pragma: no cover
+def _dot(left, right, length):
     total = np.float32(0)
     for place in range(length):
         total += left[place] * right[place]
@@ -62,117 +56,165 @@ def _dot(left, right, length):  # type: ignore[no-untyped-def] # pragma: no cove
 
 
 @njit(nogil=True)
-def _row_at(parts, position, length):  # type: ignore[no-untyped-def] # pragma: no cover
-    """The row at `position`, and whether it may be read: of a mapped file only what was verified."""
+def _near_groups(short, cones, near):
+    """Cosines of a query's prefix row to all directions, into `near`."""
+    step = 4 * LANES * len(short)
+    for block in range(len(cones)):
+        products = near.ctypes.data + 4 * LANES * block
+        multiply_lanes(short.ctypes.data, cones.ctypes.data + block * step, len(short), products)
+
+
+@njit(nogil=True)
+def _reaching(near, cosine, sine, level, lowest, closest, reaching):
+    """The groups but `closest` that can hold a row of this level, into `reaching`; how many."""
+    sine_of_level, count = np.sqrt(1 - level * level), 0
+    for group in range(len(cosine)):
+        reaching[count] = group
+        can = near[group] - level * cosine[group] + sine_of_level * sine[group] >= -SLACK or level < lowest
+        count += can and group != closest
+    return count
+
+
+@njit(nogil=True)
+def _address_of(parts, position, length):
+    """Where the row at `position` lies; 0 if it may not be read there: of a mapped file only what was verified."""
     number = len(parts) - 1
     while parts[number, _START] > position:
         number -= 1
     offset = position - parts[number, _START]
-    row = carray(floats_at(parts[number, _ADDRESS] + 4 * length * offset), (length,))
-    if parts[number, _FLAGS] == 0:
-        return row, True
-    block = offset // parts[number, _FLAG_ROWS]
-    return row, carray(flags_at(parts[number, _FLAGS]), (block + 1,))[block] != 0
+    if parts[number, _FLAGS] != 0:
+        block = offset // parts[number, _FLAG_ROWS]
+        if carray(flags_at(parts[number, _FLAGS]), (block + 1,))[block] == 0:
+            return 0
+    return parts[number, _ADDRESS] + 4 * length * offset
 
 
 @njit(nogil=True)
-def _near_groups(short, cones, groups, near):  # type: ignore[no-untyped-def] # pragma: no cover
-    """Cosines of a query's prefix row to all directions into `near`; the closest group."""
-    step = 4 * LANES * len(short)
-    for block in range(len(cones)):
-        multiply_lanes(
-            short.ctypes.data, cones.ctypes.data + block * step, len(short), near.ctypes.data + 4 * LANES * block
-        )
-    closest = 0
-    for group in range(groups):
-        if near[group] > near[closest]:
-            closest = group
-    return closest
+def _multiply_waiting(query, row, known, settings, waiting, levels, counts, found):
+    """Multiply the rows that wait; False if what can be the answer finds no room."""
+    floor, error, _, any_above = settings
+    positions, addresses = waiting
+    which, places, products = found
+    for number in range(counts[_WAITS]):
+        position, product = positions[number], np.float32(np.inf)
+        if position >= counts[_END]:
+            continue
+        counts[_MULTIPLIED] += 1
+        if addresses[number] != 0:
+            product = _dot(row, carray(floats_at(addresses[number]), (len(row),)), len(row))
+        if product < max(floor - error, levels[_BEST] - 2 * error, known - error):
+            continue
+        if counts[_FOUND] == len(which):
+            return False
+        place = counts[_FOUND]
+        which[place], places[place], products[place] = query, position, product
+        counts[_FOUND] += 1
+        if addresses[number] == 0:
+            continue
+        if any_above:
+            if product >= floor + error:
+                counts[_END] = position  # it reaches the floor for certain; only an earlier one matters now
+        elif product > levels[_BEST]:
+            levels[_BEST], levels[_LEVEL] = product, max(levels[_LEVEL], product - error)
+    counts[_WAITS] = 0
+    return True
 
 
-@_compiled
-def search(  # type: ignore[no-untyped-def] # pragma: no cover
-    queries, shorts, first, last, similarity, settings, most, groups, parts, found, answers
-):
+@njit(nogil=True)
+def _kept(found, begin, counts, least):
+    """Keep those of a query's pairs that can still be the answer, from place `begin` on; where they end."""
+    which, positions, products = found
+    end = begin
+    for place in range(begin, counts[_FOUND]):
+        if positions[place] <= counts[_END] and products[place] >= least:
+            which[end], positions[end], products[end] = which[place], positions[place], products[place]
+            end += 1
+    return end
+
+
+@njit(nogil=True)
+def _wait(position, address, bytes_of_row, waiting, counts):
+    """Put a row among those that wait, and ask memory for it."""
+    positions, addresses = waiting
+    positions[counts[_WAITS]], addresses[counts[_WAITS]] = position, address
+    counts[_WAITS] += 1
+    if address != 0:
+        for line in range(0, bytes_of_row, _CACHE_LINE):
+            fetch_ahead(address + line)
+
+
+@njit(nogil=True)
+def _bound_group(group, asked, settings, groups, parts, bounds, waiting, levels, counts, found):
+    """Bound the rows of a group, and multiply those that the bound leaves; False if the answers find no room."""
+    query, row, short, known = asked
+    blocks, _, first_block, first_slot, _, _, _, order = groups
+    slot, end, margin = first_slot[group], first_slot[group + 1], settings[2]
+    counts[_BOUNDED] += end - slot
+    step, products = 4 * LANES * len(short), bounds.ctypes.data
+    for block in range(first_block[group], first_block[group + 1]):
+        if order[slot] >= counts[_END]:
+            break  # the rows of a group are in the order of the list
+        least = levels[_LEVEL] - margin
+        if (
+            multiply_lanes(short.ctypes.data, blocks.ctypes.data + block * step, len(short), products)
+            >= least
+        ):
+            for lane in range(min(LANES, end - slot)):
+                position = order[slot + lane]
+                if bounds[lane] >= least and position < counts[_END]:
+                    _wait(position, _address_of(parts, position, len(row)), 4 * len(row), waiting, counts)
+            is_full = counts[_WAITS] >= _WAITING
+            if is_full and not _multiply_waiting(query, row, known, settings, waiting, levels, counts, found):
+                return False
+        slot += LANES
+    return True
+
+
+# Compiled when this module is imported, in about three seconds, and not kept for the next process: numba's cache does not notice
+# that a file changed from which this one imports, and a stale kernel would be a wrong one.
+@njit(_SIGNATURE, nogil=True)
+def search(queries, shorts, first, last, similarity, settings, most, groups, parts, found, answers):
     """Find what can be the answer to the queries first … last − 1; how many pairs were found.
 
     queries     (m, k) float32; shorts (m, d) their prefix rows, padded with zeros to the length of the blocks
     similarity  (m,) float64, the best confirmed one of each query, −inf without one
-    settings    floor, error of a full product, margin of the bound, slack of the cones, and whether any row ≥ floor will do
+    settings    floor, error of a full product, margin of the bound, and whether any row ≥ floor will do
     most        rows that are multiplied in full for one query before it is given up
     groups      of `core.index.group_blocks.GroupBlocks`
     parts       where the rows lie
     found       query, position, product (p,): pairs that can be the answer; a row that was not verified has the product +inf
     answers     product (m,) float64, the greatest of each query; is_done (m,); work (2,): rows bounded, rows multiplied in full
     """
-    floor, error, margin, slack, any_above = settings
-    blocks, cones, first_block, first_slot, cosine, sine, lowest, order = groups
-    which, positions, products = found
+    floor, error, margin, _ = settings
+    _, cones, _, _, cosine, sine, lowest, order = groups
     greatest, is_done, work = answers
-    dimension, length = queries.shape[1], shorts.shape[1]
-    step = 4 * LANES * length
-    near = np.empty(LANES * len(cones), np.float32)
-    bounds = np.empty(LANES, np.float32)
-    count = 0
+    near, bounds = np.empty(LANES * len(cones), np.float32), np.empty(LANES, np.float32)
+    reaching = np.empty(len(cosine) + 1, np.int64)
+    waiting = np.empty(_WAITING + LANES, np.int64), np.empty(_WAITING + LANES, np.int64)
+    levels, counts = np.empty(2, np.float64), np.zeros(5, np.int64)
     for query in range(first, last):
-        row_of_query, short = queries[query], shorts[query]
-        closest = _near_groups(short, cones, len(cosine), near)
-        best, known = -np.inf, similarity[query]
-        level, limit = max(floor, known), len(order)
-        begin, chosen, fits = count, 0, True
-        for turn in range(-1, len(cosine)):  # the closest group first, so that there is a best to compare with
-            group = closest if turn < 0 else turn
-            if turn == closest:
-                continue
-            if turn >= 0:
-                least = min(1.0, max(-1.0, level - margin - slack))
-                reach = near[group] - least * cosine[group] + np.sqrt(1 - least * least) * sine[group]
-                if reach < -slack and least >= lowest:
-                    continue
-            slot, end = first_slot[group], first_slot[group + 1]
-            work[0] += end - slot
-            for block in range(first_block[group], first_block[group + 1]):
-                if any_above and order[slot] >= limit:
-                    break  # the rows of a group are in the order of the list
-                top = multiply_lanes(
-                    short.ctypes.data, blocks.ctypes.data + block * step, length, bounds.ctypes.data
-                )
-                if top >= level - margin:
-                    for lane in range(min(LANES, end - slot)):
-                        position = order[slot + lane]
-                        if bounds[lane] < level - margin or position >= limit:
-                            continue
-                        row, is_readable = _row_at(parts, position, dimension)
-                        product = np.float32(np.inf)
-                        if is_readable:
-                            product = _dot(row_of_query, row, dimension)
-                        chosen += 1
-                        if product < floor - error or product < max(best - 2 * error, known - error):
-                            continue
-                        if count == len(which):
-                            fits = False
-                            break
-                        which[count], positions[count], products[count] = query, position, product
-                        count += 1
-                        if is_readable and any_above:
-                            if product >= floor + error:
-                                limit = position  # it reaches the floor for certain; only an earlier one matters now
-                        elif is_readable and product > best:
-                            best = product
-                            level = max(level, best - error)
-                slot += LANES
-                if not fits or chosen > most:
-                    break
-            if not fits or chosen > most:
+        asked, begin = (query, queries[query], shorts[query], similarity[query]), counts[_FOUND]
+        levels[_BEST], levels[_LEVEL] = -np.inf, max(floor, similarity[query])
+        counts[_WAITS], counts[_MULTIPLIED], counts[_END] = 0, 0, len(order)
+        _near_groups(shorts[query], cones, near)
+        # The closest group first, so that there is a best to compare with.
+        closest = np.argmax(near[: len(cosine)])
+        fits = _bound_group(closest, asked, settings, groups, parts, bounds, waiting, levels, counts, found)
+        fits = fits and _multiply_waiting(
+            query, queries[query], similarity[query], settings, waiting, levels, counts, found
+        )
+        level = min(1.0, max(-1.0, levels[_LEVEL] - margin - SLACK))
+        for place in range(_reaching(near, cosine, sine, level, lowest, closest, reaching)):
+            if not fits or counts[_MULTIPLIED] > most:
                 break
-        is_done[query] = fits and chosen <= most
-        greatest[query] = best
-        work[1] += chosen
-        kept = begin
-        if is_done[query]:
-            for pair in range(begin, count):
-                if positions[pair] <= limit and products[pair] >= best - 2 * error:
-                    which[kept], positions[kept], products[kept] = query, positions[pair], products[pair]
-                    kept += 1
-        count = kept
-    return count
+            group = reaching[place]
+            fits = _bound_group(group, asked, settings, groups, parts, bounds, waiting, levels, counts, found)
+        fits = fits and _multiply_waiting(
+            query, queries[query], similarity[query], settings, waiting, levels, counts, found
+        )
+        is_done[query] = fits and counts[_MULTIPLIED] <= most
+        greatest[query] = levels[_BEST]
+        work[1] += counts[_MULTIPLIED]
+        counts[_FOUND] = _kept(found, begin, counts, levels[_BEST] - 2 * error) if is_done[query] else begin
+    work[0] += counts[_BOUNDED]
+    return counts[_FOUND]
