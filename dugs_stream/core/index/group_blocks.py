@@ -18,7 +18,7 @@ from dugs_stream.core.index.costs import followed_cost, product_cost
 from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.kernel import search
 from dugs_stream.core.index.lanes import LANES, UNROLLED
-from dugs_stream.core.index.prefix import Prefix
+from dugs_stream.core.index.prefix import Prefix, PrefixBasis
 from dugs_stream.core.index.prefix_scan import scan_by_prefix
 from dugs_stream.core.index.products import tensor_of
 from dugs_stream.core.index.question import Nearest, Question, Work
@@ -63,6 +63,7 @@ class GroupBlocks:
             *(blocks, cones, first_block, _ends(sizes), cosine[kept], sine[kept], -np.cos(widest)),
             groups.order,
         )
+        self._directions: NDArray[np.float64] | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._workers = 0
 
@@ -100,10 +101,9 @@ class GroupBlocks:
         queries = tensor_of(
             question.queries if are_all else question.queries[asking]
         ).numpy()  # never read-only
-        shorts = np.zeros((len(queries), self._length), dtype=np.float32)
-        shorts[:, : prefix.basis.length + 1] = prefix.basis.prefix_rows(queries)
         error = error_bound(rows.dimension)
         similarity, parts = known.similarity[asking], rows.addresses()
+        basis = self._directions_of(prefix.basis), prefix.basis.length, prefix.basis.tail_slack
         settings = (question.floor, error, prefix.basis.margin, question.any_above)
         most = int(len(rows) * product_cost(rows.dimension) / followed_cost(rows.dimension))
         greatest, is_done = np.empty(len(asking)), np.empty(len(asking), dtype=np.bool_)
@@ -113,7 +113,7 @@ class GroupBlocks:
             which, position = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
             products, counts = np.empty(room, dtype=np.float32), np.zeros(2, dtype=np.int64)
             count = search(
-                *(queries, shorts, first, last, similarity, settings, most, self._tables, parts),
+                *(queries, first, last, similarity, basis, settings, most, self._tables, parts),
                 (which, position, products),
                 (greatest, is_done, counts),
             )
@@ -129,6 +129,13 @@ class GroupBlocks:
         level = np.maximum(question.floor, np.maximum(known.similarity[done], known.product[done] - error))
         known.bound[done] = np.maximum(known.bound[done], level)
         return is_done
+
+    def _directions_of(self, basis: PrefixBasis) -> NDArray[np.float64]:
+        """The directions (k, d), padded with zeros to the length of the blocks."""
+        if self._directions is None:
+            self._directions = np.zeros((basis.dimension, self._length))
+            self._directions[:, : basis.length] = basis.vectors
+        return self._directions
 
     def _in_parts(self, queries: int, search_part: Callable[[int, int], _Found]) -> list[_Found]:
         """The parts of 0 … queries − 1, each on a thread of its own, the last one on this."""

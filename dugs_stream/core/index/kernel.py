@@ -32,7 +32,8 @@ def _array(number: Any, axes: int = 1) -> Any:
 
 
 _SIGNATURE = types.intp(
-    *(_array(types.float32, 2), _array(types.float32, 2), types.intp, types.intp, _array(types.float64)),
+    *(_array(types.float32, 2), types.intp, types.intp, _array(types.float64)),
+    types.Tuple((_array(types.float64, 2), types.intp, types.float64)),
     types.Tuple((*(types.float64,) * 3, types.boolean)),
     types.intp,
     types.Tuple(
@@ -56,6 +57,34 @@ def _dot(left, right, length):
 
 
 @njit(nogil=True)
+def _shorten(row, basis, coordinates, short):
+    """The prefix row of a query, as `prefix.PrefixBasis.prefix_rows` makes it, into `short`."""
+    directions, used, tail_slack = basis
+    coordinates[:] = 0.0
+    square, place = 0.0, 0
+    while place + 4 <= len(row):  # four at once: each coordinate is fetched and put back for every step
+        first, second = np.float64(row[place]), np.float64(row[place + 1])
+        third, fourth = np.float64(row[place + 2]), np.float64(row[place + 3])
+        square += (first * first + second * second) + (third * third + fourth * fourth)
+        for direction in range(len(coordinates)):
+            coordinates[direction] += (
+                first * directions[place, direction] + second * directions[place + 1, direction]
+            ) + (third * directions[place + 2, direction] + fourth * directions[place + 3, direction])
+        place += 4
+    while place < len(row):
+        entry = np.float64(row[place])
+        square += entry * entry
+        for direction in range(len(coordinates)):
+            coordinates[direction] += entry * directions[place, direction]
+        place += 1
+    for direction in range(used):
+        square -= coordinates[direction] * coordinates[direction]
+        short[direction] = coordinates[direction]
+    # Never denormal, for the slack lies under the root; so this is above what rounding to float32 can take.
+    short[used] = np.sqrt(max(0.0, square) + tail_slack) * (1 + 2.0**-23)
+
+
+@njit(nogil=True)
 def _near_groups(short, cones, near):
     """Cosines of a query's prefix row to all directions, into `near`."""
     step = 4 * LANES * len(short)
@@ -75,7 +104,7 @@ def _reaching(near, cosine, sine, level, lowest, closest, reaching):
     return count
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _address_of(parts, position, length):
     """Where the row at `position` lies; 0 if it may not be read there: of a mapped file only what was verified."""
     number = len(parts) - 1
@@ -132,7 +161,7 @@ def _kept(found, begin, counts, least):
     return end
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _wait(position, address, bytes_of_row, waiting, counts):
     """Put a row among those that wait, and ask memory for it."""
     positions, addresses = waiting
@@ -144,40 +173,48 @@ def _wait(position, address, bytes_of_row, waiting, counts):
 
 
 @njit(nogil=True)
-def _bound_group(group, asked, settings, groups, parts, bounds, waiting, levels, counts, found):
-    """Bound the rows of a group, and multiply those that the bound leaves; False if the answers find no room."""
+def _bound_groups(reaching, asked, settings, most, groups, parts, bounds, waiting, levels, counts, found):
+    """Bound the rows of groups, and multiply those that the bound leaves; False if the query is given up.
+
+    One call for all groups: a call with so many arrays takes as long as the rows of a group.
+    """
     query, row, short, known = asked
     blocks, _, first_block, first_slot, _, _, _, order = groups
-    slot, end, margin = first_slot[group], first_slot[group + 1], settings[2]
-    counts[_BOUNDED] += end - slot
+    margin = settings[2]
     step, products = 4 * LANES * len(short), bounds.ctypes.data
-    for block in range(first_block[group], first_block[group + 1]):
-        if order[slot] >= counts[_END]:
-            break  # the rows of a group are in the order of the list
-        least = levels[_LEVEL] - margin
-        if (
-            multiply_lanes(short.ctypes.data, blocks.ctypes.data + block * step, len(short), products)
-            >= least
-        ):
-            for lane in range(min(LANES, end - slot)):
-                position = order[slot + lane]
-                if bounds[lane] >= least and position < counts[_END]:
-                    _wait(position, _address_of(parts, position, len(row)), 4 * len(row), waiting, counts)
-            is_full = counts[_WAITS] >= _WAITING
-            if is_full and not _multiply_waiting(query, row, known, settings, waiting, levels, counts, found):
-                return False
-        slot += LANES
-    return True
+    for group in reaching:
+        slot, end = first_slot[group], first_slot[group + 1]
+        counts[_BOUNDED] += end - slot
+        for block in range(first_block[group], first_block[group + 1]):
+            if order[slot] >= counts[_END]:
+                break  # the rows of a group are in the order of the list
+            least = levels[_LEVEL] - margin
+            if (
+                multiply_lanes(short.ctypes.data, blocks.ctypes.data + block * step, len(short), products)
+                >= least
+            ):
+                for lane in range(min(LANES, end - slot)):
+                    position = order[slot + lane]
+                    if bounds[lane] >= least and position < counts[_END]:
+                        _wait(position, _address_of(parts, position, len(row)), 4 * len(row), waiting, counts)
+            slot += LANES
+            if counts[_WAITS] >= _WAITING:
+                if not _multiply_waiting(query, row, known, settings, waiting, levels, counts, found):
+                    return False
+                if counts[_MULTIPLIED] > most:
+                    return False
+    return _multiply_waiting(query, row, known, settings, waiting, levels, counts, found)
 
 
 # Compiled when this module is imported, in about three seconds, and not kept for the next process: numba's cache does not notice
 # that a file changed from which this one imports, and a stale kernel would be a wrong one.
 @njit(_SIGNATURE, nogil=True)
-def search(queries, shorts, first, last, similarity, settings, most, groups, parts, found, answers):
+def search(queries, first, last, similarity, basis, settings, most, groups, parts, found, answers):
     """Find what can be the answer to the queries first … last − 1; how many pairs were found.
 
-    queries     (m, k) float32; shorts (m, d) their prefix rows, padded with zeros to the length of the blocks
+    queries     (m, k) float32
     similarity  (m,) float64, the best confirmed one of each query, −inf without one
+    basis       directions of the prefix (k, d) float64, padded with zeros; how many there are; the slack of the tail
     settings    floor, error of a full product, margin of the bound, and whether any row ≥ floor will do
     most        rows that are multiplied in full for one query before it is given up
     groups      of `core.index.group_blocks.GroupBlocks`
@@ -186,33 +223,31 @@ def search(queries, shorts, first, last, similarity, settings, most, groups, par
     answers     product (m,) float64, the greatest of each query; is_done (m,); work (2,): rows bounded, rows multiplied in full
     """
     floor, error, margin, _ = settings
-    _, cones, _, _, cosine, sine, lowest, order = groups
+    blocks, cones, _, _, cosine, sine, lowest, order = groups
     greatest, is_done, work = answers
     near, bounds = np.empty(LANES * len(cones), np.float32), np.empty(LANES, np.float32)
     reaching = np.empty(len(cosine) + 1, np.int64)
     waiting = np.empty(_WAITING + LANES, np.int64), np.empty(_WAITING + LANES, np.int64)
     levels, counts = np.empty(2, np.float64), np.zeros(5, np.int64)
+    coordinates, short = np.empty(basis[0].shape[1], np.float64), np.zeros(blocks.shape[1], np.float32)
     for query in range(first, last):
-        asked, begin = (query, queries[query], shorts[query], similarity[query]), counts[_FOUND]
+        _shorten(queries[query], basis, coordinates, short)
+        asked, begin = (query, queries[query], short, similarity[query]), counts[_FOUND]
         levels[_BEST], levels[_LEVEL] = -np.inf, max(floor, similarity[query])
         counts[_WAITS], counts[_MULTIPLIED], counts[_END] = 0, 0, len(order)
-        _near_groups(shorts[query], cones, near)
+        _near_groups(short, cones, near)
         # The closest group first, so that there is a best to compare with.
         closest = np.argmax(near[: len(cosine)])
-        fits = _bound_group(closest, asked, settings, groups, parts, bounds, waiting, levels, counts, found)
-        fits = fits and _multiply_waiting(
-            query, queries[query], similarity[query], settings, waiting, levels, counts, found
+        reaching[0] = closest
+        is_done[query] = _bound_groups(
+            reaching[:1], asked, settings, most, groups, parts, bounds, waiting, levels, counts, found
         )
-        level = min(1.0, max(-1.0, levels[_LEVEL] - margin - SLACK))
-        for place in range(_reaching(near, cosine, sine, level, lowest, closest, reaching)):
-            if not fits or counts[_MULTIPLIED] > most:
-                break
-            group = reaching[place]
-            fits = _bound_group(group, asked, settings, groups, parts, bounds, waiting, levels, counts, found)
-        fits = fits and _multiply_waiting(
-            query, queries[query], similarity[query], settings, waiting, levels, counts, found
-        )
-        is_done[query] = fits and counts[_MULTIPLIED] <= most
+        if is_done[query]:
+            level = min(1.0, max(-1.0, levels[_LEVEL] - margin - SLACK))
+            count = _reaching(near, cosine, sine, level, lowest, closest, reaching)
+            is_done[query] = _bound_groups(
+                reaching[:count], asked, settings, most, groups, parts, bounds, waiting, levels, counts, found
+            )
         greatest[query] = levels[_BEST]
         work[1] += counts[_MULTIPLIED]
         counts[_FOUND] = _kept(found, begin, counts, levels[_BEST] - 2 * error) if is_done[query] else begin
