@@ -26,6 +26,8 @@ import filelock
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
 
+from tools.ports import free_port
+
 KAFKA_VERSION = "4.4.0"
 CHECKOUT = Path(__file__).resolve().parents[1]
 POM = Path(__file__).resolve().parent / "kafka" / "pom.xml"
@@ -215,14 +217,6 @@ def _initialise_a_transaction(address: str) -> None:
         producer.init_transactions()
     finally:
         producer.close(timeout=5)
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _java(libraries: Path, *extensions: Path) -> list[str]:

@@ -13,8 +13,9 @@ from typing import get_args
 import structlog
 from prometheus_client import CollectorRegistry
 
-from dugs_stream.app.engine import Engine, build_engine
+from dugs_stream.app.engine import Engine, build_engine, index_device
 from dugs_stream.app.logs import open_log, topic_names
+from dugs_stream.app.target import facts_of, set_target_once_reachable
 from dugs_stream.app.web import (
     UniquesSource,
     class_names,
@@ -25,7 +26,7 @@ from dugs_stream.app.web import (
     thumbnail_store,
 )
 from dugs_stream.changelog.resume import Deployment
-from dugs_stream.config import Settings, effective, warnings
+from dugs_stream.config import Settings, differing, effective, warnings
 from dugs_stream.core.gradients.layers import GradientPath
 from dugs_stream.daemon.daemon import Daemon, linger_after_refusal
 from dugs_stream.daemon.loop import Stages
@@ -64,7 +65,7 @@ def run_daemon(
         held.enter_context(crashes_logged(settings.logging.format))
         for warning in warnings(settings):
             _log.warning("settings.warning", warning=warning)
-        _log.info("settings.effective", **effective(settings))
+        _log_settings(settings)
         held.enter_context(signals_as_flags(stopping, summary.leave if summary else lambda: None))
         daemon = held.enter_context(open_daemon(settings, stopping=stopping))
         if summary is not None:
@@ -76,6 +77,15 @@ def run_daemon(
             if not (drain or adopt_offsets or sys.stderr.isatty()):
                 linger_after_refusal(daemon, error)
             raise
+
+
+def _log_settings(settings: Settings) -> None:
+    """All of them where a program reads the log; for people a line a section, of what is not as by default."""
+    if settings.logging.format == "json":
+        _log.info("settings.effective", **effective(settings))
+        return
+    for keys in differing(settings).values() or [{"all": "defaults"}]:
+        _log.info("settings.effective", **keys)
 
 
 @contextmanager
@@ -109,6 +119,8 @@ def open_daemon(
         server = held.enter_context(HttpServer(app, http.host, http.port, http.allowed_hosts))
         engine = build_engine(settings, metrics.stage, keeps_tile=True)
         held.callback(engine.decoding.close)
+        stopping = stopping or Stopping()
+        set_target_once_reachable(settings, engine, stopping.event)
         for remark in engine.remarks:
             _log.warning("model.remark", remark=remark)
         state = StateStore(
@@ -128,6 +140,7 @@ def open_daemon(
                 selection.min_gradient_norm,
                 engine.code,
                 settings.model.accepted_code,
+                "" if engine.judge.target is None else engine.judge.target.digest,
             ),
         )
         gallery.thumbnails = thumbnail_store(settings, engine.identity)
@@ -157,8 +170,9 @@ def open_daemon(
                 Observer(batch_committed=lambda judged, _head: gallery.saw(judged)),
                 Observer(step_entered=on_step),
             ),
-            stopping or Stopping(),
+            stopping,
             settings.input.prefetch,
+            index_device(settings, engine.projector.spec.device),
         )
         metrics.snapshot_age_seconds.set_function(daemon.replica.snapshot_age_seconds)
         yield daemon
@@ -189,3 +203,6 @@ def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: St
         layers=list(engine.projector.layer_names),
         tile=None if probe is None else probe.tile,
     )
+    if engine.judge.target is not None:
+        metrics.records_are_valued()
+        status.learned(value_target=facts_of(engine.judge.target))

@@ -24,7 +24,7 @@ from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.codec import Codec
 from dugs_stream.inputs.custom import CustomCodec
-from dugs_stream.inputs.decoder import build_decoder
+from dugs_stream.inputs.decoder import Decoder, build_decoder
 from dugs_stream.inputs.image_presets import with_preprocessing
 from dugs_stream.inputs.json import JsonCodec
 from dugs_stream.inputs.npy import NpyCodec
@@ -53,6 +53,7 @@ _log = structlog.get_logger("dugs")
 class Engine:
     """Records to samples, samples to vectors, vectors to verdicts, and the identity of the model that they are judged by.
 
+    decoder  as the projector was given it
     code     by setting, a text that changes with the user's own code behind it
     remarks  what an operator should know of how the model was loaded
     """
@@ -61,6 +62,7 @@ class Engine:
     projector: RecordProjector
     judge: Judge
     identity: ModelIdentity
+    decoder: Decoder
     code: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
@@ -132,6 +134,7 @@ def build_engine(
         projector,
         judge,
         identity,
+        decoder,
         own_code(_references(settings)),
         model.remarks,
     )
@@ -184,7 +187,7 @@ def _remark(found: Probe) -> None:
 
 
 def _gradient_spec(settings: Settings, model: LoadedModel) -> GradientSpec:
-    _require_device(settings.gradient.device)
+    _require_device(settings.gradient.device, "gradient.device")
     layers = settings.gradient.layers
     loss: str | LossFunction = settings.gradient.loss
     if ":" in settings.gradient.loss:
@@ -202,14 +205,25 @@ def _gradient_spec(settings: Settings, model: LoadedModel) -> GradientSpec:
     )
 
 
-def _require_device(device: str) -> None:
+def index_device(settings: Settings, gradient_device: torch.device) -> str | None:
+    """The GPU on which the nearest unique is searched for; None for the CPU.
+
+    Raises ConfigurationError for one that is not there.
+    """
+    wanted = settings.index.device
+    _require_device(wanted, "index.device")
+    chosen = gradient_device if wanted == "auto" else torch.device(wanted)
+    return str(chosen) if chosen.type == "cuda" else None
+
+
+def _require_device(device: str, key: str) -> None:
     """PyTorch would say it late, and in the words of its own source code."""
     if not device.startswith("cuda"):
         return
     wanted, there = int(device.partition(":")[2] or 0), torch.cuda.device_count()
     if wanted >= there:
         problem = Problem(
-            "gradient.device",
+            key,
             f"{device!r} is not there: PyTorch finds {there} GPU(s).",
             "Choose auto or cpu, or install the driver and the PyTorch build that go with the GPU.",
         )

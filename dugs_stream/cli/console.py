@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,6 +24,7 @@ from rich.text import Text
 
 from dugs_stream.commands.explain import Explanation
 from dugs_stream.commands.retry import DeadLetters
+from dugs_stream.commands.threshold_table import ThresholdTable
 from dugs_stream.errors import Finding
 from dugs_stream.ops.logging.lines import printable
 
@@ -51,10 +53,13 @@ def counting(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 @contextmanager
 def waiting() -> Iterator[Callable[[str], None]]:
-    """A spinner on stderr that says what is done now; nothing at all away from a terminal."""
+    """A spinner on stderr that says what is done now; away from a terminal a line for each."""
     console = Console(stderr=True)
-    with console.status("") if console.is_terminal else nullcontext() as status:
-        yield lambda doing: None if status is None else status.update(doing)
+    if not console.is_terminal:
+        yield lambda doing: click.echo(f"{doing} …", err=True)
+        return
+    with console.status("") as status:
+        yield status.update
 
 
 @contextmanager
@@ -86,6 +91,31 @@ def show_findings(findings: Sequence[Finding]) -> None:
         outcome = outcome if finding.was_tried else "–"
         table.add_row(outcome, Text(finding.tried), Text(finding.found))
     Console().print(table)
+
+
+def show_thresholds(table: ThresholdTable) -> None:
+    """On stderr, how many records would be uniques at other τ; nothing if none was judged."""
+    rows = table.rows()
+    if not rows:
+        return
+    is_exact = all(each.is_exact for each in rows)
+    of = f"{table.judged:,} record{'' if table.judged == 1 else 's'} with a gradient"
+    how = (
+        "exact"
+        if is_exact
+        else "estimated from the similarities to this run's uniques; dugs calibrate is exact on a sample"
+    )
+    shown = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("τ", "uniques", "share", ""):
+        shown.add_column(column, justify="left" if not column else "right")
+    for each in rows:
+        about = "" if each.is_exact else "≈ "
+        in_force = "this run" if each.threshold == table.threshold else ""
+        share = f"{each.uniques / table.judged:.1%}"
+        shown.add_row(f"{each.threshold:g}", f"{about}{each.uniques:,}", share, in_force)
+    console = Console(stderr=True)
+    console.print(Text(f"uniques at other thresholds, of {of}: {how}"))
+    console.print(shown)
 
 
 def show_explanation(found: Explanation) -> None:

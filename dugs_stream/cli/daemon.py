@@ -50,9 +50,11 @@ def check(settings: Settings, *, deep: bool) -> None:
         click.echo("The configuration is valid.", err=True)
         return
     from dugs_stream.cli.console import show_findings, waiting
-    from dugs_stream.commands.check import check_deep
 
     with waiting() as say:
+        say("loading PyTorch")
+        from dugs_stream.commands.check import check_deep
+
         findings = check_deep(settings, say)
     show_findings(findings)
     failed = sum(not finding.passed for finding in findings)
@@ -63,7 +65,7 @@ def check(settings: Settings, *, deep: bool) -> None:
 
 
 @command("dugs schema config > dugs.schema.json")
-@click.argument("subject", type=click.Choice(["config", "event", "clusters"]))
+@click.argument("subject", type=click.Choice(["config", "event", "clusters", "calibrate", "evaluate"]))
 def schema(subject: str) -> None:
     """Print the JSON Schema of settings, events or a report. Its dialect is 2020-12."""
     if subject == "config":
@@ -74,6 +76,14 @@ def schema(subject: str) -> None:
         from dugs_stream.lab.clusters.report import report_schema
 
         document = report_schema()
+    elif subject == "calibrate":
+        from dugs_stream.lab.calibrate.report import report_schema as calibration_schema
+
+        document = calibration_schema()
+    elif subject == "evaluate":
+        from dugs_stream.lab.evaluate.report import report_schema as evaluation_schema
+
+        document = evaluation_schema()
     else:
         from dugs_stream.outputs.event import event_schema
 

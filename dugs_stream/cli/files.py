@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -66,7 +67,8 @@ def tail(settings: Settings, *, topic: str, follow: bool) -> None:
 
 @command(
     "dugs scan -c config/embedded.yaml photos/ -o decisions.jsonl\n"
-    "dugs scan -c my.yaml train.parquet --column image.bytes --label class"
+    "dugs scan -c my.yaml train.parquet --column image.bytes --label class\n"
+    "dugs scan -c my.yaml photos/ -o decisions.jsonl --vectors vectors.npy"
 )
 @configured
 @row_fields
@@ -75,17 +77,37 @@ def tail(settings: Settings, *, topic: str, follow: bool) -> None:
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
     help="Write to this file instead of stdout.",
 )  # fmt: skip
-def scan(settings: Settings, *, paths: tuple[Path, ...], fields: RowFields, output: Path | None) -> None:
+@click.option(
+    "--vectors", "vectors", type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the vectors to this file (.npy, float32): a row for each decision, zeros where there is no gradient.",
+)  # fmt: skip
+def scan(
+    settings: Settings,
+    *,
+    paths: tuple[Path, ...],
+    fields: RowFields,
+    output: Path | None,
+    vectors: Path | None,
+) -> None:
     """Judge files in memory as the daemon would. One decision a line, no log, no state.
 
-    A file of JSON Lines, of Parquet, or a webdataset tar shard is a record a row.
+    A file of JSON Lines, of Parquet, or a webdataset tar shard is a record a row. A table at the end says how many
+    records would be uniques at other thresholds.
     """
-    from dugs_stream.cli.console import counting, lines_to
+    from dugs_stream.cli.console import counting, lines_to, show_thresholds
     from dugs_stream.commands.scan import scan
+    from dugs_stream.commands.vectors_file import vectors_file
 
-    with counting("judging") as progress, lines_to(output) as write:
-        scanned = scan(settings, paths, write, fields=fields, on_progress=progress)
+    with ExitStack() as open_files:
+        keywords: dict[str, Any] = {}
+        if vectors is not None:
+            rows = open_files.enter_context(vectors_file(vectors, settings.gradient.dimension))
+            keywords["on_vector"] = rows.add
+        write = open_files.enter_context(lines_to(output))
+        progress = open_files.enter_context(counting("judging"))
+        scanned = scan(settings, paths, write, fields=fields, on_progress=progress, **keywords)
     click.echo(_tally(scanned.verdicts, scanned.reasons), err=True)
+    show_thresholds(scanned.table)
     if scanned.cut:
         click.echo(
             f"{scanned.cut} texts are longer than input.codec.max_tokens: their beginnings were judged",
@@ -116,7 +138,7 @@ def _say_what_is_missing(
     passed_over: Mapping[str, int], failures: Failures, settings: Settings, read: int
 ) -> None:
     """Files that were not for the codec, and those that could not be read, with rows; exit 1 if there are any of these."""
-    from dugs_stream.commands.file_listing import reads_texts_in_json
+    from dugs_stream.app.listing import reads_texts_in_json
     from dugs_stream.inputs.files import SUFFIXES, counted
     from dugs_stream.ops.logging.lines import printable
 

@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 
 import click
 
+from dugs_stream.cli.calibrate import calibrate
 from dugs_stream.cli.clusters import clusters
 from dugs_stream.cli.daemon import check, run, schema
+from dugs_stream.cli.evaluate import evaluate
 from dugs_stream.cli.files import demo, scan, send, tail
 from dugs_stream.cli.index import index
 from dugs_stream.cli.lemma import jl
@@ -60,7 +62,23 @@ def completion(shell: str) -> None:
     click.echo(found(dugs, {}, "dugs", "_DUGS_COMPLETE").source())
 
 
-for _each in (run, check, schema, send, tail, scan, demo, explain, retry, index, clusters, jl, completion):
+for _each in (
+    run,
+    check,
+    schema,
+    send,
+    tail,
+    scan,
+    demo,
+    explain,
+    retry,
+    index,
+    calibrate,
+    clusters,
+    evaluate,
+    jl,
+    completion,
+):
     dugs.add_command(_each)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from dugs_stream.app.costs import settle_costs
-from dugs_stream.app.engine import Engine, build_engine
+from dugs_stream.app.engine import Engine, build_engine, index_device
 from dugs_stream.app.logs import check_log
+from dugs_stream.app.target import set_target
 from dugs_stream.app.tiles import described, keep_choice
 from dugs_stream.changelog.resume import check_code
 from dugs_stream.commands.rates import Rates, bound_of, measure_search, measure_stages
@@ -18,6 +19,7 @@ from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer, GradientPath
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import Finding, attempts
+from dugs_stream.pipeline.target import SETTING
 from dugs_stream.state.store import StateStore
 
 
@@ -30,13 +32,15 @@ def check_deep(settings: Settings, say: Callable[[str], None] = lambda _doing: N
     of_the_log = list(attempts(f"log ({settings.log.engine})", lambda: check_log(settings)))
     found += of_the_log
     rates, engine = Rates(), next(iter(engines), None)
+    if engine is not None and settings.value.target is not None:
+        say("reading the target")
+        found += attempts(SETTING, lambda: _try_target(settings, engine))
     if engine is not None:
-        say("measuring the rate of each stage")
         has_log = all(each.passed for each in of_the_log)
-        found += attempts("rates", lambda: measure_stages(settings, engine, rates, has_log=has_log))
+        found += attempts("rates", lambda: measure_stages(settings, engine, rates, has_log=has_log, say=say))
         engine.decoding.close()
     say("opening the state folder")
-    found += attempts("state folder", lambda: _try_state(settings, engine, rates))
+    found += attempts("state folder", lambda: _try_state(settings, engine, rates, say))
     return [*found, *bound_of(rates.by_stage)]
 
 
@@ -69,9 +73,24 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
         found = f"also used by {', '.join(shared.not_chosen)}: all of its uses count"
         yield Finding(f"parameter {shared.name}", passed=True, found=found)
     is_auto = settings.gradient.tile == "auto"
-    yield Finding("tile", passed=True, found=described(probe, is_auto=is_auto))
+    lengths = ", of an ordinary text; shorter and longer ones have tiles of their own"
+    of_texts = lengths if settings.input.codec.type == "text" else ""
+    yield Finding("tile", passed=True, found=described(probe, is_auto=is_auto) + of_texts)
     for remark in probe.remarks:
         yield Finding("remark", passed=True, found=remark)
+
+
+def _try_target(settings: Settings, engine: Engine) -> Iterator[Finding]:
+    set_target(settings, engine)
+    target = engine.judge.target
+    if target is None:
+        return
+    mean = target.mean
+    found = f"{target.source}: {mean.samples} records, whose own mean value is {mean.own_value:.3f}, {target.digest}"
+    yield Finding(SETTING, passed=True, found=found)
+    if target.left_out:
+        left_out = f"{target.left_out} records are left out, the first {target.why}"
+        yield Finding(SETTING, passed=True, found=left_out, is_note=True)
 
 
 _PACES: dict[GradientPath, str] = {
@@ -88,7 +107,9 @@ def _describe(layer: ChosenLayer) -> str:
     )
 
 
-def _try_state(settings: Settings, engine: Engine | None, rates: Rates) -> Iterator[Finding]:
+def _try_state(
+    settings: Settings, engine: Engine | None, rates: Rates, say: Callable[[str], None]
+) -> Iterator[Finding]:
     """Open the folder as a start would; if the model failed, the list of any model is accepted."""
     fingerprint = None if engine is None else engine.identity.fingerprint
     state = StateStore(settings.state.dir, fingerprint=fingerprint, dimension=settings.gradient.dimension)
@@ -97,6 +118,7 @@ def _try_state(settings: Settings, engine: Engine | None, rates: Rates) -> Itera
         holds = f"{settings.state.dir}: free, can be written, {loaded.rows} uniques"
         yield Finding("state folder", passed=True, found=holds)
         if engine is not None:
+            say("measuring the steps of a sketch")
             is_new = loaded.rows == 0 and state.trailer is None
             device = engine.projector.spec.device
             choice = engine.projector.tiles.choice
@@ -110,7 +132,8 @@ def _try_state(settings: Settings, engine: Engine | None, rates: Rates) -> Itera
             found = f"damaged: {', '.join(damaged)}; the next start repairs it from the changelog"
             yield Finding("state folder", passed=True, found=found)
         elif engine is not None:
-            yield from measure_search(engine, _index_of(state, settings.gradient.dimension), rates)
+            say(f"measuring search, among {loaded.rows} uniques")
+            yield from measure_search(engine, _index_of(state, settings, engine), rates)
         if state.trailer is not None and engine is not None:
             for remark in check_code(state.trailer.code, engine.code, settings.model.accepted_code):
                 yield Finding("state folder", passed=True, found=remark, is_note=True)
@@ -118,9 +141,10 @@ def _try_state(settings: Settings, engine: Engine | None, rates: Rates) -> Itera
         state.close()
 
 
-def _index_of(state: StateStore, dimension: int) -> UniqueIndex:
-    """What the state folder holds, to search in."""
-    index = UniqueIndex(dimension)
+def _index_of(state: StateStore, settings: Settings, engine: Engine) -> UniqueIndex:
+    """What the state folder holds, to search in as the daemon does."""
+    device = index_device(settings, engine.projector.spec.device)
+    index = UniqueIndex(settings.gradient.dimension, device=device)
     for rows in state.files.vectors.mapped():
         index.take_mapped(rows)
     index.load_graph(state.files.path)

@@ -6,6 +6,7 @@ Nothing is decided or committed, and no offset moves.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from dugs_stream.config import Settings
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import DugsError, Finding
 from dugs_stream.inputs.decoder import Sample
-from dugs_stream.pipeline.projected import ProjectedBatch
+from dugs_stream.pipeline.decode import DecodedBatch
+from dugs_stream.pipeline.project import RecordProjector
+from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.records import Record, Rejection
 
 _RECORDS = 256
@@ -27,6 +30,7 @@ _FEW = 32
 """Projected first: with a large model they take long enough."""
 _LEAST_RUNS, _LONG_ENOUGH_SECONDS = 2, 0.1
 _LONGEST_READ_SECONDS = 5.0
+_SHOWN_TILES = 4
 
 
 @dataclass(slots=True)
@@ -38,9 +42,18 @@ class Rates:
 
 
 def measure_stages(
-    settings: Settings, engine: Engine, rates: Rates, *, has_log: bool = True
+    settings: Settings,
+    engine: Engine,
+    rates: Rates,
+    *,
+    has_log: bool = True,
+    say: Callable[[str], None] = lambda _doing: None,
 ) -> Iterator[Finding]:
-    """Poll, decode and gradient; what is found is kept in `rates`. Without a log that can be read, on made-up records."""
+    """Poll, decode and gradient; what is found is kept in `rates`. Without a log that can be read, on made-up records.
+
+    `say` is told what is measured next.
+    """
+    say("reading records to measure with")
     records, seconds = _from_the_topic(settings) if has_log else ([], None)
     source = f"{len(records)} records of {settings.input.topic}"
     if not records:
@@ -53,7 +66,7 @@ def measure_stages(
         yield _untried("no records on the input topic, and none can be made up for these settings")
         return
     try:
-        yield from _measured(engine, records, source, seconds, rates)
+        yield from _measured(engine, records, source, seconds, rates, say)
     except (DugsError, MemoryError) as error:
         yield _untried(f"{type(error).__name__}: {error}")
 
@@ -92,8 +105,14 @@ def _from_the_topic(settings: Settings) -> tuple[list[Record], float | None]:
 
 
 def _measured(
-    engine: Engine, records: Sequence[Record], source: str, poll_seconds: float | None, rates: Rates
+    engine: Engine,
+    records: Sequence[Record],
+    source: str,
+    poll_seconds: float | None,
+    rates: Rates,
+    say: Callable[[str], None],
 ) -> Iterator[Finding]:
+    say(f"measuring decode, on {len(records)} records")
     decoded = engine.decoding.submit(records).result()
     places = [place for place, outcome in enumerate(decoded.outcomes) if isinstance(outcome, Sample)]
     if not places:
@@ -108,6 +127,7 @@ def _measured(
     threads = engine.decoding.threads
     yield _finding("decode", rates.by_stage["decode"], f"{source}, by {threads} at a time")
     taken = [records[place] for place in places]
+    say(f"measuring gradient, on {min(_FEW, len(taken))} records or more")
     some = engine.projector.decoded(taken[:_FEW])
     engine.projector.project(some)  # the probe, and what is made once
     seconds = _seconds(lambda: engine.projector.project(some))
@@ -116,7 +136,24 @@ def _measured(
         seconds = _seconds(lambda: engine.projector.project(some))
     rates.projected = engine.projector.project(some)
     rates.by_stage["gradient"] = len(some.records) / seconds
-    yield _finding("gradient", rates.by_stage["gradient"], f"on {engine.projector.spec.device}")
+    tiles = _by_tile(engine.projector, some, rates.projected)
+    yield _finding("gradient", rates.by_stage["gradient"], f"on {engine.projector.spec.device}, {tiles}")
+
+
+def _by_tile(projector: RecordProjector, batch: DecodedBatch, projected: ProjectedBatch) -> str:
+    """How many samples have tiles of which size: texts of another length than the probe's have another."""
+    outcomes = zip(batch.outcomes, projected.outcomes, strict=True)
+    samples = Counter(
+        projector.tile_of(sample)
+        for sample, found in outcomes
+        if isinstance(sample, Sample) and isinstance(found, Projected)
+    )
+    if not samples:
+        return "but the model takes none of them"
+    (tile, most), *others = samples.most_common(_SHOWN_TILES)
+    parts = [f"{most} samples in tiles of {tile}", *(f"{count} of {size}" for size, count in others)]
+    rest = samples.total() - most - sum(count for _, count in others)
+    return ", ".join([*parts, *([f"{rest} of other sizes"] if rest else [])])
 
 
 def _seconds(run: Callable[[], object]) -> float:

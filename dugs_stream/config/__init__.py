@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dugs_stream.config.load import config_schema, effective, load_settings, warnings
+from dugs_stream.config.load import config_schema, differing, effective, load_settings, warnings
 from dugs_stream.config.settings import Settings
 
-__all__ = ["Settings", "config_schema", "effective", "load_settings", "warnings"]
+__all__ = ["Settings", "config_schema", "differing", "effective", "load_settings", "warnings"]

@@ -139,3 +139,22 @@ def config_schema() -> dict[str, Any]:
 def effective(settings: Settings) -> dict[str, Any]:
     """All settings in force as plain JSON values, defaults included, secrets masked: for the log."""
     return settings.model_dump(mode="json")
+
+
+def differing(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What is set otherwise than by default, by section: full key as `--set` takes it → plain JSON value, secrets masked."""
+    defaults = effective(Settings())
+    found = {
+        section: dict(_differences(value, defaults[section], section))
+        for section, value in effective(settings).items()
+    }
+    return {section: keys for section, keys in found.items() if keys}
+
+
+def _differences(value: Any, default: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        known = default if isinstance(default, Mapping) else {}
+        for name, inner in value.items():
+            yield from _differences(inner, known.get(name), f"{key}.{name}")
+    elif value != default:
+        yield key, value

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from dugs_stream.core.losses.forms import BUILT_IN
 from dugs_stream.inputs.settings import (
@@ -35,7 +35,11 @@ from dugs_stream.setting_types import (
     TopicName,
     Whole,
     check_import_string,
+    check_topic_name,
 )
+
+TOPIC_PREFIX = "topic:"
+"""Of a target that is a topic."""
 
 
 class LogSettings(Block):
@@ -197,8 +201,9 @@ class GradientSettings(Block):
     layers: Annotated[LayersSettings, BeforeValidator(_layers)] = LayersSettings(last=2)
     """Which layers: {last: Z} or {names: [glob, …]}."""
     loss: Annotated[str, AfterValidator(_loss)] = "label"
-    """label: cross entropy of the given label; pseudo: of the model's own prediction; soft_label, multi_label, regression; causal_lm,
-    causal_lm_sum, masked_lm, token_classification; segmentation; or package.module:function."""
+    """label: cross entropy of the given label; pseudo: of the model's own prediction; energy, entropy: of the logits, without a
+    label; soft_label, multi_label, regression; causal_lm, causal_lm_sum, masked_lm, token_classification; segmentation; or
+    package.module:function."""
     dimension: Annotated[Whole, Field(ge=2)] = 2048
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
     tile: Annotated[Literal["auto"] | Annotated[Whole, Field(ge=1)], BeforeValidator(_tile)] = "auto"
@@ -223,6 +228,58 @@ class SelectionSettings(Block):
     explain: Literal["nearest", "bound", "decision"] = "nearest"
     """nearest: every verdict names its nearest unique; bound: uniques carry only an upper bound, faster on long lists;
     decision: a duplicate besides names a unique that is similar enough, not the nearest, the fastest."""
+
+
+def _target(value: Any) -> Any:
+    """One text is a list of one."""
+    if value is None:
+        return None
+    given = [value] if isinstance(value, str) else value
+    is_list = isinstance(given, Sequence) and not isinstance(given, str | bytes)
+    if not is_list or not given or not all(isinstance(each, str) and each for each in given):
+        raise ExpectedError("files, folders or globs (one or a list of them), or topic:NAME")
+    topics = [each for each in given if each.startswith(TOPIC_PREFIX)]
+    if topics and len(given) > 1:
+        raise ExpectedError(f"one topic alone, or files alone, but found {topics[0]!r} among {len(given)}")
+    if topics:
+        check_topic_name(topics[0].removeprefix(TOPIC_PREFIX))
+    return tuple(given)
+
+
+_TARGET_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+        {"type": "null"},
+    ]
+}
+
+
+class ValueSettings(Block):
+    """How much a record serves what is wanted: `value` on each event."""
+
+    target: Annotated[tuple[str, ...] | None, BeforeValidator(_target), WithJsonSchema(_TARGET_SCHEMA)] = None
+    """Records of what is wanted, which each record's gradient is held against: files, folders or globs, read as `dugs scan` reads
+    them, or topic:NAME; null: no values."""
+    records: Annotated[Whole, Field(ge=1)] = 1000
+    """At most so many of them: of files spread evenly over all, of a topic its first."""
+
+    mean: Literal["balanced", "raw"] = "balanced"
+    """balanced: the direction in which all of the target gains alike; raw: that of the target's mean loss, as published for DVGS."""
+
+    @property
+    def topic(self) -> str | None:
+        """The topic that holds the target; None if it is in files, or there is none."""
+        first = self.target[0] if self.target else ""
+        return first.removeprefix(TOPIC_PREFIX) if first.startswith(TOPIC_PREFIX) else None
+
+
+class IndexSettings(Block):
+    """Where the nearest unique is searched for."""
+
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    """auto (the GPU that computes the gradients, otherwise the CPU), cpu, cuda or cuda:N. On a GPU rows lie in low precision too, for
+    as long as its memory suffices; no verdict depends on it."""
 
 
 class StateSettings(Block):
@@ -271,6 +328,10 @@ class Settings(Block):
     """The gradient that is compared."""
     selection: SelectionSettings = SelectionSettings()
     """When a sample is unique."""
+    value: ValueSettings = ValueSettings()
+    """How much a record serves what is wanted."""
+    index: IndexSettings = IndexSettings()
+    """Where the nearest unique is searched for."""
     state: StateSettings = StateSettings()
     """The copy of the list on this machine."""
     http: HttpSettings = HttpSettings()

@@ -54,7 +54,7 @@ class Deduplicator:
     dimension  k, numbers a sample
     threshold  τ: unique when the cosine to every earlier unique is below it
     seed       of the projection; the same seed gives the same map on every device
-    device     "auto" is cuda if there is one
+    device     "auto" is cuda if there is one; a new index searches there too
     tile       samples computed together; fixed, so that company never changes a vector. `AutoTile(time.perf_counter)` of
                `core.tiling` chooses by what tiles take at the first probe; another run may then differ in a vector's last bits
     index      uniques to go on from; a new, empty one by default
@@ -81,7 +81,8 @@ class Deduplicator:
         self.threshold = _within("threshold", threshold, -1.0, 1.0)
         self.min_gradient_norm = _within("min_gradient_norm", min_gradient_norm, 0.0, float("inf"))
         self.explain: Explain = explain
-        self.index = UniqueIndex(dimension) if index is None else index
+        gpu = self.device if self.device.type == "cuda" else None
+        self.index = UniqueIndex(dimension, device=gpu) if index is None else index
         if self.index.dimension != dimension:
             raise ValueError(
                 f"the index holds vectors of {self.index.dimension} numbers, dimension is {dimension}"

@@ -32,9 +32,9 @@ from dugs_stream.core.memory_layout import CONTIGUOUS, Layout
 from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.samples import (
     Inputs,
+    Separate,
     batch_size,
     call_model,
-    leaves,
     mapped,
     part_of,
     sample_at,
@@ -42,7 +42,7 @@ from dugs_stream.core.samples import (
 )
 from dugs_stream.core.sketch.count_sketch import Sketch
 from dugs_stream.core.sketch.scaling import ScaledSum
-from dugs_stream.core.transfer import DeviceRows, fetched, joined, sent
+from dugs_stream.core.transfer import DeviceRows, fetched, joined, sent_tile
 from dugs_stream.errors import ModelError
 
 
@@ -177,7 +177,10 @@ class Projector:
             return call_model(self._model, mapped(inputs, lambda leaf: leaf.to(self._sketch.device)))
 
     def project(
-        self, inputs: Inputs, labels: Tensor | None, between_tiles: Callable[[], None] = lambda: None
+        self,
+        inputs: Inputs | Separate,
+        labels: Tensor | None,
+        between_tiles: Callable[[], None] = lambda: None,
     ) -> Projection:
         """The projected gradients of a batch of n samples with labels (n, …).
 
@@ -202,7 +205,7 @@ class Projector:
         with model_errors(inputs):  # a GPU may only now say that something failed
             return Projection(*fetched(joined(found)))
 
-    def _isolated(self, inputs: Inputs, labels: Tensor | None) -> list[DeviceRows]:
+    def _isolated(self, inputs: Inputs | Separate, labels: Tensor | None) -> list[DeviceRows]:
         """Each sample in a tile of its copies, which has the bits of any other tile; by the whole loss if that is not even."""
         found = []
         for at in range(batch_size(inputs)):
@@ -222,16 +225,12 @@ class Projector:
             whole_copies=1,
         )
 
-    def _one_tile(self, inputs: Inputs, labels: Tensor | None) -> DeviceRows:
+    def _one_tile(self, inputs: Inputs | Separate, labels: Tensor | None) -> DeviceRows:
         """What a tile comes to. On a GPU nothing in it waits for the device."""
         m, device = batch_size(inputs), self._sketch.device
         tile = m if self._whole_copies else self.tile
-        layout = self.layout
-        padded = mapped(inputs, lambda leaf: sent(leaf, tile, device, layout.memory_format(leaf, tile)))
-        given = None if labels is None else sent(labels, tile, device)
-        known = ranges_known(
-            [*(leaf for _, leaf in leaves(inputs)), labels], [*(leaf for _, leaf in leaves(padded)), given]
-        )
+        padded, given, ways = sent_tile(inputs, labels, tile, device, self.layout, self._sketch.scratch)
+        known = ranges_known([way.host for way in ways], [way.tile for way in ways])
         with model_errors(inputs), undone(self._written), known:
             run = self._by_whole_loss if self.is_last_resort else self._by_capture
             total, used, predicted = run(padded, given)
@@ -375,7 +374,7 @@ def model_precision(model: nn.Module) -> torch.dtype | None:
 
 
 @contextlib.contextmanager
-def model_errors(inputs: Inputs) -> Iterator[None]:
+def model_errors(inputs: Inputs | Separate) -> Iterator[None]:
     """Turns any exception of a model or a loss into a ModelError; an out-of-memory error passes unchanged."""
     try:
         yield

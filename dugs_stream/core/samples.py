@@ -7,7 +7,8 @@ A sample has no sample axis; in a batch every tensor has the samples on its firs
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from dugs_stream.errors import SampleError
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 """A sample, or a batch of samples."""
 
+Rows = Tensor | Sequence[Tensor]
+"""One tensor of each sample of a batch, (m, …): in one piece of memory, or each in its own."""
+
 Given = Tensor | NDArray[Any] | Sequence[Tensor | NDArray[Any]] | Mapping[str, Tensor | NDArray[Any]]
 """What `as_inputs` takes for one."""
 
@@ -29,6 +33,19 @@ class Leaf(NamedTuple):
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Separate:
+    """A batch of samples of one structure, not empty, each in memory of its own: they are copied once, into their tile."""
+
+    samples: Sequence[Inputs]
+
+    def tensors(self, leaf: str) -> list[Tensor]:
+        """The tensor of this name of each sample."""
+        return [
+            sample if isinstance(sample, Tensor) else dict(leaves(sample))[leaf] for sample in self.samples
+        ]
 
 
 class Structure(NamedTuple):
@@ -88,9 +105,9 @@ def mapped(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
     return {name: function(leaf) for name, leaf in inputs.items()}
 
 
-def batch_size(batch: Inputs) -> int:
+def batch_size(batch: Inputs | Separate) -> int:
     """How many samples a batch holds."""
-    return leaves(batch)[0][1].shape[0]
+    return len(batch.samples) if isinstance(batch, Separate) else leaves(batch)[0][1].shape[0]
 
 
 def device_of(inputs: Inputs) -> torch.device:
@@ -98,14 +115,33 @@ def device_of(inputs: Inputs) -> torch.device:
     return leaves(inputs)[0][1].device
 
 
-def part_of(batch: Inputs, which: slice | Tensor) -> Inputs:
+@overload
+def part_of(batch: Separate, which: slice) -> Separate: ...
+@overload
+def part_of(batch: Inputs, which: slice | Tensor) -> Inputs: ...
+def part_of(batch: Inputs | Separate, which: Any) -> Inputs | Separate:
     """These samples of a batch."""
+    if isinstance(batch, Separate):
+        return Separate(batch.samples[which])
     return mapped(batch, lambda leaf: leaf[which])
 
 
-def sample_at(batch: Inputs, place: int) -> Inputs:
+def sample_at(batch: Inputs | Separate, place: int) -> Inputs:
     """One sample of a batch, without a sample axis."""
-    return mapped(batch, lambda leaf: leaf[place])
+    return batch.samples[place] if isinstance(batch, Separate) else mapped(batch, lambda leaf: leaf[place])
+
+
+def joined_rows(batch: Inputs | Separate, function: Callable[[str, Rows], Tensor]) -> Inputs:
+    """The same structure with `function` of each tensor's name and rows."""
+    if isinstance(batch, Separate):
+        found = batch
+        return structure_of(batch.samples[0]).filled(
+            lambda leaf: function(leaf.name, found.tensors(leaf.name))
+        )
+    made = {name: function(name, leaf) for name, leaf in leaves(batch)}
+    if isinstance(batch, Tensor):
+        return made["inputs"]
+    return tuple(made.values()) if isinstance(batch, tuple) else made
 
 
 def batch_of_one(sample: Inputs) -> Inputs:
@@ -115,8 +151,7 @@ def batch_of_one(sample: Inputs) -> Inputs:
 
 def stacked(samples: Sequence[Inputs]) -> Inputs:
     """A batch of samples of one structure."""
-    tables = [dict(leaves(sample)) for sample in samples]
-    return structure_of(samples[0]).filled(lambda leaf: torch.stack([table[leaf.name] for table in tables]))
+    return joined_rows(Separate(samples), lambda _name, rows: torch.stack(list(rows)))
 
 
 def copied(inputs: Inputs) -> Inputs:

@@ -1,15 +1,24 @@
 """Transfer of tiles to the device and of a batch's vectors back: what waits for the device is once a batch."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dugs_stream.core.memory_layout import Layout
+from dugs_stream.core.samples import Inputs, Rows, Separate, joined_rows
+from dugs_stream.core.sketch.scratch import Scratch
+
 LEAST_NORM = 1e-30
 """Below this norm a float32 gradient consists of subnormal numbers: its direction is rounding, not information."""
+
+_LARGE = 2**14
+"""Numbers of a row from which on copying it takes longer than a call for it."""
 
 
 class DeviceRows(NamedTuple):
@@ -21,30 +30,91 @@ class DeviceRows(NamedTuple):
     predicted: Tensor | None = None
 
 
+class Sent(NamedTuple):
+    """A tile (tile, …) on its device, and the same numbers where the rows were: one tensor, if that is the same device."""
+
+    host: Tensor
+    tile: Tensor
+
+
+class Room(Protocol):
+    """Gives memory of the CPU for one tensor of a tile, in use until the next tile."""
+
+    def __call__(
+        self, shape: Sequence[int], /, *, dtype: torch.dtype, memory_format: torch.memory_format
+    ) -> Tensor:
+        """Uninitialised numbers, in a tensor of their own."""
+
+
+def sent_tile(
+    inputs: Inputs | Separate,
+    labels: Tensor | None,
+    tile: int,
+    device: torch.device,
+    layout: Layout,
+    scratch: Scratch,
+) -> tuple[Inputs, Tensor | None, list[Sent]]:
+    """A batch and its labels, filled up, on the device; and each of these tensors with its numbers on the host."""
+    ways: list[Sent] = []
+
+    def placed(name: str, rows: Rows) -> Tensor:
+        memory_format = layout.memory_format(rows[0][None], tile)
+        ways.append(sent(rows, tile, device, memory_format, partial(scratch.lend, name)))
+        return ways[-1].tile
+
+    padded = joined_rows(inputs, placed)
+    if labels is None:
+        return padded, None, ways
+    ways.append(sent(labels, tile, device))  # in fresh memory: what the loss makes of them outlives the tile
+    return padded, ways[-1].tile, ways
+
+
 def sent(
-    rows: Tensor,
+    rows: Rows,
     tile: int,
     device: torch.device,
     memory_format: torch.memory_format = torch.contiguous_format,
-) -> Tensor:
+    room: Room = torch.empty,
+) -> Sent:
     """A copy (tile, …) of the rows on the device, filled up with the first one: values that the model can take.
 
     In one memory format, since the order of channels in memory, which a single sample may lose, chooses kernels and so bits; in
-    memory of its own, since the model may write into it. To a GPU it goes from pinned memory, so that nothing waits for the copy.
+    memory that no sample has, since the model may write into it. To a GPU it goes from pinned memory, so that nothing waits
+    for the copy.
     """
-    m = rows.shape[0]
-    is_pinned = device.type == "cuda" and rows.device.type == "cpu"
-    filled = torch.empty(
-        (tile, *rows.shape[1:]),
-        dtype=rows.dtype,
-        device=rows.device,
-        pin_memory=is_pinned,
-        memory_format=memory_format,
-    )
-    filled[:m] = rows
+    m = len(rows)
+    filled = _room_for(rows[0], tile, device, memory_format, room)
+    if isinstance(rows, Tensor):
+        filled[:m] = rows
+    else:
+        _copy(rows, filled)
     if m < tile:
         filled[m:] = rows[0]
-    return filled.to(device, non_blocking=True)
+    return Sent(filled, filled.to(device, non_blocking=True))
+
+
+def _room_for(
+    row: Tensor, tile: int, device: torch.device, memory_format: torch.memory_format, room: Room
+) -> Tensor:
+    """Room for a tile of such rows, where they are; PyTorch itself keeps pinned memory, until nothing is sent from it."""
+    shape = (tile, *row.shape)
+    if row.device.type == device.type == "cpu":
+        return room(shape, dtype=row.dtype, memory_format=memory_format)
+    is_pinned = device.type == "cuda" and row.device.type == "cpu"
+    return torch.empty(
+        shape, dtype=row.dtype, device=row.device, pin_memory=is_pinned, memory_format=memory_format
+    )
+
+
+def _copy(rows: Sequence[Tensor], filled: Tensor) -> None:
+    """The rows into the first places. Large ones by numpy: PyTorch's threads would wait for one another at each of them."""
+    if rows[0].numel() >= _LARGE and filled.is_contiguous() and filled.device.type == "cpu":
+        with suppress(TypeError, RuntimeError):  # numpy lacks the type (bfloat16), or it is not plain memory
+            room = filled.numpy()
+            for at, row in enumerate(rows):
+                room[at] = row.numpy()
+            return
+    torch.stack(list(rows), out=filled[: len(rows)])
 
 
 def joined(parts: Sequence[DeviceRows]) -> DeviceRows:
@@ -53,6 +123,8 @@ def joined(parts: Sequence[DeviceRows]) -> DeviceRows:
         return parts[0]
     labels = [part.labels for part in parts if part.labels is not None]
     predicted = [part.predicted for part in parts if part.predicted is not None]
+    if len(predicted) < len(parts):  # the whole loss of a sample does not say it
+        predicted = []
     return DeviceRows(
         torch.cat([part.vectors for part in parts]),
         torch.cat([part.exponents for part in parts]),

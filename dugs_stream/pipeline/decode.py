@@ -42,12 +42,17 @@ class BatchAbandonedError(Exception):
     """The micro-batch was given up, between two tiles or two chunks, because the caller asked for it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DecodedBatch:
     """A micro-batch after decoding: for each record, in order, its sample, or why there is none."""
 
     records: tuple[Record, ...]
     outcomes: tuple[Outcome, ...]
+
+    def handed_over(self) -> list[Outcome]:
+        """The outcomes, which are no longer held here: memory of samples that are done with serves those decoded next."""
+        outcomes, self.outcomes = list(self.outcomes), ()
+        return outcomes
 
 
 class DecodesRecords(Protocol):
@@ -86,7 +91,7 @@ class PendingBatch:
         Raises what decoding raised (memory ran out; a lone record is rejected for it, since it cannot be taken with fewer
         others), and BatchAbandonedError when `should_abandon`, which is asked every
         0.1 s while nothing else is to be done, says so, or if another thread has cancelled it. What has not begun is
-        cancelled then.
+        cancelled then. A result is given once, and not kept.
         """
         try:
             for chunk in self._for_the_caller:
@@ -99,6 +104,7 @@ class PendingBatch:
             if len(self.records) == 1 and is_out_of_memory(error):
                 return DecodedBatch(self.records, (undecodable(f"{_NO_ROOM} ({type(error).__name__})"),))
             raise
+        self._chunks = self._for_the_caller = ()
         return DecodedBatch(self.records, tuple(outcomes))
 
     def cancel(self) -> None:

@@ -44,6 +44,10 @@ class FirstLabels:
         self._labels = labels
         self._left = _FIRST
 
+    def anew(self) -> FirstLabels:
+        """One that has not looked at any."""
+        return FirstLabels(self._spec, self._labels)
+
     def compare(
         self,
         pieces: Sequence[tuple[list[int], Projection]],
@@ -75,14 +79,14 @@ class FirstLabels:
             )
 
     def remark_on(self, record: Record) -> None:
-        """Say once that a label cannot be read, where the loss goes by the model's prediction and needs none."""
+        """Say once that a label cannot be read, where the loss needs none."""
         if not self._left:
             return
         self._left -= 1
         document = parse_document(record.value or b"") if self._labels.needs_document else None
         label = None if isinstance(document, Rejection) else self._labels.read(record, document)
         if isinstance(label, Rejection):
-            then = f"loss {self._spec.loss.name} goes by the model's own prediction"
+            then = f"loss {self._spec.loss.name} needs no label: the model's own prediction stands in"
             _log.warning("label.ignored", record=record.id, error=label.error, then=then)
             self._left = 0
 

@@ -176,8 +176,7 @@ class ProjectionQueue:
                 self._idle.enter_context(self._waiting(Stage.GRADIENT))
 
     def _project_now(self, batch: BatchInFlight) -> ProjectedInFlight:
-        pending = batch.pending
-        if self._has_failed or pending is None:
+        if self._has_failed or batch.pending is None:
             raise BatchAbandonedError
         batch.began_at = began_at = monotonic()
 
@@ -194,9 +193,9 @@ class ProjectionQueue:
         try:
             with bound_contextvars(offsets=offsets_of(batch.polled)):
                 with self._waiting(Stage.GRADIENT):
-                    decoded = pending.result(lambda: is_unwanted() or self._is_hasty())
+                    decoded = batch.pending.result(lambda: is_unwanted() or self._is_hasty())
                 projected = self._projector.project(
-                    decoded, should_abandon, model_is_proven=batch.model_is_proven
+                    decoded, should_abandon, model_is_proven=batch.model_is_proven, keeps_samples=False
                 )
         except BaseException:
             self._has_failed = True

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 
 from dugs_stream.core.probe import Probe
 from dugs_stream.core.projector import Projection, Projector
-from dugs_stream.core.samples import Inputs, Leaf, Structure, stacked
+from dugs_stream.core.samples import Inputs, Leaf, Separate, Structure
 from dugs_stream.inputs.decoder import Sample
 from dugs_stream.inputs.labels import AnyLabel, Label
+from dugs_stream.pipeline.decode import Outcome
 
 _TOKENS = "input_ids"
 """What transformers, and our text codec, call the tensor of a text's tokens."""
+
+_LARGE = 2**14
+"""Numbers of a sample, 64 KB, from which on its memory is worth giving back early."""
+
+_NOTHING = torch.empty(0)
 
 
 class Kind(NamedTuple):
@@ -29,6 +35,11 @@ class Kind(NamedTuple):
         """What it has in common with kinds whose samples and labels are only longer or shorter."""
         label = None if self.label is None else (len(self.label[0]), self.label[1])
         return self.inputs.without_lengths, label
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its samples take memory that counts."""
+        return self.inputs.numbers >= _LARGE
 
     def tile(self, most: int, most_tokens: int) -> int:
         """How many samples are computed together: of texts no more than have so many tokens, padding counted."""
@@ -56,7 +67,7 @@ class ProbedKind:
         )
         if given is not None and self.found.classes is not None:
             given = given.where(given < self.found.classes, 0)
-        return self.projector.project(stacked([each.inputs for each in samples]), given, between_tiles)
+        return self.projector.project(Separate([each.inputs for each in samples]), given, between_tiles)
 
 
 def _joined(labels: Sequence[AnyLabel]) -> torch.Tensor | None:
@@ -65,6 +76,14 @@ def _joined(labels: Sequence[AnyLabel]) -> torch.Tensor | None:
     if not labels or len(numbers) == len(labels):
         return torch.tensor(numbers, dtype=torch.int64) if numbers else None
     return torch.stack([each.tensor for each in labels])
+
+
+def let_go(places: Sequence[int], outcomes: list[Outcome]) -> None:
+    """Keep of the samples at these places all but their numbers."""
+    for place in places:
+        outcome = outcomes[place]
+        if isinstance(outcome, Sample):
+            outcomes[place] = replace(outcome, inputs=_NOTHING)
 
 
 def example_of(structure: Structure, seed: int) -> Inputs:

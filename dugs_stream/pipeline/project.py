@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from dugs_stream.core.gradient_spec import GradientSpec
@@ -26,8 +25,8 @@ from dugs_stream.inputs.labels import Label
 from dugs_stream.inputs.settings import LabelKind
 from dugs_stream.pipeline.decode import BatchAbandonedError, DecodedBatch, Outcome, StageTimer, decode_records
 from dugs_stream.pipeline.first_labels import FirstLabels
-from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of
-from dugs_stream.pipeline.projected import Projected, ProjectedBatch
+from dugs_stream.pipeline.kinds import Kind, ProbedKind, example_of, let_go
+from dugs_stream.pipeline.projected import Piece, Projected, ProjectedBatch, in_one
 from dugs_stream.pipeline.rejections import rejection_of, what_failed
 from dugs_stream.pipeline.tiles import Tiles, at_once
 from dugs_stream.records import LabelSource, Record
@@ -39,8 +38,8 @@ _MOST_KINDS = 1024
 class RecordProjector:
     """Records to vectors, through a decoder and a model. One thread, but for `decode`.
 
-    `found` is what the first probe found. The model is probed once for each kind of samples: structure, shapes, dtypes, with or without a label. `expect` does that at the
-    start and fixes the shape; without it every shape goes that the model takes.
+    `found` is what the first probe found. The model is probed once for each kind of samples: structure, shapes, dtypes, with
+    or without a label. `expect` does that at the start and fixes the shape; without it every shape goes that the model takes.
     """
 
     def __init__(
@@ -142,17 +141,20 @@ class RecordProjector:
         should_abandon: Callable[[], bool] = lambda: False,
         *,
         model_is_proven: bool = False,
+        keeps_samples: bool = True,
     ) -> ProjectedBatch:
         """The vectors of the batch's records; changes nothing.
 
         model_is_proven  an earlier record was accepted, so that what a probe finds wrong now is one record's doing
+        keeps_samples    False: the batch is empty after it, since large samples are let go of as soon as they have vectors
 
         Raises BatchAbandonedError when `should_abandon` says so between two tiles, ModelError when the fault is the
         model's and not a record's. An error that says that memory ran out passes as it is: no record is to blame.
         """
-        records, outcomes = batch.records, list(batch.outcomes)
+        records = batch.records
+        outcomes = list(batch.outcomes) if keeps_samples else batch.handed_over()
         kinds: dict[Hashable, tuple[Kind, list[int]]] = {}
-        pieces: list[tuple[list[int], Projection]] = []
+        pieces: list[Piece] = []
         with self._stage("gradient"):
             for place, outcome in enumerate(outcomes):
                 if isinstance(outcome, Sample):
@@ -168,12 +170,22 @@ class RecordProjector:
                     kind, places, outcomes, model_is_proven=model_is_proven
                 )
                 if probed is not None:
-                    own = list(self._gradients(probed, places, outcomes, should_abandon))
+                    own: list[Piece] = []
+                    for piece in self._gradients(probed, places, outcomes, should_abandon):
+                        own.append(piece)
+                        # The look at the first labels may ask for samples of which it is not known what the model predicts.
+                        is_done = piece[1].predicted is not None or not self.spec.loss.takes_classes
+                        if is_done and kind.is_large and not keeps_samples:
+                            let_go(piece[0], outcomes)
                     pieces += own
                     self._reject_unknown_classes(probed, places, outcomes)
                     if self.spec.loss.takes_classes:
                         self.first_labels.compare(own, outcomes, probed)
         return self._joined(records, outcomes, pieces)
+
+    def tile_of(self, sample: Sample) -> int:
+        """How many samples of this one's kind, which has been projected, are computed together."""
+        return self._kinds[self._kind_of(self._in_precision(sample))].found.tile
 
     @staticmethod
     def release_memory() -> None:
@@ -198,10 +210,10 @@ class RecordProjector:
     def _label_form_of(self, sample: Sample) -> tuple[tuple[int, ...], torch.dtype] | None:
         if isinstance(sample.label, Label):
             return None if self._passes_classes_by else ((), torch.int64)
-        label = self._label_of(sample)
+        label = self.label_of(sample)
         return None if label is None else (tuple(label.shape), label.dtype)
 
-    def _label_of(self, sample: Sample) -> torch.Tensor | None:
+    def label_of(self, sample: Sample) -> torch.Tensor | None:
         """The label that the loss is given."""
         if sample.label is None or self.spec.loss.predicts_labels:
             return None
@@ -233,7 +245,7 @@ class RecordProjector:
         for place in places:
             if isinstance(probed, Exception) and isinstance(sample := outcomes[place], Sample):
                 # A classification loss takes any class for the probe, and may not know this one.
-                label = self._label_of(sample)
+                label = self.label_of(sample)
                 own = nothing if label is None or self.spec.loss.takes_classes else label
                 probed = self._tried(kind, sample.inputs, own, is_proven=is_proven)
                 errors += [probed] if isinstance(probed, Exception) else []
@@ -290,7 +302,7 @@ class RecordProjector:
         places: list[int],
         outcomes: list[Outcome],
         should_abandon: Callable[[], bool],
-    ) -> Iterator[tuple[list[int], Projection]]:
+    ) -> Iterator[Piece]:
         """The samples at these places tile by tile; one on which the model fails becomes a rejection in `outcomes`.
 
         The tile is fixed, so cutting there changes no bit of any vector.
@@ -311,15 +323,13 @@ class RecordProjector:
         places: list[int],
         outcomes: list[Outcome],
         between_tiles: Callable[[], None],
-    ) -> list[tuple[list[int], Projection]]:
+    ) -> list[Piece]:
         """Halve what fails until the guilty record stands alone; that one is rejected, the others go on."""
         samples = [outcome for place in places if isinstance(outcome := outcomes[place], Sample)]
         try:
             return [(places, probed.project(samples, between_tiles))]
-        except BatchAbandonedError:
-            raise
         except Exception as error:
-            if is_out_of_memory(error):
+            if isinstance(error, BatchAbandonedError) or is_out_of_memory(error):
                 raise  # halving within the tile would blame the record that happens to stand alone
             if len(places) == 1:
                 self._require_intact(error)
@@ -366,22 +376,12 @@ class RecordProjector:
         self,
         records: Sequence[Record],
         outcomes: Sequence[Outcome],
-        pieces: Sequence[tuple[list[int], Projection]],
+        pieces: Sequence[Piece],
     ) -> ProjectedBatch:
         """One projection of the pieces, its rows in the order of the records, and each sample's row of it."""
-        rows: dict[int, int] = {}
-        for place, outcome in enumerate(outcomes):
-            if isinstance(outcome, Sample):
-                rows[place] = len(rows)
-        vectors = np.zeros((len(rows), self.spec.dimension), np.float32)
-        norms, labels = np.zeros(len(rows), np.float64), np.zeros(len(rows), np.int64)
-        for places, piece in pieces:
-            kept = [at for at, place in enumerate(places) if place in rows]
-            into = [rows[places[at]] for at in kept]
-            vectors[into], norms[into] = piece.vectors[kept], piece.norms[kept]
-            if piece.labels is not None and self.spec.loss.predicts_labels:
-                labels[into] = piece.labels[kept]
-        whole = Projection(vectors, norms, labels if self.spec.loss.predicts_labels else None)
+        places = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Sample)]
+        whole = in_one(pieces, places, self.spec.dimension, has_labels=self.spec.loss.predicts_labels)
+        rows = {place: row for row, place in enumerate(places)}
         projected = tuple(
             self._projected(outcome, rows[place], whole) if isinstance(outcome, Sample) else outcome
             for place, outcome in enumerate(outcomes)

@@ -17,6 +17,7 @@ from benchmarks import (
     daemon_on_photos,
     daemon_on_small_records,
     error_against_k,
+    gpu_index,
     gpu_throughput,
     index,
     index_lengths,
@@ -33,6 +34,7 @@ from benchmarks import (
     restart,
     scan_price,
     transaction_price,
+    value,
 )
 from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
@@ -53,6 +55,8 @@ from tests.support.tools import require
         layers_memory.measure,
         mixed_lengths.measure,
         gpu_throughput.measure,
+        value.measure,
+        gpu_index.measure,
         peers.measure,
         observability.measure,
         restart.measure,

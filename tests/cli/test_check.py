@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import socket
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def test_file_that_is_not_a_configuration_is_refused() -> None:
 
 
 def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> None:
-    """Model, fingerprint, layers with their pace, log and state are told."""
+    """Model, fingerprint, layers with their pace, log and state are told; what is done next goes to stderr meanwhile."""
     ended = dugs("check", "-c", decided.config, "--deep", environ={"COLUMNS": "200"})
 
     assert ended.code == 0, ended.out
@@ -85,6 +86,18 @@ def test_deep_check_of_a_deployment_that_works_passes(decided: Deployment) -> No
     ):
         assert found in ended.out
     assert "FAILED" not in ended.out
+    assert "24 samples in tiles of 8" in ended.out
+    assert [line for line in ended.err.splitlines() if line.endswith(" …")] == [
+        "loading PyTorch …",
+        "loading and probing the model …",
+        "trying the log (embedded) …",
+        "reading records to measure with …",
+        "measuring decode, on 26 records …",
+        "measuring gradient, on 24 records or more …",
+        "opening the state folder …",
+        "measuring the steps of a sketch …",
+        "measuring search, among 3 uniques …",
+    ]
     assert ended.err.splitlines()[-1] == "The configuration is valid, and all that was tried works."
 
 
@@ -121,6 +134,18 @@ def test_deep_check_tells_what_would_fail_and_goes_on(decided: Deployment) -> No
         assert "state folder" in ended.out, override
         assert ended.err.splitlines()[-1].startswith("1 of "), override
         assert "valid" not in ended.err, override
+
+
+def test_deep_check_reads_the_target(decided: Deployment, pictures: Path, tmp_path: Path) -> None:
+    """What it came to, what was left out, and that one without a gradient would be refused."""
+    checked = dugs("check", "--deep", "-c", decided.config, "--set", f"value.target={pictures}")
+    refused = dugs("check", "--deep", "-c", decided.config, "--set", f"value.target={tmp_path / 'none'}")
+
+    told = " ".join(re.findall(r"[\w.]+", checked.out))
+    assert (checked.code, refused.code) == (0, 1)
+    assert "24 records" in told
+    assert "2 records are left out" in told
+    assert "none" in refused.out
 
 
 def test_deep_check_names_a_model_that_mixes_samples_and_its_layer(fresh: Deployment) -> None:

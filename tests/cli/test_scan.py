@@ -10,9 +10,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from dugs_stream.commands.index import replayed
+from dugs_stream.commands.threshold_table import ThresholdTable
 from tests.support.daemons.deployment import Deployment
 from tests.support.terminals.commands import dugs
 
@@ -53,6 +57,31 @@ def test_batches_of_a_scan_change_nothing(decided: Deployment, pictures: Path) -
         assert [without_names(event) for event in ended.lines] == expected, records
 
 
+def test_file_whose_decoding_runs_out_of_memory_stands_alone(tmp_path: Path) -> None:
+    """It is rejected, and the others of its batch get the verdicts that they have without it."""
+    deployment = Deployment(
+        tmp_path / "fresh",
+        input={"codec": "tests.support.records.process_codecs:obey", "label": "none"},
+        gradient={"loss": "pseudo"},
+    )
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for place in range(12):
+        (folder / f"{place:02}").write_text("memory 9 bytes" if place == 7 else f"row {place % 5 + 1}")
+
+    ended = dugs("scan", "-c", deployment.config, folder)
+
+    (refused,) = [event for event in ended.lines if event["type"] == "rejected"]
+    assert refused["source"]["key"] == "07"
+    assert "more memory than there is" in refused["error"]
+    (folder / "07").unlink()
+    without = dugs("scan", "-c", deployment.config, folder).lines
+    judged = [event for event in ended.lines if event != refused]
+    assert [(each["type"], each["gradient_norm"]) for each in judged] == [
+        (each["type"], each["gradient_norm"]) for each in without
+    ]
+
+
 def test_decisions_go_into_the_file_that_is_named(
     decided: Deployment, pictures: Path, tmp_path: Path
 ) -> None:
@@ -65,7 +94,7 @@ def test_decisions_go_into_the_file_that_is_named(
     assert (ended.code, ended.out) == (0, "")
     assert verdicts.total() == 26
     counts = {f"{count} {verdict}" for verdict, count in verdicts.items() if verdict != "rejected"}
-    assert set(ended.err.strip().split(", ")) == {*counts, "2 rejected (2 undecodable)"}
+    assert set(ended.err.splitlines()[0].split(", ")) == {*counts, "2 rejected (2 undecodable)"}
 
 
 def test_files_in_the_folder_itself_have_no_class(decided: Deployment, pictures: Path) -> None:
@@ -140,8 +169,8 @@ def test_file_that_cannot_be_read_is_one_failure_and_exit_1(
 
     assert ended.code == 1
     assert [event["similarity"] for event in ended.lines] == [event["similarity"] for event in expected.lines]
-    tally, passed_over, failure, count = ended.err.splitlines()
-    assert tally == expected.err.strip()
+    *judged, passed_over, failure, count = ended.err.splitlines()
+    assert judged == expected.err.splitlines()
     assert passed_over.startswith("passed over 1 .avif: the codec image takes .apng, .bmp, ")
     assert failure.startswith("dugs: ")
     assert "disc/000.png" in failure
@@ -240,3 +269,73 @@ def test_fields_that_contradict_the_label_or_name_no_rows_are_bad_usage(
     assert label.startswith("dugs: --label: found 'z', which goes into a header, but input.label is json:y.")
     assert column.startswith("dugs: --column: found 'x', which is then the whole value")
     assert "no file here has rows (.jsonl, " in without_rows.err
+
+
+def test_target_adds_a_value_to_each_decision_and_changes_nothing_else(
+    decided: Deployment, pictures: Path
+) -> None:
+    """Null for what is rejected; one digest for all; verdicts and numbers are those without a target."""
+    target = ["--set", f"value.target={pictures}", "--set", "value.mean=raw"]
+
+    ended = dugs("scan", "-c", decided.config, pictures, *target)
+
+    expected = [without_names(dict(event)) for event in decided.events()]
+    found = [without_names(event) for event in ended.lines]
+    assert [{k: v for k, v in event.items() if not k.startswith("value")} for event in found] == expected
+    assert all((event["value"] is None) == (event["type"] == "rejected") for event in found)
+    assert len({event["value_target"] for event in found}) == 1
+
+
+def test_table_says_what_a_scan_at_another_threshold_keeps(decided: Deployment, pictures: Path) -> None:
+    """It is exact, and the row of this run's threshold is marked."""
+    ended = dugs("scan", "-c", decided.config, pictures)
+    rows = {float(words[0]): words[1:] for words in map(str.split, ended.err.splitlines()[3:])}
+
+    assert "of 24 records with a gradient: exact" in ended.err
+    assert rows[0.5][2:] == ["this", "run"]
+    for threshold in (0.95, 0.99):
+        other = dugs("scan", "-c", decided.config, pictures, "--set", f"selection.threshold={threshold}")
+        uniques = [event["type"] for event in other.lines].count("unique")
+        assert rows[threshold][:2] == [str(uniques), f"{uniques / 24:.1%}"]
+
+
+def test_vectors_lie_beside_the_decisions(decided: Deployment, pictures: Path, tmp_path: Path) -> None:
+    """A row for each line: those of uniques are the changelog's, those of rejected records zeros."""
+    output, vectors = tmp_path / "decisions.jsonl", tmp_path / "new" / "vectors.npy"
+
+    ended = dugs("scan", "-c", decided.config, pictures, "-o", output, "--vectors", vectors)
+
+    events = [json.loads(line) for line in output.read_text().splitlines()]
+    found = np.load(vectors)
+    kinds = [event["type"] for event in events]
+    assert ended.code == 0
+    assert (found.shape, found.dtype) == ((26, 64), np.float32)
+    uniques = [row for row, kind in enumerate(kinds) if kind == "unique"]
+    assert np.array_equal(found[uniques], replayed(decided.settings).vectors)
+    assert [bool(row.any()) for row in found] == [kind != "rejected" for kind in kinds]
+
+
+def test_interrupted_scan_leaves_whole_vectors(
+    decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header tells the rows that were written by then."""
+    kept = ThresholdTable.take
+
+    def interrupt(table: ThresholdTable, *arguments: Any) -> None:
+        kept(table, *arguments)
+        if table.judged == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThresholdTable, "take", interrupt)
+    ended = dugs("scan", "-c", decided.config, pictures, "--vectors", tmp_path / "vectors.npy")
+
+    assert ended.code == 130
+    assert np.load(tmp_path / "vectors.npy").shape == (4, 64)
+
+
+def test_all_rejected_shows_no_table(decided: Deployment, pictures: Path) -> None:
+    """Nothing would be kept at any threshold."""
+    ended = dugs("scan", "-c", decided.config, pictures / "disc")
+
+    assert ended.err.splitlines()[0] == "8 rejected (8 label_missing)"
+    assert "other thresholds" not in ended.err

@@ -22,7 +22,7 @@ from tests.support.daemons.in_thread import has_role, metric_of, running_in_thre
 from tests.support.records.pictures import CLASSES, draw, png
 from tests.support.terminals.commands import dugs
 from tests.support.waiting import wait_until
-from tools.broker import free_port
+from tools.ports import free_port
 
 SECONDS = 60.0
 TOKEN = "planted-0451"

@@ -16,7 +16,7 @@ from dugs_stream.state.snapshot import find_newest
 from tests.support.daemons.deployment import Deployment, npy_messages, on_kafka
 from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.waiting import wait_until
-from tools.broker import free_port
+from tools.ports import free_port
 
 SECONDS = 60.0
 

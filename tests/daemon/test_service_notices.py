@@ -17,7 +17,7 @@ from tests.support.daemons.instances import START_SECONDS, running
 from tests.support.daemons.service_manager import ServiceManager, listening
 from tests.support.models.small import Gated
 from tests.support.waiting import wait_until
-from tools.broker import free_port
+from tools.ports import free_port
 
 
 @pytest.fixture

@@ -191,14 +191,20 @@ def test_real_encoder_tells_paraphrases_of_classes(tmp_path: Path) -> None:
 
 
 def test_deep_check_shows_layers_and_limits(tmp_path: Path, causal: Path) -> None:
-    """Before the first record, since the codec knows how its samples look."""
+    """Before the first record, since the codec knows how its samples look. Rates name the tiles of the texts' own lengths."""
     deployment = deployment_of(tmp_path, causal, "causal_lm", "causal_lm")
+    deployment.send([Message(None, text.encode()) for text in ("the cat", "a dog", "the mat", LINES[0] * 3)])
 
     ended = dugs("check", "--deep", "-c", deployment.config, environ={"COLUMNS": "200"})
 
     assert ended.code == 0, ended.err
     assert "a sample alone has the same gradient as in a batch" in ended.out
     assert "not probed" not in ended.out
+    assert (
+        "2 samples (gradient.tile), of an ordinary text; shorter and longer ones have tiles of their own"
+        in ended.out
+    )
+    assert "on cpu, 3 samples in tiles of 8, 1 of 2 " in ended.out
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.support.daemons.deployment import Deployment, npy_messages
 from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.terminals.commands import dugs
 from tests.support.waiting import wait_until
-from tools.broker import free_port
+from tools.ports import free_port
 
 SECONDS = 30.0
 

@@ -21,7 +21,7 @@ from tests.support.daemons.private_systemd import PrivateSystemd, running_system
 from tests.support.records.pictures import draw, png
 from tests.support.tools import require
 from tests.support.waiting import wait_until
-from tools.broker import free_port
+from tools.ports import free_port
 
 UNIT = "dugs-stream.service"
 pytestmark = pytest.mark.broker

@@ -114,6 +114,8 @@ CODECS: dict[str, AnyCodecSettings] = {
 LOSSES: dict[str, str | LossFunction] = {
     "label": "label",
     "pseudo": "pseudo",
+    "energy": "energy",
+    "entropy": "entropy",
     "with or without": with_or_without,
     "in need of": in_need_of,
 }

@@ -18,7 +18,7 @@ from tests.support.brokers.secured import PASSWORD, Grant
 from tests.support.daemons.deployment import npy_messages
 from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.waiting import wait_until
-from tools.broker import free_port
+from tools.ports import free_port
 
 pytestmark = pytest.mark.broker
 

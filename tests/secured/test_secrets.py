@@ -20,7 +20,7 @@ from tests.support.brokers.secured import PASSWORD, Grant
 from tests.support.daemons.deployment import npy_messages
 from tests.support.terminals.commands import dugs, start_dugs
 from tests.support.waiting import wait_until
-from tools.broker import free_port
+from tools.ports import free_port
 
 pytestmark = pytest.mark.broker
 

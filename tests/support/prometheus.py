@@ -17,8 +17,8 @@ import yaml
 
 from tests.support import http
 from tests.support.waiting import wait_until
-from tools.broker import free_port
 from tools.grafana.prometheus_api import Prometheus
+from tools.ports import free_port
 from tools.prometheus import path_of
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"

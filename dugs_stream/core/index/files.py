@@ -109,9 +109,10 @@ def _sealed(facts: bytes) -> bytes:
 def save_rows(folder: Folder, rows: Rows, prefix: "StoredPrefix | None" = None) -> None:
     """Write all rows, and their prefix, into `folder`, made if it is missing; a kill leaves what was saved before, or this.
 
-    Raises OSError if the disk refuses.
+    Raises OSError if the disk refuses, StateError if the manifest's name is taken by a folder.
     """
     folder = Path(folder)
+    _require_file(folder / _MANIFEST)
     folder.mkdir(parents=True, exist_ok=True)
     segments = [_save_segment(folder, start, block) for start, block in rows.blocks(SEGMENT_ROWS)]
     _save_blocks(folder, {segment["sha256"]: segment.pop("blocks") for segment in segments})
@@ -346,6 +347,7 @@ def _read_blocks(folder: Path) -> dict[str, tuple[str, ...]]:
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise StateError(f"{path} does not exist; expected the folder of an index written by save()")
+    _require_file(path)
     try:
         facts = unseal(path.read_bytes())
     except ValueError as error:
@@ -360,10 +362,17 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return facts
 
 
+def _require_file(manifest: Path) -> None:
+    if manifest.is_dir():
+        raise StateError(
+            f"{manifest} is a folder, expected the file that save() writes; move it away, or name another folder"
+        )
+
+
 def _map_segment(
     path: Path, segment: Mapping[str, Any], digests: tuple[str, ...], dimension: int
 ) -> MappedRows:
-    if not path.exists():
+    if not path.is_file():
         raise StateError(f"{path} is missing; restore it from a copy, or save the index again")
     expected, found = segment["rows"] * dimension * ROW_DTYPE.itemsize, path.stat().st_size
     if found != expected:

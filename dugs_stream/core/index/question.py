@@ -49,6 +49,11 @@ class Nearest:
         """Whether no row was found for any query yet."""
         return bool((self.position < 0).all())
 
+    def take(self, other: "Nearest") -> None:
+        """Know what the other one knows, of the same queries."""
+        self.similarity, self.position = other.similarity, other.position
+        self.product, self.bound = other.product, other.bound
+
     def confirm(
         self, which: NDArray[np.int64], similarity: NDArray[np.float64], position: NDArray[np.int64]
     ) -> None:

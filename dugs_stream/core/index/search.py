@@ -1,5 +1,6 @@
 """The search itself: which way to go, by what earlier searches have cost.
 
+On a device, if the index was given one and it can (`core.index.device_search`). On the host:
 Up to a few thousand rows the plain scan. Beyond, a certified prefix with groups of its rows once a sample of the list and of the traffic
 says that it pays; when what searches really cost says otherwise, the plain scan again, until the list or the traffic has changed.
 The choice depends on what was added and asked, not on a clock, and changes no verdict.
@@ -18,6 +19,7 @@ from dugs_stream.core.index.costs import (
     product_cost,
     sparse_cost,
 )
+from dugs_stream.core.index.device_search import DeviceSearch
 from dugs_stream.core.index.group_scan import scan_by_groups
 from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.prefix import Prefix
@@ -48,8 +50,16 @@ _QUERIES_TO_NEXT_FIT = 65_536
 class Search:
     """Answers questions about one list of rows by the cheaper of two ways, and remembers what it has cost."""
 
-    def __init__(self, rows: Rows, prefix_from: int | None, *, uses_kernel: bool = True) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        prefix_from: int | None,
+        device: DeviceSearch | None = None,
+        *,
+        uses_kernel: bool = True,
+    ) -> None:
         self.rows = rows
+        self.device = device
         self.prefix: Prefix | None = None
         self.groups: Groups | GroupBlocks | None = None
         self.second: SecondBound | None = None
@@ -70,18 +80,22 @@ class Search:
 
         Returns the cost, in rows multiplied in full for one query.
         """
+        work = None if self.device is None else self.device.answer(question, known)
+        if work is None:
+            work = self._answer_on_host(question, known)
+        cost = self._cost(work) / product_cost(self.rows.dimension)
+        self._remember(question, known, work)
+        return cost
+
+    def _answer_on_host(self, question: Question, known: Nearest) -> Work:
         self._fit_if_due()
         queries = len(question.queries)
         if self.prefix is None and is_short(self.rows, queries) and known.is_of_nothing:
             search_few(question, self.rows, known)
-            work = Work(asked=queries * len(self.rows), full=queries * len(self.rows))
-        elif self.prefix is None:
-            work = scan(question, self.rows, known)
-        else:
-            work = self._scan_prefix_or_all(question, self.prefix, known)
-        cost = self._cost(work) / product_cost(self.rows.dimension)
-        self._remember(question, known, work)
-        return cost
+            return Work(asked=queries * len(self.rows), full=queries * len(self.rows))
+        if self.prefix is None:
+            return scan(question, self.rows, known)
+        return self._scan_prefix_or_all(question, self.prefix, known)
 
     def _scan_prefix_or_all(self, question: Question, prefix: Prefix, known: Nearest) -> Work:
         """By the prefix; by a plain scan if its rows are not what was written to disk, and a new one is made later."""

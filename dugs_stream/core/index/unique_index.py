@@ -23,6 +23,8 @@ from dugs_stream.core.index.similarity import require_unit_rows, similarities
 from dugs_stream.errors import DamagedRowsError
 
 if TYPE_CHECKING:
+    import torch
+
     from dugs_stream.core.index.prefix import Prefix
     from dugs_stream.core.index.search import Search
 
@@ -32,6 +34,9 @@ _LINKED_ROWS_PER_CALL = 32
 
 # A plain scan of fewer rows takes about as long as the bookkeeping of a prefix.
 _PREFIX_FROM_ROWS = 4_096
+
+# What a device does with fewer rows takes little more than asking it.
+_DEVICE_FROM_ROWS = 8_192
 
 # More queries than this are searched in parts, so that a part's product stays small beside the list.
 _QUERIES_AT_ONCE = 1_024
@@ -51,6 +56,8 @@ class UniqueIndex:
     ask_graph_from  rows from which on it is asked
     prefix_from     rows from which on a certified prefix is tried; None: never
     uses_kernel     whether groups are searched by the native kernel where numba is installed: the same answers, sooner
+    device          on which rows lie in low precision too and are searched, as far as its memory reaches; None: the host
+    device_from     rows from which on it is used
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class UniqueIndex:
         ask_graph_from: int = 0,
         prefix_from: int | None = _PREFIX_FROM_ROWS,
         uses_kernel: bool = True,
+        device: "str | torch.device | None" = None,
+        device_from: int = _DEVICE_FROM_ROWS,
     ) -> None:
         if dimension < 1:
             raise ValueError(f"dimension is {dimension}, expected 1 or more")
@@ -71,6 +80,7 @@ class UniqueIndex:
         self._policy = GraphPolicy()
         self._prefix_from = prefix_from
         self._uses_kernel = uses_kernel
+        self._device, self._device_from = device, device_from
         self._made_search: Search | None = None
 
     @property
@@ -172,10 +182,21 @@ class UniqueIndex:
     def _search(self) -> "Search":
         if self._made_search is None or self._made_search.rows is not self._rows:
             # It takes torch, which loads for seconds: too long for those who only save, load or count.
+            from dugs_stream.core.index.device_search import DeviceSearch  # noqa: PLC0415
             from dugs_stream.core.index.search import Search  # noqa: PLC0415
 
-            self._made_search = Search(self._rows, self._prefix_from, uses_kernel=self._uses_kernel)
+            on_device = None
+            if self._device is not None:
+                on_device = DeviceSearch(self._rows, self._device, self._device_from)
+            self._made_search = Search(
+                self._rows, self._prefix_from, on_device, uses_kernel=self._uses_kernel
+            )
         return self._made_search
+
+    def give_way(self, reason: str) -> bool:
+        """Take less of a device's memory, as others need it; False if nothing is there to give back. No answer depends on it."""
+        search = self._made_search
+        return search is not None and search.device is not None and search.device.give_way(reason)
 
     def _should_ask_graph(self, question: Question) -> bool:
         """A graph that is kept while it pays is asked only where a hit spares the scan."""
@@ -223,7 +244,10 @@ class UniqueIndex:
     def report(self) -> IndexReport:
         """What it holds and how it answers now."""
         prefix, search = self.prefix, self._made_search
+        device = None if search is None else search.device
         way: Way = "ground" if prefix is None else "prefix"
+        if device is not None and device.is_answering:
+            way = "device"
         recent = Work() if search is None else search.recent
         queries = max(1.0, 0.0 if search is None else search.recent_queries)
         graph_rows = 0 if self._graph is None else self._graph.rows
@@ -241,7 +265,11 @@ class UniqueIndex:
                 "rows": 4 * len(self) * self.dimension,
                 "prefix": 0 if search is None else search.prefix_bytes,
                 "graph": 0 if self._graph is None else self._graph.bytes,
+                "device": 0 if device is None else device.bytes,
             },
+            device=None if self._device is None else str(self._device),
+            device_format=None if device is None else device.format,
+            device_left=None if device is None else device.refusal,
         )
 
     def _link_pending_rows(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dugs_stream.core.losses.loss import required
-from dugs_stream.core.losses.outputs import logits_of, require_batch_first
+from dugs_stream.core.losses.outputs import class_logits, logits_of, require_batch_first
 from dugs_stream.core.samples import Inputs, batch_size
 from dugs_stream.errors import LabelError, ModelError, SampleError
 
@@ -27,7 +27,7 @@ def cross_entropy(outputs: Any, labels: Tensor | None) -> Tensor:
     """
     if labels is None:
         raise ModelError("cross entropy needs a label a sample, found None")
-    logits = _logits(outputs).to(torch.float64)
+    logits = class_logits(outputs).to(torch.float64)
     own = labels[:, None]
     others = logits.scatter(1, own, -torch.inf).logsumexp(dim=1)  # (m,)
     return -torch.nn.functional.logsigmoid(logits.gather(1, own)[:, 0] - others)
@@ -35,13 +35,13 @@ def cross_entropy(outputs: Any, labels: Tensor | None) -> Tensor:
 
 def predicted_labels(outputs: Any) -> Tensor:
     """The class of the largest logit, the first of equals: (m, classes) → (m,) int64."""
-    return _logits(outputs).detach().argmax(dim=1)
+    return class_logits(outputs).detach().argmax(dim=1)
 
 
 def soft_cross_entropy(outputs: Any, labels: Tensor | None, inputs: Inputs) -> Tensor:
     """−Σ share·log softmax(logits), logits and shares (m, classes) → (m,) float64. Shares are not negative and add to 1."""
     require_batch_first(logits_of(outputs), batch_size(inputs))
-    logits = _logits(outputs).to(torch.float64)
+    logits = class_logits(outputs).to(torch.float64)
     shares = _rows("soft_label", logits, labels)
     if bool((shares < 0).any()) or not bool(((shares.sum(dim=1) - 1).abs() <= _ROUNDING).all()):
         raise LabelError(
@@ -109,15 +109,3 @@ def _rows(loss: str, outputs: Tensor, labels: Tensor | None) -> Tensor:
             "for each output"
         )
     return wanted.to(torch.float64)
-
-
-def _logits(outputs: Any) -> Tensor:
-    logits = logits_of(outputs)
-    if logits.dim() != 2:  # noqa: PLR2004 -- samples by classes
-        raise SampleError(
-            f"the model returned shape {tuple(logits.shape)}, expected logits (samples, classes) for a classification loss; "
-            "name a loss over tokens or pixels, wrap the model, or give a loss function (outputs, labels) -> (n,)"
-        )
-    if logits.shape[1] < 2:  # noqa: PLR2004 -- one class is always right
-        raise ModelError("the model returned logits of a single class: their cross entropy has no gradient")
-    return logits

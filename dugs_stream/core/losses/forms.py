@@ -24,6 +24,8 @@ class LossLabels(NamedTuple):
 BUILT_IN = {
     "label": LossLabels(LabelForm.CLASS, are_required=True),
     "pseudo": LossLabels(LabelForm.PREDICTED, are_required=False),
+    "energy": LossLabels(LabelForm.PREDICTED, are_required=False),
+    "entropy": LossLabels(LabelForm.PREDICTED, are_required=False),
     "soft_label": LossLabels(LabelForm.NUMBERS, are_required=True),
     "multi_label": LossLabels(LabelForm.NUMBERS, are_required=True),
     "regression": LossLabels(LabelForm.NUMBERS, are_required=True),

@@ -30,7 +30,7 @@ class Loss:
 
     function      (outputs, labels (m, …) or None, inputs) → (m,)
     are_required  every sample must have a label
-    predicted     outputs → labels (m,), of a loss that goes by the model's own prediction
+    predicted     outputs → labels (m,), the model's own prediction; of a loss that takes no others
     """
 
     name: str

@@ -31,6 +31,21 @@ def logits_of(outputs: Any) -> Tensor:
     )
 
 
+def class_logits(outputs: Any) -> Tensor:
+    """The logits (m, classes) of a classification loss. Raises SampleError or ModelError for other shapes."""
+    logits = logits_of(outputs)
+    if logits.dim() != 2:  # noqa: PLR2004 -- samples by classes
+        raise SampleError(
+            f"the model returned shape {tuple(logits.shape)}, expected logits (samples, classes) for a classification loss; "
+            "name a loss over tokens or pixels, wrap the model, or give a loss function (outputs, labels) -> (n,)"
+        )
+    if logits.shape[1] < 2:  # noqa: PLR2004 -- one class is always right
+        raise ModelError(
+            "the model returned logits of a single class: there is nothing to classify, and no gradient of it"
+        )
+    return logits
+
+
 def require_batch_first(logits: Tensor, m: int) -> None:
     """Raise ModelError unless the outputs of m samples have the samples on their first axis."""
     if logits.dim() and logits.shape[0] == m:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dugs_stream.core.losses import classes, positions
+from dugs_stream.core.losses import classes, positions, unlabelled
 from dugs_stream.core.losses.forms import BUILT_IN, LabelForm
 from dugs_stream.core.losses.loss import Loss, LossFunction, own_loss
 from dugs_stream.core.losses.outputs import logits_of, require_batch_first
@@ -20,6 +20,8 @@ def _of_class(outputs: Any, labels: Tensor | None, inputs: Inputs) -> Tensor:
 _FUNCTIONS: dict[str, Callable[[Any, Tensor | None, Inputs], Tensor]] = {
     "label": _of_class,
     "pseudo": _of_class,
+    "energy": unlabelled.energy,
+    "entropy": unlabelled.entropy,
     "soft_label": classes.soft_cross_entropy,
     "multi_label": classes.binary_cross_entropy,
     "regression": classes.squared_error,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+import signal
 import socket
 import subprocess  # nosec B404  # the interpreter that runs already, without a shell
 import sys
@@ -139,7 +140,7 @@ class _Process:
                     self._socket.shutdown(socket.SHUT_RDWR)
 
     def end(self, seconds: float) -> int:
-        """Kill it unless it leaves within so many seconds; its exit status."""
+        """Kill it unless it leaves within so many seconds, and what it has started; its exit status."""
         with self._lock:
             popen, connection = self._popen, self._socket
             self._popen = self._socket = None
@@ -148,10 +149,15 @@ class _Process:
             if popen is None:
                 return 0
             try:
-                return popen.wait(seconds)
+                popen.wait(seconds)
             except subprocess.TimeoutExpired:
                 popen.kill()
-                return popen.wait()
+            # Its number is free for another process once it is waited for, but not while its group has members.
+            with suppress(
+                ProcessLookupError, PermissionError
+            ):  # it has none; what is left runs as somebody else
+                os.killpg(popen.pid, signal.SIGKILL)
+            return popen.wait()
 
     def _how_it_ended(self) -> str:
         status = self.end(_LEAVE_SECONDS)
@@ -184,6 +190,7 @@ class _Process:
                     ],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
+                    process_group=0,  # so that what the codec starts ends with it
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
                 )
         ours.settimeout(_START_SECONDS)

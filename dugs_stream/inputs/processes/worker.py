@@ -7,10 +7,12 @@ codec holds the interpreter's lock and nobody is left to kill it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 
 from dugs_stream.core.gradients.memory import is_out_of_memory
@@ -30,15 +32,31 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.dup2(2, 1)
+    owner_has_left = threading.Event()
+    # Registered before the codec is imported, so that it comes behind what the codec registers.
+    atexit.register(lambda: _end_what_was_started() if owner_has_left.is_set() else None)
     with socket.socket(fileno=fd) as owner:
         codec = CustomCodec.from_settings(CustomCodecSettings(type=reference))
         owner.sendall(framed(READY))
-        with suppress(OSError):  # the owner has left
-            while (value := receive(owner)) is not None:
-                signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_SECONDS)
-                reply = _reply(codec, bytes(value))
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                owner.sendall(framed(reply))
+        with suppress(OSError):  # somebody else writes into the connection: the owner will say so
+            _answer(owner, codec, seconds)
+            owner_has_left.set()
+
+
+def _answer(owner: socket.socket, codec: CustomCodec, seconds: float) -> None:
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while (value := receive(owner)) is not None:
+            signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_SECONDS)
+            reply = _reply(codec, bytes(value))
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            owner.sendall(framed(reply))
+
+
+def _end_what_was_started() -> None:
+    """Programs that the codec runs, which nobody else would end if the owner was killed; this process is in their group."""
+    sys.stderr.flush()
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
 
 
 def _reply(codec: CustomCodec, value: bytes) -> bytes:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,12 +30,11 @@ from dugs_stream.lab.clusters.report import (
 )
 from dugs_stream.lab.clusters.spherical_kmeans import spherical_kmeans
 from dugs_stream.lab.clusters.uniques import Event, Uniques
+from dugs_stream.lab.listener import Listener
+from dugs_stream.lab.peak_memory import peak_memory_bytes
 
 _TYPICAL, _EDGES = 11, 6  # with the medoid, two rows of six pictures; and one row
 _LABELS_NAMED = 10
-
-OnStage = Callable[[str], None]
-OnProgress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +61,6 @@ class Clustering:
     report: Report
     assignment: Assignment
     plane: Plane
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who is told of the stages, and asks to stop early: then what is done so far is the result."""
-
-    stage: OnStage = lambda _text: None
-    progress: OnProgress = lambda _done, _total: None
-    wants_stop: Callable[[], bool] = lambda: False
 
 
 def cluster(uniques: Uniques, plan: Plan, listener: Listener, interrupted: str | None = None) -> Clustering:
@@ -271,8 +259,5 @@ def _example(sequence: int, event: Event, uniques: Uniques, assignment: Assignme
 
 
 def _measured(report: Report, started: float) -> Report:
-    unit = 1 if sys.platform == "darwin" else 1024  # what the system counts in
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return report.model_copy(
-        update={"seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": peak}
-    )
+    seconds = round(time.perf_counter() - started, 3)
+    return report.model_copy(update={"seconds": seconds, "peak_memory_bytes": peak_memory_bytes()})

@@ -1,4 +1,4 @@
-"""The extra that `dugs clusters` needs: scikit-learn, told before any of it is imported."""
+"""The extra that studies such as `dugs clusters` need: scikit-learn, told before any of it is imported."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from importlib.util import find_spec
 from dugs_stream.errors import ConfigurationError, Problem
 
 
-def require_scikit_learn() -> None:
-    """Raise ConfigurationError unless scikit-learn is installed; it is not imported."""
+def require_scikit_learn(command: str = "dugs clusters", otherwise: str = "") -> None:
+    """Raise ConfigurationError unless scikit-learn is installed; it is not imported.
+
+    otherwise  another way out, for the end of the message
+    """
     if find_spec("sklearn") is None:
         problem = Problem(
-            "dugs clusters",
-            "its clustering needs scikit-learn, which is not installed.",
-            "In a clone of the repository: .venv/bin/pip install -e '.[lab]' -c constraints.txt",
+            command,
+            "it needs scikit-learn, which is not installed.",
+            f"In a clone of the repository: .venv/bin/pip install -e '.[lab]' -c constraints.txt{otherwise}",
         )
         raise ConfigurationError([problem])
 

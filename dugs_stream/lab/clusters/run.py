@@ -8,13 +8,14 @@ from pathlib import Path
 
 from dugs_stream.config import Settings
 from dugs_stream.inputs.rows.fields import RowFields
-from dugs_stream.lab.clusters.clusters import Clustering, Listener, Plan, cluster
+from dugs_stream.lab.clusters.clusters import Clustering, Plan, cluster
 from dugs_stream.lab.clusters.page import render_page
 from dugs_stream.lab.clusters.report import Report
 from dugs_stream.lab.clusters.sources.export import from_export, is_export
 from dugs_stream.lab.clusters.sources.files import from_files
 from dugs_stream.lab.clusters.sources.state import from_changelog, from_state
 from dugs_stream.lab.clusters.uniques import Uniques
+from dugs_stream.lab.listener import Listener
 from dugs_stream.ops.gallery.saved_clustering import SavedClustering, save_clustering
 from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER, list_name
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools.broker import Broker, free_port
+from tools.broker import Broker
+from tools.ports import free_port
 
 # The cleaner's smallest buffers, and no rest between rounds: compaction within seconds on a few hundred records.
 _CLEANER = """\

@@ -36,7 +36,8 @@ from kafka.admin import (
 
 from tests.support.brokers.authority import Authority
 from tests.support.waiting import wait_until
-from tools.broker import CACHE, PROPERTIES, Broker, format_storage, free_port
+from tools.broker import CACHE, PROPERTIES, Broker, format_storage
+from tools.ports import free_port
 
 USERS = ("dugs", "sender", "reader", "stranger")
 PASSWORD = "planted-pa55word-of-a-test"

@@ -20,7 +20,7 @@ from tests.support import http
 from tests.support.daemons.deployment import Deployment
 from tests.support.daemons.fork_server import start_forked
 from tests.support.waiting import wait_until
-from tools.broker import free_port
+from tools.ports import free_port
 
 # A process imports PyTorch first, on a machine that does other things as well.
 START_SECONDS = 90.0

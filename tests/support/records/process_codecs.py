@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ def _out_of_memory(rest: str) -> None:
     raise MemoryError(rest)
 
 
+def _with_a_child(mark: str) -> None:
+    """Starts a program that runs on, as a decoder by another program may, and tells its number."""
+    child = subprocess.Popen(["sleep", "600"])
+    Path(mark).write_text(str(child.pid))
+
+
 def _into_every_descriptor(written: str) -> None:
     """As a library does that writes to a descriptor which it thinks is its own."""
     for descriptor in range(3, 1024):
@@ -51,6 +58,7 @@ FAILURES: dict[str, Any] = {
     "write": _into_every_descriptor,
     "hang-with-the-lock": _hang_with_the_lock,
     "hang-once": _hang_once,
+    "with-a-child": _with_a_child,
     "leave": lambda _rest: os._exit(7),
     "memory": _out_of_memory,
     "print": lambda rest: print(rest, flush=True),

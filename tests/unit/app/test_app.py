@@ -13,7 +13,7 @@ import torch
 from structlog.testing import capture_logs
 from torch import nn
 
-from dugs_stream.app.daemon import open_daemon
+from dugs_stream.app.daemon import _log_settings, open_daemon
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.logs import open_log, open_reader, topic_names
 from dugs_stream.app.web import UniquesSource
@@ -39,6 +39,26 @@ def probe_loss(outputs: torch.Tensor, _labels: torch.Tensor | None) -> torch.Ten
 def labelled_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """One that cannot do without labels."""
     return (outputs.sum(1) - labels.to(outputs.dtype)).square()
+
+
+@pytest.mark.parametrize(
+    ("style", "changed", "logged"),
+    [
+        ("console", {"threshold": 0.5}, [{"selection.threshold": 0.5}]),
+        ("console", {}, [{"all": "defaults"}]),
+        ("json", {}, [set(Settings.model_fields)]),
+    ],
+)
+def test_settings_are_logged_for_people_where_they_differ_and_whole_as_json(
+    style: str, changed: dict[str, Any], logged: list[dict[str, Any] | set[str]]
+) -> None:
+    """A line a section on a console; programs get one object with every key."""
+    settings = Settings.model_validate({"logging": {"format": style}, "selection": changed})
+    with capture_logs() as lines:
+        _log_settings(settings)
+
+    assert {(line.pop("event"), line.pop("log_level")) for line in lines} == {("settings.effective", "info")}
+    assert (lines if style == "console" else [set(line) for line in lines]) == logged
 
 
 def test_topics_are_those_that_are_named(tmp_path: Path) -> None:

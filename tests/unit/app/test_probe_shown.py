@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import structlog
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from dugs_stream.app.daemon import open_daemon
 from dugs_stream.app.engine import build_engine
+from dugs_stream.commands import check
 from dugs_stream.commands.check import check_deep
 from tests.support.daemons.deployment import Deployment
 from tests.support.daemons.in_thread import metric_of
@@ -83,6 +85,9 @@ def test_size_of_the_codec_is_the_shape_of_the_probe(
 ) -> None:
     """A model that names no shape is probed at the start if all pictures have one; else nothing claims that it was tried."""
     monkeypatch.delattr(Windows, "input_shape")
+    monkeypatch.setattr(
+        check, "measure_stages", Mock(return_value=[])
+    )  # rates have tests of their own, and take seconds
     deployment.write(input={"codec": {"type": "image", "mode": "L", "size": size}})
     doing: list[str] = []
 
@@ -93,6 +98,7 @@ def test_size_of_the_codec_is_the_shape_of_the_probe(
     assert doing == [
         "loading and probing the model",
         "trying the log (embedded)",
-        "measuring the rate of each stage",
         "opening the state folder",
+        "measuring the steps of a sketch",
+        "measuring search, among 0 uniques",
     ]

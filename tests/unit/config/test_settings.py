@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from dugs_stream.changelog.wire import row_message
-from dugs_stream.config import Settings, config_schema, effective, load_settings, warnings
+from dugs_stream.config import Settings, config_schema, differing, effective, load_settings, warnings
 from dugs_stream.config.checks import ROW_BYTES
 from dugs_stream.config.fields import blocks_at, dotted, every_key, is_block, is_secret
 from dugs_stream.errors import ConfigurationError
@@ -51,6 +51,17 @@ def test_threshold_within_the_noise_of_the_dimension_is_warned_of() -> None:
     assert "the largest cosine is about 0.46 by chance" in line
     assert "Raise the dimension to 308 or more, or the threshold." in line
     assert "Raise the threshold." in warnings(load_settings(None, ["selection.threshold=0"], {}))[1]
+
+
+def test_target_of_a_loss_that_predicts_its_labels_is_warned_of() -> None:
+    """Its values cannot tell a wrong label, which is what most would use them for."""
+    given = ["model.weights=a.pt", "value.target=clean/"]
+
+    (line,) = warnings(load_settings(None, [*given, "gradient.loss=pseudo"], {}))
+    assert "cannot tell a wrong label" in line
+    assert warnings(load_settings(None, given, {})) == []
+    assert load_settings(None, given, {}).value.target == ("clean/",)
+    assert load_settings(None, ["value.target=topic:clean"], {}).value.topic == "clean"
 
 
 def test_originals_larger_than_the_output_takes_are_warned_of() -> None:
@@ -138,14 +149,42 @@ def test_effective_settings_mask_secrets() -> None:
     assert logged["state"] == {"dir": "dugs-data/state"}
 
 
+def test_settings_that_differ_are_told_by_section_under_their_keys() -> None:
+    """For people, who need not read the defaults again: as --set takes them, a codec with the options that are its own."""
+    overrides = ("input.codec={type: npy}", "model.kwargs={classes: 3}", "gradient.layers={names: [a, b]}")
+
+    found = differing(load_settings(None, overrides, {"DUGS_LOG__KAFKA__SSL_PASSWORD": "hunter2"}))
+
+    assert found == {
+        "log": {"log.kafka.ssl_password": "**********"},
+        "input": {"input.codec.type": "npy", "input.codec.dtype": "float32"},
+        "model": {"model.kwargs.classes": 3},
+        "gradient": {"gradient.layers.last": None, "gradient.layers.names": ["a", "b"]},
+    }
+
+
+def test_examples_of_the_two_engines_run_side_by_side() -> None:
+    """A second daemon on one state folder or port is refused."""
+    embedded, kafka = (load_settings(path, (), {}) for path in EXAMPLES)
+
+    assert embedded.state.dir != kafka.state.dir
+    assert embedded.http.port != kafka.http.port
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_shows_every_key_with_its_default(path: Path) -> None:
-    """What an example says is what leaving it out would mean, its engine apart; secrets and options are remarks."""
+    """What an example says is what leaving it out would mean, its engine and place apart; secrets and options are remarks."""
     settings, tree = load_settings(path, (), {}), yaml.safe_load(path.read_text())
 
     assert settings.log.engine == path.stem
-    assert settings.model_copy(update={"log": Settings().log}) == Settings()
-    assert settings.log.model_copy(update={"engine": "embedded"}) == Settings().log
+    of_its_own = {
+        "kafka": {
+            "log": {"log.engine": "kafka"},
+            "state": {"state.dir": "dugs-data/state-kafka"},
+            "http": {"http.port": 9465},
+        }
+    }
+    assert differing(settings) == of_its_own.get(path.stem, {})
     other = "kafka" if path.stem == "embedded" else "embedded"
     shown_as_remarks = {("log", other), ("input", "codec"), ("gradient", "layers")}
     for key in every_key(Settings):

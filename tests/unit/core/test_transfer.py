@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.gradients.layers import parameter_layers
 from dugs_stream.core.projector import Projector
 from dugs_stream.core.sketch.count_sketch import Sketch
+from dugs_stream.core.sketch.scratch import Scratch
 from dugs_stream.core.transfer import DeviceRows, fetched, joined, sent
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -122,13 +124,62 @@ def test_vectors_are_fetched_once_a_batch(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_tile_is_a_copy_filled_up_with_its_first_sample() -> None:
     """The model may write into it, and the order of channels in memory is the usual one."""
     rows = torch.randn(3, 2, 4, 4).to(memory_format=torch.channels_last)
-    tile = sent(rows, 5, CPU)
-    whole = sent(rows, 3, CPU)
+    tile = sent(rows, 5, CPU).tile
+    whole = sent(rows, 3, CPU).tile
 
     assert torch.equal(tile, rows[[0, 1, 2, 0, 0]])
     assert tile.is_contiguous()
     assert whole.is_contiguous()
     assert whole.data_ptr() != rows.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64], ids=str)
+@pytest.mark.parametrize("side", [4, 128], ids=["small", "large"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_samples_that_lie_apart_fill_a_tile_as_a_batch_does(
+    dtype: torch.dtype, side: int, memory_format: torch.memory_format
+) -> None:
+    """Large ones and small ones, of any dtype and format; the memory of the tile before serves again."""
+    rows = (100 * torch.randn(6, 3, side, side)).to(dtype)
+    room = partial(Scratch().lend, "inputs")
+
+    expected = sent(rows[:3], 5, CPU, memory_format).tile
+    sent(list(rows[3:]), 5, CPU, memory_format, room)
+    before = sent(rows[3:4], 5, CPU, memory_format, room).tile.data_ptr()
+    tile = sent(list(rows[:3]), 5, CPU, memory_format, room).tile
+
+    assert torch.equal(tile, expected)
+    assert tile.stride() == expected.stride()
+    assert tile.data_ptr() == before
+
+
+class AddsInPlace(nn.Module):
+    """Writes into what it is given, by a parameter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(12))
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(m, 12) → logits (m, 5)."""
+        x += self.shift
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def test_a_model_may_write_into_a_tile_whose_memory_serves_again() -> None:
+    """Each tile has its own numbers again, whatever was made of those before; the samples stay as they are."""
+    torch.manual_seed(0)
+    inputs = torch.randn(6, 12)
+    given = inputs.clone()
+    engine = Deduplicator(AddsInPlace(), ["shift", "head"], "pseudo", 64, device="cpu", tile=2)
+
+    together = engine.project(inputs).vectors
+    alone = np.concatenate([engine.project(inputs[at : at + 1]).vectors for at in range(6)])
+
+    assert np.array_equal(together, alone)
+    assert torch.equal(inputs, given)
 
 
 def test_units_and_norms_are_those_of_each_row() -> None:

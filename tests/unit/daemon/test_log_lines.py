@@ -1,10 +1,13 @@
-"""What is said of the model's own accuracy over the first labels."""
+"""What is said of the model's own accuracy over the first labels, and of a device that the index has left."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
 
+from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.daemon.log_lines import LogLines
 
 
@@ -38,3 +41,17 @@ def test_model_that_is_hardly_better_than_chance_is_a_warning(right: int, classe
         LogLines().model_measured(right, 256, classes)
 
     assert [line["event"] for line in said] == [event]
+
+
+def test_device_that_the_index_has_left_is_said_once() -> None:
+    """With the reason, however often the index reports; nothing is said while it is used."""
+    report = replace(UniqueIndex(4).report(), device="cuda:0")
+    lines = LogLines()
+
+    with capture_logs() as said:
+        for reason in (None, "out of memory", "out of memory"):
+            lines.index_reported(replace(report, device_left=reason))
+
+    assert [(line["event"], line["device"], line["why"]) for line in said] == [
+        ("index.device_left", "cuda:0", "out of memory")
+    ]

@@ -61,6 +61,24 @@ def test_every_kind_of_picture_becomes_the_configured_mode(source: str, mode: st
     assert (tensor == 1.0).all()
 
 
+@pytest.mark.parametrize("is_normalised", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_numbers_are_those_of_float32_arithmetic(mode: str, is_normalised: bool) -> None:
+    """Bit for bit x / 255, less the mean, by the standard deviation, for every value of a byte."""
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    pixels = np.random.default_rng(0).permutation(np.arange(256 * channels) % 256).astype(np.uint8)
+    pixels = pixels.reshape(16, 16, channels)
+    own = {"mean": (0.485, 0.456, 0.406, 0.4)[:channels], "std": (0.229, 0.224, 0.225, 0.2)[:channels]}
+
+    tensor = decoded(encoded(Image.fromarray(pixels.squeeze())), mode=mode, **(own if is_normalised else {}))
+
+    expected = pixels.astype(np.float32) / np.float32(255)
+    if is_normalised:
+        expected = (expected - np.float32(own["mean"])) / np.float32(own["std"])
+    assert np.array_equal(tensor.numpy(), expected.transpose(2, 0, 1))
+    assert tensor.is_contiguous()
+
+
 def test_16_bit_grey_keeps_its_16_bits() -> None:
     """Half of 65 535 is half of one, to float32's last bit."""
     tensor = decoded(encoded(Image.fromarray(np.array([[0, 32768, 65535]], np.uint16))), mode="L")

@@ -40,6 +40,8 @@ OTHERS: list[tuple[str, object]] = [
     ("layers", {"last": 3, "names": None}),
     ("layers", {"last": None, "names": ["classifier.*"]}),
     ("loss", "pseudo"),
+    ("loss", "energy"),
+    ("loss", "entropy"),
     ("map_version", 2),
     ("seed", 1),
     ("dimension", 4096),

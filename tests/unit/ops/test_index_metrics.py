@@ -19,24 +19,24 @@ def test_report_of_the_index_is_shown() -> None:
         IndexReport(
             rows=9,
             dimension=8,
-            strategies={"nearest": "ground", "bound": "prefix", "decision": "prefix"},
+            strategies={"nearest": "ground", "bound": "prefix", "decision": "device"},
             prefix_dimensions=3,
             energy=0.75,
             queries=100,
             rows_touched=2.5,
             survivors=1.5,
             graph_rows=4,
-            bytes={"rows": 288, "prefix": 144, "graph": 77},
+            bytes={"rows": 288, "prefix": 144, "graph": 77, "device": 33},
         )
     )
 
     def ways(mode: str) -> list[float | None]:
         return [
             registry.get_sample_value("dugs_index_way", {"mode": mode, "way": way})
-            for way in ("ground", "prefix")
+            for way in ("ground", "prefix", "device")
         ]
 
-    assert (ways("nearest"), ways("bound"), ways("decision")) == ([1, 0], [0, 1], [0, 1])
+    assert (ways("nearest"), ways("bound"), ways("decision")) == ([1, 0, 0], [0, 1, 0], [0, 0, 1])
     shown = {
         "dugs_index_rows_touched": 2.5,
         "dugs_index_survivors": 1.5,
@@ -47,6 +47,6 @@ def test_report_of_the_index_is_shown() -> None:
     assert {name: registry.get_sample_value(name) for name in shown} == shown
     parts = {
         part: registry.get_sample_value("dugs_index_part_bytes", {"part": part})
-        for part in ("rows", "prefix", "graph")
+        for part in ("rows", "prefix", "graph", "device")
     }
-    assert parts == {"rows": 288, "prefix": 144, "graph": 77}
+    assert parts == {"rows": 288, "prefix": 144, "graph": 77, "device": 33}

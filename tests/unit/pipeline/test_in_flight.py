@@ -32,10 +32,16 @@ class Projector:
         self._work = work
 
     def project(
-        self, batch: DecodedBatch, should_abandon: Callable[[], bool], *, model_is_proven: bool
+        self,
+        batch: DecodedBatch,
+        should_abandon: Callable[[], bool],
+        *,
+        model_is_proven: bool,
+        keeps_samples: bool,
     ) -> object:
         """As the projector's."""
         assert model_is_proven
+        assert not keeps_samples
         return self._work(batch, should_abandon)
 
 

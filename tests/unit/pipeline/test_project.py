@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -14,9 +15,10 @@ from torch import nn
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.errors import ConfigurationError, ModelError
-from dugs_stream.inputs.decoder import build_decoder
+from dugs_stream.inputs.decoder import Sample, build_decoder
+from dugs_stream.inputs.labels import Label
 from dugs_stream.inputs.settings import CustomCodecSettings, NpyCodecSettings
-from dugs_stream.pipeline.decode import BatchAbandonedError
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodedBatch
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.records import Reason, Record, Rejection, Skip
@@ -376,3 +378,26 @@ def test_skipped_record_is_in_nobodys_way() -> None:
     ]
     assert np.array_equal(batch.projection.vectors, projected(projector(), good).projection.vectors)
     assert projected(projector(), [gone, gone]).outcomes == (Skip(), Skip())
+
+
+def test_large_samples_are_let_go_of_while_the_batch_is_projected() -> None:
+    """Their memory serves what is decoded meanwhile; a batch that is kept has them still."""
+    numbers = np.random.default_rng(0).normal(size=(40, 2**14)).astype(np.float32)
+    projector = projector_of(of_any_length)
+    batch = DecodedBatch((), tuple(Sample(torch.from_numpy(row), Label(1, "b")) for row in numbers))
+    batch.records = tuple(record(offset, numbers[0]) for offset in range(len(numbers)))
+    kept = projector.project(batch)
+    first = weakref.ref(batch.outcomes[0].inputs)  # type: ignore[union-attr,arg-type]
+    were_there: list[bool] = []
+
+    def look() -> bool:
+        were_there.append(first() is not None)
+        return False
+
+    found = projector.project(batch, look, keeps_samples=False)
+
+    assert were_there[0]
+    assert not were_there[-1]
+    assert batch.outcomes == ()
+    assert np.array_equal(found.projection.vectors, kept.projection.vectors)
+    assert found.outcomes == kept.outcomes

@@ -7,9 +7,9 @@ import numpy as np
 from dugs_stream.commands.tail import events
 from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, LogError
-from dugs_stream.lab.clusters.clusters import Listener
 from dugs_stream.lab.clusters.sources.page_store import PageStore
 from dugs_stream.lab.clusters.uniques import Absorbed
+from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Verdict
 
 _TOLD_EACH = 1_000

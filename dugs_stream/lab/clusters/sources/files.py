@@ -16,9 +16,10 @@ from dugs_stream.config import Settings
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.inputs.files import Listing
 from dugs_stream.inputs.rows.fields import RowFields
-from dugs_stream.lab.clusters.clusters import Listener
 from dugs_stream.lab.clusters.uniques import Absorbed, Event, Uniques, labels_of
-from dugs_stream.ops.gallery.thumbnails import Thumbnail, excerpt, shrink
+from dugs_stream.lab.listener import Listener
+from dugs_stream.lab.samples import thumbnail_of
+from dugs_stream.ops.gallery.thumbnails import Thumbnail
 from dugs_stream.records import Verdict
 
 
@@ -98,14 +99,7 @@ def _thumbnails(listing: Listing, shown: Shown, wanted: dict[str, int]) -> dict[
         if record.id not in missing:
             continue
         missing.discard(record.id)
-        thumbnail = _thumbnail(record.value or b"", shown)
+        thumbnail = thumbnail_of(record.value or b"", shown)
         if thumbnail is not None:
             found[wanted[record.id]] = thumbnail
     return found
-
-
-def _thumbnail(value: bytes, shown: Shown) -> Thumbnail | None:
-    if shown.text_of is None:
-        return shrink(value, shown.formats)
-    text = shown.text_of(value)
-    return None if text is None else excerpt(text)

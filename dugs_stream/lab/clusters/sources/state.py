@@ -8,10 +8,10 @@ from typing import Any
 
 from dugs_stream.commands.index import replayed
 from dugs_stream.config import Settings
-from dugs_stream.lab.clusters.clusters import Listener
 from dugs_stream.lab.clusters.sources.duplicates import absorbed_by
 from dugs_stream.lab.clusters.sources.page_store import PageStore
 from dugs_stream.lab.clusters.uniques import Event, MatrixRows, Uniques, labels_of
+from dugs_stream.lab.listener import Listener
 from dugs_stream.state.reading import SnapshotReader
 
 _TOLD_EACH = 1_000

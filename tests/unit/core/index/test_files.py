@@ -93,6 +93,16 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
         UniqueIndex.load(tmp_path)
 
 
+def test_folder_in_the_manifests_place_is_refused_by_name(tmp_path: Path) -> None:
+    """By loading and by saving, which leaves the rest of the folder alone."""
+    (tmp_path / "index.json").mkdir()
+
+    for use in (lambda: UniqueIndex.load(tmp_path), lambda: filled(unit_rows(24, 4, 8)).save(tmp_path)):
+        with pytest.raises(StateError, match=r"index\.json is a folder, expected the file"):
+            use()
+    assert [path.name for path in tmp_path.iterdir()] == ["index.json"]
+
+
 def test_manifest_torn_at_any_byte_is_refused_by_name(tmp_path: Path) -> None:
     """No prefix of the manifest is believed."""
     filled(unit_rows(24, 4, 8)).save(tmp_path)

@@ -61,6 +61,8 @@ LABELS = torch.arange(N) % CLASSES
 CASES: dict[str, tuple[Any, Any, Any]] = {
     "label": (dense, rows, LABELS.tolist()),
     "pseudo": (dense, rows, None),
+    "energy": (dense, rows, None),
+    "entropy": (dense, rows, None),
     "soft_label": (dense, rows, torch.rand(N, CLASSES).softmax(dim=1)),
     "multi_label": (dense, rows, [[True, False, True, False]] * N),
     "regression": (dense, rows, torch.randn(N, CLASSES).tolist()),

@@ -53,6 +53,12 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+def child_of(codec: CodecInProcesses, folder: Path) -> int:
+    """A program that the codec has started and that runs on."""
+    codec.decode(f"with-a-child {folder / 'child'}".encode(), None)
+    return int((folder / "child").read_text())
+
+
 def told(outcome: Any) -> Any:
     """All of an outcome, comparable."""
     if isinstance(outcome, Labelled):
@@ -159,15 +165,16 @@ def test_signals_to_the_whole_group_leave_the_processes_alone(codec: CodecInProc
 
 
 def test_record_that_takes_too_long_is_rejected_and_its_process_ended(
-    codec: CodecInProcesses, monkeypatch: pytest.MonkeyPatch
+    codec: CodecInProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even if the codec holds the interpreter's lock; the next record would start another process."""
-    pid = pid_of(codec)
+    """Even if the codec holds the interpreter's lock, and with it what it has started; the next starts another process."""
+    pid, child = pid_of(codec), child_of(codec, tmp_path)
     monkeypatch.setattr(codec, "_seconds", 0.7)
     monkeypatch.setattr(codec._processes[0], "_seconds", 0.7)
 
     found = codec.decode(b"hang-with-the-lock", None)
 
+    wait_until(lambda: not is_alive(child), 30, "what it had started has ended")
     assert found == Rejection(
         Reason.UNDECODABLE,
         "the codec took longer than 0.7 s, and its process was ended (input.decode.timeout_seconds)",
@@ -187,6 +194,20 @@ def test_process_without_an_owner_leaves_even_if_its_codec_hangs() -> None:
     assert os.waitstatus_to_exitcode(status) == -signal.SIGALRM
 
 
+def test_process_whose_owner_was_killed_takes_along_what_its_codec_started(tmp_path: Path) -> None:
+    """Nobody else knows of them."""
+    owner, pid = started_by_hand(seconds=60)
+    mark = tmp_path / "child"
+    owner.sendall(framed(f"with-a-child {mark}".encode()))
+    assert receive(owner)
+    child = int(mark.read_text())
+    owner.close()
+
+    os.waitpid(pid, 0)
+
+    wait_until(lambda: not is_alive(child), 30, "the program has ended")
+
+
 def started_by_hand(seconds: float) -> tuple[socket.socket, int]:
     """Our end of a process's socket, and its id."""
     ours, theirs = socket.socketpair()
@@ -200,7 +221,7 @@ def started_by_hand(seconds: float) -> tuple[socket.socket, int]:
             str(seconds),
         ]
         theirs.set_inheritable(True)
-        pid = os.posix_spawn(sys.executable, words, os.environ)
+        pid = os.posix_spawn(sys.executable, words, os.environ, setpgroup=0)
     assert receive(ours) == bytearray(READY)
     return ours, pid
 
@@ -218,6 +239,7 @@ def test_closing_ends_the_processes_and_gives_up_the_record_that_is_there(
             raised.append(error)
 
     thread = threading.Thread(target=ask)
+    child = child_of(codec, tmp_path)
     thread.start()
     wait_until(lambda: mark.exists() and mark.read_text(), 60, "the codec has begun")
     pids = list(codec.pids)
@@ -226,6 +248,7 @@ def test_closing_ends_the_processes_and_gives_up_the_record_that_is_there(
 
     assert len(raised) == len(pids) == 1
     assert not any(map(is_alive, pids))
+    wait_until(lambda: not is_alive(child), 30, "what it had started has ended")
     with pytest.raises(ClosedError):
         codec.decode(b"abc", None)
 

@@ -13,11 +13,12 @@ from dugs_stream.lab.clusters import spherical_kmeans as kmeans
 from dugs_stream.lab.clusters.agreement import agreement
 from dugs_stream.lab.clusters.assignment import assignment_of, directions
 from dugs_stream.lab.clusters.category_count import between, candidates
-from dugs_stream.lab.clusters.clusters import Clustering, Listener, Plan, cluster
+from dugs_stream.lab.clusters.clusters import Clustering, Plan, cluster
 from dugs_stream.lab.clusters.examples import choose_examples
 from dugs_stream.lab.clusters.plane import lay_out
 from dugs_stream.lab.clusters.report import Report
 from dugs_stream.lab.clusters.uniques import UNLABELLED, Absorbed, Labels, MatrixRows, Uniques, labels_of
+from dugs_stream.lab.listener import Listener
 from tests.support.oracles.unit_rows import unit_rows
 
 GROUPS = 5

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dugs_stream.lab.clusters.clusters import Clustering, Listener, Plan, cluster
+from dugs_stream.lab.clusters.clusters import Clustering, Plan, cluster
 from dugs_stream.lab.clusters.page import MOST_SECTIONS, render_page
 from dugs_stream.lab.clusters.plane import lay_out
 from dugs_stream.lab.clusters.uniques import Labels, MatrixRows, Uniques
+from dugs_stream.lab.listener import Listener
 from dugs_stream.ops.gallery.thumbnails import Thumbnail, excerpt
 from tests.support.oracles.unit_rows import unit_rows
 from tests.support.pages.events import encoded_picture

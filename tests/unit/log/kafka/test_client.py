@@ -20,6 +20,7 @@ from dugs_stream.log.kafka.transaction import transactional_id
 from dugs_stream.log.port import TopicNames
 from dugs_stream.records import Message
 from tests.support.waiting import wait_until
+from tools.ports import free_port
 
 TOPICS = TopicNames("in", "group", "unique", "changelog", "dead")
 
@@ -27,9 +28,7 @@ TOPICS = TopicNames("in", "group", "unique", "changelog", "dead")
 @pytest.fixture
 def closed_port() -> int:
     """A port of this machine without a listener."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

@@ -1,0 +1,210 @@
+"""The command evaluate: its options, its table, its files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dugs_stream.cli.options import Settings, command, configured, row_fields
+
+if TYPE_CHECKING:
+    from dugs_stream.inputs.rows.fields import RowFields
+    from dugs_stream.lab.evaluate.plan import LayerChoice
+    from dugs_stream.lab.evaluate.report import Report
+
+    _Layers = click.ParamType[tuple[LayerChoice, ...]]
+    _Names = click.ParamType[tuple[str, ...]]
+    _Shares = click.ParamType[tuple[float, ...]]
+else:  # older releases of click have no generic types
+    _Layers = _Names = _Shares = click.ParamType
+
+
+class Layers(_Layers):
+    """The last layers to compare: 1,2,all; configured means those of gradient.layers."""
+
+    name = "layers"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[LayerChoice, ...]:
+        found: list[LayerChoice] = []
+        for each in str(value).split(","):
+            if each in ("all", "configured"):
+                found.append(each)  # type: ignore[arg-type]  # one of the two
+            elif each.isdecimal() and int(each) > 0:
+                found.append(int(each))
+            else:
+                self.fail(f"{each!r} is not a number of last layers, all or configured.", param, ctx)
+        return tuple(dict.fromkeys(found))
+
+
+class Names(_Names):
+    """Names with commas between them."""
+
+    name = "names"
+
+    def __init__(self, allowed: tuple[str, ...] = ()) -> None:
+        self._allowed = allowed
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(each.strip() for each in str(value).split(",") if each.strip()))
+        wrong = [each for each in found if self._allowed and each not in self._allowed]
+        if wrong or not found:
+            self.fail(
+                f"{wrong[0] if wrong else value!r} is not one of {', '.join(self._allowed)}.", param, ctx
+            )
+        return found
+
+
+class Shares(_Shares):
+    """Shares of a stream: 0.01,0.001."""
+
+    name = "shares"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        try:
+            found = tuple(dict.fromkeys(float(each) for each in str(value).split(",")))
+        except ValueError:
+            found = ()
+        if not found or not all(0 < each < 1 for each in found):
+            self.fail(f"{value!r} is not a share between 0 and 1, or several with commas.", param, ctx)
+        return found
+
+
+@command(
+    "dugs evaluate -c my.yaml photos/ -o out/\n"
+    "dugs evaluate -c my.yaml photos/ --rare cat,dog --json report.json\n"
+    "dugs evaluate -c my.yaml --layers configured --losses label,energy"
+)
+@configured
+@row_fields
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="How many records each selection picks.",
+)
+@click.option(
+    "--draws", type=click.IntRange(min=1), default=10, show_default=True,
+    help="Streams of each kind; every figure is a mean over them, with its interval.",
+)  # fmt: skip
+@click.option(
+    "--limit", type=click.IntRange(min=8), default=3_000, show_default=True,
+    help="Records drawn at random from the data, at most.",
+)  # fmt: skip
+@click.option(
+    "--rare", type=Names(), default=None, metavar="CLASS,…",
+    help="The classes that are made rare.  [default: a fifth of them, drawn anew for each stream]",
+)  # fmt: skip
+@click.option(
+    "--rare-share", "rare_shares", type=Shares(), default="0.01,0.001", show_default=True, metavar="SHARE,…",
+    help="How much of a stream is of the rare classes.",
+)  # fmt: skip
+@click.option(
+    "--wrong-share", type=click.FloatRange(0, 0.5), default=0.05, show_default=True,
+    help="How many of the labels are made wrong in the streams that ask for it.",
+)  # fmt: skip
+@click.option(
+    "--layers", type=Layers(), default="1,2,all", show_default=True, metavar="N|all|configured,…",
+    help="Whose gradients are compared: those of the last so many layers.",
+)  # fmt: skip
+@click.option(
+    "--losses", type=Names(("label", "pseudo", "energy", "entropy")), default=None, metavar="LOSS,…",
+    help="Of label, pseudo, energy and entropy.  [default: all that the data and the model allow]",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all random choices."
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the report to this file.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for evaluate.html; it is made if missing.",
+)  # fmt: skip
+def evaluate(
+    settings: Settings,
+    *,
+    paths: tuple[Path, ...],
+    fields: RowFields,
+    size: int,
+    draws: int,
+    limit: int,
+    rare: tuple[str, ...] | None,
+    rare_shares: tuple[float, ...],
+    wrong_share: float,
+    layers: tuple[LayerChoice, ...],
+    losses: tuple[str, ...] | None,
+    seed: int,
+    json_file: Path | None,
+    output: Path | None,
+) -> None:
+    """Compare uniques with other picks of your data. All are of the same size.
+
+    PATHS are files and folders as `dugs scan` reads them; without any the newest records of the input topic. Folder names
+    are classes: what needs labels is left out if there are none.
+    """
+    from dugs_stream.cli.listening import listening
+    from dugs_stream.lab.clusters.extra import require_scikit_learn
+
+    require_scikit_learn("dugs evaluate")
+    from dugs_stream.lab.drawn_records import Source
+    from dugs_stream.lab.evaluate.plan import Plan
+    from dugs_stream.lab.evaluate.run import Wanted, run_evaluate
+
+    plan = Plan(size, draws, limit, seed, rare or (), rare_shares, wrong_share, layers, losses)
+    with listening() as listener:
+        done = run_evaluate(
+            settings, Wanted(Source(paths, fields, limit, seed), plan, json_file, output), listener
+        )
+    show_report(done.report)
+    for name, path in done.files.items():
+        click.echo(f"{name:>9}  {path}", err=True)
+    if done.report.interrupted is not None:
+        click.echo(f"interrupted while {done.report.interrupted}; what is above was done by then", err=True)
+        sys.exit(130)
+
+
+def show_report(report: Report) -> None:
+    """The facts and a table of the selections on stdout; the best of each column in bold."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from dugs_stream.lab.evaluate.table import best_of, cell, columns_of, facts_of, notes_of
+    from dugs_stream.ops.logging.lines import printable
+
+    console = Console()
+    facts = " · ".join(f"{name} {value}" for name, value in facts_of(report).items())
+    console.print(Text(printable(facts)))
+    table, columns = Table(box=SIMPLE_HEAD, pad_edge=False), columns_of(report)
+    table.add_column("selection", overflow="fold")
+    for column in columns:
+        table.add_column(column.title, justify="right")
+    found = [report.at_full_size(column.measure, column.stream) for column in columns]
+    best = [best_of(column, values) for column, values in zip(columns, found, strict=True)]
+    for selection in report.selections:
+        cells = [
+            Text(cell(values.get(selection)), style="bold" if selection == leader else "")
+            for values, leader in zip(found, best, strict=True)
+        ]
+        table.add_row(Text(selection), *cells)
+    console.print(table)
+    console.print(Text("in percent, mean over the streams ± its 95 % interval", style="dim"))
+    for note in (*notes_of(report), *report.remarks):
+        console.print(Text(printable(f"note: {note}")))
+    mebibytes = report.peak_memory_bytes / 2**20
+    console.print(Text(f"{report.seconds:.1f} s, peak memory {mebibytes:,.0f} MiB", style="dim"))

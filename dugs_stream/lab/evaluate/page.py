@@ -1,0 +1,116 @@
+"""Page of an evaluation: one HTML file with the table, a figure for each measure, and curves over the number of picks.
+
+It loads nothing and runs nothing: the file's own policy lets the browser run no script at all, and all that comes from
+records is escaped. Its colours are those of the page that the daemon serves.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from importlib import resources
+
+from dugs_stream.lab.evaluate.figures import curve_figure, interval_figure
+from dugs_stream.lab.evaluate.report import MeasureName, Report
+from dugs_stream.lab.evaluate.streams import AS_IT_IS, rare_name
+from dugs_stream.lab.evaluate.table import Column, best_of, cell, columns_of, facts_of, notes_of
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+_MEANINGS: dict[MeasureName, str] = {
+    "classes covered": "Of the classes in the data, as it is: the share of which at least one record was picked.",
+    "rare records found": "Some classes are made rare: the share of their records that was picked.",
+    "accuracy": "Of a logistic regression on the model's embeddings, trained on the picks with their labels and tested on "
+    "records held out.",
+    "wrong labels picked": "Some labels are made wrong: their share among the picks. A wrong label looks new, so a rule that "
+    "finds what is new finds these too.",
+}
+
+
+def render_page(report: Report) -> str:
+    """The page, to be written as UTF-8."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>Are uniques worth having? · dugs-stream</title>\n<style>{_style()}</style>\n</head>\n<body>\n"
+        f"{_head(report)}{_table(report)}{_curves(report)}{''.join(_section(report, each) for each in columns_of(report))}"
+        "</body>\n</html>\n"
+    )
+
+
+def _style() -> str:
+    parts = (
+        resources.files("dugs_stream.ops.gallery").joinpath("static", "page.css"),
+        resources.files("dugs_stream.lab").joinpath("study.css"),
+        resources.files("dugs_stream.lab.evaluate").joinpath("page.css"),
+    )
+    return "".join(part.read_text(encoding="utf-8") for part in parts)
+
+
+def _head(report: Report) -> str:
+    rows = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in facts_of(report).items()
+    )
+    interrupted = [f"interrupted while {report.interrupted}"] if report.interrupted else []
+    notices = [*notes_of(report), *report.remarks, *interrupted]
+    notes = "".join(f"<li>{escape(each[:1].upper() + each[1:])}.</li>" for each in notices)
+    return (
+        '<p class="brand">dugs-stream</p>\n<h1>Are these uniques worth having?</h1>\n'
+        f'<p class="lead">Records of <bdi>{escape(report.source.place)}</bdi>: uniques beside other ways of picking as many '
+        f'from the same streams.</p>\n<dl class="facts">{rows}</dl>\n'
+        + (f'<ul class="notice">{notes}</ul>\n' if notes else "")
+    )
+
+
+def _table(report: Report) -> str:
+    columns = columns_of(report)
+    found = [report.at_full_size(column.measure, column.stream) for column in columns]
+    best = [best_of(column, values) for column, values in zip(columns, found, strict=True)]
+    heads = "".join(f"<th>{escape(column.title)}</th>" for column in columns)
+    rows = "".join(
+        f"<tr><td>{escape(selection)}</td>"
+        + "".join(
+            f'<td class="number{" best" if selection == leader else ""}">{escape(cell(values.get(selection)))}</td>'
+            for values, leader in zip(found, best, strict=True)
+        )
+        + "</tr>"
+        for selection in report.selections
+    )
+    return (
+        f'<section>\n<h2>At {report.setup.sizes[-1]:,} picks</h2>\n<p class="intro">In percent, mean over streams ± its 95 % '
+        'interval; the best of each column is bold.</p>\n<div class="scroll"><table><thead><tr><th>selection</th>'
+        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n</section>\n"
+    )
+
+
+def _curves(report: Report) -> str:
+    kinds: list[tuple[MeasureName, str, str]] = [
+        ("classes covered", AS_IT_IS, "Classes covered by number of picks")
+    ]
+    kinds += [
+        ("rare records found", rare_name(share), f"Rare records found by number of picks, {rare_name(share)}")
+        for share in report.setup.rare_shares
+    ]
+    sections = []
+    for measure, stream, title in kinds:
+        figure = curve_figure(report, measure, stream)
+        if figure:
+            sections.append(
+                f'<section>\n<h2>{escape(title)}</h2>\n<p class="intro">Of each family of selections the best one.</p>\n'
+                f"{figure}\n</section>\n"
+            )
+    return "".join(sections)
+
+
+def _section(report: Report, column: Column) -> str:
+    found = report.at_full_size(column.measure, column.stream)
+    figure = interval_figure(column, found)
+    if not figure or len({each.mean for each in found.values()}) == 1:
+        return ""
+    stream = f", {column.stream}" if column.measure == "rare records found" else ""
+    title = f"{column.measure}{stream}"
+    return (
+        f"<section>\n<h2>{escape(title[:1].upper() + title[1:])}</h2>\n"
+        f'<p class="intro">{escape(_MEANINGS[column.measure])}</p>\n{figure}\n</section>\n'
+    )

@@ -1,0 +1,57 @@
+"""Plan of an evaluation: sizes, draws, gradients to compare, and how the streams are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from dugs_stream.core.losses.forms import BUILT_IN
+
+CLASSIFIERS_LOSSES = tuple(name for name in ("label", "pseudo", "energy", "entropy") if name in BUILT_IN)
+"""Losses that logits of classes allow, in the order of the table; the first needs labels."""
+ALL_LAYERS: Literal["all"] = "all"
+LayerChoice = int | Literal["all", "configured"]
+_SHARES_OF_SIZE = (0.05, 0.1, 0.25, 0.5, 1.0)
+"""At 200: 10, 20, 50, 100, 200."""
+
+
+class Gradient(NamedTuple):
+    """A gradient to compare: its loss, and the last layers that it is taken for."""
+
+    loss: str
+    layers: LayerChoice
+
+    def __str__(self) -> str:
+        """The name of its row."""
+        layers = f"last {self.layers}" if isinstance(self.layers, int) else f"{self.layers} layers"
+        return f"gradient: {self.loss}, {layers}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is evaluated.
+
+    size         picks of every selection
+    draws        streams that each figure is a mean of
+    limit        records drawn from the data
+    rare         names or numbers of the classes that are made rare; empty: drawn anew for each stream
+    rare_shares  of rare records in a stream
+    wrong_share  of labels made wrong
+    layers       last so many, all, or those of the settings
+    losses       None: those that the model's outputs allow
+    """
+
+    size: int = 200
+    draws: int = 10
+    limit: int = 3_000
+    seed: int = 0
+    rare: tuple[str, ...] = ()
+    rare_shares: tuple[float, ...] = (0.01, 0.001)
+    wrong_share: float = 0.05
+    layers: tuple[LayerChoice, ...] = (1, 2, ALL_LAYERS)
+    losses: tuple[str, ...] | None = None
+
+    def sizes(self, records: int) -> tuple[int, ...]:
+        """Sizes up to `size`, or up to half of so few records: a pick of more would be the stream itself."""
+        most = max(1, min(self.size, records // 2))
+        return tuple(sorted({max(1, round(share * most)) for share in _SHARES_OF_SIZE}))

@@ -1,0 +1,83 @@
+"""Report of `dugs evaluate`: what `--json` writes, with its JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+MeasureName = Literal["classes covered", "rare records found", "wrong labels picked", "accuracy"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Record):
+    """The records that were evaluated."""
+
+    place: str
+    records: Annotated[Count, Field(description="drawn and decoded, those held out for accuracy included")]
+    held_out: Count
+    classes: Annotated[list[str], Field(description="of the labels; empty: no record has one")]
+
+
+class Setup(_Record):
+    """What was asked for; the same data, model and seed give the same figures on one machine."""
+
+    size: Annotated[int, Field(ge=1)]
+    sizes: list[int]
+    draws: Annotated[int, Field(ge=1)]
+    seed: int
+    rare: Annotated[list[str], Field(description="classes made rare; empty: drawn anew for each stream")]
+    rare_shares: list[Share]
+    wrong_share: Share
+    dimension: Count
+
+
+class Measured(_Record):
+    """One measure of one selection on streams of one kind, at one size."""
+
+    measure: MeasureName
+    stream: Annotated[
+        str,
+        Field(description="'as it is', 'rare 1 %' (of the stream), 'wrong labels'", examples=["rare 1 %"]),
+    ]
+    selection: str
+    size: Annotated[int, Field(ge=1)]
+    mean: Annotated[Share | None, Field(description="over the draws; null: see note")]
+    low: Annotated[float | None, Field(description="95 % interval of the mean, by Student's t")]
+    high: float | None
+    draws: Count
+    picks: Annotated[float | None, Field(description="mean number of picks; below size: there were no more")]
+    threshold: Annotated[float | None, Field(description="mean τ that gave so many, of greedy rules")]
+    note: Annotated[str | None, Field(description="why there is no value")]
+
+
+class Report(_Record):
+    """What `dugs evaluate` found."""
+
+    source: Source
+    setup: Setup
+    selections: list[str]
+    measures: list[Measured]
+    remarks: Annotated[list[str], Field(description="what could not be told, and why, as sentences")]
+    interrupted: Annotated[str | None, Field(description="what an interrupt cut short; null: nothing")]
+    seconds: Annotated[float, Field(ge=0)]
+    peak_memory_bytes: Count
+
+    def at_full_size(self, measure: MeasureName, stream: str) -> dict[str, Measured]:
+        """By selection, the measure at the largest size."""
+        found = [each for each in self.measures if (each.measure, each.stream) == (measure, stream)]
+        largest = max((each.size for each in found), default=0)
+        return {each.selection: each for each in found if each.size == largest}
+
+
+def report_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a report; open, so that a later release may add names."""
+    schema = Report.model_json_schema()
+    for each in (schema, *schema["$defs"].values()):
+        each.pop("additionalProperties", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,80 @@
+"""Table of an evaluation: a row a selection, a column a measure at full size; for the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dugs_stream.lab.evaluate.report import Measured, MeasureName, Report
+from dugs_stream.lab.evaluate.streams import AS_IT_IS, WRONG_LABELS, rare_name
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A measure on streams of one kind, and whether more of it is better."""
+
+    title: str
+    measure: MeasureName
+    stream: str
+    is_better_high: bool
+
+
+def columns_of(report: Report) -> list[Column]:
+    """Those of a report, in the order of the table."""
+    return [
+        Column("classes", "classes covered", AS_IT_IS, is_better_high=True),
+        *(
+            Column(rare_name(share), "rare records found", rare_name(share), is_better_high=True)
+            for share in report.setup.rare_shares
+        ),
+        Column("accuracy", "accuracy", AS_IT_IS, is_better_high=True),
+        Column("wrong", "wrong labels picked", WRONG_LABELS, is_better_high=False),
+    ]
+
+
+def cell(measured: Measured | None) -> str:
+    """In percent, `57 ±3`, and how many were picked if that is fewer than asked for; – without a value."""
+    if measured is None or measured.mean is None:
+        return "–"
+    half = max((measured.high or 0.0) - measured.mean, measured.mean - (measured.low or 0.0))
+    few = measured.picks is not None and measured.picks < measured.size - 0.5
+    return f"{100 * measured.mean:.0f} ±{100 * half:.0f}" + (f" ({measured.picks:.0f} picks)" if few else "")
+
+
+def notes_of(report: Report) -> list[str]:
+    """Why cells are empty, each reason once."""
+    found: dict[str, None] = {}
+    for column in columns_of(report):
+        at_size = report.at_full_size(column.measure, column.stream).values()
+        reasons: dict[str, list[str]] = {}
+        for each in at_size:
+            if each.note is not None:
+                reasons.setdefault(each.note, []).append(each.selection)
+        for reason, selections in reasons.items():
+            if len(selections) == len(at_size):
+                found[f"{column.title}: {reason}"] = None
+            else:
+                found.update({f"{selection}: {reason}": None for selection in selections})
+    return list(found)
+
+
+def facts_of(report: Report) -> dict[str, str]:
+    """The head of the report as name → text."""
+    source, setup = report.source, report.setup
+    classes = f"{len(source.classes):,}" if source.classes else "no labels"
+    return {
+        "records": f"{source.records:,}",
+        "classes": classes,
+        "held out": f"{source.held_out:,}",
+        "picks": f"{setup.size:,}",
+        "streams": f"{setup.draws:,} of each kind",
+        "dimension k": f"{setup.dimension:,}",
+    }
+
+
+def best_of(column: Column, found: Mapping[str, Measured]) -> str | None:
+    """The selection with the best mean; None if no value is there."""
+    values = {name: each.mean for name, each in found.items() if each.mean is not None}
+    if not values:
+        return None
+    return (max if column.is_better_high else min)(values, key=lambda name: values[name])

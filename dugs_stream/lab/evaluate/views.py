@@ -1,0 +1,242 @@
+"""Views of records: their gradients by loss and layers, their embeddings and their logits, in one pass over the data.
+
+A row is a record, a record with a wrong label, or a copy of a record; all rows of one matrix are of the same model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dugs_stream.core.deduplicator import Deduplicator
+from dugs_stream.core.gradient_spec import GradientSpec
+from dugs_stream.core.gradients.inference import inference
+from dugs_stream.core.losses.forms import LabelForm
+from dugs_stream.core.losses.outputs import logits_of
+from dugs_stream.core.samples import Inputs, call_model, leaves, mapped, stacked, structure_of
+from dugs_stream.errors import ModelError
+from dugs_stream.lab.evaluate.greedy import unit_rows
+from dugs_stream.lab.evaluate.plan import ALL_LAYERS, CLASSIFIERS_LOSSES, Gradient, LayerChoice, Plan
+
+UNLABELLED = -1
+_TOGETHER = 64
+"""Samples of a forward pass for logits and embeddings."""
+
+
+class Kind(IntEnum):
+    """What a row is."""
+
+    RECORD = 0
+    WRONG_LABEL = 1
+    COPY = 2
+
+
+@dataclass(slots=True)
+class Views:
+    """What is known of N rows.
+
+    labels      (N,) the class that the row is given; UNLABELLED without one
+    origin      (N,) the record that the row is made from: its own number for a record
+    kind        (N,) values of `Kind`
+    copied_by   (N,) which way a copy was made, as a place in `ways`; −1 for others
+    gradients   (N, k) unit rows by gradient; a zero row has no direction
+    embeddings  (N, d) unit rows, the input of the model's last layer; None if the model has none such
+    logits      (N, classes); None of a model whose outputs are not that
+    """
+
+    labels: NDArray[np.int64]
+    origin: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    copied_by: NDArray[np.int64]
+    ways: tuple[str, ...]
+    gradients: dict[Gradient, NDArray[np.float32]]
+    embeddings: NDArray[np.float32] | None
+    logits: NDArray[np.float64] | None
+    remarks: list[str] = field(default_factory=list)
+
+    def rows(self, kind: Kind) -> NDArray[np.int64]:
+        """The rows of this kind."""
+        return np.flatnonzero(self.kind == kind)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether each record has one."""
+        return bool(np.all(self.labels[self.kind == Kind.RECORD] != UNLABELLED))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row to be viewed."""
+
+    inputs: Inputs
+    label: int | None
+    origin: int
+    kind: Kind
+    copied_by: int = -1
+
+
+class Viewer:
+    """Projects rows by every gradient of the plan, and runs the model once more for embeddings and logits.
+
+    The first record says whether records have labels: if it has none, none is wanted.
+    """
+
+    def __init__(self, spec: GradientSpec, plan: Plan, example: Row) -> None:
+        self._spec = spec
+        self.wants_labels = example.label is not None
+        self._engines = {each: _deduplicator(spec, each) for each in _gradients(spec, plan, example.label)}
+        self._last_layer, self.classes = self._probe(example)
+        self._numbers: list[tuple[int, int, int, int]] = []
+        self._vectors: dict[Gradient, list[NDArray[np.float32]]] = {each: [] for each in self._engines}
+        self._embeddings: list[NDArray[np.float32] | None] = []
+        self._logits: list[NDArray[np.float64] | None] = []
+
+    @property
+    def gradients(self) -> tuple[Gradient, ...]:
+        """Those that are compared."""
+        return tuple(self._engines)
+
+    def _probe(self, example: Row) -> tuple[str, int | None]:
+        """The name of the layer that runs last, and how many classes the logits have."""
+        narrow = Deduplicator(
+            self._spec.model,
+            1,
+            self._spec.loss.name if self._spec.loss.name in CLASSIFIERS_LOSSES else _own(self._spec),
+            device=self._spec.device,
+            tile=1,
+        )
+        found = narrow.probe(example.inputs, example.label)
+        return found.layers[-1].name, found.classes
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """View some rows more. Raises ModelError if the model fails on them."""
+        places: dict[Any, list[int]] = {}
+        for place, row in enumerate(rows):
+            places.setdefault(structure_of(row.inputs), []).append(place)
+        order = [place for group in places.values() for place in group]
+        back = np.argsort(np.array(order, dtype=np.int64))
+        pieces: dict[Gradient, list[NDArray[np.float32]]] = {each: [] for each in self._engines}
+        seen: list[tuple[NDArray[np.float32] | None, NDArray[np.float64] | None]] = []
+        for group in places.values():
+            batch = stacked([rows[place].inputs for place in group])
+            labels = [rows[place].label for place in group]
+            for gradient, engine in self._engines.items():
+                takes_them = engine.loss.takes_classes or engine.loss.is_own
+                given = labels if takes_them and None not in labels else None
+                pieces[gradient].append(engine.project(batch, given).vectors)
+            seen += [self._forward(part) for part in _parts(batch, len(group))]
+        for gradient, piece in pieces.items():
+            self._vectors[gradient].append(np.concatenate(piece)[back])
+        self._embeddings.append(_joined([each for each, _ in seen], back))
+        self._logits.append(_joined([each for _, each in seen], back))
+        self._numbers += [
+            (UNLABELLED if row.label is None else row.label, row.origin, row.kind, row.copied_by)
+            for row in rows
+        ]
+
+    def views(self, ways: Sequence[str]) -> Views:
+        """All rows so far."""
+        numbers = np.array(self._numbers, dtype=np.int64).reshape(-1, 4)
+        embeddings, logits = _joined(self._embeddings), _joined(self._logits)
+        labels, origin, kind, copied_by = numbers.T
+        return Views(
+            labels,
+            origin,
+            kind,
+            copied_by,
+            ways=tuple(ways),
+            gradients={each: np.concatenate(vectors) for each, vectors in self._vectors.items()},
+            embeddings=None if embeddings is None else unit_rows(embeddings),
+            logits=logits if logits is not None and self.classes else None,
+        )
+
+    def _forward(self, batch: Inputs) -> tuple[NDArray[np.float32] | None, NDArray[np.float64] | None]:
+        """The inputs (m, d) of the last layer and the logits (m, classes), each None if it is not such a matrix."""
+        model, caught = self._spec.model, list[Tensor]()
+
+        def catch(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if inputs and isinstance(inputs[0], Tensor):
+                caught.append(inputs[0].detach())
+
+        handle = model.get_submodule(self._last_layer).register_forward_pre_hook(catch)
+        try:
+            with inference(model):
+                given = self._spec.in_precision(batch, is_sample=False)
+                outputs = call_model(model, mapped(given, lambda leaf: leaf.to(self._spec.device)))
+        finally:
+            handle.remove()
+        m = leaves(batch)[0][1].shape[0]
+        embedding = _pooled(caught[-1], given, m) if caught else None
+        logits = logits_of(outputs)
+        is_matrix = logits.dim() == 2 and len(logits) == m  # noqa: PLR2004  samples by classes
+        return embedding, logits.detach().double().cpu().numpy() if is_matrix else None
+
+
+def _gradients(spec: GradientSpec, plan: Plan, label: int | None) -> list[Gradient]:
+    """Those of the plan that the model allows: other losses than those of classes stand alone."""
+    is_of_classes = spec.loss.form in {LabelForm.CLASS, LabelForm.PREDICTED}
+    losses = plan.losses or (CLASSIFIERS_LOSSES if is_of_classes else (spec.loss.name,))
+    if label is None:
+        losses = tuple(each for each in losses if each != "label")
+    return [Gradient(loss, layers) for loss in losses for layers in plan.layers]
+
+
+def _deduplicator(spec: GradientSpec, gradient: Gradient) -> Deduplicator:
+    loss = gradient.loss if gradient.loss in CLASSIFIERS_LOSSES else _own(spec)
+    return Deduplicator(
+        spec.model, _layers(spec, gradient.layers), loss, spec.dimension, seed=spec.seed, device=spec.device
+    )  # fmt: skip
+
+
+def _layers(spec: GradientSpec, layers: LayerChoice) -> int | list[str]:
+    if layers == ALL_LAYERS:
+        return ["*"]
+    if isinstance(layers, int):
+        return layers
+    return spec.layers if isinstance(spec.layers, int) else list(spec.layers)
+
+
+def _own(spec: GradientSpec) -> Any:
+    """The loss of the settings as the library takes it: a built-in one by its name, else the function."""
+    return spec.loss.function if spec.loss.is_own else spec.loss.name
+
+
+def _parts(batch: Inputs, m: int) -> list[Inputs]:
+    return [mapped(batch, lambda leaf, at=at: leaf[at : at + _TOGETHER]) for at in range(0, m, _TOGETHER)]  # type: ignore[misc]
+
+
+def _pooled(embedding: Tensor, inputs: Inputs, m: int) -> NDArray[np.float32] | None:
+    """(m, d): of several positions the mean, over those that an attention mask counts."""
+    if embedding.dim() < 2 or len(embedding) != m:  # noqa: PLR2004  samples by features
+        return None
+    positions = embedding.float().reshape(m, -1, embedding.shape[-1])  # (m, t, d)
+    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    if mask is None or tuple(mask.shape) != tuple(positions.shape[:2]):
+        return np.asarray(positions.mean(1).cpu().numpy(), dtype=np.float32)
+    weights = mask.to(positions)[:, :, None]
+    return np.asarray(
+        ((positions * weights).sum(1) / weights.sum(1).clamp(min=1)).cpu().numpy(), dtype=np.float32
+    )
+
+
+def _joined(pieces: Sequence[NDArray[Any] | None], back: NDArray[np.int64] | None = None) -> Any:
+    """The pieces as one matrix; None if one is missing, or of another width."""
+    found = [each for each in pieces if each is not None]
+    if not found or len(found) < len(pieces) or len({each.shape[1] for each in found}) > 1:
+        return None
+    joined = np.concatenate(found)
+    return joined if back is None else joined[back]
+
+
+def require_finite(views: Views) -> None:
+    """Raise ModelError if no gradient has a direction."""
+    if not any(vectors.any() for vectors in views.gradients.values()):
+        raise ModelError(
+            "no record's gradient has a direction: the model learns nothing from any of them, or its loss is constant"
+        )

@@ -1,0 +1,18 @@
+"""Listener of a study: who hears of its stages, and may ask it to finish early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+OnStage = Callable[[str], None]
+OnProgress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told of the stages, and asks to stop early: then what is done so far is the result."""
+
+    stage: OnStage = lambda _text: None
+    progress: OnProgress = lambda _done, _total: None
+    wants_stop: Callable[[], bool] = lambda: False

@@ -1,0 +1,156 @@
+"""`dugs evaluate`: uniques of one's own data beside other picks, from one command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from dugs_stream.lab.clusters import extra
+from dugs_stream.lab.evaluate.report import report_schema
+from tests.support.daemons.deployment import Deployment
+from tests.support.terminals.commands import dugs
+
+QUICK = ("--draws", "2", "--size", "4", "--layers", "1", "--losses", "label,pseudo")
+
+
+def report_of(folder: Path, *arguments: str | Path) -> dict[str, Any]:
+    """The report of a run that must succeed, once it keeps to its schema."""
+    ended = dugs("evaluate", *arguments, "--json", folder / "report.json", *QUICK)
+    assert ended.code == 0, ended.err
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    Draft202012Validator(report_schema()).validate(report)
+    return report
+
+
+def without_time(report: dict[str, Any]) -> dict[str, Any]:
+    """What the same seed must repeat."""
+    return {name: value for name, value in report.items() if name not in {"seconds", "peak_memory_bytes"}}
+
+
+def test_folder_is_evaluated_with_table_report_and_page(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """Each selection is a row of the table; both files are named; the same seed repeats it."""
+    ended = dugs(
+        "evaluate",
+        "-c",
+        decided.config,
+        pictures,
+        "-o",
+        tmp_path / "out",
+        "--json",
+        tmp_path / "1.json",
+        *QUICK,
+    )
+    again = report_of(tmp_path, "-c", decided.config, pictures)
+
+    assert ended.code == 0, ended.err
+    report = json.loads((tmp_path / "1.json").read_text())
+    assert without_time(report) == without_time(again)
+    assert report["source"]["records"] == 24
+    assert report["source"]["classes"] == ["bar", "disc", "square"]
+    assert {"gradient: label, last 1", "gradient: pseudo, last 1", "random"} <= set(report["selections"])
+    assert all(each in ended.out for each in report["selections"])
+    assert any("2 records were rejected (2 undecodable)" in each for each in report["remarks"])
+    assert str(tmp_path / "out" / "evaluate.html") in ended.err
+    assert (tmp_path / "out" / "evaluate.html").read_text().count("<svg") >= 3
+
+
+def test_without_labels_only_what_needs_none_is_told(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """Files in no class folder: the command still ends well, and says what is missing."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for place, path in enumerate(sorted(pictures.rglob("0*.png"))):
+        shutil.copy(path, flat / f"{place}.png")
+    report = report_of(tmp_path, "-c", decided.config, flat)
+
+    assert report["source"]["classes"] == []
+    assert "gradient: pseudo, last 1" in report["selections"]
+    assert "gradient: label, last 1" not in report["selections"]
+    assert all(each["mean"] is None for each in report["measures"])
+
+
+def test_without_paths_the_topic_is_read(decided: Deployment, tmp_path: Path) -> None:
+    """As the daemon reads it, with the labels of its headers, and with all layers of the settings."""
+    report = report_of(tmp_path, "-c", decided.config, "--set", "gradient.loss=pseudo")
+
+    assert report["source"]["place"] == decided.settings.input.topic
+    assert len(report["source"]["classes"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--layers", "0"), "is not a number of last layers"),
+        (("--losses", "nosuch"), "is not one of label, pseudo"),
+        (("--rare-share", "2"), "is not a share"),
+        (("--rare-share", "few"), "is not a share"),
+        (("--rare", "nosuch"), "no record has as its class"),
+        (
+            ("--set", "gradient.loss=regression", "--set", "input.label_type=float32"),
+            "needs labels that are not one class a record",
+        ),
+    ],
+)
+def test_wrong_usage_is_named(
+    decided: Deployment, pictures: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    """Exit code 2, and a line that says what to do instead."""
+    ended = dugs("evaluate", "-c", decided.config, pictures, *QUICK[:4], *arguments)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+
+
+def test_folder_without_a_readable_record_is_an_error(decided: Deployment, tmp_path: Path) -> None:
+    """With the reason of the rejections."""
+    (tmp_path / "disc").mkdir()
+    (tmp_path / "disc" / "0.png").write_bytes(b"nothing")
+    ended = dugs("evaluate", "-c", decided.config, tmp_path)
+
+    assert (ended.code, ended.out) == (1, "")
+    assert "1 records were rejected (1 undecodable)" in ended.err
+
+
+def test_missing_extra_says_what_to_install(decided: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is read."""
+    monkeypatch.setattr(extra, "find_spec", lambda _name: None)
+
+    ended = dugs("evaluate", "-c", decided.config)
+    assert (ended.code, ended.out) == (2, "")
+    assert "dugs evaluate: it needs scikit-learn" in ended.err
+
+
+def test_interrupt_keeps_what_is_done(
+    decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The records viewed by then are measured, the rest is left out, and the end says so with 130."""
+    from dugs_stream.lab.evaluate import viewing  # noqa: PLC0415  changed for this test alone
+
+    class Interrupting(viewing.Decoding):
+        def batches(self, records: Any) -> Any:
+            for done, batch in super().batches(records):
+                if done >= 16:
+                    signal.raise_signal(signal.SIGINT)
+                yield done, batch
+
+    monkeypatch.setattr(viewing, "Decoding", Interrupting)
+    ended = dugs(
+        "evaluate", "-c", decided.config, pictures, "--json", tmp_path / "report.json",
+        "--set", "input.batch.records=8", *QUICK,
+    )  # fmt: skip
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert ended.code == 130, ended.err
+    assert report["interrupted"] == "viewing the records: 16 of 26 were viewed"
+    assert report["interrupted"] in ended.err
+    assert 0 < report["source"]["records"] <= 16
+    assert len(report["selections"]) > 5

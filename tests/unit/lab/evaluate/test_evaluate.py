@@ -1,0 +1,166 @@
+"""An evaluation of made views: what it measures, and what it says where it cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from dugs_stream.errors import ConfigurationError, ModelError
+from dugs_stream.lab.evaluate.evaluate import evaluate
+from dugs_stream.lab.evaluate.measures import interval_of
+from dugs_stream.lab.evaluate.page import render_page
+from dugs_stream.lab.evaluate.plan import Plan
+from dugs_stream.lab.evaluate.report import MeasureName, Report, report_schema
+from dugs_stream.lab.evaluate.streams import rare_name, scenes_of, wrong_labels
+from dugs_stream.lab.evaluate.views import Views
+from dugs_stream.lab.listener import Listener
+from tests.unit.lab.evaluate.made_views import GRADIENT, made_views, viewed
+
+PLAN = Plan(size=8, draws=2, rare_shares=(0.05,))
+UNIQUES = str(GRADIENT)
+
+
+def report_of(views: Views, plan: Plan = PLAN) -> Report:
+    """The report, once it keeps to its schema and renders."""
+    report = evaluate(viewed(views), plan, Listener())
+    Draft202012Validator(report_schema()).validate(report.model_dump(mode="json"))
+    assert render_page(report).startswith("<!doctype html>")
+    return report
+
+
+def mean(report: Report, measure: MeasureName, stream: str, selection: str) -> float | None:
+    """The value at full size."""
+    return report.at_full_size(measure, stream)[selection].mean
+
+
+def test_uniques_of_clear_classes_find_all_and_random_does_not() -> None:
+    """Directions a class apart: the rule finds classes and rare records at once; wrong labels are like right ones."""
+    report = report_of(made_views(classes=8))
+
+    assert mean(report, "classes covered", "as it is", UNIQUES) == 1.0
+    assert (mean(report, "rare records found", "rare 5 %", UNIQUES) or 0) > 0.2
+    assert (mean(report, "rare records found", "rare 5 %", "random") or 1) < 0.2
+    assert (mean(report, "classes covered", "as it is", "random") or 1) < 0.8
+    assert (mean(report, "accuracy", "as it is", UNIQUES) or 0) > 0.9
+    assert report.setup.sizes == [1, 2, 4, 8]
+    assert report.source.classes == [f"c{number}" for number in range(8)]
+
+
+def test_highest_loss_finds_wrong_labels() -> None:
+    """The model is sure of another class."""
+    found = report_of(made_views()).at_full_size("wrong labels picked", "wrong labels")
+
+    assert found["highest loss"].mean == 1.0
+    assert (found["random"].mean or 1) < 0.5
+
+
+def test_without_labels_rows_say_so() -> None:
+    """Nothing that needs them has a value, and each such cell names why."""
+    report = report_of(made_views(labelled=False))
+
+    assert all(each.mean is None and each.note for each in report.measures)
+    assert "records have no labels, so that only what needs none is told" in report.remarks
+    assert report.source.classes == []
+
+
+def test_one_class_has_neither_rare_records_nor_wrong_labels_by_itself() -> None:
+    """The measure that can be had is there."""
+    report = report_of(made_views(classes=1))
+
+    assert mean(report, "classes covered", "as it is", "random") == 1.0
+    assert report.at_full_size("rare records found", "rare 5 %")["random"].note == "it needs two classes"
+
+
+def test_without_embeddings_and_logits_their_selections_say_so() -> None:
+    """And accuracy, which is told on embeddings."""
+    views = made_views(logits=False)
+    views.embeddings = None
+    report = report_of(views)
+
+    covered = report.at_full_size("classes covered", "as it is")
+    assert covered["random"].mean is not None
+    assert "last layer" in (covered["k-center greedy"].note or "")
+    assert "needs labels and logits" in (covered["highest loss"].note or "")
+    assert report.at_full_size("accuracy", "as it is")["random"].note is not None
+
+
+def test_few_records_are_picked_from_at_half() -> None:
+    """Rather than picking the whole stream, and the report says it."""
+    report = report_of(made_views(records=12), Plan(size=200, draws=2))
+
+    assert report.setup.sizes[-1] == 4
+    assert any("fewer than twice the size" in each for each in report.remarks)
+
+
+def test_equal_vectors_leave_one_unique_and_say_how_many_were_picked() -> None:
+    """All-duplicate data: the pick is smaller than asked for, and its cells name its size."""
+    report = report_of(made_views(rows=np.tile(np.eye(16, dtype=np.float32)[0], (150, 1))))
+
+    assert report.at_full_size("classes covered", "as it is")[UNIQUES].picks == 1.0
+    assert "(1 picks)" in render_page(report)
+
+
+def test_gradients_without_any_direction_are_an_error() -> None:
+    """There is nothing to compare."""
+    with pytest.raises(ModelError, match="learns nothing"):
+        evaluate(viewed(made_views(rows=np.zeros((150, 16), np.float32))), PLAN, Listener())
+
+
+def test_rare_class_that_is_not_there_is_named() -> None:
+    """With those that are."""
+    with pytest.raises(ConfigurationError, match="'nosuch', which no record has as its class"):
+        evaluate(viewed(made_views()), Plan(rare=("nosuch",)), Listener())
+
+
+def test_interrupt_keeps_the_selections_that_are_done() -> None:
+    """The first is measured, the rest is left out, and the report says so."""
+    asked = iter([False, True])
+    report = evaluate(viewed(made_views()), PLAN, Listener(wants_stop=lambda: next(asked)))
+
+    assert report.selections == [UNIQUES]
+    assert {each.selection for each in report.measures} == {UNIQUES}
+    assert (report.interrupted or "").startswith("measuring the selections: 1 of")
+
+
+def test_markup_in_names_is_text_on_the_page() -> None:
+    """The place, and remarks."""
+    attack = "<script>alert(1)</script>"
+    report = evaluate(viewed(made_views(), attack), PLAN, Listener())
+    page = render_page(report.model_copy(update={"remarks": [attack]}))
+
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;alert(1)") == 2
+
+
+def test_streams_hold_the_share_of_rare_records_and_no_record_twice() -> None:
+    """Given classes are the rare ones; a share too small for a record still has one."""
+    views = made_views(records=400, classes=4)
+    scenes = scenes_of(views, Plan(draws=2, rare_shares=(0.05, 0.0001)), np.array([2]))
+    for scene in scenes:
+        for stream in scene.streams:
+            assert len(set(stream.rows.tolist())) == len(stream.rows)
+            assert len(set(views.origin[stream.rows].tolist())) == len(stream.rows)
+    few, one = scenes[1].streams[0], scenes[2].streams[0]
+    assert set(views.labels[few.rows[few.marked]].tolist()) == {2}
+    assert few.marked.mean() == pytest.approx(0.05, abs=0.005)
+    assert one.marked.sum() == 1
+    assert [scene.name for scene in scenes[1:3]] == ["rare 5 %", "rare 0.01 %"]
+
+
+def test_wrong_labels_are_other_classes() -> None:
+    """For about that share; none where there is one class."""
+    found = wrong_labels([0, 1] * 500, range(3), 0.1, np.random.default_rng(0))
+    changed = [(place % 2, label) for place, label in enumerate(found) if label is not None]
+    assert 60 < len(changed) < 140
+    assert all(own != label for own, label in changed)
+    assert wrong_labels([0] * 50, [0], 0.5, np.random.default_rng(0)) == [None] * 50
+
+
+def test_interval_is_student_s_t() -> None:
+    """Of 0.1, 0.2, 0.3: 0.2 ± 4.303 · 0.1 / √3; cut at 0 and 1; a single value is its own interval."""
+    found = interval_of([0.1, 0.2, 0.3])
+    assert (found.mean, found.high) == pytest.approx((0.2, 0.4484), abs=1e-4)
+    assert interval_of([0.0, 0.9]).low == 0.0
+    assert interval_of([0.4]) == (0.4, 0.4, 0.4)
+    assert rare_name(0.125) == "rare 12.5 %"
