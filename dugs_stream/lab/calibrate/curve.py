@@ -5,14 +5,13 @@ Every point is exact for the sample: the sequential algorithm at that τ, over o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.thresholds import ManyThresholds
+from dugs_stream.core.thresholds import ManyThresholds, grown
 
 GRID: tuple[float, ...] = tuple(
     np.round(
@@ -57,16 +56,8 @@ class Point:
         return len(self.rows)
 
     def expected(self, records: int) -> float:
-        """How many uniques so many records would have: a count up to n, and an estimate beyond.
-
-        A list grows as a power of the records, as vocabularies do (Heaps 1978); its exponent is what the second half of
-        the sample added to the first.
-        """
-        if records <= self.of:
-            return float(np.count_nonzero(self.rows < records))
-        half = np.count_nonzero(self.rows < self.of // 2)
-        exponent = math.log2(self.uniques / half) if half else 1.0
-        return float(min(records, self.uniques * (records / self.of) ** min(1.0, exponent)))
+        """How many uniques so many records would have; beyond n an estimate (`core.thresholds.grown`)."""
+        return grown(self.rows, self.of, records)
 
 
 class Curve:
