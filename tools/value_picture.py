@@ -109,7 +109,9 @@ def _photograph(page_file: Path, folder: Path) -> None:
                 viewport=_SIZE,
                 device_scale_factor=SCALE,
             ) as page:
-                save(page.locator('svg[aria-label="Records by novelty and value"]').screenshot(), folder / name)
+                save(
+                    page.locator('svg[aria-label="Records by novelty and value"]').screenshot(), folder / name
+                )
 
 
 if __name__ == "__main__":
