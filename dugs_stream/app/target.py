@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import structlog
 from tenacity import (
     RetryCallState,
     Retrying,
-    retry_if_exception_type,
+    retry_if_exception,
     sleep_using_event,
     stop_when_event_set,
     wait_random_exponential,
@@ -23,9 +23,10 @@ from dugs_stream.app.engine import Engine
 from dugs_stream.app.listing import files_under
 from dugs_stream.app.logs import open_reader
 from dugs_stream.config import Settings
-from dugs_stream.errors import ConfigurationError, LogUnavailableError, Problem
+from dugs_stream.errors import ConfigurationError, LogRefusedError, LogUnavailableError, Problem
 from dugs_stream.inputs.files import Listing
 from dugs_stream.log.port import LogReader
+from dugs_stream.pipeline.exported_target import exported_target, is_export
 from dugs_stream.pipeline.target import SETTING, Target, build_target
 from dugs_stream.records import Record
 
@@ -35,38 +36,38 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 _log = structlog.get_logger("dugs")
 
 
-def set_target(settings: Settings, engine: Engine, between: Callable[[], None] = lambda: None) -> None:
+def set_target(settings: Settings, engine: Engine) -> None:
     """Let the engine's judge value records by the configured target, if there is one.
-
-    between  called from time to time, and may raise
 
     Raises ConfigurationError for a target that cannot be read or has no mean gradient, ModelError if the model fails on it.
     """
     if settings.value.target is None:
         return
-    named, topic = ", ".join(settings.value.target), settings.value.topic
-    records = _of_files(settings) if topic is None else _of_topic(settings, topic)
-    target = build_target(
-        *(
-            named,
-            records,
-            engine.decoding,
-            engine.projector,
-            engine.identity.fingerprint,
-            settings.value.mean,
-        ),
-        between=between,
-    )
-    engine.judge.target = target
+    named = ", ".join(settings.value.target)
+    target = engine.judge.target = _target_of(settings, named, engine)
     _log.info("value.target", target=named, **facts_of(target))
     if target.left_out:
         _log.warning("value.left_out", target=named, records=target.left_out, why=target.why)
 
 
+def _target_of(settings: Settings, named: str, engine: Engine) -> Target:
+    fingerprint, mean = engine.identity.fingerprint, settings.value.mean
+    if is_export(Path(named)):
+        return exported_target(Path(named), settings.gradient.dimension, fingerprint, mean)
+    topic = settings.value.topic
+    records = _of_files(settings) if topic is None else _of_topic(settings, topic)
+    return build_target(named, records, engine.decoding, engine.projector, fingerprint, mean)
+
+
 def set_target_once_reachable(settings: Settings, engine: Engine, stopping: Event) -> None:
-    """The same, with patience for a log that does not answer. Returns without a target if told to stop."""
+    """The same, with patience for a log that does not answer. Returns without a target if told to stop.
+
+    A log that answers and refuses this client is an error, as for a command.
+    """
     patience = Retrying(
-        retry=retry_if_exception_type(LogUnavailableError),
+        retry=retry_if_exception(
+            lambda error: isinstance(error, LogUnavailableError) and not isinstance(error, LogRefusedError)
+        ),
         wait=wait_random_exponential(_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS),
         stop=stop_when_event_set(stopping),
         sleep=sleep_using_event(stopping),

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dugs_stream.inputs.rows.fields import RowFields
-    from dugs_stream.lab.calibrate.calibrate import LayerChoice, Plan
+    from dugs_stream.lab.calibrate.list_report import ListReport
+    from dugs_stream.lab.calibrate.plan import LayerChoice, Plan
     from dugs_stream.lab.calibrate.report import Call, CurvePoint, Report
 
     _Choice = click.ParamType[LayerChoice]
@@ -74,6 +75,15 @@ class LayersOption(_Choice):
 @click.option("--layers", type=LayersOption(), multiple=True, metavar="N|GLOBS",
     help="Layers to compare; may be repeated.  [default: 1, 2, 3, * and the configured ones]",
 )  # fmt: skip
+@click.option(
+    "--list", "is_list", is_flag=True,
+    help="No sample: what other thresholds would have kept of the records behind the list in the state folder.",
+)  # fmt: skip
+@click.option("--changelog", is_flag=True, help="The same, of the list on the changelog.")
+@click.option(
+    "--vectors", "vectors", type=click.Path(path_type=Path, dir_okay=False),
+    help="The same, exactly, of all records of a scan: the file that `dugs scan --vectors` wrote.",
+)  # fmt: skip
 @click.option("--quick", is_flag=True, help="Thresholds alone: compare neither k nor layers.")
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the sample of files."
@@ -100,6 +110,9 @@ def calibrate(
     of: int | None,
     dimensions: tuple[int, ...],
     layers: tuple[LayerChoice, ...],
+    is_list: bool,
+    changelog: bool,
+    vectors: Path | None,
     quick: bool,
     seed: int,
     json_file: Path | None,
@@ -110,9 +123,18 @@ def calibrate(
     Without PATHS the sample is the newest records of the input topic, which is read beside a daemon; files are drawn at
     random, in a random order. The configuration file that -o leaves has the first τ wished for, or the knee of the curve.
     """
+    if is_list or changelog or vectors is not None:
+        if paths or accept or keep or of or dimensions or layers or quick or output:
+            raise click.UsageError("--list, --changelog and --vectors go with --threshold and --json alone.")
+        if is_list + changelog + (vectors is not None) > 1:
+            raise click.UsageError("--list, --changelog and --vectors exclude each other.")
+        _other_thresholds(
+            settings, changelog=changelog, vectors=vectors, wished=threshold, json_file=json_file
+        )
+        return
     if quick and (dimensions or layers):
         raise click.UsageError("--quick compares neither k nor layers: leave --k and --layers out.")
-    from dugs_stream.lab.calibrate.calibrate import Plan
+    from dugs_stream.lab.calibrate.plan import Plan
     from dugs_stream.lab.calibrate.run import Wanted, run_calibration
     from dugs_stream.lab.clusters.extra import require_scikit_learn
     from dugs_stream.lab.drawn_records import Source
@@ -131,6 +153,59 @@ def calibrate(
     if done.report.interrupted is not None:
         click.echo(f"interrupted while {done.report.interrupted}; what is above was done by then", err=True)
         sys.exit(130)
+
+
+def _other_thresholds(
+    settings: Settings,
+    *,
+    changelog: bool,
+    vectors: Path | None,
+    wished: tuple[float, ...],
+    json_file: Path | None,
+) -> None:
+    from dugs_stream.lab.calibrate.other_thresholds import of_changelog, of_state, of_vectors
+
+    with listening() as listener:
+        if vectors is not None:
+            report = of_vectors(vectors, wished, listener)
+        else:
+            report = (of_changelog if changelog else of_state)(settings, wished, listener)
+    show_list(report)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        click.echo(f"{'report':>13}  {json_file}", err=True)
+    if report.interrupted is not None:
+        click.echo(f"interrupted while {report.interrupted}; what is above was done by then", err=True)
+        sys.exit(130)
+
+
+_BASES = {"exact": "exact", "uniques": "at least about", "similarities": "far fewer than"}
+
+
+def show_list(report: ListReport) -> None:
+    """What other thresholds would have kept, on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from dugs_stream.ops.logging.lines import printable
+
+    console = Console()
+    records = "" if report.records is None else f" · records {report.records:,}"
+    what = "records" if report.kind == "vectors" else "uniques"
+    console.print(Text(printable(f"{report.place} · {what} with vectors {report.vectors:,}{records}")))
+    table = Table()
+    for column in ("τ", "", "uniques", "of the list"):
+        table.add_column(column, justify="right")
+    for each in report.thresholds:
+        here = " (in force)" if each.threshold == report.in_force else ""
+        basis = "not known" if each.uniques is None else _BASES[each.basis]
+        uniques = "–" if each.uniques is None else f"{each.uniques:,}"
+        table.add_row(f"{each.threshold:g}{here}", basis, uniques, f"{each.of_list:,}")
+    console.print(table)
+    for remark in report.remarks:
+        console.print(Text(printable(f"note: {remark}")))
 
 
 def _compared(
@@ -158,6 +233,11 @@ def show_report(report: Report) -> None:
     _show_calls(console, report)
     _show_dimensions(console, report)
     _show_layers(console, report)
+    if report.value is not None:
+        good, poor = report.value.unique_and_good, report.value.unique_and_not
+        console.print(
+            Text(printable(f"value for {report.value.target}: {good:,} uniques above 0, {poor:,} not"))
+        )
     for remark in report.remarks:
         console.print(Text(printable(f"note: {remark}")))
     mebibytes = report.peak_memory_bytes / 2**20

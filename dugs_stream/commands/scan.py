@@ -89,7 +89,7 @@ def scan(
     unclassed = missing_classes(settings, listing)
     guard = RejectionGuard(may_reject_all=settings.input.may_reject_all, words=_words(unclassed))
     done, cut, failure = 0, 0, ""
-    table = ThresholdTable(settings.selection.threshold, settings.selection.explain)
+    table = ThresholdTable(settings.selection.threshold)
     batches = _batches(listing.samples(failures.add), settings.input.batch.records)
     for decoded in _decoded(batches, engine.decoding):
         projected = engine.projector.project(decoded, model_is_proven=len(index) > 0, keeps_samples=False)

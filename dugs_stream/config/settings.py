@@ -260,7 +260,7 @@ class ValueSettings(Block):
 
     target: Annotated[tuple[str, ...] | None, BeforeValidator(_target), WithJsonSchema(_TARGET_SCHEMA)] = None
     """Records of what is wanted, which each record's gradient is held against: files, folders or globs, read as `dugs scan` reads
-    them, or topic:NAME; null: no values."""
+    them; a folder that `dugs index export` wrote; or topic:NAME. null: no values."""
     records: Annotated[Whole, Field(ge=1)] = 1000
     """At most so many of them: of files spread evenly over all, of a topic its first."""
 

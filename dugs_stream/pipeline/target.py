@@ -7,11 +7,12 @@ two values are about the same target.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
 from dugs_stream.core.gradients.memory import is_out_of_memory
+from dugs_stream.core.projector import Projection
 from dugs_stream.core.value import Mean, MeanGradient, NoDirectionError, TargetGradients
 from dugs_stream.errors import ConfigurationError, ModelError, Problem
 from dugs_stream.pipeline.decode import DecodePool
@@ -51,13 +52,10 @@ def build_target(
     projector: RecordProjector,
     fingerprint: str,
     mean: Mean,
-    *,
-    between: Callable[[], None] = lambda: None,
 ) -> Target:
     """Read the records and take the mean of their gradients; the model's first labels are not counted among them.
 
     records  those of the target, and why others could not be read
-    between  called between two portions, and may raise
 
     Raises ConfigurationError for a target that has no mean gradient, ModelError if the model fails on it.
     """
@@ -67,7 +65,6 @@ def build_target(
     remaining = iter(records)
     try:
         while portion := list(islice(remaining, _PORTION_RECORDS)):
-            between()
             readable = [each for each in portion if isinstance(each, Record)]
             gathering.add(projector.project(decoding.submit(readable).result()))
             gathering.leave_out(each for each in portion if isinstance(each, Problem))
@@ -80,6 +77,15 @@ def build_target(
         ) from error
     finally:
         projector.first_labels = watching
+    return gathering.target()
+
+
+def target_of_gradients(
+    source: str, gradients: Projection, digests: Sequence[bytes], fingerprint: str, mean: Mean
+) -> Target:
+    """The same of gradients that the model gave before, each with its digest; raises as `build_target` does."""
+    gathering = _Gathering(source, gradients.vectors.shape[1], fingerprint, mean)
+    gathering.add_gradients(gradients, digests)
     return gathering.target()
 
 
@@ -105,6 +111,15 @@ class _Gathering:
                 self._count_out(f"{record.id}: its gradient is zero or not finite")
             elif isinstance(outcome, Rejection):
                 self._count_out(f"{record.id}: {outcome.error}")
+
+    def add_gradients(self, gradients: Projection, digests: Sequence[bytes]) -> None:
+        """Gradients without their records."""
+        for place, is_kept in enumerate(self._gradients.add(gradients)):
+            self._records += 1
+            if is_kept:
+                self._digest.update(digests[place])
+            else:
+                self._count_out(f"row {place}: its gradient is zero or not finite")
 
     def leave_out(self, unreadable: Iterable[Problem]) -> None:
         """Count what could not be read."""

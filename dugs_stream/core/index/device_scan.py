@@ -178,7 +178,7 @@ class _Span:
         """Products with each row of the strips, and their bands: (p, STRIP) float32."""
         which = _on(self._held, strips.which)
         asked = self._asked.of(which)
-        products = torch.empty((len(which), STRIP), device=which.device)
+        products = torch.empty((len(which), STRIP), dtype=torch.float32, device=which.device)
         slack = torch.empty_like(products)
         for chunk, here in self._by_chunk(strips.strip * STRIP):
             place, local = _on(self._held, here), _on(self._held, strips.strip[here] - chunk.start // STRIP)
@@ -190,7 +190,7 @@ class _Span:
         products, band = self._products_in(strips)
         which = _on(self._held, strips.which)
         upper, lower = products + band, products - band
-        best = torch.full((len(self._asking),), -torch.inf, device=which.device)
+        best = torch.full((len(self._asking),), -torch.inf, dtype=torch.float32, device=which.device)
         best = best.scatter_reduce(0, which, lower.amax(dim=1), "amax")
         stays = upper >= self._least(known, self._asking, best)[which][:, None]
         if self._question.any_above:

@@ -47,7 +47,12 @@ def try_products(device: torch.device, arithmetic: Arithmetic) -> float:
 
 
 def _difficult(rows: int, dimension: int, seed: int) -> Tensor:
-    """bf16 numbers (rows, dimension), by turns of five kinds: what one kind of addition loses shows in one of them."""
+    """bf16 numbers (rows, dimension) on the CPU, by turns of five kinds: what one kind of addition loses shows in one of them."""
+    with torch.device("cpu"):  # where the process may have set another one
+        return _by_turns(rows, dimension, seed)
+
+
+def _by_turns(rows: int, dimension: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.rand(rows, dimension, generator=generator)
     signs = torch.where(torch.rand(rows, dimension, generator=generator) < 0.5, -1.0, 1.0)  # noqa: PLR2004 -- a coin

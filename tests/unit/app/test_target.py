@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from dugs_stream.app import target as configured
 from dugs_stream.app.engine import Engine, build_engine
 from dugs_stream.app.target import set_target, set_target_once_reachable
+from dugs_stream.commands.index import export
 from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, LogUnavailableError
 from dugs_stream.pipeline.target import Target
@@ -145,6 +146,51 @@ def test_target_without_a_gradient_is_refused(tmp_path: Path, value: dict[str, s
 
     with pytest.raises(ConfigurationError, match=found):
         engine_of(deployment.settings)
+
+
+def exported(deployment: Deployment, folder: Path) -> Path:
+    """The uniques of a drained deployment, as `dugs index export` leaves them."""
+    deployment.send(npy_messages(40))
+    deployment.drain()
+    export(deployment.settings, folder)
+    return folder
+
+
+def test_exported_list_is_a_target_and_one_of_another_model_is_refused(tmp_path: Path) -> None:
+    """The same mean as of the records, without them; gradients of two models have no cosine."""
+    deployment = Deployment(tmp_path / "list")
+    folder = exported(deployment, tmp_path / "exported")
+    uniques = {event["id"] for event in deployment.events("unique")}
+    sent(deployment, "wanted", [record for record in deployment.inputs() if record.id in uniques])
+
+    listed = of(deployment, target=str(folder))
+
+    records = of(deployment, target="topic:wanted")
+    assert listed.mean.direction == pytest.approx(records.mean.direction, abs=1e-6)
+    assert listed.mean.samples == records.mean.samples
+    other = Deployment(tmp_path / "other", gradient={"seed": 1}, value={"target": str(folder)})
+    with pytest.raises(
+        ConfigurationError, match=r"its gradients are those of the model sha256:\w+, not of sha256:"
+    ):
+        engine_of(other.settings)
+
+
+def test_damaged_export_is_refused(tmp_path: Path) -> None:
+    """A line that is missing, rows that are not unit rows, what is not an event or a matrix: each with the way out."""
+    deployment = Deployment(tmp_path / "list")
+    folder = exported(deployment, tmp_path / "exported")
+    lines, vectors = (folder / "uniques.jsonl").read_text(), np.load(folder / "vectors.npy")
+    deployment.write(value={"target": str(folder)})
+    for text, rows, why in (
+        (lines.partition("\n")[2], vectors, "holds float32 of shape"),
+        (lines, vectors * 2, "rows whose norm is not 1"),
+        ("{}\n", vectors, r"cannot be read \(KeyError"),
+        (lines, np.array([{}]), r"cannot be read \(ValueError"),
+    ):
+        (folder / "uniques.jsonl").write_text(text)
+        np.save(folder / "vectors.npy", rows, allow_pickle=True)
+        with pytest.raises(ConfigurationError, match=f"{why}.*dugs index export"):
+            engine_of(deployment.settings)
 
 
 def test_labels_of_the_target_are_not_counted_as_the_streams_first(tmp_path: Path) -> None:
