@@ -86,14 +86,18 @@ def _on_map(plane: Plane, report: Report) -> str:
 def _contents(shown: Sequence[Category]) -> str:
     if len(shown) < 2:  # noqa: PLR2004  one is found without a table
         return ""
+    has_labels = any(item.labels for item in shown)
+    labels = [
+        f"<td><bdi>{escape(_labels(item, 3) or '–')}</bdi></td>" if has_labels else "" for item in shown
+    ]
     rows = "".join(
         f'<tr><td><a href="#category-{item.number}"><span class="swatch {colour_of(item.number)}"></span>'
-        f"{item.number}</a></td><td><bdi>{escape(_labels(item, 3) or '–')}</bdi></td><td>{item.uniques:,}</td>"
-        f"<td>{_count(item.duplicates)}</td><td>{item.similarity:.2f}</td></tr>"
-        for item in shown
+        f"{item.number}</a></td>{label}<td>{item.uniques:,}</td><td>{_count(item.duplicates)}</td><td>{item.similarity:.2f}</td></tr>"
+        for item, label in zip(shown, labels, strict=True)
     )
+    heading = "<th>labels</th>" if has_labels else ""
     return (
-        '<section>\n<h2>Categories</h2>\n<div class="scroll"><table><thead><tr><th>category</th><th>labels</th>'
+        f'<section>\n<h2>Categories</h2>\n<div class="scroll"><table><thead><tr><th>category</th>{heading}'
         "<th>uniques</th><th>duplicates</th><th>mean cosine to the centre</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>\n</section>\n"
     )
@@ -142,5 +146,5 @@ def _figure(example: Example, pictures: Pictures, caption: str) -> str:
     named = escape(example.key or example.id)
     return (
         f'<li title="{named}">{pictures.show(example.sequence, example.key or example.id)}<span class="caption">#{example.sequence:,}{label}'
-        f"<br>{escape(caption)}</span></li>"
+        f"<br> {escape(caption)}</span></li>"
     )
