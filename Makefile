@@ -72,8 +72,9 @@ bench-peers: $(WORKSHOP) $(PEERS) ## other ways to projected gradients on the sa
 bench-index: $(WORKSHOP) $(INDEX_PEERS) ## the exact nearest unique on long lists, and other indexes, beside a full product
 	$(BIN)/python -m benchmarks.index
 
-bench-gpu: $(WORKSHOP) ## tokens a second through models of the sizes of Pythia; needs a GPU
+bench-gpu: $(WORKSHOP) ## tokens a second through models of the sizes of Pythia, and the nearest unique; needs a GPU
 	$(BIN)/python -m benchmarks.gpu_throughput
+	$(BIN)/python -m benchmarks.gpu_index
 
 bench-page: $(WORKSHOP) ## the page at 100,000 uniques, fetched and opened in Chromium
 	$(BIN)/python -m benchmarks.page

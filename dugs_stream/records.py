@@ -121,9 +121,11 @@ class Decision:
 class JudgedRecord:
     """A record with its decision and everything else that its event says.
 
-    nearest_id  record id of the nearest unique
-    is_cut      the record holds more text than the verdict is about
-    vector      the projected unit gradient (k,) float32, of uniques only
+    nearest_id    record id of the nearest unique
+    is_cut        the record holds more text than the verdict is about
+    value         cosine with the target's mean gradient; None without a target, and for records without a gradient
+    value_target  digest of the target that the value is about; None without a target
+    vector        the projected unit gradient (k,) float32, of uniques only
     """
 
     record: Record
@@ -135,6 +137,8 @@ class JudgedRecord:
     label_source: LabelSource | None = None
     is_cut: bool = False
     nearest_id: str | None = None
+    value: float | None = None
+    value_target: str | None = None
     vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
@@ -157,6 +161,7 @@ class Trailer:
     batch_ranges   per input partition of this batch, first and last offset decided (inclusive)
     code           by setting, a text that changes with the user's own code behind it; empty if there is none, and in
                    trailers of versions that did not record it
+    value_target   digest of the target that records are valued by; empty without one
     """
 
     uniques: int
@@ -170,6 +175,7 @@ class Trailer:
     input_topic_id: str
     group: str
     code: Mapping[str, str] = field(default_factory=dict)
+    value_target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,11 +88,12 @@ ImportString = Annotated[
 ]
 
 
-def _topic_name(text: Any) -> Any:
+def check_topic_name(text: Any) -> Any:
+    """The text itself if a topic may be called so; ExpectedError otherwise. What is not text passes."""
     # Kafka's rule; the embedded log follows it too, so that a configuration can move between the two.
     if isinstance(text, str) and (not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", text) or text in {".", ".."}):
         raise ExpectedError("a topic name: 1 to 249 letters, digits, dots, underscores or hyphens")
     return text
 
 
-TopicName = Annotated[str, BeforeValidator(_topic_name)]
+TopicName = Annotated[str, BeforeValidator(check_topic_name)]

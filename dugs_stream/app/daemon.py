@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from dugs_stream.app.engine import Engine, build_engine, index_device
 from dugs_stream.app.logs import open_log, topic_names
+from dugs_stream.app.target import facts_of, set_target_once_reachable
 from dugs_stream.app.web import (
     UniquesSource,
     class_names,
@@ -118,6 +119,8 @@ def open_daemon(
         server = held.enter_context(HttpServer(app, http.host, http.port, http.allowed_hosts))
         engine = build_engine(settings, metrics.stage, keeps_tile=True)
         held.callback(engine.decoding.close)
+        stopping = stopping or Stopping()
+        set_target_once_reachable(settings, engine, stopping.event)
         for remark in engine.remarks:
             _log.warning("model.remark", remark=remark)
         state = StateStore(
@@ -137,6 +140,7 @@ def open_daemon(
                 selection.min_gradient_norm,
                 engine.code,
                 settings.model.accepted_code,
+                "" if engine.judge.target is None else engine.judge.target.digest,
             ),
         )
         gallery.thumbnails = thumbnail_store(settings, engine.identity)
@@ -166,7 +170,7 @@ def open_daemon(
                 Observer(batch_committed=lambda judged, _head: gallery.saw(judged)),
                 Observer(step_entered=on_step),
             ),
-            stopping or Stopping(),
+            stopping,
             settings.input.prefetch,
             index_device(settings, engine.projector.spec.device),
         )
@@ -199,3 +203,6 @@ def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: St
         layers=list(engine.projector.layer_names),
         tile=None if probe is None else probe.tile,
     )
+    if engine.judge.target is not None:
+        metrics.records_are_valued()
+        status.learned(value_target=facts_of(engine.judge.target))

@@ -24,7 +24,7 @@ from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.inputs.classes import read_classes
 from dugs_stream.inputs.codec import Codec
 from dugs_stream.inputs.custom import CustomCodec
-from dugs_stream.inputs.decoder import build_decoder
+from dugs_stream.inputs.decoder import Decoder, build_decoder
 from dugs_stream.inputs.image_presets import with_preprocessing
 from dugs_stream.inputs.json import JsonCodec
 from dugs_stream.inputs.npy import NpyCodec
@@ -53,6 +53,7 @@ _log = structlog.get_logger("dugs")
 class Engine:
     """Records to samples, samples to vectors, vectors to verdicts, and the identity of the model that they are judged by.
 
+    decoder  as the projector was given it
     code     by setting, a text that changes with the user's own code behind it
     remarks  what an operator should know of how the model was loaded
     """
@@ -61,6 +62,7 @@ class Engine:
     projector: RecordProjector
     judge: Judge
     identity: ModelIdentity
+    decoder: Decoder
     code: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
@@ -132,6 +134,7 @@ def build_engine(
         projector,
         judge,
         identity,
+        decoder,
         own_code(_references(settings)),
         model.remarks,
     )

@@ -40,6 +40,7 @@ class Deployment:
 
     code           by setting, a text that changes with the user's own code behind it
     accepted_code  the digest of `code` if an operator says that it changed no vector
+    value_target   digest of the target that records are valued by; empty without one
     """
 
     group: str
@@ -48,6 +49,7 @@ class Deployment:
     min_gradient_norm: float
     code: Mapping[str, str] = field(default_factory=dict)
     accepted_code: str | None = None
+    value_target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def check_code(
 
 
 def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -> tuple[str, ...]:
-    """Remarks on changed thresholds and code. Raises ChangelogError for the changelog of another group or input.
+    """Remarks on changed thresholds, target and code. Raises ChangelogError for the changelog of another group or input.
 
     That of another model is refused by the replay, or with the state folder.
     """
@@ -141,7 +143,20 @@ def check_trailer(trailer: Trailer, deployment: Deployment, topic: InputTopic) -
         for name in ("threshold", "min_gradient_norm")
         if (then := getattr(trailer, name)) != (now := getattr(deployment, name))
     )
-    return (*remarks, *check_code(trailer.code, deployment.code, deployment.accepted_code))
+    return (
+        *remarks,
+        *_changed_target(trailer.value_target, deployment.value_target),
+        *check_code(trailer.code, deployment.code, deployment.accepted_code),
+    )
+
+
+def _changed_target(then: str, now: str) -> tuple[str, ...]:
+    """That values from now on are about another target; the first one, and none, are not compared with anything."""
+    if not then or not now or then == now:
+        return ()
+    return (
+        f"value.target was {then} so far and is {now} from now on: values of before and after cannot be compared",
+    )
 
 
 def resume(

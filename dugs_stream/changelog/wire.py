@@ -43,8 +43,9 @@ def trailer_message(trailer: Trailer) -> Message:
     facts: dict[str, Any] = asdict(trailer)
     for name in ("next_offsets", "batch_ranges"):
         facts[name] = {str(partition): entry for partition, entry in facts[name].items()}
-    if not trailer.code:
-        del facts["code"]  # the form of earlier versions, which have no such key
+    for name in ("code", "value_target"):
+        if not facts[name]:
+            del facts[name]  # the form of earlier versions, which have no such key
     return Message(key=_TRAILER_KEY, value=canonical_json(facts))
 
 

@@ -100,7 +100,11 @@ def show_thresholds(table: ThresholdTable) -> None:
         return
     is_exact = all(each.is_exact for each in rows)
     of = f"{table.judged:,} record{'' if table.judged == 1 else 's'} with a gradient"
-    how = "exact" if is_exact else "estimated from the similarities to the uniques of this run"
+    how = (
+        "exact"
+        if is_exact
+        else "estimated from the similarities to this run's uniques; dugs calibrate is exact on a sample"
+    )
     shown = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("τ", "uniques", "share", ""):
         shown.add_column(column, justify="left" if not column else "right")

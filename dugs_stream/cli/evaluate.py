@@ -11,15 +11,21 @@ import click
 from dugs_stream.cli.options import Settings, command, configured, row_fields
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dugs_stream.inputs.rows.fields import RowFields
     from dugs_stream.lab.evaluate.plan import LayerChoice
-    from dugs_stream.lab.evaluate.report import Report
+    from dugs_stream.lab.evaluate.report import CopiesAt, Report
 
     _Layers = click.ParamType[tuple[LayerChoice, ...]]
     _Names = click.ParamType[tuple[str, ...]]
     _Shares = click.ParamType[tuple[float, ...]]
 else:  # older releases of click have no generic types
     _Layers = _Names = _Shares = click.ParamType
+
+
+_COLUMNS = 5
+"""As many as 80 characters hold beside the names; the page has all."""
 
 
 class Layers(_Layers):
@@ -184,13 +190,24 @@ def show_report(report: Report) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from dugs_stream.lab.evaluate.table import best_of, cell, columns_of, facts_of, notes_of
+    from dugs_stream.lab.evaluate.table import (
+        best_of,
+        cell,
+        columns_of,
+        facts_of,
+        notes_of,
+        short_name,
+        suspects_told,
+    )
     from dugs_stream.ops.logging.lines import printable
 
     console = Console()
     facts = " · ".join(f"{name} {value}" for name, value in facts_of(report).items())
     console.print(Text(printable(facts)))
-    table, columns = Table(box=SIMPLE_HEAD, pad_edge=False), columns_of(report)
+    table, columns = (
+        Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)),
+        columns_of(report)[:_COLUMNS],
+    )
     table.add_column("selection", overflow="fold")
     for column in columns:
         table.add_column(column.title, justify="right")
@@ -201,10 +218,41 @@ def show_report(report: Report) -> None:
             Text(cell(values.get(selection)), style="bold" if selection == leader else "")
             for values, leader in zip(found, best, strict=True)
         ]
-        table.add_row(Text(selection), *cells)
+        table.add_row(Text(short_name(selection)), *cells)
     console.print(table)
-    console.print(Text("in percent, mean over the streams ± its 95 % interval", style="dim"))
+    console.print(
+        Text(
+            "In percent, mean over the streams ± its 95 % interval. ∇: uniques by the gradient of that loss.",
+            style="dim",
+        )
+    )
+    _show_copies(console, report, "proposed")
+    _show_copies(console, report, "configured")
+    suspects = suspects_told(report)
+    if suspects is not None:
+        console.print(Text(suspects))
     for note in (*notes_of(report), *report.remarks):
         console.print(Text(printable(f"note: {note}")))
     mebibytes = report.peak_memory_bytes / 2**20
     console.print(Text(f"{report.seconds:.1f} s, peak memory {mebibytes:,.0f} MiB", style="dim"))
+
+
+def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
+    """A table of the copies caught; nothing without copies."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from dugs_stream.lab.evaluate.table import copies_at, copies_cells, short_name, title_of_copies
+
+    rows = copies_at(report, at)
+    if not rows:
+        return
+    console.print(Text(f"{title_of_copies(at)}, in percent:"))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("rule", overflow="fold")
+    for column in ("τ", "false rejects", *rows[0].caught):
+        table.add_column(column, justify="right")
+    for each in rows:
+        table.add_row(Text(short_name(each.selection)), *copies_cells(each))
+    console.print(table)

@@ -67,7 +67,8 @@ def tail(settings: Settings, *, topic: str, follow: bool) -> None:
 
 @command(
     "dugs scan -c config/embedded.yaml photos/ -o decisions.jsonl\n"
-    "dugs scan -c my.yaml train.parquet --column image.bytes --label class --vectors train.npy"
+    "dugs scan -c my.yaml train.parquet --column image.bytes --label class\n"
+    "dugs scan -c my.yaml photos/ -o decisions.jsonl --vectors vectors.npy"
 )
 @configured
 @row_fields
@@ -137,7 +138,7 @@ def _say_what_is_missing(
     passed_over: Mapping[str, int], failures: Failures, settings: Settings, read: int
 ) -> None:
     """Files that were not for the codec, and those that could not be read, with rows; exit 1 if there are any of these."""
-    from dugs_stream.commands.file_listing import reads_texts_in_json
+    from dugs_stream.app.listing import reads_texts_in_json
     from dugs_stream.inputs.files import SUFFIXES, counted
     from dugs_stream.ops.logging.lines import printable
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from dugs_stream.cli.calibrate import calibrate
 from dugs_stream.cli.clusters import clusters
 from dugs_stream.cli.daemon import check, run, schema
 from dugs_stream.cli.evaluate import evaluate
@@ -72,6 +73,7 @@ for _each in (
     explain,
     retry,
     index,
+    calibrate,
     clusters,
     evaluate,
     jl,

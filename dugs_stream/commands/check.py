@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from dugs_stream.app.costs import settle_costs
-from dugs_stream.app.engine import Engine, build_engine
+from dugs_stream.app.engine import Engine, build_engine, index_device
 from dugs_stream.app.logs import check_log
+from dugs_stream.app.target import set_target
 from dugs_stream.app.tiles import described, keep_choice
 from dugs_stream.changelog.resume import check_code
 from dugs_stream.commands.rates import Rates, bound_of, measure_search, measure_stages
@@ -18,6 +19,7 @@ from dugs_stream.config import Settings
 from dugs_stream.core.gradients.layers import ChosenLayer, GradientPath
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import Finding, attempts
+from dugs_stream.pipeline.target import SETTING
 from dugs_stream.state.store import StateStore
 
 
@@ -30,6 +32,9 @@ def check_deep(settings: Settings, say: Callable[[str], None] = lambda _doing: N
     of_the_log = list(attempts(f"log ({settings.log.engine})", lambda: check_log(settings)))
     found += of_the_log
     rates, engine = Rates(), next(iter(engines), None)
+    if engine is not None and settings.value.target is not None:
+        say("reading the target")
+        found += attempts(SETTING, lambda: _try_target(settings, engine))
     if engine is not None:
         has_log = all(each.passed for each in of_the_log)
         found += attempts("rates", lambda: measure_stages(settings, engine, rates, has_log=has_log, say=say))
@@ -75,6 +80,19 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
         yield Finding("remark", passed=True, found=remark)
 
 
+def _try_target(settings: Settings, engine: Engine) -> Iterator[Finding]:
+    set_target(settings, engine)
+    target = engine.judge.target
+    if target is None:
+        return
+    mean = target.mean
+    found = f"{target.source}: {mean.samples} records, whose own mean value is {mean.own_value:.3f}, {target.digest}"
+    yield Finding(SETTING, passed=True, found=found)
+    if target.left_out:
+        left_out = f"{target.left_out} records are left out, the first {target.why}"
+        yield Finding(SETTING, passed=True, found=left_out, is_note=True)
+
+
 _PACES: dict[GradientPath, str] = {
     "fast": "fast",
     "slow": "slow: the layer runs again for each sample, since it has no fast path",
@@ -115,7 +133,7 @@ def _try_state(
             yield Finding("state folder", passed=True, found=found)
         elif engine is not None:
             say(f"measuring search, among {loaded.rows} uniques")
-            yield from measure_search(engine, _index_of(state, settings.gradient.dimension), rates)
+            yield from measure_search(engine, _index_of(state, settings, engine), rates)
         if state.trailer is not None and engine is not None:
             for remark in check_code(state.trailer.code, engine.code, settings.model.accepted_code):
                 yield Finding("state folder", passed=True, found=remark, is_note=True)
@@ -123,9 +141,10 @@ def _try_state(
         state.close()
 
 
-def _index_of(state: StateStore, dimension: int) -> UniqueIndex:
-    """What the state folder holds, to search in."""
-    index = UniqueIndex(dimension)
+def _index_of(state: StateStore, settings: Settings, engine: Engine) -> UniqueIndex:
+    """What the state folder holds, to search in as the daemon does."""
+    device = index_device(settings, engine.projector.spec.device)
+    index = UniqueIndex(settings.gradient.dimension, device=device)
     for rows in state.files.vectors.mapped():
         index.take_mapped(rows)
     index.load_graph(state.files.path)

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dugs_stream.app.listing import files_under
 from dugs_stream.config import Settings
 from dugs_stream.core.losses.forms import labels_of
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.inputs.files import LABEL_HEADER, Listing, list_files
+from dugs_stream.inputs.files import Listing
 from dugs_stream.inputs.rows.fields import RowFields
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
     LabelKind,
     LabelPlace,
-    TextCodecSettings,
     parse_label_place,
 )
 
@@ -55,18 +55,8 @@ def listing_of(settings: Settings, paths: Sequence[Path], fields: RowFields | No
     `fields` are those that the command line names. Raises ConfigurationError as `list_files` does, and for fields that
     `input.label` contradicts.
     """
-    place = parse_label_place(settings.input.label)
-    named = fields or RowFields()
-    _check(named, place, settings.input.label)
-    is_header = place.kind is LabelKind.HEADER
-    return list_files(
-        paths,
-        "json" if reads_texts_in_json(settings) else settings.input.codec.type,
-        class_folder=settings.input.class_folder,
-        label_header=place.name if is_header else LABEL_HEADER,
-        fields=RowFields(named.column, named.label, named.key, place.name if is_header else None),
-        max_bytes=settings.input.max_record_bytes,
-    )
+    _check(fields or RowFields(), parse_label_place(settings.input.label), settings.input.label)
+    return files_under(settings, paths, fields)
 
 
 def missing_classes(settings: Settings, listing: Listing) -> str | None:
@@ -94,12 +84,6 @@ def _above(folder: Path) -> str:
     """The folder around this one, as one would write it."""
     above = folder.parent if folder.name not in {"", ".."} else folder.resolve().parent
     return f"{str(above).rstrip('/')}/"
-
-
-def reads_texts_in_json(settings: Settings) -> bool:
-    """Whether a value is a JSON document with a text in it, so that its files are JSON's."""
-    codec = settings.input.codec
-    return isinstance(codec, TextCodecSettings) and codec.field is not None
 
 
 def _check(fields: RowFields, place: LabelPlace, written: str) -> None:

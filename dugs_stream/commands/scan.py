@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dugs_stream.app.engine import Engine, build_engine, index_device
+from dugs_stream.app.target import set_target
 from dugs_stream.commands.file_listing import Failures, listing_of, missing_classes
 from dugs_stream.commands.progress import Progress, silent
 from dugs_stream.commands.threshold_table import ThresholdTable
@@ -82,12 +83,13 @@ def scan(
     failures.extend(listing.failures)
     total = listing.count()
     engine = build_engine(settings, samples=total)
+    set_target(settings, engine)
     index, ids = _index_for(settings, engine), list[str]()
     verdicts, reasons = Counter[str](), Counter[str]()
     unclassed = missing_classes(settings, listing)
     guard = RejectionGuard(may_reject_all=settings.input.may_reject_all, words=_words(unclassed))
     done, cut, failure = 0, 0, ""
-    table = ThresholdTable(settings.selection.threshold, settings.selection.explain)
+    table = ThresholdTable(settings.selection.threshold)
     batches = _batches(listing.samples(failures.add), settings.input.batch.records)
     for decoded in _decoded(batches, engine.decoding):
         projected = engine.projector.project(decoded, model_is_proven=len(index) > 0, keeps_samples=False)

@@ -1,8 +1,8 @@
 """Table of thresholds: how many of the records would be uniques at other τ, exact or an estimate.
 
-Exact while there are few enough vectors to keep: the sequential algorithm at each τ. Beyond that an estimate from the
-decisions at the one τ in force: a record counts as unique at another τ if its similarity to the list was below that one. But
-that list has fewer uniques than the one of a higher τ, and more than the one of a lower τ.
+Exact while there are few enough vectors to keep: the sequential algorithm at each τ. Beyond that some of them, drawn at
+random and in a random order, are judged again, and the growth of their list is drawn on. The similarities of the run itself
+would mislead: at a higher τ a record meets a longer list, and 25 times as many as that keeps lie below τ (measured on digits).
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dugs_stream.core.selection import Explain
-from dugs_stream.core.thresholds import ManyThresholds
+from dugs_stream.core.thresholds import ManyThresholds, grown
 from dugs_stream.records import Decision, Verdict
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -34,20 +33,16 @@ class ThresholdTable:
     """Counts decisions as they are made, and tells the table when all are.
 
     threshold  the τ in force, which gets a row of its own
-    explain    says what similarities mean: under `bound` uniques have none, under `decision` none is of the nearest
     """
 
-    def __init__(
-        self, threshold: float, explain: Explain = "nearest", *, most_exact: int = MOST_EXACT
-    ) -> None:
+    def __init__(self, threshold: float, *, most_exact: int = MOST_EXACT) -> None:
         self.threshold = threshold
         self.judged = 0
-        self._explain = explain
-        self._thresholds = np.array(sorted({*THRESHOLDS, threshold}))
-        self._below = np.zeros(len(self._thresholds), np.int64)
+        self._thresholds = sorted({*THRESHOLDS, threshold})
         self._uniques = 0
         self._most_exact = most_exact
         self._vectors: list[NDArray[np.float32]] = []
+        self._generator = np.random.default_rng(0)
 
     def take(self, decision: Decision, vector: NDArray[np.float32] | None) -> None:
         """One decision, and the record's vector (k,) float32; those without a direction count for nothing."""
@@ -55,32 +50,27 @@ class ThresholdTable:
             return
         self.judged += 1
         self._uniques += decision.verdict is Verdict.UNIQUE
-        similarity = -np.inf if decision.similarity is None else decision.similarity
-        self._below += similarity < self._thresholds
-        if self.judged <= self._most_exact:
+        if len(self._vectors) < self._most_exact:
             self._vectors.append(vector.copy())
-        elif self._vectors:
-            self._vectors = []
+        elif (place := int(self._generator.integers(self.judged))) < self._most_exact:  # Vitter's algorithm R
+            self._vectors[place] = vector.copy()
+
+    @property
+    def drawn(self) -> int:
+        """How many vectors the table is made of."""
+        return len(self._vectors)
 
     def rows(self) -> list[AtThreshold]:
-        """One row for each τ of which something can be said, in rising order; the τ in force is always exact."""
-        if not self.judged:
+        """One row for each τ, in rising order; that of the τ in force is always exact."""
+        if not self._vectors:
             return []
-        if self._vectors:
-            many = ManyThresholds(np.stack(self._vectors))
-            return [
-                AtThreshold(each, len(many.uniques(each)), is_exact=True)
-                for each in self._thresholds.tolist()
-            ]
-        return [
-            AtThreshold(each, self._uniques, is_exact=True)
-            if each == self.threshold
-            else AtThreshold(each, int(below), is_exact=False)
-            for each, below in zip(self._thresholds.tolist(), self._below, strict=True)
-            if each == self.threshold or self._can_tell(each)
-        ]
-
-    def _can_tell(self, threshold: float) -> bool:
-        if self._explain == "bound":
-            return threshold > self.threshold
-        return self._explain == "nearest"
+        vectors, is_exact = np.stack(self._vectors), self.drawn == self.judged
+        many = ManyThresholds(vectors if is_exact else self._generator.permutation(vectors))
+        rows = []
+        for threshold in self._thresholds:
+            if threshold == self.threshold:
+                rows.append(AtThreshold(threshold, self._uniques, is_exact=True))
+            else:
+                uniques = grown(many.uniques(threshold), self.drawn, self.judged)
+                rows.append(AtThreshold(threshold, round(uniques), is_exact))
+        return rows

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dugs_stream.config.fields import KeyPath
-from dugs_stream.config.settings import Settings
+from dugs_stream.config.settings import TOPIC_PREFIX, Settings
 from dugs_stream.core.losses.forms import LabelForm, labels_of
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
@@ -48,6 +48,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
         _learned_tokens_are_for_a_loss_over_tokens,
         _loss_is_of_the_task,
         _topics_differ,
+        _target_holds_samples,
         _messages_hold_an_event,
         _vector_fits_a_message,
         _input_shape_is_the_codecs,
@@ -205,6 +206,24 @@ def _topics_differ(settings: Settings) -> Iterator[Conflict]:
             )
 
 
+def _target_holds_samples(settings: Settings) -> Iterator[Conflict]:
+    output, topic = settings.output, settings.value.topic
+    written = {
+        "topic": output.topic,
+        "decisions_topic": output.decisions_topic,
+        "dead_letter_topic": output.dead_letter_topic,
+        "changelog_topic": output.changelog_topic,
+    }
+    for key, name in written.items():
+        if topic is not None and topic == name:
+            yield Conflict(
+                (("value", "target"), ("output", key)),
+                f'found "{TOPIC_PREFIX}{topic}", which is output.{key}: it is written by the daemon, and a target is made of '
+                "samples.",
+                "Name another topic with records like those of the input, or files.",
+            )
+
+
 def _messages_hold_an_event(settings: Settings) -> Iterator[Conflict]:
     limit = settings.output.max_message_bytes
     if limit < SMALLEST_LIMIT_BYTES:
@@ -262,6 +281,7 @@ def warnings(settings: Settings) -> list[str]:
     return [
         *_untrained(settings),
         *_threshold_in_the_noise(settings),
+        *_value_of_predictions(settings),
         *_originals_too_large(settings),
         *_open_to_the_network(settings),
         *_any_host_name(settings),
@@ -290,6 +310,16 @@ def _threshold_in_the_noise(settings: Settings) -> Iterator[str]:
         f"{_CHANCE_RECORDS} unrelated gradients the largest cosine is about {chance:.2f} by chance, so new samples "
         f"will pass for duplicates. Raise {f'the dimension to {enough} or more, or ' if enough else ''}the threshold."
     )
+
+
+def _value_of_predictions(settings: Settings) -> Iterator[str]:
+    loss = settings.gradient.loss
+    if settings.value.target is not None and labels_of(loss).form is LabelForm.PREDICTED:
+        yield (
+            f"value.target with gradient.loss {loss}: both gradients are taken for what the model itself predicts, so a value "
+            "says how alike a record and the target are to the model, and cannot tell a wrong label. Use a loss with labels "
+            "if there are any."
+        )
 
 
 def _originals_too_large(settings: Settings) -> Iterator[str]:

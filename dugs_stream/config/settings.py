@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from dugs_stream.core.losses.forms import BUILT_IN
 from dugs_stream.inputs.settings import (
@@ -35,7 +35,11 @@ from dugs_stream.setting_types import (
     TopicName,
     Whole,
     check_import_string,
+    check_topic_name,
 )
+
+TOPIC_PREFIX = "topic:"
+"""Of a target that is a topic."""
 
 
 class LogSettings(Block):
@@ -226,6 +230,50 @@ class SelectionSettings(Block):
     decision: a duplicate besides names a unique that is similar enough, not the nearest, the fastest."""
 
 
+def _target(value: Any) -> Any:
+    """One text is a list of one."""
+    if value is None:
+        return None
+    given = [value] if isinstance(value, str) else value
+    is_list = isinstance(given, Sequence) and not isinstance(given, str | bytes)
+    if not is_list or not given or not all(isinstance(each, str) and each for each in given):
+        raise ExpectedError("files, folders or globs (one or a list of them), or topic:NAME")
+    topics = [each for each in given if each.startswith(TOPIC_PREFIX)]
+    if topics and len(given) > 1:
+        raise ExpectedError(f"one topic alone, or files alone, but found {topics[0]!r} among {len(given)}")
+    if topics:
+        check_topic_name(topics[0].removeprefix(TOPIC_PREFIX))
+    return tuple(given)
+
+
+_TARGET_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+        {"type": "null"},
+    ]
+}
+
+
+class ValueSettings(Block):
+    """How much a record serves what is wanted: `value` on each event."""
+
+    target: Annotated[tuple[str, ...] | None, BeforeValidator(_target), WithJsonSchema(_TARGET_SCHEMA)] = None
+    """Records of what is wanted, which each record's gradient is held against: files, folders or globs, read as `dugs scan` reads
+    them; a folder that `dugs index export` wrote; or topic:NAME. null: no values."""
+    records: Annotated[Whole, Field(ge=1)] = 1000
+    """At most so many of them: of files spread evenly over all, of a topic its first."""
+
+    mean: Literal["balanced", "raw"] = "balanced"
+    """balanced: the direction in which all of the target gains alike; raw: that of the target's mean loss, as published for DVGS."""
+
+    @property
+    def topic(self) -> str | None:
+        """The topic that holds the target; None if it is in files, or there is none."""
+        first = self.target[0] if self.target else ""
+        return first.removeprefix(TOPIC_PREFIX) if first.startswith(TOPIC_PREFIX) else None
+
+
 class IndexSettings(Block):
     """Where the nearest unique is searched for."""
 
@@ -280,6 +328,8 @@ class Settings(Block):
     """The gradient that is compared."""
     selection: SelectionSettings = SelectionSettings()
     """When a sample is unique."""
+    value: ValueSettings = ValueSettings()
+    """How much a record serves what is wanted."""
     index: IndexSettings = IndexSettings()
     """Where the nearest unique is searched for."""
     state: StateSettings = StateSettings()

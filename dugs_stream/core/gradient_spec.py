@@ -3,6 +3,7 @@
 Two samples can be compared only where all of it is the same. It holds no index.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,6 +63,16 @@ class GradientSpec:
         self._precision: torch.dtype | None = None
         self._costs = costs
         self._sketch: Sketch | None = None  # its maps are the same for every probe
+
+    def changed(
+        self, layers: int | Sequence[str] | None = None, dimension: int | None = None
+    ) -> "GradientSpec":
+        """The same model, loss and seed with other layers, or compressed to another k. Raises as the constructor does."""
+        changed = copy.copy(self)
+        changed.layers = self.layers if layers is None else _checked_layers(layers)
+        changed.dimension = self.dimension if dimension is None else _at_least_one("dimension", dimension)
+        changed._sketch = None  # noqa: SLF001 -- of the same class
+        return changed
 
     def probe(
         self, example: Inputs, label: Any, tile: int | AutoTile | None = None, *, is_further: bool = False

@@ -7,6 +7,7 @@ out at the lower one may be the nearest unique of others at the higher one. So e
 that are there.
 """
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -71,3 +72,16 @@ class ManyThresholds:
     def similarity(self, row: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
         """The similarities of one row to others, as verdicts give them."""
         return similarities(self._vectors, self._vectors, (np.full(len(others), row, np.int64), others))
+
+
+def grown(rows: NDArray[np.int64], of: int, records: int) -> float:
+    """How many uniques so many records would have, if the first `of` have these: a count up to that, an estimate beyond.
+
+    A list grows as a power of the records, as vocabularies do (Heaps 1978); its exponent is what the second half of the
+    sample added to the first. That holds for records that come mixed, and not for those sorted by class.
+    """
+    if records <= of:
+        return float(np.count_nonzero(rows < records))
+    half = np.count_nonzero(rows < of // 2)
+    exponent = math.log2(len(rows) / half) if half else 1.0
+    return float(min(records, len(rows) * (records / of) ** min(1.0, exponent)))

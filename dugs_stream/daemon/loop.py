@@ -286,7 +286,7 @@ class Loop:
         self._least_records = self._enough_records = 0  # a larger batch would run out of memory again
         can_be_halved = self.pacing.ran_out_of_memory(records)
         self._tell.batch_halved(records, self.pacing.records, what_failed(error))
-        if not can_be_halved:
+        if not self._replica.index.give_way("the gradients need it") and not can_be_halved:
             raise ModelError(
                 f"Memory ran out over a single record ({what_failed(error)}); nothing of it was committed. A tile of "
                 f"{self.stages.projector.tile} samples is computed at once, however small the micro-batch: lower "

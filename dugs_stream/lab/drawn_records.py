@@ -34,13 +34,15 @@ _TOLD_EACH = 256
 class Source:
     """Where a sample comes from: files under `paths`, or without any the newest records of the input topic.
 
-    most  records at most; files are drawn at random with `seed`, and keep their order
+    most      records at most; files are drawn at random with `seed`, and keep their order
+    is_mixed  files in a random order instead: folders are classes, and a stream brings these mixed
     """
 
     paths: tuple[Path, ...] = ()
     fields: RowFields | None = None
     most: int = MOST_RECORDS
     seed: int = 0
+    is_mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,11 @@ def _of_files(settings: Settings, source: Source, listener: Listener) -> DrawnRe
         records, seen, is_cut = _reservoir(listing.samples(failures.add), source, listener)
         there = None if is_cut else seen
     unclassed = missing_classes(settings, listing)
+    order = np.random.default_rng(source.seed).permutation(len(records)) if source.is_mixed else None
     return DrawnRecords(
         "files",
         place,
-        tuple(records),
+        tuple(records if order is None else (records[at] for at in order)),
         there,
         (
             *([f"{failures.count:,} files or rows could not be read: `dugs scan` names them"] if failures.count else []),

@@ -93,26 +93,28 @@ def project_sample(
 ) -> ProjectedSample:
     """The vectors of drawn records as the daemon would compute them. An interrupt leaves those done so far.
 
-    engine  one that was built for these settings
+    engine  one that was built for these settings, and stays open; without it one is built and closed
 
     Raises as `build_engine` does, ModelError if the model fails, and StreamRejectedError if no record has a gradient with
     a direction, with the most frequent reason.
     """
-    engine = engine or build_engine(settings, samples=len(drawn.records))
+    if engine is None:
+        engine = build_engine(settings, samples=len(drawn.records))
+        with closing(engine.decoding):
+            return project_sample(settings, drawn, listener, engine)
     listener.stage(f"Projecting the gradients of {len(drawn.records):,} records")
     rows = _Rows(label_reader(settings), settings.selection.min_gradient_norm)
     started, after_first, first = time.perf_counter(), 0.0, 0
     done = 0
-    with closing(engine.decoding):
-        for batch in _batches(drawn.records, settings.input.batch.records):
-            decoded = engine.decoding.submit(batch).result()
-            rows.take(engine.projector.project(decoded, model_is_proven=done > 0 and bool(rows.records)))
-            done += len(batch)
-            listener.progress(done, len(drawn.records))
-            if not after_first:
-                after_first, first = time.perf_counter(), len(batch)
-            if listener.wants_stop():
-                break
+    for batch in _batches(drawn.records, settings.input.batch.records):
+        decoded = engine.decoding.submit(batch).result()
+        rows.take(engine.projector.project(decoded, model_is_proven=done > 0 and bool(rows.records)))
+        done += len(batch)
+        listener.progress(done, len(drawn.records))
+        if not after_first:
+            after_first, first = time.perf_counter(), len(batch)
+        if listener.wants_stop():
+            break
     ended = time.perf_counter()
     if not rows.records:
         raise StreamRejectedError(f"No record of {drawn.place} has a gradient to study. {rows.why_none}")
@@ -191,7 +193,7 @@ class _Rows:
         counts += [f"{self.no_gradient:,} no_gradient"] if self.no_gradient else []
         counts += [f"{self.skipped:,} skipped"] if self.skipped else []
         first = f" The first one: {self._first_error}." if self._first_error else ""
-        return f"Found: {', '.join(counts)}.{first} `dugs scan` says it of each."
+        return f"Found: {', '.join(counts)}.{first}"
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -199,7 +201,7 @@ class _Rows:
         rejected = self.rejected.total()
         why = ", ".join(f"{count:,} {reason}" for reason, count in self.rejected.most_common())
         return (
-            *([f"{rejected:,} records were rejected ({why}): `dugs scan` says why"] if rejected else []),
+            *([f"{rejected:,} records were rejected ({why})"] if rejected else []),
             *([f"{self.no_gradient:,} records have no gradient to speak of"] if self.no_gradient else []),
             *([f"{self._cut:,} texts are longer than what is read of one"] if self._cut else []),
         )

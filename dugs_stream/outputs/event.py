@@ -75,6 +75,15 @@ class Event(TypedDict):
     threshold: float
     nearest: Nearest | None
     gradient_norm: Annotated[float, Field(ge=0)] | None
+    value: NotRequired[
+        Annotated[
+            Cosine | None,
+            Field(description="cosine with the target's mean gradient; there with a value.target"),
+        ]
+    ]
+    value_target: NotRequired[
+        Annotated[str, Field(description="SHA-256 of that target; values of two targets cannot be compared")]
+    ]
     label: int | None
     label_name: NotRequired[str]
     label_source: Literal["given", "predicted"] | None
@@ -111,6 +120,8 @@ def build_event(judged: JudgedRecord, model: ModelIdentity) -> dict[str, Any]:
         facts["nearest"] = {"sequence": int(decision.nearest), "id": nearest_id}
     if (bound := _finite(decision.similarity_bound)) is not None:
         facts["similarity_bound"] = bound
+    if judged.value_target is not None:
+        facts |= {"value": _finite(judged.value), "value_target": judged.value_target}
     if judged.label_name is not None:
         facts["label_name"] = _text(judged.label_name)
     if decision.verdict is Verdict.REJECTED and decision.rejection is not None:

@@ -95,6 +95,7 @@ def _trailer(polled: Polled, rows: Sequence[ChangelogRow], head: ChangelogHead, 
         input_topic_id=head.input_topic_id,
         group=outputs.deployment.group,
         code=outputs.deployment.code,
+        value_target=outputs.deployment.value_target,
     )
 
 

@@ -44,6 +44,10 @@ class FirstLabels:
         self._labels = labels
         self._left = _FIRST
 
+    def anew(self) -> FirstLabels:
+        """One that has not looked at any."""
+        return FirstLabels(self._spec, self._labels)
+
     def compare(
         self,
         pieces: Sequence[tuple[list[int], Projection]],

@@ -7,13 +7,16 @@ the uniques join the index once they are committed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import Explain, select
 from dugs_stream.pipeline.decode import StageTimer
-from dugs_stream.pipeline.projected import ProjectedBatch
+from dugs_stream.pipeline.projected import Projected, ProjectedBatch
+from dugs_stream.pipeline.target import Target
 from dugs_stream.records import Decision, JudgedRecord, Rejection, Skip, Verdict
+
+_WITH_GRADIENT = frozenset({Verdict.UNIQUE, Verdict.DUPLICATE})
 
 IdOf = Callable[[int], str]
 """Sequence number of an earlier unique → the id of its record."""
@@ -21,13 +24,17 @@ IdOf = Callable[[int], str]
 
 @dataclass(slots=True)
 class Judge:
-    """The rule by which records are judged; see Deduplicator for its numbers. `clock_ms` dates the verdicts."""
+    """The rule by which records are judged; see Deduplicator for its numbers. `clock_ms` dates the verdicts.
+
+    target  what records are valued by; None: they have no value
+    """
 
     threshold: float
     min_gradient_norm: float
     explain: Explain
     clock_ms: Callable[[], int]
     stage: StageTimer
+    target: Target | None = None
 
     def decide(self, batch: ProjectedBatch, index: UniqueIndex, id_of: IdOf) -> tuple[JudgedRecord, ...]:
         """A verdict for each record of the batch, in order."""
@@ -40,7 +47,8 @@ class Judge:
                 min_gradient_norm=self.min_gradient_norm,
                 explain=self.explain,
             )
-        return tuple(self._judged(batch, decisions, id_of))
+        judged = self._judged(batch, decisions, id_of)
+        return tuple(judged if self.target is None else self._valued(judged, batch, self.target))
 
     def _judged(
         self, batch: ProjectedBatch, decisions: Sequence[Decision], id_of: IdOf
@@ -72,3 +80,14 @@ class Judge:
                 nearest_id=None if nearest is None else fresh.get(nearest) or id_of(nearest),
                 vector=batch.projection.vectors[outcome.row] if decision.verdict is Verdict.UNIQUE else None,
             )
+
+    def _valued(
+        self, judged: Iterator[JudgedRecord], batch: ProjectedBatch, target: Target
+    ) -> Iterator[JudgedRecord]:
+        """The same with the value of each record that has a gradient to speak of."""
+        values = target.mean.values(batch.projection.vectors)
+        for each, outcome in zip(judged, batch.outcomes, strict=True):
+            value = None
+            if isinstance(outcome, Projected) and each.decision.verdict in _WITH_GRADIENT:
+                value = float(values[outcome.row])
+            yield replace(each, value=value, value_target=target.digest)

@@ -210,10 +210,10 @@ class RecordProjector:
     def _label_form_of(self, sample: Sample) -> tuple[tuple[int, ...], torch.dtype] | None:
         if isinstance(sample.label, Label):
             return None if self._passes_classes_by else ((), torch.int64)
-        label = self._label_of(sample)
+        label = self.label_of(sample)
         return None if label is None else (tuple(label.shape), label.dtype)
 
-    def _label_of(self, sample: Sample) -> torch.Tensor | None:
+    def label_of(self, sample: Sample) -> torch.Tensor | None:
         """The label that the loss is given."""
         if sample.label is None or self.spec.loss.predicts_labels:
             return None
@@ -245,7 +245,7 @@ class RecordProjector:
         for place in places:
             if isinstance(probed, Exception) and isinstance(sample := outcomes[place], Sample):
                 # A classification loss takes any class for the probe, and may not know this one.
-                label = self._label_of(sample)
+                label = self.label_of(sample)
                 own = nothing if label is None or self.spec.loss.takes_classes else label
                 probed = self._tried(kind, sample.inputs, own, is_proven=is_proven)
                 errors += [probed] if isinstance(probed, Exception) else []

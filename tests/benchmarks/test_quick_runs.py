@@ -17,6 +17,7 @@ from benchmarks import (
     daemon_on_photos,
     daemon_on_small_records,
     error_against_k,
+    gpu_index,
     gpu_throughput,
     index,
     index_lengths,
@@ -30,9 +31,12 @@ from benchmarks import (
     peers,
     projection,
     projection_quality,
+    rare_classes,
     restart,
     scan_price,
+    trained_on_picks,
     transaction_price,
+    value,
 )
 from benchmarks.alternating import Pairs
 from benchmarks.command import as_command
@@ -53,6 +57,8 @@ from tests.support.tools import require
         layers_memory.measure,
         mixed_lengths.measure,
         gpu_throughput.measure,
+        value.measure,
+        gpu_index.measure,
         peers.measure,
         observability.measure,
         restart.measure,
@@ -87,6 +93,21 @@ def test_page_benchmark_at_toy_size_fetches_and_paints() -> None:
     report = page.measure(is_quick=True)
 
     assert all(measurement.value > 0 for measurement in report.measurements)
+
+
+@pytest.mark.benchmarks
+def test_benchmark_of_rare_classes_at_toy_size_measures_every_selection() -> None:
+    """Shares of the rare records, in one draw; and a network that learns from each pick."""
+    report = rare_classes.measure(is_quick=True)
+
+    shares = [each for each in report.measurements if each.target is None]
+    trained = trained_on_picks.measure(is_quick=True).measurements
+    assert {each.case for each in trained} >= {rare_classes.UNIQUES, rare_classes.RANDOM}
+    assert {each.case.rpartition(", rare")[0] for each in shares} >= {
+        rare_classes.UNIQUES,
+        rare_classes.RANDOM,
+    }
+    assert all(0 <= (each.value or 0) <= 1 for each in shares)
 
 
 @pytest.mark.benchmarks

@@ -36,8 +36,7 @@ def broker(killable: Broker) -> Iterator[Broker]:
     yield killable
     with contextlib.suppress(ProcessLookupError):
         os.kill(killable.pid, signal.SIGCONT)
-    killable.kill()
-    killable.start()
+    killable.start_if_down()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import socket
 from pathlib import Path
 
@@ -133,6 +134,18 @@ def test_deep_check_tells_what_would_fail_and_goes_on(decided: Deployment) -> No
         assert "state folder" in ended.out, override
         assert ended.err.splitlines()[-1].startswith("1 of "), override
         assert "valid" not in ended.err, override
+
+
+def test_deep_check_reads_the_target(decided: Deployment, pictures: Path, tmp_path: Path) -> None:
+    """What it came to, what was left out, and that one without a gradient would be refused."""
+    checked = dugs("check", "--deep", "-c", decided.config, "--set", f"value.target={pictures}")
+    refused = dugs("check", "--deep", "-c", decided.config, "--set", f"value.target={tmp_path / 'none'}")
+
+    told = " ".join(re.findall(r"[\w.]+", checked.out))
+    assert (checked.code, refused.code) == (0, 1)
+    assert "24 records" in told
+    assert "2 records are left out" in told
+    assert "none" in refused.out
 
 
 def test_deep_check_names_a_model_that_mixes_samples_and_its_layer(fresh: Deployment) -> None:

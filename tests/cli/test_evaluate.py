@@ -56,7 +56,11 @@ def test_folder_is_evaluated_with_table_report_and_page(
     assert report["source"]["records"] == 24
     assert report["source"]["classes"] == ["bar", "disc", "square"]
     assert {"gradient: label, last 1", "gradient: pseudo, last 1", "random"} <= set(report["selections"])
-    assert all(each in ended.out for each in report["selections"])
+    assert all(each.replace("gradient:", "∇") in ended.out for each in report["selections"])
+    assert {each["at"] for each in report["copies"]} == {"proposed", "configured"}
+    assert all(each["caught"]["exact"] == 1.0 for each in report["copies"])
+    assert set(report["copies"][0]["copies"]) == {"exact", "JPEG", "brightness", "crop"}
+    assert "suspect (a confident other prediction" in ended.out
     assert any("2 records were rejected (2 undecodable)" in each for each in report["remarks"])
     assert str(tmp_path / "out" / "evaluate.html") in ended.err
     assert (tmp_path / "out" / "evaluate.html").read_text().count("<svg") >= 3
@@ -133,7 +137,7 @@ def test_interrupt_keeps_what_is_done(
     decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The records viewed by then are measured, the rest is left out, and the end says so with 130."""
-    from dugs_stream.lab.evaluate import viewing  # noqa: PLC0415  changed for this test alone
+    from dugs_stream.lab.evaluate import records, viewing  # noqa: PLC0415  changed for this test alone
 
     class Interrupting(viewing.Decoding):
         def batches(self, records: Any) -> Any:
@@ -143,6 +147,7 @@ def test_interrupt_keeps_what_is_done(
                 yield done, batch
 
     monkeypatch.setattr(viewing, "Decoding", Interrupting)
+    monkeypatch.setattr(records, "_FITTED_ON", 8)
     ended = dugs(
         "evaluate", "-c", decided.config, pictures, "--json", tmp_path / "report.json",
         "--set", "input.batch.records=8", *QUICK,

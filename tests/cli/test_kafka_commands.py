@@ -73,6 +73,7 @@ def test_pictures_become_events_through_the_commands(
     run_drained(on_kafka)
     tailed = dugs("tail", "-c", config)
     exported = dugs("index", "export", "-c", config, "-o", tmp_path / "out")
+    grouped = dugs("clusters", "-c", config, "--k", "2", "--map", "pca", "--json", tmp_path / "report.json")
 
     assert (sent.code, sent.err) == (0, f"sent 26 records to {on_kafka.settings.input.topic}\n")
     assert (tailed.code, tailed.err, exported.code) == (0, "", 0)
@@ -82,6 +83,10 @@ def test_pictures_become_events_through_the_commands(
     assert [event["sequence"] for event in tailed.lines] == list(range(len(tailed.lines)))
     assert len(np.load(tmp_path / "out" / "vectors.npy")) == len(tailed.lines)
     assert dugs("index", "verify", "-c", config).code == 0
+    assert grouped.code == 0, grouped.err
+    source = json.loads((tmp_path / "report.json").read_text())["source"]
+    duplicates = sum(event["type"] == "duplicate" for event in decided.events())
+    assert (source["duplicates_from"], source["duplicates"]) == ("decisions", duplicates)
     for message, event in zip(
         read_by_a_foreign_client(kafka_address, topics.topic, len(tailed.lines)), tailed.lines, strict=True
     ):

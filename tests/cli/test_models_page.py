@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 import yaml
 from PIL import Image
@@ -14,9 +13,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dugs_stream.config import load_settings
+from tests.support.late_imports import imported_late
 from tests.support.models.text import LINES, save_gpt2, save_tokenizer
 from tests.support.records.pictures import draw, png
 from tests.support.terminals.commands import dugs
+
+timm = imported_late("timm")
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 MOST_LINES = 14

@@ -271,6 +271,21 @@ def test_fields_that_contradict_the_label_or_name_no_rows_are_bad_usage(
     assert "no file here has rows (.jsonl, " in without_rows.err
 
 
+def test_target_adds_a_value_to_each_decision_and_changes_nothing_else(
+    decided: Deployment, pictures: Path
+) -> None:
+    """Null for what is rejected; one digest for all; verdicts and numbers are those without a target."""
+    target = ["--set", f"value.target={pictures}", "--set", "value.mean=raw"]
+
+    ended = dugs("scan", "-c", decided.config, pictures, *target)
+
+    expected = [without_names(dict(event)) for event in decided.events()]
+    found = [without_names(event) for event in ended.lines]
+    assert [{k: v for k, v in event.items() if not k.startswith("value")} for event in found] == expected
+    assert all((event["value"] is None) == (event["type"] == "rejected") for event in found)
+    assert len({event["value_target"] for event in found}) == 1
+
+
 def test_table_says_what_a_scan_at_another_threshold_keeps(decided: Deployment, pictures: Path) -> None:
     """It is exact, and the row of this run's threshold is marked."""
     ended = dugs("scan", "-c", decided.config, pictures)

@@ -12,6 +12,7 @@ from dugs_stream.app.daemon import open_daemon
 from dugs_stream.daemon.signals import Stopping
 from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment
+from tests.support.daemons.forked_codecs import forked_codecs
 from tests.support.waiting import wait_until
 
 CODEC = "tests.support.records.process_codecs:obey"
@@ -30,7 +31,8 @@ def test_record_that_ends_the_codecs_process_is_rejected_and_the_others_are_judg
     processes = {"codec": CODEC, "decode": {"processes": 1, "timeout_seconds": 60.0}}
     expected = told(Deployment(tmp_path / "threads", input={"codec": CODEC}), [*good, "raise x"])
 
-    found = told(Deployment(tmp_path / "processes", input=processes), [*good, "leave"])
+    with forked_codecs():
+        found = told(Deployment(tmp_path / "processes", input=processes), [*good, "leave"])
 
     assert found[:-1] == expected[:-1]
     assert (found[-1]["type"], expected[-1]["type"]) == ("rejected", "rejected")

@@ -10,6 +10,7 @@ from typing import Any
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from tests.faults.disk import newest_of
 from tests.faults.table import fault
+from tests.faults.values import check_values, value_by_a_target
 from tests.support.daemons.fault_bench import DRAINED_SECONDS, Bench
 from tests.support.daemons.fork_server import ForkedDaemon, start_interpreter
 from tests.support.daemons.instances import Instance
@@ -29,6 +30,7 @@ def at_each_step(bench: Bench) -> None:
     """Every step in turn, the first, second or third time it comes; with the next batches in flight, and without."""
     steps = [step.value for step in Step]
     asked = 0
+    value_by_a_target(bench)
     bench.feed(_IN_FLIGHT)
     for number in range(max(bench.rounds, len(steps))):
         step, nth = steps[number % len(steps)], bench.random.randint(1, 3)
@@ -46,6 +48,7 @@ def at_each_step(bench: Bench) -> None:
     )  # a broker may not have sent more yet
     bench.drain()
     bench.check()
+    check_values(bench)
 
 
 @fault(1, "kill -9 inside recovery", is_repeated=True)

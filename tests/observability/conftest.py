@@ -42,6 +42,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         folder,
         model={"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.05}},
         selection={"threshold": 0.5, "min_gradient_norm": 1.0},
+        value={"target": str(_target(folder / "target"))},
     )
     with (
         running(deployment, "a") as owner,
@@ -51,6 +52,14 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         wait_until(lambda: prometheus.now("up == 1"), 60, "the first scrape", _LOOK_EVERY_SECONDS)
         _live_through(deployment, owner, other, prometheus)
         yield Watched(prometheus, other, owner)
+
+
+def _target(folder: Path) -> Path:
+    """A few records of one class, to be valued by."""
+    (folder / "1").mkdir(parents=True)
+    for number, message in enumerate(npy_messages(4, seed=7)):
+        (folder / "1" / f"{number}.npy").write_bytes(message.value or b"")
+    return folder
 
 
 def _live_through(deployment: Deployment, owner: Instance, other: Instance, prometheus: Prometheus) -> None:

@@ -23,6 +23,7 @@ GROUPS = {
     "tests/secured/": "secured",
     "tests/broker/test_kafka_markers.py": "broker to kill",
     "tests/broker/test_kafka_outages.py": "broker to kill",
+    "tests/broker/test_kafka_readiness.py": "broker to kill",
     "tests/deploy/test_systemd_start.py": "systemd",
     "tests/observability/": "prometheus",
     "tests/browser/": "browser",

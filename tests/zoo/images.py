@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import timm.layers
 import torch
 from torch import Tensor, nn
 
+from tests.support.late_imports import imported_late
 from tests.zoo.case import CLASSES, Case, Net, pictures, sequences
+
+timm_layers = imported_late("timm.layers")
 
 ALL = ["*"]
 
@@ -78,13 +80,13 @@ def signal() -> nn.Module:
 def of_timm() -> nn.Module:
     """Padding found when it is called, an activation in the normalisation, channels normalised last."""
     return pooled(
-        timm.layers.Conv2dSame(2, 4, 3, stride=2), timm.layers.BatchNormAct2d(4, act_layer=nn.SiLU),
-        timm.layers.LayerNorm2d(4), timm.layers.LayerScale2d(4),
+        timm_layers.Conv2dSame(2, 4, 3, stride=2), timm_layers.BatchNormAct2d(4, act_layer=nn.SiLU),
+        timm_layers.LayerNorm2d(4), timm_layers.LayerScale2d(4),
     )  # fmt: skip
 
 
 def standardised() -> nn.Module:
-    return pooled(timm.layers.StdConv2d(2, 4, 3))
+    return pooled(timm_layers.StdConv2d(2, 4, 3))
 
 
 IMAGES = [

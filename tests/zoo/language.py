@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- torch's own habit
 from torch.nn.utils import parametrizations
 
+from tests.support.late_imports import imported_late
 from tests.zoo.case import CLASSES, VOCABULARY, WIDTH, Case, Net, tokens, vectors
+
+transformers = imported_late("transformers")
 
 _SIZE = {
     "hidden_size": 8,

@@ -45,7 +45,7 @@ def data_dashboard() -> Dashboard:
             "purple",
         )
     )
-    return filled(board, [*_new(), *_similarity(), *_gradients(), *_drift()])
+    return filled(board, [*_new(), *_similarity(), *_gradients(), *_value(), *_drift()])
 
 
 def _judged(verdicts: str, window: str) -> str:
@@ -153,6 +153,17 @@ def _gradients() -> list[Part]:
               [query(f'sum(rate(dugs_records_total{{verdict="no_gradient", {_I}}}{_RATE}))'
                      f" / (sum(rate(dugs_records_total{{{_I}}}{_RATE})) > 0)", "no_gradient")],
               "percentunit", width=6, least=0).height(7),
+    ]  # fmt: skip
+
+
+def _value() -> list[Part]:
+    return [
+        row("How much does it serve the target?"),
+        heat("Value", "Cosine with the target's mean gradient, if value.target is set. Below zero: learning such records would "
+             "hurt the target; wrong labels lie there.",
+             f"sum by (le) (increase(dugs_value_bucket{{{_I}}}{_RATE}))", "short", width=12),
+        lines("Value over time", "Quantiles. Compare only times of one target: a restart with another one begins anew.",
+              _quantiles("dugs_value"), "short", width=12).height(7),
     ]  # fmt: skip
 
 

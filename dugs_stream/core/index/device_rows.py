@@ -139,8 +139,8 @@ class DeviceRows:
             used=0,
             numbers=self._empty((rows, self.dimension), torch.int8 if is_int8 else torch.bfloat16),
             scales=self._empty((rows,), torch.float32) if is_int8 else None,
-            slack=torch.zeros(rows, device=self.device),
-            strip_slack=torch.zeros(rows // STRIP, device=self.device),
+            slack=torch.zeros(rows, dtype=torch.float32, device=self.device),
+            strip_slack=torch.zeros(rows // STRIP, dtype=torch.float32, device=self.device),
             full=full,
         )
 

@@ -127,8 +127,10 @@ class _Span:
             stays &= _first_certain(lower, self._question.floor)
         which, strip = stays.nonzero(as_tuple=True)
         self._compare_one_strip(peaks)
-        bound = known.bound[self._asking]
-        known.bound[self._asking] = np.maximum(bound, upper.amax(dim=1).double().cpu().numpy())
+        highest = upper.amax(dim=1).double().cpu().numpy()
+        if not np.isfinite(highest).all():  # a NaN is below every level, and would leave its rows out
+            raise UnfitDeviceError(f"a product on {self._held.device} is not a finite number")
+        known.bound[self._asking] = np.maximum(known.bound[self._asking], highest)
         return _Strips(
             which.cpu().numpy(),
             strip.cpu().numpy() + self._chunks[0].start // STRIP,
@@ -176,7 +178,7 @@ class _Span:
         """Products with each row of the strips, and their bands: (p, STRIP) float32."""
         which = _on(self._held, strips.which)
         asked = self._asked.of(which)
-        products = torch.empty((len(which), STRIP), device=which.device)
+        products = torch.empty((len(which), STRIP), dtype=torch.float32, device=which.device)
         slack = torch.empty_like(products)
         for chunk, here in self._by_chunk(strips.strip * STRIP):
             place, local = _on(self._held, here), _on(self._held, strips.strip[here] - chunk.start // STRIP)
@@ -188,7 +190,7 @@ class _Span:
         products, band = self._products_in(strips)
         which = _on(self._held, strips.which)
         upper, lower = products + band, products - band
-        best = torch.full((len(self._asking),), -torch.inf, device=which.device)
+        best = torch.full((len(self._asking),), -torch.inf, dtype=torch.float32, device=which.device)
         best = best.scatter_reduce(0, which, lower.amax(dim=1), "amax")
         stays = upper >= self._least(known, self._asking, best)[which][:, None]
         if self._question.any_above:

@@ -71,7 +71,7 @@ class DeviceSearch:
         except UnfitDeviceError as error:
             self._leave(str(error))
         except (RuntimeError, MemoryError) as error:
-            self._give_way(error.with_traceback(None))  # its frames hold the memory that ran out
+            self._after(error.with_traceback(None))  # its frames hold the memory that ran out
         else:
             known.take(found)
             return work
@@ -84,20 +84,27 @@ class DeviceSearch:
             raise UnfitDeviceError(f"{self.device} cannot be searched on: {error}") from error
         return DeviceRows(self._rows.dimension, self.device, kind)
 
-    def _give_way(self, error: RuntimeError | MemoryError) -> None:
-        """Take less of the device's memory, or none, if it ran out; leave it for any other error."""
-        if not is_out_of_memory(error):
-            self._leave(f"{type(error).__name__}: {error}")
-            return
+    def give_way(self, reason: str) -> bool:
+        """Take less of the device's memory, or none; False if nothing is there to give back."""
         held = self.held
-        if held is not None and held.drop_full():
+        if held is None:
+            return False
+        if held.drop_full():
             release(self.device)
-        elif held is not None and held.kind == "bf16":
+        elif held.kind == "bf16":
             self.held = None
             release(self.device)
             self.held = DeviceRows(self._rows.dimension, self.device, "int8", keeps_full=False)
         else:
-            self._leave(f"out of memory with {0 if held is None else len(held):,} rows there: {error}")
+            self._leave(f"out of memory with {len(held):,} rows there: {reason}")
+        return True
+
+    def _after(self, error: RuntimeError | MemoryError) -> None:
+        """Give way if memory ran out; leave the device for any other error."""
+        if not is_out_of_memory(error):
+            self._leave(f"{type(error).__name__}: {error}")
+        elif not self.give_way(str(error)):
+            self._leave(f"out of memory before a row was there: {error}")
 
     def _leave(self, reason: str) -> None:
         self.refusal, self.held = reason, None

@@ -161,7 +161,9 @@ def round_queries(queries: Tensor, arithmetic: Arithmetic) -> LowQueries:
 
 def rounded_up(values: Tensor) -> Tensor:
     """float32 values that are never below the float64 `values`."""
-    return torch.nextafter(values.float(), torch.full((), torch.inf, device=values.device))
+    return torch.nextafter(
+        values.float(), torch.full((), torch.inf, dtype=torch.float32, device=values.device)
+    )
 
 
 def _distances(rows: Tensor, rounded: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ compute float32 products with fewer bits. No setting of the process is changed: 
 Every result is within `similarity.error_bound(k)` of the true one, in any order of summation and on any number of threads.
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,9 +30,10 @@ _FULL_PRECISION = ("none", "ieee")
 with warnings.catch_warnings():
     # torch says once a process that sparse tensors are in beta state; the test suite checks what we use of them.
     warnings.simplefilter("ignore")
-    torch.sparse_csr_tensor(
-        torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0), (1, 1)
-    )
+    with torch.device("cpu"):
+        torch.sparse_csr_tensor(
+            torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0), (1, 1)
+        )
 
 
 class _ReadOnly:
@@ -73,6 +76,21 @@ def _computes_in_full() -> bool:
     return torch.get_float32_matmul_precision() == "highest"  # up to torch 2.8
 
 
+def is_autocasting() -> bool:
+    """Whether the caller lets torch compute products of float32 numbers in fewer bits, on any device."""
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+
+
+@contextlib.contextmanager
+def without_autocast() -> Iterator[None]:
+    """Computes in the types of the numbers, also inside of a caller's autocast."""
+    with contextlib.ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
 def pair_products(
     queries: Tensor, rows: Tensor, which: NDArray[np.int64], column: NDArray[np.int64]
 ) -> NDArray[np.float32]:
@@ -93,8 +111,9 @@ def sparse_products(
     pattern = torch.sparse_csr_tensor(
         torch.from_numpy(ends),
         torch.from_numpy(column),
-        torch.zeros(len(column)),
+        torch.zeros(len(column), dtype=torch.float32, device="cpu"),
         (len(queries), len(rows)),
+        device="cpu",
         check_invariants=False,
     )
     found: NDArray[np.float32] = (

@@ -15,6 +15,7 @@ from dugs_stream.core.index.group_scan import scan_by_groups
 from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.prefix import Prefix
 from dugs_stream.core.index.prefix_scan import scan_by_prefix
+from dugs_stream.core.index.products import is_autocasting, without_autocast
 from dugs_stream.core.index.question import Nearest, Question, Work
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.core.index.scan import scan
@@ -60,12 +61,18 @@ class Search:
 
         Returns the cost, in rows multiplied in full for one query.
         """
-        work = None if self.device is None else self.device.answer(question, known)
-        if work is None:
-            work = self._answer_on_host(question, known)
+        if is_autocasting():
+            with without_autocast():
+                work = self._answer(question, known)
+        else:
+            work = self._answer(question, known)
         cost = self._cost(work) / product_cost(self.rows.dimension)
         self._remember(question, known, work)
         return cost
+
+    def _answer(self, question: Question, known: Nearest) -> Work:
+        work = None if self.device is None else self.device.answer(question, known)
+        return self._answer_on_host(question, known) if work is None else work
 
     def _answer_on_host(self, question: Question, known: Nearest) -> Work:
         self._fit_if_due()

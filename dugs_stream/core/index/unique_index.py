@@ -188,6 +188,11 @@ class UniqueIndex:
             self._made_search = Search(self._rows, self._prefix_from, on_device)
         return self._made_search
 
+    def give_way(self, reason: str) -> bool:
+        """Take less of a device's memory, as others need it; False if nothing is there to give back. No answer depends on it."""
+        search = self._made_search
+        return search is not None and search.device is not None and search.device.give_way(reason)
+
     def _should_ask_graph(self, question: Question) -> bool:
         """A graph that is kept while it pays is asked only where a hit spares the scan."""
         if self._graph is None or len(self) < self._ask_graph_from:

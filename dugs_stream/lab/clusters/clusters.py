@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +31,7 @@ from dugs_stream.lab.clusters.report import (
 from dugs_stream.lab.clusters.spherical_kmeans import spherical_kmeans
 from dugs_stream.lab.clusters.uniques import Event, Uniques
 from dugs_stream.lab.listener import Listener
+from dugs_stream.lab.peak_memory import peak_memory_bytes
 
 _TYPICAL, _EDGES = 11, 6  # with the medoid, two rows of six pictures; and one row
 _LABELS_NAMED = 10
@@ -260,8 +259,5 @@ def _example(sequence: int, event: Event, uniques: Uniques, assignment: Assignme
 
 
 def _measured(report: Report, started: float) -> Report:
-    unit = 1 if sys.platform == "darwin" else 1024  # what the system counts in
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return report.model_copy(
-        update={"seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": peak}
-    )
+    seconds = round(time.perf_counter() - started, 3)
+    return report.model_copy(update={"seconds": seconds, "peak_memory_bytes": peak_memory_bytes()})

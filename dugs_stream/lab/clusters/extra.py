@@ -7,13 +7,16 @@ from importlib.util import find_spec
 from dugs_stream.errors import ConfigurationError, Problem
 
 
-def require_scikit_learn(command: str = "dugs clusters") -> None:
-    """Raise ConfigurationError unless scikit-learn is installed; it is not imported."""
+def require_scikit_learn(command: str = "dugs clusters", otherwise: str = "") -> None:
+    """Raise ConfigurationError unless scikit-learn is installed; it is not imported.
+
+    otherwise  another way out, for the end of the message
+    """
     if find_spec("sklearn") is None:
         problem = Problem(
             command,
             "it needs scikit-learn, which is not installed.",
-            "In a clone of the repository: .venv/bin/pip install -e '.[lab]' -c constraints.txt",
+            f"In a clone of the repository: .venv/bin/pip install -e '.[lab]' -c constraints.txt{otherwise}",
         )
         raise ConfigurationError([problem])
 

@@ -1,27 +1,19 @@
-"""Page of clusters: one HTML file with a section for each category, the map, and the curve of the number of categories.
-
-It loads nothing and runs nothing: the file's own policy lets the browser run no script at all, and all that comes from
-records is escaped. Its colours are those of the page that the daemon serves.
-"""
+"""Page of clusters: one HTML file with a section for each category, the map, and the curve of the number of categories."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib import resources
 
 from dugs_stream.lab.clusters.clusters import Clustering
 from dugs_stream.lab.clusters.figures import colour_of, map_figure, silhouette_figure
 from dugs_stream.lab.clusters.plane import Plane
 from dugs_stream.lab.clusters.report import Category, Example, Report
 from dugs_stream.lab.clusters.uniques import Uniques
-from dugs_stream.ops.gallery.thumbnails import Thumbnail
+from dugs_stream.lab.study_page import Pictures, document, facts_markup, notices_markup
 
 MOST_SECTIONS = 100
 """Categories with a section, the largest ones; the report has more."""
-_MOST_PICTURE_BYTES = 16 * 2**20  # as the page of uniques: browsers open such a file without a pause
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def render_page(clustering: Clustering, uniques: Uniques) -> str:
@@ -29,24 +21,14 @@ def render_page(clustering: Clustering, uniques: Uniques) -> str:
     report = clustering.report
     shown = report.items[:MOST_SECTIONS]
     wanted = [each.sequence for item in shown for each in (item.medoid, *item.typical, *item.edges)]
-    pictures = _Pictures(uniques.thumbnails(wanted))
+    pictures = Pictures(uniques.thumbnails(wanted))
     sections = "".join(_section(item, pictures) for item in shown)
     left_out = report.categories - len(shown)
     more = f'<p class="intro">{left_out:,} smaller categories are left out.</p>' if left_out > 0 else ""
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{report.categories:,} categories · dugs-stream</title>\n<style>{_style()}</style>\n</head>\n<body>\n"
-        f"{_head(report)}{_figures(clustering)}{_contents(shown)}{sections}{more}</body>\n</html>\n"
+    return document(
+        f"{report.categories:,} categories",
+        f"{_head(report)}{_figures(clustering)}{_contents(shown)}{sections}{more}",
     )
-
-
-def _style() -> str:
-    shared = resources.files("dugs_stream.ops.gallery").joinpath("static", "page.css")
-    own = resources.files("dugs_stream.lab.clusters").joinpath("page.css")
-    return shared.read_text(encoding="utf-8") + own.read_text(encoding="utf-8")
 
 
 def facts_of(report: Report) -> dict[str, str]:
@@ -68,17 +50,10 @@ def facts_of(report: Report) -> dict[str, str]:
 
 
 def _head(report: Report) -> str:
-    rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in facts_of(report).items()
-    )
-    notices = [*report.remarks, *([f"interrupted while {report.interrupted}"] if report.interrupted else [])]
-    notes = "".join(f"<li>{escape(each[:1].upper() + each[1:])}.</li>" for each in notices)
     return (
         '<p class="brand">dugs-stream</p>\n<h1>What is in the list of uniques?</h1>\n'
         f'<p class="lead">Uniques of <bdi>{escape(report.source.place)}</bdi>, grouped by the direction of their '
-        f'gradients.</p>\n<dl class="facts">{rows}</dl>\n'
-        + (f'<ul class="notice">{notes}</ul>\n' if notes else "")
+        f"gradients.</p>\n{facts_markup(facts_of(report))}{notices_markup(report.remarks, report.interrupted)}"
     )
 
 
@@ -111,20 +86,24 @@ def _on_map(plane: Plane, report: Report) -> str:
 def _contents(shown: Sequence[Category]) -> str:
     if len(shown) < 2:  # noqa: PLR2004  one is found without a table
         return ""
+    has_labels = any(item.labels for item in shown)
+    labels = [
+        f"<td><bdi>{escape(_labels(item, 3) or '–')}</bdi></td>" if has_labels else "" for item in shown
+    ]
     rows = "".join(
         f'<tr><td><a href="#category-{item.number}"><span class="swatch {colour_of(item.number)}"></span>'
-        f"{item.number}</a></td><td><bdi>{escape(_labels(item, 3) or '–')}</bdi></td><td>{item.uniques:,}</td>"
-        f"<td>{_count(item.duplicates)}</td><td>{item.similarity:.2f}</td></tr>"
-        for item in shown
+        f"{item.number}</a></td>{label}<td>{item.uniques:,}</td><td>{_count(item.duplicates)}</td><td>{item.similarity:.2f}</td></tr>"
+        for item, label in zip(shown, labels, strict=True)
     )
+    heading = "<th>labels</th>" if has_labels else ""
     return (
-        '<section>\n<h2>Categories</h2>\n<div class="scroll"><table><thead><tr><th>category</th><th>labels</th>'
+        f'<section>\n<h2>Categories</h2>\n<div class="scroll"><table><thead><tr><th>category</th>{heading}'
         "<th>uniques</th><th>duplicates</th><th>mean cosine to the centre</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div>\n</section>\n"
     )
 
 
-def _section(item: Category, pictures: _Pictures) -> str:
+def _section(item: Category, pictures: Pictures) -> str:
     name = f" · <bdi>{escape(item.name)}</bdi>" if item.name else ""
     facts = [f"{item.uniques:,} unique{'' if item.uniques == 1 else 's'}"]
     if item.duplicates is not None:
@@ -162,32 +141,10 @@ def _edge(example: Example) -> str:
     return f"{example.similarity:.2f} · {example.other_similarity:.2f} to {example.other}"
 
 
-def _figure(example: Example, pictures: _Pictures, caption: str) -> str:
+def _figure(example: Example, pictures: Pictures, caption: str) -> str:
     label = f" <b><bdi>{escape(example.label)}</bdi></b>" if example.label is not None else ""
     named = escape(example.key or example.id)
     return (
-        f'<li title="{named}">{pictures.show(example)}<span class="caption">#{example.sequence:,}{label}'
-        f"<br>{escape(caption)}</span></li>"
+        f'<li title="{named}">{pictures.show(example.sequence, example.key or example.id)}<span class="caption">#{example.sequence:,}{label}'
+        f"<br> {escape(caption)}</span></li>"
     )
-
-
-class _Pictures:
-    """Thumbnails as data URIs, and texts, up to `_MOST_PICTURE_BYTES` in all."""
-
-    def __init__(self, thumbnails: Mapping[int, Thumbnail]) -> None:
-        self._thumbnails = thumbnails
-        self._bytes = 0
-
-    def show(self, example: Example) -> str:
-        """The record as markup; without a picture its key or id."""
-        thumbnail = self._thumbnails.get(example.sequence)
-        if thumbnail is not None:
-            self._bytes += len(thumbnail.encoded)
-        if thumbnail is None or self._bytes > _MOST_PICTURE_BYTES:
-            return f'<span class="unseen"><bdi>{escape(example.key or example.id)}</bdi></span>'
-        if thumbnail.text is not None:
-            return f'<blockquote class="excerpt" dir="auto">{escape(thumbnail.text)}</blockquote>'
-        encoded = base64.b64encode(thumbnail.encoded).decode("ascii")
-        # A lossless thumbnail is a small picture: it is enlarged without smoothing.
-        small = " small" if thumbnail.media_type == "image/png" else ""
-        return f'<img class="thumb{small}" alt="" src="data:{thumbnail.media_type};base64,{encoded}">'

@@ -72,7 +72,8 @@ def _of(name: str, make: Callable[[], Selection] | None, missing: str | None = N
 
 def _gss_vectors(views: Views) -> NDArray[np.float32] | None:
     """The gradients that the paper takes, of the whole model by the given labels, or the nearest to it there are."""
-    best = max(views.gradients, key=_likeness_to_gss, default=None)
+    plain = [each for each in views.gradients if each.scaling == "plain"]
+    best = max(plain, key=_likeness_to_gss, default=None)
     return None if best is None else views.gradients[best]
 
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_STEPS = 30
-"""Halvings of the range of τ: below the resolution of float32."""
+_RESOLUTION = 1e-6
+"""Of τ: about that of a float32 cosine of some hundred numbers."""
 
 
 class Fitted(NamedTuple):
@@ -51,17 +51,15 @@ def greedy_of_size(cosines: NDArray[np.float32], usable: NDArray[np.bool_], size
     """The uniques at the lowest τ that gives `size` of them, the first `size`; fewer if even τ = 1 gives fewer."""
     low, high = -1.0, 1.0
     picks = greedy(cosines, usable, high)
-    if len(picks) <= size:
+    if len(picks) < size:
         return Fitted(picks, high)
-    for _ in range(_STEPS):
+    while high - low > _RESOLUTION:
         middle = (low + high) / 2
         found = greedy(cosines, usable, middle)
         if len(found) >= size:
             high, picks = middle, found
         else:
             low = middle
-        if len(found) == size:
-            break
     return Fitted(picks[:size], high)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dugs_stream.lab.evaluate.single_thread import single_thread
 from dugs_stream.lab.evaluate.streams import Stream
 from dugs_stream.lab.evaluate.views import UNLABELLED, Views
 
@@ -52,6 +53,13 @@ def marked_among(stream: Stream, picks: NDArray[np.int64]) -> float:
     return float(stream.marked[picks].mean()) if len(picks) else 0.0
 
 
+class Learner(Protocol):
+    """Learns from picks."""
+
+    def accuracy(self, rows: NDArray[np.int64], /) -> float:
+        """On the records held out, after training on these rows of the views."""
+
+
 class LinearProbe:
     """Logistic regression on embeddings (N, d), trained on picks and tested on the records held out."""
 
@@ -69,7 +77,9 @@ class LinearProbe:
         if len(np.unique(labels)) < _LEAST_CLASSES:
             return float((wanted == labels[0]).mean()) if len(labels) else 0.0
         # Unit rows are short beside what the default penalty expects.
-        model = LogisticRegression(C=100.0, max_iter=300, tol=1e-3).fit(self._embeddings[rows], labels)
+        model = LogisticRegression(C=100.0, max_iter=300, tol=1e-3)
+        with single_thread():
+            model.fit(self._embeddings[rows], labels)
         return float((model.predict(self._embeddings[self._held_out]) == wanted).mean())
 
 

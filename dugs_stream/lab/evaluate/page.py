@@ -10,9 +10,20 @@ from html import escape
 from importlib import resources
 
 from dugs_stream.lab.evaluate.figures import curve_figure, interval_figure
-from dugs_stream.lab.evaluate.report import MeasureName, Report
+from dugs_stream.lab.evaluate.report import CopiesAt, MeasureName, Report
 from dugs_stream.lab.evaluate.streams import AS_IT_IS, rare_name
-from dugs_stream.lab.evaluate.table import Column, best_of, cell, columns_of, facts_of, notes_of
+from dugs_stream.lab.evaluate.table import (
+    Column,
+    best_of,
+    cell,
+    columns_of,
+    copies_at,
+    copies_cells,
+    facts_of,
+    notes_of,
+    suspects_told,
+    title_of_copies,
+)
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _MEANINGS: dict[MeasureName, str] = {
@@ -20,6 +31,8 @@ _MEANINGS: dict[MeasureName, str] = {
     "rare records found": "Some classes are made rare: the share of their records that was picked.",
     "accuracy": "Of a logistic regression on the model's embeddings, trained on the picks with their labels and tested on "
     "records held out.",
+    "wrong labels without suspects": "The same once those picks are left out of which the model is confident that they are of another "
+    "class, and which lie nearer to that class.",
     "wrong labels picked": "Some labels are made wrong: their share among the picks. A wrong label looks new, so a rule that "
     "finds what is new finds these too.",
 }
@@ -34,6 +47,7 @@ def render_page(report: Report) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>Are uniques worth having? · dugs-stream</title>\n<style>{_style()}</style>\n</head>\n<body>\n"
         f"{_head(report)}{_table(report)}{_curves(report)}{''.join(_section(report, each) for each in columns_of(report))}"
+        f"{_copies(report, 'proposed')}{_copies(report, 'configured')}"
         "</body>\n</html>\n"
     )
 
@@ -41,7 +55,7 @@ def render_page(report: Report) -> str:
 def _style() -> str:
     parts = (
         resources.files("dugs_stream.ops.gallery").joinpath("static", "page.css"),
-        resources.files("dugs_stream.lab.clusters").joinpath("page.css"),
+        resources.files("dugs_stream.lab").joinpath("study.css"),
         resources.files("dugs_stream.lab.evaluate").joinpath("page.css"),
     )
     return "".join(part.read_text(encoding="utf-8") for part in parts)
@@ -53,7 +67,8 @@ def _head(report: Report) -> str:
         for name, value in facts_of(report).items()
     )
     interrupted = [f"interrupted while {report.interrupted}"] if report.interrupted else []
-    notices = [*notes_of(report), *report.remarks, *interrupted]
+    suspects = suspects_told(report)
+    notices = [*([suspects] if suspects else []), *notes_of(report), *report.remarks, *interrupted]
     notes = "".join(f"<li>{escape(each[:1].upper() + each[1:])}.</li>" for each in notices)
     return (
         '<p class="brand">dugs-stream</p>\n<h1>Are these uniques worth having?</h1>\n'
@@ -101,6 +116,25 @@ def _curves(report: Report) -> str:
                 f"{figure}\n</section>\n"
             )
     return "".join(sections)
+
+
+def _copies(report: Report, at: CopiesAt) -> str:
+    found = copies_at(report, at)
+    if not found:
+        return ""
+    heads = "".join(f"<th>{escape(name)}</th>" for name in ("τ", "false rejects", *found[0].caught))
+    rows = "".join(
+        f"<tr><td>{escape(each.selection)}</td>"
+        + "".join(f'<td class="number">{escape(value)}</td>' for value in copies_cells(each))
+        + "</tr>"
+        for each in found
+    )
+    made = ", ".join(f"{count:,} {way}" for way, count in found[0].copies.items())
+    return (
+        f'<section>\n<h2>{escape(title_of_copies(at))}</h2>\n<p class="intro">In percent. Copies: {escape(made)}.</p>\n'
+        f'<div class="scroll"><table><thead><tr><th>rule</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n'
+        "</section>\n"
+    )
 
 
 def _section(report: Report, column: Column) -> str:

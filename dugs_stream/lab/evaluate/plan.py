@@ -15,16 +15,21 @@ _SHARES_OF_SIZE = (0.05, 0.1, 0.25, 0.5, 1.0)
 """At 200: 10, 20, 50, 100, 200."""
 
 
+Scaling = Literal["plain", "diagonal", "whitened"]
+
+
 class Gradient(NamedTuple):
-    """A gradient to compare: its loss, and the last layers that it is taken for."""
+    """A gradient to compare: its loss, the last layers that it is taken for, and the linear map before the sketch."""
 
     loss: str
     layers: LayerChoice
+    scaling: Scaling = "plain"
 
     def __str__(self) -> str:
         """The name of its row."""
         layers = f"last {self.layers}" if isinstance(self.layers, int) else f"{self.layers} layers"
-        return f"gradient: {self.loss}, {layers}"
+        scaling = "" if self.scaling == "plain" else f", {self.scaling}"
+        return f"gradient: {self.loss}, {layers}{scaling}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Plan:
     rare_shares  of rare records in a stream
     wrong_share  of labels made wrong
     layers       last so many, all, or those of the settings
+    scalings     linear maps of the gradients by label, for as many last layers as `layers` counts
     losses       None: those that the model's outputs allow
     """
 
@@ -50,6 +56,7 @@ class Plan:
     wrong_share: float = 0.05
     layers: tuple[LayerChoice, ...] = (1, 2, ALL_LAYERS)
     losses: tuple[str, ...] | None = None
+    scalings: tuple[Scaling, ...] = ("diagonal", "whitened")
 
     def sizes(self, records: int) -> tuple[int, ...]:
         """Sizes up to `size`, or up to half of so few records: a pick of more would be the stream itself."""

@@ -16,6 +16,8 @@ from dugs_stream.lab.samples import label_reader
 from dugs_stream.records import Record, Rejection
 
 _LABEL_FREE = "pseudo"
+_FITTED_ON = 256
+"""Records of the first batch at least, on which scaled gradients are fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Decoding:
         self._names: dict[int, str | None] = {}
         self._engine = engine
         self._label_of = label_reader(settings)
-        self._size = settings.input.batch.records
+        self._size = max(settings.input.batch.records, _FITTED_ON)
 
     def batches(self, records: Sequence[Record]) -> Iterator[tuple[int, list[Decoded]]]:
         """How many records are done with each batch, and its samples."""

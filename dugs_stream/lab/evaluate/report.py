@@ -8,7 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-MeasureName = Literal["classes covered", "rare records found", "wrong labels picked", "accuracy"]
+MeasureName = Literal[
+    "classes covered",
+    "rare records found",
+    "accuracy",
+    "wrong labels picked",
+    "wrong labels without suspects",
+]
+CopiesAt = Literal["proposed", "configured"]
 
 
 class _Record(BaseModel):
@@ -56,6 +63,30 @@ class Measured(_Record):
     note: Annotated[str | None, Field(description="why there is no value")]
 
 
+class Copies(_Record):
+    """Copies of records that a rule calls duplicates, after all records have come."""
+
+    selection: str
+    at: Annotated[
+        CopiesAt,
+        Field(description="the τ that rejects 1 % of distinct records, or that of selection.threshold"),
+    ]
+    threshold: float
+    false_rejects: Annotated[Share, Field(description="of the distinct records")]
+    caught: Annotated[dict[str, Share | None], Field(description="by way of copying; null: no copy was made")]
+    copies: dict[str, Count]
+
+
+class Suspects(_Record):
+    """Records with a confident other prediction that lie nearer to that class, in streams with wrong labels."""
+
+    flagged: Annotated[Share, Field(description="of the stream")]
+    precision: Annotated[
+        Share | None, Field(description="of those, the share with a wrong label; null: none flagged")
+    ]
+    recall: Annotated[Share, Field(description="of the wrong labels, the share that is flagged")]
+
+
 class Report(_Record):
     """What `dugs evaluate` found."""
 
@@ -63,6 +94,10 @@ class Report(_Record):
     setup: Setup
     selections: list[str]
     measures: list[Measured]
+    copies: Annotated[
+        list[Copies], Field(description="empty: no copies were made, or an interrupt came before")
+    ]
+    suspects: Annotated[Suspects | None, Field(description="null: it needs labels, logits and embeddings")]
     remarks: Annotated[list[str], Field(description="what could not be told, and why, as sentences")]
     interrupted: Annotated[str | None, Field(description="what an interrupt cut short; null: nothing")]
     seconds: Annotated[float, Field(ge=0)]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dugs_stream.lab.evaluate.greedy import cosines_of, greedy_of_size
+from dugs_stream.lab.evaluate.single_thread import single_thread
 
 Positions = NDArray[np.int64]
 Picker = Callable[[int], Positions]
@@ -124,7 +125,9 @@ class SemDeDup:
 
         rows = self._rows[stream]
         clusters = max(1, min(len(rows) // _RECORDS_A_CLUSTER, len(np.unique(rows, axis=0))))
-        found = KMeans(clusters, n_init=1, random_state=int(generator.integers(2**31))).fit(rows)
+        found = KMeans(clusters, n_init=1, random_state=int(generator.integers(2**31)))
+        with single_thread():
+            found.fit(rows)
         redundancy = np.full(len(rows), -np.inf)
         for cluster in range(clusters):
             members = np.flatnonzero(found.labels_ == cluster)

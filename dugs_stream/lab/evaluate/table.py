@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dugs_stream.lab.evaluate.report import Measured, MeasureName, Report
+from dugs_stream.lab.evaluate.report import Copies, CopiesAt, Measured, MeasureName, Report
 from dugs_stream.lab.evaluate.streams import AS_IT_IS, WRONG_LABELS, rare_name
 
 
@@ -29,7 +29,14 @@ def columns_of(report: Report) -> list[Column]:
         ),
         Column("accuracy", "accuracy", AS_IT_IS, is_better_high=True),
         Column("wrong", "wrong labels picked", WRONG_LABELS, is_better_high=False),
+        Column("less suspects", "wrong labels without suspects", WRONG_LABELS, is_better_high=False),
     ]
+
+
+def short_name(selection: str) -> str:
+    """For a narrow table: ∇ stands for a gradient."""
+    name, _, rest = selection.partition(": ")
+    return f"∇ {rest}" if name == "gradient" else selection
 
 
 def cell(measured: Measured | None) -> str:
@@ -39,6 +46,38 @@ def cell(measured: Measured | None) -> str:
     half = max((measured.high or 0.0) - measured.mean, measured.mean - (measured.low or 0.0))
     few = measured.picks is not None and measured.picks < measured.size - 0.5
     return f"{100 * measured.mean:.0f} ±{100 * half:.0f}" + (f" ({measured.picks:.0f} picks)" if few else "")
+
+
+def copies_at(report: Report, at: CopiesAt) -> list[Copies]:
+    """In the order of the table."""
+    return [each for each in report.copies if each.at == at]
+
+
+def copies_cells(each: Copies) -> list[str]:
+    """τ, false rejects in percent, and for each way of copying the share caught in percent."""
+    caught = ["–" if share is None else f"{100 * share:.1f}" for share in each.caught.values()]
+    return [f"{each.threshold:.3f}", f"{100 * each.false_rejects:.1f}", *caught]
+
+
+def title_of_copies(at: CopiesAt) -> str:
+    """Above the table."""
+    if at == "proposed":
+        return "Copies caught at a τ that calls 1 % of the distinct records duplicates"
+    return "Copies caught at the configured τ"
+
+
+def suspects_told(report: Report) -> str | None:
+    """How good the reading of suspects is; None if there is none."""
+    found = report.suspects
+    if found is None:
+        return None
+    precision = (
+        "none is flagged" if found.precision is None else f"{found.precision:.0%} of them have a wrong label"
+    )
+    return (
+        f"suspect (a confident other prediction, nearer to that class): {found.flagged:.1%} of the records, {precision}; "
+        f"{found.recall:.0%} of the wrong labels are found"
+    )
 
 
 def notes_of(report: Report) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -17,10 +18,11 @@ from dugs_stream.lab.evaluate.records import Decoded, Decoding, engine_for, told
 from dugs_stream.lab.evaluate.streams import wrong_labels
 from dugs_stream.lab.evaluate.views import Kind, Row, Viewer
 from dugs_stream.lab.listener import Listener
+from dugs_stream.records import Record
 
 _MOST_COPIED = 200
 """Records of which copies are made: of each way so many are enough to tell 99 % from 97 %."""
-_COPIED_SHARE = 0.25
+_COPIED_SHARE = 0.5
 
 
 def view_records(settings: Settings, source: Source, plan: Plan, listener: Listener) -> Viewed:
@@ -31,7 +33,8 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     drawn = draw_records(settings, source, listener)
     # Drawn files keep their order, which is that of their folders, and so of their classes.
     generator = np.random.default_rng(plan.seed)
-    records = [drawn.records[place] for place in generator.permutation(len(drawn.records))]
+    distinct = _distinct(drawn.records)
+    records = [distinct[place] for place in generator.permutation(len(distinct))]
     engine = engine_for(settings, len(records))
     decoding = Decoding(engine, settings)
     copiers = copiers_of(settings)
@@ -61,9 +64,25 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
         viewer.views(tuple(copiers)),
         decoding.name_of,
         settings.gradient.dimension,
-        (*drawn.remarks, *told(decoding.reasons), *rows.remarks),
+        settings.selection.threshold,
+        (
+            *drawn.remarks,
+            *_on_repeats(len(drawn.records) - len(distinct)),
+            *told(decoding.reasons),
+            *rows.remarks,
+        ),
         cut or drawn.interrupted,
     )
+
+
+def _distinct(records: Sequence[Record]) -> list[Record]:
+    """The first of each value: a record that repeats another is a copy before any is made here."""
+    found = {hashlib.sha256(each.value or b"").digest(): each for each in reversed(records)}
+    return list(reversed(found.values()))
+
+
+def _on_repeats(count: int) -> tuple[str, ...]:
+    return (f"{count:,} records repeat another one byte for byte and were left out",) if count else ()
 
 
 class _Rows:

@@ -5,12 +5,13 @@ A row is a record, a record with a wrong label, or a copy of a record; all rows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from dugs_stream.core.samples import Inputs, call_model, leaves, mapped, stacked
 from dugs_stream.errors import ModelError
 from dugs_stream.lab.evaluate.greedy import unit_rows
 from dugs_stream.lab.evaluate.plan import ALL_LAYERS, CLASSIFIERS_LOSSES, Gradient, LayerChoice, Plan
+from dugs_stream.lab.evaluate.scaling import ScaledGradients
 
 UNLABELLED = -1
 _TOGETHER = 64
@@ -92,6 +94,7 @@ class Viewer:
         self.wants_labels = example.label is not None
         self._engines = {each: _deduplicator(spec, each) for each in _gradients(spec, plan, example.label)}
         self._last_layer, self.classes = self._probe(example)
+        self._scaled = _Scaled(spec, plan, tuple(self._engines)) if self.classes else None
         self._numbers: list[tuple[int, int, int, int]] = []
         self._vectors: dict[Gradient, list[NDArray[np.float32]]] = {each: [] for each in self._engines}
         self._embeddings: list[NDArray[np.float32] | None] = []
@@ -131,8 +134,12 @@ class Viewer:
                 given = labels if takes_them and None not in labels else None
                 pieces[gradient].append(engine.project(batch, given).vectors)
             seen += [self._forward(part) for part in _parts(batch, len(group))]
+            if self._scaled is not None:
+                records = torch.tensor([rows[place].kind == Kind.RECORD for place in group])
+                for gradient, vectors in self._scaled.project(batch, labels, records, self._engines):
+                    pieces.setdefault(gradient, []).append(vectors)
         for gradient, piece in pieces.items():
-            self._vectors[gradient].append(np.concatenate(piece)[back])
+            self._vectors.setdefault(gradient, []).append(np.concatenate(piece)[back])
         self._embeddings.append(_joined([each for each, _ in seen], back))
         self._logits.append(_joined([each for _, each in seen], back))
         self._numbers += [
@@ -145,15 +152,18 @@ class Viewer:
         numbers = np.array(self._numbers, dtype=np.int64).reshape(-1, 4)
         embeddings, logits = _joined(self._embeddings), _joined(self._logits)
         labels, origin, kind, copied_by = numbers.T
+        # Those of a kind of records that came later, and could not be scaled, are not whole.
+        whole = {each: np.concatenate(parts) for each, parts in self._vectors.items()}
         return Views(
             labels,
             origin,
             kind,
             copied_by,
             ways=tuple(ways),
-            gradients={each: np.concatenate(vectors) for each, vectors in self._vectors.items()},
+            gradients={each: rows for each, rows in whole.items() if len(rows) == len(labels)},
             embeddings=None if embeddings is None else unit_rows(embeddings),
             logits=logits if logits is not None and self.classes else None,
+            remarks=[] if self._scaled is None else self._scaled.remarks,
         )
 
     def _forward(self, batch: Inputs) -> tuple[NDArray[np.float32] | None, NDArray[np.float64] | None]:
@@ -176,6 +186,51 @@ class Viewer:
         logits = logits_of(outputs)
         is_matrix = logits.dim() == 2 and len(logits) == m  # noqa: PLR2004  samples by classes
         return embedding, logits.detach().double().cpu().numpy() if is_matrix else None
+
+
+class _Scaled:
+    """The scaled gradients of the plan; fitted on the first batch, which is not small."""
+
+    def __init__(self, spec: GradientSpec, plan: Plan, gradients: Sequence[Gradient]) -> None:
+        self._spec = spec
+        self._wanted = [
+            each._replace(scaling=scaling)
+            for each in gradients
+            if each.loss == "label" and isinstance(each.layers, int)
+            for scaling in plan.scalings
+        ]
+        self._fitted: dict[Gradient, ScaledGradients] = {}
+        self.remarks: list[str] = []
+
+    def project(
+        self,
+        batch: Inputs,
+        labels: Sequence[int | None],
+        records: Tensor,
+        engines: Mapping[Gradient, Deduplicator],
+    ) -> Iterator[tuple[Gradient, NDArray[np.float32]]]:
+        """Unit rows for each gradient that can be scaled, fitted on the rows (m,) that are records; nothing for samples of several tensors."""
+        if not isinstance(batch, Tensor) or None in labels:
+            return
+        given = torch.tensor(labels)
+        for gradient in list(self._wanted):
+            if gradient not in self._fitted:
+                layers = [each.name for each in engines[gradient._replace(scaling="plain")].chosen_layers]
+                scaled = ScaledGradients(self._spec, layers, gradient.scaling)
+                if scaled.misfit is not None:
+                    self._leave_out(gradient, scaled.misfit)
+                    continue
+                try:
+                    scaled.fit(batch[records], given[records])
+                except (RuntimeError, NotImplementedError, AttributeError) as error:  # what vmap cannot do
+                    self._leave_out(gradient, f"its gradients cannot be formed side by side ({error})")
+                    continue
+                self._fitted[gradient] = scaled
+            yield gradient, self._fitted[gradient].project(batch, given)
+
+    def _leave_out(self, gradient: Gradient, why: str) -> None:
+        self._wanted.remove(gradient)
+        self.remarks.append(f"{gradient}: left out, {why.splitlines()[0]}")
 
 
 def _gradients(spec: GradientSpec, plan: Plan, label: int | None) -> list[Gradient]:

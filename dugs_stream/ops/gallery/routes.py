@@ -183,7 +183,7 @@ class _Routes:
         return f'"{self._gallery.boot}-{self._search.total}-{self._gallery.revision}-{grouped}"'
 
     def _is_read(self, query: Query) -> bool:
-        return (query.label is None and not query.text) or self._search.read == self._search.total
+        return not query.needs_all or self._search.read == self._search.total
 
     def _cards(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         nearest = self._nearest_of(events)
@@ -232,8 +232,8 @@ def _query(request: Request) -> Query:
     if offset < 0 or not 1 <= limit <= _LARGEST_PAGE:
         raise _BadQueryError(f"offset is at least 0, limit between 1 and {_LARGEST_PAGE}")
     order = given.get("order", "oldest")
-    if order not in {"oldest", "newest", "category"}:
-        raise _BadQueryError("order is oldest, newest or category; offset counts in that order")
+    if order not in {"oldest", "newest", "category", "value"}:
+        raise _BadQueryError("order is oldest, newest, category or value; offset counts in that order")
     label, text = given.get("label"), given.get("id")
     if max(len(label or ""), len(text or "")) > _LONGEST_TEXT:
         raise _BadQueryError(f"label and id have at most {_LONGEST_TEXT} characters")
@@ -248,7 +248,15 @@ def _query(request: Request) -> Query:
         below=below,
         category=category,
         by_category=order == "category",
+        least_value=_value(given["least_value"]) if "least_value" in given else None,
+        by_value=order == "value",
     )
+
+
+def _value(text: str) -> float:
+    if not re.fullmatch(r"-?(0|1)?(\.[0-9]{1,17})?", text) or not re.search(r"[0-9]", text):
+        raise _BadQueryError("least_value is a number from -1 to 1, such as 0.05")
+    return float(text)
 
 
 def _whole(text: str) -> int:

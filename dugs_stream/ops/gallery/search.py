@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -41,6 +42,8 @@ class Query:
     below        only sequence numbers below this, so that pages do not shift while new uniques come
     category     its number in the saved clustering, from 1; 0 for uniques that it does not hold
     by_category  category by category, those without one last, and by sequence number within each
+    least_value  only those whose value for the newest target is at least this
+    by_value     the highest value for the newest target first, those without one last
     """
 
     offset: int = 0
@@ -51,6 +54,13 @@ class Query:
     below: int | None = None
     category: int | None = None
     by_category: bool = False
+    least_value: float | None = None
+    by_value: bool = False
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether the events of all uniques must have been read."""
+        return self.label is not None or bool(self.text) or self.least_value is not None or self.by_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,10 @@ class UniqueSearch:
         self._names: list[str] = []
         self._of_label: dict[int | None, array[int]] = {}
         self._label_names: dict[int | None, str] = {}
+        self._values = array("d")
+        self._targets = array("q")
+        self._target_numbers: dict[str, int] = {}
+        self._newest_target = -1
 
     @property
     def total(self) -> int:
@@ -106,7 +120,7 @@ class UniqueSearch:
         number = _sequence_number(query.text)
         if query.text and number is not None:
             return self._found([number] if number < self.total else [], query, self.total)
-        if query.label is None and not query.text:
+        if not query.needs_all:
             total = self.total
             return self._found(range(total), query, total)
         self._catch_up(within_seconds)
@@ -145,6 +159,13 @@ class UniqueSearch:
         if query.category is not None:
             at = self.category_of(matching) == query.category
             matching = np.asarray(matching, np.int64)[at].tolist()
+        if query.least_value is not None:
+            at = self._values_of(matching) >= query.least_value
+            matching = np.asarray(matching, np.int64)[at].tolist()
+        if query.by_value:
+            return self._in_order(
+                matching, np.argsort(-self._values_of(matching), kind="stable"), query, read
+            )
         if query.by_category:
             return self._found_by_category(matching, query, read)
         end = len(matching) if query.below is None else bisect_left(matching, query.below)
@@ -158,8 +179,17 @@ class UniqueSearch:
     def _found_by_category(self, matching: Sequence[int], query: Query, read: int) -> Found:
         category = self.category_of(matching)
         order = np.argsort(np.where(category == 0, np.iinfo(np.int64).max, category), kind="stable")
+        return self._in_order(matching, order, query, read)
+
+    def _in_order(self, matching: Sequence[int], order: NDArray[np.intp], query: Query, read: int) -> Found:
         chosen = order[query.offset : query.offset + query.limit].tolist()
         return Found(len(matching), self._events([matching[place] for place in chosen]), read, self.total)
+
+    def _values_of(self, matching: Sequence[int]) -> NDArray[np.float64]:
+        """For the newest target; NaN for uniques without a value, or with one for another target."""
+        values = np.array(self._values, np.float64)
+        values[np.array(self._targets, np.int64) != self._newest_target] = np.nan
+        return values[np.asarray(matching, np.int64)]
 
     def _matching(self, query: Query) -> Sequence[int]:
         """Sequence numbers in ascending order."""
@@ -208,6 +238,12 @@ class UniqueSearch:
         self._of_label.setdefault(label, array("q")).append(len(self._names))
         if "label_name" in event:
             self._label_names[label] = event["label_name"]
+        target = event.get("value_target")
+        value = event.get("value")
+        if target is not None:
+            self._newest_target = self._target_numbers.setdefault(target, len(self._target_numbers))
+        self._targets.append(-1 if target is None else self._newest_target)
+        self._values.append(nan if value is None else value)
         self._names.append(f"{event['id']}\n{event['source'].get('key') or ''}".casefold())
 
 

@@ -42,8 +42,3 @@ class FaultBroker(Broker):
         )
         # Of a key that stands twice, the last line counts.
         return super()._settings(data) + doors + _CLEANER
-
-    def start_if_down(self) -> None:
-        """Start it where it does not run, also when a fault left it dead."""
-        if self._process is None or self._process.poll() is not None:
-            self.start()

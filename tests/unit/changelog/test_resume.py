@@ -158,3 +158,14 @@ def test_changed_threshold_is_remarked_and_accepted() -> None:
     remarks = check_trailer(replace(TRAILER, threshold=0.7), DEPLOYMENT, TOPIC)
 
     assert remarks == ("selection.threshold was 0.7 so far and is 0.3 from now on",)
+
+
+def test_another_target_is_remarked_on_and_the_first_or_none_is_not() -> None:
+    """Values of two targets cannot be compared; that is all that a change of target means."""
+    valued = replace(TRAILER, value_target="sha256:b")
+
+    (remark,) = check_trailer(valued, replace(DEPLOYMENT, value_target="sha256:c"), TOPIC)
+
+    assert remark.startswith("value.target was sha256:b so far and is sha256:c from now on")
+    for then, now in ((valued, DEPLOYMENT), (TRAILER, replace(DEPLOYMENT, value_target="sha256:c"))):
+        assert check_trailer(then, now, TOPIC) == ()

@@ -144,9 +144,9 @@ def test_malformed_trailer_is_named_with_the_field() -> None:
 
 
 def test_trailer_without_a_field_is_refused_by_its_name() -> None:
-    """No field has a silent default, but for the one that earlier versions did not write."""
+    """No field has a silent default, but for those that earlier versions did not write."""
     whole = json.loads(trailer_message(TRAILER).value or b"")
-    assert {*whole, "code"} == set(Trailer.__dataclass_fields__)
+    assert {*whole, "code", "value_target"} == set(Trailer.__dataclass_fields__)
     for field in whole:
         facts = {name: fact for name, fact in whole.items() if name != field}
         assert field in refusal(Message(b"trailer", json.dumps(facts).encode()))

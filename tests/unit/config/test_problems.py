@@ -52,6 +52,22 @@ WORDINGS = [
         '1:18 model.kwargs.a: found "2020-01-01", expected text, numbers, true, false, null, lists or mappings.',
     ),
     ("model: {kwargs: [1]}", "1:9 model.kwargs: found [1], expected a mapping of names to values."),
+    ("value: {target: 7}", "1:9 value.target: found 7, expected files, folders or globs (one or a list of them), or topic:NAME."),
+    ("value: {target: []}", "1:9 value.target: found [], expected files, folders or globs (one or a list of them), or topic:NAME."),
+    (
+        'value: {target: ["topic:a", b]}',
+        ('1:9 value.target: found ["topic:a", "b"], expected one topic alone, or files alone, but found '
+        "'topic:a' among 2."),
+    ),
+    (
+        "value: {target: 'topic:'}",
+        '1:9 value.target: found "topic:", expected a topic name: 1 to 249 letters, digits, dots, underscores or hyphens.',
+    ),
+    (
+        "value: {target: 'topic:dugs.unique'}",
+        ('1:9 value.target: found "topic:dugs.unique", which is output.topic: it is written by the daemon, and a target is made '
+        "of samples. Name another topic with records like those of the input, or files."),
+    ),
     # values out of bounds
     ("selection: {threshold: -1}", "1:13 selection.threshold: found -1, expected more than -1."),
     ("selection: {threshold: 1.5}", "1:13 selection.threshold: found 1.5, expected at most 1."),

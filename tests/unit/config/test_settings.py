@@ -53,6 +53,17 @@ def test_threshold_within_the_noise_of_the_dimension_is_warned_of() -> None:
     assert "Raise the threshold." in warnings(load_settings(None, ["selection.threshold=0"], {}))[1]
 
 
+def test_target_of_a_loss_that_predicts_its_labels_is_warned_of() -> None:
+    """Its values cannot tell a wrong label, which is what most would use them for."""
+    given = ["model.weights=a.pt", "value.target=clean/"]
+
+    (line,) = warnings(load_settings(None, [*given, "gradient.loss=pseudo"], {}))
+    assert "cannot tell a wrong label" in line
+    assert warnings(load_settings(None, given, {})) == []
+    assert load_settings(None, given, {}).value.target == ("clean/",)
+    assert load_settings(None, ["value.target=topic:clean"], {}).value.topic == "clean"
+
+
 def test_originals_larger_than_the_output_takes_are_warned_of() -> None:
     """The two limits are set apart, so their meeting is said."""
     overrides = ["model.weights=a.pt", "output.payload=original"]

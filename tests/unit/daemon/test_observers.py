@@ -69,7 +69,13 @@ def test_method_named_after_an_event_takes_its_facts(watcher: type) -> None:
     methods = {name: method for name, method in vars(watcher).items() if name[0] != "_" and callable(method)}
     events = {name: get_args(kind)[0] for name, kind in get_type_hints(Observer).items()}
 
-    assert methods.keys() - events.keys() <= {"stage", "waiting", "built", "classes_known"}
+    assert methods.keys() - events.keys() <= {
+        "stage",
+        "waiting",
+        "built",
+        "classes_known",
+        "records_are_valued",
+    }
     for name in methods.keys() & events.keys():
         *facts, _ = get_type_hints(methods[name]).values()
         assert [fact if fact is not object else SnapshotResult for fact in facts] == events[name], name

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from timm.data import create_transform, resolve_data_config
-from transformers import AutoImageProcessor, BaseImageProcessor
 
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.inputs.image import ImageCodec
 from dugs_stream.inputs.image_presets import with_preprocessing
 from dugs_stream.inputs.settings import ImageCodecSettings, computed_by
+from tests.support.late_imports import imported_late
 from tests.unit.inputs.pictures import encoded
+
+timm_data = imported_late("timm.data")
+transformers_library = imported_late("transformers")
 
 SIZES = ((97, 143), (160, 120), (83, 83), (61, 230), (40, 51), (129, 128))
 """Heights and widths: tall, wide and square, smaller than the crop, with even and odd margins."""
@@ -75,7 +77,7 @@ def test_config_of_timm_gives_its_evaluation_transform_bit_for_bit(
 ) -> None:
     """Each filter, both modes of the crop, and sides that differ; pictures too small are padded as there."""
     config = {**TIMM["pretrained_cfg"], **changed}  # type: ignore[dict-item]
-    transform = create_transform(**resolve_data_config({}, pretrained_cfg=config))
+    transform = timm_data.create_transform(**timm_data.resolve_data_config({}, pretrained_cfg=config))
     codec = preset(written(tmp_path, {**TIMM, "pretrained_cfg": config}))
 
     assert codec.settings.shape == tuple(config["input_size"])
@@ -250,9 +252,9 @@ def test_file_that_cannot_be_read_or_describes_nothing_is_refused(tmp_path: Path
         assert refused(ImageCodecSettings(preprocessing=str(tmp_path / name)))[0].startswith(message), name
 
 
-def processor(folder: Path, backend: str) -> BaseImageProcessor:
+def processor(folder: Path, backend: str) -> transformers_library.BaseImageProcessor:
     """The folder as transformers itself reads it."""
-    return AutoImageProcessor.from_pretrained(folder, backend=backend)
+    return transformers_library.AutoImageProcessor.from_pretrained(folder, backend=backend)
 
 
 def level_of(document: Mapping[str, Any]) -> float:

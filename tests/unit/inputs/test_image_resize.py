@@ -10,12 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision import transforms
-from torchvision.transforms import InterpolationMode, functional
 
 from dugs_stream.inputs.image_resize import fitted
 from dugs_stream.inputs.settings import ImageCodecSettings, computed_by
+from tests.support.late_imports import imported_late
 from tests.unit.inputs.pictures import decoded, encoded, noise, refused
+
+transforms = imported_late("torchvision.transforms")
 
 sides = st.tuples(st.integers(1, 60), st.integers(1, 60))
 
@@ -29,7 +30,7 @@ def test_shorter_side_and_centre_crop_are_torchvisions(
     image = noise(*picture)
     codec = ImageCodecSettings(resize=resize, crop=crop, interpolation="bicubic")
     expected = transforms.Compose(
-        [transforms.Resize(resize, InterpolationMode.BICUBIC), transforms.CenterCrop(crop)]
+        [transforms.Resize(resize, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(crop)]
     )(image)
 
     assert np.array_equal(np.asarray(fitted(image, codec)), np.asarray(expected))
@@ -40,8 +41,11 @@ def test_without_antialias_it_is_torchvisions_resize_of_a_tensor(interpolation: 
     """Bit for bit, down and up; and another picture than with it, else nobody needed the setting."""
     image = noise(91, 64)
     for size in ((23, 40), (120, 100)):
-        expected = functional.resize(
-            functional.pil_to_tensor(image), list(size), InterpolationMode(interpolation), antialias=False
+        expected = transforms.functional.resize(
+            transforms.functional.pil_to_tensor(image),
+            list(size),
+            transforms.InterpolationMode(interpolation),
+            antialias=False,
         )
         codec = ImageCodecSettings.model_validate(
             {"size": size, "interpolation": interpolation, "antialias": False}

@@ -11,14 +11,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
 
 from dugs_stream.inputs.text.codec import NOT_LEARNED, TextCodec, Tokens
 from dugs_stream.inputs.text.lengths import padded_length
 from dugs_stream.inputs.text.reading import text_in
 from dugs_stream.records import Reason, Rejection
+from tests.support.late_imports import imported_late
 from tests.support.models.text import CHAT_TEMPLATE, MINILM, save_tokenizer
 from tests.unit.inputs.texts import codec, rejection, tokens
+
+transformers = imported_late("transformers")
 
 CHAT = [
     {"role": "user", "content": "the cat"},
@@ -44,7 +46,7 @@ def learned(codec: TextCodec, found: Tokens) -> str:
 def test_token_ids_are_those_of_transformers_own_tokenizer() -> None:
     """A text in several scripts, cut and padded, against the real encoder's tokenizer."""
     text = "Gradients of 文字 and naïve cafés, " * 20
-    expected = AutoTokenizer.from_pretrained(str(MINILM), local_files_only=True)(
+    expected = transformers.AutoTokenizer.from_pretrained(str(MINILM), local_files_only=True)(
         text, truncation=True, max_length=100, padding="max_length", return_tensors="pt"
     )
 
@@ -177,7 +179,7 @@ def test_json_value_without_a_text_is_rejected(folder: Path, document: Any, erro
 
 def test_chat_is_rendered_as_transformers_renders_it(folder: Path) -> None:
     """By the tokenizer's template, which writes the special tokens itself."""
-    theirs = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    theirs = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     expected = theirs.apply_chat_template(CHAT, tokenize=True, return_dict=True)["input_ids"]
 
     found = tokens(codec(folder, field="messages").from_document({"messages": CHAT}))

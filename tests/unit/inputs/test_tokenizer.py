@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertTokenizer
 
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.inputs.text.codec import TokenLimits
+from tests.support.late_imports import imported_late
 from tests.support.models.text import CHAT_TEMPLATE, MINILM, save_tokenizer
 from tests.unit.inputs.texts import codec, tokens
+
+transformers = imported_late("transformers")
 
 
 def test_limit_is_the_smallest_that_tokenizer_and_model_name(tmp_path: Path) -> None:
@@ -84,7 +86,9 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 def test_older_folder_is_converted_by_transformers(tmp_path: Path) -> None:
     """A vocab.txt without a tokenizer.json gives the same ids."""
     (tmp_path / "vocab.txt").write_bytes((MINILM / "vocab.txt").read_bytes())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": BertTokenizer.__name__}))
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": transformers.BertTokenizer.__name__})
+    )
     text = b"The cat sat on the mat"
 
     found = tokens(codec(tmp_path, max_tokens=128).decode(text))

@@ -10,18 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import (
-    AutoModelForSequenceClassification,
-    GPT2LMHeadModel,
-    ViTConfig,
-    ViTForImageClassification,
-)
-from transformers import logging as transformers_logging
 
 from dugs_stream.errors import ConfigurationError, DugsError, ModelError
 from dugs_stream.models.loading import LoadedModel, load_model
+from tests.support.late_imports import imported_late
 from tests.support.models.text import MINILM, save_bert, save_gpt2
+
+peft = imported_late("peft")
+transformers = imported_late("transformers")
 
 FACTORY = "dugs_stream.models.huggingface:build"
 
@@ -49,11 +45,11 @@ def refusal(kind: type[DugsError], folder: Path, task: str, **kwargs: Any) -> st
 def test_causal_model_is_transformers_own(gpt2: Path) -> None:
     """The class, the names and the logits that transformers gives, in eval mode, without a remark."""
     ids = torch.arange(12)[None]
-    theirs = GPT2LMHeadModel.from_pretrained(gpt2).eval()
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(gpt2).eval()
 
     loaded = load(gpt2, "causal_lm")
 
-    assert isinstance(loaded.module, GPT2LMHeadModel)
+    assert isinstance(loaded.module, transformers.GPT2LMHeadModel)
     assert not any(module.training for module in loaded.module.modules())
     assert [name for name, _ in loaded.module.named_modules()] == [name for name, _ in theirs.named_modules()]
     torch.testing.assert_close(loaded.module(input_ids=ids).logits, theirs(input_ids=ids).logits)
@@ -86,7 +82,7 @@ def test_dtype_is_of_the_parameters(gpt2: Path) -> None:
 
 def test_new_head_is_remarked_on_and_the_same_on_every_start(tmp_path: Path, bert: Path) -> None:
     """An encoder without a head gets one of as many classes as asked for, drawn under the seed."""
-    AutoModelForSequenceClassification.from_pretrained(bert).base_model.save_pretrained(tmp_path)
+    transformers.AutoModelForSequenceClassification.from_pretrained(bert).base_model.save_pretrained(tmp_path)
 
     first, again = (load(tmp_path, "sequence_classification", classes=5) for _ in range(2))
 
@@ -102,7 +98,7 @@ def test_new_head_is_remarked_on_and_the_same_on_every_start(tmp_path: Path, ber
 def test_weights_of_a_file_fill_the_head(tmp_path: Path, bert: Path) -> None:
     """`model.weights` goes over the folder's, and nothing is untrained then."""
     bare, file = tmp_path / "bare", tmp_path / "head.pt"
-    trained = AutoModelForSequenceClassification.from_pretrained(bert)
+    trained = transformers.AutoModelForSequenceClassification.from_pretrained(bert)
     trained.base_model.save_pretrained(bare)
     torch.save(trained.state_dict(), file)
 
@@ -115,7 +111,7 @@ def test_weights_of_a_file_fill_the_head(tmp_path: Path, bert: Path) -> None:
 def test_pickled_weights_are_read_without_running_code(tmp_path: Path, gpt2: Path) -> None:
     """A .bin of tensors loads; one that would run something when unpickled does not."""
     shutil.copy(gpt2 / "config.json", tmp_path)
-    state = GPT2LMHeadModel.from_pretrained(gpt2).state_dict()
+    state = transformers.GPT2LMHeadModel.from_pretrained(gpt2).state_dict()
     torch.save(state, tmp_path / "pytorch_model.bin")
     assert load(tmp_path, "causal_lm").weights_digest == load(gpt2, "causal_lm").weights_digest
 
@@ -125,11 +121,11 @@ def test_pickled_weights_are_read_without_running_code(tmp_path: Path, gpt2: Pat
 
 def test_picture_model_takes_one_tensor(tmp_path: Path) -> None:
     """`model(x)`, of the shape that its configuration says."""
-    config = ViTConfig(
+    config = transformers.ViTConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8,
         num_labels=4,
     )  # fmt: skip
-    ViTForImageClassification(config).save_pretrained(tmp_path)
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
 
     loaded = load(tmp_path, "image_classification")
 
@@ -160,9 +156,9 @@ def test_positions_before_the_first_do_not_count(tmp_path: Path) -> None:
 def test_adapter_loads_with_its_base(tmp_path: Path, gpt2: Path) -> None:
     """A folder of peft names its base; both configurations count."""
     base = shutil.copytree(gpt2, tmp_path / "base")
-    adapted = get_peft_model(
-        GPT2LMHeadModel.from_pretrained(base),
-        LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False),
+    adapted = peft.get_peft_model(
+        transformers.GPT2LMHeadModel.from_pretrained(base),
+        peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False),
     )
     adapted.save_pretrained(tmp_path / "adapter")
 
@@ -267,9 +263,9 @@ def test_fingerprint_holds_the_configuration_and_not_the_path(tmp_path: Path, gp
 
 def test_loading_leaves_stderr_and_its_settings_alone(gpt2: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """No progress bar or report of transformers, which speaks as before afterwards."""
-    before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    before = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
 
     load(gpt2, "causal_lm")
 
     assert capfd.readouterr() == ("", "")
-    assert (transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()) == before
+    assert (transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()) == before

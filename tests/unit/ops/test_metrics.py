@@ -90,6 +90,23 @@ def test_every_promised_name_is_exposed(registry: CollectorRegistry) -> None:
     assert [name for name in PROMISED if name not in page] == []
 
 
+def test_values_are_shown_only_if_records_are_valued(registry: CollectorRegistry) -> None:
+    """Without a target there is no such series; with one, what has no value leaves no mark."""
+    metrics = Metrics(registry)
+    decision = Decision(Verdict.UNIQUE, sequence=SequenceNumber(0), gradient_norm=1.0)
+    metrics.batch_committed([judged(0, decision)], BEGINNING)
+    assert "dugs_value" not in generate_latest(registry).decode()
+
+    metrics.records_are_valued()
+    valued = [
+        replace(judged(0, decision), value=value, value_target="sha256:a") for value in (0.07, -0.03, None)
+    ]
+    metrics.batch_committed(valued, BEGINNING)
+
+    assert registry.get_sample_value("dugs_value_count") == 2
+    assert registry.get_sample_value("dugs_value_bucket", {"le": "0.0"}) == 1
+
+
 def test_closed_sets_start_at_zero(registry: CollectorRegistry) -> None:
     """A rate over dead letters needs a point before the first one."""
     Metrics(registry)

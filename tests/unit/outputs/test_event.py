@@ -173,6 +173,8 @@ def test_schema_knows_every_name_an_event_can_have() -> None:
             ),
         ),
         label_name="seven",
+        value=0.25,
+        value_target="sha256:5f2c",
     )
     schema = event_schema()
 

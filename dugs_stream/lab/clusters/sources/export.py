@@ -29,7 +29,7 @@ def is_export(folder: Path) -> bool:
 
 def from_export(folder: Path) -> Uniques:
     """The uniques of an export. Raises StateError if the files are not what an export writes."""
-    vectors, places = _vectors(folder / VECTORS), array("q")
+    vectors, places = unit_rows_of(folder / VECTORS, _AGAIN), array("q")
     path = folder / EVENTS
     labels = labels_of(_events(path, places))
     if len(places) != len(vectors):
@@ -68,19 +68,25 @@ def _events(path: Path, places: array[int]) -> Iterator[Event]:
             yield event
 
 
-def _vectors(path: Path) -> NDArray[np.float32]:
+def unit_rows_of(path: Path, again: str, *, zeros: bool = False) -> NDArray[np.float32]:
+    """The mapped rows of a file of vectors, unit rows; with `zeros` a row may be zero, too.
+
+    again  what to do, for the end of a message
+
+    Raises StateError for anything else.
+    """
     try:
         vectors: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StateError(f"{path} is not a matrix ({error}); {_AGAIN}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise StateError(f"{path} is not a matrix ({error}); {again}") from error
     if vectors.ndim != 2 or vectors.dtype != np.float32:  # noqa: PLR2004  a matrix has two axes
         raise StateError(
-            f"{path} holds {vectors.dtype} of shape {vectors.shape}; expected float32 (uniques, k): {_AGAIN}"
+            f"{path} holds {vectors.dtype} of shape {vectors.shape}; expected float32 (uniques, k): {again}"
         )
     for start in range(0, len(vectors), _BLOCK_ROWS):
         norms = np.linalg.norm(vectors[start : start + _BLOCK_ROWS], axis=1)
-        wrong = np.flatnonzero(~(np.abs(norms - 1.0) < _OFF_UNIT))
+        wrong = np.flatnonzero(~((np.abs(norms - 1.0) < _OFF_UNIT) | ((norms == 0.0) & zeros)))
         if wrong.size:
             row = int(wrong[0])
-            raise StateError(f"{path}: row {start + row} has the norm {norms[row]:g}, expected 1; {_AGAIN}")
+            raise StateError(f"{path}: row {start + row} has the norm {norms[row]:g}, expected 1; {again}")
     return vectors

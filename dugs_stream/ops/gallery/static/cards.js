@@ -60,6 +60,10 @@ function similarityOf(event) {
   return event.sequence === 0 ? "first" : "–";
 }
 
+function valueOf(event) {
+  return typeof event.value === "number" ? event.value.toFixed(4) : "–";
+}
+
 function meter(event) {
   const bar = make("span");
   const similarity = event.similarity ?? event.similarity_bound ?? 0;
@@ -128,6 +132,7 @@ function cardOf(item) {
   const rows = make("dl", "rows");
   if (item.nearest) rows.append(...rowOf("nearest", nearestButton(item)));
   if (event.gradient_norm !== null) rows.append(...rowOf("norm", about.format(event.gradient_norm)));
+  if (event.value !== undefined) rows.append(...rowOf("value", valueOf(event)));
   if (keyOf(event)) rows.append(...rowOf("key", text(keyOf(event))));
   rows.append(...rowOf("source", text(event.id)));
   const scale = make("div", "scale",
@@ -145,7 +150,8 @@ function tableRowOf(item) {
     make("span", "number", whole.format(event.sequence)), text(labelOf(event) || "–"),
     make("span", "", make("span", "value", similarityOf(event)), meter(event)),
     item.nearest ? nearestButton(item) : "–", whole.format(item.absorbed.count),
-    event.gradient_norm === null ? "–" : about.format(event.gradient_norm), text(keyOf(event) || "–"),
+    event.gradient_norm === null ? "–" : about.format(event.gradient_norm),
+    ...(hasValues() ? [valueOf(event)] : []), text(keyOf(event) || "–"),
     text(event.id), text(event.time.slice(0, 19).replace("T", " "), "span"),
   ];
   return make("tr", "", ...cells.map((cell) => make("td", "", cell)));

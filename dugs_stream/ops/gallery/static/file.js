@@ -23,12 +23,14 @@ const source = {
 
   categories: async () => ({ items: [] }), // a file holds none
 
-  async page({ offset, limit, order, label, id }) {
+  async page({ offset, limit, order, label, id, least }) {
     const wanted = id.toLowerCase();
     const fitting = carried.items.filter(({ event }) =>
       (!label || labelValue(event.label, event.label_name) === label) &&
+      (!least || (event.value ?? -2) >= Number(least)) &&
       (/^#\d+$/.test(id) ? id === `#${event.sequence}` : `${event.id}\n${event.source.key ?? ""}`.toLowerCase().includes(wanted)));
     if (order === "newest") fitting.reverse();
+    if (order === "value") fitting.sort((one, other) => (other.event.value ?? -2) - (one.event.value ?? -2));
     const items = fitting.slice(offset, offset + limit);
     return { total: fitting.length, read: carried.uniques, uniques: carried.uniques, items };
   },

@@ -9,11 +9,12 @@ const source = {
   labels: () => ask("api/labels"),
   categories: () => ask("api/categories"),
 
-  page({ offset, limit, order, label, category, id, below }) {
+  page({ offset, limit, order, label, category, id, least, below }) {
     const query = new URLSearchParams({ offset, limit, order });
     if (label) query.set("label", label);
     if (category) query.set("category", category);
     if (id) query.set("id", id);
+    if (least) query.set("least_value", least);
     if (below !== null) query.set("below", below);
     return ask(`api/gallery?${query}`);
   },

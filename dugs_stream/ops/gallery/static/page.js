@@ -9,10 +9,10 @@ const LABELS_EVERY_MS = 15000;
 
 const $ = (id) => document.getElementById(id);
 
-const view = { label: "", category: "", id: "", order: source.order, page: 0, table: null, below: null };
+const view = { label: "", category: "", id: "", least: "", order: source.order, page: 0, table: null, below: null };
 const shown = new Map(); // sequence → { text, node }: each node on the page, and the text it was made from
 const headings = new Map(); // category → its heading on the page
-const status = { facts: {}, seen: [], labelsAt: -LABELS_EVERY_MS, categories: [] };
+const status = { facts: {}, seen: [], labelsAt: -LABELS_EVERY_MS, categories: [], hasValues: false };
 let current = null; // sequence number of the unique that the keys act on
 let found = { total: 0, read: 0, uniques: 0, items: [] };
 let asked = 0;
@@ -22,7 +22,8 @@ let timer = 0;
 
 const isTable = () => view.table ?? !(status.facts.codec === undefined || status.facts.codec === "image" || status.facts.codec === "text" || status.facts.codec.includes(":"));
 const isStandby = () => status.facts.role === "standby";
-const isFiltered = () => view.label !== "" || view.category !== "" || view.id !== "";
+const isFiltered = () => view.label !== "" || view.category !== "" || view.id !== "" || view.least !== "";
+const hasValues = () => status.hasValues;
 
 function show(isUpdate) {
   const table = isTable();
@@ -80,7 +81,7 @@ function withHeadings(nodes, table) {
     if (!headings.has(category)) headings.set(category, table ? make("tr", "group", make("th")) : make("h2", "group"));
     const heading = headings.get(category);
     const name = make("bdi", "", categoryName(category));
-    if (table) heading.firstChild.colSpan = 9;
+    if (table) heading.firstChild.colSpan = hasValues() ? 10 : 9;
     (table ? heading.firstChild : heading).replaceChildren(name);
     return [heading, node];
   });
@@ -108,6 +109,19 @@ function showCategories(items) {
   if (view.category !== "" && !options.some((option) => option.value === view.category)) options.push(new Option(view.category, view.category));
   $("category").replaceChildren(...options);
   $("category").value = view.category;
+}
+
+function showValues() {
+  const has = status.facts.value_target !== undefined || found.items.some((item) => item.event.value !== undefined);
+  if (has && !status.hasValues) { // rows gain a cell
+    shown.clear();
+    headings.clear();
+    $("rows").replaceChildren();
+    $("cards").replaceChildren();
+  }
+  status.hasValues ||= has;
+  $("value-field").hidden = $("value-column").hidden = $("by-value").hidden = $("by-value").disabled = !status.hasValues;
+  if (view.order === "value") $("order").value = "value";
 }
 
 function showCounts() {
@@ -194,9 +208,9 @@ async function openDetail(sequence) {
 // -- asking -----------------------------------------------------------------------------------------------
 
 function question() {
-  const { label, category, id, order, page } = view;
+  const { label, category, id, least, order, page } = view;
   const below = order === "newest" && page > 0 ? view.below : null;
-  return { offset: page * UNIQUES_A_PAGE, limit: UNIQUES_A_PAGE, order, label, category, id, below };
+  return { offset: page * UNIQUES_A_PAGE, limit: UNIQUES_A_PAGE, order, label, category, id, least, below };
 }
 
 async function look(isUpdate) {
@@ -208,8 +222,9 @@ async function look(isUpdate) {
     if (number !== asked) return; // a newer question is on its way
     found = page;
     showStatus(facts);
+    showValues();
     show(isUpdate);
-    if (isFiltered() && page.read < page.uniques) again = 50;
+    if ((isFiltered() || view.order === "value") && page.read < page.uniques) again = 50;
     const labelsDue = performance.now() - status.labelsAt > LABELS_EVERY_MS;
     if (labelsDue) await lookAtLabels();
     if (labelsDue && view.order === "category") show(isUpdate);
@@ -237,7 +252,7 @@ function change(changes) {
   if (view.page === 0) view.below = null;
   else view.below ??= Math.max(...found.items.map((item) => item.event.sequence), -1) + 1;
   const query = new URLSearchParams();
-  for (const name of ["label", "category", "id"]) if (view[name]) query.set(name, view[name]);
+  for (const name of ["label", "category", "id", "least"]) if (view[name]) query.set(name, view[name]);
   if (view.order !== source.order) query.set("order", view.order);
   if (view.table !== null) query.set("view", view.table ? "table" : "cards");
   if (view.page) query.set("page", view.page + 1);
@@ -245,6 +260,7 @@ function change(changes) {
   $("order").value = view.order;
   $("label").value = view.label;
   $("category").value = view.category;
+  if (document.activeElement !== $("least-value")) $("least-value").value = view.least;
   if (document.activeElement !== $("search")) $("search").value = view.id;
   if (!moved) window.scrollTo({ top: 0 });
   look(false);
@@ -276,7 +292,7 @@ const keys = {
   ArrowDown: () => move(columns()), ArrowUp: () => move(-columns()),
   n: () => turn(1), p: () => turn(-1), "/": () => $("search").focus(), l: () => $("label").focus(),
   o: () => change({ order: view.order === "newest" ? "oldest" : "newest" }), v: () => change({ table: !isTable(), page: view.page }),
-  "?": () => $("help").showModal(), Escape: () => isFiltered() && change({ label: "", category: "", id: "" }),
+  "?": () => $("help").showModal(), Escape: () => isFiltered() && change({ label: "", category: "", id: "", least: "" }),
   Enter: () => current !== null && openDetail(current),
 };
 
@@ -309,6 +325,7 @@ $("tools").addEventListener("submit", (event) => {
 });
 $("label").addEventListener("change", () => change({ label: $("label").value }));
 $("category").addEventListener("change", () => change({ category: $("category").value }));
+$("least-value").addEventListener("change", () => change({ least: $("least-value").value }));
 $("order").addEventListener("change", () => change({ order: $("order").value }));
 $("cards-view").addEventListener("click", () => change({ table: false, page: view.page }));
 $("table-view").addEventListener("click", () => change({ table: true, page: view.page }));
@@ -326,10 +343,12 @@ const given = new URLSearchParams(location.search);
 view.label = given.get("label") ?? "";
 view.category = given.get("category") ?? "";
 view.id = given.get("id") ?? "";
-if (["oldest", "newest", "category"].includes(given.get("order"))) view.order = given.get("order");
+view.least = given.get("least") ?? "";
+if (["oldest", "newest", "category", "value"].includes(given.get("order"))) view.order = given.get("order");
 view.table = given.has("view") ? given.get("view") === "table" : null;
 view.page = Math.max(0, Math.floor(Number(given.get("page") ?? 1) || 1) - 1);
 $("search").value = view.id;
+$("least-value").value = view.least;
 $("order").value = view.order;
 for (const node of document.querySelectorAll("[data-only]")) node.hidden = node.dataset.only !== source.name;
 showLabels([]);

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
-from transformers.pytorch_utils import Conv1D
 
 from dugs_stream import Deduplicator
 from dugs_stream.core.gradients.kinds import normalisation
 from dugs_stream.core.gradients.kinds.registry import fast_paths
 from dugs_stream.core.gradients.layers import parameter_layers
 from dugs_stream.core.gradients.paths import LayerPaths
+from tests.support.late_imports import imported_late
 from tests.support.oracles.whole_gradients import require_autograds
 from tests.zoo.case import Net
+
+pytorch_utils = imported_late("transformers.pytorch_utils")
 
 
 def test_kinds_claim_what_they_compute() -> None:
@@ -54,7 +56,7 @@ def test_kinds_claim_what_they_compute() -> None:
             "clamped": Clamped(2, 2),
             "casting": Casting(2, 2),
             "by_hand": ByHand(2, 2),
-            "inputs_first": Conv1D(2, 2),
+            "inputs_first": pytorch_utils.Conv1D(2, 2),
             "embedding": nn.Embedding(3, 2),
             "by_frequency": nn.Embedding(3, 2, scale_grad_by_freq=True),
             "bag": nn.EmbeddingBag(3, 2),

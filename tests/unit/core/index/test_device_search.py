@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from dugs_stream.core.index import device_memory, device_rows, device_search, device_trial
+from dugs_stream.core.index import device_memory, device_rows, device_scan, device_search, device_trial
 from dugs_stream.core.index.device_rows import DeviceRows
-from dugs_stream.core.index.low_precision import Arithmetic, bfloat_products
+from dugs_stream.core.index.low_precision import Arithmetic, Format, bfloat_products, round_queries
 from dugs_stream.core.index.rows import Rows as RowList
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import DamagedRowsError
@@ -207,6 +208,24 @@ def test_device_that_miscomputes_later_is_found_out_and_left(
     assert "two sums of one product differ more on cpu" in (index.report().device_left or "")
 
 
+def test_product_that_is_not_a_number_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compares as lower than everything: without notice its whole strip would be left out."""
+    original = DeviceRows.strip_peaks
+
+    def broken(held: DeviceRows, queries: Tensor, chunk: device_rows.Chunk) -> Tensor:
+        peaks = original(held, queries, chunk)
+        if chunk.start == 128:  # not the strip that is compared first
+            peaks[0, 0] = torch.nan
+        return peaks
+
+    index = index_of()
+    monkeypatch.setattr(DeviceRows, "strip_peaks", broken)
+
+    require_right(index)
+
+    assert index.report().device_left == "a product on cpu is not a finite number"
+
+
 def test_rows_that_are_left_out_wrongly_are_found_out_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips that came out too low are never looked at again, so each scan compares one strip, also one that was left out."""
     original = DeviceRows.strip_peaks
@@ -295,10 +314,25 @@ def test_room_on_a_gpu_is_asked_for_and_an_eighth_of_it_kept_free(monkeypatch: p
     device_memory.require_room(2**60, torch.device("cpu"))
 
 
-def test_bf16_products_on_a_gpu_are_asked_for_in_float32() -> None:
-    """By their shapes and types alone, as no GPU is here: the call exists, and what comes out is float32."""
-    queries, rows = (torch.empty(count, K, dtype=torch.bfloat16, device="meta") for count in (3, 5))
+@pytest.mark.parametrize("kind", get_args(Format))
+def test_every_step_on_a_gpu_has_an_operation_of_the_right_types(
+    monkeypatch: pytest.MonkeyPatch, kind: Format
+) -> None:
+    """By shapes and types alone, as no GPU is here: products of bf16 come out as float32, and everything stays there."""
+    monkeypatch.setattr(device_rows, "require_room", lambda *_: None)
+    gpu = torch.device("cuda:0")
+    with FakeTensorMode():
+        held = DeviceRows(K, gpu, kind)
+        chunk = held._allocated(256)
+        held._append(chunk, torch.empty(100, K, device=gpu))
+        asked = round_queries(torch.empty(3, K, device=gpu), held.arithmetic)
+        peaks = held.strip_peaks(asked.numbers, chunk)
+        products, slack = held.strip_products(asked.numbers, chunk, torch.tensor([0, 1, 1], device=gpu))
+        full = held.full_products(asked.full, chunk, torch.tensor([0, 99, 3], device=gpu))
+        first = device_scan._first_certain(products - slack, 0.3)
 
-    products = torch.mm(queries, rows.T, out_dtype=torch.float32)
-
-    assert (products.shape, products.dtype) == ((3, 5), torch.float32)
+    assert not held.arithmetic.writes_bfloat
+    found = [peaks, products, slack, full, first]
+    assert [tuple(each.shape) for each in found] == [(3, 2), (3, 64), (3, 64), (3,), (3, 64)]
+    assert [each.dtype for each in found] == [*[torch.float32] * 3, torch.float64, torch.bool]
+    assert {str(each.device) for each in found} == {"cuda:0"}

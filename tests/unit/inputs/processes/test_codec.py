@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from dugs_stream.inputs.processes.codec import ClosedError, CodecInProcesses
 from dugs_stream.inputs.processes.messages import READY, framed
 from dugs_stream.inputs.processes.worker import receive
 from dugs_stream.records import Reason, Rejection, Skip
+from tests.support.daemons.fork_server import ForkedCodec
+from tests.support.daemons.forked_codecs import forked_codecs
 from tests.support.records.process_codecs import LABELS, obey
 from tests.support.waiting import wait_until
 
@@ -33,10 +36,11 @@ SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def codec() -> Iterator[CodecInProcesses]:
-    """One process, started once: a start imports PyTorch."""
-    codec = CodecInProcesses(REFERENCE, 1, SECONDS)
-    yield codec
-    codec.close()
+    """One process, started once and again after each end; forked, since a start of its own imports PyTorch."""
+    with forked_codecs():
+        codec = CodecInProcesses(REFERENCE, 1, SECONDS)
+        yield codec
+        codec.close()
 
 
 def pid_of(codec: CodecInProcesses) -> int:
@@ -196,14 +200,17 @@ def test_process_without_an_owner_leaves_even_if_its_codec_hangs() -> None:
 
 def test_process_whose_owner_was_killed_takes_along_what_its_codec_started(tmp_path: Path) -> None:
     """Nobody else knows of them."""
-    owner, pid = started_by_hand(seconds=60)
+    owner, theirs = socket.socketpair()
+    with theirs:
+        process = ForkedCodec([REFERENCE, "60"], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    assert receive(owner) == bytearray(READY)
     mark = tmp_path / "child"
     owner.sendall(framed(f"with-a-child {mark}".encode()))
     assert receive(owner)
     child = int(mark.read_text())
     owner.close()
 
-    os.waitpid(pid, 0)
+    process.wait(30)
 
     wait_until(lambda: not is_alive(child), 30, "the program has ended")
 
@@ -221,7 +228,7 @@ def started_by_hand(seconds: float) -> tuple[socket.socket, int]:
             str(seconds),
         ]
         theirs.set_inheritable(True)
-        pid = os.posix_spawn(sys.executable, words, os.environ, setpgroup=0)
+        pid = os.posix_spawn(sys.executable, words, os.environ)
     assert receive(ours) == bytearray(READY)
     return ours, pid
 
@@ -255,6 +262,7 @@ def test_closing_ends_the_processes_and_gives_up_the_record_that_is_there(
 
 def test_process_that_cannot_start_is_refused_by_the_settings_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """No record is to blame for it."""
+    monkeypatch.setattr("dugs_stream.inputs.processes.codec.subprocess", subprocess)
     monkeypatch.setattr("dugs_stream.inputs.processes.codec._WORKER", "no.such.module")
     codec = CodecInProcesses(REFERENCE, 1, SECONDS)
 

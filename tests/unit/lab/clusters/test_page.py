@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from dugs_stream.lab.clusters.clusters import Clustering, Plan, cluster
 from dugs_stream.lab.clusters.page import MOST_SECTIONS, render_page
 from dugs_stream.lab.clusters.plane import lay_out
-from dugs_stream.lab.clusters.uniques import Labels, MatrixRows, Uniques
+from dugs_stream.lab.clusters.uniques import Labels, MatrixRows, Uniques, labels_of
 from dugs_stream.lab.listener import Listener
 from dugs_stream.ops.gallery.thumbnails import Thumbnail, excerpt
 from tests.support.oracles.unit_rows import unit_rows
@@ -81,6 +82,18 @@ def test_smaller_categories_are_left_out_and_counted() -> None:
 
     assert page.count('<section class="category"') == MOST_SECTIONS
     assert "7 smaller categories are left out" in page
+
+
+def test_table_has_labels_where_any_unique_has_one() -> None:
+    """A column of dashes says nothing; without labels there is none."""
+    with_labels = hostile(12, {})
+    without = replace(with_labels, labels=labels_of([{"label": None}] * 12))
+    headings = [
+        "<th>labels</th>" in render_page(found_in(uniques, Plan(2, 2, False)), uniques)
+        for uniques in (with_labels, without)
+    ]
+
+    assert headings == [True, False]
 
 
 def test_map_is_by_umap_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,4 +51,22 @@ def made_views(
 
 def viewed(views: Views, place: str = "made") -> Viewed:
     """The views as an evaluation takes them; class 2 is called c2."""
-    return Viewed(place, views, lambda number: f"c{number}", 16)
+    return Viewed(place, views, lambda number: f"c{number}", 16, 0.3)
+
+
+def with_copies(views: Views, noise: float) -> Views:
+    """The views with an exact and a near copy of each of the first ten records."""
+    generator = np.random.default_rng(9)
+    near = views.gradients[GRADIENT][:10] + generator.normal(size=(10, 16)).astype(np.float32) * noise
+    rows = np.concatenate([views.gradients[GRADIENT][:10], unit_rows(near)])
+    first = np.tile(np.arange(10), 2)
+    return Views(
+        labels=np.concatenate([views.labels, views.labels[first]]),
+        origin=np.concatenate([views.origin, first]),
+        kind=np.concatenate([views.kind, np.full(20, Kind.COPY)]),
+        copied_by=np.concatenate([views.copied_by, np.repeat([0, 1], 10)]),
+        ways=("exact", "near"),
+        gradients={GRADIENT: np.concatenate([views.gradients[GRADIENT], rows])},
+        embeddings=None,
+        logits=None,
+    )

@@ -108,6 +108,7 @@ def test_invalid_query_is_refused(client: httpx.Client, path: str) -> None:
     for query in (
         {"order": "random"}, {"below": "x"}, {"offset": "²"}, {"limit": "9" * 30}, {"label": "x" * 2000},
         {"id": "x" * 2000}, {"offset": "x"}, {"limit": "-1"}, {"limit": "0"}, {"offset": "-1"}, {"limit": "1000000"},
+        {"least_value": "x"}, {"least_value": "nan"}, {"least_value": "-"}, {"least_value": "2"}, {"least_value": "1e9"},
     ):  # fmt: skip
         answer = client.get(path, params=query)
 

@@ -151,3 +151,21 @@ def test_labels_are_counted_the_most_frequent_first() -> None:
         (5, None, 2),
         (None, None, 1),
     ]
+
+
+def test_order_and_filter_by_value_are_about_the_newest_target_alone() -> None:
+    """The highest first; a value for another target, null and none come last and pass no filter."""
+    valued = [(0.9, "a"), (0.1, "b"), (None, "b"), (0.3, "b"), (-0.2, "b"), (0.8, "a"), (0.3, "b")]
+    events = [event(0), *(event(number, value=value, value_target=target)
+                          for number, (value, target) in enumerate(valued, start=1))]  # fmt: skip
+    search = UniqueSearch(Listed(events))
+
+    def sequences(**query: Any) -> list[int]:
+        return [each["sequence"] for each in search.find(Query(**query)).events]
+
+    assert sequences(by_value=True) == [4, 7, 2, 5, 0, 1, 3, 6]
+    assert sequences(by_value=True, offset=1, limit=2) == [7, 2]
+    assert sequences(least_value=0.1) == [2, 4, 7]
+    assert sequences(least_value=0.1, newest=True, below=7) == [4, 2]
+    assert search.find(Query(least_value=0.3, by_value=True)).total == 2
+    assert UniqueSearch(Listed([event(0)])).find(Query(by_value=True)).total == 1

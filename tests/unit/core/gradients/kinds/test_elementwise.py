@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import timm.layers
 import torch
 from torch import Tensor, nn
-from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from dugs_stream.core.gradients.kinds import elementwise
+from tests.support.late_imports import imported_late
 from tests.unit.core.gradients.kinds.captured import require_autograds, require_same_bits, the_layer, vectors
+
+timm_layers = imported_late("timm.layers")
+llama = imported_late("transformers.models.llama.modeling_llama")
+gemma = imported_late("transformers.models.gemma.modeling_gemma")
 
 
 class Temperature(nn.Module):
@@ -36,14 +38,14 @@ class ChannelScale(nn.Module):
 
 
 LAYERS = {
-    "LlamaRMSNorm": (lambda: LlamaRMSNorm(6), (5, 4, 6)),
-    "GemmaRMSNorm": (lambda: GemmaRMSNorm(6), (5, 4, 6)),
-    "LayerScale": (lambda: timm.layers.LayerScale(6), (5, 4, 6)),
-    "LayerNorm2d": (lambda: timm.layers.LayerNorm2d(6), (5, 6, 3, 2)),
-    "BatchNormAct2d": (lambda: timm.layers.BatchNormAct2d(6, act_layer=nn.SiLU), (5, 6, 4, 8)),
+    "LlamaRMSNorm": (lambda: llama.LlamaRMSNorm(6), (5, 4, 6)),
+    "GemmaRMSNorm": (lambda: gemma.GemmaRMSNorm(6), (5, 4, 6)),
+    "LayerScale": (lambda: timm_layers.LayerScale(6), (5, 4, 6)),
+    "LayerNorm2d": (lambda: timm_layers.LayerNorm2d(6), (5, 6, 3, 2)),
+    "BatchNormAct2d": (lambda: timm_layers.BatchNormAct2d(6, act_layer=nn.SiLU), (5, 6, 4, 8)),
     "PReLU": (lambda: nn.PReLU(6), (5, 6, 3)),
     "PReLU of as many channels as positions": (lambda: nn.PReLU(6), (5, 6, 6)),
-    "LayerScale of as many channels as positions": (lambda: timm.layers.LayerScale(6), (5, 6, 6)),
+    "LayerScale of as many channels as positions": (lambda: timm_layers.LayerScale(6), (5, 6, 6)),
     "temperature": (Temperature, (5, 3)),
     "scale of channels": (ChannelScale, (5, 6, 3, 2)),
 }

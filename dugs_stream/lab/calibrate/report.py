@@ -1,0 +1,156 @@
+"""Report of `dugs calibrate`: what `--json` writes, with its JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Threshold = Annotated[float, Field(ge=-1, le=1)]
+# Rows of float32 have unit norm up to rounding.
+Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sampled(_Record):
+    """The records that were looked at."""
+
+    kind: Literal["files", "topic"]
+    place: str
+    records: Annotated[Count, Field(description="with a gradient; all other numbers are of these")]
+    drawn: Annotated[Count, Field(description="read, those without a gradient included")]
+    there: Annotated[Count | None, Field(description="to draw from; null: nobody counted")]
+    rejected: Count
+    no_gradient: Count
+    labels: Annotated[
+        Literal["given", "predicted"] | None, Field(description="whose labels; null: there is none")
+    ]
+    classes: Annotated[Count | None, Field(description="different labels; null without any")]
+
+
+class Gradient(_Record):
+    """The gradient as it is configured."""
+
+    model: str
+    fingerprint: str
+    layers: list[str]
+    loss: str
+    dimension: Count
+    noise_floor: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="√(2·ln N / k): the cosine that compression alone gives the most similar of N pairs of unrelated gradients",
+        ),
+    ]
+
+
+class CurvePoint(_Record):
+    """What a threshold keeps of the sample; exact."""
+
+    threshold: Threshold
+    uniques: Count
+    share: Share
+    late_share: Annotated[Share, Field(description="of the last quarter of the sample")]
+
+
+class Proposal(CurvePoint):
+    """A threshold for a wish."""
+
+    wish: str
+    classes: Annotated[Count | None, Field(description="labels among the uniques; null without labels")]
+    of: Annotated[Count, Field(description="the number of records that the wish is about")]
+    expected: Annotated[
+        float,
+        Field(ge=0, description="uniques of so many records; an estimate if they are more than the sample"),
+    ]
+    is_met: Annotated[bool, Field(description="false: no threshold comes near the wish on this sample")]
+
+
+class Side(_Record):
+    """One record of a close call."""
+
+    id: str
+    key: str | None
+    label: str | None
+
+
+class Call(_Record):
+    """A record, and the unique it was held against."""
+
+    record: Side
+    nearest: Side
+    similarity: Cosine
+
+
+class Closest(_Record):
+    """The decisions at the chosen threshold that were nearest to the other side."""
+
+    duplicates: Annotated[list[Call], Field(description="least similar first")]
+    uniques: Annotated[list[Call], Field(description="most similar first")]
+
+
+class Dimension(_Record):
+    """A number of dimensions k, and what it costs."""
+
+    dimension: Count
+    error: Annotated[
+        float | None,
+        Field(description="root mean square error of a cosine against the exact one; null: not measured"),
+    ]
+    worst: Annotated[float | None, Field(description="the largest such error among the pairs")]
+    pairs: Count
+    noise_floor: float
+    rate: Annotated[float, Field(description="records a second, decoding left out")]
+    bytes_a_unique: Count
+
+
+class Layers(_Record):
+    """A choice of layers, and what it costs."""
+
+    choice: Annotated[str, Field(description="as gradient.layers takes it")]
+    layers: list[str]
+    parameters: Count
+    separation: Annotated[
+        float | None,
+        Field(
+            description="area under the ROC curve of cosines, pairs of one label against pairs of two; null: not measured"
+        ),
+    ]
+    rate: Annotated[float | None, Field(description="records a second, decoding left out")]
+    is_configured: bool
+    failed: Annotated[str | None, Field(description="why the model refuses it")]
+
+
+class Report(_Record):
+    """What `dugs calibrate` found on a sample."""
+
+    sample: Sampled
+    gradient: Gradient
+    configured: Annotated[CurvePoint, Field(description="the threshold of the configuration")]
+    curve: list[CurvePoint]
+    knee: Annotated[Threshold | None, Field(description="null: the curve is flat")]
+    proposals: list[Proposal]
+    chosen: Annotated[Proposal, Field(description="the one that the configuration file gets")]
+    closest: Closest
+    dimensions: Annotated[list[Dimension], Field(description="empty if they were not compared")]
+    layers: Annotated[list[Layers], Field(description="empty if they were not compared")]
+    rate: Annotated[float, Field(description="records a second of the whole sample, decoding included")]
+    projecting_seconds: Annotated[float, Field(ge=0)]
+    remarks: Annotated[list[str], Field(description="what could not be told, and why, as sentences")]
+    interrupted: Annotated[str | None, Field(description="what an interrupt cut short; null: nothing")]
+    seconds: Annotated[float, Field(ge=0)]
+    peak_memory_bytes: Count
+
+
+def report_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a report; open, so that a later release may add names."""
+    schema = Report.model_json_schema()
+    for each in (schema, *schema["$defs"].values()):
+        each.pop("additionalProperties", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

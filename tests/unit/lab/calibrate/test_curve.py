@@ -1,0 +1,81 @@
+"""Curve of uniques over τ: points for wishes, and the knee."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dugs_stream.core.thresholds import ManyThresholds
+from dugs_stream.lab.calibrate.curve import GRID, Curve, Point, knee
+
+
+@pytest.fixture
+def curve() -> Curve:
+    """Two hundred rows around eight directions."""
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(8, 32))[generator.integers(8, size=200)] * 2
+    rows += generator.normal(size=rows.shape) * generator.uniform(0.1, 1.5, size=(200, 1))
+    vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return Curve(ManyThresholds(vectors.astype(np.float32)))
+
+
+def point(threshold: float, share: float) -> Point:
+    """One whose rows do not matter."""
+    return Point(threshold, 200, np.zeros(0, np.int64), share, share)
+
+
+@pytest.mark.parametrize("wanted", [8, 20, 77, 150, 199])
+def test_point_for_a_number_keeps_that_many(curve: Curve, wanted: int) -> None:
+    """Where the curve is steep, one more or less; and the point is that of its τ."""
+    found = curve.nearest_to(wanted, 200)
+
+    assert abs(found.uniques - wanted) <= 1
+    assert curve.at(found.threshold) is found
+    assert found.share == found.uniques / 200
+
+
+def test_number_for_more_records_follows_the_growth_of_the_list() -> None:
+    """As a power of the records; within the sample it is a count, and never more than the records themselves."""
+    slow = Point(0.5, 100, np.array([0, 1, 2, 3, 10, 20, 60, 70]), 0.08, 0.0)
+    even = Point(0.5, 100, np.arange(100), 1.0, 1.0)
+
+    assert [slow.expected(each) for each in (1, 11, 100)] == [1, 5, 8]
+    assert slow.expected(200) == pytest.approx(8 * 8 / 6)
+    assert slow.expected(400) == pytest.approx(8 * (8 / 6) ** 2)
+    assert even.expected(1_000) == 1_000
+    assert Point(0.5, 1, np.array([0]), 1.0, 1.0).expected(10) == 10
+
+
+def test_point_for_a_number_of_more_records_keeps_fewer_of_the_sample(curve: Curve) -> None:
+    """100 of 2,000 need a lower τ than 100 of 200."""
+    found = curve.nearest_to(100, 2_000)
+
+    assert found.threshold < curve.nearest_to(100, 200).threshold
+    assert found.expected(2_000) == pytest.approx(100, rel=0.2)
+
+
+def test_late_share_is_that_of_the_last_quarter(curve: Curve) -> None:
+    """Rows 150 to 199, of which fewer are new."""
+    found = curve.at(0.7)
+
+    assert found.late_share == sum(row >= 150 for row in found.rows.tolist()) / 50
+    assert found.late_share < found.share
+
+
+def test_knee_lies_furthest_below_the_line() -> None:
+    """Of a curve that is flat and then steep, at the bend; negative τ do not count."""
+    bent = [point(-0.5, 0.0), *(point(each / 10, max(0.1, each - 7) / 3) for each in range(11))]
+
+    assert knee(bent) == 0.7
+
+
+@pytest.mark.parametrize("share", [0.01, 1.0])
+def test_flat_curve_has_no_knee(share: float) -> None:
+    """All alike, or all different."""
+    assert knee([point(each, share) for each in GRID]) is None
+    assert knee([]) is None
+
+
+def test_straight_line_has_no_knee() -> None:
+    """No point lies below it."""
+    assert knee([point(each / 8, each / 8) for each in range(9)]) is None

@@ -1,0 +1,111 @@
+"""Views of a model: its vectors are the engine's own, its embeddings what the last layer is given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dugs_stream import Deduplicator
+from dugs_stream.core.gradient_spec import GradientSpec
+from dugs_stream.lab.evaluate import scaling
+from dugs_stream.lab.evaluate.greedy import unit_rows
+from dugs_stream.lab.evaluate.plan import Gradient, Plan
+from dugs_stream.lab.evaluate.scaling import ScaledGradients
+from dugs_stream.lab.evaluate.views import Kind, Row, Viewer, Views
+from tests.support.models.images import SIZE, small
+
+LABELS = [0, 1, 2, 1, 0, 2, 1, 0, 0, 1, 2, 2]
+
+
+def pictures(count: int) -> torch.Tensor:
+    """Random ones, the same each time."""
+    return torch.rand(count, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
+
+
+def spec_of(model: nn.Module) -> GradientSpec:
+    """The last two layers, at 64 numbers."""
+    return GradientSpec(model, 2, "label", 64, 0, "cpu", 8)
+
+
+def views_of(model: nn.Module, inputs: torch.Tensor, plan: Plan) -> Views:
+    """All records labelled, in two batches, and one wrong label."""
+    rows = [
+        Row(each, label, place, Kind.RECORD)
+        for place, (each, label) in enumerate(zip(inputs, LABELS, strict=True))
+    ]
+    rows.append(Row(inputs[0], 2, 0, Kind.WRONG_LABEL))
+    viewer = Viewer(spec_of(model), plan, rows[0])
+    viewer.add(rows[:8])
+    viewer.add(rows[8:])
+    return viewer.views(("exact",))
+
+
+def test_views_are_the_engine_s_vectors_embeddings_and_logits() -> None:
+    """Of each loss; a wrong label changes the gradients by label, and nothing else."""
+    torch.manual_seed(0)
+    model, inputs = small(), pictures(12)
+    views = views_of(model, inputs, Plan(layers=(2,), scalings=()))
+    wanted = Deduplicator(model, 2, "label", 64, device="cpu").project(inputs, LABELS).vectors
+    before_last = nn.Sequential(*list(model.children())[:-1])
+
+    assert np.array_equal(views.gradients[Gradient("label", 2)][:12], wanted)
+    with torch.no_grad():
+        assert views.embeddings is not None
+        assert views.logits is not None
+        assert np.allclose(views.embeddings[:12], unit_rows(before_last(inputs).numpy()), atol=1e-6)
+        assert np.allclose(views.logits[:12], model(inputs).numpy(), atol=1e-6)
+    assert not np.allclose(views.gradients[Gradient("label", 2)][12], wanted[0])
+    for loss in ("pseudo", "energy", "entropy"):
+        assert np.array_equal(views.gradients[Gradient(loss, 2)][12], views.gradients[Gradient(loss, 2)][0])
+    assert np.array_equal(views.embeddings[12], views.embeddings[0])
+    assert views.labels.tolist() == [*LABELS, 2]
+
+
+def test_scaled_gradients_are_those_of_autograd_under_their_map() -> None:
+    """The sketch keeps cosines of the scaled gradients; a first layer without scaling has those of the engine."""
+    torch.manual_seed(0)
+    model, inputs, labels = small(), pictures(12), torch.tensor(LABELS)
+    spec = GradientSpec(model, 2, "label", 4096, 0, "cpu", 8)
+    formed = []
+    for picture, label in zip(inputs, labels, strict=True):
+        loss = nn.functional.cross_entropy(model(picture[None]), label[None])
+        formed.append(
+            torch.cat([each.flatten() for each in torch.autograd.grad(loss, list(model[-1].parameters()))])
+        )
+    exact = torch.stack(formed).double()
+    exact /= exact.norm(dim=1, keepdim=True)
+    square = exact.square().mean(0)
+    weights = model[-1].weight.numel()
+    damping = torch.cat(
+        [square[:weights].mean().expand(weights), square[weights:].mean().expand(len(square) - weights)]
+    )
+    scaled = exact * (square + 0.01 * damping).rsqrt()
+    scaled /= scaled.norm(dim=1, keepdim=True)
+
+    diagonal = ScaledGradients(spec, ["6"], "diagonal")
+    diagonal.fit(inputs, labels)
+    found = diagonal.project(inputs, labels)
+    assert np.abs(found @ found.T - (scaled @ scaled.T).numpy()).max() < 0.1
+
+    whitened = ScaledGradients(spec, ["6"], "whitened")
+    whitened.fit(inputs, labels)
+    cosines = whitened.project(inputs, labels)
+    spread = np.abs((cosines @ cosines.T)[~np.eye(12, dtype=np.bool_)]).mean()
+    assert spread < np.abs((exact @ exact.T).numpy()[~np.eye(12, dtype=np.bool_)]).mean()
+
+
+def test_scaling_that_cannot_be_is_a_remark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers with too many parameters, or one too wide to be whitened: the others are there."""
+    plan = Plan(layers=(2,), losses=("label",))
+    whole = views_of(small(), pictures(12), plan)
+    assert {each.scaling for each in whole.gradients} == {"plain", "diagonal", "whitened"}
+    assert all(len(rows) == 13 for rows in whole.gradients.values())
+
+    monkeypatch.setattr(scaling, "MOST_WIDE", 10)
+    narrow = views_of(small(), pictures(12), plan)
+    assert {each.scaling for each in narrow.gradients} == {"plain", "diagonal"}
+    assert any("more than 10 are not whitened" in each for each in narrow.remarks)
+    monkeypatch.setattr(scaling, "MOST_NUMBERS", 10)
+    assert {each.scaling for each in views_of(small(), pictures(12), plan).gradients} == {"plain"}
