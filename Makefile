@@ -32,7 +32,7 @@ demo-text: $(TEXTS) ## real English through a language model trained on the spot
 # Bytecode is kept, or each of them and of the processes they start would compile package and tests again.
 test test-fast: export PYTHONDONTWRITEBYTECODE :=
 test: $(WORKSHOP) prometheus ## every test, the real Kafka broker included (JDK 17+ and Maven)
-	$(BIN)/python -m pytest -n 4 -m "not benchmarks"
+	$(BIN)/python -m pytest -n 4 --ignore=tests/benchmarks
 
 # Where it cannot be had the other tests run all the same; those that need it fail and say so.
 prometheus: $(WORKSHOP) ## Prometheus and promtool for the tests; built under .cache if they are not installed

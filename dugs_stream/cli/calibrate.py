@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dugs_stream.inputs.rows.fields import RowFields
-    from dugs_stream.lab.calibrate.calibrate import LayerChoice, Plan
     from dugs_stream.lab.calibrate.list_report import ListReport
+    from dugs_stream.lab.calibrate.plan import LayerChoice, Plan
     from dugs_stream.lab.calibrate.report import Call, CurvePoint, Report
 
     _Choice = click.ParamType[LayerChoice]
@@ -134,7 +134,7 @@ def calibrate(
         return
     if quick and (dimensions or layers):
         raise click.UsageError("--quick compares neither k nor layers: leave --k and --layers out.")
-    from dugs_stream.lab.calibrate.calibrate import Plan
+    from dugs_stream.lab.calibrate.plan import Plan
     from dugs_stream.lab.calibrate.run import Wanted, run_calibration
     from dugs_stream.lab.clusters.extra import require_scikit_learn
     from dugs_stream.lab.drawn_records import Source
@@ -233,6 +233,11 @@ def show_report(report: Report) -> None:
     _show_calls(console, report)
     _show_dimensions(console, report)
     _show_layers(console, report)
+    if report.value is not None:
+        good, poor = report.value.unique_and_good, report.value.unique_and_not
+        console.print(
+            Text(printable(f"value for {report.value.target}: {good:,} uniques above 0, {poor:,} not"))
+        )
     for remark in report.remarks:
         console.print(Text(printable(f"note: {remark}")))
     mebibytes = report.peak_memory_bytes / 2**20

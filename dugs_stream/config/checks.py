@@ -139,7 +139,7 @@ def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             (("input", "label"), ("gradient", "loss")),
             'found "none", but gradient.loss "label" needs the label of every record.',
-            "Say where it is (header:NAME, key, json:FIELD), or set gradient.loss: pseudo.",
+            "Say where it is (header:NAME, key, json:FIELD), or set gradient.loss: energy.",
         )
 
 

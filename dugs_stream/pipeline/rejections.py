@@ -23,7 +23,7 @@ _LOOK_AT = {
     Reason.UNREADABLE: "the senders of input.topic: the client cannot parse what they send",
     Reason.UNDECODABLE: "input.codec",
     Reason.WRONG_SHAPE: "model.input_shape, or the size or mode of input.codec",
-    Reason.LABEL_MISSING: "input.label, or gradient.loss: pseudo for records without labels",
+    Reason.LABEL_MISSING: "input.label, or gradient.loss: energy for records without labels",
     Reason.LABEL_UNKNOWN: "input.label and input.classes",
     Reason.LABEL_OUT_OF_RANGE: "input.classes and the number of classes in model.kwargs",
     Reason.NOT_FINITE: "input.codec (mean, std) and model.weights",

@@ -10,12 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import (
+    copies,
     daemon_latency,
     daemon_memory,
     daemon_on_kafka,
     daemon_on_long_list,
     daemon_on_photos,
     daemon_on_small_records,
+    disjoint_digits,
     error_against_k,
     gpu_index,
     gpu_throughput,
@@ -34,6 +36,7 @@ from benchmarks import (
     rare_classes,
     restart,
     scan_price,
+    texts_to_learn,
     trained_on_picks,
     transaction_price,
     value,
@@ -69,6 +72,8 @@ from tests.support.tools import require
         scan_price.measure,
         index.measure,
         index_lengths.measure,
+        copies.measure,
+        disjoint_digits.measure,
         index_near_threshold.measure,
     ],
 )
@@ -83,6 +88,19 @@ def test_benchmark_at_toy_size_measures_every_case(measure: Callable[[bool], Rep
     assert all(measurement["value"] > 0 for measurement in document["measurements"])
     assert {"cpu", "threads", "versions", "commit"} <= document["environment"].keys()
     assert document["name"] in done.output
+
+
+@pytest.mark.benchmarks
+def test_texts_benchmark_at_toy_size_trains_on_every_way_of_picking() -> None:
+    """Each is judged on the same held-out texts; a pick holds as many texts as it says, repeats and code counted."""
+    report = texts_to_learn.measure(is_quick=True)
+
+    assert [each.case for each in report.measurements] == [
+        *("random", "uniques", "embedding, same rule", "highest loss")
+    ]
+    for each in report.measurements:
+        assert all(abs(gain) < 10 for gain in each.facts["runs"]["prose"])
+        assert all(0 <= share <= 1 for share in each.facts["runs"]["repeats"])
 
 
 @pytest.mark.benchmarks

@@ -105,7 +105,7 @@ def test_wishes_are_proposals_in_their_order_and_the_first_is_chosen(
     wishes = [(each["wish"], each["uniques"]) for each in report["proposals"]]
     assert wishes[:3] == [("accept 0.5", 12), ("keep 6", 6), ("keep 24", 24)]
     assert wishes[3][0] == "τ = 0.9"
-    assert wishes[4][0] == "knee of the curve"
+    assert [name for name, _ in wishes[4:]] == ["plateau of the curve", "knee of the curve"]
     assert report["chosen"] == report["proposals"][0]
     assert all(each["is_met"] for each in report["proposals"])
     assert report["proposals"][2]["classes"] == 3
@@ -275,3 +275,22 @@ def test_names_of_records_are_text_on_the_page_and_on_the_terminal(
     assert "&lt;script&gt;" in page
     assert "default-src 'none'" in page
     assert not re.search(r"(?:src|href)=\"(?!#|data:)", page)
+
+
+def test_configured_target_gives_a_second_axis(decided: Deployment, pictures: Path, tmp_path: Path) -> None:
+    """Each record's value is the one of a scan; the page draws it, and without a target there is none."""
+    target = ("--set", f"value.target={pictures}")
+    arguments = ("-c", decided.config, pictures, "--quick", "--threshold", "0.5")
+
+    report = report_of(tmp_path, *arguments, *target, "-o", tmp_path)
+
+    value = report["value"]
+    scanned = dugs("scan", "-c", decided.config, pictures, *target).lines
+    expected = sorted(event["value"] for event in scanned if event.get("value") is not None)
+    assert sorted(each["value"] for each in value["records"]) == expected
+    kept = value["unique_and_good"] + value["unique_and_not"]
+    assert kept == report["chosen"]["uniques"]
+    assert kept + value["duplicate_and_good"] + value["duplicate_and_not"] == 24
+    assert value["digest"] == next(event["value_target"] for event in scanned if event["value"] is not None)
+    assert "New and good" in (tmp_path / "calibrate.html").read_text()
+    assert report_of(tmp_path, *arguments)["value"] is None

@@ -87,6 +87,9 @@ def test_pictures_become_events_through_the_commands(
     source = json.loads((tmp_path / "report.json").read_text())["source"]
     duplicates = sum(event["type"] == "duplicate" for event in decided.events())
     assert (source["duplicates_from"], source["duplicates"]) == ("decisions", duplicates)
+    calibrated = dugs("calibrate", "-c", config, "--quick", "--json", tmp_path / "calibration.json")
+    configured = json.loads((tmp_path / "calibration.json").read_text())["configured"]
+    assert (calibrated.code, configured["uniques"]) == (0, len(tailed.lines))
     for message, event in zip(
         read_by_a_foreign_client(kafka_address, topics.topic, len(tailed.lines)), tailed.lines, strict=True
     ):

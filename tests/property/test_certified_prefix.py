@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +26,7 @@ from dugs_stream.core.index.short import search_few
 from dugs_stream.core.index.unique_index import UniqueIndex
 from tests.support.oracles.unit_rows import Rows, at_cosine, unit_rows
 
+WAYS = ("prefix", "groups", "groups, bound twice", *(("kernel",) if find_spec("numba") else ()))
 MODES = ("nearest", "bound", "decision")
 THRESHOLDS = (0.3, 0.9, 0.0, -0.2, 1.0)
 DIMENSION = 40
@@ -42,6 +44,9 @@ def _small_blocks() -> Iterator[None]:
         patched.setattr(group_scan, "_MOST_ROWS", 0.6)
         patched.setattr(group_scan, "_PAIRS_AT_ONCE", 50)
         patched.setattr(second_bound, "_LEAST_PAIRS", 1)
+        if "kernel" in WAYS:
+            patched.setattr("dugs_stream.core.index.group_blocks._LEAST_QUERIES_A_THREAD", 1)
+            patched.setattr("dugs_stream.core.index.group_blocks._DECIDED_AT_ONCE", 3)
         yield
 
 
@@ -116,13 +121,13 @@ def basis_of(rows: Rows, length: int, seed: int | None) -> PrefixBasis:
     st.sampled_from([1, 4, 16]),
     st.one_of(st.none(), st.integers(0, 99)),
     st.sampled_from(MODES),
-    st.one_of(st.none(), st.integers(1, 90)),
-    st.booleans(),
+    st.integers(1, 90),
+    st.sampled_from(WAYS),
 )
 def test_certified_scans_answer_as_brute_force_does(
-    case: Case, length: int, seed: int | None, mode: str, grouped: int | None, bounds_twice: bool
+    case: Case, length: int, seed: int | None, mode: str, grouped: int, way: str
 ) -> None:
-    """Bit for bit, with any basis, by prefix rows alone or with rows in groups and a second bound, in every mode."""
+    """Bit for bit, with any basis, by prefix rows alone or with rows in groups, a second bound or the kernel, in every mode."""
     rows, queries, tau = case
     listed = RowList(DIMENSION)
     listed.add(rows[:grouped])
@@ -133,10 +138,14 @@ def test_certified_scans_answer_as_brute_force_does(
     prefix.follow(listed)
     known, question = Nearest.of_nothing(len(queries)), question_of(queries, mode, tau)
 
-    if grouped is None:
+    if way == "prefix":
         scan_by_prefix(question, prefix, listed, known, Work())
+    elif way == "kernel":
+        from dugs_stream.core.index.group_blocks import GroupBlocks  # noqa: PLC0415 -- it needs numba
+
+        GroupBlocks(made).scan(question, prefix, listed, known)
     else:
-        second = SecondBound(basis_of(rows, 20, seed), listed) if bounds_twice else None
+        second = SecondBound(basis_of(rows, 20, seed), listed) if way == "groups, bound twice" else None
         scan_by_groups(question, made, prefix, listed, known, second)
 
     check_known(known, question, brute_force(rows, queries), mode, tau)

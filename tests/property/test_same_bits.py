@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -45,7 +46,7 @@ def models() -> dict[str, nn.Module]:
     }  # fmt: skip
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
@@ -53,8 +54,15 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("dimension", [512, 2048])
-@pytest.mark.parametrize("name", ["cnn", "image", "mlp", "positions"])
+# With two threads a dimension for each model: they wait for each other's turn on a machine full of tests.
+@pytest.mark.parametrize(
+    ("name", "dimension", "threads"),
+    [
+        *itertools.product(["cnn", "image", "mlp", "positions"], [512, 2048], [1]),
+        ("cnn", 512, 2), ("image", 2048, 2), ("mlp", 2048, 2), ("positions", 512, 2),
+    ],
+    indirect=["threads"],
+)  # fmt: skip
 def test_any_batch_split_and_company_gives_the_same_bits(name: str, dimension: int, threads: int) -> None:
     """Batches of 1, 7, 64 and 256, in order and shuffled, one thread and two: equal vectors and norms."""
     generator = torch.Generator().manual_seed(5)

@@ -13,6 +13,8 @@ _SHORT_ROWS = 1.25
 # bookkeeping.
 _CHOSEN_ROW = 16
 _CHOSEN_PAIR = 500
+# In the native kernel nothing is written in between, and 16 short rows share each number of the query.
+_LANE, _FOLLOWED_ROW = 4, 8
 
 
 def product_cost(dimension: int) -> float:
@@ -33,3 +35,13 @@ def pair_cost(dimension: int) -> float:
 def sparse_cost(length: int) -> float:
     """A pair of prefix rows of `length` directions, chosen by groups."""
     return _CHOSEN_ROW * (length + 1)
+
+
+def lane_cost(length: int) -> float:
+    """A pair of prefix rows of `length` directions in the native kernel."""
+    return _LANE * (length + 1)
+
+
+def followed_cost(dimension: int) -> float:
+    """A pair of a query and a row that the native kernel multiplies in full."""
+    return _FOLLOWED_ROW * dimension

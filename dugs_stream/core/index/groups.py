@@ -9,7 +9,7 @@ the query than θ − r. So the group can hold a row of bound ≥ L only if
 which for all queries and groups is one product of rows of length d + 3, as long as arccos L + r ≤ π.
 
 What is computed differs from the true cosines by little: prefix rows have norms within 1 ± 2·NORM_TOLERANCE, and products
-of them the error γ(d + 3, 2⁻²⁴) of `core.index.prefix`. `_SLACK` is more than both; r is rounded up by it, L down, and the
+of them the error γ(d + 3, 2⁻²⁴) of `core.index.prefix`. `SLACK` is more than both; r is rounded up by it, L down, and the
 comparison as well. How rows are grouped decides speed alone.
 """
 
@@ -24,7 +24,7 @@ from dugs_stream.core.index.prefix import Prefix
 from dugs_stream.core.index.products import tensor_of
 
 # 4·NORM_TOLERANCE, and room for the error of a float32 product of 130 numbers, 1e-5, many times over.
-_SLACK = 5e-4
+SLACK = 5e-4
 # A group is asked about by one product of its direction, and costs as much as half a dozen of its rows.
 _ROWS_A_GROUP = 24
 # Assigning a million rows to more directions takes longer than a scan of them for a batch of queries.
@@ -52,9 +52,10 @@ class Groups:
         self._empty = np.flatnonzero(self.sizes == 0)
         cosine = np.einsum("nd,nd->n", rows, directions[group], dtype=np.float64)
         least = np.ones(len(directions))
-        np.minimum.at(least, group, np.clip(cosine - _SLACK, -1, 1))
+        np.minimum.at(least, group, np.clip(cosine - SLACK, -1, 1))
         radius = np.arccos(least)
         self._widest = float(radius.max(initial=0.0))
+        self._radius = radius
         # (g, d + 3): a direction, and the cosine and sine of its radius.
         self._cones = np.column_stack([directions, np.cos(radius), np.sin(radius)]).astype(np.float32)
 
@@ -85,6 +86,10 @@ class Groups:
         """Memory that it takes."""
         return self.rows.nbytes + self.order.nbytes + self._cones.nbytes
 
+    def cones(self) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64], float]:
+        """Directions (g, d + 1), cosine and sine (g,) of the radius of each, and the widest radius."""
+        return self._cones[:, :-2], np.cos(self._radius), np.sin(self._radius), self._widest
+
     def nearest_group(self, queries: NDArray[np.float32]) -> NDArray[np.int64]:
         """The group (m,) whose direction is closest to each prefix row of a query (m, d + 1)."""
         near = (tensor_of(queries) @ torch.from_numpy(self._cones[:, :-2]).T).numpy()
@@ -95,10 +100,10 @@ class Groups:
 
     def reaching(self, queries: NDArray[np.float32], level: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which groups (m, g) can hold a row whose bound with a query (m, d + 1) is ≥ its level (m,); all if in doubt."""
-        cosine = np.clip(level - _SLACK, -1, 1)
+        cosine = np.clip(level - SLACK, -1, 1)
         sine = np.sqrt(1 - cosine**2)
         asked = np.column_stack([queries, -cosine, sine]).astype(np.float32)
-        can = (tensor_of(asked) @ tensor_of(self._cones).T).numpy() >= -_SLACK
+        can = (tensor_of(asked) @ tensor_of(self._cones).T).numpy() >= -SLACK
         can[np.arccos(cosine) + self._widest > np.pi] = True
         return can
 

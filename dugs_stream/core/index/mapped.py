@@ -97,6 +97,11 @@ class MappedRows:
         """Bytes of the blocks that nothing has used yet."""
         return sum(self._block(block).nbytes for block in self._unverified())
 
+    @property
+    def addresses(self) -> tuple[int, int, int]:
+        """Of the rows, of the flags of their verified blocks (one byte each), and the rows of a block."""
+        return self._rows.ctypes.data, self._is_verified.ctypes.data, self._block_rows
+
     def verified(self, start: int, stop: int) -> NDArray[np.float32]:
         """Rows start … stop − 1, a view. Raises DamagedRowsError if one of their blocks is not what was written."""
         self._verify(np.arange(start // self._block_rows, -(-stop // self._block_rows)))

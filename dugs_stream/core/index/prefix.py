@@ -63,7 +63,8 @@ class PrefixBasis:
         norm = 1 + 2 * NORM_TOLERANCE
         eta = defect + 2 * prefix * rounding + 2 * np.sqrt(prefix) * rounding
         rho = eta * norm + _SINGLE * (1 + eta) * norm + np.sqrt(prefix) * 2.0**-149
-        self._tail_slack = 8 * eta
+        self.tail_slack = 8 * eta
+        """What is added under the root of a tail: see 3."""
         self.margin = (
             rho * (2 * norm + 2 * rho)
             + 1.01**2 * _gamma(prefix + 1, _SINGLE)
@@ -94,7 +95,7 @@ class PrefixBasis:
             part = tensor_of(rows[start:stop]).double()
             coordinates = part @ self._directions
             rest = part.square_().sum(dim=1) - coordinates.square().sum(dim=1)
-            tail = rest.clamp_(min=0).add_(self._tail_slack).sqrt_().numpy().astype(np.float32)
+            tail = rest.clamp_(min=0).add_(self.tail_slack).sqrt_().numpy().astype(np.float32)
             answer[start:stop, :-1] = coordinates.numpy()
             answer[start:stop, -1] = np.nextafter(tail, np.float32(np.inf))
         return answer

@@ -93,6 +93,8 @@ class Work:
     full      pairs multiplied in full, as part of a product of all
     chosen    pairs multiplied in full, chosen by the bound
     sparse    pairs whose prefix rows were multiplied, chosen by groups
+    lanes     the same by the native kernel
+    followed  pairs multiplied in full by it, chosen by the bound
     """
 
     asked: float = 0
@@ -100,6 +102,8 @@ class Work:
     full: float = 0
     chosen: float = 0
     sparse: float = 0
+    lanes: float = 0
+    followed: float = 0
 
     def add(self, other: "Work") -> None:
         """Add what another search has cost."""
@@ -108,6 +112,8 @@ class Work:
         self.full += other.full
         self.chosen += other.chosen
         self.sparse += other.sparse
+        self.lanes += other.lanes
+        self.followed += other.followed
 
     def fade(self, share: float) -> None:
         """Let only a share of it count from now on."""
@@ -116,3 +122,5 @@ class Work:
         self.full *= share
         self.chosen *= share
         self.sparse *= share
+        self.lanes *= share
+        self.followed *= share

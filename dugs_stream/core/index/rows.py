@@ -38,6 +38,13 @@ class _Part:
         view.flags.writeable = False
         return view
 
+    @property
+    def place(self) -> tuple[int, int, int, int]:
+        """A line of `Rows.addresses`."""
+        if isinstance(self.rows, MappedRows):
+            return (self.start, *self.rows.addresses)
+        return self.start, self.rows.ctypes.data, 0, 1
+
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """A copy of the rows at `positions` of the list, all of them here."""
         offsets = positions - self.start
@@ -58,6 +65,7 @@ class Rows:
         self._parts: list[_Part] = []
         self._starts = np.empty(0, dtype=np.int64)
         self._count = 0
+        self._addresses: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -109,12 +117,13 @@ class Rows:
             capacity = min(1 << (last.used + needed - 1).bit_length(), SEGMENT_ROWS)
             grown = np.empty((capacity, self.dimension), dtype=np.float32)
             grown[: last.used] = last.view(last.start, last.start + last.used)
-            last.rows = grown
+            last.rows, self._addresses = grown, None
         return last
 
     def _append_part(self, part: _Part) -> _Part:
         self._parts.append(part)
         self._starts = np.append(self._starts, part.start)
+        self._addresses = None
         return part
 
     def blocks(
@@ -135,6 +144,17 @@ class Rows:
     def spans(self) -> list[tuple[int, int]]:
         """First row and end of each part: what `view` shows of one part is never copied."""
         return [(part.start, part.start + part.used) for part in self._parts]
+
+    def addresses(self) -> NDArray[np.int64]:
+        """Where the rows lie in memory, for native code: (parts, 4) int64, by first row.
+
+        First row, address of it, address of the flags that say which blocks of a mapped file are verified (0: memory), rows of a
+        block. No row of an unverified block may be read there. Valid until rows are appended.
+        """
+        if self._addresses is None:
+            places = [part.place for part in self._parts]
+            self._addresses = np.array(places, dtype=np.int64).reshape(-1, 4)
+        return self._addresses
 
     def _part_of(self, position: int) -> int:
         return int(np.searchsorted(self._starts, position, side="right")) - 1

@@ -6,10 +6,19 @@ says that it pays; when what searches really cost says otherwise, the plain scan
 The choice depends on what was added and asked, not on a clock, and changes no verdict.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from dugs_stream.core.index.basis_fit import Sample, fitted_basis, second_basis
-from dugs_stream.core.index.costs import pair_cost, prefix_cost, product_cost, sparse_cost
+from dugs_stream.core.index.costs import (
+    followed_cost,
+    lane_cost,
+    pair_cost,
+    prefix_cost,
+    product_cost,
+    sparse_cost,
+)
 from dugs_stream.core.index.device_search import DeviceSearch
 from dugs_stream.core.index.group_scan import scan_by_groups
 from dugs_stream.core.index.groups import Groups
@@ -22,6 +31,9 @@ from dugs_stream.core.index.scan import scan
 from dugs_stream.core.index.second_bound import SecondBound
 from dugs_stream.core.index.short import is_short, search_few
 from dugs_stream.errors import DamagedRowsError
+
+if TYPE_CHECKING:
+    from dugs_stream.core.index.group_blocks import GroupBlocks
 
 # Enough to tell a share of one row in a thousand; at k = 2 048 they take 2 and 16 MiB.
 _SAMPLED_QUERIES, _SAMPLED_ROWS = 256, 2_048
@@ -39,17 +51,25 @@ _QUERIES_TO_NEXT_FIT = 65_536
 class Search:
     """Answers questions about one list of rows by the cheaper of two ways, and remembers what it has cost."""
 
-    def __init__(self, rows: Rows, prefix_from: int | None, device: DeviceSearch | None = None) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        prefix_from: int | None,
+        device: DeviceSearch | None = None,
+        *,
+        uses_kernel: bool = True,
+    ) -> None:
         self.rows = rows
         self.device = device
         self.prefix: Prefix | None = None
-        self.groups: Groups | None = None
+        self.groups: Groups | GroupBlocks | None = None
         self.second: SecondBound | None = None
         self.queries = 0
         self._ungrouped_cost = 0.0
         self.recent = Work()
         self.recent_queries = 0.0
         self._prefix_from = prefix_from
+        self._uses_kernel = uses_kernel
         self._next_fit_rows = prefix_from
         self._next_fit_queries = 0
         self._sampled = np.empty((0, rows.dimension), dtype=np.float32)
@@ -97,17 +117,26 @@ class Search:
     def _scan_prefix(self, question: Question, prefix: Prefix, known: Nearest) -> Work:
         is_grouped = self.groups is not None and len(self.groups) * _MOST_GROWTH >= len(self.rows)
         if not is_grouped and self._ungrouped_cost >= self._price_of_groups(prefix):
-            self.groups, self._ungrouped_cost, is_grouped = Groups.of(prefix), 0.0, True
-            basis = None if self.second else second_basis(self._sample_of_rows(), prefix.basis.length)
-            self.second = self.second if basis is None else SecondBound(basis, self.rows)
+            self._group(prefix)
+            is_grouped = True
         if self.groups is None:
             work = Work(asked=len(question.queries) * len(self.rows))
             scan_by_prefix(question, prefix, self.rows, known, work)
-        else:
+        elif isinstance(self.groups, Groups):
             work = scan_by_groups(question, self.groups, prefix, self.rows, known, self.second)
+        else:
+            work = self.groups.scan(question, prefix, self.rows, known)
         if not is_grouped:
             self._ungrouped_cost += self._cost(work)
         return work
+
+    def _group(self, prefix: Prefix) -> None:
+        """Group all rows: for the native kernel if there is one, else with a second bound."""
+        groups, self._ungrouped_cost = Groups.of(prefix), 0.0
+        self.groups = (_blocks_of(groups) if self._uses_kernel else None) or groups
+        if self.groups is groups and self.second is None:
+            basis = second_basis(self._sample_of_rows(), prefix.basis.length)
+            self.second = None if basis is None else SecondBound(basis, self.rows)
 
     @staticmethod
     def _price_of_groups(prefix: Prefix) -> float:
@@ -186,6 +215,7 @@ class Search:
         if self.prefix is not None:
             length = self.prefix.basis.length
             cost += work.bounded * prefix_cost(length) + work.sparse * sparse_cost(length)
+            cost += work.followed * followed_cost(dimension) + work.lanes * lane_cost(length)
         return cost
 
     def _sample(self, question: Question, known: Nearest) -> None:
@@ -201,3 +231,13 @@ class Search:
         places = (self._samples + np.arange(len(queries))) % _SAMPLED_QUERIES
         self._sampled[places], self._levels[places] = queries, levels
         self._samples += len(queries)
+
+
+def _blocks_of(groups: Groups) -> "GroupBlocks | None":
+    """The groups as the native kernel takes them; None without numba."""
+    try:
+        # It compiles for seconds where nothing is kept of an earlier time: only lists that have groups wait for that.
+        from dugs_stream.core.index.group_blocks import GroupBlocks  # noqa: PLC0415
+    except ImportError:
+        return None
+    return GroupBlocks(groups)

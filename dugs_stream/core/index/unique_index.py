@@ -55,6 +55,7 @@ class UniqueIndex:
     graph_from      rows from which on an HNSW graph is kept beside the list; None: never; "paying": while it pays
     ask_graph_from  rows from which on it is asked
     prefix_from     rows from which on a certified prefix is tried; None: never
+    uses_kernel     whether groups are searched by the native kernel where numba is installed: the same answers, sooner
     device          on which rows lie in low precision too and are searched, as far as its memory reaches; None: the host
     device_from     rows from which on it is used
     """
@@ -66,6 +67,7 @@ class UniqueIndex:
         graph_from: int | Literal["paying"] | None = "paying",
         ask_graph_from: int = 0,
         prefix_from: int | None = _PREFIX_FROM_ROWS,
+        uses_kernel: bool = True,
         device: "str | torch.device | None" = None,
         device_from: int = _DEVICE_FROM_ROWS,
     ) -> None:
@@ -77,6 +79,7 @@ class UniqueIndex:
         self._graph: ProposalGraph | None = None
         self._policy = GraphPolicy()
         self._prefix_from = prefix_from
+        self._uses_kernel = uses_kernel
         self._device, self._device_from = device, device_from
         self._made_search: Search | None = None
 
@@ -185,7 +188,9 @@ class UniqueIndex:
             on_device = None
             if self._device is not None:
                 on_device = DeviceSearch(self._rows, self._device, self._device_from)
-            self._made_search = Search(self._rows, self._prefix_from, on_device)
+            self._made_search = Search(
+                self._rows, self._prefix_from, on_device, uses_kernel=self._uses_kernel
+            )
         return self._made_search
 
     def give_way(self, reason: str) -> bool:
@@ -253,8 +258,8 @@ class UniqueIndex:
             prefix_dimensions=0 if prefix is None else prefix.basis.length,
             energy=None if prefix is None else prefix.energy(),
             queries=0 if search is None else search.queries,
-            rows_touched=(recent.full + recent.chosen) / queries,
-            survivors=recent.chosen / queries,
+            rows_touched=(recent.full + recent.chosen + recent.followed) / queries,
+            survivors=(recent.chosen + recent.followed) / queries,
             graph_rows=graph_rows,
             bytes={
                 "rows": 4 * len(self) * self.dimension,

@@ -5,76 +5,34 @@ First the thresholds, which are all one needs to begin; then other k and other l
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dugs_stream.config import Settings
 from dugs_stream.core.thresholds import ManyThresholds
 from dugs_stream.errors import ConfigurationError, Problem
-from dugs_stream.lab.calibrate.closest import ClosestCalls, closest_calls
-from dugs_stream.lab.calibrate.curve import GRID, Curve, Point, knee
+from dugs_stream.lab.calibrate.closest import ClosestCalls, closest_calls, decisions_at, new_and_good
+from dugs_stream.lab.calibrate.comparison import Comparison, noise_floor
+from dugs_stream.lab.calibrate.curve import GRID, Curve, Point, knee, plateau
+from dugs_stream.lab.calibrate.plan import Plan
 from dugs_stream.lab.calibrate.report import (
     CurvePoint,
-    Dimension,
     Gradient,
-    Layers,
     Proposal,
     Report,
     Sampled,
+    Value,
 )
-from dugs_stream.lab.calibrate.separation import separation
-from dugs_stream.lab.calibrate.variants import ExactCosines, Variants
 from dugs_stream.lab.listener import Listener
 from dugs_stream.lab.peak_memory import peak_memory_bytes
 from dugs_stream.lab.samples import ProjectedSample
-
-LayerChoice = int | tuple[str, ...]
-"""The last so many, or globs, as `gradient.layers` takes them."""
-
-DIMENSIONS = (256, 1024, 4096)
-LAYER_CHOICES: tuple[LayerChoice, ...] = (1, 2, 3, ("*",))
+from dugs_stream.records import Decision
 
 _DEFAULT_SHARES = (0.01, 0.05, 0.1, 0.25, 0.5)
 _CLOSEST = 6
-_EXACT_RECORDS = 32
-"""496 pairs: their root mean square is sure to some percent, and their gradients fit into memory for most layers."""
-_DIMENSION_RECORDS = 64
-_LAYER_RECORDS = 160
-_LEAST_FOR_PAIRS = 3
 _NEAR_ENOUGH = 0.2
 """A proposal that misses its wish by more than this share of it says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is wished for.
-
-    accept      shares of the records that are to be unique
-    keep        numbers of uniques
-    thresholds  τ to look at
-    of          the number of records that shares and numbers are about; None: those of the sample
-    dimensions  k to compare; empty for none
-    layers      choices of layers to compare; empty for none
-
-    The configuration file gets the first wish; without one the knee, and of a flat curve the τ that is configured.
-    """
-
-    accept: tuple[float, ...] = ()
-    keep: tuple[int, ...] = ()
-    thresholds: tuple[float, ...] = ()
-    of: int | None = None
-    dimensions: tuple[int, ...] = DIMENSIONS
-    layers: tuple[LayerChoice, ...] = LAYER_CHOICES
-
-    @property
-    def has_wish(self) -> bool:
-        """Whether anything is wished for."""
-        return bool(self.accept or self.keep or self.thresholds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +57,14 @@ def calibrate(
     curve, remarks = Curve(ManyThresholds(sample.vectors)), list(sample.remarks)
     points = curve.over(GRID, listener.progress)
     bend = knee(points)
-    proposals = _proposals(curve, sample, plan, bend, settings.selection.threshold)
-    chosen = proposals[0] if plan.has_wish else proposals[-1]
-    calls = closest_calls(sample, chosen.threshold, _CLOSEST)
     floor = noise_floor(len(sample), settings.gradient.dimension)
+    flat = plateau(points, floor)
+    proposals = _proposals(curve, sample, plan, flat, (bend, settings.selection.threshold))
+    chosen = proposals[0] if plan.has_wish else proposals[-1]
+    decisions = decisions_at(sample, chosen.threshold)
+    calls = closest_calls(sample, decisions, _CLOSEST)
     remarks += _remarks(points, sample, chosen, floor)
-    study = _Study(settings, sample, plan, listener)
+    study = Comparison(settings, sample, plan, listener)
     dimensions, layers = study.dimensions(), study.layers()
     report = Report(
         sample=_sampled(sample),
@@ -112,11 +72,13 @@ def calibrate(
         configured=_on(curve.at(settings.selection.threshold)),
         curve=[_on(each) for each in points],
         knee=bend,
+        plateau=flat,
         proposals=proposals,
         chosen=chosen,
         closest=calls.closest,
         dimensions=dimensions,
         layers=layers,
+        value=_value(settings, sample, decisions),
         rate=sample.rate,
         projecting_seconds=sample.seconds,
         remarks=remarks + study.remarks,
@@ -127,9 +89,13 @@ def calibrate(
     return Calibration(report, calls)
 
 
-def noise_floor(records: int, dimension: int) -> float:
-    """√(2·ln N / k): about the largest of N cosines between unrelated directions in k dimensions."""
-    return math.sqrt(2 * math.log(max(2, records)) / dimension)
+def _value(settings: Settings, sample: ProjectedSample, decisions: Sequence[Decision]) -> Value | None:
+    """The second axis, if the engine knows a target."""
+    target = sample.engine.judge.target
+    if target is None:
+        return None
+    named = ", ".join(settings.value.target or ())
+    return new_and_good(decisions, target.mean.values(sample.vectors), target, named)
 
 
 def _require_possible(plan: Plan, sample: ProjectedSample) -> None:
@@ -157,9 +123,14 @@ class _Wish:
 
 
 def _proposals(
-    curve: Curve, sample: ProjectedSample, plan: Plan, bend: float | None, configured: float
+    curve: Curve,
+    sample: ProjectedSample,
+    plan: Plan,
+    flat: float | None,
+    knee_or_configured: tuple[float | None, float],
 ) -> list[Proposal]:
     """The wishes first, in the order in which they were made; without any the usual shares, and last what to choose."""
+    bend, configured = knee_or_configured
     of = plan.of or len(sample)
 
     def number(name: str, uniques: float) -> _Wish:
@@ -169,6 +140,8 @@ def _proposals(
     found = [number(f"accept {each:.3g}", each * of) for each in shares]
     found += [number(f"keep {each}", each) for each in plan.keep]
     found += [_Wish(f"τ = {each:g}", None, curve.at(each)) for each in plan.thresholds]
+    if flat is not None:
+        found.append(_Wish("plateau of the curve", None, curve.at(flat)))
     if bend is not None:
         found.append(_Wish("knee of the curve", None, curve.at(bend)))
     elif not plan.has_wish:
@@ -224,132 +197,6 @@ def _remarks(points: Sequence[Point], sample: ProjectedSample, chosen: Proposal,
 _FEW_RECORDS = 200
 _UNRELATED = 0.1
 """Cosines of unrelated gradients stay below this, or below the noise floor."""
-
-
-class _Study:
-    """Other k and other layers on some of the records; an interrupt ends it."""
-
-    def __init__(self, settings: Settings, sample: ProjectedSample, plan: Plan, listener: Listener) -> None:
-        self._settings = settings
-        self._sample = sample
-        self._plan = plan
-        self._listener = listener
-        self.remarks: list[str] = []
-        self.interrupted: str | None = None
-
-    def dimensions(self) -> list[Dimension]:
-        """Each k against the exact cosines of the same gradients."""
-        if not self._plan.dimensions or self._is_stopped("comparing k"):
-            return []
-        rows = self._spread(_DIMENSION_RECORDS)
-        records = [self._sample.records[row] for row in rows]
-        self._listener.stage(f"Comparing k on {len(records)} records")
-        exact = self._exact(rows)
-        variants, found = Variants(self._settings, self._sample.engine, records), list[Dimension]()
-        choices = sorted({*self._plan.dimensions, self._settings.gradient.dimension})
-        for done, dimension in enumerate(choices):
-            self._listener.progress(done, len(choices))
-            if self._is_stopped(f"comparing k: {done} of {len(choices)} were tried"):
-                break
-            variant = variants.at(dimension=dimension)
-            if variant.failed is not None:
-                self.remarks.append(f"k = {dimension} was not measured: {variant.failed}")
-                continue
-            errors = None if exact is None else _errors(variant.vectors[: len(exact)], exact)
-            found.append(
-                Dimension(
-                    dimension=dimension,
-                    error=None if errors is None else float(np.sqrt(np.mean(errors**2))),
-                    worst=None if errors is None else float(np.abs(errors).max()),
-                    pairs=0 if errors is None else len(errors),
-                    noise_floor=noise_floor(len(self._sample), dimension),
-                    rate=variant.rate,
-                    bytes_a_unique=4 * dimension,
-                )
-            )
-        return found
-
-    def _exact(self, rows: Sequence[int]) -> NDArray[np.float64] | None:
-        some = [self._sample.records[row] for row in rows[:_EXACT_RECORDS]]
-        exact = ExactCosines(self._sample.engine, some)
-        if exact.most < _LEAST_FOR_PAIRS:
-            self.remarks.append(
-                "the error of the sketch was not measured: whole gradients of these layers take too much memory"
-                if len(some) >= _LEAST_FOR_PAIRS
-                else "the error of the sketch was not measured: there are too few records"
-            )
-            return None
-        found = exact.of_first(exact.most)
-        if found is None:
-            self.remarks.append("the error of the sketch was not measured: a whole gradient is zero")
-        return found
-
-    def layers(self) -> list[Layers]:
-        """Each choice of layers by how well its cosines tell the labels apart."""
-        if not self._plan.layers or self._is_stopped("comparing layers"):
-            return []
-        rows = self._spread(_LAYER_RECORDS)
-        labels = self._sample.labels.of[rows]
-        self._listener.stage(f"Comparing layers on {len(rows)} records")
-        variants = Variants(self._settings, self._sample.engine, [self._sample.records[row] for row in rows])
-        found = [self._configured(rows)]
-        choices = [each for each in self._plan.layers if _written(each) != found[0].choice]
-        for done, choice in enumerate(choices):
-            self._listener.progress(done, len(choices))
-            if self._is_stopped(f"comparing layers: {done} of {len(choices)} were tried"):
-                break
-            variant = variants.at(choice)
-            found.append(
-                Layers(
-                    choice=_written(choice),
-                    layers=list(variant.layers),
-                    parameters=variant.parameters,
-                    separation=None if variant.failed is not None else separation(variant.vectors, labels),
-                    rate=None if variant.failed is not None else variant.rate,
-                    is_configured=False,
-                    failed=variant.failed,
-                )
-            )
-        return found
-
-    def _configured(self, rows: Sequence[int]) -> Layers:
-        """The choice in force, whose vectors are there."""
-        setting, found = self._settings.gradient.layers, self._sample.engine.projector.found
-        chosen = () if found is None else found.layers
-        return Layers(
-            choice=_written(setting.last or tuple(setting.names or ())),
-            layers=[layer.name for layer in chosen],
-            parameters=sum(layer.parameters for layer in chosen),
-            separation=separation(self._sample.vectors[rows], self._sample.labels.of[rows]),
-            rate=self._sample.rate,
-            is_configured=True,
-            failed=None,
-        )
-
-    def _spread(self, most: int) -> list[int]:
-        """Rows from all over the sample: neighbours in files sorted by class are of one class."""
-        n = len(self._sample)
-        order = np.random.default_rng(0).permutation(n)[:most]
-        return [int(row) for row in order]
-
-    def _is_stopped(self, doing: str) -> bool:
-        if self._sample.interrupted is None and not self._listener.wants_stop():
-            return False
-        self.interrupted = self.interrupted or doing
-        return True
-
-
-def _errors(vectors: NDArray[np.float32], exact: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the cosines of all pairs."""
-    wide = vectors.astype(np.float64)
-    return (wide @ wide.T - exact)[np.triu_indices(len(exact), 1)]
-
-
-def _written(choice: LayerChoice) -> str:
-    """As `gradient.layers` takes it."""
-    return (
-        f"{{last: {choice}}}" if isinstance(choice, int) else f"{{names: [{', '.join(map(repr, choice))}]}}"
-    )
 
 
 def _on(point: Point) -> CurvePoint:

@@ -1,14 +1,20 @@
-"""Closest calls: the decisions at one τ that were nearest to the other side, each with the unique it was held against."""
+"""Decisions at one τ: the closest calls, each with the unique it was held against, and all of them beside their value."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import select
-from dugs_stream.lab.calibrate.report import Call, Closest, Side
+from dugs_stream.lab.calibrate.report import Call, Closest, NewAndGood, Side, Value
 from dugs_stream.lab.samples import ProjectedSample
-from dugs_stream.records import Verdict
+from dugs_stream.pipeline.target import Target
+from dugs_stream.records import Decision, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +31,14 @@ class ClosestCalls:
         return sorted({row for pair in (*self.duplicate_rows, *self.unique_rows) for row in pair})
 
 
-def closest_calls(sample: ProjectedSample, threshold: float, most: int) -> ClosestCalls:
-    """At most so many on each side."""
+def decisions_at(sample: ProjectedSample, threshold: float) -> list[Decision]:
+    """Of each record of the sample, from an empty list."""
     index = UniqueIndex(sample.vectors.shape[1])
-    decisions = select(index, sample.vectors, sample.norms, threshold=threshold)
+    return select(index, sample.vectors, sample.norms, threshold=threshold)
+
+
+def closest_calls(sample: ProjectedSample, decisions: Sequence[Decision], most: int) -> ClosestCalls:
+    """At most so many on each side."""
     row_of = [row for row, decision in enumerate(decisions) if decision.verdict is Verdict.UNIQUE]
     found = [
         (decision.similarity, row, row_of[decision.nearest], decision.verdict)
@@ -51,4 +61,27 @@ def closest_calls(sample: ProjectedSample, threshold: float, most: int) -> Close
         ),
         tuple((row, nearest) for _, row, nearest in duplicates),
         tuple((row, nearest) for _, row, nearest in uniques),
+    )
+
+
+def new_and_good(
+    decisions: Sequence[Decision], values: NDArray[np.float64], target: Target, name: str
+) -> Value:
+    """Each record by how new it is and by its value (n,) for the target of that name."""
+    records = [
+        NewAndGood(
+            similarity=decision.similarity, value=float(value), is_unique=decision.sequence is not None
+        )
+        for decision, value in zip(decisions, values, strict=True)
+    ]
+    counts = Counter((each.is_unique, each.value > 0) for each in records)
+    return Value(
+        target=name,
+        digest=target.digest,
+        target_records=target.mean.samples,
+        unique_and_good=counts[True, True],
+        unique_and_not=counts[True, False],
+        duplicate_and_good=counts[False, True],
+        duplicate_and_not=counts[False, False],
+        records=records,
     )

@@ -1,4 +1,4 @@
-"""Share of uniques over τ: the curve, its knee, and the τ for a wanted number of uniques.
+"""Share of uniques over τ: the curve, its knee, its plateau, and the τ for a wanted number of uniques.
 
 Every point is exact for the sample: the sequential algorithm at that τ, over one matrix of cosines.
 """
@@ -116,3 +116,27 @@ def knee(points: Sequence[Point]) -> float | None:
     below = line - shares
     best = int(below.argmax())
     return float(thresholds[best]) if below[best] > 0 else None
+
+
+def plateau(points: Sequence[Point], floor: float) -> float | None:
+    """The τ in the middle of the stretch over which the number of uniques changes least, from the noise floor on.
+
+    There data falls apart by itself: records are either more similar than that or less. None if even there the number
+    grows by a tenth; of equal stretches the highest.
+    """
+    shown = [point for point in points if point.threshold >= floor and point.uniques > 1]
+    best: tuple[float, float] | None = None
+    for place, first in enumerate(shown):
+        last = next(
+            (each for each in shown[place:] if each.threshold >= first.threshold + _STRETCH - _FINEST), None
+        )
+        if last is None:
+            break
+        growth = last.uniques / first.uniques
+        if best is None or growth <= best[0]:
+            best = growth, (first.threshold + last.threshold) / 2
+    return None if best is None or best[0] > _FLAT else round(best[1], 4)
+
+
+_STRETCH = 0.1
+_FLAT = 1.1

@@ -1,10 +1,10 @@
-"""Figure of the calibration page as SVG: share of uniques over τ, with the noise floor, the knee and the chosen point."""
+"""Figures of the calibration page as SVG: share of uniques over τ, and records by how new and how good they are."""
 
 from __future__ import annotations
 
 from html import escape
 
-from dugs_stream.lab.calibrate.report import Report
+from dugs_stream.lab.calibrate.report import Report, Value
 
 _WIDTH, _HEIGHT = 960, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 28, 20, 52
@@ -82,3 +82,48 @@ def _mark(threshold: float, text: str, kind: str, height: float) -> str:
         f'<line class="{kind}" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
         f'<text class="said" x="{at + side:.1f}" y="{_y(height):.1f}" text-anchor="{anchor}">{escape(text)}</text>'
     )
+
+
+def value_figure(value: Value, threshold: float) -> str:
+    """A circle for each record: to the right the new ones, at the top those that are good for the target."""
+    label = "Records by novelty and value"
+    most = _scale(value)
+    middle, right = (_TOP + _HEIGHT - _BOTTOM) / 2, _WIDTH - _RIGHT
+
+    def x(similarity: float | None) -> float:
+        novelty = 2.0 if similarity is None else 1.0 - similarity
+        return _LEFT + (right - _LEFT) * min(1.0, novelty / _MOST_NOVELTY)
+
+    def y(at: float) -> float:
+        return middle - (middle - _TOP) * at / most
+
+    circles = "".join(
+        f'<circle class="{"new" if each.is_unique else "old"}" cx="{x(each.similarity):.1f}" cy="{y(each.value):.1f}" r="3"/>'
+        for each in sorted(value.records, key=lambda each: each.is_unique)
+    )
+    levels = "".join(
+        f'<text x="{_LEFT - 8}" y="{y(at) + 4:.1f}" text-anchor="end">{at:.3g}</text>'
+        f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{y(at):.1f}" y2="{y(at):.1f}"/>'
+        for at in (-most, -most / 2, 0.0, most / 2, most)
+    )
+    ticks = "".join(
+        f'<text x="{x(1 - at):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{at:g}</text>'
+        for at in (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+    )
+    border = x(threshold)
+    return (
+        f'<svg class="figure" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{levels}{circles}'
+        f'<line class="chosen" x1="{border:.1f}" x2="{border:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>{ticks}'
+        f'<text x="{_LEFT}" y="{_HEIGHT - 8}">right: 1 − similarity to the nearest unique; up: value; dashed: τ'
+        "</text></svg>"
+    )
+
+
+def _scale(value: Value) -> float:
+    """The least of 0.01, 0.02, 0.05, 0.1 … 1 that holds all values."""
+    largest = max((abs(each.value) for each in value.records), default=1.0)
+    return next(each for each in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.001) if largest <= each)
+
+
+_MOST_NOVELTY = 1.25
+"""Beyond this lie only records that point away from all others."""

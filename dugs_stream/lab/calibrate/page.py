@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from dugs_stream.lab.calibrate.calibrate import Calibration
-from dugs_stream.lab.calibrate.figures import curve_figure
+from dugs_stream.lab.calibrate.figures import curve_figure, value_figure
 from dugs_stream.lab.calibrate.report import Call, Layers, Report, Side
 from dugs_stream.lab.study_page import Pictures, document, facts_markup, notices_markup
 from dugs_stream.ops.gallery.thumbnails import Thumbnail
@@ -18,7 +18,7 @@ def render_page(calibration: Calibration, thumbnails: Mapping[int, Thumbnail], c
     return document(
         f"τ = {report.chosen.threshold:.4g}",
         f"{_head(report)}{_curve(report)}{_proposals(report)}{_calls(calibration, Pictures(thumbnails))}"
-        f"{_dimensions(report)}{_layers(report)}{_configuration(configuration)}",
+        f"{_value(report)}{_dimensions(report)}{_layers(report)}{_configuration(configuration)}",
     )
 
 
@@ -57,9 +57,15 @@ def _curve(report: Report) -> str:
         else f"The knee, τ = {report.knee:g}, lies furthest below the straight line between the ends: above it each step of τ adds "
         "ever more uniques, which are ever more alike."
     )
+    flat = (
+        ""
+        if report.plateau is None
+        else f" The plateau, around τ = {report.plateau:g}, is where the number changes least: records are either more similar than "
+        "that or less."
+    )
     return (
         '<section>\n<h2>Share of uniques</h2>\n<p class="intro">Exact for this sample: the daemon’s own rule at each τ, from an '
-        f"empty list. {escape(bend)}</p>\n{curve_figure(report)}\n</section>\n"
+        f"empty list. {escape(bend + flat)}</p>\n{curve_figure(report)}\n</section>\n"
     )
 
 
@@ -143,6 +149,22 @@ def _name(side: Side) -> str:
 
 def _label(side: Side) -> str:
     return _name(side) if side.label is None else side.label
+
+
+def _value(report: Report) -> str:
+    value = report.value
+    if value is None:
+        return ""
+    rows = [
+        ["unique", f"{value.unique_and_good:,}", f"{value.unique_and_not:,}"],
+        ["duplicate", f"{value.duplicate_and_good:,}", f"{value.duplicate_and_not:,}"],
+    ]
+    return (
+        f'<section>\n<h2>New and good</h2>\n<p class="intro">Value: the cosine with the mean gradient of '
+        f"{value.target_records:,} records of <bdi>{escape(value.target)}</bdi>. Uniques are drawn in colour.</p>\n"
+        f"{value_figure(value, report.chosen.threshold)}\n"
+        f"{_table(('verdict', 'value above 0', '0 or below'), rows)}</section>\n"
+    )
 
 
 def _dimensions(report: Report) -> str:

@@ -127,6 +127,29 @@ class Layers(_Record):
     failed: Annotated[str | None, Field(description="why the model refuses it")]
 
 
+class NewAndGood(_Record):
+    """A record by how new it is, and how good for the target."""
+
+    similarity: Annotated[
+        Cosine | None, Field(description="to the nearest unique before it; null: the first")
+    ]
+    value: Cosine
+    is_unique: bool
+
+
+class Value(_Record):
+    """Value beside novelty: the records at the chosen threshold, where `value.target` is configured."""
+
+    target: str
+    digest: str
+    target_records: Count
+    unique_and_good: Annotated[Count, Field(description="uniques with a value above 0")]
+    unique_and_not: Count
+    duplicate_and_good: Count
+    duplicate_and_not: Count
+    records: list[NewAndGood]
+
+
 class Report(_Record):
     """What `dugs calibrate` found on a sample."""
 
@@ -135,11 +158,13 @@ class Report(_Record):
     configured: Annotated[CurvePoint, Field(description="the threshold of the configuration")]
     curve: list[CurvePoint]
     knee: Annotated[Threshold | None, Field(description="null: the curve is flat")]
+    plateau: Annotated[Threshold | None, Field(description="null: no stretch of the curve is flat")]
     proposals: list[Proposal]
     chosen: Annotated[Proposal, Field(description="the one that the configuration file gets")]
     closest: Closest
     dimensions: Annotated[list[Dimension], Field(description="empty if they were not compared")]
     layers: Annotated[list[Layers], Field(description="empty if they were not compared")]
+    value: Annotated[Value | None, Field(description="null: no value.target is configured")]
     rate: Annotated[float, Field(description="records a second of the whole sample, decoding included")]
     projecting_seconds: Annotated[float, Field(ge=0)]
     remarks: Annotated[list[str], Field(description="what could not be told, and why, as sentences")]

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dugs_stream.app.engine import build_engine
+from dugs_stream.app.target import set_target
 from dugs_stream.config import Settings
-from dugs_stream.lab.calibrate.calibrate import Plan, calibrate
+from dugs_stream.lab.calibrate.calibrate import calibrate
 from dugs_stream.lab.calibrate.configuration import configuration_text
 from dugs_stream.lab.calibrate.page import render_page
+from dugs_stream.lab.calibrate.plan import Plan
 from dugs_stream.lab.calibrate.report import Report
 from dugs_stream.lab.drawn_records import Source, draw_records
 from dugs_stream.lab.listener import Listener
@@ -50,6 +52,9 @@ def run_calibration(settings: Settings, wanted: Wanted, listener: Listener) -> D
     drawn = draw_records(settings, wanted.source, listener)
     engine = build_engine(settings, samples=len(drawn.records))
     with closing(engine.decoding):
+        if settings.value.target is not None:
+            listener.stage("Reading the target of values")
+            set_target(settings, engine)
         sample = project_sample(settings, drawn, listener, engine)
         found = calibrate(settings, sample, wanted.plan, listener, started)
     pictures = sample.thumbnails(found.calls.rows) if wanted.output is not None else {}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ class Variants:
             self._engine.decoder, spec, lambda _name: nullcontext(), tiles=Tiles(*self._tiles)
         )
         try:
-            projector.project(self._first(projector.tile))  # the probe, and memory that is taken once
+            projector.project(self._one_of_each)  # the probes, and memory that is taken once
             started = time.perf_counter()
             found = projector.project(self._decoded)
             seconds = time.perf_counter() - started
@@ -88,8 +89,18 @@ class Variants:
             len(found.projection.norms) / max(seconds, 1e-9),
         )
 
-    def _first(self, tile: int) -> DecodedBatch:
-        return DecodedBatch(self._decoded.records[:tile], self._decoded.outcomes[:tile])
+    @cached_property
+    def _one_of_each(self) -> DecodedBatch:
+        """The first record of each structure: each is probed by itself."""
+        found: dict[Hashable, int] = {}
+        for place, outcome in enumerate(self._decoded.outcomes):
+            if isinstance(outcome, Sample):
+                found.setdefault(structure_of(outcome.inputs), place)
+        places = list(found.values())
+        return DecodedBatch(
+            tuple(self._decoded.records[place] for place in places),
+            tuple(self._decoded.outcomes[place] for place in places),
+        )
 
 
 class ExactCosines:

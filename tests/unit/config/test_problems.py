@@ -193,7 +193,7 @@ WORDINGS = [
     (
         "input: {label: none}",
         ('1:9 input.label: found "none", but gradient.loss "label" needs the label of every record. Say where it '
-        "is (header:NAME, key, json:FIELD), or set gradient.loss: pseudo."),
+        "is (header:NAME, key, json:FIELD), or set gradient.loss: energy."),
     ),
     (
         "input: {label: 'json:y'}",

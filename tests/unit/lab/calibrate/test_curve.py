@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dugs_stream.core.thresholds import ManyThresholds
-from dugs_stream.lab.calibrate.curve import GRID, Curve, Point, knee
+from dugs_stream.lab.calibrate.curve import GRID, Curve, Point, knee, plateau
 
 
 @pytest.fixture
@@ -79,3 +79,20 @@ def test_flat_curve_has_no_knee(share: float) -> None:
 def test_straight_line_has_no_knee() -> None:
     """No point lies below it."""
     assert knee([point(each / 8, each / 8) for each in range(9)]) is None
+
+
+def counted(threshold: float, uniques: int) -> Point:
+    """One with so many uniques."""
+    return Point(threshold, 200, np.arange(uniques), uniques / 200, 0.0)
+
+
+def test_plateau_is_the_middle_of_the_flattest_stretch_above_the_floor() -> None:
+    """Three kinds of data up to 0.4, forty records from 0.6 on that are no copies: the higher of two flat stretches."""
+    counts = [3, 3, 3, 3, 3, 15, 40, 40, 40, 90, 160]
+    points = [counted(each / 10, count) for each, count in enumerate(counts)]
+
+    assert plateau(points, 0.05) == pytest.approx(0.75)
+    assert plateau(points[:6], 0.05) == pytest.approx(0.35)
+    assert plateau(points[:6], 0.35) is None
+    assert plateau([counted(each / 10, 1) for each in range(11)], 0.1) is None
+    assert plateau([], 0.1) is None

@@ -1,0 +1,158 @@
+"""Comparison of other k and other layers on some of the records of a sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dugs_stream.config import Settings
+from dugs_stream.lab.calibrate.plan import LayerChoice, Plan
+from dugs_stream.lab.calibrate.report import Dimension, Layers
+from dugs_stream.lab.calibrate.separation import separation
+from dugs_stream.lab.calibrate.variants import ExactCosines, Variants
+from dugs_stream.lab.listener import Listener
+from dugs_stream.lab.samples import ProjectedSample
+
+_EXACT_RECORDS = 32
+"""496 pairs: their root mean square is sure to some percent, and their gradients fit into memory for most layers."""
+_DIMENSION_RECORDS = 64
+_LAYER_RECORDS = 128
+_LEAST_FOR_PAIRS = 3
+
+
+def noise_floor(records: int, dimension: int) -> float:
+    """√(2·ln N / k): about the largest of N cosines between unrelated directions in k dimensions."""
+    return math.sqrt(2 * math.log(max(2, records)) / dimension)
+
+
+class Comparison:
+    """Projects the records again under each choice; an interrupt ends it.
+
+    remarks      what could not be measured
+    interrupted  what an interrupt cut short
+    """
+
+    def __init__(self, settings: Settings, sample: ProjectedSample, plan: Plan, listener: Listener) -> None:
+        self._settings = settings
+        self._sample = sample
+        self._plan = plan
+        self._listener = listener
+        self.remarks: list[str] = []
+        self.interrupted: str | None = None
+
+    def dimensions(self) -> list[Dimension]:
+        """Each k against the exact cosines of the same gradients."""
+        if not self._plan.dimensions or self._is_stopped("comparing k"):
+            return []
+        rows = self._spread(_DIMENSION_RECORDS)
+        records = [self._sample.records[row] for row in rows]
+        self._listener.stage(f"Comparing k on {len(records)} records")
+        exact = self._exact(rows)
+        variants, found = Variants(self._settings, self._sample.engine, records), list[Dimension]()
+        choices = sorted({*self._plan.dimensions, self._settings.gradient.dimension})
+        for done, dimension in enumerate(choices):
+            self._listener.progress(done, len(choices))
+            if self._is_stopped(f"comparing k: {done} of {len(choices)} were tried"):
+                break
+            variant = variants.at(dimension=dimension)
+            if variant.failed is not None:
+                self.remarks.append(f"k = {dimension} was not measured: {variant.failed}")
+                continue
+            errors = None if exact is None else _errors(variant.vectors[: len(exact)], exact)
+            found.append(
+                Dimension(
+                    dimension=dimension,
+                    error=None if errors is None else float(np.sqrt(np.mean(errors**2))),
+                    worst=None if errors is None else float(np.abs(errors).max()),
+                    pairs=0 if errors is None else len(errors),
+                    noise_floor=noise_floor(len(self._sample), dimension),
+                    rate=variant.rate,
+                    bytes_a_unique=4 * dimension,
+                )
+            )
+        return found
+
+    def _exact(self, rows: Sequence[int]) -> NDArray[np.float64] | None:
+        some = [self._sample.records[row] for row in rows[:_EXACT_RECORDS]]
+        exact = ExactCosines(self._sample.engine, some)
+        if exact.most < _LEAST_FOR_PAIRS:
+            self.remarks.append(
+                "the error of the sketch was not measured: whole gradients of these layers take too much memory"
+                if len(some) >= _LEAST_FOR_PAIRS
+                else "the error of the sketch was not measured: there are too few records"
+            )
+            return None
+        found = exact.of_first(exact.most)
+        if found is None:
+            self.remarks.append("the error of the sketch was not measured: a whole gradient is zero")
+        return found
+
+    def layers(self) -> list[Layers]:
+        """Each choice of layers by how well its cosines tell the labels apart."""
+        if not self._plan.layers or self._is_stopped("comparing layers"):
+            return []
+        rows = self._spread(_LAYER_RECORDS)
+        labels = self._sample.labels.of[rows]
+        self._listener.stage(f"Comparing layers on {len(rows)} records")
+        variants = Variants(self._settings, self._sample.engine, [self._sample.records[row] for row in rows])
+        found = [self._configured(rows, variants.at().rate)]
+        choices = [each for each in self._plan.layers if _written(each) != found[0].choice]
+        for done, choice in enumerate(choices):
+            self._listener.progress(done, len(choices))
+            if self._is_stopped(f"comparing layers: {done} of {len(choices)} were tried"):
+                break
+            variant = variants.at(choice)
+            found.append(
+                Layers(
+                    choice=_written(choice),
+                    layers=list(variant.layers),
+                    parameters=variant.parameters,
+                    separation=None if variant.failed is not None else separation(variant.vectors, labels),
+                    rate=None if variant.failed is not None else variant.rate,
+                    is_configured=False,
+                    failed=variant.failed,
+                )
+            )
+        return found
+
+    def _configured(self, rows: Sequence[int], rate: float) -> Layers:
+        """The choice in force, whose vectors are there; its rate is measured as those of the others."""
+        setting, found = self._settings.gradient.layers, self._sample.engine.projector.found
+        chosen = () if found is None else found.layers
+        return Layers(
+            choice=_written(setting.last or tuple(setting.names or ())),
+            layers=[layer.name for layer in chosen],
+            parameters=sum(layer.parameters for layer in chosen),
+            separation=separation(self._sample.vectors[rows], self._sample.labels.of[rows]),
+            rate=rate,
+            is_configured=True,
+            failed=None,
+        )
+
+    def _spread(self, most: int) -> list[int]:
+        """Rows from all over the sample: neighbours in files sorted by class are of one class."""
+        n = len(self._sample)
+        order = np.random.default_rng(0).permutation(n)[:most]
+        return [int(row) for row in order]
+
+    def _is_stopped(self, doing: str) -> bool:
+        if self._sample.interrupted is None and not self._listener.wants_stop():
+            return False
+        self.interrupted = self.interrupted or doing
+        return True
+
+
+def _errors(vectors: NDArray[np.float32], exact: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the cosines of all pairs."""
+    wide = vectors.astype(np.float64)
+    return (wide @ wide.T - exact)[np.triu_indices(len(exact), 1)]
+
+
+def _written(choice: LayerChoice) -> str:
+    """As `gradient.layers` takes it."""
+    return (
+        f"{{last: {choice}}}" if isinstance(choice, int) else f"{{names: [{', '.join(map(repr, choice))}]}}"
+    )
