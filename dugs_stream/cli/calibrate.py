@@ -192,17 +192,19 @@ def show_list(report: ListReport) -> None:
     from dugs_stream.ops.logging.lines import printable
 
     console = Console()
-    records = "" if report.records is None else f" · records {report.records:,}"
-    what = "records" if report.kind == "vectors" else "uniques"
+    is_of_all = report.kind == "vectors"
+    records = "" if report.records is None or is_of_all else f" · records {report.records:,}"
+    what = "records" if is_of_all else "uniques"
     console.print(Text(printable(f"{report.place} · {what} with vectors {report.vectors:,}{records}")))
     table = Table()
-    for column in ("τ", "", "uniques", "of the list"):
+    for column in ("τ", "", "uniques", *(() if is_of_all else ("of the list",))):
         table.add_column(column, justify="right")
     for each in report.thresholds:
         here = " (in force)" if each.threshold == report.in_force else ""
         basis = "not known" if each.uniques is None else _BASES[each.basis]
         uniques = "–" if each.uniques is None else f"{each.uniques:,}"
-        table.add_row(f"{each.threshold:g}{here}", basis, uniques, f"{each.of_list:,}")
+        of_list = () if is_of_all else (f"{each.of_list:,}",)
+        table.add_row(f"{each.threshold:g}{here}", basis, uniques, *of_list)
     console.print(table)
     for remark in report.remarks:
         console.print(Text(printable(f"note: {remark}")))
@@ -248,17 +250,17 @@ def show_report(report: Report) -> None:
 def _show_proposals(console: Console, report: Report) -> None:
     from rich.table import Table
 
-    is_beyond = report.chosen.of > report.sample.records
+    is_of_others = report.chosen.of != report.sample.records
     table = Table()
     table.add_column("wish")
     columns = ["τ", "uniques", "share", "last quarter", "classes"]
-    for column in [*columns, f"of {report.chosen.of:,}"] if is_beyond else columns:
+    for column in [*columns, f"of {report.chosen.of:,}"] if is_of_others else columns:
         table.add_column(column, justify="right")
     for each in report.proposals:
         chosen = " (chosen)" if each == report.chosen else ""
         classes = "–" if each.classes is None else f"{each.classes:,}"
-        expected = [f"≈ {each.expected:,.0f}"] if is_beyond else []
-        table.add_row(each.wish + chosen, *_numbers(each, f"{each.threshold:.4g}"), classes, *expected)
+        expected = [f"≈ {each.expected:,.0f}"] if is_of_others else []
+        table.add_row(each.wish + chosen, *_numbers(each, f"{each.threshold:.5g}"), classes, *expected)
     table.add_row("as configured", *_numbers(report.configured, f"{report.configured.threshold:g}"))
     console.print(table)
 
@@ -273,7 +275,7 @@ def _show_calls(console: Console, report: Report) -> None:
 
     from dugs_stream.ops.logging.lines import printable
 
-    table = Table(title=f"closest calls at τ = {report.chosen.threshold:.4g}", title_justify="left")
+    table = Table(title=f"closest calls at τ = {report.chosen.threshold:.5g}", title_justify="left")
     table.add_column("verdict")
     table.add_column("cosine", justify="right")
     table.add_column("record", overflow="fold")
@@ -282,7 +284,7 @@ def _show_calls(console: Console, report: Report) -> None:
     def rows(verdict: str, calls: list[Call]) -> None:
         for call in calls[:_CALLS_SHOWN]:
             sides = [_of(each.key or each.id, each.label) for each in (call.record, call.nearest)]
-            table.add_row(verdict, f"{call.similarity:.4f}", *(Text(printable(each)) for each in sides))
+            table.add_row(verdict, f"{call.similarity:.5f}", *(Text(printable(each)) for each in sides))
 
     rows("duplicate", report.closest.duplicates)
     rows("unique", report.closest.uniques)

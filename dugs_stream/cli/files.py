@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dugs_stream.cli.listening import listening
 from dugs_stream.cli.options import Settings, command, configured, paths, print_json, row_fields
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def scan(
     """
     if output is not None and vectors is not None and output.resolve() == vectors.resolve():
         raise click.UsageError("-o and --vectors name one file: decisions and vectors need one each.")
-    from dugs_stream.cli.console import counting, lines_to, show_thresholds
+    from dugs_stream.cli.console import lines_to, show_thresholds
     from dugs_stream.commands.scan import scan
     from dugs_stream.commands.vectors_file import vectors_file
     from dugs_stream.ops.logging.lines import printable
@@ -107,8 +108,10 @@ def scan(
             rows = open_files.enter_context(vectors_file(vectors, settings.gradient.dimension))
             keywords["on_vector"] = rows.add
         write = open_files.enter_context(lines_to(output))
-        progress = open_files.enter_context(counting("judging"))
-        scanned = scan(settings, paths, write, fields=fields, on_progress=progress, **keywords)
+        listener = open_files.enter_context(listening())
+        listener.stage("Judging the files")
+        keywords.update(on_progress=listener.progress, stop=listener.wants_stop)
+        scanned = scan(settings, paths, write, fields=fields, **keywords)
     click.echo(_tally(scanned.verdicts, scanned.reasons), err=True)
     if scanned.target is not None:
         mean = scanned.target.mean
@@ -121,7 +124,11 @@ def scan(
             err=True,
         )
     _say_unclassed(scanned.unclassed)
-    _say_what_is_missing(scanned.passed_over, scanned.failures, settings, sum(scanned.verdicts.values()))
+    judged = sum(scanned.verdicts.values())
+    if scanned.is_cut_short:
+        click.echo(f"interrupted: {judged:,} records were judged by then", err=True)
+        sys.exit(130)
+    _say_what_is_missing(scanned.passed_over, scanned.failures, settings, judged)
 
 
 def _tally(verdicts: Mapping[str, int], reasons: Mapping[str, int]) -> str:

@@ -44,6 +44,7 @@ class Scanned:
     cut          how many texts were longer than what is read of one
     unclassed    that files have no class, if so
     target       what values are about, if there is one
+    is_cut_short whether `stop` left records out
     table        what other thresholds would have kept
     """
 
@@ -55,6 +56,7 @@ class Scanned:
     cut: int = 0
     unclassed: str | None = None
     target: Target | None = None
+    is_cut_short: bool = False
 
 
 Vector = NDArray[np.float32] | None
@@ -91,7 +93,7 @@ def scan(
     verdicts, reasons = Counter[str](), Counter[str]()
     unclassed = missing_classes(settings, listing)
     guard = RejectionGuard(may_reject_all=settings.input.may_reject_all, words=_words(unclassed))
-    done, cut, failure = 0, 0, ""
+    done, cut, failure, is_cut_short = 0, 0, "", False
     table = ThresholdTable(settings.selection.threshold)
     batches = _batches(listing.samples(failures.add), settings.input.batch.records)
     for decoded in _decoded(batches, engine.decoding):
@@ -116,6 +118,7 @@ def scan(
         done += len(decoded.records)
         on_progress(done, total)
         if stop():
+            is_cut_short = done != total
             break
     if failure and engine.projector.found is None:
         raise ModelError(
@@ -123,7 +126,15 @@ def scan(
             "Check model.factory, model.kwargs and input.codec (size, mode)."
         )
     return Scanned(
-        verdicts, reasons, listing.passed_over, failures, table, cut, unclassed, engine.judge.target
+        verdicts,
+        reasons,
+        listing.passed_over,
+        failures,
+        table,
+        cut,
+        unclassed,
+        engine.judge.target,
+        is_cut_short,
     )
 
 

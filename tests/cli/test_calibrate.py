@@ -127,7 +127,22 @@ def test_wish_for_more_records_than_the_sample_is_called_an_estimate(
     assert report["chosen"]["uniques"] < 24
     assert said(report, "numbers for 500 records are estimates")
     assert "of 500 (estimate)" in (tmp_path / "calibrate.html").read_text()
-    assert "of 500" in dugs("calibrate", *arguments).out
+    full = dugs("calibrate", *arguments, "--json", "/dev/full")
+    assert "of 500" in full.out
+    assert full.code == 1
+    assert "No space left on device: '/dev/full'" in full.err
+
+
+def test_wish_for_fewer_records_than_the_sample_is_answered_for_those(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """A column says what they come to, and a wish that cannot be met is held against them."""
+    arguments = ("-c", decided.config, pictures, "--quick", "--accept", "0.01", "--of", "12", "-o", tmp_path)
+    ended = dugs("calibrate", *arguments)
+
+    assert "of 12 ┃" in ended.out
+    assert "of 12 records from 2 to 12 are kept" in ended.out
+    assert "of 12 (estimate)" in (tmp_path / "calibrate.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -140,6 +155,8 @@ def test_wish_for_more_records_than_the_sample_is_called_an_estimate(
         (("--accept", "1.5"), "--accept"),
         (("--quick", "--keep", "25"), "25 uniques of 24 records cannot be"),
         (("--records", "0"), "--records"),
+        (("--quick", "--threshold", "nan"), "'nan' is not a number"),
+        (("--quick", "--accept", "nan"), "'nan' is not a number"),
     ],
 )
 def test_wrong_usage_is_named(decided: Deployment, arguments: tuple[str, ...], part: str) -> None:
@@ -167,7 +184,7 @@ def test_samples_that_say_little_are_called_so(decided: Deployment, pictures: Pa
     assert copies["layers"][0]["separation"] is None
 
     one = report_of(tmp_path, *config, tmp_path / "one")
-    assert said(one, "1 records are few")
+    assert said(one, "1 record is few")
     assert (one["configured"]["share"], one["closest"]["duplicates"]) == (1.0, [])
     assert said(one, "there are too few records")
 

@@ -161,6 +161,7 @@ def test_nothing_to_judge_again_is_said(fresh: Deployment, tmp_path: Path) -> No
         (("--vectors", tmp_path / "zeros.npy"), "holds no vector but zeros"),
         (("--vectors", tmp_path / "long.npy"), "row 0 has the norm"),
         (("--vectors", tmp_path / "empty.npy"), "is not a matrix"),
+        (("--vectors", tmp_path / "missing.npy"), "missing.npy cannot be read (No such file or directory)"),
     ):
         ended = dugs("calibrate", *arguments)
         assert (ended.code, ended.out) == (1, ""), arguments

@@ -101,6 +101,9 @@ def test_page_and_saved_clustering_are_left_and_named(deployment: Deployment, tm
     assert "data:image/png;base64," in page
     assert "<script" not in page
     assert saved is not None
+    lines = [json.loads(line) for line in (tmp_path / "new" / "categories.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [event["id"] for event in deployment.events("unique")]
+    assert [line["category"] - 1 for line in lines] == saved.category.tolist()
     assert len(saved.category) == len(deployment.events("unique"))
     assert (folder / "clusters.json").stat().st_mode & 0o777 == 0o600
     assert ClusteringFile(folder, "another list").last() is None
@@ -110,6 +113,7 @@ def test_page_and_saved_clustering_are_left_and_named(deployment: Deployment, tm
     ("arguments", "said"),
     [
         (("--k", "3", "--similarity", "0.5"), "exclude each other"),
+        (("--similarity", "nan"), "'nan' is not a number"),
         (("--k", "0"), "not a number of categories"),
         (("--k", "9-2"), "not a number of categories"),
         (("--k", "1000"), "1000 categories of"),
@@ -178,6 +182,16 @@ def test_export_that_is_none_is_refused(export: Path, tmp_path: Path) -> None:
         assert said in ended.err
     (folder / "vectors.npy").write_bytes(b"nothing")
     assert "is not a matrix" in dugs("clusters", folder).err
+
+
+def test_table_is_shown_before_a_file_that_cannot_be_written(decided: Deployment) -> None:
+    """What took minutes to find is not lost with the disk; and a similarity above the list's τ can merge nothing."""
+    ended = dugs("clusters", "-c", decided.config, "--similarity", "0.9", "--json", "/dev/full")
+
+    assert ended.code == 1
+    assert "No space left on device: '/dev/full'" in ended.err
+    assert "category" in ended.out
+    assert "the list was made at τ = 0.5" in " ".join(ended.out.split())
 
 
 def test_missing_extra_says_what_to_install(decided: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
+import signal
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -283,7 +285,11 @@ def test_target_adds_a_value_to_each_decision_and_changes_nothing_else(
     found = [without_names(event) for event in ended.lines]
     assert [{k: v for k, v in event.items() if not k.startswith("value")} for event in found] == expected
     assert all((event["value"] is None) == (event["type"] == "rejected") for event in found)
-    assert len({event["value_target"] for event in found}) == 1
+    (digest,) = {event["value_target"] for event in found}
+    assert re.search(rf"^target .*: 24 records, own value -?0\.\d{{4}}, {digest}$", ended.err, re.MULTILINE)
+    nowhere = dugs("scan", "-c", decided.config, pictures, "--set", "value.target=nowhere/")
+    assert nowhere.code == 2
+    assert nowhere.err.startswith("dugs: value.target: 'nowhere")
 
 
 def test_table_says_what_a_scan_at_another_threshold_keeps(decided: Deployment, pictures: Path) -> None:
@@ -318,7 +324,7 @@ def test_vectors_lie_beside_the_decisions(decided: Deployment, pictures: Path, t
 def test_interrupted_scan_leaves_whole_vectors(
     decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The header tells the rows that were written by then."""
+    """The header tells the rows that were written by then, also where the process ends at once."""
     kept = ThresholdTable.take
 
     def interrupt(table: ThresholdTable, *arguments: Any) -> None:
@@ -331,6 +337,46 @@ def test_interrupted_scan_leaves_whole_vectors(
 
     assert ended.code == 130
     assert np.load(tmp_path / "vectors.npy").shape == (4, 64)
+
+
+def test_first_interrupt_ends_a_scan_with_what_is_judged(
+    decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The micro-batch is finished; tally and table are of what was judged, and the exit code is 130."""
+    kept = ThresholdTable.take
+
+    def interrupt(table: ThresholdTable, *arguments: Any) -> None:
+        kept(table, *arguments)
+        if table.judged == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ThresholdTable, "take", interrupt)
+    vectors = tmp_path / "vectors.npy"
+    batches = ("--set", "input.batch.records=10")
+    ended = dugs("scan", "-c", decided.config, pictures, "--vectors", vectors, *batches)
+
+    assert ended.code == 130
+    assert len(ended.lines) == len(np.load(vectors)) == 10
+    assert "interrupted: 10 records were judged by then" in ended.err
+    assert "uniques at other thresholds" in ended.err
+
+
+@pytest.mark.parametrize("option", ["-o", "--vectors"])
+def test_file_that_cannot_be_filled_is_named(decided: Deployment, pictures: Path, option: str) -> None:
+    """A full disk shows when the file is flushed, and the system's error has no name then."""
+    ended = dugs("scan", "-c", decided.config, pictures, option, "/dev/full")
+
+    assert ended.code == 1
+    assert "No space left on device: '/dev/full'" in ended.err
+
+
+def test_one_file_for_decisions_and_vectors_is_bad_usage(decided: Deployment, pictures: Path) -> None:
+    """Two writers would leave a file that is neither."""
+    ended = dugs("scan", "-c", decided.config, pictures, "-o", "same.npy", "--vectors", "./same.npy")
+
+    assert ended.code == 2
+    assert "-o and --vectors name one file" in ended.err
+    assert not Path("same.npy").exists()
 
 
 def test_all_rejected_shows_no_table(decided: Deployment, pictures: Path) -> None:

@@ -14,7 +14,7 @@ from dugs_stream.core.thresholds import ManyThresholds
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.lab.calibrate.closest import ClosestCalls, closest_calls, decisions_at, new_and_good
 from dugs_stream.lab.calibrate.comparison import Comparison, noise_floor
-from dugs_stream.lab.calibrate.curve import GRID, Curve, Point, knee, plateau
+from dugs_stream.lab.calibrate.curve import GRID, UNRELATED, Curve, Landmarks, Point, knee, plateau
 from dugs_stream.lab.calibrate.plan import Plan
 from dugs_stream.lab.calibrate.report import (
     CurvePoint,
@@ -59,7 +59,7 @@ def calibrate(
     bend = knee(points)
     floor = noise_floor(len(sample), settings.gradient.dimension)
     flat = plateau(points, floor)
-    proposals = _proposals(curve, sample, plan, flat, (bend, settings.selection.threshold))
+    proposals = _proposals(curve, sample, plan, Landmarks(flat, bend, floor), settings.selection.threshold)
     chosen = proposals[0] if plan.has_wish else proposals[-1]
     decisions = decisions_at(sample, chosen.threshold)
     calls = closest_calls(sample, decisions, _CLOSEST)
@@ -123,14 +123,9 @@ class _Wish:
 
 
 def _proposals(
-    curve: Curve,
-    sample: ProjectedSample,
-    plan: Plan,
-    flat: float | None,
-    knee_or_configured: tuple[float | None, float],
+    curve: Curve, sample: ProjectedSample, plan: Plan, landmarks: Landmarks, configured: float
 ) -> list[Proposal]:
     """The wishes first, in the order in which they were made; without any the usual shares, and last what to choose."""
-    bend, configured = knee_or_configured
     of = plan.of or len(sample)
 
     def number(name: str, uniques: float) -> _Wish:
@@ -140,12 +135,9 @@ def _proposals(
     found = [number(f"accept {each:.3g}", each * of) for each in shares]
     found += [number(f"keep {each}", each) for each in plan.keep]
     found += [_Wish(f"τ = {each:g}", None, curve.at(each)) for each in plan.thresholds]
-    if flat is not None:
-        found.append(_Wish("plateau of the curve", None, curve.at(flat)))
-    if bend is not None:
-        found.append(_Wish("knee of the curve", None, curve.at(bend)))
-    elif not plan.has_wish:
-        found.append(_Wish("as configured: no knee", None, curve.at(configured)))
+    found += [_Wish(f"{name} of the curve", None, curve.at(each)) for name, each in landmarks.by_use]
+    if not plan.has_wish and not landmarks.are_of_use:
+        found.append(_Wish("as configured: no knee above the noise", None, curve.at(configured)))
     return [_proposal(each, of, sample) for each in found]
 
 
@@ -163,15 +155,17 @@ def _proposal(wish: _Wish, of: int, sample: ProjectedSample) -> Proposal:
 
 def _remarks(points: Sequence[Point], sample: ProjectedSample, chosen: Proposal, floor: float) -> list[str]:
     """What the reader should know of the sample before trusting the numbers."""
-    n, most, least = len(sample), points[-1].uniques, points[0].uniques
-    told = next((point.uniques for point in points if point.threshold >= max(floor, _UNRELATED)), most)
+    n, most = len(sample), points[-1].uniques
+    told = next((point.uniques for point in points if point.threshold >= max(floor, UNRELATED)), most)
     said = []
     if chosen.of > n:
         said.append(
             f"numbers for {chosen.of:,} records are estimates: the growth of the list within the sample, drawn on"
         )
     if n < _FEW_RECORDS:
-        said.append(f"{n:,} records are few: shares of another sample of this size may be quite different")
+        said.append(
+            f"{n:,} record{' is' if n == 1 else 's are'} few: shares of another sample of this size may be quite different"
+        )
     if most == 1 < n:
         said.append("all records have the same gradient, so every threshold keeps one of them")
     elif told == n > 1:
@@ -179,7 +173,7 @@ def _remarks(points: Sequence[Point], sample: ProjectedSample, chosen: Proposal,
             "no record is similar to another, so every threshold above the noise floor keeps them all"
         )
     if not chosen.is_met:
-        said.append(f"no threshold meets '{chosen.wish}' on this sample: from {least:,} to {most:,} are kept")
+        said.append(_unmet(points, chosen))
     if 0 < chosen.threshold < floor:
         said.append(
             f"τ = {chosen.threshold:.4g} lies below the noise floor of {floor:.3f}: unrelated gradients reach it by compression "
@@ -194,9 +188,13 @@ def _remarks(points: Sequence[Point], sample: ProjectedSample, chosen: Proposal,
     return said
 
 
+def _unmet(points: Sequence[Point], chosen: Proposal) -> str:
+    """Of the records that the wish is about."""
+    least, most = (round(point.expected(chosen.of)) for point in (points[0], points[-1]))
+    return f"no threshold meets '{chosen.wish}': of {chosen.of:,} records from {least:,} to {most:,} are kept"
+
+
 _FEW_RECORDS = 200
-_UNRELATED = 0.1
-"""Cosines of unrelated gradients stay below this, or below the noise floor."""
 
 
 def _on(point: Point) -> CurvePoint:

@@ -28,6 +28,8 @@ GRID: tuple[float, ...] = tuple(
 )
 """Closer together where the curve is steep: most data has near copies."""
 
+UNRELATED = 0.1
+"""Cosines of unrelated gradients stay below this, or below the noise floor."""
 _FINEST = 5e-5
 """Two τ nearer to each other than this are one: it is half a digit of what is printed."""
 _LATE = 0.75
@@ -122,10 +124,11 @@ def plateau(points: Sequence[Point], floor: float) -> float | None:
     """The τ in the middle of the stretch over which the number of uniques changes least, from the noise floor on.
 
     There data falls apart by itself: records are either more similar than that or less. None if even there the number
-    grows by a tenth; of equal stretches the highest.
+    grows by a tenth. Of equal stretches the highest, with those just below it. Where every record is unique nothing can
+    change, so that end of the curve counts for nothing.
     """
-    shown = [point for point in points if point.threshold >= floor and point.uniques > 1]
-    best: tuple[float, float] | None = None
+    shown = [point for point in points if point.threshold >= floor and 1 < point.uniques < point.of]
+    best: tuple[float, float, float] | None = None  # growth, from τ, to τ
     for place, first in enumerate(shown):
         last = next(
             (each for each in shown[place:] if each.threshold >= first.threshold + _STRETCH - _FINEST), None
@@ -133,10 +136,37 @@ def plateau(points: Sequence[Point], floor: float) -> float | None:
         if last is None:
             break
         growth = last.uniques / first.uniques
-        if best is None or growth <= best[0]:
-            best = growth, (first.threshold + last.threshold) / 2
-    return None if best is None or best[0] > _FLAT else round(best[1], 4)
+        if best is not None and growth == best[0] and first.threshold <= best[2]:
+            best = growth, best[1], last.threshold
+        elif best is None or growth <= best[0]:
+            best = growth, first.threshold, last.threshold
+    return None if best is None or best[0] > _FLAT else round((best[1] + best[2]) / 2, 4)
 
 
 _STRETCH = 0.1
 _FLAT = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """What a curve says by itself, each None if it has none; floor: the noise floor."""
+
+    plateau: float | None
+    knee: float | None
+    floor: float
+
+    @property
+    def by_use(self) -> list[tuple[str, float]]:
+        """Names and τ, the best last: the knee, unless it lies among unrelated gradients; there the plateau is."""
+        plateau = [] if self.plateau is None else [("plateau", self.plateau)]
+        knee = [] if self.knee is None else [("knee", self.knee)]
+        return plateau + knee if self._has_knee_above_noise else knee + plateau
+
+    @property
+    def are_of_use(self) -> bool:
+        """Whether the last of them may be chosen without looking at it."""
+        return self.plateau is not None or self._has_knee_above_noise
+
+    @property
+    def _has_knee_above_noise(self) -> bool:
+        return self.knee is not None and self.knee > max(self.floor, UNRELATED)

@@ -70,19 +70,19 @@ def _curve(report: Report) -> str:
 
 
 def _proposals(report: Report) -> str:
-    is_beyond = report.chosen.of > report.sample.records
+    is_of_others = report.chosen.of != report.sample.records
     names: tuple[str, ...] = ("wish", "τ", "uniques", "share", "last quarter", "classes")
-    if is_beyond:
+    if is_of_others:
         names += (f"of {report.chosen.of:,} (estimate)",)
     rows = [
         [
             escape(each.wish) + (" (chosen)" if each == report.chosen else ""),
-            f"{each.threshold:.4g}",
+            f"{each.threshold:.5g}",
             f"{each.uniques:,}",
             f"{each.share:.1%}",
             f"{each.late_share:.1%}",
             "–" if each.classes is None else f"{each.classes:,}",
-            *([f"≈ {each.expected:,.0f}"] if is_beyond else []),
+            *([f"≈ {each.expected:,.0f}"] if is_of_others else []),
         ]
         for each in report.proposals
     ]
@@ -95,7 +95,7 @@ def _proposals(report: Report) -> str:
             f"{configured.share:.1%}",
             f"{configured.late_share:.1%}",
             "",
-            *([""] if is_beyond else []),
+            *([""] if is_of_others else []),
         ]
     )
     return (
@@ -130,7 +130,7 @@ def _calls(calibration: Calibration, pictures: Pictures) -> str:
     )
     if not both:
         return ""
-    return f"<section>\n<h2>Closest calls at τ = {calibration.report.chosen.threshold:.4g}</h2>\n{both}</section>\n"
+    return f"<section>\n<h2>Closest calls at τ = {calibration.report.chosen.threshold:.5g}</h2>\n{both}</section>\n"
 
 
 def _call(call: Call, rows: tuple[int, int], pictures: Pictures) -> str:
@@ -138,7 +138,7 @@ def _call(call: Call, rows: tuple[int, int], pictures: Pictures) -> str:
     shown = "".join(f"<div>{pictures.show(row, side.key or side.id)}</div>" for side, row in sides)
     return (
         f'<li title="{escape(_name(call.record))} – {escape(_name(call.nearest))}"><div class="pair">{shown}</div>'
-        f'<span class="caption">{call.similarity:.4f} · <b><bdi>{escape(_label(call.record))}</bdi></b>'
+        f'<span class="caption">{call.similarity:.5f} · <b><bdi>{escape(_label(call.record))}</bdi></b>'
         f" against <b><bdi>{escape(_label(call.nearest))}</bdi></b></span></li>"
     )
 

@@ -60,6 +60,8 @@ def test_target_of_a_loss_that_predicts_its_labels_is_warned_of() -> None:
     (line,) = warnings(load_settings(None, [*given, "gradient.loss=pseudo"], {}))
     assert "cannot tell a wrong label" in line
     assert warnings(load_settings(None, given, {})) == []
+    (own,) = warnings(load_settings(None, [*given, "value.target=topic:dugs.samples"], {}))
+    assert "the stream's own input.topic" in own
     assert load_settings(None, given, {}).value.target == ("clean/",)
     assert load_settings(None, ["value.target=topic:clean"], {}).value.topic == "clean"
 

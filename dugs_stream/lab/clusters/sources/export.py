@@ -77,8 +77,10 @@ def unit_rows_of(path: Path, again: str, *, zeros: bool = False) -> NDArray[np.f
     """
     try:
         vectors: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise StateError(f"{path} is not a matrix ({error}); {again}") from error
+    except OSError as error:
+        raise StateError(f"{path} cannot be read ({error.strerror or error}); {again}") from error
+    except (ValueError, EOFError) as error:  # NumPy's own words advise to unpickle it
+        raise StateError(f"{path} is not a matrix of NumPy (.npy); {again}") from error
     if vectors.ndim != 2 or vectors.dtype != np.float32:  # noqa: PLR2004  a matrix has two axes
         raise StateError(
             f"{path} holds {vectors.dtype} of shape {vectors.shape}; expected float32 (uniques, k): {again}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dugs_stream.core.thresholds import ManyThresholds
-from dugs_stream.lab.calibrate.curve import GRID, Curve, Point, knee, plateau
+from dugs_stream.lab.calibrate.curve import GRID, Curve, Landmarks, Point, knee, plateau
 
 
 @pytest.fixture
@@ -87,12 +87,43 @@ def counted(threshold: float, uniques: int) -> Point:
 
 
 def test_plateau_is_the_middle_of_the_flattest_stretch_above_the_floor() -> None:
-    """Three kinds of data up to 0.4, forty records from 0.6 on that are no copies: the higher of two flat stretches."""
+    """Three kinds of data up to 0.4, forty records from 0.6 to 0.8 that are no copies: the higher of two flat stretches."""
     counts = [3, 3, 3, 3, 3, 15, 40, 40, 40, 90, 160]
     points = [counted(each / 10, count) for each, count in enumerate(counts)]
 
-    assert plateau(points, 0.05) == pytest.approx(0.75)
-    assert plateau(points[:6], 0.05) == pytest.approx(0.35)
+    assert plateau(points, 0.05) == pytest.approx(0.7)
+    assert plateau(points[:6], 0.05) == pytest.approx(0.25)
     assert plateau(points[:6], 0.35) is None
     assert plateau([counted(each / 10, 1) for each in range(11)], 0.1) is None
     assert plateau([], 0.1) is None
+
+
+def test_plateau_is_not_the_end_where_every_record_is_unique() -> None:
+    """One near copy among two hundred: its τ parts it from the rest, and above 0.9 nothing is left to change."""
+    counts = [3, 20, 90, 150, 199, 199, 199, 199, 199, 200, 200]
+
+    assert plateau([counted(each / 10, count) for each, count in enumerate(counts)], 0.05) == pytest.approx(
+        0.6
+    )
+    assert plateau([counted(each / 10, 200) for each in range(11)], 0.05) is None
+
+
+@pytest.mark.parametrize(
+    ("plateau", "knee", "best"),
+    [
+        (0.6, 0.8, 0.8),
+        (0.6, 0.02, 0.6),
+        (0.6, 0.3, 0.6),
+        (None, 0.8, 0.8),
+        (None, 0.02, None),
+        (None, None, None),
+    ],
+)
+def test_knee_among_unrelated_gradients_gives_way_to_the_plateau(
+    plateau: float | None, knee: float | None, best: float | None
+) -> None:
+    """A τ below the noise floor would keep a handful of distinct records; without a plateau nothing is chosen."""
+    landmarks = Landmarks(plateau, knee, 0.315)
+
+    assert landmarks.are_of_use == (best is not None)
+    assert best is None or landmarks.by_use[-1][1] == best

@@ -132,8 +132,12 @@ def test_average_linkage_finds_categories_without_a_number(
 def test_similarity_that_no_pair_reaches_leaves_each_row_alone() -> None:
     """And one that all reach makes one category."""
     rows = unit_rows(4, 40, 64)
-    assert clustering_of(rows, Plan(similarity=0.99)).report.categories == 40
-    assert clustering_of(rows, Plan(similarity=-1.0)).report.categories == 1
+    alone = clustering_of(rows, Plan(similarity=0.99)).report
+    assert alone.categories == 40
+    assert "each is a category of its own: ask for less" in alone.remarks[0]
+    together = clustering_of(rows, Plan(similarity=-1.0)).report
+    assert together.categories == 1
+    assert not any("of its own" in remark for remark in together.remarks)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -71,7 +71,7 @@ def test_pictures_are_inside_the_page_and_edges_name_the_other_category() -> Non
     assert page.count("<img") == len(shown & set(pictures))
     assert page.count('class="unseen"') == len(shown - set(pictures))
     assert "At the edge" in page
-    assert re.search(r"-?0\.\d\d · -?0\.\d\d to [12]", page)
+    assert re.search(r"-?0\.\d\d · -?0\.\d\d to category [12]", page)
     assert page.count('id="category-') == 2
 
 
