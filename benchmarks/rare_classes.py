@@ -32,7 +32,7 @@ from dugs_stream.lab.listener import Listener
 
 UNIQUES, EMBEDDING, RANDOM = "gradient: label, last 2", "embedding, same rule", "random"
 DIMENSION = 512
-_STEPS = 200  # about six epochs
+_EPOCHS = 6
 _BATCH = 32
 _RATE = 2e-3
 _TOGETHER = 256
@@ -91,7 +91,7 @@ def study(is_quick: bool) -> Report:
         generator = np.random.default_rng(draw)
         rare = generator.permutation(len(CLASSES))[:2]
         seen = _with_few(split.train, rare, 0.01)
-        steps = 8 if is_quick else _STEPS
+        steps = 8 if is_quick else _EPOCHS * -(-len(seen) // _BATCH)
         model = fitted(as_inputs(seen), torch.from_numpy(seen.labels), draw, steps)
         stream = some(split.stream, generator.permutation(len(split.stream))[:records])
         own = replace(plan, seed=draw, rare=tuple(CLASSES[each] for each in rare))

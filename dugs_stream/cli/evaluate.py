@@ -104,7 +104,7 @@ class Shares(_Shares):
     help="Streams of each kind; every figure is a mean over them, with its interval.",
 )  # fmt: skip
 @click.option(
-    "--limit", type=click.IntRange(min=8), default=3_000, show_default=True,
+    "--limit", type=click.IntRange(8, 10_000), default=3_000, show_default=True,
     help="Records drawn at random from the data, at most.",
 )  # fmt: skip
 @click.option(

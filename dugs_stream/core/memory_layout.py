@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dugs_stream.core.samples import Inputs, leaves
 
-_LEAST_TILE = 16
+LEAST_TILE = 16
 """Below so many samples the weights, which oneDNN puts into its own order at each call, weigh more than the pictures: a
 ResNet takes a third more time for a sample alone."""
 
@@ -31,12 +31,12 @@ class Layout:
 
     def memory_format(self, rows: Tensor, tile: int) -> torch.memory_format:
         """That of a tile of so many samples like these rows (m, …)."""
-        is_changed = self.is_channels_last and tile >= _LEAST_TILE and is_picture(rows)
+        is_changed = self.is_channels_last and tile >= LEAST_TILE and is_picture(rows)
         return torch.channels_last if is_changed else torch.contiguous_format
 
     def applied(self, rows: Tensor) -> Tensor:
         """The rows (m, …) in the format of a large tile."""
-        return rows.contiguous(memory_format=self.memory_format(rows, _LEAST_TILE))
+        return rows.contiguous(memory_format=self.memory_format(rows, LEAST_TILE))
 
 
 CONTIGUOUS = Layout(is_channels_last=False)
@@ -57,7 +57,7 @@ def profits_from_channels_last(
     """
     one_dnn: Any = torch.backends.mkldnn  # torch left it without types
     return (
-        most >= _LEAST_TILE
+        most >= LEAST_TILE
         and device.type == "cpu"
         and one_dnn.is_available()
         and any(is_picture(leaf[None]) for _, leaf in leaves(example))

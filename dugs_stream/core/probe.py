@@ -3,7 +3,7 @@
 The engine's own gradient of one sample, among neighbours, is held against plain autograd of the same loss, parameter by
 parameter (`core.trial`). What differs goes by the whole loss, a sample at a time (`core.gradients.whole`). Costs seven
 samples and two tiles forward, four samples and two tiles back; one tile where only a length is new; two samples more
-for pictures that are to lie channels last. Where the tile is to be chosen, the tiles that are timed are the most of it, some
+where pictures were to lie channels last and do not. Where the tile is to be chosen, the tiles that are timed are the most of it, some
 tens of samples of a heavy model; of these runs the trial of places takes its own.
 """
 

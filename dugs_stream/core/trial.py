@@ -24,7 +24,7 @@ from dugs_stream.core.gradients.memory import is_out_of_memory
 from dugs_stream.core.gradients.observation import SeenCall, shapes_seen
 from dugs_stream.core.gradients.paths import LayerPaths
 from dugs_stream.core.losses.loss import Loss
-from dugs_stream.core.memory_layout import CHANNELS_LAST, profits_from_channels_last
+from dugs_stream.core.memory_layout import CHANNELS_LAST, LEAST_TILE, profits_from_channels_last
 from dugs_stream.core.mixing import (
     ProbeBatch,
     copies,
@@ -127,12 +127,23 @@ class Trial:
             tile = 1
             self.require_apart(_COMPANY)
         try:
-            projector, apart = self._with_right_paths(few)
-            placed = self._channels_last(projector, tile)
-            projector, sizes = placed or self._in_tiles(projector, tile)
+            return self._by_hooks(tile, few)
         except UnfitError as error:
             self.require_apart(few)
             return self._whole(str(error), tile, few)
+
+    def _by_hooks(self, tile: int | AutoTile, few: int) -> Fit:
+        """By the quickest paths and the quickest layout that are right; channels last goes first, so that it is proven once."""
+        quickest = LayerPaths.quickest(self.used, self.outside)
+        placed = self._channels_last(quickest, tile, few)
+        if placed is not None:
+            return placed
+        projector, apart = self._with_right_paths(quickest, few)
+        if projector.paths is not quickest:
+            placed = self._channels_last(projector.paths, tile, few)
+        if placed is not None:
+            return placed
+        projector, sizes = self._in_tiles(projector, tile)
         return Fit(projector, apart, sizes)
 
     def _reads_batch(self) -> bool:
@@ -141,23 +152,28 @@ class Trial:
         with undone(self.written), tracked(differentiable(self.model)):
             return reads_batch(lambda given: call_model(self.model, given), inputs, 2)
 
-    def _channels_last(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes] | None:
+    def _channels_last(self, paths: LayerPaths, tile: int | AutoTile, few: int) -> Fit | None:
         """With pictures that lie channels last, if that is worth it, right, and gives the same bits in every place of a tile."""
         most = (tile.kept or tile.most) if isinstance(tile, AutoTile) else tile
         device = self.sketch.device
         if not profits_from_channels_last(self.model, self._shapes_of_calls(), self.example, device, most):
             return None
-        changed = projector.laid_out(CHANNELS_LAST)
+        if not paths.is_complete:
+            return None
         try:
-            self._require_whole_gradient(changed, projector.tile)
+            contiguous = self._projector(self._axes, paths, few)
+            changed = contiguous.laid_out(CHANNELS_LAST)
+            apart = self._require_whole_gradient(changed, few)
             tiles = TileTrial(self, changed)
             placed = self._placed(tiles, changed, self._sizes(tiles, tile))
+            if placed is not None and placed[0].tile < LEAST_TILE:  # which is computed as it is without
+                apart = self._require_whole_gradient(contiguous, few)
         except (
             UnfitError,
             ModelError,
         ):  # such as `view`, which takes contiguous numbers; or else found again
             return None
-        return placed
+        return None if placed is None else Fit(placed[0], apart, placed[1])
 
     def _shapes_of_calls(self) -> Iterator[torch.Size]:
         """Of what the layers in use are given and return."""
@@ -202,9 +218,9 @@ class Trial:
         wanted = preferred(timings, tile.samples)
         return Sizes(tuple(wanted), wanted[0], tuple(timings))
 
-    def _with_right_paths(self, tile: int) -> tuple[Projector, dict[str, float]]:
-        """Each layer by its quickest path that is right; UnfitError if none of some layer is."""
-        axes, paths = self._call_axes(), LayerPaths.quickest(self.used, self.outside)
+    def _with_right_paths(self, paths: LayerPaths, tile: int) -> tuple[Projector, dict[str, float]]:
+        """Each layer by its quickest path that is right, these first; UnfitError if none of some layer is."""
+        axes = self._axes
         if not paths.is_complete:
             raise not_whole(self.outside)
         while True:
@@ -361,7 +377,8 @@ class Trial:
     def _holding(self, name: str) -> list[Layer]:
         return [layer for layer in self.used if name in {owned.name for owned in layer.parameters}]
 
-    def _call_axes(self) -> dict[str, list[CallAxes]]:
+    @cached_property
+    def _axes(self) -> dict[str, list[CallAxes]]:
         """The axes of each layer's calls, from passes over m and over m + 1 copies of the sample."""
         used = {layer.name: layer for layer in self.used}
         with undone(self.written):

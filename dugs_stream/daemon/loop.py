@@ -36,10 +36,10 @@ from dugs_stream.records import JudgedRecord
 # A micro-batch ends within this, so that stopping and standing by stay a matter of seconds; and within a tenth of
 # what the log lets an owner pause, so that even one that takes ten times as long as those before does no harm.
 _LONGEST_BATCH_SECONDS, _SHARE_OF_PAUSE = 30.0, 0.1
-# How often the log is asked for more while the oldest micro-batch is projected: there is work in hand, so nobody waits
-# for what comes meanwhile, and fifty looks a second cost a core about one percent.
+# How soon the log is asked for more while the oldest micro-batch is projected; each pause is twice the one before. There
+# is work in hand, so nobody waits for what comes meanwhile, and a thread that wakes up takes its core from the computing ones.
 _FETCH_SECONDS = 0.02
-# How often the thread looks up if there is room for no more: a service manager wants signs of life.
+# How often the thread looks up at least: a service manager wants signs of life.
 _LOOK_SECONDS = 0.2
 
 
@@ -261,9 +261,11 @@ class Loop:
 
     def _projected(self) -> ProjectedInFlight:
         """Wait for the oldest in flight, and poll ahead meanwhile if there is room."""
+        pause = _FETCH_SECONDS
         while not self._queue.is_ready(0):
             with self.stages.waiting(Stage.SEARCH):
-                self._queue.is_ready(_FETCH_SECONDS if self._has_room() else _LOOK_SECONDS)
+                self._queue.is_ready(pause if self._has_room() else _LOOK_SECONDS)
+            pause = min(2 * pause, _LOOK_SECONDS)
             self._tell_if_alive()
             if not self._stopping.requested:
                 self._fetch()

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from dugs_stream.lab.clusters import extra
 from dugs_stream.lab.evaluate.report import report_schema
 from tests.support.daemons.deployment import Deployment
+from tests.support.models.text import LINES, save_gpt2, save_tokenizer
 from tests.support.terminals.commands import dugs
 
 QUICK = ("--draws", "2", "--size", "4", "--layers", "1", "--losses", "label,pseudo")
@@ -159,3 +160,44 @@ def test_interrupt_keeps_what_is_done(
     assert report["interrupted"] in ended.err
     assert 0 < report["source"]["records"] <= 16
     assert len(report["selections"]) > 5
+
+
+def test_texts_of_a_language_model_are_evaluated_by_its_own_loss(tmp_path: Path) -> None:
+    """Of mixed lengths, with classes beside the loss: one gradient for each choice of layers, and no logits of classes."""
+    model = save_gpt2(save_tokenizer(tmp_path / "model"))
+    for place in range(24):
+        (tmp_path / "texts" / "ab"[place % 2]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "texts" / "ab"[place % 2] / f"{place}.txt").write_text(
+            f"{LINES[place % 4]} {place} " * (1 + place % 3)
+        )
+    deployment = Deployment(
+        tmp_path / "deployment",
+        input={"codec": {"type": "text", "tokenizer": str(model)}, "classes": ["a", "b"]},
+        model={
+            "factory": "dugs_stream.models.huggingface:build",
+            "kwargs": {"folder": str(model), "task": "causal_lm"},
+        },
+        gradient={"loss": "causal_lm"},
+    )
+    ended = dugs(
+        "evaluate",
+        "-c",
+        deployment.config,
+        tmp_path / "texts",
+        "--json",
+        tmp_path / "report.json",
+        *QUICK[:-2],
+    )
+    assert ended.code == 0, ended.err
+    report = json.loads((tmp_path / "report.json").read_text())
+
+    by_selection = {
+        each["selection"]: each for each in report["measures"] if each["measure"] == "classes covered"
+    }
+    assert by_selection["gradient: causal_lm, last 1"]["mean"] is not None
+    assert by_selection["embedding, same rule"]["mean"] is not None
+    assert "logits of classes" in by_selection["highest entropy"]["note"]
+    assert set(report["copies"][0]["copies"]) == {"exact", "word dropped", "lower case"}
+    refused = dugs("evaluate", "-c", deployment.config, tmp_path / "texts", *QUICK)
+    assert (refused.code, refused.out) == (2, "")
+    assert "these are for logits of classes" in refused.err

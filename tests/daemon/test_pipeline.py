@@ -189,6 +189,31 @@ def test_with_a_batch_in_flight_no_poll_waits_for_records(
     assert len(deployment.events()) == 16
 
 
+def test_log_is_asked_less_and_less_often_while_a_batch_is_projected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for more, and nothing comes: a thread that wakes up takes its core from the computing ones."""
+    deployment = Deployment(tmp_path, input={"codec": "npy", "batch": {"records": 8, "wait_ms": 50}})
+    deployment.send(npy_messages(8))
+    pauses, is_over = [], threading.Event()
+
+    with opened(deployment) as daemon:
+        slowed(daemon, monkeypatch, lambda _number: is_over.wait(SECONDS))
+        is_ready = daemon.loop._queue.is_ready
+        monkeypatch.setattr(daemon.loop, "_has_room", lambda: True)
+
+        def look(seconds: float) -> bool:
+            pauses.extend([seconds] if seconds else [])
+            if len(pauses) > 5:
+                is_over.set()
+            return is_ready(seconds if is_over.is_set() else 0)
+
+        monkeypatch.setattr(daemon.loop._queue, "is_ready", look)
+        daemon.run(drain=True)
+
+    assert pauses[:6] == [0.02, 0.04, 0.08, 0.16, 0.2, 0.2]
+
+
 def test_record_that_comes_after_an_idle_time_is_decided_at_once(tmp_path: Path) -> None:
     """Nothing is in flight and no other record was waiting: the wait for a full micro-batch would only make it late."""
     deployment = Deployment(tmp_path, input={"codec": "npy", "batch": {"records": 8, "wait_ms": 3_600_000}})

@@ -13,6 +13,7 @@ of them the error γ(d + 3, 2⁻²⁴) of `core.index.prefix`. `SLACK` is more t
 comparison as well. How rows are grouped decides speed alone.
 """
 
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -34,17 +35,32 @@ _ROUNDS, _SAMPLED_A_GROUP = 3, 8
 _ROWS_AT_ONCE = 8_192
 
 
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Directions (g, d + 1) float32, and the one (n,) int32 to which each of the first rows of a list belongs."""
+
+    directions: NDArray[np.float32]
+    group: NDArray[np.int32]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return self.directions.nbytes + self.group.nbytes
+
+
 class Groups:
     """The first rows of a prefix, ordered by group. Memory: 4·n·(d + 3) bytes, of the rows and their order.
 
+    grouping  what a later grouping of the same list starts from
     rows    (n, d + 1) float32 prefix rows, group by group
     order   (n,) int64, the position of each in the list
     starts  (g,) int64, the first row of each group; sizes (g,) int64
     """
 
     def __init__(
-        self, rows: NDArray[np.float32], group: NDArray[np.int64], directions: NDArray[np.float32]
+        self, rows: NDArray[np.float32], group: NDArray[np.int32], directions: NDArray[np.float32]
     ) -> None:
+        self.grouping = Grouping(directions, group)
         self.order = np.argsort(group, kind="stable")
         self.rows = rows[self.order]
         self.sizes = np.bincount(group, minlength=len(directions))
@@ -60,18 +76,17 @@ class Groups:
         self._cones = np.column_stack([directions, np.cos(radius), np.sin(radius)]).astype(np.float32)
 
     @classmethod
-    def of(cls, prefix: Prefix) -> Self:
-        """Group all rows of a prefix; O(n·g·d) time for g groups."""
+    def of(cls, prefix: Prefix, earlier: Grouping | None = None) -> Self:
+        """Group all rows of a prefix; O(n·g·d) time for g groups, or for the new rows alone beyond an earlier grouping of it."""
         rows = np.concatenate([block for _, block in prefix.rows.blocks(_ROWS_AT_ONCE)])
-        count = cls.count_for(len(rows))
-        directions = _directions(rows, count)
-        group = np.concatenate(
-            [
-                (tensor_of(rows[start : start + _ROWS_AT_ONCE]) @ directions.T).argmax(dim=1).numpy()
-                for start in range(0, len(rows), _ROWS_AT_ONCE)
-            ]
-        )
-        return cls(rows, group, directions.numpy())
+        directions = earlier.directions if earlier else _directions(rows, cls.count_for(len(rows))).numpy()
+        known = earlier.group if earlier else np.empty(0, dtype=np.int32)
+        parts = [
+            (tensor_of(rows[start : start + _ROWS_AT_ONCE]) @ torch.from_numpy(directions).T).argmax(dim=1)
+            for start in range(len(known), len(rows), _ROWS_AT_ONCE)
+        ]
+        group = np.concatenate([known, *(part.numpy().astype(np.int32) for part in parts)])
+        return cls(rows, group, directions)
 
     @staticmethod
     def count_for(rows: int) -> int:

@@ -206,7 +206,7 @@ def _bound_groups(reaching, asked, settings, most, groups, parts, bounds, waitin
     return _multiply_waiting(query, row, known, settings, waiting, levels, counts, found)
 
 
-# Compiled when this module is imported, in about three seconds, and not kept for the next process: numba's cache does not notice
+# Compiled when this module is imported, in some four seconds with numba itself, and not kept for the next process: numba's cache does not notice
 # that a file changed from which this one imports, and a stale kernel would be a wrong one.
 @njit(_SIGNATURE, nogil=True)
 def search(queries, first, last, similarity, basis, settings, most, groups, parts, found, answers):

@@ -13,6 +13,7 @@ import numpy as np
 from dugs_stream.core.index.basis_fit import Sample, fitted_basis, second_basis
 from dugs_stream.core.index.costs import (
     followed_cost,
+    grouped_cost,
     lane_cost,
     pair_cost,
     prefix_cost,
@@ -21,7 +22,7 @@ from dugs_stream.core.index.costs import (
 )
 from dugs_stream.core.index.device_search import DeviceSearch
 from dugs_stream.core.index.group_scan import scan_by_groups
-from dugs_stream.core.index.groups import Groups
+from dugs_stream.core.index.groups import Grouping, Groups
 from dugs_stream.core.index.prefix import Prefix
 from dugs_stream.core.index.prefix_scan import scan_by_prefix
 from dugs_stream.core.index.products import is_autocasting, without_autocast
@@ -64,6 +65,7 @@ class Search:
         self.prefix: Prefix | None = None
         self.groups: Groups | GroupBlocks | None = None
         self.second: SecondBound | None = None
+        self._grouping: Grouping | None = None
         self.queries = 0
         self._ungrouped_cost = 0.0
         self.recent = Work()
@@ -131,27 +133,33 @@ class Search:
         return work
 
     def _group(self, prefix: Prefix) -> None:
-        """Group all rows: for the native kernel if there is one, else with a second bound."""
-        groups, self._ungrouped_cost = Groups.of(prefix), 0.0
+        """Group all rows: for the native kernel if there is one, else with a second bound.
+
+        A list that grew keeps its directions until the prefix changes, at twice its length at the latest.
+        """
+        groups, self._ungrouped_cost = Groups.of(prefix, self._grouping), 0.0
+        self._grouping = groups.grouping
         self.groups = (_blocks_of(groups) if self._uses_kernel else None) or groups
         if self.groups is groups and self.second is None:
             basis = second_basis(self._sample_of_rows(), prefix.basis.length)
             self.second = None if basis is None else SecondBound(basis, self.rows)
 
-    @staticmethod
-    def _price_of_groups(prefix: Prefix) -> float:
+    def _price_of_groups(self, prefix: Prefix) -> float:
         """What grouping costs: at a million rows seconds, for which the first answer after a restart must not wait.
 
         So rows are grouped once the questions without have cost as much: in all, at most twice what was best.
         """
         rows = len(prefix.rows)
-        return rows * Groups.count_for(rows) * prefix_cost(prefix.basis.length)
+        new = rows if self._grouping is None else rows - len(self._grouping.group)
+        return new * Groups.count_for(rows) * prefix_cost(prefix.basis.length) + rows * grouped_cost()
 
     @property
     def prefix_bytes(self) -> int:
         """Memory of the prefix rows, of their groups, and of the longer rows of the second bound."""
         rows = 0 if self.prefix is None else 4 * len(self.prefix.rows) * self.prefix.rows.dimension
-        groups = 0 if self.groups is None else self.groups.bytes
+        groups = (
+            0 if self.groups is None or self._grouping is None else self.groups.bytes + self._grouping.bytes
+        )
         return rows + groups + (0 if self.second is None else self.second.bytes)
 
     def take_prefix(self, prefix: Prefix) -> bool:
@@ -172,6 +180,7 @@ class Search:
 
     def _use(self, prefix: Prefix | None) -> None:
         self.prefix, self.groups, self.second, self._ungrouped_cost = prefix, None, None, 0.0
+        self._grouping = None
         self.recent, self.recent_queries = Work(), 0.0
         self._next_fit_rows = max(len(self.rows) * 2 if prefix else len(self.rows) * 3 // 2, 1)
         self._next_fit_queries = self.queries + _QUERIES_TO_NEXT_FIT

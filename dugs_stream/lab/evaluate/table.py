@@ -45,7 +45,8 @@ def cell(measured: Measured | None) -> str:
         return "–"
     half = max((measured.high or 0.0) - measured.mean, measured.mean - (measured.low or 0.0))
     few = measured.picks is not None and measured.picks < measured.size - 0.5
-    return f"{100 * measured.mean:.0f} ±{100 * half:.0f}" + (f" ({measured.picks:.0f} picks)" if few else "")
+    spread = f" ±{100 * half:.0f}" if measured.draws > 1 else ""  # of one draw nothing is known of it
+    return f"{100 * measured.mean:.0f}{spread}" + (f" ({measured.picks:.0f} picks)" if few else "")
 
 
 def copies_at(report: Report, at: CopiesAt) -> list[Copies]:

@@ -21,7 +21,7 @@ from dugs_stream.core.gradients.inference import inference
 from dugs_stream.core.losses.forms import LabelForm
 from dugs_stream.core.losses.outputs import logits_of
 from dugs_stream.core.samples import Inputs, call_model, leaves, mapped, stacked, structure_of
-from dugs_stream.errors import ModelError
+from dugs_stream.errors import ConfigurationError, ModelError, Problem
 from dugs_stream.lab.evaluate.greedy import unit_rows
 from dugs_stream.lab.evaluate.plan import ALL_LAYERS, CLASSIFIERS_LOSSES, Gradient, LayerChoice, Plan
 from dugs_stream.lab.evaluate.scaling import ScaledGradients
@@ -114,7 +114,8 @@ class Viewer:
             device=self._spec.device,
             tile=1,
         )
-        found = narrow.probe(example.inputs, example.label)
+        takes_it = narrow.loss.takes_classes or narrow.loss.is_own
+        found = narrow.probe(example.inputs, example.label if takes_it else None)
         return found.layers[-1].name, found.classes
 
     def add(self, rows: Sequence[Row]) -> None:
@@ -223,19 +224,29 @@ class _Scaled:
                 try:
                     scaled.fit(batch[records], given[records])
                 except (RuntimeError, NotImplementedError, AttributeError) as error:  # what vmap cannot do
-                    self._leave_out(gradient, f"its gradients cannot be formed side by side ({error})")
+                    self._leave_out(
+                        gradient,
+                        f"its gradients cannot be formed side by side ({str(error).partition(chr(10))[0]})",
+                    )
                     continue
                 self._fitted[gradient] = scaled
             yield gradient, self._fitted[gradient].project(batch, given)
 
     def _leave_out(self, gradient: Gradient, why: str) -> None:
         self._wanted.remove(gradient)
-        self.remarks.append(f"{gradient}: left out, {why.splitlines()[0]}")
+        self.remarks.append(f"{gradient}: left out, {why}")
 
 
 def _gradients(spec: GradientSpec, plan: Plan, label: int | None) -> list[Gradient]:
     """Those of the plan that the model allows: other losses than those of classes stand alone."""
     is_of_classes = spec.loss.form in {LabelForm.CLASS, LabelForm.PREDICTED}
+    if plan.losses and not is_of_classes:
+        problem = Problem(
+            "--losses",
+            f"these are for logits of classes, and gradient.loss is {spec.loss.name}.",
+            "Leave it out: the gradients compared are those of that loss.",
+        )
+        raise ConfigurationError([problem])
     losses = plan.losses or (CLASSIFIERS_LOSSES if is_of_classes else (spec.loss.name,))
     if label is None:
         losses = tuple(each for each in losses if each != "label")

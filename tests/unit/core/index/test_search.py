@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from dugs_stream.core.index import products
+from dugs_stream.core.index import groups, products
 from dugs_stream.core.index.graph_policy import GraphPolicy
+from dugs_stream.core.index.group_scan import scan_by_groups
+from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.prefix import Prefix, PrefixBasis
+from dugs_stream.core.index.question import Nearest, Question
 from dugs_stream.core.index.rows import Rows as RowList
+from dugs_stream.core.index.scan import scan
 from dugs_stream.core.index.unique_index import UniqueIndex
 from tests.support.oracles.unit_rows import Rows, unit_rows
 
@@ -144,3 +148,25 @@ def test_read_only_rows_are_multiplied_where_they_lie() -> None:
     rows.flags.writeable = False
 
     assert products.tensor_of(rows).data_ptr() == rows.ctypes.data
+
+
+def test_list_that_grew_is_grouped_again_by_its_new_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directions stay and earlier rows keep their groups; what is found is what a grouping of all rows would find."""
+    rows, listed = steep_rows(12, 600), RowList(K)
+    prefix = Prefix(PrefixBasis(np.eye(K)[:, :15]))
+    listed.add(rows[:400])
+    prefix.follow(listed)
+    first = Groups.of(prefix)
+    listed.add(rows[400:])
+    prefix.follow(listed)
+    monkeypatch.setattr(groups, "_directions", None)  # they take most of the time, and are not made again
+
+    grown = Groups.of(prefix, first.grouping)
+
+    assert np.array_equal(grown.grouping.group[:400], first.grouping.group)
+    assert sorted(grown.order.tolist()) == list(range(600))
+    question, known, plain = Question(rows[395:405]), Nearest.of_nothing(10), Nearest.of_nothing(10)
+    scan_by_groups(question, grown, prefix, listed, known)
+    scan(question, listed, plain)
+    assert np.array_equal(known.position, plain.position)
+    assert np.array_equal(known.similarity, plain.similarity)

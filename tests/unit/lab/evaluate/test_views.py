@@ -109,3 +109,16 @@ def test_scaling_that_cannot_be_is_a_remark(monkeypatch: pytest.MonkeyPatch) -> 
     assert any("more than 10 are not whitened" in each for each in narrow.remarks)
     monkeypatch.setattr(scaling, "MOST_NUMBERS", 10)
     assert {each.scaling for each in views_of(small(), pictures(12), plan).gradients} == {"plain"}
+
+
+def test_gradients_that_cannot_be_formed_side_by_side_are_a_remark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PyTorch's vmap refuses ends nothing: the plain gradients are there."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("vmap: no batching rule\nand a long text")
+
+    monkeypatch.setattr(ScaledGradients, "fit", refuse)
+    views = views_of(small(), pictures(12), Plan(layers=(2,), losses=("label",)))
+
+    assert {each.scaling for each in views.gradients} == {"plain"}
+    assert any(each.endswith("(vmap: no batching rule)") for each in views.remarks)
