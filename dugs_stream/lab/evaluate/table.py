@@ -91,7 +91,7 @@ def notes_of(report: Report) -> list[str]:
             if each.note is not None:
                 reasons.setdefault(each.note, []).append(each.selection)
         for reason, selections in reasons.items():
-            if len(selections) == len(at_size):
+            if len(selections) > len(at_size) / 2:
                 found[f"{column.title}: {reason}"] = None
             else:
                 found.update({f"{selection}: {reason}": None for selection in selections})
