@@ -128,7 +128,7 @@ class _Gathering:
 
     def _count_out(self, why: str) -> None:
         self._left_out += 1
-        self._why = self._why or why
+        self._why = self._why or why.rstrip(".")
 
     def target(self) -> Target:
         """What all of them come to."""
