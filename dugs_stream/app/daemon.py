@@ -120,7 +120,8 @@ def open_daemon(
         engine = build_engine(settings, metrics.stage, keeps_tile=True)
         held.callback(engine.decoding.close)
         stopping = stopping or Stopping()
-        set_target_once_reachable(settings, engine, stopping.event)
+        notices = ServiceNotices(os.environ)
+        set_target_once_reachable(settings, engine, stopping.event, lambda: notices.alive(status))
         for remark in engine.remarks:
             _log.warning("model.remark", remark=remark)
         state = StateStore(
@@ -166,7 +167,7 @@ def open_daemon(
             Watchers(
                 metrics,
                 status,
-                ServiceNotices(os.environ),
+                notices,
                 Observer(batch_committed=lambda judged, _head: gallery.saw(judged)),
                 Observer(step_entered=on_step),
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -59,11 +59,21 @@ def _target_of(settings: Settings, named: str, engine: Engine) -> Target:
     return build_target(named, records, engine.decoding, engine.projector, fingerprint, mean)
 
 
-def set_target_once_reachable(settings: Settings, engine: Engine, stopping: Event) -> None:
+def set_target_once_reachable(
+    settings: Settings, engine: Engine, stopping: Event, on_wait: Callable[[], None] = lambda: None
+) -> None:
     """The same, with patience for a log that does not answer. Returns without a target if told to stop.
+
+    on_wait  called before each wait: the service manager must not take patience for a start that hangs
 
     A log that answers and refuses this client is an error, as for a command.
     """
+
+    def tell(attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome is not None else None
+        _log.error("value.awaited", error=str(error))
+        on_wait()
+
     patience = Retrying(
         retry=retry_if_exception(
             lambda error: isinstance(error, LogUnavailableError) and not isinstance(error, LogRefusedError)
@@ -71,15 +81,10 @@ def set_target_once_reachable(settings: Settings, engine: Engine, stopping: Even
         wait=wait_random_exponential(_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS),
         stop=stop_when_event_set(stopping),
         sleep=sleep_using_event(stopping),
-        before_sleep=_is_awaited,
+        before_sleep=tell,
         retry_error_callback=lambda _state: None,
     )
     patience(set_target, settings, engine)
-
-
-def _is_awaited(attempt: RetryCallState) -> None:
-    error = attempt.outcome.exception() if attempt.outcome is not None else None
-    _log.error("value.awaited", error=str(error))
 
 
 def facts_of(target: Target) -> dict[str, str | int | float]:

@@ -207,7 +207,7 @@ def test_start_waits_for_a_log_that_does_not_answer(tmp_path: Path, monkeypatch:
     deployment = Deployment(tmp_path, value={"target": "topic:wanted"})
     sent(deployment, "wanted", npy_messages(4))
     settings, reader, stopping = deployment.settings, configured.open_reader, threading.Event()
-    tries = []
+    tries, waits = [], list[str]()
 
     def unreachable(of_settings: Settings) -> Any:
         tries.append(len(tries))
@@ -218,8 +218,9 @@ def test_start_waits_for_a_log_that_does_not_answer(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(configured, "open_reader", unreachable)
     engine = build_engine(settings)
     with capture_logs() as lines:
-        set_target_once_reachable(settings, engine, stopping)
+        set_target_once_reachable(settings, engine, stopping, lambda: waits.append("alive"))
 
+    assert waits == ["alive"]
     assert engine.judge.target is not None
     assert [line["event"] for line in lines if line["event"].startswith("value.")] == [
         "value.awaited",
