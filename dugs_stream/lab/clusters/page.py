@@ -107,7 +107,7 @@ def _section(item: Category, pictures: Pictures) -> str:
     name = f" · <bdi>{escape(item.name)}</bdi>" if item.name else ""
     facts = [f"{item.uniques:,} unique{'' if item.uniques == 1 else 's'}"]
     if item.duplicates is not None:
-        facts.append(f"{item.duplicates:,} duplicates")
+        facts.append(f"{item.duplicates:,} duplicate{'' if item.duplicates == 1 else 's'}")
     facts.append(f"mean cosine to the centre {item.similarity:.2f}")
     labels = _labels(item, 10)
     typical = "".join(
