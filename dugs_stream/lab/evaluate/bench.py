@@ -143,14 +143,16 @@ def _with_values(
     thresholds: list[float] | None,
 ) -> Measured:
     mean, low, high = interval_of(kept.values)
+    # Ten times the same records in another order are one value to a rule that ignores order, and so is one stream to any.
+    is_one_value = len(kept.values) == 1 or (candidate.ignores_order and scene.is_one_set)
     return Measured(
         measure=name,
         stream=scene.name,
         selection=candidate.name,
         size=size,
         mean=mean,
-        low=low,
-        high=high,
+        low=None if is_one_value else low,
+        high=None if is_one_value else high,
         draws=len(kept.values),
         picks=float(np.mean(kept.picks)),
         threshold=float(np.mean(thresholds)) if thresholds else None,

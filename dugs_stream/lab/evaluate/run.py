@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +41,10 @@ class Done:
 
 def run_evaluate(settings: Settings, wanted: Wanted, listener: Listener) -> Done:
     """View, measure, write. Raises as `view_records` and `evaluate` do."""
+    started = time.perf_counter()
     viewed = view_records(settings, wanted.source, wanted.plan, listener)
     report = evaluate(viewed, wanted.plan, listener)
+    report = report.model_copy(update={"seconds": time.perf_counter() - started})  # with the viewing
     files: dict[str, Path] = {}
     if wanted.json_file is not None:
         wanted.json_file.parent.mkdir(parents=True, exist_ok=True)
