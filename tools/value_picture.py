@@ -20,7 +20,7 @@ from benchmarks.workload import DIGIT_MODEL, digit_weights
 from dugs_stream.commands.scan import scan
 from dugs_stream.config import Settings, load_settings
 from dugs_stream.lab.calibrate.calibrate import Plan
-from dugs_stream.lab.calibrate.run import Wanted, run_calibration
+from dugs_stream.lab.calibrate.run import Wanted, leave_files, run_calibration
 from dugs_stream.lab.demo.digits import Digits, encode_png, load_digits
 from dugs_stream.lab.drawn_records import Source
 from dugs_stream.lab.listener import Listener
@@ -96,7 +96,9 @@ def _tell(settings: Settings, place: Path, wrong: set[str]) -> None:
 def _calibrate(settings: Settings, place: Path) -> None:
     plan = Plan(thresholds=(_THRESHOLD,), dimensions=(), layers=())
     source = Source((place / "stream",), is_mixed=True)
-    run_calibration(settings, Wanted(source, plan, None, (), None, place), Listener())
+    wanted = Wanted(source, plan, None, (), None, place)
+    for _what, _path in leave_files(wanted, run_calibration(settings, wanted, Listener())):
+        pass
 
 
 def _photograph(page_file: Path, folder: Path) -> None:

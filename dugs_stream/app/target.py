@@ -93,7 +93,12 @@ def facts_of(target: Target) -> dict[str, str | int | float]:
 
 def _of_files(settings: Settings) -> Iterator[Record | Problem]:
     """Records of the files, spread evenly over all of them; what cannot be read comes last."""
-    listing = files_under(settings, [path for each in settings.value.target or () for path in _paths(each)])
+    paths = [path for each in settings.value.target or () for path in _paths(each)]
+    try:
+        listing = files_under(settings, paths)
+    except ConfigurationError as error:  # beside the PATHS of a command it must say which files it means
+        named = [Problem(SETTING, f"{each.place}: {each.message}", each.hint) for each in error.problems]
+        raise ConfigurationError(named) from None
     problems = list(listing.failures)
     yield from _spread(listing, settings.value.records, problems)
     yield from problems

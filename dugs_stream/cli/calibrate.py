@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dugs_stream.cli.listening import listening
-from dugs_stream.cli.options import Settings, command, configured, row_fields
+from dugs_stream.cli.options import FiniteRange, Settings, command, configured, row_fields
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +54,7 @@ class LayersOption(_Choice):
     help="How many records to look at, at most.",
 )  # fmt: skip
 @click.option(
-    "--accept", type=click.FloatRange(0, 1, min_open=True), multiple=True,
+    "--accept", type=FiniteRange(0, 1, min_open=True), multiple=True,
     help="A share of records that is to be unique; may be repeated.",
 )  # fmt: skip
 @click.option(
@@ -62,7 +62,7 @@ class LayersOption(_Choice):
     help="A number of uniques to keep; may be repeated.",
 )  # fmt: skip
 @click.option(
-    "--threshold", type=click.FloatRange(-1, 1, min_open=True), multiple=True,
+    "--threshold", type=FiniteRange(-1, 1, min_open=True), multiple=True,
     help="A τ to look at; may be repeated.",
 )  # fmt: skip
 @click.option(
@@ -135,7 +135,7 @@ def calibrate(
     if quick and (dimensions or layers):
         raise click.UsageError("--quick compares neither k nor layers: leave --k and --layers out.")
     from dugs_stream.lab.calibrate.plan import Plan
-    from dugs_stream.lab.calibrate.run import Wanted, run_calibration
+    from dugs_stream.lab.calibrate.run import Wanted, leave_files, run_calibration
     from dugs_stream.lab.clusters.extra import require_scikit_learn
     from dugs_stream.lab.drawn_records import Source
 
@@ -148,7 +148,7 @@ def calibrate(
         wanted = Wanted(source, plan, written["config"], written["overrides"], json_file, output)
         done = run_calibration(settings, wanted, listener)
     show_report(done.report)
-    for name, path in done.files.items():
+    for name, path in leave_files(wanted, done):
         click.echo(f"{name:>13}  {path}", err=True)
     if done.report.interrupted is not None:
         click.echo(f"interrupted while {done.report.interrupted}; what is above was done by then", err=True)
@@ -163,6 +163,7 @@ def _other_thresholds(
     wished: tuple[float, ...],
     json_file: Path | None,
 ) -> None:
+    from dugs_stream.commands.written_files import write_whole
     from dugs_stream.lab.calibrate.other_thresholds import of_changelog, of_state, of_vectors
 
     with listening() as listener:
@@ -172,8 +173,7 @@ def _other_thresholds(
             report = (of_changelog if changelog else of_state)(settings, wished, listener)
     show_list(report)
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_whole(json_file, report.model_dump_json(indent=2) + "\n")
         click.echo(f"{'report':>13}  {json_file}", err=True)
     if report.interrupted is not None:
         click.echo(f"interrupted while {report.interrupted}; what is above was done by then", err=True)

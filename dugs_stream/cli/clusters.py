@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dugs_stream.cli.listening import listening
-from dugs_stream.cli.options import Settings, command, configured, row_fields
+from dugs_stream.cli.options import FiniteRange, Settings, command, configured, row_fields
 
 if TYPE_CHECKING:
     from dugs_stream.inputs.rows.fields import RowFields
@@ -41,7 +41,7 @@ class Numbers(_Range):
 @command(
     "dugs clusters -c my.yaml -o clusters/ --save\n"
     "dugs clusters -c my.yaml photos/ --k 5-40\n"
-    "dugs clusters exported/ --similarity 0.7 --json clusters.json"
+    "dugs clusters exported/ --similarity 0.2 --json clusters.json"
 )
 @configured
 @row_fields
@@ -52,7 +52,7 @@ class Numbers(_Range):
     help="How many categories, or a range to choose from by silhouette.  [default: 2-40]",
 )  # fmt: skip
 @click.option(
-    "--similarity", type=click.FloatRange(-1, 1),
+    "--similarity", type=FiniteRange(-1, 1),
     help="Instead of a number: merge categories while their mean cosine is at least this.",
 )  # fmt: skip
 @click.option(
@@ -70,7 +70,7 @@ class Numbers(_Range):
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for clusters.html; it is made if missing.",
+    help="Folder for clusters.html and categories.jsonl; it is made if missing.",
 )  # fmt: skip
 @click.option("--save", is_flag=True, help="Let the daemon's page group its uniques by these categories.")
 def clusters(
@@ -99,16 +99,15 @@ def clusters(
     if layout == "umap":
         require_umap()
     from dugs_stream.lab.clusters.clusters import Plan
-    from dugs_stream.lab.clusters.run import Wanted, run_clusters
+    from dugs_stream.lab.clusters.run import Wanted, leave_files, run_clusters
 
     fewest, most = numbers or (2, 40)
     plan = Plan(fewest, most, numbers is None, similarity, seed, layout)  # type: ignore[arg-type]  # click checked it
+    wanted = Wanted(paths, fields, changelog, plan, json_file, output, save)
     with listening() as listener:
-        done = run_clusters(
-            settings, Wanted(paths, fields, changelog, plan, json_file, output, save), listener
-        )
+        done = run_clusters(settings, wanted, listener)
     show_report(done.report)
-    for name, path in done.files.items():
+    for name, path in leave_files(settings, wanted, done):
         click.echo(f"{name:>9}  {path}", err=True)
     if done.report.interrupted is not None:
         click.echo(f"interrupted while {done.report.interrupted}; what is above was done by then", err=True)

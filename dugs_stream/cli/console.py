@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from rich.text import Text
 from dugs_stream.commands.explain import Explanation
 from dugs_stream.commands.retry import DeadLetters
 from dugs_stream.commands.threshold_table import ThresholdTable
+from dugs_stream.commands.written_files import naming
 from dugs_stream.errors import Finding
 from dugs_stream.ops.logging.lines import printable
 
@@ -65,10 +66,21 @@ def waiting() -> Iterator[Callable[[str], None]]:
 @contextmanager
 def lines_to(output: Path | None) -> Iterator[Callable[[str], None]]:
     """Write lines to a file (its folder is made), or to stdout if none is named."""
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    with nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8") as file:
-        yield lambda line: print(line, file=file)
+    if output is None:
+        yield print
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    file = output.open("w", encoding="utf-8")
+
+    def write(line: str) -> None:
+        with naming(output):
+            print(line, file=file)
+
+    try:
+        yield write
+    finally:
+        with naming(output):
+            file.close()
 
 
 def reader_has_left() -> bool:

@@ -94,9 +94,12 @@ def scan(
     A file of JSON Lines, of Parquet, or a webdataset tar shard is a record a row. A table at the end says how many
     records would be uniques at other thresholds.
     """
+    if output is not None and vectors is not None and output.resolve() == vectors.resolve():
+        raise click.UsageError("-o and --vectors name one file: decisions and vectors need one each.")
     from dugs_stream.cli.console import counting, lines_to, show_thresholds
     from dugs_stream.commands.scan import scan
     from dugs_stream.commands.vectors_file import vectors_file
+    from dugs_stream.ops.logging.lines import printable
 
     with ExitStack() as open_files:
         keywords: dict[str, Any] = {}
@@ -107,6 +110,10 @@ def scan(
         progress = open_files.enter_context(counting("judging"))
         scanned = scan(settings, paths, write, fields=fields, on_progress=progress, **keywords)
     click.echo(_tally(scanned.verdicts, scanned.reasons), err=True)
+    if scanned.target is not None:
+        mean = scanned.target.mean
+        about = f"target {scanned.target.source}: {mean.samples:,} records, own value {mean.own_value:.4f}"
+        click.echo(printable(f"{about}, {scanned.target.digest}"), err=True)
     show_thresholds(scanned.table)
     if scanned.cut:
         click.echo(

@@ -6,6 +6,7 @@ Imports nothing heavy: `dugs --help` and the shell's completion go through here.
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -52,6 +53,16 @@ class Group(Command, click.Group):
 
     command_class = Command
     group_class = type
+
+
+class FiniteRange(click.FloatRange):
+    """A number of a range. click's own takes nan, since no comparison with it fails."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 class Since(_Whole):

@@ -29,6 +29,7 @@ from dugs_stream.outputs.event import build_event
 from dugs_stream.pipeline.decode import DecodedBatch, DecodePool, PendingBatch
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.pipeline.rejections import RefusalWords, RejectionGuard
+from dugs_stream.pipeline.target import Target
 from dugs_stream.records import Reason, Record
 
 
@@ -42,6 +43,7 @@ class Scanned:
     failures     files, folders and rows that could not be read; the others were judged
     cut          how many texts were longer than what is read of one
     unclassed    that files have no class, if so
+    target       what values are about, if there is one
     table        what other thresholds would have kept
     """
 
@@ -52,6 +54,7 @@ class Scanned:
     table: ThresholdTable
     cut: int = 0
     unclassed: str | None = None
+    target: Target | None = None
 
 
 Vector = NDArray[np.float32] | None
@@ -119,7 +122,9 @@ def scan(
             f"The model failed on each of the {done} files that could be read, so the fault is not one file's: {failure}. "
             "Check model.factory, model.kwargs and input.codec (size, mode)."
         )
-    return Scanned(verdicts, reasons, listing.passed_over, failures, table, cut, unclassed)
+    return Scanned(
+        verdicts, reasons, listing.passed_over, failures, table, cut, unclassed, engine.judge.target
+    )
 
 
 def _vectors(projected: ProjectedBatch) -> Iterator[Vector]:

@@ -11,12 +11,15 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from dugs_stream.commands.written_files import naming
+
 
 class VectorsFile:
     """The rows of an open file, in order."""
 
-    def __init__(self, file: BinaryIO, dimension: int) -> None:
+    def __init__(self, file: BinaryIO, dimension: int, path: Path) -> None:
         self._file = file
+        self._path = path
         self._dimension = dimension
         self._zero = np.zeros(dimension, np.float32).tobytes()
         self.rows = 0
@@ -24,9 +27,9 @@ class VectorsFile:
 
     def add(self, vector: NDArray[np.float32] | None) -> None:
         """One more row; None: a row of zeros."""
-        self._file.write(
-            self._zero if vector is None else np.ascontiguousarray(vector, dtype="<f4").tobytes()
-        )
+        row = self._zero if vector is None else np.ascontiguousarray(vector, dtype="<f4").tobytes()
+        with naming(self._path):
+            self._file.write(row)
         self.rows += 1
 
     def write_header(self) -> None:
@@ -40,9 +43,14 @@ class VectorsFile:
 def vectors_file(path: Path, dimension: int) -> Iterator[VectorsFile]:
     """Open a new file; at the end, an early one too, its header tells the rows that are in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        vectors = VectorsFile(file, dimension)
+    file = path.open("wb")
+    try:
+        vectors = VectorsFile(file, dimension, path)
         try:
             yield vectors
         finally:
-            vectors.write_header()
+            with naming(path):
+                vectors.write_header()
+    finally:
+        with naming(path):
+            file.close()

@@ -282,6 +282,7 @@ def warnings(settings: Settings) -> list[str]:
         *_untrained(settings),
         *_threshold_in_the_noise(settings),
         *_value_of_predictions(settings),
+        *_value_by_itself(settings),
         *_originals_too_large(settings),
         *_open_to_the_network(settings),
         *_any_host_name(settings),
@@ -319,6 +320,14 @@ def _value_of_predictions(settings: Settings) -> Iterator[str]:
             f"value.target with gradient.loss {loss}: both gradients are taken for what the model itself predicts, so a value "
             "says how alike a record and the target are to the model, and cannot tell a wrong label. Use a loss with labels "
             "if there are any."
+        )
+
+
+def _value_by_itself(settings: Settings) -> Iterator[str]:
+    if settings.value.topic == settings.input.topic:
+        yield (
+            f"value.target is {TOPIC_PREFIX}{settings.input.topic}, the stream's own input.topic: the stream is valued by its own "
+            "first records, and says nothing of what you want. Name another topic, or files."
         )
 
 

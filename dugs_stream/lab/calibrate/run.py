@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.target import set_target
+from dugs_stream.commands.written_files import write_whole
 from dugs_stream.config import Settings
-from dugs_stream.lab.calibrate.calibrate import calibrate
+from dugs_stream.lab.calibrate.calibrate import Calibration, calibrate
 from dugs_stream.lab.calibrate.configuration import configuration_text
 from dugs_stream.lab.calibrate.page import render_page
 from dugs_stream.lab.calibrate.plan import Plan
 from dugs_stream.lab.calibrate.report import Report
 from dugs_stream.lab.drawn_records import Source, draw_records
 from dugs_stream.lab.listener import Listener
-from dugs_stream.lab.samples import project_sample
+from dugs_stream.lab.samples import ProjectedSample, project_sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,19 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The report, and the files that were left, by what they are."""
+    """What was found, and on which sample."""
 
-    report: Report
-    files: Mapping[str, Path]
+    found: Calibration
+    sample: ProjectedSample
+
+    @property
+    def report(self) -> Report:
+        """For the terminal."""
+        return self.found.report
 
 
 def run_calibration(settings: Settings, wanted: Wanted, listener: Listener) -> Done:
-    """Read, compare, write. Raises what reading raises, and ConfigurationError for a number that cannot be met."""
+    """Read and compare. Raises what reading raises, and ConfigurationError for a number that cannot be met."""
     started = time.perf_counter()
     drawn = draw_records(settings, wanted.source, listener)
     engine = build_engine(settings, samples=len(drawn.records))
@@ -56,18 +62,19 @@ def run_calibration(settings: Settings, wanted: Wanted, listener: Listener) -> D
             listener.stage("Reading the target of values")
             set_target(settings, engine)
         sample = project_sample(settings, drawn, listener, engine)
-        found = calibrate(settings, sample, wanted.plan, listener, started)
-    pictures = sample.thumbnails(found.calls.rows) if wanted.output is not None else {}
-    files: dict[str, Path] = {}
+        return Done(calibrate(settings, sample, wanted.plan, listener, started), sample)
+
+
+def leave_files(wanted: Wanted, done: Done) -> Iterator[tuple[str, Path]]:
+    """Write the files that were asked for; each with what it is, once it is there. An OSError names the file."""
     if wanted.json_file is not None:
-        wanted.json_file.parent.mkdir(parents=True, exist_ok=True)
-        wanted.json_file.write_text(found.report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        files["report"] = wanted.json_file
+        write_whole(wanted.json_file, done.report.model_dump_json(indent=2) + "\n")
+        yield "report", wanted.json_file
     if wanted.output is not None:
-        wanted.output.mkdir(parents=True, exist_ok=True)
-        text = configuration_text(wanted.config, wanted.overrides, found.report)
-        files["page"] = wanted.output / "calibrate.html"
-        files["page"].write_text(render_page(found, pictures, text), encoding="utf-8")
-        files["configuration"] = wanted.output / "calibrated.yaml"
-        files["configuration"].write_text(text, encoding="utf-8")
-    return Done(found.report, files)
+        text = configuration_text(wanted.config, wanted.overrides, done.report)
+        page, configuration = wanted.output / "calibrate.html", wanted.output / "calibrated.yaml"
+        pictures = done.sample.thumbnails(done.found.calls.rows)
+        write_whole(page, render_page(done.found, pictures, text))
+        yield "page", page
+        write_whole(configuration, text)
+        yield "configuration", configuration

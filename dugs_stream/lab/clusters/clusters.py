@@ -63,13 +63,20 @@ class Clustering:
     plane: Plane
 
 
-def cluster(uniques: Uniques, plan: Plan, listener: Listener, interrupted: str | None = None) -> Clustering:
+def cluster(
+    uniques: Uniques,
+    plan: Plan,
+    listener: Listener,
+    interrupted: str | None = None,
+    started: float | None = None,
+) -> Clustering:
     """Group the uniques; a remark says what could not be told.
 
     interrupted  what was cut short before
+    started      of `time.perf_counter`, for the report; None: now
     Raises ConfigurationError if there are fewer uniques than categories asked for, and StateError if there is none.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     plan = _fitting(plan, len(uniques), uniques.place)
     remarks, scores = list(uniques.remarks), list[Score]()
     if plan.similarity is not None:
@@ -77,6 +84,7 @@ def cluster(uniques: Uniques, plan: Plan, listener: Listener, interrupted: str |
             f"Merging {len(uniques):,} uniques while their mean cosine is at least {plan.similarity:g}"
         )
         category = average_linkage(uniques.rows, plan.similarity, plan.seed, listener.progress)
+        remarks += _remarks_on_similarity(uniques, plan.similarity, len(np.unique(category)))
     else:
         if plan.fewest < plan.most:
             listener.stage(f"Trying {plan.fewest} to {plan.most} categories on {len(uniques):,} uniques")
@@ -140,6 +148,20 @@ def _scores(uniques: Uniques, plan: Plan, listener: Listener) -> tuple[list[Scor
         if listener.wants_stop() and done < len(tried):
             return sorted(scores), f"choosing the number of categories: {done} of {len(tried)} were tried"
     return sorted(scores), None
+
+
+def _remarks_on_similarity(uniques: Uniques, similarity: float, found: int) -> list[str]:
+    """That nothing merged: uniques lie below the list's τ to each other, so from τ on nothing can."""
+    if not 1 < found == len(uniques):
+        return []
+    last = len(uniques) - 1
+    threshold = uniques.events_of([last]).get(last, {}).get("threshold")
+    why = (
+        f"the list was made at τ = {threshold:g}, and its uniques are less similar than that; ask for less"
+        if threshold is not None and similarity >= threshold
+        else "ask for less"
+    )
+    return [f"no two uniques have a cosine of {similarity:g}, so each is a category of its own: {why}"]
 
 
 def _remarks_on_number(scores: Sequence[Score], number: int, found: int, plan: Plan) -> list[str]:

@@ -138,7 +138,7 @@ def _count(count: int | None) -> str:
 def _edge(example: Example) -> str:
     if example.other is None or example.other_similarity is None:
         return f"{example.similarity:.2f}"
-    return f"{example.similarity:.2f} · {example.other_similarity:.2f} to {example.other}"
+    return f"{example.similarity:.2f} · {example.other_similarity:.2f} to category {example.other}"
 
 
 def _figure(example: Example, pictures: Pictures, caption: str) -> str:

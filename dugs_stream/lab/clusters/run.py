@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dugs_stream.commands.written_files import naming, write_whole
 from dugs_stream.config import Settings
 from dugs_stream.inputs.rows.fields import RowFields
+from dugs_stream.lab.clusters.category_lines import category_lines
 from dugs_stream.lab.clusters.clusters import Clustering, Plan, cluster
 from dugs_stream.lab.clusters.page import render_page
 from dugs_stream.lab.clusters.report import Report
@@ -26,7 +29,7 @@ class Wanted:
 
     paths      an export, or files to judge; empty: the state folder, or with `changelog` that
     json_file  gets the report
-    output     folder that gets clusters.html
+    output     folder that gets clusters.html, and categories.jsonl with a line for each unique
     save       for the daemon's page
     """
 
@@ -41,33 +44,45 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The report, and the files that were left, by what they are."""
+    """What was found, of which uniques, and under which model's fingerprint these were judged ("": not known)."""
 
-    report: Report
-    files: Mapping[str, Path]
+    found: Clustering
+    uniques: Uniques
+    fingerprint: str
+
+    @property
+    def report(self) -> Report:
+        """For the terminal."""
+        return self.found.report
 
 
 def run_clusters(settings: Settings, wanted: Wanted, listener: Listener) -> Done:
-    """Read, group, write. Raises what reading raises, and ConfigurationError for a number that cannot be met."""
+    """Read and group. Raises what reading raises, and ConfigurationError for a number that cannot be met."""
+    started = time.perf_counter()
     uniques, fingerprint, interrupted = _read(settings, wanted, listener)
     if interrupted is None and listener.wants_stop():
         interrupted = "reading the uniques"
-    found = cluster(uniques, wanted.plan, listener, interrupted)
-    files: dict[str, Path] = {}
+    return Done(cluster(uniques, wanted.plan, listener, interrupted, started), uniques, fingerprint)
+
+
+def leave_files(settings: Settings, wanted: Wanted, done: Done) -> Iterator[tuple[str, Path]]:
+    """Write the files that were asked for; each with what it is, once it is there. An OSError names the file."""
     if wanted.json_file is not None:
-        wanted.json_file.parent.mkdir(parents=True, exist_ok=True)
-        wanted.json_file.write_text(found.report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        files["report"] = wanted.json_file
+        write_whole(wanted.json_file, done.report.model_dump_json(indent=2) + "\n")
+        yield "report", wanted.json_file
     if wanted.output is not None:
-        wanted.output.mkdir(parents=True, exist_ok=True)
-        files["page"] = wanted.output / "clusters.html"
-        files["page"].write_text(render_page(found, uniques), encoding="utf-8")
+        page, lines = wanted.output / "clusters.html", wanted.output / "categories.jsonl"
+        write_whole(page, render_page(done.found, done.uniques))
+        yield "page", page
+        with naming(lines), lines.open("w", encoding="utf-8") as file:
+            file.writelines(category_lines(done.uniques, done.found.assignment))
+        yield "uniques", lines
     if wanted.save:
-        files["saved"] = save_clustering(
+        folder, name = (
             settings.state.dir / PAGE_FOLDER,
-            _saved(found, list_name(fingerprint, settings.output.changelog_topic)),
+            list_name(done.fingerprint, settings.output.changelog_topic),
         )
-    return Done(found.report, files)
+        yield "saved", save_clustering(folder, _saved(done.found, name))
 
 
 def _read(settings: Settings, wanted: Wanted, listener: Listener) -> tuple[Uniques, str, str | None]:
