@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dugs_stream.cli.options import Settings, command, configured, row_fields
+from dugs_stream.cli.options import FiniteRange, Settings, command, configured, row_fields
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,7 +116,7 @@ class Shares(_Shares):
     help="How much of a stream is of the rare classes.",
 )  # fmt: skip
 @click.option(
-    "--wrong-share", type=click.FloatRange(0, 0.5), default=0.05, show_default=True,
+    "--wrong-share", type=FiniteRange(0, 0.5), default=0.05, show_default=True,
     help="How many of the labels are made wrong in the streams that ask for it.",
 )  # fmt: skip
 @click.option(
@@ -168,18 +168,17 @@ def evaluate(
     require_scikit_learn("dugs evaluate")
     from dugs_stream.lab.drawn_records import Source
     from dugs_stream.lab.evaluate.plan import Plan
-    from dugs_stream.lab.evaluate.run import Wanted, run_evaluate
+    from dugs_stream.lab.evaluate.run import Wanted, leave_files, run_evaluate
 
     plan = Plan(size, draws, limit, seed, rare or (), rare_shares, wrong_share, layers, losses)
+    wanted = Wanted(Source(paths, fields, limit, seed), plan, json_file, output)
     with listening() as listener:
-        done = run_evaluate(
-            settings, Wanted(Source(paths, fields, limit, seed), plan, json_file, output), listener
-        )
-    show_report(done.report)
-    for name, path in done.files.items():
+        report = run_evaluate(settings, wanted, listener)
+    show_report(report)
+    for name, path in leave_files(wanted, report):
         click.echo(f"{name:>9}  {path}", err=True)
-    if done.report.interrupted is not None:
-        click.echo(f"interrupted while {done.report.interrupted}; what is above was done by then", err=True)
+    if report.interrupted is not None:
+        click.echo(f"interrupted while {report.interrupted}; what is above was done by then", err=True)
         sys.exit(130)
 
 

@@ -27,6 +27,7 @@ from dugs_stream.lab.evaluate.streams import (
     pool_and_held_out,
     rare_name,
     scenes_of,
+    shortest_of,
 )
 from dugs_stream.lab.evaluate.table import counted
 from dugs_stream.lab.evaluate.views import Kind, Views, require_finite
@@ -82,13 +83,14 @@ def evaluate(viewed: Viewed, plan: Plan, listener: Listener) -> Report:
         listener.stage("Looking for copies")
         copies = list(copies_caught(views, pool, viewed.threshold, plan.seed))
     remarks = [*viewed.remarks, *_remarks(views, scenes, plan)]
-    found = Found(_kinds_of(scenes), measures, done, copies, bench.suspects())
+    found = Found(bench.sizes, _kinds_of(scenes), measures, done, copies, bench.suspects())
     return _report(viewed, plan, found, remarks, interrupted, started)
 
 
 class Found(NamedTuple):
     """What the report is made of."""
 
+    sizes: tuple[int, ...]
     streams: list[StreamKind]
     measures: list[Measured]
     selections: list[str]
@@ -130,10 +132,10 @@ def _remarks(views: Views, scenes: list[Scene], plan: Plan) -> Iterator[str]:
         yield (
             "no labels: classes, rare records, accuracy and wrong labels are left out, and the copies caught are all that is told"
         )
-    shortest = min((len(each.rows) for scene in scenes for each in scene.streams), default=0)
+    shortest = shortest_of(scenes)
     if shortest < 2 * plan.size:
         yield (
-            f"a stream has {counted(shortest, 'record')}, fewer than twice the size {plan.size:,}: it is picked from at "
+            f"the shortest stream has {counted(shortest, 'record')}, fewer than twice the size {plan.size:,}: all are picked from at "
             f"{plan.sizes(shortest)[-1]:,}"
         )
     for scene, share in zip(scenes[1:], plan.rare_shares, strict=False):
@@ -171,7 +173,7 @@ def _report(
         ),
         setup=Setup(
             size=plan.size,
-            sizes=list(plan.sizes(len(pool))),
+            sizes=list(found.sizes),
             draws=plan.draws,
             seed=plan.seed,
             rare=list(plan.rare),

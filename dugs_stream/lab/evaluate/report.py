@@ -45,7 +45,7 @@ class Setup(_Record):
     """What was asked for; the same data, model and seed give the same figures on one machine."""
 
     size: Annotated[int, Field(ge=1)]
-    sizes: list[int]
+    sizes: Annotated[list[int], Field(description="picked of every stream; at most half of the shortest")]
     draws: Annotated[int, Field(ge=1)]
     seed: int
     rare: Annotated[list[str], Field(description="classes made rare; empty: drawn anew for each stream")]

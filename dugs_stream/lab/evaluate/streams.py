@@ -67,6 +67,11 @@ def scenes_of(views: Views, plan: Plan, rare: NDArray[np.int64]) -> list[Scene]:
     ]
 
 
+def shortest_of(scenes: Sequence[Scene]) -> int:
+    """Records of the shortest stream; 0 without any."""
+    return min((len(each.rows) for scene in scenes for each in scene.streams), default=0)
+
+
 def _unmarked(rows: NDArray[np.int64]) -> Stream:
     return Stream(rows, np.zeros(len(rows), dtype=np.bool_))
 

@@ -92,9 +92,19 @@ def test_few_records_are_picked_from_at_half() -> None:
     """Rather than picking the whole stream, and the report says it."""
     report = report_of(made_views(records=12), Plan(size=200, draws=2))
 
-    assert report.setup.sizes[-1] == 4
-    assert facts_of(report)["picks"] == "4 (200 asked for)"
+    assert report.setup.sizes[-1] == 3
+    assert facts_of(report)["picks"] == "3 (200 asked for)"
     assert any("fewer than twice the size" in each for each in report.remarks)
+
+
+def test_streams_of_different_lengths_are_picked_from_at_the_same_sizes() -> None:
+    """Of two classes of 9 and 8 records one is made rare: every figure is a mean over all draws, at one size."""
+    report = report_of(made_views(records=22, classes=2), Plan(size=200, draws=6, rare_shares=(0.01,)))
+
+    found = [each for each in report.measures if each.mean is not None]
+    assert {each.draws for each in found} == {6}
+    assert {each.size for each in found} == set(report.setup.sizes)
+    assert {stream.name: stream.records for stream in report.streams}["rare 1 %"] not in {9.0, 10.0}
 
 
 def test_equal_vectors_leave_one_unique_and_say_how_many_were_picked() -> None:
