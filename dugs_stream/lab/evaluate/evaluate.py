@@ -144,7 +144,7 @@ def _remarks(views: Views, scenes: list[Scene], plan: Plan) -> Iterator[str]:
             whole = np.mean([len(each.rows) for each in scene.streams])
             yield (
                 f"{rare_name(share)}: a stream has {counted(round(float(np.mean(counts))), 'rare record')} among {whole:,.0f} "
-                f"({np.mean(counts) / whole:.2%}), so that a single one makes the figure"
+                f"({100 * np.mean(counts) / whole:.1f} %), so that each of them moves the figure far"
             )
     for gradient, vectors in views.gradients.items():
         silent = int((~vectors.any(axis=1)).sum())
