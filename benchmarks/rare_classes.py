@@ -133,7 +133,7 @@ def viewed(model: nn.Module, digits: Digits, plan: Plan) -> Viewed:
     viewer = Viewer(spec, plan, Row(inputs[0], labels[0], 0, Kind.RECORD))
     for rows in _batches(list(_rows(inputs, labels, wrong))):
         viewer.add(rows)
-    return Viewed("MNIST digits", viewer.views(()), str, DIMENSION, 0.3)
+    return Viewed("MNIST digits", viewer.views(()), str, DIMENSION, 0.3, "label, last 2")
 
 
 def _rows(inputs: Tensor, labels: Sequence[int], wrong: Sequence[int | None]) -> Iterator[Row]:

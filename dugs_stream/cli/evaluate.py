@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dugs_stream.cli.options import Settings, command, configured, row_fields
+from dugs_stream.cli.options import FiniteRange, Settings, command, configured, row_fields
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,7 +116,7 @@ class Shares(_Shares):
     help="How much of a stream is of the rare classes.",
 )  # fmt: skip
 @click.option(
-    "--wrong-share", type=click.FloatRange(0, 0.5), default=0.05, show_default=True,
+    "--wrong-share", type=FiniteRange(0, 0.5), default=0.05, show_default=True,
     help="How many of the labels are made wrong in the streams that ask for it.",
 )  # fmt: skip
 @click.option(
@@ -168,64 +168,33 @@ def evaluate(
     require_scikit_learn("dugs evaluate")
     from dugs_stream.lab.drawn_records import Source
     from dugs_stream.lab.evaluate.plan import Plan
-    from dugs_stream.lab.evaluate.run import Wanted, run_evaluate
+    from dugs_stream.lab.evaluate.run import Wanted, leave_files, run_evaluate
 
     plan = Plan(size, draws, limit, seed, rare or (), rare_shares, wrong_share, layers, losses)
+    wanted = Wanted(Source(paths, fields, limit, seed), plan, json_file, output)
     with listening() as listener:
-        done = run_evaluate(
-            settings, Wanted(Source(paths, fields, limit, seed), plan, json_file, output), listener
-        )
-    show_report(done.report)
-    for name, path in done.files.items():
+        report = run_evaluate(settings, wanted, listener)
+    show_report(report)
+    for name, path in leave_files(wanted, report):
         click.echo(f"{name:>9}  {path}", err=True)
-    if done.report.interrupted is not None:
-        click.echo(f"interrupted while {done.report.interrupted}; what is above was done by then", err=True)
+    if report.interrupted is not None:
+        click.echo(f"interrupted while {report.interrupted}; what is above was done by then", err=True)
         sys.exit(130)
 
 
 def show_report(report: Report) -> None:
-    """The facts and a table of the selections on stdout; the best of each column in bold."""
-    from rich.box import SIMPLE_HEAD
+    """The facts, the tables and the notes on stdout."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    from dugs_stream.lab.evaluate.table import (
-        best_of,
-        cell,
-        columns_of,
-        facts_of,
-        notes_of,
-        short_name,
-        suspects_told,
-    )
+    from dugs_stream.lab.evaluate.table import facts_of, notes_of, suspects_told
     from dugs_stream.ops.logging.lines import printable
 
     console = Console()
     facts = " · ".join(f"{name} {value}" for name, value in facts_of(report).items())
     console.print(Text(printable(facts)))
-    table, columns = (
-        Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)),
-        columns_of(report)[:_COLUMNS],
-    )
-    table.add_column("selection", overflow="fold")
-    for column in columns:
-        table.add_column(column.title, justify="right")
-    found = [report.at_full_size(column.measure, column.stream) for column in columns]
-    best = [best_of(column, values) for column, values in zip(columns, found, strict=True)]
-    for selection in report.selections:
-        cells = [
-            Text(cell(values.get(selection)), style="bold" if selection == leader else "")
-            for values, leader in zip(found, best, strict=True)
-        ]
-        table.add_row(Text(short_name(selection)), *cells)
-    console.print(table)
-    console.print(
-        Text(
-            "In percent, mean over the streams ± its 95 % interval. ∇: uniques by the gradient of that loss.",
-            style="dim",
-        )
-    )
+    if report.source.classes:
+        _show_selections(console, report)
     _show_copies(console, report, "proposed")
     _show_copies(console, report, "configured")
     suspects = suspects_told(report)
@@ -237,6 +206,39 @@ def show_report(report: Report) -> None:
     console.print(Text(f"{report.seconds:.1f} s, peak memory {mebibytes:,.0f} MiB", style="dim"))
 
 
+def _show_selections(console: Console, report: Report) -> None:
+    """The table of the selections, as many columns of it as 80 characters hold."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from dugs_stream.lab.evaluate.table import best_of, cell, columns_of, short_name
+
+    table, columns = (
+        Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)),
+        columns_of(report)[:_COLUMNS],
+    )
+    table.add_column("selection", overflow="fold")
+    for column in columns:
+        table.add_column(column.title, justify="right")
+    found = [report.at_full_size(column.measure, column.stream) for column in columns]
+    best = [best_of(column, values) for column, values in zip(columns, found, strict=True)]
+    for selection in report.selections:
+        cells = [
+            Text(cell(values.get(selection)), style="bold" if selection in leaders else "")
+            for values, leaders in zip(found, best, strict=True)
+        ]
+        table.add_row(Text(short_name(selection)), *cells)
+    console.print(table)
+    console.print(
+        Text(
+            "In percent, mean over the streams ± its 95 % interval, of their order and of what is rare: the records are the same. "
+            "Bold: the best, and what reaches it. ∇: uniques by the gradient of that loss.",
+            style="dim",
+        )
+    )
+
+
 def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
     """A table of the copies caught; nothing without copies."""
     from rich.box import SIMPLE_HEAD
@@ -244,11 +246,12 @@ def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
     from rich.text import Text
 
     from dugs_stream.lab.evaluate.table import copies_at, copies_cells, short_name, title_of_copies
+    from dugs_stream.ops.logging.lines import printable
 
     rows = copies_at(report, at)
     if not rows:
         return
-    console.print(Text(f"{title_of_copies(at)}, in percent:"))
+    console.print(Text(printable(f"{title_of_copies(report, at)}, in percent:")))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("rule", overflow="fold")
     for column in ("τ", "false rejects", *rows[0].caught):

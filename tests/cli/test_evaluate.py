@@ -75,8 +75,14 @@ def test_without_labels_only_what_needs_none_is_told(
     flat.mkdir()
     for place, path in enumerate(sorted(pictures.rglob("0*.png"))):
         shutil.copy(path, flat / f"{place}.png")
+    ended = dugs("evaluate", "-c", decided.config, flat, "--json", "/dev/full", *QUICK)
     report = report_of(tmp_path, "-c", decided.config, flat)
 
+    assert ended.code == 1
+    assert "Copies caught at a τ" in ended.out
+    assert "/dev/full" in ended.err
+    assert ended.out.count("note: ") <= 3
+    assert "note: no labels: " in ended.out
     assert report["source"]["classes"] == []
     assert "gradient: pseudo, last 1" in report["selections"]
     assert "gradient: label, last 1" not in report["selections"]
@@ -98,6 +104,7 @@ def test_without_paths_the_topic_is_read(decided: Deployment, tmp_path: Path) ->
         (("--losses", "nosuch"), "is not one of label, pseudo"),
         (("--rare-share", "2"), "is not a share"),
         (("--rare-share", "few"), "is not a share"),
+        (("--wrong-share", "nan"), "is not a number"),
         (("--rare", "nosuch"), "no record has as its class"),
         (
             ("--set", "gradient.loss=regression", "--set", "input.label_type=float32"),

@@ -20,7 +20,7 @@ from dugs_stream.lab.evaluate.measures import (
 from dugs_stream.lab.evaluate.plan import Plan
 from dugs_stream.lab.evaluate.report import Measured, MeasureName, Suspects
 from dugs_stream.lab.evaluate.selections import GreedyUniques, Selection
-from dugs_stream.lab.evaluate.streams import AS_IT_IS, WRONG_LABELS, Scene, Stream
+from dugs_stream.lab.evaluate.streams import AS_IT_IS, WRONG_LABELS, Scene, Stream, shortest_of
 from dugs_stream.lab.evaluate.suspects import suspects_among
 from dugs_stream.lab.evaluate.views import Kind, Views
 
@@ -37,10 +37,12 @@ _Key = tuple[MeasureName, int]
 
 
 class Bench:
-    """What every selection is measured on."""
+    """What every selection is measured on. `sizes` are those of every stream, by the shortest."""
 
     def __init__(self, views: Views, scenes: list[Scene], learner: Learner | None, plan: Plan) -> None:
         self._views, self._scenes, self._learner, self._plan = views, scenes, learner, plan
+        # One set of sizes: streams with other rare classes have other lengths, and figures of other sizes have no common mean.
+        self.sizes = plan.sizes(shortest_of(scenes))
         self._suspected: dict[bytes, NDArray[np.bool_]] = {}
 
     def measured(self, candidate: Candidate) -> Iterator[Measured]:
@@ -64,7 +66,7 @@ class Bench:
         found: dict[_Key, _Values] = {}
         for draw, stream in enumerate(scene.streams):
             picker = selection(stream.rows, np.random.default_rng([self._plan.seed, draw]))
-            for size in self._plan.sizes(len(stream.rows)):
+            for size in self.sizes:
                 picks = [picker(size) for _ in range(repeats)]
                 for name, values in self._values(scene, stream, size, picks):
                     kept = found.setdefault((name, size), _Values())
@@ -88,7 +90,7 @@ class Bench:
             elif name == "wrong labels without suspects":
                 is_left = ~self._suspects_of(stream)
                 values = [marked_among(stream, each[is_left[each]]) for each in picks]
-            elif self._learner is None or size < self._plan.sizes(len(stream.rows))[-1]:
+            elif self._learner is None or size < self.sizes[-1]:
                 continue  # training takes longer than all else here
             else:
                 values = [self._learner.accuracy(stream.rows[each]) for each in picks[:1]]
@@ -143,14 +145,16 @@ def _with_values(
     thresholds: list[float] | None,
 ) -> Measured:
     mean, low, high = interval_of(kept.values)
+    # Ten times the same records in another order are one value to a rule that ignores order, and so is one stream to any.
+    is_one_value = len(kept.values) == 1 or (candidate.ignores_order and scene.is_one_set)
     return Measured(
         measure=name,
         stream=scene.name,
         selection=candidate.name,
         size=size,
         mean=mean,
-        low=low,
-        high=high,
+        low=None if is_one_value else low,
+        high=None if is_one_value else high,
         draws=len(kept.values),
         picks=float(np.mean(kept.picks)),
         threshold=float(np.mean(thresholds)) if thresholds else None,

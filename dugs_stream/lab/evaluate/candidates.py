@@ -30,15 +30,17 @@ RANDOM_REPEATS = 20
 class Candidate:
     """A selection to be measured.
 
-    make     None if it cannot be had of these views
-    missing  why
-    repeats  picks of each stream, whose mean is the stream's value
+    make           None if it cannot be had of these views
+    missing        why
+    repeats        picks of each stream, whose mean is the stream's value
+    ignores_order  of the same records it picks the same, in whichever order they come
     """
 
     name: str
     make: Callable[[], Selection] | None
     missing: str | None = None
     repeats: int = 1
+    ignores_order: bool = False
 
 
 def candidates_of(views: Views) -> Iterator[Candidate]:
@@ -52,22 +54,20 @@ def candidates_of(views: Views) -> Iterator[Candidate]:
     yield _of("SemDeDup", None if rows is None else lambda: SemDeDup(rows), why)
     yield _of("k-center greedy", None if rows is None else lambda: KCenterGreedy(rows), why)
     losses, entropies = given_losses(views), entropies_of(views)
-    yield _of(
-        "highest loss",
-        None if losses is None else lambda: Ranking(losses),
-        "it needs labels and logits of classes",
-    )
-    yield _of(
-        "highest entropy",
-        None if entropies is None else lambda: Ranking(entropies),
-        "it needs logits of classes",
-    )
+    yield _ranking("highest loss", losses, "it needs labels and logits of classes")
+    yield _ranking("highest entropy", entropies, "it needs logits of classes")
     yield Candidate("reservoir", lambda: reservoir, repeats=RANDOM_REPEATS)
     yield Candidate(RANDOM, lambda: random_pick, repeats=RANDOM_REPEATS)
 
 
 def _of(name: str, make: Callable[[], Selection] | None, missing: str | None = None) -> Candidate:
     return Candidate(name, make, missing if make is None else None)
+
+
+def _ranking(name: str, scores: NDArray[np.float64] | None, missing: str) -> Candidate:
+    if scores is None:
+        return Candidate(name, None, missing)
+    return Candidate(name, lambda: Ranking(scores), ignores_order=True)
 
 
 def _gss_vectors(views: Views) -> NDArray[np.float32] | None:

@@ -21,14 +21,20 @@ from dugs_stream.lab.evaluate.measures import (
     linear_probe,
 )
 from dugs_stream.lab.evaluate.plan import Plan
-from dugs_stream.lab.evaluate.report import Copies, Measured, Report, Setup, Source, Suspects
+from dugs_stream.lab.evaluate.report import Copies, Measured, Report, Setup, Source, StreamKind, Suspects
 from dugs_stream.lab.evaluate.streams import (
     Scene,
     pool_and_held_out,
+    rare_name,
     scenes_of,
+    shortest_of,
 )
+from dugs_stream.lab.evaluate.table import counted
 from dugs_stream.lab.evaluate.views import Kind, Views, require_finite
 from dugs_stream.lab.listener import Listener
+
+_FEW = 5
+"""Rare records of a stream, below which their share found moves in great steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class Viewed:
     """Records seen by the model, and what is told of them.
 
     name_of    the name of a class
-    threshold  τ of the settings
+    threshold  τ of the settings, and configured_gradient what it was set for
     learner    tells the accuracy after training on rows; None: a logistic regression on embeddings
     """
 
@@ -45,6 +51,7 @@ class Viewed:
     name_of: Callable[[int], str]
     dimension: int
     threshold: float
+    configured_gradient: str
     remarks: tuple[str, ...] = ()
     interrupted: str | None = None
     learner: Learner | None = None
@@ -76,17 +83,32 @@ def evaluate(viewed: Viewed, plan: Plan, listener: Listener) -> Report:
         listener.stage("Looking for copies")
         copies = list(copies_caught(views, pool, viewed.threshold, plan.seed))
     remarks = [*viewed.remarks, *_remarks(views, scenes, plan)]
-    found = Found(measures, done, copies, bench.suspects())
+    found = Found(bench.sizes, _kinds_of(scenes), measures, done, copies, bench.suspects())
     return _report(viewed, plan, found, remarks, interrupted, started)
 
 
 class Found(NamedTuple):
     """What the report is made of."""
 
+    sizes: tuple[int, ...]
+    streams: list[StreamKind]
     measures: list[Measured]
     selections: list[str]
     copies: list[Copies]
     suspects: Suspects | None
+
+
+def _kinds_of(scenes: list[Scene]) -> list[StreamKind]:
+    """How many records the streams of each kind came to have."""
+    return [
+        StreamKind(
+            name=scene.name,
+            records=float(np.mean([len(each.rows) for each in scene.streams])),
+            marked=float(np.mean([each.marked.sum() for each in scene.streams])),
+        )
+        for scene in scenes
+        if scene.streams
+    ]
 
 
 def _rare_classes(viewed: Viewed, plan: Plan) -> NDArray[np.int64]:
@@ -107,13 +129,23 @@ def _remarks(views: Views, scenes: list[Scene], plan: Plan) -> Iterator[str]:
     """What the reader should know before the figures."""
     yield from views.remarks
     if not views.has_labels:
-        yield "records have no labels, so that only what needs none is told"
-    shortest = min((len(each.rows) for scene in scenes for each in scene.streams), default=0)
+        yield (
+            "no labels: classes, rare records, accuracy and wrong labels are left out, and the copies caught are all that is told"
+        )
+    shortest = shortest_of(scenes)
     if shortest < 2 * plan.size:
         yield (
-            f"a stream has {shortest:,} records, fewer than twice the size {plan.size:,}: it is picked from at "
+            f"the shortest stream has {counted(shortest, 'record')}, fewer than twice the size {plan.size:,}: all are picked from at "
             f"{plan.sizes(shortest)[-1]:,}"
         )
+    for scene, share in zip(scenes[1:], plan.rare_shares, strict=False):
+        counts = [int(each.marked.sum()) for each in scene.streams]
+        if counts and np.mean(counts) < _FEW:
+            whole = np.mean([len(each.rows) for each in scene.streams])
+            yield (
+                f"{rare_name(share)}: a stream has {counted(round(float(np.mean(counts))), 'rare record')} among {whole:,.0f} "
+                f"({100 * np.mean(counts) / whole:.1f} %), so that each of them moves the figure far"
+            )
     for gradient, vectors in views.gradients.items():
         silent = int((~vectors.any(axis=1)).sum())
         if silent:
@@ -141,14 +173,16 @@ def _report(
         ),
         setup=Setup(
             size=plan.size,
-            sizes=list(plan.sizes(len(pool))),
+            sizes=list(found.sizes),
             draws=plan.draws,
             seed=plan.seed,
             rare=list(plan.rare),
             rare_shares=list(plan.rare_shares),
             wrong_share=plan.wrong_share,
             dimension=viewed.dimension,
+            configured_gradient=viewed.configured_gradient,
         ),
+        streams=found.streams,
         selections=found.selections,
         measures=found.measures,
         copies=found.copies,

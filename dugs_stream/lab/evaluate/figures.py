@@ -29,7 +29,7 @@ def interval_figure(column: Column, found: Mapping[str, Measured]) -> str:
     shown = {name: each for name, each in found.items() if each.mean is not None}
     if not shown:
         return ""
-    most = max(1e-9, *(min(1.0, each.high or 0.0) for each in shown.values()))
+    most = max(1e-9, *(min(1.0, each.high or each.mean or 0.0) for each in shown.values()))
     most = 1.0 if most > 0.5 else most * 1.1  # noqa: PLR2004  a scale of all shares unless all are small
     bottom = _TOP + _ROW * len(shown)
 
@@ -38,7 +38,9 @@ def interval_figure(column: Column, found: Mapping[str, Measured]) -> str:
 
     rows = []
     for place, (name, each) in enumerate(shown.items()):
-        mean, low, high = each.mean or 0.0, each.low or 0.0, each.high or 0.0
+        mean = each.mean or 0.0
+        low = mean if each.low is None else each.low
+        high = mean if each.high is None else each.high
         y = _TOP + _ROW * (place + 0.5)
         rows.append(
             f'<text class="name" x="{_LEFT - 14}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'

@@ -26,6 +26,10 @@ from dugs_stream.lab.evaluate.table import (
 )
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+_INTERVALS = (
+    "In percent, mean over streams ± its 95 % interval. The streams are drawn from the same records: the interval covers their order of "
+    "arrival, and which are rare, and not which records your data had by chance."
+)
 _MEANINGS: dict[MeasureName, str] = {
     "classes covered": "Of the classes in the data, as it is: the share of which at least one record was picked.",
     "rare records found": "Some classes are made rare: the share of their records that was picked.",
@@ -68,17 +72,20 @@ def _head(report: Report) -> str:
     )
     interrupted = [f"interrupted while {report.interrupted}"] if report.interrupted else []
     suspects = suspects_told(report)
-    notices = [*([suspects] if suspects else []), *notes_of(report), *report.remarks, *interrupted]
+    notices = [*notes_of(report), *report.remarks, *interrupted]
     notes = "".join(f"<li>{escape(each[:1].upper() + each[1:])}.</li>" for each in notices)
     return (
         '<p class="brand">dugs-stream</p>\n<h1>Are these uniques worth having?</h1>\n'
         f'<p class="lead">Records of <bdi>{escape(report.source.place)}</bdi>: uniques beside other ways of picking as many '
         f'from the same streams.</p>\n<dl class="facts">{rows}</dl>\n'
         + (f'<ul class="notice">{notes}</ul>\n' if notes else "")
+        + (f'<p class="intro">{escape(suspects[:1].upper() + suspects[1:])}.</p>\n' if suspects else "")
     )
 
 
 def _table(report: Report) -> str:
+    if not report.source.classes:
+        return ""
     columns = columns_of(report)
     found = [report.at_full_size(column.measure, column.stream) for column in columns]
     best = [best_of(column, values) for column, values in zip(columns, found, strict=True)]
@@ -86,15 +93,15 @@ def _table(report: Report) -> str:
     rows = "".join(
         f"<tr><td>{escape(selection)}</td>"
         + "".join(
-            f'<td class="number{" best" if selection == leader else ""}">{escape(cell(values.get(selection)))}</td>'
-            for values, leader in zip(found, best, strict=True)
+            f'<td class="number{" best" if selection in leaders else ""}">{escape(cell(values.get(selection)))}</td>'
+            for values, leaders in zip(found, best, strict=True)
         )
         + "</tr>"
         for selection in report.selections
     )
     return (
-        f'<section>\n<h2>At {report.setup.sizes[-1]:,} picks</h2>\n<p class="intro">In percent, mean over streams ± its 95 % '
-        'interval; the best of each column is bold.</p>\n<div class="scroll"><table><thead><tr><th>selection</th>'
+        f'<section>\n<h2>At {report.setup.sizes[-1]:,} picks</h2>\n<p class="intro">{_INTERVALS} In '
+        'bold: the best of each column, and each whose interval reaches it.</p>\n<div class="scroll"><table><thead><tr><th>selection</th>'
         f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n</section>\n"
     )
 
@@ -112,7 +119,8 @@ def _curves(report: Report) -> str:
         figure = curve_figure(report, measure, stream)
         if figure:
             sections.append(
-                f'<section>\n<h2>{escape(title)}</h2>\n<p class="intro">Of each family of selections the best one.</p>\n'
+                f'<section>\n<h2>{escape(title)}</h2>\n<p class="intro">Of each family (one colour) the best, picked '
+                "on these very figures: a family with more rows has more chances.</p>\n"
                 f"{figure}\n</section>\n"
             )
     return "".join(sections)
@@ -131,7 +139,7 @@ def _copies(report: Report, at: CopiesAt) -> str:
     )
     made = ", ".join(f"{count:,} {way}" for way, count in found[0].copies.items())
     return (
-        f'<section>\n<h2>{escape(title_of_copies(at))}</h2>\n<p class="intro">In percent. Copies: {escape(made)}.</p>\n'
+        f'<section>\n<h2>{escape(title_of_copies(report, at))}</h2>\n<p class="intro">In percent. Copies: {escape(made)}.</p>\n'
         f'<div class="scroll"><table><thead><tr><th>rule</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n'
         "</section>\n"
     )
@@ -146,5 +154,13 @@ def _section(report: Report, column: Column) -> str:
     title = f"{column.measure}{stream}"
     return (
         f"<section>\n<h2>{escape(title[:1].upper() + title[1:])}</h2>\n"
-        f'<p class="intro">{escape(_MEANINGS[column.measure])}</p>\n{figure}\n</section>\n'
+        f'<p class="intro">{escape(_MEANINGS[column.measure])}{escape(_how_many(report, column))}</p>\n{figure}\n</section>\n'
     )
+
+
+def _how_many(report: Report, column: Column) -> str:
+    """Of how many rare records the share is told."""
+    kinds = [each for each in report.streams if each.name == column.stream]
+    if column.measure != "rare records found" or not kinds:
+        return ""
+    return f" A stream has {kinds[0].marked:,.0f} of them among {kinds[0].records:,.0f} records."

@@ -31,17 +31,30 @@ class Source(_Record):
     classes: Annotated[list[str], Field(description="of the labels; empty: no record has one")]
 
 
+class StreamKind(_Record):
+    """Streams of one kind, as they could be made of these records."""
+
+    name: Annotated[str, Field(examples=["as it is", "rare 1 %", "wrong labels"])]
+    records: Annotated[float, Field(ge=0, description="of a stream, mean over the draws")]
+    marked: Annotated[
+        float, Field(ge=0, description="of these rare, or with a wrong label; mean over the draws")
+    ]
+
+
 class Setup(_Record):
     """What was asked for; the same data, model and seed give the same figures on one machine."""
 
     size: Annotated[int, Field(ge=1)]
-    sizes: list[int]
+    sizes: Annotated[list[int], Field(description="picked of every stream; at most half of the shortest")]
     draws: Annotated[int, Field(ge=1)]
     seed: int
     rare: Annotated[list[str], Field(description="classes made rare; empty: drawn anew for each stream")]
     rare_shares: list[Share]
     wrong_share: Share
     dimension: Count
+    configured_gradient: Annotated[
+        str, Field(description="loss and layers of the settings", examples=["energy, last 2"])
+    ]
 
 
 class Measured(_Record):
@@ -55,7 +68,13 @@ class Measured(_Record):
     selection: str
     size: Annotated[int, Field(ge=1)]
     mean: Annotated[Share | None, Field(description="over the draws; null: see note")]
-    low: Annotated[float | None, Field(description="95 % interval of the mean, by Student's t")]
+    low: Annotated[
+        float | None,
+        Field(
+            description="95 % interval of the mean, by Student's t; null: of one stream, or of a rule that ignores order on "
+            "streams of the same records"
+        ),
+    ]
     high: float | None
     draws: Count
     picks: Annotated[float | None, Field(description="mean number of picks; below size: there were no more")]
@@ -92,6 +111,7 @@ class Report(_Record):
 
     source: Source
     setup: Setup
+    streams: Annotated[list[StreamKind], Field(description="those that could be made")]
     selections: list[str]
     measures: list[Measured]
     copies: Annotated[

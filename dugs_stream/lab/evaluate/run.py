@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dugs_stream.commands.written_files import write_whole
 from dugs_stream.config import Settings
 from dugs_stream.lab.drawn_records import Source
 from dugs_stream.lab.evaluate.evaluate import evaluate
@@ -30,25 +32,20 @@ class Wanted:
     output: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The report, and the files that were left, by what they are."""
-
-    report: Report
-    files: Mapping[str, Path]
-
-
-def run_evaluate(settings: Settings, wanted: Wanted, listener: Listener) -> Done:
-    """View, measure, write. Raises as `view_records` and `evaluate` do."""
+def run_evaluate(settings: Settings, wanted: Wanted, listener: Listener) -> Report:
+    """View and measure. Raises as `view_records` and `evaluate` do."""
+    started = time.perf_counter()
     viewed = view_records(settings, wanted.source, wanted.plan, listener)
     report = evaluate(viewed, wanted.plan, listener)
-    files: dict[str, Path] = {}
+    return report.model_copy(update={"seconds": time.perf_counter() - started})  # with the viewing
+
+
+def leave_files(wanted: Wanted, report: Report) -> Iterator[tuple[str, Path]]:
+    """Write the files that were asked for; each with what it is, once it is there. An OSError names the file."""
     if wanted.json_file is not None:
-        wanted.json_file.parent.mkdir(parents=True, exist_ok=True)
-        wanted.json_file.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        files["report"] = wanted.json_file
+        write_whole(wanted.json_file, report.model_dump_json(indent=2) + "\n")
+        yield "report", wanted.json_file
     if wanted.output is not None:
-        wanted.output.mkdir(parents=True, exist_ok=True)
-        files["page"] = wanted.output / "evaluate.html"
-        files["page"].write_text(render_page(report), encoding="utf-8")
-    return Done(report, files)
+        page = wanted.output / "evaluate.html"
+        write_whole(page, render_page(report))
+        yield "page", page

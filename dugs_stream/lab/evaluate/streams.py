@@ -37,6 +37,11 @@ class Scene:
     streams: tuple[Stream, ...]
     missing: str | None = None
 
+    @property
+    def is_one_set(self) -> bool:
+        """Whether its streams hold the same records, and differ in their order alone."""
+        return self.name in {AS_IT_IS, WRONG_LABELS}
+
 
 def rare_name(share: float) -> str:
     """The name of streams with that share of rare records."""
@@ -60,6 +65,11 @@ def scenes_of(views: Views, plan: Plan, rare: NDArray[np.int64]) -> list[Scene]:
         *(_rare(views, pool, share, rare, plan.draws, generator) for share in plan.rare_shares),
         _wrong(views, pool, plan, generator),
     ]
+
+
+def shortest_of(scenes: Sequence[Scene]) -> int:
+    """Records of the shortest stream; 0 without any."""
+    return min((len(each.rows) for scene in scenes for each in scene.streams), default=0)
 
 
 def _unmarked(rows: NDArray[np.int64]) -> Stream:
@@ -110,7 +120,12 @@ def _wrong(views: Views, pool: NDArray[np.int64], plan: Plan, generator: np.rand
     wrong = views.rows(Kind.WRONG_LABEL)
     wrong = wrong[np.isin(views.origin[wrong], pool)]
     if not len(wrong):
-        return Scene(WRONG_LABELS, (), "it needs labels of two classes")
+        has_two = views.has_labels and len(np.unique(views.labels[pool])) >= _LEAST_CLASSES
+        return Scene(
+            WRONG_LABELS,
+            (),
+            "no label was drawn to be wrong" if has_two else "it needs labels of two classes",
+        )
     right = pool[~np.isin(pool, views.origin[wrong])]
     drawn = [generator.permutation(np.concatenate([right, wrong])) for _ in range(plan.draws)]
     return Scene(WRONG_LABELS, tuple(Stream(rows, np.isin(rows, wrong)) for rows in drawn))

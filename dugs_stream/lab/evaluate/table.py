@@ -43,10 +43,17 @@ def cell(measured: Measured | None) -> str:
     """In percent, `57 ±3`, and how many were picked if that is fewer than asked for; – without a value."""
     if measured is None or measured.mean is None:
         return "–"
-    half = max((measured.high or 0.0) - measured.mean, measured.mean - (measured.low or 0.0))
     few = measured.picks is not None and measured.picks < measured.size - 0.5
-    spread = f" ±{100 * half:.0f}" if measured.draws > 1 else ""  # of one draw nothing is known of it
-    return f"{100 * measured.mean:.0f}{spread}" + (f" ({measured.picks:.0f} picks)" if few else "")
+    spread = ""
+    if measured.low is not None and measured.high is not None:
+        spread = f" ±{100 * max(measured.high - measured.mean, measured.mean - measured.low):.0f}"
+    picks = f" ({counted(round(measured.picks or 0), 'pick')})" if few else ""
+    return f"{100 * measured.mean:.0f}{spread}{picks}"
+
+
+def counted(count: int, noun: str) -> str:
+    """1 record, 2 records."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def copies_at(report: Report, at: CopiesAt) -> list[Copies]:
@@ -60,11 +67,14 @@ def copies_cells(each: Copies) -> list[str]:
     return [f"{each.threshold:.3f}", f"{100 * each.false_rejects:.1f}", *caught]
 
 
-def title_of_copies(at: CopiesAt) -> str:
+def title_of_copies(report: Report, at: CopiesAt) -> str:
     """Above the table."""
     if at == "proposed":
         return "Copies caught at a τ that calls 1 % of the distinct records duplicates"
-    return "Copies caught at the configured τ"
+    return (
+        f"Copies caught at the configured τ, which was set for the gradient of {report.setup.configured_gradient} "
+        "and tells little of the others"
+    )
 
 
 def suspects_told(report: Report) -> str | None:
@@ -82,7 +92,9 @@ def suspects_told(report: Report) -> str | None:
 
 
 def notes_of(report: Report) -> list[str]:
-    """Why cells are empty, each reason once."""
+    """Why cells are empty, each reason once; nothing where no cell can have a value, which a remark tells."""
+    if not report.source.classes:
+        return []
     found: dict[str, None] = {}
     for column in columns_of(report):
         at_size = report.at_full_size(column.measure, column.stream).values()
@@ -100,21 +112,28 @@ def notes_of(report: Report) -> list[str]:
 
 def facts_of(report: Report) -> dict[str, str]:
     """The head of the report as name → text."""
-    source, setup = report.source, report.setup
+    source, setup, most = report.source, report.setup, report.setup.sizes[-1]
     classes = f"{len(source.classes):,}" if source.classes else "no labels"
     return {
         "records": f"{source.records:,}",
         "classes": classes,
         "held out": f"{source.held_out:,}",
-        "picks": f"{setup.size:,}",
+        "picks": f"{most:,}" + (f" ({setup.size:,} asked for)" if most < setup.size else ""),
         "streams": f"{setup.draws:,} of each kind",
         "dimension k": f"{setup.dimension:,}",
     }
 
 
-def best_of(column: Column, found: Mapping[str, Measured]) -> str | None:
-    """The selection with the best mean; None if no value is there."""
-    values = {name: each.mean for name, each in found.items() if each.mean is not None}
-    if not values:
-        return None
-    return (max if column.is_better_high else min)(values, key=lambda name: values[name])
+def best_of(column: Column, found: Mapping[str, Measured]) -> set[str]:
+    """The selections whose interval reaches the best mean: chance alone may have set them below it."""
+    values = {name: each for name, each in found.items() if each.mean is not None}
+    means = [each.mean or 0.0 for each in values.values()]
+    if not means:
+        return set()
+    if column.is_better_high:
+        return {name for name, each in values.items() if _or_mean(each.high, each) >= max(means)}
+    return {name for name, each in values.items() if _or_mean(each.low, each) <= min(means)}
+
+
+def _or_mean(bound: float | None, measured: Measured) -> float:
+    return bound if bound is not None else measured.mean or 0.0

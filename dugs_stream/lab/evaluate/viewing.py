@@ -65,6 +65,7 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
         decoding.name_of,
         settings.gradient.dimension,
         settings.selection.threshold,
+        _configured_gradient(settings),
         (
             *drawn.remarks,
             *_on_repeats(len(drawn.records) - len(distinct)),
@@ -73,6 +74,12 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
         ),
         cut or drawn.interrupted,
     )
+
+
+def _configured_gradient(settings: Settings) -> str:
+    """What τ was set for, as rows of the table name it."""
+    loss, layers = settings.gradient.loss, settings.gradient.layers
+    return f"{loss}, last {layers.last}" if layers.last is not None else f"{loss}, named layers"
 
 
 def _distinct(records: Sequence[Record]) -> list[Record]:

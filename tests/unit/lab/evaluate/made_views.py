@@ -51,7 +51,7 @@ def made_views(
 
 def viewed(views: Views, place: str = "made") -> Viewed:
     """The views as an evaluation takes them; class 2 is called c2."""
-    return Viewed(place, views, lambda number: f"c{number}", 16, 0.3)
+    return Viewed(place, views, lambda number: f"c{number}", 16, 0.3, "label, last 2")
 
 
 def with_copies(views: Views, noise: float) -> Views:

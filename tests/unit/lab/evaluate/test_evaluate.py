@@ -13,7 +13,8 @@ from dugs_stream.lab.evaluate.page import render_page
 from dugs_stream.lab.evaluate.plan import Plan
 from dugs_stream.lab.evaluate.report import MeasureName, Report, report_schema
 from dugs_stream.lab.evaluate.streams import rare_name, scenes_of, wrong_labels
-from dugs_stream.lab.evaluate.views import Views
+from dugs_stream.lab.evaluate.table import best_of, cell, columns_of, facts_of, notes_of
+from dugs_stream.lab.evaluate.views import Kind, Views
 from dugs_stream.lab.listener import Listener
 from tests.unit.lab.evaluate.made_views import GRADIENT, made_views, viewed
 
@@ -60,7 +61,9 @@ def test_without_labels_rows_say_so() -> None:
     report = report_of(made_views(labelled=False))
 
     assert all(each.mean is None and each.note for each in report.measures)
-    assert "records have no labels, so that only what needs none is told" in report.remarks
+    assert notes_of(report) == []
+    assert [each for each in report.remarks if each.startswith("no labels: ")] == report.remarks[:1]
+    assert "<h2>At " not in render_page(report)
     assert report.source.classes == []
 
 
@@ -89,8 +92,19 @@ def test_few_records_are_picked_from_at_half() -> None:
     """Rather than picking the whole stream, and the report says it."""
     report = report_of(made_views(records=12), Plan(size=200, draws=2))
 
-    assert report.setup.sizes[-1] == 4
+    assert report.setup.sizes[-1] == 3
+    assert facts_of(report)["picks"] == "3 (200 asked for)"
     assert any("fewer than twice the size" in each for each in report.remarks)
+
+
+def test_streams_of_different_lengths_are_picked_from_at_the_same_sizes() -> None:
+    """Of two classes of 9 and 8 records one is made rare: every figure is a mean over all draws, at one size."""
+    report = report_of(made_views(records=22, classes=2), Plan(size=200, draws=6, rare_shares=(0.01,)))
+
+    found = [each for each in report.measures if each.mean is not None]
+    assert {each.draws for each in found} == {6}
+    assert {each.size for each in found} == set(report.setup.sizes)
+    assert {stream.name: stream.records for stream in report.streams}["rare 1 %"] not in {9.0, 10.0}
 
 
 def test_equal_vectors_leave_one_unique_and_say_how_many_were_picked() -> None:
@@ -98,7 +112,50 @@ def test_equal_vectors_leave_one_unique_and_say_how_many_were_picked() -> None:
     report = report_of(made_views(rows=np.tile(np.eye(16, dtype=np.float32)[0], (150, 1))))
 
     assert report.at_full_size("classes covered", "as it is")[UNIQUES].picks == 1.0
-    assert "(1 picks)" in render_page(report)
+    assert "(1 pick)" in render_page(report)
+
+
+def test_one_stream_has_no_interval_and_neither_has_a_ranking_of_the_same_records() -> None:
+    """Another order of arrival says nothing of a rule that ignores it; other rare records do."""
+    one = report_of(made_views(), Plan(size=8, draws=1, rare_shares=(0.05,)))
+    assert all(each.low is None and each.high is None for each in one.measures)
+    assert "±" not in "".join(cell(each) for each in one.measures)
+
+    report = report_of(made_views())
+    assert report.at_full_size("accuracy", "as it is")["highest loss"].low is None
+    assert report.at_full_size("accuracy", "as it is")[UNIQUES].low is not None
+    assert report.at_full_size("rare records found", "rare 5 %")["highest loss"].low is not None
+
+
+def test_few_rare_records_are_said() -> None:
+    """Where the share asked for is less than a record, or little more; 5 % of 90 is told as 5, too."""
+    report = report_of(made_views(records=40), Plan(size=8, draws=2, rare_shares=(0.001,)))
+
+    few = {each.name: each.marked for each in report.streams}
+    assert few["rare 0.1 %"] == 1.0
+    assert any(each.startswith("rare 0.1 %: a stream has 1 rare record among 24") for each in report.remarks)
+    assert "A stream has 1 of them among 24 records" in render_page(report)
+
+
+def test_every_value_that_reaches_the_best_is_bold() -> None:
+    """Of equal values not the first alone, and of those whose interval ends below the best none."""
+    report = report_of(made_views(classes=8))
+    for column in columns_of(report):
+        found = report.at_full_size(column.measure, column.stream)
+        best = best_of(column, found)
+        means = {name: each.mean for name, each in found.items() if each.mean is not None}
+        extreme = (max if column.is_better_high else min)(means.values())
+        assert {name for name, value in means.items() if value == extreme} <= best
+    covered = next(each for each in columns_of(report) if each.title == "classes")
+    assert "random" not in best_of(covered, report.at_full_size("classes covered", "as it is"))
+    assert best_of(covered, {}) == set()
+
+
+def test_no_label_drawn_to_be_wrong_is_said() -> None:
+    """It is not that there is one class."""
+    views = made_views()
+    views.kind[views.kind == Kind.WRONG_LABEL] = Kind.COPY
+    assert scenes_of(views, PLAN, np.array([], np.int64))[-1].missing == "no label was drawn to be wrong"
 
 
 def test_gradients_without_any_direction_are_an_error() -> None:
