@@ -30,6 +30,12 @@ def sending(kafka: KafkaEngine, values: list[bytes]) -> None:
     writer.close()
 
 
+@pytest.fixture(autouse=True)
+def long_session(kafka: KafkaEngine) -> None:
+    """No owner is replaced here, so a heartbeat may be late for longer than where one is."""
+    kafka.session_ms = 30_000
+
+
 class Looking:
     """A lag monitor on an owned input, with what it shows and says."""
 

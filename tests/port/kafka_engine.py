@@ -41,6 +41,7 @@ class KafkaEngine:
     name: str = "kafka"
     # A session, the broker's check of it, a rebalance, and a machine that does other things as well.
     takeover_seconds: float = 30.0
+    session_ms: int = SESSION_MS
     null_header_value: bytes | None = b""
     deadlines: Deadlines = DEADLINES
     _made: list[Log | LogWriter | LogReader | LogRedelivery] = field(default_factory=list)
@@ -48,7 +49,9 @@ class KafkaEngine:
     @property
     def settings(self) -> KafkaSettings:
         return KafkaSettings(
-            bootstrap_servers=(self.address,), input_partitions=self.partitions, session_timeout_ms=SESSION_MS
+            bootstrap_servers=(self.address,),
+            input_partitions=self.partitions,
+            session_timeout_ms=self.session_ms,
         )
 
     def make_log(self) -> KafkaLog:
