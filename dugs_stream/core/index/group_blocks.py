@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dugs_stream.core.index.costs import followed_cost, product_cost
+from dugs_stream.core.index.costs import followed_cost, lane_cost, prefix_cost, product_cost
 from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.kernel import search
 from dugs_stream.core.index.lanes import LANES, UNROLLED
@@ -30,6 +30,8 @@ from dugs_stream.core.index.similarity import error_bound, similarities
 _LEAST_QUERIES_A_THREAD = 8
 # Room for the pairs that can be the answer: a handful a query, unless rows are equal. A query that finds no room goes another way.
 _PAIRS, _PAIRS_A_QUERY = 4_096, 64
+# Of what a plain scan costs, so much may be lost with a query that is given up.
+_LOST_SHARE = 0.25
 # So many pairs are decided at once: 2 MiB of rows at k = 512.
 _DECIDED_AT_ONCE = 1_024
 
@@ -105,7 +107,7 @@ class GroupBlocks:
         similarity, parts = known.similarity[asking], rows.addresses()
         basis = self._directions_of(prefix.basis), prefix.basis.length, prefix.basis.tail_slack
         settings = (question.floor, error, prefix.basis.margin, question.any_above)
-        most = int(len(rows) * product_cost(rows.dimension) / followed_cost(rows.dimension))
+        most = self._most(len(rows), rows.dimension, prefix.basis.length)
         greatest, is_done = np.empty(len(asking)), np.empty(len(asking), dtype=np.bool_)
 
         def search_part(first: int, last: int) -> _Found:
@@ -129,6 +131,16 @@ class GroupBlocks:
         level = np.maximum(question.floor, np.maximum(known.similarity[done], known.product[done] - error))
         known.bound[done] = np.maximum(known.bound[done], level)
         return is_done
+
+    def _most(self, rows: int, dimension: int, length: int) -> tuple[int, int]:
+        """How many rows are bounded, and multiplied in full, for one query before it is left to the prefix scan.
+
+        That one bounds all rows with one product, so more are not worth it here; and of a query that is given up no more
+        should be lost than a part of the plain scan.
+        """
+        bounded = len(self) * prefix_cost(length) / lane_cost(length)
+        multiplied = _LOST_SHARE * rows * product_cost(dimension) / followed_cost(dimension)
+        return int(bounded), int(multiplied)
 
     def _directions_of(self, basis: PrefixBasis) -> NDArray[np.float64]:
         """The directions (k, d), padded with zeros to the length of the blocks."""

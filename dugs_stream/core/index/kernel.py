@@ -35,7 +35,7 @@ _SIGNATURE = types.intp(
     *(_array(types.float32, 2), types.intp, types.intp, _array(types.float64)),
     types.Tuple((_array(types.float64, 2), types.intp, types.float64)),
     types.Tuple((*(types.float64,) * 3, types.boolean)),
-    types.intp,
+    types.UniTuple(types.intp, 2),
     types.Tuple(
         (
             *(_array(types.float32, 3), _array(types.float32, 3), _array(types.int64), _array(types.int64)),
@@ -102,6 +102,15 @@ def _reaching(near, cosine, sine, level, lowest, closest, reaching):
         can = near[group] - level * cosine[group] + sine_of_level * sine[group] >= -SLACK or level < lowest
         count += can and group != closest
     return count
+
+
+@njit(nogil=True)
+def _rows_of(reaching, first_slot):
+    """How many rows these groups have."""
+    total = 0
+    for group in reaching:
+        total += first_slot[group + 1] - first_slot[group]
+    return total
 
 
 @njit(nogil=True, inline="always")
@@ -216,15 +225,16 @@ def search(queries, first, last, similarity, basis, settings, most, groups, part
     similarity  (m,) float64, the best confirmed one of each query, −inf without one
     basis       directions of the prefix (k, d) float64, padded with zeros; how many there are; the slack of the tail
     settings    floor, error of a full product, margin of the bound, and whether any row ≥ floor will do
-    most        rows that are multiplied in full for one query before it is given up
+    most        rows that are bounded, and multiplied in full, for one query before it is given up
     groups      of `core.index.group_blocks.GroupBlocks`
     parts       where the rows lie
     found       query, position, product (p,): pairs that can be the answer; a row that was not verified has the product +inf
     answers     product (m,) float64, the greatest of each query; is_done (m,); work (2,): rows bounded, rows multiplied in full
     """
     floor, error, margin, _ = settings
-    blocks, cones, _, _, cosine, sine, lowest, order = groups
+    blocks, cones, _, first_slot, cosine, sine, lowest, order = groups
     greatest, is_done, work = answers
+    most_bounded, most_multiplied = most
     near, bounds = np.empty(LANES * len(cones), np.float32), np.empty(LANES, np.float32)
     reaching = np.empty(len(cosine) + 1, np.int64)
     waiting = np.empty(_WAITING + LANES, np.int64), np.empty(_WAITING + LANES, np.int64)
@@ -240,13 +250,15 @@ def search(queries, first, last, similarity, basis, settings, most, groups, part
         closest = np.argmax(near[: len(cosine)])
         reaching[0] = closest
         is_done[query] = _bound_groups(
-            reaching[:1], asked, settings, most, groups, parts, bounds, waiting, levels, counts, found
+            *(reaching[:1], asked, settings, most_multiplied),
+            *(groups, parts, bounds, waiting, levels, counts, found),
         )
         if is_done[query]:
             level = min(1.0, max(-1.0, levels[_LEVEL] - margin - SLACK))
             count = _reaching(near, cosine, sine, level, lowest, closest, reaching)
-            is_done[query] = _bound_groups(
-                reaching[:count], asked, settings, most, groups, parts, bounds, waiting, levels, counts, found
+            is_done[query] = _rows_of(reaching[:count], first_slot) <= most_bounded and _bound_groups(
+                *(reaching[:count], asked, settings, most_multiplied),
+                *(groups, parts, bounds, waiting, levels, counts, found),
             )
         greatest[query] = levels[_BEST]
         work[1] += counts[_MULTIPLIED]

@@ -198,3 +198,12 @@ def test_units_and_norms_are_those_of_each_row() -> None:
     assert labels is not None
     assert predicted is not None
     assert (labels.tolist(), predicted.tolist()) == ([7, 7, 7], [5, 5, 5])
+
+
+def test_predictions_of_some_tiles_alone_are_none() -> None:
+    """Those of the others would otherwise be taken for the first samples'."""
+    said = DeviceRows(torch.zeros(2, 4), torch.zeros(2), None, torch.tensor([3, 1]))
+    silent = DeviceRows(torch.zeros(1, 4), torch.zeros(1), None, None)
+
+    assert joined([silent, said]).predicted is None
+    assert joined([said, said]).predicted.tolist() == [3, 1, 3, 1]  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dugs_stream.core.index import search
+from dugs_stream.core.index.costs import followed_cost, lane_cost, product_cost
 from dugs_stream.core.index.groups import Groups
 from dugs_stream.core.index.prefix import Prefix, PrefixBasis
 from dugs_stream.core.index.question import Nearest, Question, Work
@@ -67,7 +68,7 @@ def test_number_of_threads_changes_no_answer_and_no_work(any_above: bool) -> Non
 
 
 def test_list_without_a_close_row_is_given_up_in_time() -> None:
-    """Rows that no bound leaves out are multiplied for a query until a product of all would cost as much; then that is done."""
+    """A query whose rows no bound leaves out goes to the prefix scan before half a product of all rows is lost with it."""
     listed = RowList(K)
     listed.add(unit_rows(3, 2_000, K))
     question = Question(unit_rows(4, 20, K))
@@ -78,7 +79,8 @@ def test_list_without_a_close_row_is_given_up_in_time() -> None:
     scan(question, listed, plain)
     assert np.array_equal(known.position, plain.position)
     assert np.array_equal(known.similarity, plain.similarity)
-    assert work.followed <= 20 * 2_000 / 4
+    lost = work.followed * followed_cost(K) + work.lanes * lane_cost(15)
+    assert lost < 0.5 * work.asked * product_cost(K)
     assert work.full > 0
 
 
