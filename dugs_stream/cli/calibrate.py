@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dugs_stream.cli.listening import listening
-from dugs_stream.cli.options import FiniteRange, Settings, command, configured, row_fields
+from dugs_stream.cli.options import FiniteRange, Settings, command, configured, report_file, row_fields
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,12 +88,7 @@ class LayersOption(_Choice):
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the sample of files."
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the report to this file.",
-)
+@report_file
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False),
     help="Folder for calibrate.html and calibrated.yaml; it is made if missing.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dugs_stream.cli.listening import listening
-from dugs_stream.cli.options import FiniteRange, Settings, command, configured, row_fields
+from dugs_stream.cli.options import FiniteRange, Settings, command, configured, report_file, row_fields, seed
 
 if TYPE_CHECKING:
     from dugs_stream.inputs.rows.fields import RowFields
@@ -55,19 +55,12 @@ class Numbers(_Range):
     "--similarity", type=FiniteRange(-1, 1),
     help="Instead of a number: merge categories while their mean cosine is at least this.",
 )  # fmt: skip
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all random choices."
-)
+@seed
 @click.option(
     "--map", "layout", type=click.Choice(["auto", "pca", "umap"]), default="auto", show_default=True,
     help="The page's map: two principal directions, or UMAP; auto takes UMAP if umap-learn is installed.",
 )  # fmt: skip
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the report to this file.",
-)
+@report_file
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False),
     help="Folder for clusters.html and categories.jsonl; it is made if missing.",

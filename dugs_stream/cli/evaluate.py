@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dugs_stream.cli.options import FiniteRange, Settings, command, configured, row_fields
+from dugs_stream.cli.options import FiniteRange, Settings, command, configured, report_file, row_fields, seed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,15 +127,8 @@ class Shares(_Shares):
     "--losses", type=Names(("label", "pseudo", "energy", "entropy")), default=None, metavar="LOSS,…",
     help="Of label, pseudo, energy and entropy.  [default: all that the data and the model allow]",
 )  # fmt: skip
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all random choices."
-)
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the report to this file.",
-)
+@seed
+@report_file
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False),
     help="Folder for evaluate.html; it is made if missing.",

@@ -106,6 +106,13 @@ _set = click.option(
 )  # fmt: skip
 paths = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+seed = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all random choices."
+)
+report_file = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the report to this file.",
+)  # fmt: skip
 
 
 _column = click.option(
