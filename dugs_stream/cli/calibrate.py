@@ -303,14 +303,7 @@ def _show_dimensions(console: Console, report: Report) -> None:
     for column in ("k", "error of a cosine", "largest", "noise floor", "records/s", "bytes a unique"):
         table.add_column(column, justify="right")
     for each in report.dimensions:
-        table.add_row(
-            f"{each.dimension:,}",
-            "–" if each.error is None else f"{each.error:.4f}",
-            "–" if each.worst is None else f"{each.worst:.4f}",
-            f"{each.noise_floor:.3f}",
-            f"{each.rate:,.0f}",
-            f"{each.bytes_a_unique:,}",
-        )
+        table.add_row(*each.cells())
     console.print(table)
 
 

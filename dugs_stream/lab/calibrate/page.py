@@ -176,17 +176,7 @@ def _dimensions(report: Report) -> str:
         if pairs
         else "The error was not measured."
     )
-    rows = [
-        [
-            f"{each.dimension:,}",
-            "–" if each.error is None else f"{each.error:.4f}",
-            "–" if each.worst is None else f"{each.worst:.4f}",
-            f"{each.noise_floor:.3f}",
-            f"{each.rate:,.0f}",
-            f"{each.bytes_a_unique:,}",
-        ]
-        for each in report.dimensions
-    ]
+    rows = [each.cells() for each in report.dimensions]
     names = ("k", "error", "largest", "noise floor", "records/s", "bytes a unique")
     return f'<section>\n<h2>Dimensions k</h2>\n<p class="intro">{of}</p>\n{_table(names, rows)}</section>\n'
 

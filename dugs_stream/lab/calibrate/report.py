@@ -109,6 +109,17 @@ class Dimension(_Record):
     rate: Annotated[float, Field(description="records a second, decoding left out")]
     bytes_a_unique: Count
 
+    def cells(self) -> list[str]:
+        """k, error of a cosine, the largest, noise floor, records/s and bytes a unique, as a table shows them."""
+        return [
+            f"{self.dimension:,}",
+            "–" if self.error is None else f"{self.error:.4f}",
+            "–" if self.worst is None else f"{self.worst:.4f}",
+            f"{self.noise_floor:.3f}",
+            f"{self.rate:,.0f}",
+            f"{self.bytes_a_unique:,}",
+        ]
+
 
 class Layers(_Record):
     """A choice of layers, and what it costs."""
