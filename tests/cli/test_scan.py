@@ -9,6 +9,7 @@ import shutil
 import signal
 import tarfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -321,18 +322,28 @@ def test_vectors_lie_beside_the_decisions(decided: Deployment, pictures: Path, t
     assert [bool(row.any()) for row in found] == [kind != "rejected" for kind in kinds]
 
 
+def after_five_records(monkeypatch: pytest.MonkeyPatch, interrupt: Callable[[], None]) -> None:
+    """Let something happen in the middle of a scan."""
+    kept = ThresholdTable.take
+
+    def take(table: ThresholdTable, *arguments: Any) -> None:
+        kept(table, *arguments)
+        if table.judged == 5:
+            interrupt()
+
+    monkeypatch.setattr(ThresholdTable, "take", take)
+
+
+def end_at_once() -> None:
+    """As the second Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 def test_interrupted_scan_leaves_whole_vectors(
     decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The header tells the rows that were written by then, also where the process ends at once."""
-    kept = ThresholdTable.take
-
-    def interrupt(table: ThresholdTable, *arguments: Any) -> None:
-        kept(table, *arguments)
-        if table.judged == 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(ThresholdTable, "take", interrupt)
+    after_five_records(monkeypatch, end_at_once)
     ended = dugs("scan", "-c", decided.config, pictures, "--vectors", tmp_path / "vectors.npy")
 
     assert ended.code == 130
@@ -343,14 +354,7 @@ def test_first_interrupt_ends_a_scan_with_what_is_judged(
     decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The micro-batch is finished; tally and table are of what was judged, and the exit code is 130."""
-    kept = ThresholdTable.take
-
-    def interrupt(table: ThresholdTable, *arguments: Any) -> None:
-        kept(table, *arguments)
-        if table.judged == 5:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(ThresholdTable, "take", interrupt)
+    after_five_records(monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
     vectors = tmp_path / "vectors.npy"
     batches = ("--set", "input.batch.records=10")
     ended = dugs("scan", "-c", decided.config, pictures, "--vectors", vectors, *batches)
