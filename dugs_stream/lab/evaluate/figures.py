@@ -7,6 +7,7 @@ from html import escape
 
 from dugs_stream.lab.evaluate.report import Measured, MeasureName, Report
 from dugs_stream.lab.evaluate.table import Column
+from dugs_stream.lab.study_page import figure_markup
 
 _WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 960, 24, 230, 96, 12, 34
 _CURVE_HEIGHT = 320
@@ -54,11 +55,7 @@ def interval_figure(column: Column, found: Mapping[str, Measured]) -> str:
         f'<text x="{x(most * at / 4):.1f}" y="{bottom + 20}" text-anchor="middle">{most * at / 4:.0%}</text>'
         for at in range(5)
     )
-    label = escape(column.title)
-    return (
-        f'<svg class="figure" viewBox="0 0 {_WIDTH} {bottom + _BOTTOM}" role="img" aria-label="{label}">'
-        f"{ticks}{''.join(rows)}</svg>"
-    )
+    return figure_markup(column.title, _WIDTH, bottom + _BOTTOM, f"{ticks}{''.join(rows)}")
 
 
 def curve_figure(report: Report, measure: MeasureName, stream: str) -> str:
@@ -92,12 +89,9 @@ def curve_figure(report: Report, measure: MeasureName, stream: str) -> str:
     legend = "".join(
         f'<li><span class="swatch {family_of(name)}"></span>{escape(name)}</li>' for name in lines
     )
-    label = f"{measure} by number of picks"
-    return (
-        f'<svg class="figure" viewBox="0 0 {_WIDTH} {_CURVE_HEIGHT}" role="img" aria-label="{escape(label)}">'
-        f'{levels}{ticks}{drawn}<text x="64" y="{_CURVE_HEIGHT - 6}">picks</text></svg>'
-        f'<ul class="legend">{legend}</ul>'
-    )
+    drawn = f'{levels}{ticks}{drawn}<text x="64" y="{_CURVE_HEIGHT - 6}">picks</text>'
+    figure = figure_markup(f"{measure} by number of picks", _WIDTH, _CURVE_HEIGHT, drawn)
+    return f'{figure}<ul class="legend">{legend}</ul>'
 
 
 def _lines(report: Report, measure: MeasureName, stream: str) -> dict[str, Sequence[Measured]]:
