@@ -69,7 +69,7 @@ def _table(report: Report) -> str:
     columns = columns_of(report)
     found = [report.at_full_size(column.measure, column.stream) for column in columns]
     best = [best_of(column, values) for column, values in zip(columns, found, strict=True)]
-    heads = "".join(f"<th>{escape(column.title)}</th>" for column in columns)
+    heads = "".join(f'<th class="number">{escape(column.title)}</th>' for column in columns)
     rows = "".join(
         f"<tr><td>{escape(selection)}</td>"
         + "".join(
@@ -110,7 +110,9 @@ def _copies(report: Report, at: CopiesAt) -> str:
     found = copies_at(report, at)
     if not found:
         return ""
-    heads = "".join(f"<th>{escape(name)}</th>" for name in ("τ", "false rejects", *found[0].caught))
+    heads = "".join(
+        f'<th class="number">{escape(name)}</th>' for name in ("τ", "false rejects", *found[0].caught)
+    )
     rows = "".join(
         f"<tr><td>{escape(each.selection)}</td>"
         + "".join(f'<td class="number">{escape(value)}</td>' for value in copies_cells(each))
