@@ -70,7 +70,7 @@ def copies_cells(each: Copies) -> list[str]:
 def title_of_copies(report: Report, at: CopiesAt) -> str:
     """Above the table."""
     if at == "proposed":
-        return "Copies caught at a τ that calls 1 % of the distinct records duplicates"
+        return "Copies caught at a τ that calls 1 % of the distinct records duplicates; near copies that the data hold count as distinct"
     return (
         f"Copies caught at the configured τ, which was set for the gradient of {report.setup.configured_gradient} "
         "and tells little of the others"
