@@ -31,10 +31,8 @@ from dugs_stream.lab.evaluate.streams import (
 )
 from dugs_stream.lab.evaluate.table import counted
 from dugs_stream.lab.evaluate.views import Kind, Views, require_finite
-from dugs_stream.lab.listener import Listener
+from dugs_stream.lab.listener import Listener, patience
 
-_PATIENCE_SECONDS = 10.0
-"""After an interrupt: a table of what was viewed is worth a moment, and not the minutes that all selections take."""
 _FEW = 5
 """Rare records of a stream, below which their share found moves in great steps."""
 
@@ -75,16 +73,16 @@ def evaluate(
     candidates = list(candidates_of(views))
     wants_stop = listener.wants_stop
     if viewed.interrupted is not None:  # the wish to stop was heard: what is quick is still told
-        wants_stop = _later_than(clock() + _PATIENCE_SECONDS, clock)
+        wants_stop = patience(clock)
         candidates = _foremost_first(candidates, f"gradient: {viewed.configured_gradient}")
     listener.stage(f"Picking by {len(candidates)} selections")
     bench = Bench(views, scenes, learner, plan, wants_stop)
     measures: dict[str, list[Measured]] = {}
     for candidate in candidates:
-        found = bench.measured(candidate)
-        if found is None:
+        measured = bench.measured(candidate)
+        if measured is None:
             break
-        measures[candidate.name] = found
+        measures[candidate.name] = measured
         listener.progress(len(measures), len(candidates))
     cuts = [] if viewed.interrupted is None else [viewed.interrupted]
     copies: list[Copies] = []
@@ -103,10 +101,6 @@ def evaluate(
     rows = [row for name in in_order for row in measures[name]]
     found = Found(bench.sizes, _kinds_of(scenes), rows, in_order, copies, bench.suspects())
     return _report(viewed, plan, found, remarks, ", and ".join(cuts) or None, started)
-
-
-def _later_than(end: float, clock: Callable[[], float]) -> Callable[[], bool]:
-    return lambda: clock() >= end
 
 
 def _foremost_first(candidates: list[Candidate], configured: str) -> list[Candidate]:
