@@ -33,6 +33,10 @@ _LEAST_LENGTH = 1e-6
 """A raw mean shorter than this share of its gradients is the rounding of float32 rows, and has no direction."""
 
 
+NO_GRADIENT = "none of its records has a gradient"
+"""Why a target has no mean."""
+
+
 class NoDirectionError(ValueError):
     """The gradients have no mean that a cosine could be taken with; the text says why."""
 
@@ -60,6 +64,12 @@ class MeanGradient:
         return np.clip(cosines, -1.0, 1.0)
 
 
+def with_direction(projection: Projection) -> NDArray[np.bool_]:
+    """Which of the gradients (n,) a mean can be taken of: finite ones that are not zero."""
+    found: NDArray[np.bool_] = np.isfinite(projection.norms) & projection.vectors.any(axis=1)
+    return found
+
+
 class TargetGradients:
     """The projected gradients of a target, 4·k bytes each; those without a direction are not kept."""
 
@@ -69,7 +79,7 @@ class TargetGradients:
 
     def add(self, projection: Projection) -> NDArray[np.bool_]:
         """Keep the gradients that have a direction: which of them (n,)."""
-        is_kept = np.isfinite(projection.norms) & projection.vectors.any(axis=1)
+        is_kept = with_direction(projection)
         self._rows.append(projection.vectors[is_kept])
         self._norms.append(projection.norms[is_kept])
         return is_kept
@@ -91,7 +101,7 @@ def mean_gradient(
     Raises NoDirectionError if there are none, or if they cancel out.
     """
     if not len(rows):
-        raise NoDirectionError("none of its records has a gradient")
+        raise NoDirectionError(NO_GRADIENT)
     if how == "raw":
         total = _raw(rows, norms, weights)
     else:

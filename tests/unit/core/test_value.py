@@ -184,9 +184,7 @@ def trained(inputs: Tensor, labels: Tensor) -> nn.Module:
     st.integers(0, 2**31),
     st.sampled_from(["raw", "balanced"]),
 )
-def test_weighted_mean_is_that_of_its_formula(
-    n: int, k: int, half_life: float, seed: int, how: Mean
-) -> None:
+def test_weighted_mean_is_that_of_its_formula(n: int, k: int, half_life: float, seed: int, how: Mean) -> None:
     """Term by term in float64, whichever of the two systems is the smaller; the newest counts most."""
     generator = np.random.default_rng(seed)
     gradients = projection_of(generator.normal(size=(n, k)) + 0.5)
