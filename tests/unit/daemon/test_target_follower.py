@@ -63,7 +63,9 @@ class Reader:
         self._check()
         records = self._topic.partitions
         beginnings = {partition: each[0].offset if each else 0 for partition, each in records.items()}
-        return beginnings, {partition: each[-1].offset + 1 if each else 0 for partition, each in records.items()}
+        return beginnings, {
+            partition: each[-1].offset + 1 if each else 0 for partition, each in records.items()
+        }
 
     def read(
         self, _topic: str, *, follow: bool, stop: Stop, start: Mapping[int, int] | None = None

@@ -54,7 +54,8 @@ def test_portion_given_back_comes_first_again() -> None:
 
     arrivals.give_back(portion)
 
-    assert offsets((taken := arrivals.take(9)).records) == [(0, 1), (0, 2), (0, 3), (0, 4)]
+    taken = arrivals.take(9)
+    assert offsets(taken.records) == [(0, 1), (0, 2), (0, 3), (0, 4)]
     arrivals.topic_found(1, is_another=True)
     arrivals.give_back(taken)
     assert arrivals.has_news, "that the topic is another one"
