@@ -228,10 +228,10 @@ def _target_holds_samples(settings: Settings) -> Iterator[Conflict]:
 def _only_topics_move(settings: Settings) -> Iterator[Conflict]:
     value = settings.value
     if value.half_life is not None and value.topic is None:
-        named = "no value.target" if value.target is None else "a value.target of files, which do not move"
+        of_files = f"found {value.half_life} with a value.target of files, which do not move."
         yield Conflict(
             (("value", "half_life"), ("value", "target")),
-            f"found {value.half_life} with {named}.",
+            f"found {value.half_life} with no value.target." if value.target is None else of_files,
             f"Name a topic (value.target: {TOPIC_PREFIX}NAME), or leave this out.",
         )
 

@@ -166,7 +166,7 @@ class _Gathering:
 
 
 def refused(source: str, why: str, left_out: int, why_left_out: str) -> Problem:
-    """That what the setting names is no target, and what was left out of it."""
+    """Why what the setting names cannot be a target, and what was left out of it."""
     found = f"found {source}, which cannot be a target: {why}"
     if left_out:
         found += f"; {left_out} records were left out, the first {why_left_out}"
@@ -178,7 +178,7 @@ def refused(source: str, why: str, left_out: int, why_left_out: str) -> Problem:
 
 
 def why_left_out(record: Record, outcome: Projected | Rejection) -> str:
-    """Why this record is no part of a target, in a few words."""
+    """Why a target does without this record, in a few words."""
     return f"{record.id}: {outcome.error if isinstance(outcome, Rejection) else 'its gradient is zero or not finite'}"
 
 

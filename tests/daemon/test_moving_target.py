@@ -15,6 +15,7 @@ from dugs_stream.app.daemon import open_daemon
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.logs import open_writer
 from dugs_stream.app.target import set_target
+from dugs_stream.commands.check import check_deep
 from dugs_stream.daemon.daemon import Daemon
 from dugs_stream.daemon.signals import Stopping
 from dugs_stream.errors import ConfigurationError
@@ -149,6 +150,8 @@ def test_command_takes_the_state_of_its_start_and_refuses_none(deployment: Deplo
         ConfigurationError, match="found topic:wanted, which cannot be a target: it holds no records"
     ):
         state_of(deployment)
+    noted = [each.found for each in check_deep(deployment.settings) if each.tried == "value.target"]
+    assert noted == ["topic:wanted: none of its records has a gradient yet; values are null until one has"]
     want(deployment, BAD)
     with pytest.raises(ConfigurationError, match="2 records were left out, the first wanted/0/0: "):
         state_of(deployment)
