@@ -50,6 +50,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
         _loss_is_of_the_task,
         _topics_differ,
         _target_holds_samples,
+        _only_topics_move,
         _messages_hold_an_event,
         _vector_fits_a_message,
         _input_shape_is_the_codecs,
@@ -235,6 +236,17 @@ def _target_holds_samples(settings: Settings) -> Iterator[Conflict]:
             )
 
 
+def _only_topics_move(settings: Settings) -> Iterator[Conflict]:
+    value = settings.value
+    if value.half_life is not None and value.topic is None:
+        of_files = f"found {value.half_life} with a value.target of files, which do not move."
+        yield Conflict(
+            (("value", "half_life"), ("value", "target")),
+            f"found {value.half_life} with no value.target." if value.target is None else of_files,
+            f"Name a topic (value.target: {TOPIC_PREFIX}NAME), or leave this out.",
+        )
+
+
 def _messages_hold_an_event(settings: Settings) -> Iterator[Conflict]:
     limit = settings.output.max_message_bytes
     if limit < SMALLEST_LIMIT_BYTES:
@@ -338,7 +350,8 @@ def _value_by_itself(settings: Settings) -> Iterator[str]:
     if settings.value.topic == settings.input.topic:
         yield (
             f"value.target is {TOPIC_PREFIX}{settings.input.topic}, the stream's own input.topic: the stream is valued by its own "
-            "first records, and says nothing of what you want. Name another topic, or files."
+            f"{'first' if settings.value.half_life is None else 'newest'} records, and says nothing of what you want. Name another "
+            "topic, or files."
         )
 
 
