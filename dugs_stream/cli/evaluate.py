@@ -266,7 +266,13 @@ def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from dugs_stream.lab.evaluate.table import copies_at, copies_cells, short_name, title_of_copies
+    from dugs_stream.lab.evaluate.table import (
+        NEAR_COPIES,
+        copies_at,
+        copies_cells,
+        short_name,
+        title_of_copies,
+    )
     from dugs_stream.ops.logging.lines import printable
 
     rows = copies_at(report, at)
@@ -280,3 +286,5 @@ def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
     for each in rows:
         table.add_row(Text(short_name(each.selection)), *copies_cells(each))
     console.print(table)
+    if at == "configured":
+        console.print(Text(NEAR_COPIES, style="dim"))

@@ -147,7 +147,7 @@ def _of_best_source(
             by_source[each][name] += count
     for best in ("given", "predicted"):
         if source == best or (source is None and by_source[best]):
-            return by_source[best], best  # type: ignore[return-value]  # one of the two
+            return by_source[best], best
     return Counter(), None
 
 
