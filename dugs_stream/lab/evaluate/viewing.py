@@ -26,7 +26,7 @@ _COPIED_SHARE = 0.5
 
 
 def view_records(settings: Settings, source: Source, plan: Plan, listener: Listener) -> Viewed:
-    """Draw, decode and view records. An interrupt leaves those done so far.
+    """Draw, decode and view records. An interrupt leaves those viewed by then; KeyboardInterrupt if there is none.
 
     Raises as `draw_records` and `build_engine` do, ModelError if the model fails, and StreamRejectedError if no record can be used.
     """
@@ -41,15 +41,18 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     rows = _Rows(copiers, min(_MOST_COPIED, int(len(records) * _COPIED_SHARE)), plan, decoding, generator)
     viewer: Viewer | None = None
     listener.stage(f"Viewing {len(records):,} records")
-    done = 0
-    for done, batch in decoding.batches(records):
+    done, known, is_cut = 0, 0, False
+    for seen, batch in decoding.batches(records):
         if viewer is None and batch:
             first = batch[0]
             viewer = Viewer(
                 engine.projector.spec, plan, Row(first.sample.inputs, first.label, 0, Kind.RECORD)
             )
         if viewer is not None:
-            viewer.add(rows.of(batch, viewer))
+            is_cut = not viewer.add(rows.of(batch, viewer), listener.wants_stop)
+        if is_cut:
+            break
+        done, known = seen, rows.count
         listener.progress(done, len(records))
         if listener.wants_stop():
             break
@@ -58,10 +61,15 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
             f"No record of {drawn.place} can be evaluated: "
             f"{(told(decoding.reasons) or ('none has a label that the model knows',))[0]}."
         )
+    views = viewer.views(tuple(copiers))
+    kept = len(views.rows(Kind.RECORD))
+    if not kept:
+        raise KeyboardInterrupt("before a record was viewed, so there is nothing to tell")
+    done += kept - known
     cut = f"viewing the records: {done:,} of {len(records):,} were viewed" if done < len(records) else None
     return Viewed(
         drawn.place,
-        viewer.views(tuple(copiers)),
+        views,
         decoding.name_of,
         settings.gradient.dimension,
         settings.selection.threshold,
