@@ -57,6 +57,7 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
     )
     for remark in engine.remarks:
         yield Finding("model", passed=True, found=remark, is_note=True)
+    yield Finding("loss", passed=True, found=settings.gradient.loss_title)
     yield Finding("fingerprint", passed=True, found=engine.identity.fingerprint)
     for place, text in engine.code.items():
         yield Finding(f"code of {place}", passed=True, found=text)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dugs_stream.config.fields import KeyPath
 from dugs_stream.config.settings import TOPIC_PREFIX, Settings
-from dugs_stream.core.losses.forms import LabelForm, labels_of
+from dugs_stream.core.losses.forms import WITH_TEMPERATURE, LabelForm, labels_of
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
     ImageCodecSettings,
@@ -45,6 +45,7 @@ def conflicts(settings: Settings) -> list[Conflict]:
         _processes_are_for_a_codec_of_ones_own,
         _label_type_fits_the_loss,
         _loss_needs_a_label,
+        _temperature_is_of_the_loss,
         _learned_tokens_are_for_a_loss_over_tokens,
         _loss_is_of_the_task,
         _topics_differ,
@@ -141,6 +142,16 @@ def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
             (("input", "label"), ("gradient", "loss")),
             'found "none", but gradient.loss "label" needs the label of every record.',
             "Say where it is (header:NAME, key, json:FIELD), or set gradient.loss: energy.",
+        )
+
+
+def _temperature_is_of_the_loss(settings: Settings) -> Iterator[Conflict]:
+    loss, temperature = settings.gradient.loss, settings.gradient.temperature
+    if temperature != 1 and loss not in WITH_TEMPERATURE:
+        yield Conflict(
+            (("gradient", "temperature"), ("gradient", "loss")),
+            f"found {temperature:g}, but gradient.loss {loss} takes no temperature.",
+            f"Leave it at 1, or set gradient.loss: {', '.join(sorted(WITH_TEMPERATURE))}.",
         )
 
 

@@ -226,7 +226,7 @@ def _gradient(settings: Settings, sample: ProjectedSample, floor: float) -> Grad
         model=identity.name,
         fingerprint=identity.fingerprint,
         layers=list(sample.engine.projector.layer_names),
-        loss=settings.gradient.loss,
+        loss=settings.gradient.loss_title,
         dimension=settings.gradient.dimension,
         noise_floor=floor,
     )

@@ -86,7 +86,7 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
 
 def _configured_gradient(settings: Settings) -> str:
     """What τ was set for, as rows of the table name it."""
-    loss, layers = settings.gradient.loss, settings.gradient.layers
+    loss, layers = settings.gradient.loss_title, settings.gradient.layers
     return f"{loss}, last {layers.last}" if layers.last is not None else f"{loss}, named layers"
 
 
