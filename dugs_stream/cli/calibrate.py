@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from dugs_stream.cli.listening import listening
-from dugs_stream.cli.options import FiniteRange, Settings, command, configured, report_file, row_fields
+from dugs_stream.cli.options import (
+    WRITTEN,
+    FiniteRange,
+    Settings,
+    command,
+    configured,
+    report_file,
+    row_fields,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,10 +145,10 @@ def calibrate(
     if not quick:
         require_scikit_learn("dugs calibrate", " --quick does without.")
     plan = _compared(Plan(accept, keep, threshold, of), dimensions, layers, quick=quick)
-    written = click.get_current_context().params
+    written = click.get_current_context().meta[WRITTEN]
     source = Source(paths, fields, most, seed, is_mixed=True)
     with listening() as listener:
-        wanted = Wanted(source, plan, written["config"], written["overrides"], json_file, output)
+        wanted = Wanted(source, plan, written, json_file, output)
         done = run_calibration(settings, wanted, listener)
     show_report(done.report)
     for name, path in leave_files(wanted, done):

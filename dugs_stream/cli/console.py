@@ -115,7 +115,7 @@ def show_thresholds(table: ThresholdTable) -> None:
     how = (
         "exact"
         if is_exact
-        else "estimated from the similarities to this run's uniques; dugs calibrate is exact on a sample"
+        else f"estimated from {table.drawn:,} of them, drawn at random and judged again; dugs calibrate is exact on a sample"
     )
     shown = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("τ", "uniques", "share", ""):
