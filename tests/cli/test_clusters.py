@@ -167,6 +167,7 @@ def test_export_that_is_none_is_refused(export: Path, tmp_path: Path) -> None:
     for number, (matrix, text, said) in enumerate(
         (
             (vectors * 2, lines, "has the norm 2"),
+            (vectors * 1.0005, lines, "has the norm 1.0005"),
             (vectors[:-1], lines, "expected a line for each row"),
             (vectors, "".join(reversed(lines.splitlines(keepends=True))), "expected the event of unique 0"),
             (vectors.astype(np.float64), lines, "expected float32"),
@@ -180,8 +181,17 @@ def test_export_that_is_none_is_refused(export: Path, tmp_path: Path) -> None:
         ended = dugs("clusters", folder)
         assert (ended.code, ended.out) == (1, ""), said
         assert said in ended.err
-    (folder / "vectors.npy").write_bytes(b"nothing")
-    assert "is not a matrix" in dugs("clusters", folder).err
+    np.savez(tmp_path / "several.npz", vectors)
+    negative = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 64), }"
+    for content in (
+        b"nothing",
+        (tmp_path / "several.npz").read_bytes(),
+        negative.ljust(127) + b"\n" + bytes(256),
+    ):
+        (folder / "vectors.npy").write_bytes(content)
+        ended = dugs("clusters", folder)
+        assert ended.code == 1
+        assert "is not a matrix" in ended.err
 
 
 def test_table_is_shown_before_a_file_that_cannot_be_written(decided: Deployment) -> None:
