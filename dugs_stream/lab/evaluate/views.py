@@ -6,7 +6,7 @@ A row is a record, a record with a wrong label, or a copy of a record; all rows 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -134,9 +134,14 @@ class Viewer:
                 takes_them = engine.loss.takes_classes or engine.loss.is_own
                 given = labels if takes_them and None not in labels else None
                 pieces[gradient].append(engine.project(batch, given).vectors)
-            seen += [self._forward(part) for part in _parts(batch, len(group))]
+            looked = [self._forward(part) for part in _parts(batch, len(group))]
+            seen += looked
             if self._scaled is not None:
-                records = torch.tensor([rows[place].kind == Kind.RECORD for place in group])
+                logits = _joined([each for _, each in looked])
+                is_fitting = np.array([rows[place].kind == Kind.RECORD for place in group])
+                if logits is not None:  # one NaN would be in every scaled gradient
+                    is_fitting &= np.isfinite(logits).all(axis=1)
+                records = torch.from_numpy(is_fitting)
                 for gradient, vectors in self._scaled.project(batch, labels, records, self._engines):
                     pieces.setdefault(gradient, []).append(vectors)
         for gradient, piece in pieces.items():
@@ -298,6 +303,26 @@ def _joined(pieces: Sequence[NDArray[Any] | None], back: NDArray[np.int64] | Non
         return None
     joined = np.concatenate(found)
     return joined if back is None else joined[back]
+
+
+def without_not_finite(views: Views) -> tuple[Views, int]:
+    """The rows whose gradients, embeddings and logits are finite, and how many records are left out, with what is made of them."""
+    known = [each for each in (*views.gradients.values(), views.embeddings, views.logits) if each is not None]
+    is_finite = np.all([np.isfinite(each).all(axis=1) for each in known], axis=0)
+    is_kept = is_finite & is_finite[views.origin]
+    left_out = int((~is_kept & (views.kind == Kind.RECORD)).sum())
+    if is_kept.all():
+        return views, left_out
+    return replace(
+        views,
+        labels=views.labels[is_kept],
+        origin=(np.cumsum(is_kept) - 1)[views.origin[is_kept]],
+        kind=views.kind[is_kept],
+        copied_by=views.copied_by[is_kept],
+        gradients={each: rows[is_kept] for each, rows in views.gradients.items()},
+        embeddings=None if views.embeddings is None else views.embeddings[is_kept],
+        logits=None if views.logits is None else views.logits[is_kept],
+    ), left_out
 
 
 def require_finite(views: Views) -> None:
