@@ -188,13 +188,13 @@ _BASES = {"exact": "exact", "uniques": "at least about", "similarities": "far fe
 
 def show_list(report: ListReport) -> None:
     """What other thresholds would have kept, on stdout."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from dugs_stream.cli.console import Tables
     from dugs_stream.ops.logging.lines import printable
 
-    console = Console()
+    console = Tables()
     is_of_all = report.kind == "vectors"
     records = "" if report.records is None or is_of_all else f" · records {report.records:,}"
     what = "records" if is_of_all else "uniques"
@@ -225,13 +225,13 @@ def _compared(
 
 def show_report(report: Report) -> None:
     """The facts and the tables on stdout; control characters of a record are escaped."""
-    from rich.console import Console
     from rich.text import Text
 
+    from dugs_stream.cli.console import Tables
     from dugs_stream.lab.calibrate.page import facts_of
     from dugs_stream.ops.logging.lines import printable
 
-    console = Console()
+    console = Tables()
     facts = " · ".join(f"{name} {value}" for name, value in facts_of(report).items())
     console.print(Text(printable(facts)))
     _show_proposals(console, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,15 @@ from dugs_stream.commands.threshold_table import ThresholdTable
 from dugs_stream.commands.written_files import naming
 from dugs_stream.errors import Finding
 from dugs_stream.ops.logging.lines import printable
+
+
+class Tables(Console):
+    """Tables on stdout. A reader that leaves (`| head`) misses the rest, and the command goes on: it has files to write."""
+
+    def on_broken_pipe(self) -> None:
+        """See `Console`, whose own way ends the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def bars_on(console: Console) -> Progress:

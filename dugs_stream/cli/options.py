@@ -109,8 +109,16 @@ yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 seed = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all random choices."
 )
+
+
+def _a_file(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    if path == Path("-"):
+        raise click.BadParameter("'-' is not a file here; name one, or /dev/stdout.")
+    return path
+
+
 report_file = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), callback=_a_file,
     help="Write the report to this file.",
 )  # fmt: skip
 

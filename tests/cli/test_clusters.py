@@ -19,7 +19,7 @@ from dugs_stream.ops.gallery.saved_clustering import ClusteringFile
 from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER, list_name
 from dugs_stream.state.lock import FolderLock
 from tests.support.daemons.deployment import Deployment
-from tests.support.terminals.commands import dugs
+from tests.support.terminals.commands import dugs, start_dugs
 
 MEASURED = {"seconds", "peak_memory_bytes", "source"}
 
@@ -202,6 +202,25 @@ def test_table_is_shown_before_a_file_that_cannot_be_written(decided: Deployment
     assert "No space left on device: '/dev/full'" in ended.err
     assert "category" in ended.out
     assert "the list was made at τ = 0.5" in " ".join(ended.out.split())
+
+
+def test_reader_that_leaves_does_not_keep_the_files_from_being_written(
+    decided: Deployment, tmp_path: Path
+) -> None:
+    """`dugs clusters … | head`: the report and the page are what the minutes were spent for."""
+    process = start_dugs(
+        *("clusters", "-c", decided.config, "--k", "2", "--json", tmp_path / "report.json", "-o", tmp_path)
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+
+    process.wait(60)
+
+    errors = process.stderr.read()
+    assert (process.returncode, errors.count(str(tmp_path))) == (0, 3), errors
+    process.stderr.close()
+    assert json.loads((tmp_path / "report.json").read_text())["categories"] == 2
 
 
 def test_missing_extra_says_what_to_install(decided: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
