@@ -94,8 +94,9 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click raises its own for an interrupt, which may say what there was by then.
+        click.echo(f"stopped {error.__cause__ or error}".strip(), err=True)
         sys.exit(130)
     except DugsError as error:
         for problem in error.problems if isinstance(error, ConfigurationError) else [error]:

@@ -241,7 +241,11 @@ def test_missing_extra_says_what_to_install_and_what_does_without(
 
 @pytest.mark.parametrize(
     ("stage", "cut"),
-    [("Projecting", "projecting the sample: 16 of 26"), ("Comparing layers", "comparing layers: 0 of 3")],
+    [
+        ("Projecting", "projecting the sample: 16 of 26"),
+        ("Comparing k", "comparing k"),
+        ("Comparing layers", "comparing layers: 0 of 4"),
+    ],
 )
 def test_interrupt_keeps_what_is_done(
     decided: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, cut: str

@@ -117,6 +117,7 @@ def test_page_and_saved_clustering_are_left_and_named(deployment: Deployment, tm
         (("--k", "0"), "not a number of categories"),
         (("--k", "9-2"), "not a number of categories"),
         (("--k", "1000"), "1000 categories of"),
+        (("--k", "2-1001"), "1,001 categories are more than 1,000"),
         (("--changelog", "photos"), "reads no PATHS"),
         (("--save", "photos"), "leave PATHS out"),
     ],

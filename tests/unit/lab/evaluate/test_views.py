@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,47 @@ def test_views_are_the_engine_s_vectors_embeddings_and_logits() -> None:
         assert np.array_equal(views.gradients[Gradient(loss, 2)][12], views.gradients[Gradient(loss, 2)][0])
     assert np.array_equal(views.embeddings[12], views.embeddings[0])
     assert views.labels.tolist() == [*LABELS, 2]
+
+
+def test_stop_leaves_out_the_rows_in_work_and_those_made_from_them() -> None:
+    """Of pictures of two sizes: the second size is left out, and with it a copy of such a record that has the first size."""
+    large = torch.rand(4, 1, 2 * SIZE, 2 * SIZE)
+    rows = [Row(each, 0, place, Kind.RECORD) for place, each in enumerate([*large, *pictures(4)])]
+    rows += [Row(large[0], 1, 0, Kind.WRONG_LABEL), Row(rows[5].inputs, 0, 1, Kind.COPY, 0)]
+    rows[0], rows[4] = replace(rows[4], origin=0), replace(rows[0], origin=4)  # both sizes mixed
+    rows[8] = replace(rows[8], origin=4)
+    plan = Plan(layers=(1,), losses=("label", "energy"), scalings=())
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(SIZE), *small())
+    whole, cut = (Viewer(spec_of(model), plan, rows[1]) for _ in range(2))
+    asked = iter([False, False, False, True])
+
+    assert whole.add(rows)
+    assert not cut.add(rows, lambda: next(asked))
+    views, all_views = cut.views(("exact",)), whole.views(("exact",))
+    first_size = [0, 5, 6, 7]
+    assert views.labels.tolist() == [0] * 4
+    assert views.origin.tolist() == [0, 1, 2, 3]
+    assert np.array_equal(views.logits, all_views.logits[first_size])
+    for gradient, vectors in views.gradients.items():
+        assert np.array_equal(vectors, all_views.gradients[gradient][first_size])
+
+
+def test_energy_is_compared_at_the_temperature_of_the_settings() -> None:
+    """The row says so; other losses have none."""
+    torch.manual_seed(0)
+    model, inputs = small(), pictures(12)
+    spec = GradientSpec(model, 2, "energy", 64, 0, "cpu", 8, temperature=2.0)
+    rows = [
+        Row(each, label, place, Kind.RECORD)
+        for place, (each, label) in enumerate(zip(inputs, LABELS, strict=True))
+    ]
+    viewer = Viewer(spec, Plan(layers=(2,), losses=("label", "energy"), scalings=()), rows[0])
+    viewer.add(rows)
+    found = viewer.views(()).gradients
+    wanted = Deduplicator(model, 2, "energy", 64, device="cpu", temperature=2.0).project(inputs).vectors
+
+    assert [str(each) for each in found] == ["gradient: label, last 2", "gradient: energy at 2, last 2"]
+    assert np.array_equal(found[Gradient("energy", 2, temperature=2.0)], wanted)
 
 
 def test_scaled_gradients_are_those_of_autograd_under_their_map() -> None:
