@@ -209,6 +209,9 @@ def show_list(report: ListReport) -> None:
         of_list = () if is_of_all else (f"{each.of_list:,}",)
         table.add_row(f"{each.threshold:g}{here}", basis, uniques, *of_list)
     console.print(table)
+    if not is_of_all:
+        legend = "uniques: of all records at that τ; of the list: how many of its own uniques that τ keeps"
+        console.print(Text(legend, style="dim"))
     for remark in report.remarks:
         console.print(Text(printable(f"note: {remark}")))
 
