@@ -157,6 +157,8 @@ def test_command_takes_the_state_of_its_start_and_refuses_none(deployment: Deplo
         state_of(deployment)
     want(deployment, npy_messages(3))
     assert state_of(deployment) is not None
+    found = [each.found for each in check_deep(deployment.settings) if each.tried == "value.target"]
+    assert found[0].endswith("; it moves: topic:wanted half_life=4 records=20 mean=balanced")
     deployment.write(value={"target": "topic:missing"})
     with pytest.raises(ConfigurationError, match="there is no topic 'missing'"):
         deployment.drain()
