@@ -16,7 +16,7 @@ from dugs_stream.lab.evaluate.evaluate import Viewed
 from dugs_stream.lab.evaluate.plan import Plan
 from dugs_stream.lab.evaluate.records import Decoded, Decoding, engine_for, told
 from dugs_stream.lab.evaluate.streams import wrong_labels
-from dugs_stream.lab.evaluate.views import Kind, Row, Viewer
+from dugs_stream.lab.evaluate.views import Kind, Row, Viewer, without_not_finite
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Record
 
@@ -44,7 +44,8 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     done, known, is_cut = 0, 0, False
     for seen, batch in decoding.batches(records):
         if viewer is None and batch:
-            first = batch[0]
+            # One that happens to have no label says nothing of the others.
+            first = next((each for each in batch if each.label is not None), batch[0])
             viewer = Viewer(
                 engine.projector.spec, plan, Row(first.sample.inputs, first.label, 0, Kind.RECORD)
             )
@@ -66,6 +67,11 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     if not kept:
         raise KeyboardInterrupt("before a record was viewed, so there is nothing to tell")
     done += kept - known
+    views, not_finite = without_not_finite(views)
+    if not len(views.labels):
+        raise StreamRejectedError(
+            f"No record of {drawn.place} can be evaluated: the model's features or outputs are not finite for any of them."
+        )
     cut = f"viewing the records: {done:,} of {len(records):,} were viewed" if done < len(records) else None
     return Viewed(
         drawn.place,
@@ -79,6 +85,7 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
             *_on_repeats(len(drawn.records) - len(distinct)),
             *told(decoding.reasons),
             *rows.remarks,
+            *_on_not_finite(not_finite),
         ),
         cut or drawn.interrupted,
     )
@@ -98,6 +105,14 @@ def _distinct(records: Sequence[Record]) -> list[Record]:
 
 def _on_repeats(count: int) -> tuple[str, ...]:
     return (f"{count:,} records repeat another one byte for byte and were left out",) if count else ()
+
+
+def _on_not_finite(count: int) -> tuple[str, ...]:
+    return (
+        (f"{count:,} records have features or outputs that are not finite and were left out",)
+        if count
+        else ()
+    )
 
 
 class _Rows:

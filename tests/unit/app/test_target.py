@@ -220,6 +220,11 @@ def test_damaged_export_is_refused(tmp_path: Path) -> None:
         np.save(folder / "vectors.npy", rows, allow_pickle=True)
         with pytest.raises(ConfigurationError, match=f"{why}.*dugs index export"):
             engine_of(deployment.settings)
+    (folder / "uniques.jsonl").write_text(lines)
+    with (folder / "vectors.npy").open("wb") as several:
+        np.savez(several, vectors)
+    with pytest.raises(ConfigurationError, match=r"is not a matrix of NumPy.*dugs index export"):
+        engine_of(deployment.settings)
 
 
 def test_labels_of_the_target_are_not_counted_as_the_streams_first(tmp_path: Path) -> None:
