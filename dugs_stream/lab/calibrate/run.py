@@ -60,7 +60,7 @@ def run_calibration(settings: Settings, wanted: Wanted, listener: Listener) -> D
     with closing(engine.decoding):
         if settings.value.target is not None:
             listener.stage("Reading the target of values")
-            set_target(settings, engine)
+            set_target(settings, engine, fields=wanted.source.fields)
         sample = project_sample(settings, drawn, listener, engine)
         return Done(calibrate(settings, sample, wanted.plan, listener, started), sample)
 
