@@ -18,11 +18,15 @@ from dugs_stream.lab.demo.controls import picks_until_all, random_picks
 from dugs_stream.lab.demo.digits import Digits, Split, as_messages, digit_key, load_digits
 from dugs_stream.lab.demo.imagenette import write_imagenette_config
 from dugs_stream.lab.demo.stream import StreamResult, run_stream
-from dugs_stream.lab.demo.summary import PseudoRun, Run, Summary
+from dugs_stream.lab.demo.summary import BlindRun, Run, Summary
 from dugs_stream.lab.demo.training import MODEL_KWARGS, Plan, train
 from dugs_stream.ops.gallery.export import render_page
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
+
+
+_TEMPERATURE = 2.0
+"""Of the energy that judges without labels: at 1 fewer classes are among the uniques."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +73,11 @@ def run_demo(
     digits = digits or load_digits()
     messages = tuple(as_messages(digits.stream))
 
-    def run(loss: Literal["label", "pseudo"], folder: str) -> StreamResult:
+    def run(loss: Literal["label", "energy"], folder: str, temperature: float = 1.0) -> StreamResult:
         def on_progress(done: int, total: int) -> None:
             progress(done, total, "records")
 
-        return run_stream(out / folder, messages, _judged_by(files.weights, loss), on_progress)
+        return run_stream(out / folder, messages, _judged_by(files.weights, loss, temperature), on_progress)
 
     stage(f"Training AlexNet on {len(digits.train):,} of them")
     accuracy = train(
@@ -85,29 +89,29 @@ def run_demo(
     stage(f"Streaming the other {len(messages):,} through the daemon")
     given = run("label", "work/given")
     stage("The same stream once more, without its labels")
-    pseudo = run("pseudo", "work/pseudo")
+    blind = run("energy", "work/blind", _TEMPERATURE)
     stage("Counting classes, drawing pictures")
-    summary = summarise(digits.stream, accuracy, given, pseudo)
+    summary = summarise(digits.stream, accuracy, given, blind)
     _write_files(files, summary.run, given, messages)
     return DemoResult(summary, files)
 
 
-def _judged_by(weights: Path, loss: str) -> dict[str, Mapping[str, Any]]:
+def _judged_by(weights: Path, loss: str, temperature: float = 1.0) -> dict[str, Mapping[str, Any]]:
     """Grey PNGs through the AlexNet of these weights; everything else is the defaults."""
     return {
         "input": {"codec": {"type": "image", "mode": "L"}},
         "model": {"kwargs": dict(MODEL_KWARGS), "weights": str(weights)},
-        "gradient": {"loss": loss},
+        "gradient": {"loss": loss, "temperature": temperature},
     }
 
 
-def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: StreamResult) -> Summary:
+def summarise(stream: Digits, accuracy: float, given: StreamResult, blind: StreamResult) -> Summary:
     """Count the classes that both runs found, by the digits' true labels, beside random picks of equal size."""
     classes = [str(label) for label in stream.labels]
     true_classes = {digit_key(row): name for row, name in zip(stream.rows, classes, strict=True)}
     # A run without labels carries the model's guesses: the truth goes by key.
-    found, blind = (
-        [true_classes[event["source"]["key"]] for event in _uniques(each.events)] for each in (given, pseudo)
+    found, found_blind = (
+        [true_classes[event["source"]["key"]] for event in _uniques(each.events)] for each in (given, blind)
     )
     counts = Counter(event["type"] for event in given.events)
     total = len(set(classes))
@@ -124,7 +128,7 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: Stre
         first_covering=picks_until_all(found, total),
         records_per_second=len(given.events) / given.seconds if given.seconds > 0 else 0.0,
         random=random_picks(classes, len(found)),
-        pseudo=PseudoRun(len(blind), len(set(blind))),
+        blind=BlindRun(len(found_blind), len(set(found_blind))),
     )
 
 
