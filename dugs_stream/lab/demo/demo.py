@@ -24,7 +24,6 @@ from dugs_stream.ops.gallery.export import render_page
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
 
-
 _TEMPERATURE = 2.0
 """Of the energy that judges without labels: at 1 fewer classes are among the uniques."""
 
