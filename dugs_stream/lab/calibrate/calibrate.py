@@ -160,7 +160,7 @@ def _remarks(points: Sequence[Point], sample: ProjectedSample, chosen: Proposal,
     said = []
     if chosen.of > n:
         said.append(
-            f"numbers for {chosen.of:,} records are estimates: the growth of the list within the sample, drawn on"
+            f"numbers for {chosen.of:,} records are estimates: they extrapolate the growth of the list within the sample"
         )
     if n < _FEW_RECORDS:
         said.append(

@@ -68,6 +68,16 @@ WORDINGS = [
         ('1:9 value.target: found "topic:dugs.unique", which is output.topic: it is written by the daemon, and a target is made '
         "of samples. Name another topic with records like those of the input, or files."),
     ),
+    (
+        "value: {half_life: 100}",
+        "1:9 value.half_life: found 100 with no value.target. Name a topic (value.target: topic:NAME), or leave this out.",
+    ),
+    (
+        "value: {target: clean/, half_life: 100}",
+        ("1:25 value.half_life: found 100 with a value.target of files, which do not move. Name a topic "
+         "(value.target: topic:NAME), or leave this out."),
+    ),
+    ("value: {target: 'topic:a', half_life: 0}", "1:28 value.half_life: found 0, expected at least 1."),
     # values out of bounds
     ("selection: {threshold: -1}", "1:13 selection.threshold: found -1, expected more than -1."),
     ("selection: {threshold: 1.5}", "1:13 selection.threshold: found 1.5, expected at most 1."),
