@@ -277,16 +277,13 @@ def _gradients(spec: GradientSpec, plan: Plan, label: int | None) -> list[Gradie
     losses = plan.losses or (CLASSIFIERS_LOSSES if is_of_classes else (spec.loss.name,))
     if label is None:
         losses = tuple(each for each in losses if each != "label")
+    temperatures = plan.temperatures or (spec.temperature,)
     return [
         Gradient(loss, layers, temperature=temperature)
         for loss in losses
-        for temperature in (_temperatures(spec) if loss in WITH_TEMPERATURE else (1.0,))
+        for temperature in (temperatures if loss in WITH_TEMPERATURE else (1.0,))
         for layers in plan.layers
     ]
-
-
-def _temperatures(spec: GradientSpec) -> tuple[float, ...]:
-    return (spec.temperature,)
 
 
 def _deduplicator(spec: GradientSpec, gradient: Gradient) -> Deduplicator:
