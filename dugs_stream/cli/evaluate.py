@@ -238,7 +238,13 @@ def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from dugs_stream.lab.evaluate.table import copies_at, copies_cells, short_name, title_of_copies
+    from dugs_stream.lab.evaluate.table import (
+        copies_at,
+        copies_cells,
+        name_of_rule,
+        short_name,
+        title_of_copies,
+    )
     from dugs_stream.ops.logging.lines import printable
 
     rows = copies_at(report, at)
@@ -250,5 +256,5 @@ def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
     for column in ("τ", "false rejects", *rows[0].caught):
         table.add_column(column, justify="right")
     for each in rows:
-        table.add_row(Text(short_name(each.selection)), *copies_cells(each))
+        table.add_row(Text(short_name(name_of_rule(report, each.selection))), *copies_cells(each))
     console.print(table)

@@ -20,6 +20,7 @@ from dugs_stream.lab.evaluate.table import (
     copies_at,
     copies_cells,
     facts_of,
+    name_of_rule,
     notes_of,
     suspects_told,
     title_of_copies,
@@ -132,7 +133,7 @@ def _copies(report: Report, at: CopiesAt) -> str:
         return ""
     heads = "".join(f"<th>{escape(name)}</th>" for name in ("τ", "false rejects", *found[0].caught))
     rows = "".join(
-        f"<tr><td>{escape(each.selection)}</td>"
+        f"<tr><td>{escape(name_of_rule(report, each.selection))}</td>"
         + "".join(f'<td class="number">{escape(value)}</td>' for value in copies_cells(each))
         + "</tr>"
         for each in found

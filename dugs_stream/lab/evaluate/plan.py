@@ -27,9 +27,14 @@ class Gradient(NamedTuple):
 
     def __str__(self) -> str:
         """The name of its row."""
+        return f"gradient: {self.title}"
+
+    @property
+    def title(self) -> str:
+        """In words: energy, last 2."""
         layers = f"last {self.layers}" if isinstance(self.layers, int) else f"{self.layers} layers"
         scaling = "" if self.scaling == "plain" else f", {self.scaling}"
-        return f"gradient: {self.loss}, {layers}{scaling}"
+        return f"{self.loss}, {layers}{scaling}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Plan:
     layers       last so many, all, or those of the settings
     scalings     linear maps of the gradients by label, for as many last layers as `layers` counts
     losses       None: those that the model's outputs allow
+    configured   the gradient of the settings, which is compared too; None: no settings
     """
 
     size: int = 200
@@ -57,6 +63,7 @@ class Plan:
     layers: tuple[LayerChoice, ...] = (1, 2, ALL_LAYERS)
     losses: tuple[str, ...] | None = None
     scalings: tuple[Scaling, ...] = ("diagonal", "whitened")
+    configured: Gradient | None = None
 
     def sizes(self, records: int) -> tuple[int, ...]:
         """Sizes up to `size`, or up to half of so few records: a pick of more would be the stream itself."""

@@ -61,10 +61,18 @@ class ScaledGradients:
         return None
 
     def fit(self, inputs: Tensor, labels: Tensor) -> None:
-        """Find the map on these records (m, …)."""
+        """Find the map on these records (m, …); one whose gradient is not finite would be in every other's."""
         parts = [self._formed(*each) for each in self._parts(inputs, labels)]
+        is_finite = torch.cat(
+            [
+                torch.stack([each.flatten(1).isfinite().all(1) for each in part.values()]).all(0)
+                for part in parts
+            ]
+        )
         for name in self._parameters:
-            stack = torch.cat([_as_matrix(part[name]) for part in parts]).double()  # (m, outputs, inputs)
+            stack = torch.cat([_as_matrix(part[name]) for part in parts])[
+                is_finite
+            ].double()  # (m, outputs, inputs)
             if self._scaling == "diagonal":
                 square = stack.square().mean(0)
                 self._maps[name] = (square + _DAMPING * square.mean()).clamp_min(1e-30).rsqrt(), None

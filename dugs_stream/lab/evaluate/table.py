@@ -61,6 +61,12 @@ def copies_at(report: Report, at: CopiesAt) -> list[Copies]:
     return [each for each in report.copies if each.at == at]
 
 
+def name_of_rule(report: Report, selection: str) -> str:
+    """The selection, marked if the settings ask for it."""
+    is_configured = selection == f"gradient: {report.setup.configured_gradient}"
+    return f"{selection} (as configured)" if is_configured else selection
+
+
 def copies_cells(each: Copies) -> list[str]:
     """τ, false rejects in percent, and for each way of copying the share caught in percent."""
     caught = ["–" if share is None else f"{100 * share:.1f}" for share in each.caught.values()]
