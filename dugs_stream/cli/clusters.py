@@ -144,10 +144,9 @@ def show_report(report: Report) -> None:
         table.add_column(column, justify="right")
     table.add_column("medoid", overflow="fold")
     for item in report.items[:_ROWS_SHOWN]:
-        labels = ", ".join(f"{each.label} ({each.uniques:,})" for each in item.labels[:3])
         table.add_row(
             str(item.number),
-            Text(printable(labels) or "–"),
+            Text(printable(item.told_labels(3)) or "–"),
             f"{item.uniques:,}",
             "–" if item.duplicates is None else f"{item.duplicates:,}",
             f"{item.similarity:.2f}",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dugs_stream.config.fields import KeyPath
 from dugs_stream.config.settings import TOPIC_PREFIX, Settings
-from dugs_stream.core.losses.forms import LabelForm, labels_of
+from dugs_stream.core.losses.forms import WITH_TEMPERATURE, LabelForm, labels_of
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
     ImageCodecSettings,
@@ -45,10 +45,12 @@ def conflicts(settings: Settings) -> list[Conflict]:
         _processes_are_for_a_codec_of_ones_own,
         _label_type_fits_the_loss,
         _loss_needs_a_label,
+        _temperature_is_of_the_loss,
         _learned_tokens_are_for_a_loss_over_tokens,
         _loss_is_of_the_task,
         _topics_differ,
         _target_holds_samples,
+        _only_topics_move,
         _messages_hold_an_event,
         _vector_fits_a_message,
         _input_shape_is_the_codecs,
@@ -143,6 +145,16 @@ def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
         )
 
 
+def _temperature_is_of_the_loss(settings: Settings) -> Iterator[Conflict]:
+    loss, temperature = settings.gradient.loss, settings.gradient.temperature
+    if temperature != 1 and loss not in WITH_TEMPERATURE:
+        yield Conflict(
+            (("gradient", "temperature"), ("gradient", "loss")),
+            f"found {temperature:g}, but gradient.loss {loss} takes no temperature.",
+            f"Leave it at 1, or set gradient.loss: {', '.join(sorted(WITH_TEMPERATURE))}.",
+        )
+
+
 _LOSSES_OF = {"masked": ("masked_lm",)}
 
 
@@ -222,6 +234,17 @@ def _target_holds_samples(settings: Settings) -> Iterator[Conflict]:
                 "samples.",
                 "Name another topic with records like those of the input, or files.",
             )
+
+
+def _only_topics_move(settings: Settings) -> Iterator[Conflict]:
+    value = settings.value
+    if value.half_life is not None and value.topic is None:
+        of_files = f"found {value.half_life} with a value.target of files, which do not move."
+        yield Conflict(
+            (("value", "half_life"), ("value", "target")),
+            f"found {value.half_life} with no value.target." if value.target is None else of_files,
+            f"Name a topic (value.target: {TOPIC_PREFIX}NAME), or leave this out.",
+        )
 
 
 def _messages_hold_an_event(settings: Settings) -> Iterator[Conflict]:
@@ -327,7 +350,8 @@ def _value_by_itself(settings: Settings) -> Iterator[str]:
     if settings.value.topic == settings.input.topic:
         yield (
             f"value.target is {TOPIC_PREFIX}{settings.input.topic}, the stream's own input.topic: the stream is valued by its own "
-            "first records, and says nothing of what you want. Name another topic, or files."
+            f"{'first' if settings.value.half_life is None else 'newest'} records, and says nothing of what you want. Name another "
+            "topic, or files."
         )
 
 

@@ -19,6 +19,7 @@ from dugs_stream.lab.clusters.examples import choose_examples
 from dugs_stream.lab.clusters.plane import Layout, Plane, lay_out
 from dugs_stream.lab.clusters.report import (
     MOST_ITEMS,
+    MOST_LABELS,
     AgreementWithLabels,
     Category,
     Example,
@@ -34,7 +35,6 @@ from dugs_stream.lab.listener import Listener, patience
 from dugs_stream.lab.peak_memory import peak_memory_bytes
 
 _TYPICAL, _EDGES = 11, 6  # with the medoid, two rows of six pictures; and one row
-_LABELS_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +305,7 @@ def _by_category(values: NDArray[Any], assignment: Assignment) -> NDArray[np.flo
 
 
 def _labels(counts: NDArray[np.int64], uniques: Uniques) -> list[LabelCount]:
-    order = np.argsort(-counts, kind="stable")[:_LABELS_NAMED]
+    order = np.argsort(-counts, kind="stable")[:MOST_LABELS]
     return [
         LabelCount(label=uniques.labels.names[place], uniques=int(counts[place]))
         for place in order

@@ -91,7 +91,9 @@ def _configured_gradient(settings: Settings, name_of_own: str) -> Gradient:
     """What τ was set for; a loss of the user's goes by the name of its function."""
     loss, layers = settings.gradient.loss, settings.gradient.layers
     return Gradient(
-        name_of_own if ":" in loss else loss, "configured" if layers.last is None else layers.last
+        name_of_own if ":" in loss else loss,
+        "configured" if layers.last is None else layers.last,
+        temperature=settings.gradient.temperature,
     )
 
 

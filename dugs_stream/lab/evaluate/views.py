@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.inference import inference
-from dugs_stream.core.losses.forms import LabelForm
+from dugs_stream.core.losses.forms import WITH_TEMPERATURE, LabelForm
 from dugs_stream.core.losses.outputs import logits_of
 from dugs_stream.core.samples import Inputs, call_model, leaves, mapped, stacked, structure_of
 from dugs_stream.errors import ConfigurationError, ModelError, Problem
@@ -277,17 +277,32 @@ def _gradients(spec: GradientSpec, plan: Plan, label: int | None) -> list[Gradie
     losses = plan.losses or (CLASSIFIERS_LOSSES if is_of_classes else (spec.loss.name,))
     if label is None:
         losses = tuple(each for each in losses if each != "label")
-    found = [Gradient(loss, layers) for loss in losses for layers in plan.layers]
+    found = [
+        Gradient(loss, layers, temperature=temperature)
+        for loss in losses
+        for temperature in (_temperatures(spec) if loss in WITH_TEMPERATURE else (1.0,))
+        for layers in plan.layers
+    ]
     as_set = plan.configured
     is_missing = as_set is not None and as_set not in found and as_set.loss in losses
     return [*found, *([as_set] if is_missing else [])]  # type: ignore[list-item]  # it is one
 
 
+def _temperatures(spec: GradientSpec) -> tuple[float, ...]:
+    return (spec.temperature,)
+
+
 def _deduplicator(spec: GradientSpec, gradient: Gradient) -> Deduplicator:
     loss = gradient.loss if gradient.loss in CLASSIFIERS_LOSSES else _own(spec)
     return Deduplicator(
-        spec.model, _layers(spec, gradient.layers), loss, spec.dimension, seed=spec.seed, device=spec.device
-    )  # fmt: skip
+        spec.model,
+        _layers(spec, gradient.layers),
+        loss,
+        spec.dimension,
+        seed=spec.seed,
+        device=spec.device,
+        temperature=gradient.temperature,
+    )
 
 
 def _layers(spec: GradientSpec, layers: LayerChoice) -> int | list[str]:

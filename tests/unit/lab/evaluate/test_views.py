@@ -88,6 +88,24 @@ def test_stop_leaves_out_the_rows_in_work_and_those_made_from_them() -> None:
         assert np.array_equal(vectors, all_views.gradients[gradient][first_size])
 
 
+def test_energy_is_compared_at_the_temperature_of_the_settings() -> None:
+    """The row says so; other losses have none."""
+    torch.manual_seed(0)
+    model, inputs = small(), pictures(12)
+    spec = GradientSpec(model, 2, "energy", 64, 0, "cpu", 8, temperature=2.0)
+    rows = [
+        Row(each, label, place, Kind.RECORD)
+        for place, (each, label) in enumerate(zip(inputs, LABELS, strict=True))
+    ]
+    viewer = Viewer(spec, Plan(layers=(2,), losses=("label", "energy"), scalings=()), rows[0])
+    viewer.add(rows)
+    found = viewer.views(()).gradients
+    wanted = Deduplicator(model, 2, "energy", 64, device="cpu", temperature=2.0).project(inputs).vectors
+
+    assert [str(each) for each in found] == ["gradient: label, last 2", "gradient: energy at 2, last 2"]
+    assert np.array_equal(found[Gradient("energy", 2, temperature=2.0)], wanted)
+
+
 def test_scaled_gradients_are_those_of_autograd_under_their_map() -> None:
     """The sketch keeps cosines of the scaled gradients; a first layer without scaling has those of the engine."""
     torch.manual_seed(0)
