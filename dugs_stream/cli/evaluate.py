@@ -100,8 +100,8 @@ class Shares(_Shares):
     help="How many records each selection picks.",
 )
 @click.option(
-    "--draws", type=click.IntRange(min=1), default=10, show_default=True,
-    help="Streams of each kind; every figure is a mean over them, with its interval.",
+    "--draws", type=click.IntRange(min=1), default=20, show_default=True,
+    help="Streams of each kind, two from each split of the records in halves; 1: one of all records, and no interval.",
 )  # fmt: skip
 @click.option(
     "--limit", type=click.IntRange(8, 10_000), default=3_000, show_default=True,
@@ -225,7 +225,7 @@ def _show_selections(console: Console, report: Report) -> None:
     console.print(table)
     console.print(
         Text(
-            "In percent, mean over the streams ± its 95 % interval, of their order and of what is rare: the records are the same. "
+            "In percent, mean over the streams ± its 95 % interval: over the records, their order and what is rare. "
             "Bold: the best, and what reaches it. ∇: uniques by the gradient of that loss.",
             style="dim",
         )

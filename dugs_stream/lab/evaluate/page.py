@@ -27,8 +27,8 @@ from dugs_stream.lab.evaluate.table import (
 from dugs_stream.lab.study_page import document, facts_markup, notices_markup
 
 _INTERVALS = (
-    "In percent, mean over streams ± its 95 % interval. The streams are drawn from the same records: the interval covers their order of "
-    "arrival, and which are rare, and not which records your data had by chance."
+    "In percent, mean over streams ± its 95 % interval, which covers the records that your data had by chance, their order of arrival, and "
+    "which are rare. Each stream has half of the records."
 )
 _MEANINGS: dict[MeasureName, str] = {
     "classes covered": "Of the classes in the data, as it is: the share of which at least one record was picked.",

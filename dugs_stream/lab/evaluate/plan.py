@@ -44,7 +44,7 @@ class Plan:
     """What is evaluated.
 
     size         picks of every selection
-    draws        streams that each figure is a mean of
+    draws        streams that each figure is a mean of, two from each split of the records; 1: a single one, of all
     limit        records drawn from the data
     rare         names or numbers of the classes that are made rare; empty: drawn anew for each stream
     rare_shares  of rare records in a stream
@@ -56,7 +56,7 @@ class Plan:
     """
 
     size: int = 200
-    draws: int = 10
+    draws: int = 20
     limit: int = 3_000
     seed: int = 0
     rare: tuple[str, ...] = ()

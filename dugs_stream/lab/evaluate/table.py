@@ -127,7 +127,7 @@ def facts_of(report: Report) -> dict[str, str]:
         "classes": classes,
         "held out": f"{source.held_out:,}",
         "picks": f"{most:,}" + (f" ({setup.size:,} asked for)" if most < setup.size else ""),
-        "streams": f"{setup.draws:,} of each kind",
+        "streams": f"{setup.draws:,} of each kind" + (", of half the records" if setup.draws > 1 else ""),
         "dimension k": f"{setup.dimension:,}",
     }
 
