@@ -229,7 +229,8 @@ def _target_shown(
         shown.target_is(
             0 if target is None else target.mean.samples, None if target is None else target.newest_ms
         )
-        status.learned(value_target={"records": 0, "why": why} if target is None else facts_of(target))
+        none = {"records": 0, "why": why, "series": engine.judge.series}
+        status.learned(value_target=none if target is None else facts_of(target))
 
     def moved(target: Target | None, why: str) -> None:
         shown.moved()

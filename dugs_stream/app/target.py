@@ -20,6 +20,7 @@ from dugs_stream.config import Settings
 from dugs_stream.daemon.patience import patience
 from dugs_stream.errors import ConfigurationError, LogRefusedError, LogUnavailableError, Problem
 from dugs_stream.inputs.files import Listing
+from dugs_stream.inputs.rows.fields import RowFields
 from dugs_stream.pipeline.exported_target import exported_target, is_export
 from dugs_stream.pipeline.target import SETTING, Target, build_target
 from dugs_stream.records import Record
@@ -27,9 +28,16 @@ from dugs_stream.records import Record
 _log = structlog.get_logger("dugs")
 
 
-def set_target(settings: Settings, engine: Engine, *, is_to_move: bool = False) -> Following | None:
+def set_target(
+    settings: Settings,
+    engine: Engine,
+    *,
+    fields: RowFields | None = None,
+    is_to_move: bool = False,
+) -> Following | None:
     """Let the engine's judge value records by the configured target, if there is one.
 
+    fields      those that are read of rows of the command's own files, and of the target's if it has any
     is_to_move  one that moves may have no records yet, and what it takes to follow it is returned; otherwise it is what it
                 is now
 
@@ -40,7 +48,7 @@ def set_target(settings: Settings, engine: Engine, *, is_to_move: bool = False) 
     named = ", ".join(settings.value.target)
     following = None
     if settings.value.half_life is None:
-        engine.judge.target = _target_of(settings, named, engine)
+        engine.judge.target = _target_of(settings, named, engine, fields)
     else:
         following = begin_to_move(settings, engine, may_have_none=is_to_move)
     target = engine.judge.target
@@ -51,12 +59,12 @@ def set_target(settings: Settings, engine: Engine, *, is_to_move: bool = False) 
     return following
 
 
-def _target_of(settings: Settings, named: str, engine: Engine) -> Target:
+def _target_of(settings: Settings, named: str, engine: Engine, fields: RowFields | None) -> Target:
     fingerprint, mean = engine.identity.fingerprint, settings.value.mean
     if is_export(Path(named)):
         return exported_target(Path(named), settings.gradient.dimension, fingerprint, mean)
     topic = settings.value.topic
-    records = _of_files(settings) if topic is None else _of_topic(settings, topic)
+    records = _of_files(settings, fields) if topic is None else _of_topic(settings, topic)
     return build_target(named, records, engine.decoding, engine.projector, fingerprint, mean)
 
 
@@ -95,11 +103,11 @@ def facts_of(target: Target) -> dict[str, Any]:
     )
 
 
-def _of_files(settings: Settings) -> Iterator[Record | Problem]:
+def _of_files(settings: Settings, fields: RowFields | None) -> Iterator[Record | Problem]:
     """Records of the files, spread evenly over all of them; what cannot be read comes last."""
     paths = [path for each in settings.value.target or () for path in _paths(each)]
     try:
-        listing = files_under(settings, paths)
+        listing = files_under(settings, paths, fields, expects_rows=False)
     except ConfigurationError as error:  # beside the PATHS of a command it must say which files it means
         named = [Problem(SETTING, f"{each.place}: {each.message}", each.hint) for each in error.problems]
         raise ConfigurationError(named) from None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dugs_stream.config.fields import KeyPath
 from dugs_stream.config.settings import TOPIC_PREFIX, Settings
+from dugs_stream.config.value_warnings import value_warnings
 from dugs_stream.core.losses.forms import WITH_TEMPERATURE, LabelForm, labels_of
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
@@ -304,8 +305,7 @@ def warnings(settings: Settings) -> list[str]:
     return [
         *_untrained(settings),
         *_threshold_in_the_noise(settings),
-        *_value_of_predictions(settings),
-        *_value_by_itself(settings),
+        *value_warnings(settings),
         *_originals_too_large(settings),
         *_open_to_the_network(settings),
         *_any_host_name(settings),
@@ -334,25 +334,6 @@ def _threshold_in_the_noise(settings: Settings) -> Iterator[str]:
         f"{_CHANCE_RECORDS} unrelated gradients the largest cosine is about {chance:.2f} by chance, so new samples "
         f"will pass for duplicates. Raise {f'the dimension to {enough} or more, or ' if enough else ''}the threshold."
     )
-
-
-def _value_of_predictions(settings: Settings) -> Iterator[str]:
-    loss = settings.gradient.loss
-    if settings.value.target is not None and labels_of(loss).form is LabelForm.PREDICTED:
-        yield (
-            f"value.target with gradient.loss {loss}: both gradients are taken for what the model itself predicts, so a value "
-            "says how alike a record and the target are to the model, and cannot tell a wrong label. Use a loss with labels "
-            "if there are any."
-        )
-
-
-def _value_by_itself(settings: Settings) -> Iterator[str]:
-    if settings.value.topic == settings.input.topic:
-        yield (
-            f"value.target is {TOPIC_PREFIX}{settings.input.topic}, the stream's own input.topic: the stream is valued by its own "
-            f"{'first' if settings.value.half_life is None else 'newest'} records, and says nothing of what you want. Name another "
-            "topic, or files."
-        )
 
 
 def _originals_too_large(settings: Settings) -> Iterator[str]:

@@ -83,16 +83,18 @@ class TargetFollower:
                 self._next_offsets[record.partition] = record.offset + 1
 
     def _find_place(self, reader: LogReader) -> None:
-        """Where to go on; from the newest records if the topic is another one, or has more partitions."""
+        """Where to go on: of new partitions, and in all if the topic is another one, with the newest records."""
         _, ends = reader.bounds(self._topic)
-        is_another = any(offset > ends.get(partition, 0) for partition, offset in self._next_offsets.items())
-        if not is_another and set(ends) == set(self._next_offsets):
+        known = self._next_offsets
+        is_another = any(offset > ends.get(partition, -1) for partition, offset in known.items())
+        if not is_another and set(ends) == set(known):
             return
         newest = newest_records(reader, self._topic, self._most, self._stopping.is_set)
-        self._arrivals.topic_found(len(newest.next_offsets), is_another=True)
+        self._next_offsets = {**newest.next_offsets, **({} if is_another else known)}
+        self._arrivals.topic_found(len(self._next_offsets), is_another=is_another)
         for record in newest.records:
-            self._arrivals.offer(record, self._stopping.is_set)
-        self._next_offsets = dict(newest.next_offsets)
+            if is_another or record.partition not in known:
+                self._arrivals.offer(record, self._stopping.is_set)
 
     def _say_awaited(self, error: BaseException) -> None:
         if not self._is_awaited:

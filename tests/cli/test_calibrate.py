@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -66,9 +68,16 @@ def test_topic_is_held_against_every_threshold_beside_the_daemon(decided: Deploy
 def test_page_and_configuration_are_left_and_the_daemon_takes_it(
     decided: Deployment, pictures: Path, tmp_path: Path
 ) -> None:
-    """The user's own settings and --set with the chosen threshold; nothing of the environment is written."""
+    """The user's own settings and --set with the chosen threshold; nothing of the environment is written.
+
+    The configuration comes through a pipe, which can be read once.
+    """
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    writer = Thread(target=lambda: pipe.write_text(decided.config.read_text()), daemon=True)
+    writer.start()
     ended = dugs(
-        *("calibrate", "-c", decided.config, pictures, "--accept", "0.25", "--quick", "-o", tmp_path / "new"),
+        *("calibrate", "-c", pipe, pictures, "--accept", "0.25", "--quick", "-o", tmp_path / "new"),
         *("--set", "input.prefetch=1"),
         environ={"DUGS_HTTP__PORT": "9999"},
     )

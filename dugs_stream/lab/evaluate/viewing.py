@@ -16,7 +16,7 @@ from dugs_stream.lab.evaluate.evaluate import Viewed
 from dugs_stream.lab.evaluate.plan import Gradient, Plan
 from dugs_stream.lab.evaluate.records import Decoded, Decoding, engine_for, told
 from dugs_stream.lab.evaluate.streams import wrong_labels
-from dugs_stream.lab.evaluate.views import Kind, Row, Viewer, Views
+from dugs_stream.lab.evaluate.views import Kind, Row, Viewer, Views, without_not_finite
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Record
 
@@ -46,7 +46,8 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     done, known, is_cut = 0, 0, False
     for seen, batch in decoding.batches(records):
         if viewer is None and batch:
-            first = batch[0]
+            # One that happens to have no label says nothing of the others.
+            first = next((each for each in batch if each.label is not None), batch[0])
             viewer = Viewer(
                 engine.projector.spec, plan, Row(first.sample.inputs, first.label, 0, Kind.RECORD)
             )
@@ -68,6 +69,11 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     if not kept:
         raise KeyboardInterrupt("before a record was viewed, so there is nothing to tell")
     done += kept - known
+    views, not_finite = without_not_finite(views)
+    if not len(views.labels):
+        raise StreamRejectedError(
+            f"No record of {drawn.place} can be evaluated: the model's features or outputs are not finite for any of them."
+        )
     cut = f"viewing the records: {done:,} of {len(records):,} were viewed" if done < len(records) else None
     return Viewed(
         drawn.place,
@@ -82,6 +88,7 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
             *_on_repeats(len(drawn.records) - len(distinct)),
             *told(decoding.reasons),
             *rows.remarks,
+            *_on_not_finite(not_finite),
         ),
         cut or drawn.interrupted,
     )
@@ -101,7 +108,7 @@ def _on_configured(configured: Gradient, views: Views) -> tuple[str, ...]:
     """That the rule of the settings has no row, which is what one looks for first."""
     if configured in views.gradients:
         return ()
-    if configured.loss == "label":
+    if configured.loss == "label" and not views.has_labels:
         return ("gradient.loss is label and no record has one, so the rule as configured cannot be told",)
     return (f"the rule as configured ({configured.title}) is not compared: add its loss to --losses",)
 
@@ -114,6 +121,14 @@ def _distinct(records: Sequence[Record]) -> list[Record]:
 
 def _on_repeats(count: int) -> tuple[str, ...]:
     return (f"{count:,} records repeat another one byte for byte and were left out",) if count else ()
+
+
+def _on_not_finite(count: int) -> tuple[str, ...]:
+    return (
+        (f"{count:,} records have features or outputs that are not finite and were left out",)
+        if count
+        else ()
+    )
 
 
 class _Rows:

@@ -6,7 +6,7 @@ A row is a record, a record with a wrong label, or a copy of a record; all rows 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -342,6 +342,26 @@ def _joined(pieces: Sequence[NDArray[Any] | None]) -> Any:
     if not found or len(found) < len(pieces) or len({each.shape[1] for each in found}) > 1:
         return None
     return np.concatenate(found)
+
+
+def without_not_finite(views: Views) -> tuple[Views, int]:
+    """The rows whose gradients, embeddings and logits are finite, and how many records are left out, with what is made of them."""
+    known = [each for each in (*views.gradients.values(), views.embeddings, views.logits) if each is not None]
+    is_finite = np.all([np.isfinite(each).all(axis=1) for each in known], axis=0)
+    is_kept = is_finite & is_finite[views.origin]
+    left_out = int((~is_kept & (views.kind == Kind.RECORD)).sum())
+    if is_kept.all():
+        return views, left_out
+    return replace(
+        views,
+        labels=views.labels[is_kept],
+        origin=(np.cumsum(is_kept) - 1)[views.origin[is_kept]],
+        kind=views.kind[is_kept],
+        copied_by=views.copied_by[is_kept],
+        gradients={each: rows[is_kept] for each, rows in views.gradients.items()},
+        embeddings=None if views.embeddings is None else views.embeddings[is_kept],
+        logits=None if views.logits is None else views.logits[is_kept],
+    ), left_out
 
 
 def require_finite(views: Views) -> None:

@@ -227,6 +227,17 @@ def test_rare_class_that_is_not_there_is_named() -> None:
         evaluate(viewed(made_views()), Plan(rare=("nosuch",)), Listener())
 
 
+def test_rare_classes_that_are_held_out_whole_are_not_replaced_by_others() -> None:
+    """Without a record to pick, the row says so; drawing other classes would answer another question."""
+    views = made_views()
+    views.labels[-len(views.rows(Kind.WRONG_LABEL)) - 1] = 9  # the last record, which is held out
+
+    scenes = scenes_of(views, PLAN, np.array([9]))
+
+    assert scenes[1].missing == "it needs records of the rare classes beside those held out"
+    assert not scenes[1].streams
+
+
 def test_interrupt_keeps_the_selections_that_are_done() -> None:
     """It is heard between two streams: the first selection is measured, the second is not half told."""
     streams = 3 * PLAN.draws

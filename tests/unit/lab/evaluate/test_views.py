@@ -15,7 +15,7 @@ from dugs_stream.lab.evaluate import scaling
 from dugs_stream.lab.evaluate.greedy import unit_rows
 from dugs_stream.lab.evaluate.plan import Gradient, Plan
 from dugs_stream.lab.evaluate.scaling import ScaledGradients
-from dugs_stream.lab.evaluate.views import Kind, Row, Viewer, Views
+from dugs_stream.lab.evaluate.views import Kind, Row, Viewer, Views, without_not_finite
 from tests.support.models.images import SIZE, small
 
 LABELS = [0, 1, 2, 1, 0, 2, 1, 0, 0, 1, 2, 2]
@@ -42,6 +42,43 @@ def views_of(model: nn.Module, inputs: torch.Tensor, plan: Plan) -> Views:
     viewer.add(rows[:8])
     viewer.add(rows[8:])
     return viewer.views(("exact",))
+
+
+class NotFiniteIfBright(nn.Module):
+    """Features that are NaN for a picture that is all 1, as of a model that overflows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.last = nn.Linear(SIZE * SIZE, 8), nn.Linear(8, 3)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(m, 3) logits."""
+        flat = pictures.flatten(1)
+        scale = torch.where(flat.mean(1, keepdim=True) == 1, torch.nan, 1.0)
+        logits: torch.Tensor = self.last(self.hidden(flat) * scale)
+        return logits
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_records_whose_features_are_not_finite_are_left_out_with_what_is_made_of_them() -> None:
+    """The others keep their vectors, the scaled ones too, which are fitted on finite gradients alone."""
+    torch.manual_seed(0)
+    model, inputs = NotFiniteIfBright(), pictures(12)
+    inputs[0] = 1.0
+    plan = Plan(layers=(2,), losses=("label",))
+
+    views, left_out = without_not_finite(views_of(model, inputs, plan))
+
+    assert left_out == 1
+    assert len(views.labels) == 11, "the wrong label is of the record that was left out"
+    assert list(views.origin) == list(range(11))
+    assert list(views.labels) == LABELS[1:]
+    assert len(views.gradients) == 3
+    for rows in (*views.gradients.values(), views.embeddings, views.logits):
+        assert rows is not None
+        assert np.isfinite(rows).all()
+    assert np.allclose(np.linalg.norm(views.gradients[Gradient("label", 2, "whitened")], axis=1), 1)
+    assert without_not_finite(views) == (views, 0)
 
 
 def test_views_are_the_engine_s_vectors_embeddings_and_logits() -> None:
