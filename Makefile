@@ -17,7 +17,7 @@ OUT ?= demo-out
 # In an environment of its own: its twenty dependencies are no part of what it audits.
 PIP_AUDIT := pip-audit==2.10.1
 
-.PHONY: help demo demo-text test test-all test-fast bench-quick lint audit manifests format bench bench-peers bench-index bench-gpu bench-page bench-daemon faults dashboards broker prometheus picture page-picture text-picture error-picture index-picture clean
+.PHONY: help demo demo-text test test-fast bench-quick lint audit manifests format bench bench-peers bench-index bench-gpu bench-page bench-daemon faults dashboards broker prometheus picture page-picture text-picture error-picture index-picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1\t/' | expand -t 22
@@ -30,11 +30,8 @@ demo-text: $(TEXTS) ## real English through a language model trained on the spot
 
 # Four workers keep two cores busy, since half of what is tested is waiting; where all is computing, two are enough.
 # Bytecode is kept, or each of them and of the processes they start would compile package and tests again.
-test test-all test-fast: export PYTHONDONTWRITEBYTECODE :=
-test: $(WORKSHOP) prometheus ## every test, the real Kafka broker included (JDK 17+ and Maven)
-	$(BIN)/python -m pytest -n 4 --ignore=tests/benchmarks
-
-test-all: $(WORKSHOP) prometheus ## every test, and every benchmark at toy size among them: what CI runs
+test test-fast: export PYTHONDONTWRITEBYTECODE :=
+test: $(WORKSHOP) prometheus ## every test, with the real Kafka broker (JDK 17+ and Maven) and every benchmark at toy size
 	$(BIN)/python -m pytest -n 4
 
 # Where it cannot be had the other tests run all the same; those that need it fail and say so.

@@ -177,13 +177,13 @@ def evaluate(
 
 def show_report(report: Report) -> None:
     """The facts, the tables and the notes on stdout."""
-    from rich.console import Console
     from rich.text import Text
 
+    from dugs_stream.cli.console import Tables
     from dugs_stream.lab.evaluate.table import facts_of, notes_of, suspects_told
     from dugs_stream.ops.logging.lines import printable
 
-    console = Console()
+    console = Tables()
     facts = " · ".join(f"{name} {value}" for name, value in facts_of(report).items())
     console.print(Text(printable(facts)))
     if report.source.classes:

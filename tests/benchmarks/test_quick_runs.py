@@ -61,6 +61,7 @@ from tests.support.tools import require
         mixed_lengths.measure,
         gpu_throughput.measure,
         value.measure,
+        value.measure_drift,
         gpu_index.measure,
         peers.measure,
         observability.measure,

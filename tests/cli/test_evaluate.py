@@ -141,21 +141,26 @@ def test_missing_extra_says_what_to_install(decided: Deployment, monkeypatch: py
     assert "dugs evaluate: it needs scikit-learn" in ended.err
 
 
-def test_interrupt_keeps_what_is_done(
-    decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The records viewed by then are measured, the rest is left out, and the end says so with 130."""
+def interrupt_after(records_done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGINT before the batch of eight is viewed with which so many records are done."""
     from dugs_stream.lab.evaluate import records, viewing  # noqa: PLC0415  changed for this test alone
 
     class Interrupting(viewing.Decoding):
         def batches(self, records: Any) -> Any:
             for done, batch in super().batches(records):
-                if done >= 16:
+                if done > records_done:
                     signal.raise_signal(signal.SIGINT)
                 yield done, batch
 
     monkeypatch.setattr(viewing, "Decoding", Interrupting)
     monkeypatch.setattr(records, "_FITTED_ON", 8)
+
+
+def test_interrupt_keeps_what_is_done(
+    decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The records viewed by then are measured, the batch in work is left out, and the end says so with 130."""
+    interrupt_after(16, monkeypatch)
     ended = dugs(
         "evaluate", "-c", decided.config, pictures, "--json", tmp_path / "report.json",
         "--set", "input.batch.records=8", *QUICK,
@@ -167,6 +172,20 @@ def test_interrupt_keeps_what_is_done(
     assert report["interrupted"] in ended.err
     assert 0 < report["source"]["records"] <= 16
     assert len(report["selections"]) > 5
+
+
+def test_interrupt_before_a_record_is_viewed_leaves_nothing_and_says_so(
+    decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no report of no record."""
+    interrupt_after(0, monkeypatch)
+    ended = dugs(
+        "evaluate", "-c", decided.config, pictures, "--json", tmp_path / "report.json", *QUICK,
+    )  # fmt: skip
+
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err.splitlines()[-1] == "stopped before a record was viewed, so there is nothing to tell"
+    assert not (tmp_path / "report.json").exists()
 
 
 def test_texts_of_a_language_model_are_evaluated_by_its_own_loss(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dugs_stream.commands.written_files import naming, write_whole
 from dugs_stream.config import Settings
 from dugs_stream.inputs.rows.fields import RowFields
 from dugs_stream.lab.clusters.category_lines import category_lines
-from dugs_stream.lab.clusters.clusters import Clustering, Plan, cluster
+from dugs_stream.lab.clusters.clusters import Clustering, Plan, cluster, require_possible
 from dugs_stream.lab.clusters.page import render_page
 from dugs_stream.lab.clusters.report import Report
 from dugs_stream.lab.clusters.sources.export import from_export, is_export
@@ -59,6 +59,7 @@ class Done:
 def run_clusters(settings: Settings, wanted: Wanted, listener: Listener) -> Done:
     """Read and group. Raises what reading raises, and ConfigurationError for a number that cannot be met."""
     started = time.perf_counter()
+    require_possible(wanted.plan)
     uniques, fingerprint, interrupted = _read(settings, wanted, listener)
     if interrupted is None and listener.wants_stop():
         interrupted = "reading the uniques"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dugs_stream.inputs.image import FORMATS
+from dugs_stream.lab.demo.configuration import write_configuration
 from dugs_stream.lab.demo.contact_sheet import DARK, LIGHT, Event, draw_contact_sheet
 from dugs_stream.lab.demo.controls import picks_until_all, random_picks
 from dugs_stream.lab.demo.digits import Digits, Split, as_messages, digit_key, load_digits
@@ -42,6 +43,7 @@ class DemoFiles:
         self.contact_sheet_dark = out / "uniques-dark.png"  # for dark pages
         self.gallery = out / "gallery.html"  # the page of uniques, each with the duplicates it absorbed
         self.weights = out / "alexnet.safetensors"
+        self.configuration = out / "digits.yaml"  # the list of the first run: its model, log and state
         self.imagenette = out / "imagenette.yaml"  # the same experiment on a folder of Imagenette
 
 
@@ -89,6 +91,7 @@ def run_demo(
     stage("Counting classes, drawing pictures")
     summary = summarise(digits.stream, accuracy, given, pseudo)
     _write_files(files, summary.run, given, messages)
+    write_configuration(files.configuration, _judged_by(files.weights, "label"), out / "work/given")
     return DemoResult(summary, files)
 
 
@@ -96,7 +99,7 @@ def _judged_by(weights: Path, loss: str) -> dict[str, Mapping[str, Any]]:
     """Grey PNGs through the AlexNet of these weights; everything else is the defaults."""
     return {
         "input": {"codec": {"type": "image", "mode": "L"}},
-        "model": {"kwargs": dict(MODEL_KWARGS), "weights": str(weights)},
+        "model": {"kwargs": dict(MODEL_KWARGS), "weights": str(weights.resolve())},
         "gradient": {"loss": loss},
     }
 

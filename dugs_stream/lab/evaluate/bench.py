@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -36,17 +36,38 @@ class _Values:
 _Key = tuple[MeasureName, int]
 
 
-class Bench:
-    """What every selection is measured on. `sizes` are those of every stream, by the shortest."""
+class _StoppedError(Exception):
+    """A selection is not measured on all streams, so none of its figures counts."""
 
-    def __init__(self, views: Views, scenes: list[Scene], learner: Learner | None, plan: Plan) -> None:
+
+class Bench:
+    """What every selection is measured on. `sizes` are those of every stream, by the shortest.
+
+    wants_stop  asked between two streams
+    """
+
+    def __init__(
+        self,
+        views: Views,
+        scenes: list[Scene],
+        learner: Learner | None,
+        plan: Plan,
+        wants_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._views, self._scenes, self._learner, self._plan = views, scenes, learner, plan
+        self._wants_stop = wants_stop
         # One set of sizes: streams with other rare classes have other lengths, and figures of other sizes have no common mean.
         self.sizes = plan.sizes(shortest_of(scenes))
         self._suspected: dict[bytes, NDArray[np.bool_]] = {}
 
-    def measured(self, candidate: Candidate) -> Iterator[Measured]:
-        """The candidate's rows, with those that have no value."""
+    def measured(self, candidate: Candidate) -> list[Measured] | None:
+        """The candidate's rows, with those that have no value; None if it was told to stop before it had all."""
+        try:
+            return list(self._rows(candidate))
+        except _StoppedError:
+            return None
+
+    def _rows(self, candidate: Candidate) -> Iterator[Measured]:
         selection = None if candidate.make is None else candidate.make()
         for scene in self._scenes:
             missing = candidate.missing or scene.missing
@@ -65,6 +86,8 @@ class Bench:
         """By measure and size, a value for each stream: the mean of repeated picks."""
         found: dict[_Key, _Values] = {}
         for draw, stream in enumerate(scene.streams):
+            if self._wants_stop():
+                raise _StoppedError
             picker = selection(stream.rows, np.random.default_rng([self._plan.seed, draw]))
             for size in self.sizes:
                 picks = [picker(size) for _ in range(repeats)]

@@ -19,17 +19,19 @@ Scaling = Literal["plain", "diagonal", "whitened"]
 
 
 class Gradient(NamedTuple):
-    """A gradient to compare: its loss, the last layers that it is taken for, and the linear map before the sketch."""
+    """A gradient to compare: its loss, the last layers that it is taken for, the linear map before the sketch, and the loss's temperature."""
 
     loss: str
     layers: LayerChoice
     scaling: Scaling = "plain"
+    temperature: float = 1.0
 
     def __str__(self) -> str:
         """The name of its row."""
+        loss = self.loss if self.temperature == 1 else f"{self.loss} at {self.temperature:g}"
         layers = f"last {self.layers}" if isinstance(self.layers, int) else f"{self.layers} layers"
         scaling = "" if self.scaling == "plain" else f", {self.scaling}"
-        return f"gradient: {self.loss}, {layers}{scaling}"
+        return f"gradient: {loss}, {layers}{scaling}"
 
 
 @dataclass(frozen=True, slots=True)

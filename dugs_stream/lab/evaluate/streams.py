@@ -91,6 +91,8 @@ def _rare(
     if len(classes) < _LEAST_CLASSES:
         return Scene(name, (), "it needs two classes")
     rare = np.intersect1d(given, classes)
+    if len(given) and not len(rare):
+        return Scene(name, (), "it needs records of the rare classes beside those held out")
     if len(rare) == len(classes):
         return Scene(name, (), "it needs a class that is not rare")
     return Scene(name, tuple(_each_rare(views, pool, share, rare, draws, generator)))

@@ -70,7 +70,7 @@ def copies_cells(each: Copies) -> list[str]:
 def title_of_copies(report: Report, at: CopiesAt) -> str:
     """Above the table."""
     if at == "proposed":
-        return "Copies caught at a τ that calls 1 % of the distinct records duplicates"
+        return "Copies caught at a τ that calls 1 % of the distinct records duplicates; near copies that the data hold count as distinct"
     return (
         f"Copies caught at the configured τ, which was set for the gradient of {report.setup.configured_gradient} "
         "and tells little of the others"
@@ -83,11 +83,13 @@ def suspects_told(report: Report) -> str | None:
     if found is None:
         return None
     precision = (
-        "none is flagged" if found.precision is None else f"{found.precision:.0%} of them have a wrong label"
+        "none is flagged"
+        if found.precision is None
+        else f"{100 * found.precision:.0f} % of them have a wrong label"
     )
     return (
-        f"suspect (a confident other prediction, nearer to that class): {found.flagged:.1%} of the records, {precision}; "
-        f"{found.recall:.0%} of the wrong labels are found"
+        f"suspect (a confident other prediction, nearer to that class): {100 * found.flagged:.1f} % of the records, {precision}; "
+        f"{100 * found.recall:.0f} % of the wrong labels are found"
     )
 
 

@@ -16,7 +16,7 @@ from dugs_stream.lab.evaluate.evaluate import Viewed
 from dugs_stream.lab.evaluate.plan import Plan
 from dugs_stream.lab.evaluate.records import Decoded, Decoding, engine_for, told
 from dugs_stream.lab.evaluate.streams import wrong_labels
-from dugs_stream.lab.evaluate.views import Kind, Row, Viewer
+from dugs_stream.lab.evaluate.views import Kind, Row, Viewer, without_not_finite
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Record
 
@@ -26,7 +26,7 @@ _COPIED_SHARE = 0.5
 
 
 def view_records(settings: Settings, source: Source, plan: Plan, listener: Listener) -> Viewed:
-    """Draw, decode and view records. An interrupt leaves those done so far.
+    """Draw, decode and view records. An interrupt leaves those viewed by then; KeyboardInterrupt if there is none.
 
     Raises as `draw_records` and `build_engine` do, ModelError if the model fails, and StreamRejectedError if no record can be used.
     """
@@ -41,15 +41,19 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     rows = _Rows(copiers, min(_MOST_COPIED, int(len(records) * _COPIED_SHARE)), plan, decoding, generator)
     viewer: Viewer | None = None
     listener.stage(f"Viewing {len(records):,} records")
-    done = 0
-    for done, batch in decoding.batches(records):
+    done, known, is_cut = 0, 0, False
+    for seen, batch in decoding.batches(records):
         if viewer is None and batch:
-            first = batch[0]
+            # One that happens to have no label says nothing of the others.
+            first = next((each for each in batch if each.label is not None), batch[0])
             viewer = Viewer(
                 engine.projector.spec, plan, Row(first.sample.inputs, first.label, 0, Kind.RECORD)
             )
         if viewer is not None:
-            viewer.add(rows.of(batch, viewer))
+            is_cut = not viewer.add(rows.of(batch, viewer), listener.wants_stop)
+        if is_cut:
+            break
+        done, known = seen, rows.count
         listener.progress(done, len(records))
         if listener.wants_stop():
             break
@@ -58,10 +62,20 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
             f"No record of {drawn.place} can be evaluated: "
             f"{(told(decoding.reasons) or ('none has a label that the model knows',))[0]}."
         )
+    views = viewer.views(tuple(copiers))
+    kept = len(views.rows(Kind.RECORD))
+    if not kept:
+        raise KeyboardInterrupt("before a record was viewed, so there is nothing to tell")
+    done += kept - known
+    views, not_finite = without_not_finite(views)
+    if not len(views.labels):
+        raise StreamRejectedError(
+            f"No record of {drawn.place} can be evaluated: the model's features or outputs are not finite for any of them."
+        )
     cut = f"viewing the records: {done:,} of {len(records):,} were viewed" if done < len(records) else None
     return Viewed(
         drawn.place,
-        viewer.views(tuple(copiers)),
+        views,
         decoding.name_of,
         settings.gradient.dimension,
         settings.selection.threshold,
@@ -71,6 +85,7 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
             *_on_repeats(len(drawn.records) - len(distinct)),
             *told(decoding.reasons),
             *rows.remarks,
+            *_on_not_finite(not_finite),
         ),
         cut or drawn.interrupted,
     )
@@ -78,7 +93,7 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
 
 def _configured_gradient(settings: Settings) -> str:
     """What τ was set for, as rows of the table name it."""
-    loss, layers = settings.gradient.loss, settings.gradient.layers
+    loss, layers = settings.gradient.loss_title, settings.gradient.layers
     return f"{loss}, last {layers.last}" if layers.last is not None else f"{loss}, named layers"
 
 
@@ -90,6 +105,14 @@ def _distinct(records: Sequence[Record]) -> list[Record]:
 
 def _on_repeats(count: int) -> tuple[str, ...]:
     return (f"{count:,} records repeat another one byte for byte and were left out",) if count else ()
+
+
+def _on_not_finite(count: int) -> tuple[str, ...]:
+    return (
+        (f"{count:,} records have features or outputs that are not finite and were left out",)
+        if count
+        else ()
+    )
 
 
 class _Rows:

@@ -97,7 +97,7 @@ function withHeadings(nodes, table) {
 function categoryName(category) {
   if (category === 0) return "Not grouped yet";
   const name = status.categories.find((one) => one.category === category)?.name ?? null;
-  return name === null ? `Category ${category}` : `Category ${category} · ${name}`;
+  return name === null ? `Category ${category}` : `Category ${category}: label ${name}`;
 }
 
 function showCategories(items) {

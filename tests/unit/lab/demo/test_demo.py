@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,30 @@ def test_pictures_of_both_kinds_are_left(finished: Finished) -> None:
     items = json.loads(carried)["items"]
     assert [item["picture"] for item in items] == [True] * finished.result.summary.run.uniques
     assert sum(item["absorbed"]["count"] + 1 for item in items) == 18
+
+
+def test_configuration_left_names_the_list_of_the_run_with_labels(
+    finished: Finished, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From any folder it finds log, state and model of the run, and the commands that are printed name it."""
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(finished.result.files.configuration, environ={})
+    show_demo(finished.result)
+
+    assert len(list(events(settings, "decisions"))) == 18
+    assert [*settings.state.dir.glob("snapshot-*")]
+    assert Path(str(settings.model.weights)).is_absolute()
+    assert settings.gradient.loss == "label"
+    printed = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if str(finished.result.files.configuration) in line
+    ]
+    assert [shlex.split(line.partition(": ")[2])[1] for line in printed] == [
+        "calibrate",
+        "clusters",
+        "evaluate",
+    ]
 
 
 def test_demo_ends_with_the_command_for_imagenette(

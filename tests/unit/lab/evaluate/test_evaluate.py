@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
+
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
@@ -10,13 +13,13 @@ from dugs_stream.errors import ConfigurationError, ModelError
 from dugs_stream.lab.evaluate.evaluate import evaluate
 from dugs_stream.lab.evaluate.measures import interval_of
 from dugs_stream.lab.evaluate.page import render_page
-from dugs_stream.lab.evaluate.plan import Plan
+from dugs_stream.lab.evaluate.plan import Gradient, Plan
 from dugs_stream.lab.evaluate.report import MeasureName, Report, report_schema
 from dugs_stream.lab.evaluate.streams import rare_name, scenes_of, wrong_labels
 from dugs_stream.lab.evaluate.table import best_of, cell, columns_of, facts_of, notes_of
 from dugs_stream.lab.evaluate.views import Kind, Views
 from dugs_stream.lab.listener import Listener
-from tests.unit.lab.evaluate.made_views import GRADIENT, made_views, viewed
+from tests.unit.lab.evaluate.made_views import GRADIENT, made_views, viewed, with_copies
 
 PLAN = Plan(size=8, draws=2, rare_shares=(0.05,))
 UNIQUES = str(GRADIENT)
@@ -170,14 +173,56 @@ def test_rare_class_that_is_not_there_is_named() -> None:
         evaluate(viewed(made_views()), Plan(rare=("nosuch",)), Listener())
 
 
+def test_rare_classes_that_are_held_out_whole_are_not_replaced_by_others() -> None:
+    """Without a record to pick, the row says so; drawing other classes would answer another question."""
+    views = made_views()
+    views.labels[-len(views.rows(Kind.WRONG_LABEL)) - 1] = 9  # the last record, which is held out
+
+    scenes = scenes_of(views, PLAN, np.array([9]))
+
+    assert scenes[1].missing == "it needs records of the rare classes beside those held out"
+    assert not scenes[1].streams
+
+
 def test_interrupt_keeps_the_selections_that_are_done() -> None:
-    """The first is measured, the rest is left out, and the report says so."""
-    asked = iter([False, True])
+    """It is heard between two streams: the first selection is measured, the second is not half told."""
+    streams = 3 * PLAN.draws
+    asked = iter([False] * (streams + 1) + [True])
     report = evaluate(viewed(made_views()), PLAN, Listener(wants_stop=lambda: next(asked)))
 
     assert report.selections == [UNIQUES]
     assert {each.selection for each in report.measures} == {UNIQUES}
     assert (report.interrupted or "").startswith("measuring the selections: 1 of")
+
+
+def test_interrupt_between_copies_keeps_the_rules_that_are_done() -> None:
+    """And names how many of them."""
+    views = with_copies(made_views(), 1e-4)
+    views.gradients[Gradient("pseudo", 2)] = views.gradients[GRADIENT]
+    stages: list[str] = []
+    listener = Listener(stages.append, wants_stop=lambda: stages[-1] == "Looking for copies")
+    report = evaluate(viewed(views), PLAN, listener)
+
+    assert {each.selection for each in report.copies} == {UNIQUES}
+    assert report.interrupted == "looking for copies: 1 of 2 rules were tried"
+
+
+def test_after_an_interrupted_viewing_only_what_is_quick_is_told() -> None:
+    """The wish was heard and ends nothing more; the clock does. Uniques as configured and what these are compared with go first."""
+    cut = replace(viewed(made_views()), interrupted="viewing the records: 3 of 9 were viewed")
+    stopped = Listener(wants_stop=lambda: True)
+    streams_of_three = 3 * 3 * PLAN.draws
+    none, some, whole = (
+        evaluate(cut, PLAN, stopped, count(0, seconds).__next__)
+        for seconds in (100, 10 / (streams_of_three + 0.5), 0)
+    )
+
+    assert none.selections == []
+    assert (none.interrupted or "").startswith(f"{cut.interrupted}, and measuring the selections: 0 of ")
+    assert render_page(none).startswith("<!doctype html>")
+    assert some.selections == [UNIQUES, "embedding, same rule", "random"]
+    assert whole.interrupted == cut.interrupted
+    assert set(some.selections) < set(whole.selections)
 
 
 def test_markup_in_names_is_text_on_the_page() -> None:
