@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -170,7 +171,8 @@ def _dimensions(report: Report) -> str:
         return ""
     pairs = max(each.pairs for each in report.dimensions)
     of = (
-        f"Root mean square and largest error of a cosine, over {pairs:,} pairs, against the exact cosine of the same gradients."
+        f"Root mean square error of a cosine with its 95 % interval, and the largest error, over {pairs:,} pairs of "
+        f"{math.isqrt(2 * pairs) + 1:,} records, against the exact cosine of the same gradients."
         if pairs
         else "The error was not measured."
     )

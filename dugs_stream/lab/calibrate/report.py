@@ -116,6 +116,11 @@ class Dimension(_Record):
         float | None,
         Field(description="root mean square error of a cosine against the exact one; null: not measured"),
     ]
+    error_low: Annotated[
+        float | None,
+        Field(description="95 % interval of it over records, by the jackknife; null: not measured"),
+    ]
+    error_high: float | None
     worst: Annotated[float | None, Field(description="the largest such error among the pairs")]
     pairs: Count
     noise_floor: float
@@ -126,12 +131,17 @@ class Dimension(_Record):
         """k, error of a cosine, the largest, noise floor, records/s and bytes a unique, as a table shows them."""
         return [
             f"{self.dimension:,}",
-            "–" if self.error is None else f"{self.error:.4f}",
+            self._error_told(),
             "–" if self.worst is None else f"{self.worst:.4f}",
             f"{self.noise_floor:.3f}",
             f"{self.rate:,.0f}",
             f"{self.bytes_a_unique:,}",
         ]
+
+    def _error_told(self) -> str:
+        if self.error is None or self.error_low is None or self.error_high is None:
+            return "–"
+        return f"{self.error:.3f} ({self.error_low:.3f}–{self.error_high:.3f})"
 
 
 class Layers(_Record):
