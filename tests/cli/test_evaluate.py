@@ -12,7 +12,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dugs_stream.lab.clusters import extra
+from dugs_stream.lab.drawn_records import Source
+from dugs_stream.lab.evaluate.plan import Plan
 from dugs_stream.lab.evaluate.report import report_schema
+from dugs_stream.lab.evaluate.viewing import view_records
+from dugs_stream.lab.evaluate.views import Kind
+from dugs_stream.lab.listener import Listener
 from tests.support.daemons.deployment import Deployment
 from tests.support.models.text import LINES, save_gpt2, save_tokenizer
 from tests.support.terminals.commands import dugs
@@ -98,6 +103,28 @@ def test_without_labels_only_what_needs_none_is_told(
     assert "gradient: pseudo, last 1" in report["selections"]
     assert "gradient: label, last 1" not in report["selections"]
     assert all(each["mean"] is None for each in report["measures"])
+
+
+def test_first_record_without_a_label_does_not_speak_for_the_others(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """Those without one are left out and counted, in whichever order the records come."""
+    mixed = tmp_path / "mixed"
+    for path in sorted(pictures.rglob("0*.png")):
+        named = (
+            mixed / path.parent.name / path.name
+            if path.name == "00.png"
+            else mixed / f"{path.parent.name}{path.name}"
+        )
+        named.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, named)
+    plan = Plan(draws=1, layers=(1,), losses=("label",), scalings=())
+
+    viewed = view_records(decided.settings, Source((mixed,)), plan, Listener())
+
+    labels = viewed.views.labels[viewed.views.rows(Kind.RECORD)]
+    assert sorted(labels) == [0, 1, 2]
+    assert any("have no label and were left out" in each for each in viewed.remarks)
 
 
 def test_without_paths_the_topic_is_read(decided: Deployment, tmp_path: Path) -> None:
