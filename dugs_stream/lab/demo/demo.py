@@ -19,7 +19,7 @@ from dugs_stream.lab.demo.controls import picks_until_all, random_picks
 from dugs_stream.lab.demo.digits import Digits, Split, as_messages, digit_key, load_digits
 from dugs_stream.lab.demo.imagenette import write_imagenette_config
 from dugs_stream.lab.demo.stream import StreamResult, run_stream
-from dugs_stream.lab.demo.summary import PseudoRun, Run, Summary
+from dugs_stream.lab.demo.summary import Run, Summary, UnlabelledRun
 from dugs_stream.lab.demo.training import MODEL_KWARGS, Plan, train
 from dugs_stream.ops.gallery.export import render_page
 from dugs_stream.ops.logging.configure import configure_logs
@@ -71,7 +71,7 @@ def run_demo(
     digits = digits or load_digits()
     messages = tuple(as_messages(digits.stream))
 
-    def run(loss: Literal["label", "pseudo"], folder: str) -> StreamResult:
+    def run(loss: Literal["label", "energy"], folder: str) -> StreamResult:
         def on_progress(done: int, total: int) -> None:
             progress(done, total, "records")
 
@@ -87,9 +87,9 @@ def run_demo(
     stage(f"Streaming the other {len(messages):,} through the daemon")
     given = run("label", "work/given")
     stage("The same stream once more, without its labels")
-    pseudo = run("pseudo", "work/pseudo")
+    unlabelled = run("energy", "work/unlabelled")
     stage("Counting classes, drawing pictures")
-    summary = summarise(digits.stream, accuracy, given, pseudo)
+    summary = summarise(digits.stream, accuracy, given, unlabelled)
     _write_files(files, summary.run, given, messages)
     write_configuration(files.configuration, _judged_by(files.weights, "label"), out / "work/given")
     return DemoResult(summary, files)
@@ -104,13 +104,14 @@ def _judged_by(weights: Path, loss: str) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: StreamResult) -> Summary:
+def summarise(stream: Digits, accuracy: float, given: StreamResult, unlabelled: StreamResult) -> Summary:
     """Count the classes that both runs found, by the digits' true labels, beside random picks of equal size."""
     classes = [str(label) for label in stream.labels]
     true_classes = {digit_key(row): name for row, name in zip(stream.rows, classes, strict=True)}
     # A run without labels carries the model's guesses: the truth goes by key.
     found, blind = (
-        [true_classes[event["source"]["key"]] for event in _uniques(each.events)] for each in (given, pseudo)
+        [true_classes[event["source"]["key"]] for event in _uniques(each.events)]
+        for each in (given, unlabelled)
     )
     counts = Counter(event["type"] for event in given.events)
     total = len(set(classes))
@@ -127,7 +128,7 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: Stre
         first_covering=picks_until_all(found, total),
         records_per_second=len(given.events) / given.seconds if given.seconds > 0 else 0.0,
         random=random_picks(classes, len(found)),
-        pseudo=PseudoRun(len(blind), len(set(blind))),
+        unlabelled=UnlabelledRun(len(blind), len(set(blind))),
     )
 
 
