@@ -52,6 +52,7 @@ class Plan:
     layers       last so many, all, or those of the settings
     scalings     linear maps of the gradients by label, for as many last layers as `layers` counts
     losses       None: those that the model's outputs allow
+    temperatures of the loss energy; None: that of the settings
     configured   the gradient of the settings, which is compared too; None: no settings
     """
 
@@ -64,6 +65,7 @@ class Plan:
     wrong_share: float = 0.05
     layers: tuple[LayerChoice, ...] = (1, 2, ALL_LAYERS)
     losses: tuple[str, ...] | None = None
+    temperatures: tuple[float, ...] | None = None
     scalings: tuple[Scaling, ...] = ("diagonal", "whitened")
     configured: Gradient | None = None
 

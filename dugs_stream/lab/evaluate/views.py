@@ -277,19 +277,16 @@ def _gradients(spec: GradientSpec, plan: Plan, label: int | None) -> list[Gradie
     losses = plan.losses or (CLASSIFIERS_LOSSES if is_of_classes else (spec.loss.name,))
     if label is None:
         losses = tuple(each for each in losses if each != "label")
+    temperatures = plan.temperatures or (spec.temperature,)
     found = [
         Gradient(loss, layers, temperature=temperature)
         for loss in losses
-        for temperature in (_temperatures(spec) if loss in WITH_TEMPERATURE else (1.0,))
+        for temperature in (temperatures if loss in WITH_TEMPERATURE else (1.0,))
         for layers in plan.layers
     ]
     as_set = plan.configured
     is_missing = as_set is not None and as_set not in found and as_set.loss in losses
     return [*found, *([as_set] if is_missing else [])]  # type: ignore[list-item]  # it is one
-
-
-def _temperatures(spec: GradientSpec) -> tuple[float, ...]:
-    return (spec.temperature,)
 
 
 def _deduplicator(spec: GradientSpec, gradient: Gradient) -> Deduplicator:
