@@ -26,11 +26,13 @@ from benchmarks.package_photographs import middle_square, parts, photographs
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream import Deduplicator, Verdict
 from dugs_stream.lab.demo.digits import load_digits
+from dugs_stream.lab.evaluate.greedy import greedy
 
 SEED = 0
 THRESHOLD = 0.3
 TARGET = Target("at least", 0.98)
 _DIGITS, _SIDE, _DRAWS = 400, 224, 2_000
+_OTHER_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
 _LAYERS = 2
 _TOGETHER = 32
 """Pictures of a forward pass for features."""
@@ -230,9 +232,22 @@ def _measured(
             "area_under_curve": float(area),
             "kept": kept,
             "originals": len(vectors),
+            "at_other_thresholds": [
+                {
+                    "threshold": threshold,
+                    "kept": _kept(vectors, threshold),
+                    "missed": float(np.mean(copies < threshold)),
+                }
+                for threshold in _OTHER_THRESHOLDS
+            ],
         },
         note=f"missed: {shown}; told apart {area:.4f}; keeps {kept} of {len(vectors)} originals",
     )
+
+
+def _kept(vectors: NDArray[np.float64], threshold: float) -> int:
+    """Originals that the greedy rule keeps at another τ, by which losses are compared at an equal number."""
+    return len(greedy((vectors @ vectors.T).astype(np.float32), np.ones(len(vectors), np.bool_), threshold))
 
 
 def _interval(shares: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, float]:

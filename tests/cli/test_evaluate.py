@@ -82,11 +82,22 @@ def test_without_labels_only_what_needs_none_is_told(
         shutil.copy(path, flat / f"{place}.png")
     ended = dugs("evaluate", "-c", decided.config, flat, "--json", "/dev/full", *QUICK)
     report = report_of(tmp_path, "-c", decided.config, flat)
+    as_set = ("--set", "gradient.loss=pseudo", "--set", "gradient.layers={names: ['4']}")
+    configured = report_of(tmp_path, "-c", decided.config, flat, *as_set)
 
     assert ended.code == 1
     assert "Copies caught at a τ" in ended.out
     assert "/dev/full" in ended.err
-    assert ended.out.count("note: ") <= 3
+    assert ended.out.count("note: ") <= 4
+    assert "note: gradient.loss is label and no record has one" in ended.out
+    (row,) = [
+        each
+        for each in configured["copies"]
+        if (each["selection"], each["at"]) == ("gradient: pseudo, configured layers", "configured")
+    ]
+    assert row["caught"]["exact"] == 1.0
+    assert configured["setup"]["configured_gradient"] == "pseudo, configured layers"
+    assert not any("as configured" in each for each in configured["remarks"])
     assert "note: no labels: " in ended.out
     assert report["source"]["classes"] == []
     assert "gradient: pseudo, last 1" in report["selections"]

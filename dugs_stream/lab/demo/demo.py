@@ -25,6 +25,9 @@ from dugs_stream.ops.gallery.export import render_page
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
 
+_TEMPERATURE = 2.0
+"""Of the energy that judges without labels: at 1 fewer classes are among the uniques."""
+
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
@@ -71,11 +74,11 @@ def run_demo(
     digits = digits or load_digits()
     messages = tuple(as_messages(digits.stream))
 
-    def run(loss: Literal["label", "energy"], folder: str) -> StreamResult:
+    def run(loss: Literal["label", "energy"], folder: str, temperature: float = 1.0) -> StreamResult:
         def on_progress(done: int, total: int) -> None:
             progress(done, total, "records")
 
-        return run_stream(out / folder, messages, _judged_by(files.weights, loss), on_progress)
+        return run_stream(out / folder, messages, _judged_by(files.weights, loss, temperature), on_progress)
 
     stage(f"Training AlexNet on {len(digits.train):,} of them")
     accuracy = train(
@@ -87,7 +90,7 @@ def run_demo(
     stage(f"Streaming the other {len(messages):,} through the daemon")
     given = run("label", "work/given")
     stage("The same stream once more, without its labels")
-    unlabelled = run("energy", "work/unlabelled")
+    unlabelled = run("energy", "work/unlabelled", _TEMPERATURE)
     stage("Counting classes, drawing pictures")
     summary = summarise(digits.stream, accuracy, given, unlabelled)
     _write_files(files, summary.run, given, messages)
@@ -95,12 +98,12 @@ def run_demo(
     return DemoResult(summary, files)
 
 
-def _judged_by(weights: Path, loss: str) -> dict[str, Mapping[str, Any]]:
+def _judged_by(weights: Path, loss: str, temperature: float = 1.0) -> dict[str, Mapping[str, Any]]:
     """Grey PNGs through the AlexNet of these weights; everything else is the defaults."""
     return {
         "input": {"codec": {"type": "image", "mode": "L"}},
         "model": {"kwargs": dict(MODEL_KWARGS), "weights": str(weights.resolve())},
-        "gradient": {"loss": loss},
+        "gradient": {"loss": loss, "temperature": temperature},
     }
 
 
@@ -109,7 +112,7 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, unlabelled: 
     classes = [str(label) for label in stream.labels]
     true_classes = {digit_key(row): name for row, name in zip(stream.rows, classes, strict=True)}
     # A run without labels carries the model's guesses: the truth goes by key.
-    found, blind = (
+    found, found_unlabelled = (
         [true_classes[event["source"]["key"]] for event in _uniques(each.events)]
         for each in (given, unlabelled)
     )
@@ -128,7 +131,7 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, unlabelled: 
         first_covering=picks_until_all(found, total),
         records_per_second=len(given.events) / given.seconds if given.seconds > 0 else 0.0,
         random=random_picks(classes, len(found)),
-        unlabelled=UnlabelledRun(len(blind), len(set(blind))),
+        unlabelled=UnlabelledRun(len(found_unlabelled), len(set(found_unlabelled))),
     )
 
 

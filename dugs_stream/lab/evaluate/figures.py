@@ -21,7 +21,7 @@ _CURVES = 7
 def family_of(selection: str) -> str:
     """The class of its colour: gradients by their loss, then what looks at embeddings, at logits, at nothing."""
     if selection.startswith("gradient: "):
-        loss = selection.removeprefix("gradient: ").partition(",")[0]
+        loss = selection.removeprefix("gradient: ").partition(",")[0].partition(" at ")[0]
         return f"by-{loss}" if loss in {"label", "pseudo", "energy", "entropy"} else "by-label"
     if selection in {"embedding, same rule", "SemDeDup", "k-center greedy"}:
         return "by-embedding"

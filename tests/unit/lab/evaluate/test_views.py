@@ -12,6 +12,7 @@ from torch import nn
 from dugs_stream import Deduplicator
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.lab.evaluate import scaling
+from dugs_stream.lab.evaluate.figures import family_of
 from dugs_stream.lab.evaluate.greedy import unit_rows
 from dugs_stream.lab.evaluate.plan import Gradient, Plan
 from dugs_stream.lab.evaluate.scaling import ScaledGradients
@@ -162,7 +163,7 @@ def test_stop_leaves_out_the_rows_in_work_and_those_made_from_them() -> None:
 
 
 def test_energy_is_compared_at_the_temperature_of_the_settings() -> None:
-    """The row says so; other losses have none."""
+    """The row says so, in the colour of its loss; other losses have none. A plan may name several."""
     torch.manual_seed(0)
     model, inputs = small(), pictures(12)
     spec = GradientSpec(model, 2, "energy", 64, 0, "cpu", 8, temperature=2.0)
@@ -177,6 +178,9 @@ def test_energy_is_compared_at_the_temperature_of_the_settings() -> None:
 
     assert [str(each) for each in found] == ["gradient: label, last 2", "gradient: energy at 2, last 2"]
     assert np.array_equal(found[Gradient("energy", 2, temperature=2.0)], wanted)
+    assert {family_of(str(each)) for each in found} == {"by-label", "by-energy"}
+    several = Plan(layers=(2,), losses=("label", "energy"), scalings=(), temperatures=(1.0, 4.0))
+    assert [each.temperature for each in Viewer(spec, several, rows[0]).gradients] == [1.0, 1.0, 4.0]
 
 
 def test_scaled_gradients_are_those_of_autograd_under_their_map() -> None:
