@@ -240,9 +240,8 @@ def show_report(report: Report) -> None:
     _show_layers(console, report)
     if report.value is not None:
         good, poor = report.value.unique_and_good, report.value.unique_and_not
-        console.print(
-            Text(printable(f"value for {report.value.target}: {good:,} uniques above 0, {poor:,} not"))
-        )
+        of = f"{report.value.target}, whose own records have {report.value.own_value:.3f}"
+        console.print(Text(printable(f"value for {of}: {good:,} uniques above 0, {poor:,} not")))
     for remark in report.remarks:
         console.print(Text(printable(f"note: {remark}")))
     mebibytes = report.peak_memory_bytes / 2**20

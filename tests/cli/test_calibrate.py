@@ -318,6 +318,7 @@ def test_configured_target_gives_a_second_axis(decided: Deployment, pictures: Pa
     scanned = dugs("scan", "-c", decided.config, pictures, *target).lines
     expected = sorted(event["value"] for event in scanned if event.get("value") is not None)
     assert sorted(each["value"] for each in value["records"]) == expected
+    assert -1 <= value["own_value"] <= 1
     kept = value["unique_and_good"] + value["unique_and_not"]
     assert kept == report["chosen"]["uniques"]
     assert kept + value["duplicate_and_good"] + value["duplicate_and_not"] == 24

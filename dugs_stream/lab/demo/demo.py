@@ -19,14 +19,14 @@ from dugs_stream.lab.demo.controls import picks_until_all, random_picks
 from dugs_stream.lab.demo.digits import Digits, Split, as_messages, digit_key, load_digits
 from dugs_stream.lab.demo.imagenette import write_imagenette_config
 from dugs_stream.lab.demo.stream import StreamResult, run_stream
-from dugs_stream.lab.demo.summary import BlindRun, Run, Summary
+from dugs_stream.lab.demo.summary import Run, Summary, UnlabelledRun
 from dugs_stream.lab.demo.training import MODEL_KWARGS, Plan, train
 from dugs_stream.ops.gallery.export import render_page
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
 
 _TEMPERATURE = 2.0
-"""Of the energy that judges without labels: at 1 fewer classes are among the uniques."""
+"""Of the energy that judges without labels: at 1 some trainings leave nine of the ten classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,9 @@ def run_demo(
     stage(f"Streaming the other {len(messages):,} through the daemon")
     given = run("label", "work/given")
     stage("The same stream once more, without its labels")
-    blind = run("energy", "work/blind", _TEMPERATURE)
+    unlabelled = run("energy", "work/unlabelled", _TEMPERATURE)
     stage("Counting classes, drawing pictures")
-    summary = summarise(digits.stream, accuracy, given, blind)
+    summary = summarise(digits.stream, accuracy, given, unlabelled)
     _write_files(files, summary.run, given, messages)
     write_configuration(files.configuration, _judged_by(files.weights, "label"), out / "work/given")
     return DemoResult(summary, files)
@@ -107,13 +107,14 @@ def _judged_by(weights: Path, loss: str, temperature: float = 1.0) -> dict[str, 
     }
 
 
-def summarise(stream: Digits, accuracy: float, given: StreamResult, blind: StreamResult) -> Summary:
+def summarise(stream: Digits, accuracy: float, given: StreamResult, unlabelled: StreamResult) -> Summary:
     """Count the classes that both runs found, by the digits' true labels, beside random picks of equal size."""
     classes = [str(label) for label in stream.labels]
     true_classes = {digit_key(row): name for row, name in zip(stream.rows, classes, strict=True)}
     # A run without labels carries the model's guesses: the truth goes by key.
-    found, found_blind = (
-        [true_classes[event["source"]["key"]] for event in _uniques(each.events)] for each in (given, blind)
+    found, blind = (
+        [true_classes[event["source"]["key"]] for event in _uniques(each.events)]
+        for each in (given, unlabelled)
     )
     counts = Counter(event["type"] for event in given.events)
     total = len(set(classes))
@@ -130,7 +131,7 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, blind: Strea
         first_covering=picks_until_all(found, total),
         records_per_second=len(given.events) / given.seconds if given.seconds > 0 else 0.0,
         random=random_picks(classes, len(found)),
-        blind=BlindRun(len(found_blind), len(set(found_blind))),
+        unlabelled=UnlabelledRun(len(blind), len(set(blind))),
     )
 
 

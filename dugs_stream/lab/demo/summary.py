@@ -44,7 +44,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class BlindRun:
+class UnlabelledRun:
     """The same stream judged without labels: number of uniques, and of true classes among them."""
 
     uniques: int
@@ -65,7 +65,7 @@ class Summary:
     first_covering: int | None
     records_per_second: float
     random: RandomPicks
-    blind: BlindRun
+    unlabelled: UnlabelledRun
 
 
 _ALMOST_BY_CONSTRUCTION = (
@@ -108,9 +108,12 @@ def _classes_table(summary: Summary) -> Table:
     table.add_row(
         "uniques, labels given", f"{run.uniques:,}", _of(run.classes_found, run), first, style="bold"
     )
-    blind = summary.blind
+    unlabelled = summary.unlabelled
     table.add_row(
-        "uniques, no labels", f"{blind.uniques:,}", _of(blind.classes, run), "by the energy of the logits"
+        "uniques, no label seen",
+        f"{unlabelled.uniques:,}",
+        _of(unlabelled.classes, run),
+        "energy at temperature 2",
     )
     spread = f"mean of {random.draws:,} draws; 5–95 %: {random.low} to {random.high}"
     table.add_row("random picks", f"{random.size:,}", f"{random.mean:.1f} of {run.classes}", spread)

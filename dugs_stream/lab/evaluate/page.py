@@ -12,6 +12,7 @@ from dugs_stream.lab.evaluate.figures import curve_figure, interval_figure
 from dugs_stream.lab.evaluate.report import CopiesAt, MeasureName, Report
 from dugs_stream.lab.evaluate.streams import AS_IT_IS, rare_name
 from dugs_stream.lab.evaluate.table import (
+    NEAR_COPIES,
     Column,
     best_of,
     cell,
@@ -121,7 +122,7 @@ def _copies(report: Report, at: CopiesAt) -> str:
     )
     made = ", ".join(f"{count:,} {way}" for way, count in found[0].copies.items())
     return (
-        f'<section>\n<h2>{escape(title_of_copies(report, at))}</h2>\n<p class="intro">In percent. Copies: {escape(made)}.</p>\n'
+        f'<section>\n<h2>{escape(title_of_copies(report, at))}</h2>\n<p class="intro">In percent. Copies: {escape(made)}. {NEAR_COPIES}</p>\n'
         f'<div class="scroll"><table><thead><tr><th>rule</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n'
         "</section>\n"
     )

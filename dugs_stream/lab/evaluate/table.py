@@ -67,10 +67,14 @@ def copies_cells(each: Copies) -> list[str]:
     return [f"{each.threshold:.3f}", f"{100 * each.false_rejects:.1f}", *caught]
 
 
+NEAR_COPIES = "Near copies that the data hold count as distinct."
+"""Where there are many, the τ that follows is high and catches few copies."""
+
+
 def title_of_copies(report: Report, at: CopiesAt) -> str:
     """Above the table."""
     if at == "proposed":
-        return "Copies caught at a τ that calls 1 % of the distinct records duplicates; near copies that the data hold count as distinct"
+        return "Copies caught at a τ that calls 1 % of the distinct records duplicates"
     return (
         f"Copies caught at the configured τ, which was set for the gradient of {report.setup.configured_gradient} "
         "and tells little of the others"

@@ -86,11 +86,11 @@ def decisions(finished: Finished, run: str) -> list[Mapping[str, Any]]:
 
 def test_stream_runs_with_labels_and_again_without(finished: Finished) -> None:
     """Both runs judge the same records by the same trained weights, and only one of them is told the labels."""
-    given, blind = decisions(finished, "given"), decisions(finished, "blind")
+    given, unlabelled = decisions(finished, "given"), decisions(finished, "unlabelled")
 
-    assert [event["id"] for event in given] == [event["id"] for event in blind]
+    assert [event["id"] for event in given] == [event["id"] for event in unlabelled]
     assert {event["label_source"] for event in given} == {"given"}
-    assert {event["label_source"] for event in blind} == {"predicted"}
+    assert {event["label_source"] for event in unlabelled} == {"predicted"}
     assert len({event["model"]["fingerprint"] for event in given}) == 1
 
 
@@ -207,9 +207,9 @@ def test_run_without_labels_is_counted_by_true_classes() -> None:
     stream = stripes(6, 0)
     given = StreamResult([unique_event(0, 0, key="digit-0000")], 0.0, 0.3, 8, ("fc",))
     guesses = [unique_event(n, n, label=n, key=f"digit-{3 * n:04d}") for n in range(2)]
-    blind = StreamResult([*guesses, duplicate_event(5, 0, 0.9, label=2)], 1.0, 0.3, 8, ("fc",))
+    unlabelled = StreamResult([*guesses, duplicate_event(5, 0, 0.9, label=2)], 1.0, 0.3, 8, ("fc",))
 
-    summary = summarise(stream, 0.9, given, blind)
+    summary = summarise(stream, 0.9, given, unlabelled)
 
-    assert (summary.blind.uniques, summary.blind.classes) == (2, 1)
+    assert (summary.unlabelled.uniques, summary.unlabelled.classes) == (2, 1)
     assert (summary.run.classes_found, summary.first_covering, summary.records_per_second) == (1, None, 0.0)
