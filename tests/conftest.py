@@ -69,6 +69,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.filterwarnings(UNCLOSED_SOCKET))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave the tests themselves, 700,000 objects, out of each later collection: it would take a third of a second."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None

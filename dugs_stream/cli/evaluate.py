@@ -101,8 +101,8 @@ class Shares(_Shares):
     help="How many records each selection picks.",
 )
 @click.option(
-    "--draws", type=click.IntRange(min=1), default=10, show_default=True,
-    help="Streams of each kind; every figure is a mean over them, with its interval.",
+    "--draws", type=click.IntRange(min=1), default=20, show_default=True,
+    help="Streams of each kind, two from each split of the records in halves; 1: one of all records, and no interval.",
 )  # fmt: skip
 @click.option(
     "--limit", type=click.IntRange(8, 10_000), default=3_000, show_default=True,
@@ -253,7 +253,7 @@ def _show_selections(console: Console, report: Report) -> None:
     console.print(table)
     console.print(
         Text(
-            "In percent, mean over the streams ± its 95 % interval, of their order and of what is rare: the records are the same. "
+            "In percent, mean over the streams ± its 95 % interval: over the records, their order and what is rare. "
             "Bold: the best, and what reaches it. ∇: uniques by the gradient of that loss.",
             style="dim",
         )
@@ -270,6 +270,7 @@ def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
         NEAR_COPIES,
         copies_at,
         copies_cells,
+        name_of_rule,
         short_name,
         title_of_copies,
     )
@@ -284,7 +285,7 @@ def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
     for column in ("τ", "false rejects", *rows[0].caught):
         table.add_column(column, justify="right")
     for each in rows:
-        table.add_row(Text(short_name(each.selection)), *copies_cells(each))
+        table.add_row(Text(short_name(name_of_rule(report, each.selection))), *copies_cells(each))
     console.print(table)
     if at == "configured":
         console.print(Text(NEAR_COPIES, style="dim"))

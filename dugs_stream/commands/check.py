@@ -91,7 +91,8 @@ def _try_target(settings: Settings, engine: Engine) -> Iterator[Finding]:
         return
     mean = target.mean
     found = f"{target.source}: {mean.samples} records, whose own mean value is {mean.own_value:.3f}, {target.digest}"
-    yield Finding(SETTING, passed=True, found=found)
+    moves = "" if target.series is None else f"; it moves: {target.series}"
+    yield Finding(SETTING, passed=True, found=found + moves)
     if target.left_out:
         left_out = f"{target.left_out} records are left out, the first {target.why}"
         yield Finding(SETTING, passed=True, found=left_out, is_note=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
@@ -36,10 +36,9 @@ from dugs_stream.pipeline.target import (
     Target,
     digest_of,
     labels_not_counted,
-    out_of_memory,
     why_left_out,
 )
-from dugs_stream.pipeline.target_arrivals import Arrivals, Portion, share_of
+from dugs_stream.pipeline.target_arrivals import Arrivals, share_of
 from dugs_stream.records import Record, Skip
 
 _PORTION_RECORDS = 64
@@ -119,17 +118,11 @@ class MovingTarget:
     # -- what it holds ---------------------------------------------------------------------------------
 
     def begin_with(self, records: Iterable[Record], partitions: int) -> None:
-        """Project these at once, before there is a stream. Raises ModelError if the model fails on them."""
+        """Project these at once, before there is a stream. Raises ModelError if the model cannot be used."""
         self._partitions = partitions
         remaining = iter(records)
-        try:
-            while portion := list(islice(remaining, _PORTION_RECORDS)):
-                with labels_not_counted(self._projector):
-                    self._add(self._projector.project(self._decoding.submit(portion).result()))
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise out_of_memory(error) from error
+        while portion := tuple(islice(remaining, _PORTION_RECORDS)):
+            self._project(portion, lambda: False, model_is_proven=False)
 
     def target(self) -> Target:
         """The state now. Raises NoDirectionError if no mean can be taken."""
@@ -198,7 +191,8 @@ class MovingTarget:
         self._topics, self._partitions = portion.topics, portion.partitions
         try:
             if portion.records:
-                self._project(portion, should_abandon)
+                # What a probe finds wrong now is one record's doing: the stream's model is not to end for it.
+                self._project(portion.records, should_abandon, model_is_proven=True)
         except BatchAbandonedError:
             self.arrivals.give_back(portion)
             return False
@@ -208,18 +202,19 @@ class MovingTarget:
         self._rests_until = now + _REST * (now - began_at)
         return True
 
-    def _project(self, portion: Portion, should_abandon: Callable[[], bool]) -> None:
+    def _project(
+        self, records: Sequence[Record], should_abandon: Callable[[], bool], *, model_is_proven: bool
+    ) -> None:
         try:
             with labels_not_counted(self._projector):
-                decoded = self._decoding.submit(portion.records).result(should_abandon)
-                # What a probe finds wrong now is one record's doing: the stream's model is not to end for it.
-                self._add(self._projector.project(decoded, should_abandon, model_is_proven=True))
+                decoded = self._decoding.submit(records).result(should_abandon)
+                self._add(self._projector.project(decoded, should_abandon, model_is_proven=model_is_proven))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             self._projector.release_memory()
             why = f"memory ran out over it and its neighbours ({type(error).__name__})"
-            self._leave_out(portion.records, why)
+            self._leave_out(records, why)
 
     def _add(self, batch: ProjectedBatch) -> None:
         has_direction = with_direction(batch.projection)

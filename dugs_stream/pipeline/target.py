@@ -80,7 +80,10 @@ def build_target(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise out_of_memory(error) from error
+        raise ModelError(
+            f"Memory ran out over the records of {SETTING} ({type(error).__name__}). Lower gradient.tile or "
+            "gradient.dimension, or give the process more memory."
+        ) from error
     return gathering.target()
 
 
@@ -93,14 +96,6 @@ def labels_not_counted(projector: RecordProjector) -> Iterator[None]:
         yield
     finally:
         projector.first_labels = watching
-
-
-def out_of_memory(error: Exception) -> ModelError:
-    """What to say if the target takes more memory than there is."""
-    return ModelError(
-        f"Memory ran out over the records of {SETTING} ({type(error).__name__}). Lower gradient.tile or "
-        "gradient.dimension, or give the process more memory."
-    )
 
 
 def target_of_gradients(

@@ -140,6 +140,14 @@ def test_state_without_uniques_says_what_to_do(fresh: Deployment) -> None:
     assert dugs("clusters", "-c", fresh.config, "--changelog").code == 1
 
 
+def test_categories_of_a_changelog_are_saved_only_where_a_daemon_is(decided: Deployment) -> None:
+    """Said before the list is read, which may take minutes."""
+    ended = dugs("clusters", "-c", decided.config, "--changelog", "--save", "--set", "state.dir=nosuch")
+
+    assert (ended.code, ended.out) == (1, "")
+    assert "nosuch does not exist, and --save is for the page of the daemon" in ended.err
+
+
 def test_damage_is_an_error_and_never_a_category(deployment: Deployment) -> None:
     """A changed byte of the vectors, a changed event, a missing file."""
     state = deployment.folder / "state"

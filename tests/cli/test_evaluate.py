@@ -12,7 +12,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dugs_stream.lab.clusters import extra
+from dugs_stream.lab.drawn_records import Source
+from dugs_stream.lab.evaluate.plan import Plan
 from dugs_stream.lab.evaluate.report import report_schema
+from dugs_stream.lab.evaluate.viewing import view_records
+from dugs_stream.lab.evaluate.views import Kind
+from dugs_stream.lab.listener import Listener
 from tests.support.daemons.deployment import Deployment
 from tests.support.models.text import LINES, save_gpt2, save_tokenizer
 from tests.support.terminals.commands import dugs
@@ -77,16 +82,49 @@ def test_without_labels_only_what_needs_none_is_told(
         shutil.copy(path, flat / f"{place}.png")
     ended = dugs("evaluate", "-c", decided.config, flat, "--json", "/dev/full", *QUICK)
     report = report_of(tmp_path, "-c", decided.config, flat)
+    as_set = ("--set", "gradient.loss=pseudo", "--set", "gradient.layers={names: ['4']}")
+    configured = report_of(tmp_path, "-c", decided.config, flat, *as_set)
 
     assert ended.code == 1
     assert "Copies caught at a τ" in ended.out
     assert "/dev/full" in ended.err
-    assert ended.out.count("note: ") <= 3
+    assert ended.out.count("note: ") <= 4
+    assert "note: gradient.loss is label and no record has one" in ended.out
+    (row,) = [
+        each
+        for each in configured["copies"]
+        if (each["selection"], each["at"]) == ("gradient: pseudo, configured layers", "configured")
+    ]
+    assert row["caught"]["exact"] == 1.0
+    assert configured["setup"]["configured_gradient"] == "pseudo, configured layers"
+    assert not any("as configured" in each for each in configured["remarks"])
     assert "note: no labels: " in ended.out
     assert report["source"]["classes"] == []
     assert "gradient: pseudo, last 1" in report["selections"]
     assert "gradient: label, last 1" not in report["selections"]
     assert all(each["mean"] is None for each in report["measures"])
+
+
+def test_first_record_without_a_label_does_not_speak_for_the_others(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """Those without one are left out and counted, in whichever order the records come."""
+    mixed = tmp_path / "mixed"
+    for path in sorted(pictures.rglob("0*.png")):
+        named = (
+            mixed / path.parent.name / path.name
+            if path.name == "00.png"
+            else mixed / f"{path.parent.name}{path.name}"
+        )
+        named.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, named)
+    plan = Plan(draws=1, layers=(1,), losses=("label",), scalings=())
+
+    viewed = view_records(decided.settings, Source((mixed,)), plan, Listener())
+
+    labels = viewed.views.labels[viewed.views.rows(Kind.RECORD)]
+    assert sorted(labels) == [0, 1, 2]
+    assert any("have no label and were left out" in each for each in viewed.remarks)
 
 
 def test_without_paths_the_topic_is_read(decided: Deployment, tmp_path: Path) -> None:

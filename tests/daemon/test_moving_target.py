@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from dugs_stream.app.daemon import open_daemon
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.logs import open_writer
 from dugs_stream.app.target import set_target
-from dugs_stream.commands.check import check_deep
+from dugs_stream.commands import check
 from dugs_stream.daemon.daemon import Daemon
-from dugs_stream.daemon.signals import Stopping
 from dugs_stream.errors import ConfigurationError
 from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, npy_messages, one_thread
+from tests.support.daemons.in_thread import has_role, running_in_thread
 from tests.support.waiting import wait_until
 
 SECONDS = 60
@@ -45,29 +43,6 @@ def want(deployment: Deployment, messages: Sequence[Message]) -> None:
     for message in messages:
         writer.send("wanted", message)
     writer.close()
-
-
-@contextmanager
-def living(deployment: Deployment) -> Iterator[Daemon]:
-    """A daemon that runs beside the test, until its end."""
-    stopping, failures = Stopping(), list[BaseException]()
-    with one_thread(), open_daemon(deployment.settings, stopping=stopping) as daemon:
-
-        def live() -> None:
-            try:
-                daemon.run()
-            except BaseException as error:  # noqa: BLE001 -- told by the test's own thread
-                failures.append(error)
-
-        thread = threading.Thread(target=live)
-        thread.start()
-        try:
-            yield daemon
-        finally:
-            stopping.request()
-            thread.join(SECONDS)
-    assert not failures
-    assert "dugs-target" not in [each.name for each in threading.enumerate()]
 
 
 def decided(deployment: Deployment, daemon: Daemon, count: int, seed: int) -> Sequence[Mapping[str, Any]]:
@@ -96,7 +71,7 @@ def state_of(deployment: Deployment) -> str | None:
 def test_values_follow_the_topic(deployment: Deployment, prefetch: int) -> None:
     """From none through each state to the newest records; bad ones are counted, and no verdict depends on any of it."""
     deployment.write(input={"prefetch": prefetch})
-    with capture_logs() as lines, living(deployment) as daemon:
+    with capture_logs() as lines, running_in_thread(deployment.settings) as daemon:
         none = decided(deployment, daemon, 5, seed=1)
         want(deployment, npy_messages(10, seed=7))
         wait_until(has_moved(daemon, 9), SECONDS)
@@ -112,6 +87,7 @@ def test_values_follow_the_topic(deployment: Deployment, prefetch: int) -> None:
         assert metric("dugs_value_target_updates_total") >= 5
         assert metric("dugs_value_target_newest_timestamp_seconds") > 1e9
 
+    assert "dugs-target" not in [each.name for each in threading.enumerate()]
     series = "topic:wanted half_life=4 records=20 mean=balanced"
     assert {each["value_series"] for each in [*none, *ten, *last]} == {series}
     assert {(each["value"], each["value_target"]) for each in none} == {(None, None)}
@@ -144,19 +120,40 @@ def test_restart_is_silent_unless_the_setting_changed(deployment: Deployment) ->
     assert [len(set(targets[:5])), len(set(targets[5:10])), len(set(targets))] == [1, 1, 3]
 
 
+def test_standby_has_the_target_of_its_owner(deployment: Deployment) -> None:
+    """So that the first record after a takeover is valued by what is wanted now."""
+    want(deployment, npy_messages(3, seed=7))
+    other = Deployment(deployment.folder / "other", log=deployment.settings.log.model_dump(mode="json"))
+    other.write(value=deployment.settings.value.model_dump(mode="json"))
+    with (
+        running_in_thread(deployment.settings) as owner,
+        running_in_thread(other.settings) as standby,
+    ):
+        wait_until(lambda: {has_role(each, "owner") for each in (owner, standby)} == {True, False}, SECONDS)
+        want(deployment, npy_messages(20, seed=8))
+        wait_until(lambda: has_moved(owner, 22)() and has_moved(standby, 22)(), SECONDS)
+        digests = {each.status.as_facts()["value_target"]["digest"] for each in (owner, standby)}
+
+    assert digests == {state_of(deployment)}
+
+
 def test_command_takes_the_state_of_its_start_and_refuses_none(deployment: Deployment) -> None:
     """A scan that found no target would give nothing but nulls; a daemon may wait for the first record."""
     with pytest.raises(
         ConfigurationError, match="found topic:wanted, which cannot be a target: it holds no records"
     ):
         state_of(deployment)
-    noted = [each.found for each in check_deep(deployment.settings) if each.tried == "value.target"]
+    engine = build_engine(deployment.settings)
+    engine.decoding.close()
+    noted = [each.found for each in check._try_target(deployment.settings, engine)]
     assert noted == ["topic:wanted: none of its records has a gradient yet; values are null until one has"]
     want(deployment, BAD)
     with pytest.raises(ConfigurationError, match="2 records were left out, the first wanted/0/0: "):
         state_of(deployment)
     want(deployment, npy_messages(3))
     assert state_of(deployment) is not None
+    found = [each.found for each in check._try_target(deployment.settings, engine)]
+    assert found[0].endswith("; it moves: topic:wanted half_life=4 records=20 mean=balanced")
     deployment.write(value={"target": "topic:missing"})
     with pytest.raises(ConfigurationError, match="there is no topic 'missing'"):
         deployment.drain()

@@ -28,6 +28,10 @@ GROUPS = {
     "tests/deploy/test_systemd_start.py": "systemd",
     "tests/observability/": "prometheus",
     "tests/browser/": "browser",
+    "tests/property/test_certified_prefix.py": "native kernel",  # which each process compiles for seconds
+    "tests/unit/core/index/test_group_blocks.py": "native kernel",
+    "tests/unit/core/index/test_prefix_files.py": "native kernel",
+    "tests/unit/core/index/test_search.py": "native kernel",
 }
 # These share nothing but the broker, and take long: each test goes to the next free worker.
 SINGLE = ("tests/benchmarks/", "tests/broker/", "tests/cli/", "tests/daemon/", "tests/faults/", "tests/port/")

@@ -26,7 +26,7 @@ from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
 
 _TEMPERATURE = 2.0
-"""Of the energy that judges without labels: at 1 some trainings leave nine of the ten classes."""
+"""Of the energy that judges without labels: at 1 fewer classes are among the uniques."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, unlabelled: 
     classes = [str(label) for label in stream.labels]
     true_classes = {digit_key(row): name for row, name in zip(stream.rows, classes, strict=True)}
     # A run without labels carries the model's guesses: the truth goes by key.
-    found, blind = (
+    found, found_unlabelled = (
         [true_classes[event["source"]["key"]] for event in _uniques(each.events)]
         for each in (given, unlabelled)
     )
@@ -131,7 +131,7 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, unlabelled: 
         first_covering=picks_until_all(found, total),
         records_per_second=len(given.events) / given.seconds if given.seconds > 0 else 0.0,
         random=random_picks(classes, len(found)),
-        unlabelled=UnlabelledRun(len(blind), len(set(blind))),
+        unlabelled=UnlabelledRun(len(found_unlabelled), len(set(found_unlabelled))),
     )
 
 

@@ -113,7 +113,7 @@ def _classes_table(summary: Summary) -> Table:
         "uniques, no label seen",
         f"{unlabelled.uniques:,}",
         _of(unlabelled.classes, run),
-        "energy at temperature 2",
+        "gradient: {loss: energy, temperature: 2}",
     )
     spread = f"mean of {random.draws:,} draws; 5–95 %: {random.low} to {random.high}"
     table.add_row("random picks", f"{random.size:,}", f"{random.mean:.1f} of {run.classes}", spread)

@@ -14,6 +14,7 @@ from dugs_stream.lab.evaluate.measures import (
     Learner,
     classes_covered,
     interval_of,
+    interval_of_pairs,
     marked_among,
     marked_found,
 )
@@ -116,7 +117,7 @@ class Bench:
             elif self._learner is None or size < self.sizes[-1]:
                 continue  # training takes longer than all else here
             else:
-                values = [self._learner.accuracy(stream.rows[each]) for each in picks[:1]]
+                values = [self._learner.accuracy(stream.rows[each], stream.tested) for each in picks[:1]]
             yield name, values
 
     def _names(self, scene: Scene) -> list[tuple[MeasureName, str | None]]:
@@ -167,17 +168,16 @@ def _with_values(
     kept: _Values,
     thresholds: list[float] | None,
 ) -> Measured:
-    mean, low, high = interval_of(kept.values)
-    # Ten times the same records in another order are one value to a rule that ignores order, and so is one stream to any.
-    is_one_value = len(kept.values) == 1 or (candidate.ignores_order and scene.is_one_set)
+    is_one = len(kept.values) == 1
+    mean, low, high = (interval_of if is_one else interval_of_pairs)(kept.values)
     return Measured(
         measure=name,
         stream=scene.name,
         selection=candidate.name,
         size=size,
         mean=mean,
-        low=None if is_one_value else low,
-        high=None if is_one_value else high,
+        low=None if is_one else low,
+        high=None if is_one else high,
         draws=len(kept.values),
         picks=float(np.mean(kept.picks)),
         threshold=float(np.mean(thresholds)) if thresholds else None,

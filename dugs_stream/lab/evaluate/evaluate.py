@@ -99,7 +99,9 @@ def evaluate(
     remarks = [*viewed.remarks, *_remarks(views, scenes, plan)]
     in_order = [each.name for each in candidates_of(views) if each.name in measures]
     rows = [row for name in in_order for row in measures[name]]
-    found = Found(bench.sizes, _kinds_of(scenes), rows, in_order, copies, bench.suspects())
+    found = Found(
+        bench.sizes, len(scenes[0].streams), _kinds_of(scenes), rows, in_order, copies, bench.suspects()
+    )
     return _report(viewed, plan, found, remarks, ", and ".join(cuts) or None, started)
 
 
@@ -115,6 +117,7 @@ class Found(NamedTuple):
     """What the report is made of."""
 
     sizes: tuple[int, ...]
+    draws: int
     streams: list[StreamKind]
     measures: list[Measured]
     selections: list[str]
@@ -198,7 +201,7 @@ def _report(
         setup=Setup(
             size=plan.size,
             sizes=list(found.sizes),
-            draws=plan.draws,
+            draws=found.draws,
             seed=plan.seed,
             rare=list(plan.rare),
             rare_shares=list(plan.rare_shares),

@@ -20,6 +20,7 @@ from dugs_stream.lab.evaluate.table import (
     copies_at,
     copies_cells,
     facts_of,
+    name_of_rule,
     notes_of,
     suspects_told,
     title_of_copies,
@@ -27,8 +28,8 @@ from dugs_stream.lab.evaluate.table import (
 from dugs_stream.lab.study_page import document, facts_markup, notices_markup
 
 _INTERVALS = (
-    "In percent, mean over streams ± its 95 % interval. The streams are drawn from the same records: the interval covers their order of "
-    "arrival, and which are rare, and not which records your data had by chance."
+    "In percent, mean over streams ± its 95 % interval, which covers the records that your data had by chance, their order of arrival, and "
+    "which are rare. Each stream has half of the records."
 )
 _MEANINGS: dict[MeasureName, str] = {
     "classes covered": "Of the classes in the data, as it is: the share of which at least one record was picked.",
@@ -115,7 +116,7 @@ def _copies(report: Report, at: CopiesAt) -> str:
         f'<th class="number">{escape(name)}</th>' for name in ("τ", "false rejects", *found[0].caught)
     )
     rows = "".join(
-        f"<tr><td>{escape(each.selection)}</td>"
+        f"<tr><td>{escape(name_of_rule(report, each.selection))}</td>"
         + "".join(f'<td class="number">{escape(value)}</td>' for value in copies_cells(each))
         + "</tr>"
         for each in found

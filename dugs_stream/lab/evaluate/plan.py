@@ -28,10 +28,15 @@ class Gradient(NamedTuple):
 
     def __str__(self) -> str:
         """The name of its row."""
-        loss = self.loss if self.temperature == 1 else f"{self.loss} at {self.temperature:g}"
+        return f"gradient: {self.title}"
+
+    @property
+    def title(self) -> str:
+        """In words: energy, last 2."""
         layers = f"last {self.layers}" if isinstance(self.layers, int) else f"{self.layers} layers"
         scaling = "" if self.scaling == "plain" else f", {self.scaling}"
-        return f"gradient: {loss}, {layers}{scaling}"
+        loss = self.loss if self.temperature == 1 else f"{self.loss} at {self.temperature:g}"
+        return f"{loss}, {layers}{scaling}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Plan:
     """What is evaluated.
 
     size         picks of every selection
-    draws        streams that each figure is a mean of
+    draws        streams that each figure is a mean of, two from each split of the records; 1: a single one, of all
     limit        records drawn from the data
     rare         names or numbers of the classes that are made rare; empty: drawn anew for each stream
     rare_shares  of rare records in a stream
@@ -48,10 +53,11 @@ class Plan:
     scalings     linear maps of the gradients by label, for as many last layers as `layers` counts
     losses       None: those that the model's outputs allow
     temperatures of the loss energy; None: that of the settings
+    configured   the gradient of the settings, which is compared too; None: no settings
     """
 
     size: int = 200
-    draws: int = 10
+    draws: int = 20
     limit: int = 3_000
     seed: int = 0
     rare: tuple[str, ...] = ()
@@ -61,6 +67,7 @@ class Plan:
     losses: tuple[str, ...] | None = None
     temperatures: tuple[float, ...] | None = None
     scalings: tuple[Scaling, ...] = ("diagonal", "whitened")
+    configured: Gradient | None = None
 
     def sizes(self, records: int) -> tuple[int, ...]:
         """Sizes up to `size`, or up to half of so few records: a pick of more would be the stream itself."""

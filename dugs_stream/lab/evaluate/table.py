@@ -61,6 +61,12 @@ def copies_at(report: Report, at: CopiesAt) -> list[Copies]:
     return [each for each in report.copies if each.at == at]
 
 
+def name_of_rule(report: Report, selection: str) -> str:
+    """The selection, marked if the settings ask for it."""
+    is_configured = selection == f"gradient: {report.setup.configured_gradient}"
+    return f"{selection} (as configured)" if is_configured else selection
+
+
 def copies_cells(each: Copies) -> list[str]:
     """τ, false rejects in percent, and for each way of copying the share caught in percent."""
     caught = ["–" if share is None else f"{100 * share:.1f}" for share in each.caught.values()]
@@ -125,7 +131,7 @@ def facts_of(report: Report) -> dict[str, str]:
         "classes": classes,
         "held out": f"{source.held_out:,}",
         "picks": f"{most:,}" + (f" ({setup.size:,} asked for)" if most < setup.size else ""),
-        "streams": f"{setup.draws:,} of each kind",
+        "streams": f"{setup.draws:,} of each kind" + (", of half the records" if setup.draws > 1 else ""),
         "dimension k": f"{setup.dimension:,}",
     }
 

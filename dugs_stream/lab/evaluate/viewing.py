@@ -13,10 +13,10 @@ from dugs_stream.errors import StreamRejectedError
 from dugs_stream.lab.drawn_records import Source, draw_records
 from dugs_stream.lab.evaluate.copies import Copier, copiers_of
 from dugs_stream.lab.evaluate.evaluate import Viewed
-from dugs_stream.lab.evaluate.plan import Plan
+from dugs_stream.lab.evaluate.plan import Gradient, Plan
 from dugs_stream.lab.evaluate.records import Decoded, Decoding, engine_for, told
 from dugs_stream.lab.evaluate.streams import wrong_labels
-from dugs_stream.lab.evaluate.views import Kind, Row, Viewer, without_not_finite
+from dugs_stream.lab.evaluate.views import Kind, Row, Viewer, Views, without_not_finite
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Record
 
@@ -36,6 +36,8 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     distinct = _distinct(drawn.records)
     records = [distinct[place] for place in generator.permutation(len(distinct))]
     engine = engine_for(settings, len(records))
+    configured = _configured_gradient(settings, engine.projector.spec.loss.name)
+    plan = replace(plan, configured=configured)
     decoding = Decoding(engine, settings)
     copiers = copiers_of(settings)
     rows = _Rows(copiers, min(_MOST_COPIED, int(len(records) * _COPIED_SHARE)), plan, decoding, generator)
@@ -79,8 +81,9 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
         decoding.name_of,
         settings.gradient.dimension,
         settings.selection.threshold,
-        _configured_gradient(settings),
+        configured.title,
         (
+            *_on_configured(configured, views),
             *drawn.remarks,
             *_on_repeats(len(drawn.records) - len(distinct)),
             *told(decoding.reasons),
@@ -91,10 +94,23 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     )
 
 
-def _configured_gradient(settings: Settings) -> str:
-    """What τ was set for, as rows of the table name it."""
-    loss, layers = settings.gradient.loss_title, settings.gradient.layers
-    return f"{loss}, last {layers.last}" if layers.last is not None else f"{loss}, named layers"
+def _configured_gradient(settings: Settings, name_of_own: str) -> Gradient:
+    """What τ was set for; a loss of the user's goes by the name of its function."""
+    loss, layers = settings.gradient.loss, settings.gradient.layers
+    return Gradient(
+        name_of_own if ":" in loss else loss,
+        "configured" if layers.last is None else layers.last,
+        temperature=settings.gradient.temperature,
+    )
+
+
+def _on_configured(configured: Gradient, views: Views) -> tuple[str, ...]:
+    """That the rule of the settings has no row, which is what one looks for first."""
+    if configured in views.gradients:
+        return ()
+    if configured.loss == "label" and not views.has_labels:
+        return ("gradient.loss is label and no record has one, so the rule as configured cannot be told",)
+    return (f"the rule as configured ({configured.title}) is not compared: add its loss to --losses",)
 
 
 def _distinct(records: Sequence[Record]) -> list[Record]:

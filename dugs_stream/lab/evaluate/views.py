@@ -265,7 +265,7 @@ class _Scaled:
 
 
 def _gradients(spec: GradientSpec, plan: Plan, label: int | None) -> list[Gradient]:
-    """Those of the plan that the model allows: other losses than those of classes stand alone."""
+    """Those of the plan that the model allows, and that of the settings; other losses than those of classes stand alone."""
     is_of_classes = spec.loss.form in {LabelForm.CLASS, LabelForm.PREDICTED}
     if plan.losses and not is_of_classes:
         problem = Problem(
@@ -278,12 +278,15 @@ def _gradients(spec: GradientSpec, plan: Plan, label: int | None) -> list[Gradie
     if label is None:
         losses = tuple(each for each in losses if each != "label")
     temperatures = plan.temperatures or (spec.temperature,)
-    return [
+    found = [
         Gradient(loss, layers, temperature=temperature)
         for loss in losses
         for temperature in (temperatures if loss in WITH_TEMPERATURE else (1.0,))
         for layers in plan.layers
     ]
+    as_set = plan.configured
+    is_missing = as_set is not None and as_set not in found and as_set.loss in losses
+    return [*found, *([as_set] if is_missing else [])]  # type: ignore[list-item]  # it is one
 
 
 def _deduplicator(spec: GradientSpec, gradient: Gradient) -> Deduplicator:

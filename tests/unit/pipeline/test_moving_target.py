@@ -208,6 +208,8 @@ def test_memory_that_runs_out_leaves_records_out(monkeypatch: pytest.MonkeyPatch
     assert moved.left_out == [
         (3, "in/0/0: memory ran out over it and its neighbours (MemoryError)"),
     ]
+    with pytest.raises(NoDirectionError, match="none of its records"):
+        Moved(moved.projector).begun_with(random_records(2))
     moved.offer([record(7, np.zeros(1, np.float32))])
     errors.pop(0)
     assert not moved.target.take_in(lambda: False, is_idle=True)
@@ -217,13 +219,17 @@ def test_memory_that_runs_out_leaves_records_out(monkeypatch: pytest.MonkeyPatch
 
 
 def test_record_that_the_model_fails_on_is_left_out() -> None:
-    """Even if it is the first that the model ever sees: the stream is not to end for a record of somebody else's."""
+    """Even if it is the first that the model ever sees, at a start too: the stream is not to end for a record of somebody
+    else's, and not to be kept from starting again.
+    """
+    records = [record(0, np.zeros((3, 5), np.float32)), *random_records(9)[1:]]
     moved = Moved(projector_of())
-    moved.offer([record(0, np.zeros((3, 5), np.float32)), *random_records(9)[1:]])
+    moved.offer(records)
 
     target = moved.catch_up()
 
     assert target is not None
     assert (target.mean.samples, target.left_out) == (8, 1)
+    assert same(target, Moved(projector_of()).begun_with(records))
     with pytest.raises(NoDirectionError, match="it holds no records"):
         Moved().begun_with([])
