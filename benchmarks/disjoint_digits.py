@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.command import as_command
+from benchmarks.command import as_command, say
 from benchmarks.mean_interval import mean_interval
 from benchmarks.replay_buffers import BUFFERS, Buffer
 from benchmarks.report import Measurement, Report, Target
@@ -41,7 +41,7 @@ class Size:
     of_a_task: int
 
 
-FULL = Size(buffers=tuple(PUBLISHED), runs=5, of_a_task=900)
+FULL = Size(buffers=tuple(PUBLISHED), runs=10, of_a_task=900)
 QUICK = Size(buffers=(20,), runs=2, of_a_task=30)
 
 
@@ -66,6 +66,7 @@ def measure(is_quick: bool, only: str = "*") -> Report:
 def _at(held: int, size: Size, images: Tensor, labels: Tensor) -> Iterator[Measurement]:
     published = PUBLISHED.get(held, {})
     for name, kind in BUFFERS.items():
+        say(f"{held} held, {name}")
         found = []
         for seed in range(SEED, SEED + size.runs):
             generator = torch.Generator().manual_seed(seed)

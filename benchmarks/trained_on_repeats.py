@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from benchmarks.command import as_command, say
 from benchmarks.mean_interval import mean_interval
-from benchmarks.rare_classes import fitted, some, viewed
+from benchmarks.rare_classes import RANDOM, fitted, some, viewed
 from benchmarks.report import Measurement, Report
 from dugs_stream.lab.demo.digits import Digits, load_digits
 from dugs_stream.lab.demo.training import as_inputs
 from dugs_stream.lab.evaluate.plan import Plan
 from dugs_stream.lab.evaluate.selections import GreedyUniques
 
-UNIQUES, RANDOM, WITHOUT_ERROR = "gradient: label, last 2", "random", "random of the distinct"
+WITHOUT_ERROR = "random of the distinct"
 _BRIGHTNESS = 0.1
 
 
@@ -79,11 +79,11 @@ def measure(is_quick: bool) -> Report:
 def _stream(digits: Digits, size: Size, draw: int) -> tuple[Digits, NDArray[np.int64]]:
     """The records in order of arrival, and the digit (n,) that each is a copy of."""
     random = np.random.default_rng((draw, 1))
-    origin = np.concatenate(
-        [np.arange(size.once), np.repeat(np.arange(size.once, len(digits)), size.times)]
-    )
+    origin = np.concatenate([np.arange(size.once), np.repeat(np.arange(size.once, len(digits)), size.times)])
     origin = random.permutation(origin)
-    brightness = np.where(origin < size.once, 1, random.uniform(1 - _BRIGHTNESS, 1 + _BRIGHTNESS, len(origin)))
+    brightness = np.where(
+        origin < size.once, 1, random.uniform(1 - _BRIGHTNESS, 1 + _BRIGHTNESS, len(origin))
+    )
     records = some(digits, origin)
     images = np.clip(np.rint(records.images * brightness[:, None, None]), 0, 255).astype(np.uint8)
     return Digits(images, records.labels, records.rows), origin

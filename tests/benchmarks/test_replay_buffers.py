@@ -54,11 +54,24 @@ def test_buffer_fills_and_keeps_to_its_size(name: str) -> None:
 
 
 def test_uniques_give_up_copies_first() -> None:
-    """Of eleven records of which two are the same one goes, and it is one of those."""
-    model, (inputs, labels) = learner(), records(10)
-    buffer = UniquesBuffer(10, torch.Generator().manual_seed(2))
+    """Of as many records as are chosen from at once, of which two are the same, one goes, and it is one of those."""
+    model, (inputs, labels) = learner(), records(UniquesBuffer.together - 1)
+    buffer = UniquesBuffer(len(inputs), torch.Generator().manual_seed(2))
     with torch.no_grad():
-        buffer.take(model, inputs, labels)
-        buffer.take(model, inputs[4:5], labels[4:5])
+        buffer.take(model, torch.cat([inputs, inputs[4:5]]), torch.cat([labels, labels[4:5]]))
 
     assert sorted(buffer.inputs.tolist()) == sorted(inputs.tolist())
+
+
+def test_uniques_without_duplicates_are_a_reservoir(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a τ that no cosine reaches they are those of the lowest numbers, of old and new records alike."""
+    monkeypatch.setattr(UniquesBuffer, "threshold", 1.1)
+    model, (inputs, labels) = learner(), records(200)
+    numbers = torch.rand(200, generator=torch.Generator().manual_seed(2))
+    buffer = UniquesBuffer(30, torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        for some in torch.arange(200).split(10):
+            buffer.take(model, inputs[some], labels[some])
+
+    lowest = numbers.argsort()[:30].sort().values
+    assert torch.equal(buffer.inputs, inputs[lowest])
