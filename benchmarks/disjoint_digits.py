@@ -71,7 +71,9 @@ def _at(held: int, size: Size, images: Tensor, labels: Tensor) -> Iterator[Measu
         for seed in range(SEED, SEED + size.runs):
             generator = torch.Generator().manual_seed(seed)
             found.append(learnt(kind(held, generator), images, labels, size.of_a_task, generator))
-        target = Target("at least", published["GSS-Greedy"]) if name == "uniques" and published else None
+        target = (
+            Target("at least", published["GSS-Greedy"]) if name.startswith("uniques") and published else None
+        )
         yield Measurement(
             f"{held} held, {name}",
             *mean_interval(found),
@@ -91,7 +93,7 @@ def learnt(
     tasks = [order[labels[order] // 2 == task] for task in range(TASKS)]
     for rows in (task[:of_a_task] for task in tasks):
         for some in rows.split(BATCH):
-            _learn(model, optimizer, buffer, images[some], labels[some], generator)
+            _learn(model, optimizer, buffer, images[some], labels[some])
             with torch.no_grad():
                 buffer.take(model, images[some], labels[some])
     held_out = torch.cat([task[of_a_task:] for task in tasks])
@@ -116,10 +118,9 @@ def _learn(
     buffer: Buffer,
     inputs: Tensor,
     labels: Tensor,
-    generator: torch.Generator,
 ) -> None:
-    """Three steps on the batch, each followed by one on records of the buffer, shuffled once a batch."""
-    order = torch.randperm(len(buffer), generator=generator)
+    """Three steps on the batch, each followed by one on records of the buffer, in an order drawn once a batch."""
+    order = buffer.replay_order()
     begin = 0
     for _ in range(ITERATIONS):
         _step(model, optimizer, inputs, labels)

@@ -70,6 +70,10 @@ class Buffer(ABC):
     def take(self, model: nn.Sequential, inputs: Tensor, labels: Tensor) -> None:
         """The next batch of the stream."""
 
+    def replay_order(self) -> Tensor:
+        """Rows of all records held, in the order in which they are replayed."""
+        return self._order(len(self))
+
     def _hold(self, inputs: Tensor, labels: Tensor) -> None:
         """These in addition."""
         self.inputs = torch.cat([self.inputs, inputs]) if len(self) else inputs.clone()
@@ -218,9 +222,53 @@ class UniquesBuffer(MicroBatchBuffer):
         self._numbers = numbers[rows]
 
 
+class CountedUniques(MicroBatchBuffer):
+    """Uniques with the numbers of records that they stand for, as the daemon counts duplicates.
+
+    While there are too many, two go together whose distance, weighed by their numbers as by Ward, is the least. One stays, by
+    chance, so that each of their records is as likely to; it takes the other's number, and is replayed in proportion.
+    """
+
+    together = 50
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        super().__init__(size, generator)
+        self.counts = torch.empty(0)
+
+    def replay_order(self) -> Tensor:
+        """Drawn in proportion to the numbers, each record once."""
+        if not len(self):
+            return super().replay_order()
+        return torch.multinomial(self.counts, len(self), generator=self._generator)
+
+    def _choose(self, model: nn.Sequential) -> None:
+        counts = torch.cat([self.counts, torch.ones(len(self) - len(self.counts))])
+        distances = 1 - Factors(model, self.inputs, self.labels).cosines()
+        kept = torch.ones(len(self), dtype=torch.bool)
+        costs = _ward(distances, counts[:, None], counts).fill_diagonal_(torch.inf)
+        for _ in range(len(self) - self.size):
+            pair = torch.tensor(divmod(int(costs.argmin()), len(self)))
+            stays, goes = pair[torch.multinomial(counts[pair], 2, generator=self._generator)]
+            counts[stays] += counts[goes]
+            kept[goes] = False
+            costs[stays] = _ward(distances[stays], counts[stays], counts).where(kept, torch.inf)
+            costs[:, stays] = costs[stays]
+            costs[stays, stays] = torch.inf
+            costs[goes, :] = costs[:, goes] = torch.inf
+        rows = kept.nonzero().flatten()
+        self._keep(rows)
+        self.counts = counts[rows]
+
+
+def _ward(distances: Tensor, counts: Tensor, others: Tensor) -> Tensor:
+    """By how much the spread within kinds grows if these become one."""
+    return distances * counts * others / (counts + others)
+
+
 BUFFERS: dict[str, type[Buffer]] = {
     "random": RandomBuffer,
     "reservoir": Reservoir,
     "GSS-Greedy": GssGreedy,
     "uniques": UniquesBuffer,
+    "uniques, counted": CountedUniques,
 }

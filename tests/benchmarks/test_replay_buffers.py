@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.replay_buffers import BUFFERS, Factors, UniquesBuffer
+from benchmarks.replay_buffers import BUFFERS, CountedUniques, Factors, UniquesBuffer
 
 
 def learner() -> nn.Sequential:
@@ -75,3 +75,17 @@ def test_uniques_without_duplicates_are_a_reservoir(monkeypatch: pytest.MonkeyPa
 
     lowest = numbers.argsort()[:30].sort().values
     assert torch.equal(buffer.inputs, inputs[lowest])
+
+
+def test_counted_uniques_stand_for_all_records_of_the_stream() -> None:
+    """A record that came forty times is held once; it stands for them all, and so is replayed first nearly always."""
+    model, (inputs, labels) = learner(), records(11)
+    rows = torch.cat([torch.arange(10), torch.full((40,), 10)])
+    buffer = CountedUniques(11, torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        buffer.take(model, inputs[rows], labels[rows])
+
+    assert sorted(buffer.inputs.tolist()) == sorted(inputs.tolist())
+    assert sorted(buffer.counts.tolist()) == [1.0] * 10 + [40.0]
+    first = [int(buffer.replay_order()[0]) for _ in range(100)]
+    assert first.count(int(buffer.counts.argmax())) > 60
