@@ -28,11 +28,11 @@ demo: $(RUNTIME) ## real digits through AlexNet on the embedded log; leaves pict
 demo-text: $(TEXTS) ## real English through a language model trained on the spot; leaves a page in demo-out/text/
 	$(BIN)/dugs demo --text --out $(OUT)/text
 
-# Four workers keep two cores busy, since most of what is tested is waiting; where all is computing, two are enough.
+# Four workers keep two cores busy, since half of what is tested is waiting; where all is computing, two are enough.
 # Bytecode is kept, or each of them and of the processes they start would compile package and tests again.
 test test-fast: export PYTHONDONTWRITEBYTECODE :=
-test: $(WORKSHOP) prometheus ## every test, the real Kafka broker included (JDK 17+ and Maven)
-	$(BIN)/python -m pytest -n 4 --ignore=tests/benchmarks
+test: $(WORKSHOP) prometheus ## every test, with the real Kafka broker (JDK 17+ and Maven) and every benchmark at toy size
+	$(BIN)/python -m pytest -n 4
 
 # Where it cannot be had the other tests run all the same; those that need it fail and say so.
 prometheus: $(WORKSHOP) ## Prometheus and promtool for the tests; built under .cache if they are not installed
@@ -42,7 +42,7 @@ test-fast: $(WORKSHOP) ## the loop to work in: units, properties, conventions, t
 	$(BIN)/python -m pytest -n 2 -m "not broker" tests/unit tests/property tests/zoo tests/house tests/port
 
 bench-quick: $(WORKSHOP) ## every benchmark once at toy size, and the tests of what they share
-	$(BIN)/python -m pytest tests/benchmarks
+	$(BIN)/python -m pytest -n 2 tests/benchmarks
 
 lint: $(WORKSHOP) ## style, format, types, security, spelling
 	$(BIN)/ruff check .

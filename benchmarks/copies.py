@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,45 +21,48 @@ from torch import Tensor, nn
 from benchmarks import workload
 from benchmarks.command import as_command
 from benchmarks.copied_pictures import WAYS, Picture, copied
+from benchmarks.models import efficientnet_tail
 from benchmarks.package_photographs import middle_square, parts, photographs
 from benchmarks.report import Measurement, Report, Target
 from dugs_stream import Deduplicator, Verdict
-from dugs_stream.core.losses.loss import LossFunction
 from dugs_stream.lab.demo.digits import load_digits
+from dugs_stream.lab.evaluate.greedy import greedy
 
 SEED = 0
 THRESHOLD = 0.3
 TARGET = Target("at least", 0.98)
 _DIGITS, _SIDE, _DRAWS = 400, 224, 2_000
+_OTHER_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
 _LAYERS = 2
+_TOGETHER = 32
+"""Pictures of a forward pass for features."""
 
 
-def softened_energy(outputs: Tensor, _labels: Tensor | None) -> Tensor:
-    """−2·log Σ exp(logits / 2): the energy at temperature 2, as a loss of one's own."""
-    return -2 * (outputs.double() / 2).logsumexp(dim=1)
-
-
-LOSSES: Mapping[str, str | LossFunction] = {
-    "label": "label",
-    "pseudo": "pseudo",
-    "energy": "energy",
-    "energy at temperature 2": softened_energy,
-    "entropy": "entropy",
+LOSSES: Mapping[str, tuple[str, float]] = {
+    "label": ("label", 1),
+    "pseudo": ("pseudo", 1),
+    "energy": ("energy", 1),
+    "energy at temperature 1.5": ("energy", 1.5),
+    "energy at temperature 2": ("energy", 2),
+    "energy at temperature 3": ("energy", 3),
+    "entropy": ("entropy", 1),
 }
+"""By the name of its row: a loss and its temperature."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Originals and their copies, as a model takes them.
+    """Originals and their copies, as the model's last layers are given them: what lies below is computed once for all losses.
 
-    originals  (n, …)
+    tail       the last layers
+    originals  (n, …) features
     copies     by way, (n, …) each, in the originals' order
     labels     (n,), or None
     groups     (n,), equal for pictures of one photograph: they are drawn together for the interval
     """
 
     name: str
-    model: nn.Module
+    tail: nn.Module
     originals: Tensor
     copies: Mapping[str, Tensor]
     labels: Tensor | None
@@ -84,7 +88,7 @@ def digits() -> Case:
     """Digits that the demo's AlexNet was not trained on, at their own 28 × 28."""
     work = workload.alexnet_on_digits(_DIGITS, SEED, is_trained=True)
     pictures = list(load_digits().stream.part(0, _DIGITS).images)
-    return _case(f"{_DIGITS} digits, AlexNet", work.model, pictures, _grey, work.labels)
+    return _case(f"{_DIGITS} digits, AlexNet", _cut(work), pictures, _grey, work.labels)
 
 
 def photographs_as_files() -> Case:
@@ -95,7 +99,7 @@ def photographs_as_files() -> Case:
         return _normalised(middle_square(picture, _SIDE))
 
     name = f"{len(found)} photographs as files, EfficientNet-Lite0"
-    return _case(name, workload.efficientnet().eval(), list(found.values()), as_seen, None)
+    return _case(name, _efficientnet(), list(found.values()), as_seen, None)
 
 
 def photographs_at_the_models_size() -> Case:
@@ -104,14 +108,14 @@ def photographs_at_the_models_size() -> Case:
     pictures = [picture for some in found for picture in some]
     groups = np.repeat(np.arange(len(found)), [len(some) for some in found])
     name = f"{len(pictures)} parts of photographs at {_SIDE} × {_SIDE}, EfficientNet-Lite0"
-    return _case(name, workload.efficientnet().eval(), pictures, _normalised, None, groups)
+    return _case(name, _efficientnet(), pictures, _normalised, None, groups)
 
 
 def toy() -> Case:
     """Random pictures through an untrained model: it shows that the benchmark runs."""
     work, side = workload.toy(8, SEED), workload.Toy.input_shape[1]
     pictures = list(np.random.default_rng(SEED).integers(0, 256, (8, side, side), dtype=np.uint8))
-    return _case("toy", work.model, pictures, _grey, work.labels)
+    return _case("toy", _cut(work), pictures, _grey, work.labels)
 
 
 CASES: Mapping[str, Callable[[], Case]] = {
@@ -121,18 +125,46 @@ CASES: Mapping[str, Callable[[], Case]] = {
 }
 
 
+class Cut(NamedTuple):
+    """A model, and its tail from the layer of that name on, as a model of its own."""
+
+    model: nn.Module
+    layer: str
+    tail: nn.Module
+
+    def below(self, pictures: Tensor) -> Tensor:
+        """What the layer is given for (n, …) pictures."""
+        caught: list[Tensor] = []
+        layer = self.model.get_submodule(self.layer)
+        hook = layer.register_forward_pre_hook(lambda _, given: caught.append(given[0].clone()))
+        with torch.no_grad():
+            for some in pictures.split(_TOGETHER):
+                self.model(some)
+        hook.remove()
+        return torch.cat(caught)
+
+
+def _cut(work: workload.Workload) -> Cut:
+    return Cut(work.model, work.chosen[0], work.head)
+
+
+def _efficientnet() -> Cut:
+    model = workload.efficientnet().eval()
+    return Cut(model, "_conv_head", efficientnet_tail(model).eval())
+
+
 def _case(
     name: str,
-    model: nn.Module,
+    cut: Cut,
     pictures: list[Picture],
     as_seen: Callable[[Picture], Tensor],
     labels: Tensor | None,
     groups: NDArray[np.int64] | None = None,
 ) -> Case:
-    copies = {way: torch.stack([as_seen(copied(each, way)) for each in pictures]) for way in WAYS}
-    originals = torch.stack([as_seen(each) for each in pictures])
+    copies = {way: cut.below(torch.stack([as_seen(copied(each, way)) for each in pictures])) for way in WAYS}
+    originals = cut.below(torch.stack([as_seen(each) for each in pictures]))
     return Case(
-        name, model, originals, copies, labels, np.arange(len(pictures)) if groups is None else groups
+        name, cut.tail, originals, copies, labels, np.arange(len(pictures)) if groups is None else groups
     )
 
 
@@ -148,12 +180,20 @@ def _normalised(picture: Picture) -> Tensor:
 
 
 def _of_case(case: Case, is_quick: bool) -> Iterator[Measurement]:
-    for name, loss in LOSSES.items():
+    for name, (loss, temperature) in LOSSES.items():
         labels = case.labels if name == "label" else None
         if name == "label" and labels is None:
             continue
         engine = Deduplicator(
-            case.model, _LAYERS, loss, 64 if is_quick else 2048, THRESHOLD, seed=SEED, device="cpu", tile=16
+            case.tail,
+            _LAYERS,
+            loss,
+            64 if is_quick else 2048,
+            THRESHOLD,
+            seed=SEED,
+            device="cpu",
+            tile=16,
+            temperature=temperature,
         )
         vectors = engine.project(case.originals, labels).vectors.astype(np.float64)
         with_own = {
@@ -192,9 +232,22 @@ def _measured(
             "area_under_curve": float(area),
             "kept": kept,
             "originals": len(vectors),
+            "at_other_thresholds": [
+                {
+                    "threshold": threshold,
+                    "kept": _kept(vectors, threshold),
+                    "missed": float(np.mean(copies < threshold)),
+                }
+                for threshold in _OTHER_THRESHOLDS
+            ],
         },
         note=f"missed: {shown}; told apart {area:.4f}; keeps {kept} of {len(vectors)} originals",
     )
+
+
+def _kept(vectors: NDArray[np.float64], threshold: float) -> int:
+    """Originals that the greedy rule keeps at another τ, by which losses are compared at an equal number."""
+    return len(greedy((vectors @ vectors.T).astype(np.float32), np.ones(len(vectors), np.bool_), threshold))
 
 
 def _interval(shares: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, float]:

@@ -35,7 +35,7 @@ from benchmarks.peer_methods import METHODS
 from benchmarks.report import Measurement, Report
 
 _PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
-_LIMIT_SECONDS = 400
+_LIMIT_SECONDS = 200
 """A method that takes longer on one case is named as too slow."""
 
 

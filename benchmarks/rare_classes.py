@@ -81,6 +81,7 @@ def study(is_quick: bool) -> Report:
         draws=1,
         layers=(2,) if is_quick else (1, 2, ALL_LAYERS),
         losses=("label",) if is_quick else None,
+        temperatures=(1.0, 2.0),
         rare_shares=(0.05,) if is_quick else (0.01, 0.001),
     )
     draws, records = (1, 160) if is_quick else (10, 3_334)

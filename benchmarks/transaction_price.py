@@ -26,46 +26,28 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
-from abc import abstractmethod
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from kafka import TopicPartition
-from kafka.structs import OffsetAndMetadata
-
 from benchmarks.alternating import Pairs, time_in_turns
 from benchmarks.command import as_command
-from benchmarks.decided_batches import BATCH, DIMENSION, MAX_MESSAGE_BYTES, SEED, decided
+from benchmarks.decided_batches import BATCH, DIMENSION, SEED
 from benchmarks.digit_records import RECORD_BYTES, Stream, digit_stream, engine_of, toy_stream
 from benchmarks.report import Measurement, Report, Target
+from benchmarks.transaction_loops import Compute, Plain, Transactional, nothing, two_loops
 from dugs_stream.config import Settings
-from dugs_stream.log.kafka.batches import Batches
-from dugs_stream.log.kafka.client import open_producer
-from dugs_stream.log.kafka.log import KafkaLog
-from dugs_stream.log.kafka.membership import GroupMembership
-from dugs_stream.log.kafka.messages import send
-from dugs_stream.log.kafka.offsets import committed_offsets
-from dugs_stream.log.kafka.polling import Polling
 from dugs_stream.log.kafka.reader import KafkaReader
 from dugs_stream.log.kafka.settings import KafkaSettings
-from dugs_stream.log.kafka.transaction import close_producer, delivery_settings
-from dugs_stream.log.kafka.writer import KafkaWriter
-from dugs_stream.log.port import BatchLimits, Outgoing, Polled, TopicNames
+from dugs_stream.log.port import TopicNames
 from dugs_stream.ops.logging.configure import configure_logs
-from dugs_stream.records import Message, Record
 from tests.support.brokers.versions import transactions_of_version
 from tools.broker import running_broker
 
 TARGET = Target("at least", 0.9)
 FIRST_TARGET = Target("at least", 0.8)
-# A batch is there long before; whoever waits this long has lost records.
-_LIMITS = BatchLimits(records=BATCH, wait_ms=10_000, bytes=64 * 1024 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +62,6 @@ class Size:
 # Forty batches last a second or two, long beside a scheduler's whim; projecting makes four last as long.
 FULL = Size(batches=40, batches_with_projecting=4, pairs=7)
 QUICK = Size(batches=2, batches_with_projecting=1, pairs=1)
-
-Compute = Callable[[int], object]
-"""What is done between the poll of a batch, by its number, and its publishing."""
-
-
-def _nothing(_number: int) -> None:
-    """No computing in between."""
 
 
 def measure(is_quick: bool) -> Report:
@@ -105,10 +80,10 @@ def measure_at(address: str, is_quick: bool) -> Report:
     name = f"price-{uuid4().hex[:8]}"
     with (
         transactions_of_version(1, address),
-        _two_loops(settings, f"{name}-1", stream, size.batches) as loops,
+        two_loops(settings, f"{name}-1", stream.messages, size.batches) as loops,
     ):
         first, first_alone = _bare_prices(settings, *loops, size)
-    with _two_loops(settings, name, stream, size.batches) as (subject, baseline):
+    with two_loops(settings, name, stream.messages, size.batches) as (subject, baseline):
         bare, alone = _bare_prices(settings, subject, baseline, size)
         bare.facts["messages_a_batch"] = len(subject.decided[0])
         projecting = _projecting(stream)
@@ -141,7 +116,7 @@ class _Price:
 
 
 def _bare_prices(
-    settings: KafkaSettings, subject: _Transactional, baseline: _Plain, size: Size
+    settings: KafkaSettings, subject: Transactional, baseline: Plain, size: Size
 ) -> tuple[_Price, _Price]:
     """With nothing computed, once both sides have written the same: the baseline's messages one by one, and whole."""
     subject.run(size.batches)
@@ -156,11 +131,11 @@ def _bare_prices(
 
 
 def _price(
-    subject: _Transactional,
-    baseline: _Plain,
+    subject: Transactional,
+    baseline: Plain,
     batches: int,
     pairs: int,
-    compute: Compute = _nothing,
+    compute: Compute = nothing,
 ) -> _Price:
     subject.steps.clear()
     baseline.steps.clear()
@@ -198,154 +173,6 @@ def _added(case: str, price: _Price) -> Measurement:
     return Measurement(case, statistics.median(added), min(added), max(added))
 
 
-class _Steps(defaultdict[str, list[float]]):
-    """How many seconds each step of each batch took, by name."""
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self[name].append(time.perf_counter() - started)
-
-    def median_ms(self) -> dict[str, float]:
-        return {name: statistics.median(each) * 1000 for name, each in self.items()}
-
-
-# -- the two loops -----------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Loop:
-    """Poll, compute, write."""
-
-    source: KafkaLog | Polling
-    topics: TopicNames
-    decided: Sequence[Sequence[Outgoing]]
-    steps: _Steps = field(default_factory=lambda: _Steps(list), kw_only=True)
-
-    def run(self, batches: int, compute: Compute = _nothing) -> None:
-        """So many batches from the input's beginning."""
-        self.source.seek({0: 0})
-        for number in range(batches):
-            with self.steps.timed("poll"):
-                polled = self.source.poll(_LIMITS)
-            assert len(polled.records) == BATCH, f"{len(polled.records)} records came instead of {BATCH}"
-            compute(number)
-            self.write(polled, self.decided[number])
-
-    @abstractmethod
-    def write(self, polled: Polled, outgoing: Sequence[Outgoing]) -> None:
-        """Publish what was decided, and commit the offsets."""
-
-    @abstractmethod
-    def committed(self) -> Mapping[int, int]:
-        """The group's offsets."""
-
-
-class _Transactional(_Loop):
-    """The commit protocol of the daemon, over the port."""
-
-    source: KafkaLog
-
-    def write(self, polled: Polled, outgoing: Sequence[Outgoing]) -> None:
-        with self.source.transaction(polled) as transaction:
-            with self.steps.timed("publish"):
-                flushed = transaction.publish(outgoing)
-            with self.steps.timed("offsets"):
-                staged = transaction.stage_offsets(flushed, polled.next_offsets)
-            with self.steps.timed("commit"):
-                transaction.commit(staged)
-
-    def committed(self) -> Mapping[int, int]:
-        return self.source.committed_offsets()
-
-
-@dataclass
-class _Plain(_Loop):
-    """The same without a transaction: send, ask for every answer, commit the consumer's offsets."""
-
-    settings: KafkaSettings
-    group: GroupMembership
-    producer: Any
-    sends_whole_batches: bool = False
-
-    def write(self, polled: Polled, outgoing: Sequence[Outgoing]) -> None:
-        with self.steps.timed("publish"):
-            if self.sends_whole_batches:
-                self._send_whole(outgoing)
-            else:
-                self._send_singly(outgoing)
-        with self.steps.timed("offsets"):
-            offsets = {
-                TopicPartition(self.topics.input, partition): OffsetAndMetadata(offset, "")
-                for partition, offset in polled.next_offsets.items()
-            }
-            self.group.consumer.commit(offsets)  # the membership commits nothing by itself, on purpose
-
-    def _send_singly(self, outgoing: Sequence[Outgoing]) -> None:
-        to = self._partition_of
-        futures = [send(self.producer, each.topic, each.message, to(each)) for each in outgoing]
-        self.producer.flush(timeout=_LIMITS.wait_ms / 1000)
-        for future in futures:
-            future.get(timeout=0)
-
-    def _send_whole(self, outgoing: Sequence[Outgoing]) -> None:
-        batches = Batches(self.producer)
-        for each in outgoing:
-            batches.add(each.topic, each.message, self._partition_of(each))
-        batches.send()
-        batches.await_all(_LIMITS.wait_ms / 1000)
-
-    def _partition_of(self, each: Outgoing) -> int | None:
-        return 0 if each.topic == self.topics.changelog else None
-
-    def committed(self) -> Mapping[int, int]:
-        return committed_offsets(self.settings, self.topics.group, self.topics.input, (0,))
-
-
-@contextmanager
-def _two_loops(
-    settings: KafkaSettings, name: str, stream: Stream, batches: int
-) -> Iterator[tuple[_Transactional, _Plain]]:
-    """Both own the same input, each in a group of its own, from the beginning to the end."""
-    with_transactions, plain = _topics(name, "transactional"), _topics(name, "plain")
-    log = _prepared(settings, with_transactions)
-    _prepared(settings, plain).close()
-    ours = decided(_sent(settings, name, stream.messages, batches), with_transactions)
-    other = dict(zip(with_transactions.outputs, plain.outputs, strict=True))
-    theirs = [[Outgoing(other[each.topic], each.message) for each in batch] for batch in ours]
-    group = GroupMembership(settings, plain.input, plain.group)
-    producer = open_producer(settings, **delivery_settings(MAX_MESSAGE_BYTES))
-    try:
-        assert log.acquire(lambda: False) is not None
-        assert group.wait_for_ownership(lambda: False, lambda: None) is not None
-        yield (
-            _Transactional(log, with_transactions, ours),
-            _Plain(Polling(group, plain.input), plain, theirs, settings, group, producer),
-        )
-    finally:
-        close_producer(producer)
-        group.rejoin()
-        log.close()
-
-
-def _topics(name: str, side: str) -> TopicNames:
-    return TopicNames(
-        input=f"{name}-samples",
-        group=f"{name}-{side}",
-        unique=f"{name}-{side}-unique",
-        changelog=f"{name}-{side}-changelog",
-        dead_letter=f"{name}-{side}-dead-letter",
-        decisions=f"{name}-{side}-decisions",
-    )
-
-
-def _prepared(settings: KafkaSettings, topics: TopicNames) -> KafkaLog:
-    log = KafkaLog(settings, topics, MAX_MESSAGE_BYTES, max_record_bytes=16 * 1024 * 1024)
-    log.prepare()
-    return log
-
-
 def _require_same_messages(settings: KafkaSettings, one: TopicNames, other: TopicNames) -> None:
     with closing(KafkaReader(settings)) as reader:
         for topic, counterpart in zip(one.outputs, other.outputs, strict=True):
@@ -357,23 +184,7 @@ def _require_same_messages(settings: KafkaSettings, one: TopicNames, other: Topi
             assert here or topic == one.dead_letter, f"{topic} is empty"
 
 
-# -- what they are given -----------------------------------------------------------------------------------
-
-
-def _sent(
-    settings: KafkaSettings, name: str, messages: Sequence[Message], batches: int
-) -> list[tuple[Record, ...]]:
-    """The messages in turns onto the input; the batches as they will be polled."""
-    topic = f"{name}-samples"
-    chosen = [messages[offset % len(messages)] for offset in range(batches * BATCH)]
-    with closing(KafkaWriter(settings)) as writer:
-        for each in chosen:
-            writer.send(topic, each)
-    records = (
-        Record(each.key, each.value, each.headers, topic=topic, partition=0, offset=offset)
-        for offset, each in enumerate(chosen)
-    )
-    return list(zip(*[records] * BATCH, strict=True))
+# -- what is computed in between ---------------------------------------------------------------------------
 
 
 def _projecting(stream: Stream) -> Compute:

@@ -3,11 +3,15 @@
 The area under the curve of value against flipped: 1 if every flipped record ranks below every right one, 0.5 by chance.
 Digits that the demo's AlexNet never saw are judged against others that it never saw either; beside both means of the target
 stands the loss of the given label, which needs no target.
+
+And how far do values move with a target that moves, though what is wanted stays the same? The newest 1,000 of a sequence of
+digits are the target, and states that lie a half-life apart value the same records.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,7 +26,7 @@ from benchmarks.report import Measurement, Report, Target
 from benchmarks.workload import digit_weights
 from dugs_stream import Deduplicator
 from dugs_stream.core.projector import Projection
-from dugs_stream.core.value import Mean, TargetGradients
+from dugs_stream.core.value import Mean, MeanGradient, TargetGradients, half_life_weights, mean_gradient
 from dugs_stream.lab.demo.digits import CLASSES, Digits, load_digits
 from dugs_stream.lab.demo.training import MODEL_KWARGS, as_inputs
 from dugs_stream.models import alexnet
@@ -41,6 +45,20 @@ class Size:
     draws: int
     dimension: int
 
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How many records are valued, a target of at most how many moves over how many in all, with which half-lives."""
+
+    judged: int
+    window: int
+    sequence: int
+    half_lives: tuple[int, ...]
+    dimension: int
+
+
+MOVES = Course(judged=1000, window=1000, sequence=3000, half_lives=(500, 200, 50), dimension=2048)
+MOVES_QUICK = Course(judged=20, window=20, sequence=40, half_lives=(5,), dimension=64)
 
 FULL = Size(records=3000, targets=(1000, 200, 50), draws=20, dimension=2048)
 QUICK = Size(records=40, targets=(20,), draws=2, dimension=64)
@@ -77,6 +95,67 @@ def measure(is_quick: bool) -> Report:
         is_quick=is_quick,
         measurements=measurements,
     )
+
+
+def measure_drift(is_quick: bool) -> Report:
+    """Mean difference of a record's values by two states that lie a half-life apart; beside it what they have in common."""
+    course = MOVES_QUICK if is_quick else MOVES
+    stream = load_digits().stream
+    judged, wanted = (
+        stream.part(0, course.judged),
+        stream.part(course.judged, course.judged + course.sequence),
+    )
+    model = _model(is_trained=not is_quick)
+    engine = Deduplicator(
+        model, layers=2, loss="label", dimension=course.dimension, threshold=0.3, seed=SEED, device="cpu"
+    )
+    draws = _Draws(judged, Size(course.judged, (course.window,), 1, course.dimension), model)
+    right, wrong = (
+        engine.project(as_inputs(judged), torch.from_numpy(each)).vectors for each in draws.labels
+    )
+    target = engine.project(as_inputs(wanted), torch.from_numpy(wanted.labels))
+    measurements = []
+    for half_life in course.half_lives:
+        states = [
+            _state(target, end, course.window, half_life)
+            for end in range(course.window, course.sequence + 1, half_life)
+        ]
+        values = [state.values(right) for state in states]
+        pairs = list(pairwise(values))
+        drifts = np.array([np.abs(later - earlier).mean() for earlier, later in pairs])
+        correlations = [float(np.corrcoef(earlier, later)[0, 1]) for earlier, later in pairs]
+        areas = [
+            float(draws.areas(each, state.values(wrong))[0])
+            for each, state in zip(values, states, strict=True)
+        ]
+        note = (
+            f"correlation {min(correlations):.3f} or more; standard deviation of values {np.std(values[-1]):.3f}; "
+            f"area under the curve against flipped labels {min(areas):.3f} or more"
+        )
+        measurements.append(
+            Measurement(
+                f"half_life {half_life}",
+                float(drifts.mean()),
+                float(drifts.min()),
+                float(drifts.max()),
+                note=note,
+            )
+        )
+    return Report(
+        name=f"{NAME}-drift",
+        question=f"mean difference of values by states a half-life apart, newest {course.window} of {course.sequence} digits",
+        spread="least and most of all neighbouring states",
+        seed=SEED,
+        is_quick=is_quick,
+        measurements=measurements,
+    )
+
+
+def _state(target: Projection, end: int, window: int, half_life: int) -> MeanGradient:
+    """The target once so many of its records came."""
+    newest = slice(end - window, end)
+    weights = half_life_weights(window, half_life)
+    return mean_gradient(target.vectors[newest], target.norms[newest], "balanced", weights)
 
 
 def _goal(how: Mean, records: int) -> Target | None:
@@ -125,7 +204,7 @@ def _model(*, is_trained: bool) -> nn.Module:
     return model.eval()
 
 
-command = as_command([measure], __doc__ or "")
+command = as_command([measure, measure_drift], __doc__ or "")
 
 if __name__ == "__main__":
     command()

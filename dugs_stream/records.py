@@ -124,7 +124,8 @@ class JudgedRecord:
     nearest_id    record id of the nearest unique
     is_cut        the record holds more text than the verdict is about
     value         cosine with the target's mean gradient; None without a target, and for records without a gradient
-    value_target  digest of the target that the value is about; None without a target
+    value_target  digest of the target that the value is about; None without a target, and as long as one that moves has none
+    value_series  of a target that moves, what all its states have in common; None otherwise
     vector        the projected unit gradient (k,) float32, of uniques only
     """
 
@@ -139,6 +140,7 @@ class JudgedRecord:
     nearest_id: str | None = None
     value: float | None = None
     value_target: str | None = None
+    value_series: str | None = None
     vector: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
@@ -161,7 +163,7 @@ class Trailer:
     batch_ranges   per input partition of this batch, first and last offset decided (inclusive)
     code           by setting, a text that changes with the user's own code behind it; empty if there is none, and in
                    trailers of versions that did not record it
-    value_target   digest of the target that records are valued by; empty without one
+    value_target   digest of the target that records are valued by, or the series of one that moves; empty without one
     """
 
     uniques: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from typing import get_args
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from dugs_stream.app.engine import Engine, build_engine, index_device
 from dugs_stream.app.logs import open_log, topic_names
+from dugs_stream.app.moving_target import Following
 from dugs_stream.app.target import facts_of, set_target_once_reachable
 from dugs_stream.app.web import (
     UniquesSource,
@@ -43,8 +44,11 @@ from dugs_stream.ops.machine import show_machine
 from dugs_stream.ops.metrics import BuildFacts, Metrics
 from dugs_stream.ops.status import Status
 from dugs_stream.ops.systemd import ServiceNotices
+from dugs_stream.ops.value_metrics import ValueMetrics
 from dugs_stream.pipeline.encode import Outputs
+from dugs_stream.pipeline.moving_target import Listeners
 from dugs_stream.pipeline.rejections import RejectionGuard
+from dugs_stream.pipeline.target import NO_RECORDS, Target
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -121,7 +125,7 @@ def open_daemon(
         held.callback(engine.decoding.close)
         stopping = stopping or Stopping()
         notices = ServiceNotices(os.environ)
-        set_target_once_reachable(settings, engine, stopping.event, lambda: notices.alive(status))
+        following = set_target_once_reachable(settings, engine, stopping.event, lambda: notices.alive(status))
         for remark in engine.remarks:
             _log.warning("model.remark", remark=remark)
         state = StateStore(
@@ -141,12 +145,14 @@ def open_daemon(
                 selection.min_gradient_norm,
                 engine.code,
                 settings.model.accepted_code,
-                "" if engine.judge.target is None else engine.judge.target.digest,
+                _named_in_trailers(engine),
             ),
         )
         gallery.thumbnails = thumbnail_store(settings, engine.identity)
         gallery.clustering = clustering_file(settings, engine.identity)
         _show_build(settings, engine, metrics, status)
+        if settings.value.target is not None:
+            held.enter_context(_target_shown(metrics.records_are_valued(), status, engine, following))
         status.learned(http_port=server.port, pid=os.getpid())
         daemon = Daemon(
             open_log(settings),
@@ -159,6 +165,7 @@ def open_daemon(
                 metrics.stage,
                 metrics.waiting,
                 RejectionGuard(may_reject_all=settings.input.may_reject_all),
+                None if following is None else following.moving,
             ),
             BatchLimits(
                 settings.input.batch.records, settings.input.batch.wait_ms, settings.input.batch.bytes
@@ -204,6 +211,35 @@ def _show_build(settings: Settings, engine: Engine, metrics: Metrics, status: St
         layers=list(engine.projector.layer_names),
         tile=None if probe is None else probe.tile,
     )
-    if engine.judge.target is not None:
-        metrics.records_are_valued()
-        status.learned(value_target=facts_of(engine.judge.target))
+
+
+def _named_in_trailers(engine: Engine) -> str:
+    """What a change of target is told by: one that moves is the same one in all its states."""
+    judge = engine.judge
+    return judge.series or ("" if judge.target is None else judge.target.digest)
+
+
+@contextmanager
+def _target_shown(
+    shown: ValueMetrics, status: Status, engine: Engine, following: Following | None
+) -> Iterator[None]:
+    """What records are valued by, on /metrics and /api/status; one that moves does so inside."""
+
+    def show(target: Target | None, why: str) -> None:
+        shown.target_is(
+            0 if target is None else target.mean.samples, None if target is None else target.newest_ms
+        )
+        none = {"records": 0, "why": why, "series": engine.judge.series}
+        status.learned(value_target=none if target is None else facts_of(target))
+
+    def moved(target: Target | None, why: str) -> None:
+        shown.moved()
+        show(target, why)
+
+    show(engine.judge.target, NO_RECORDS)
+    with (
+        nullcontext()
+        if following is None
+        else following.begun(engine, Listeners(moved, lambda records, _why: shown.left_out(records)))
+    ):
+        yield

@@ -202,6 +202,7 @@ def _gradient_spec(settings: Settings, model: LoadedModel) -> GradientSpec:
         device,
         tile_setting(settings, device),
         costs_of(settings.state.dir, device),
+        settings.gradient.temperature,
     )
 
 
@@ -249,6 +250,7 @@ def _identify(
             classes=classes,
             layers=settings.gradient.layers.model_dump(mode="json"),
             loss=settings.gradient.loss,
+            temperature=settings.gradient.temperature,
             map_version=MAP_VERSION,
             seed=settings.gradient.seed,
             dimension=settings.gradient.dimension,

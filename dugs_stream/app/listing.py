@@ -11,7 +11,13 @@ from dugs_stream.inputs.rows.fields import RowFields
 from dugs_stream.inputs.settings import LabelKind, TextCodecSettings, parse_label_place
 
 
-def files_under(settings: Settings, paths: Sequence[Path], fields: RowFields | None = None) -> Listing:
+def files_under(
+    settings: Settings,
+    paths: Sequence[Path],
+    fields: RowFields | None = None,
+    *,
+    expects_rows: bool = True,
+) -> Listing:
     """The files under `paths` for the configured codec, and the fields that are read of their rows.
 
     Raises ConfigurationError as `list_files` does.
@@ -26,6 +32,7 @@ def files_under(settings: Settings, paths: Sequence[Path], fields: RowFields | N
         label_header=place.name if is_header else LABEL_HEADER,
         fields=RowFields(named.column, named.label, named.key, place.name if is_header else None),
         max_bytes=settings.input.max_record_bytes,
+        expects_rows=expects_rows,
     )
 
 

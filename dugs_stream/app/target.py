@@ -8,99 +8,106 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import structlog
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    sleep_using_event,
-    stop_when_event_set,
-    wait_random_exponential,
-)
 
 from dugs_stream.app.engine import Engine
 from dugs_stream.app.listing import files_under
 from dugs_stream.app.logs import open_reader
+from dugs_stream.app.moving_target import Following, begin_to_move, topic_named
 from dugs_stream.config import Settings
+from dugs_stream.daemon.patience import patience
 from dugs_stream.errors import ConfigurationError, LogRefusedError, LogUnavailableError, Problem
 from dugs_stream.inputs.files import Listing
-from dugs_stream.log.port import LogReader
+from dugs_stream.inputs.rows.fields import RowFields
 from dugs_stream.pipeline.exported_target import exported_target, is_export
 from dugs_stream.pipeline.target import SETTING, Target, build_target
 from dugs_stream.records import Record
 
-_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
-"""As the daemon waits for its log: a broker restarts within seconds, and after a long absence ten more do not matter."""
-
 _log = structlog.get_logger("dugs")
 
 
-def set_target(settings: Settings, engine: Engine) -> None:
+def set_target(
+    settings: Settings,
+    engine: Engine,
+    *,
+    fields: RowFields | None = None,
+    is_to_move: bool = False,
+) -> Following | None:
     """Let the engine's judge value records by the configured target, if there is one.
+
+    fields      those that are read of rows of the command's own files, and of the target's if it has any
+    is_to_move  one that moves may have no records yet, and what it takes to follow it is returned; otherwise it is what it
+                is now
 
     Raises ConfigurationError for a target that cannot be read or has no mean gradient, ModelError if the model fails on it.
     """
     if settings.value.target is None:
-        return
+        return None
     named = ", ".join(settings.value.target)
-    target = engine.judge.target = _target_of(settings, named, engine)
-    _log.info("value.target", target=named, **facts_of(target))
-    if target.left_out:
-        _log.warning("value.left_out", target=named, records=target.left_out, why=target.why)
+    following = None
+    if settings.value.half_life is None:
+        engine.judge.target = _target_of(settings, named, engine, fields)
+    else:
+        following = begin_to_move(settings, engine, may_have_none=is_to_move)
+    target = engine.judge.target
+    if target is not None:
+        _log.info("value.target", target=named, **facts_of(target))
+        if target.left_out:
+            _log.warning("value.left_out", target=named, records=target.left_out, why=target.why)
+    return following
 
 
-def _target_of(settings: Settings, named: str, engine: Engine) -> Target:
+def _target_of(settings: Settings, named: str, engine: Engine, fields: RowFields | None) -> Target:
     fingerprint, mean = engine.identity.fingerprint, settings.value.mean
     if is_export(Path(named)):
         return exported_target(Path(named), settings.gradient.dimension, fingerprint, mean)
     topic = settings.value.topic
-    records = _of_files(settings) if topic is None else _of_topic(settings, topic)
+    records = _of_files(settings, fields) if topic is None else _of_topic(settings, topic)
     return build_target(named, records, engine.decoding, engine.projector, fingerprint, mean)
 
 
 def set_target_once_reachable(
     settings: Settings, engine: Engine, stopping: Event, on_wait: Callable[[], None] = lambda: None
-) -> None:
-    """The same, with patience for a log that does not answer. Returns without a target if told to stop.
+) -> Following | None:
+    """The same for a daemon, with patience for a log that does not answer. Returns without a target if told to stop.
 
     on_wait  called before each wait: the service manager must not take patience for a start that hangs
 
     A log that answers and refuses this client is an error, as for a command.
     """
 
-    def tell(attempt: RetryCallState) -> None:
-        error = attempt.outcome.exception() if attempt.outcome is not None else None
+    def tell(error: BaseException) -> None:
         _log.error("value.awaited", error=str(error))
         on_wait()
 
-    patience = Retrying(
-        retry=retry_if_exception(
-            lambda error: isinstance(error, LogUnavailableError) and not isinstance(error, LogRefusedError)
-        ),
-        wait=wait_random_exponential(_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS),
-        stop=stop_when_event_set(stopping),
-        sleep=sleep_using_event(stopping),
-        before_sleep=tell,
-        retry_error_callback=lambda _state: None,
+    patient = patience(
+        stopping,
+        lambda error: isinstance(error, LogUnavailableError) and not isinstance(error, LogRefusedError),
+        tell,
     )
-    patience(set_target, settings, engine)
+    following: Following | None = patient(set_target, settings, engine, is_to_move=True)
+    return following
 
 
-def facts_of(target: Target) -> dict[str, str | int | float]:
+def facts_of(target: Target) -> dict[str, Any]:
     """What an operator should know of the target, for the log and the status."""
-    return {
+    facts = {
         "digest": target.digest,
         "records": target.mean.samples,
         "own_value": round(target.mean.own_value, 4),
     }
+    return (
+        facts if target.series is None else {**facts, "series": target.series, "newest": dict(target.newest)}
+    )
 
 
-def _of_files(settings: Settings) -> Iterator[Record | Problem]:
+def _of_files(settings: Settings, fields: RowFields | None) -> Iterator[Record | Problem]:
     """Records of the files, spread evenly over all of them; what cannot be read comes last."""
     paths = [path for each in settings.value.target or () for path in _paths(each)]
     try:
-        listing = files_under(settings, paths)
+        listing = files_under(settings, paths, fields, expects_rows=False)
     except ConfigurationError as error:  # beside the PATHS of a command it must say which files it means
         named = [Problem(SETTING, f"{each.place}: {each.message}", each.hint) for each in error.problems]
         raise ConfigurationError(named) from None
@@ -143,7 +150,8 @@ def _places(total: int, most: int) -> list[int]:
 def _of_topic(settings: Settings, topic: str) -> Iterator[Record]:
     """The first records of the topic, evenly from its partitions; in the order of partition and offset."""
     with closing(open_reader(settings)) as reader:
-        beginnings, ends = _bounds(reader, topic)
+        with topic_named():
+            beginnings, ends = reader.bounds(topic)
         there = {partition: end - beginnings.get(partition, 0) for partition, end in ends.items()}
         wanted = _shares(there, settings.value.records)
         taken: dict[int, list[Record]] = {partition: [] for partition, count in wanted.items() if count}
@@ -156,16 +164,6 @@ def _of_topic(settings: Settings, topic: str) -> Iterator[Record]:
                     break
     for partition in sorted(taken):
         yield from taken[partition]
-
-
-def _bounds(reader: LogReader, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
-    try:
-        return reader.bounds(topic)
-    except ConfigurationError as error:
-        way_out = "Put records of what is wanted on it first, or name files."
-        raise ConfigurationError(
-            [Problem(SETTING, each.message, way_out) for each in error.problems]
-        ) from None
 
 
 def _shares(there: Mapping[int, int], most: int) -> dict[int, int]:

@@ -40,7 +40,7 @@ class Deployment:
 
     code           by setting, a text that changes with the user's own code behind it
     accepted_code  the digest of `code` if an operator says that it changed no vector
-    value_target   digest of the target that records are valued by; empty without one
+    value_target   digest of the target that records are valued by, or the series of one that moves; empty without one
     """
 
     group: str

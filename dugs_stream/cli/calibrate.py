@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from dugs_stream.cli.listening import listening
-from dugs_stream.cli.options import FiniteRange, Settings, command, configured, report_file, row_fields
+from dugs_stream.cli.options import (
+    WRITTEN,
+    FiniteRange,
+    Settings,
+    command,
+    configured,
+    report_file,
+    row_fields,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,10 +145,10 @@ def calibrate(
     if not quick:
         require_scikit_learn("dugs calibrate", " --quick does without.")
     plan = _compared(Plan(accept, keep, threshold, of), dimensions, layers, quick=quick)
-    written = click.get_current_context().params
+    written = click.get_current_context().meta[WRITTEN]
     source = Source(paths, fields, most, seed, is_mixed=True)
     with listening() as listener:
-        wanted = Wanted(source, plan, written["config"], written["overrides"], json_file, output)
+        wanted = Wanted(source, plan, written, json_file, output)
         done = run_calibration(settings, wanted, listener)
     show_report(done.report)
     for name, path in leave_files(wanted, done):
@@ -180,13 +188,13 @@ _BASES = {"exact": "exact", "uniques": "at least about", "similarities": "far fe
 
 def show_list(report: ListReport) -> None:
     """What other thresholds would have kept, on stdout."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from dugs_stream.cli.console import Tables
     from dugs_stream.ops.logging.lines import printable
 
-    console = Console()
+    console = Tables()
     is_of_all = report.kind == "vectors"
     records = "" if report.records is None or is_of_all else f" · records {report.records:,}"
     what = "records" if is_of_all else "uniques"
@@ -217,13 +225,13 @@ def _compared(
 
 def show_report(report: Report) -> None:
     """The facts and the tables on stdout; control characters of a record are escaped."""
-    from rich.console import Console
     from rich.text import Text
 
+    from dugs_stream.cli.console import Tables
     from dugs_stream.lab.calibrate.page import facts_of
     from dugs_stream.ops.logging.lines import printable
 
-    console = Console()
+    console = Tables()
     facts = " · ".join(f"{name} {value}" for name, value in facts_of(report).items())
     console.print(Text(printable(facts)))
     _show_proposals(console, report)
@@ -232,9 +240,8 @@ def show_report(report: Report) -> None:
     _show_layers(console, report)
     if report.value is not None:
         good, poor = report.value.unique_and_good, report.value.unique_and_not
-        console.print(
-            Text(printable(f"value for {report.value.target}: {good:,} uniques above 0, {poor:,} not"))
-        )
+        of = f"{report.value.target}, whose own records have {report.value.own_value:.3f}"
+        console.print(Text(printable(f"value for {of}: {good:,} uniques above 0, {poor:,} not")))
     for remark in report.remarks:
         console.print(Text(printable(f"note: {remark}")))
     mebibytes = report.peak_memory_bytes / 2**20

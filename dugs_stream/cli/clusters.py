@@ -127,14 +127,14 @@ def _check_usage(
 
 def show_report(report: Report) -> None:
     """The facts and a table of the categories on stdout; control characters of a record are escaped."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from dugs_stream.cli.console import Tables
     from dugs_stream.lab.clusters.page import facts_of
     from dugs_stream.ops.logging.lines import printable
 
-    console = Console()
+    console = Tables()
     facts = " · ".join(f"{name} {value}" for name, value in facts_of(report).items())
     console.print(Text(printable(facts)))
     table = Table()
@@ -144,10 +144,9 @@ def show_report(report: Report) -> None:
         table.add_column(column, justify="right")
     table.add_column("medoid", overflow="fold")
     for item in report.items[:_ROWS_SHOWN]:
-        labels = ", ".join(f"{each.label} ({each.uniques:,})" for each in item.labels[:3])
         table.add_row(
             str(item.number),
-            Text(printable(labels) or "–"),
+            Text(printable(item.told_labels(3)) or "–"),
             f"{item.uniques:,}",
             "–" if item.duplicates is None else f"{item.duplicates:,}",
             f"{item.similarity:.2f}",

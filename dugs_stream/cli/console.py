@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,15 @@ from dugs_stream.commands.threshold_table import ThresholdTable
 from dugs_stream.commands.written_files import naming
 from dugs_stream.errors import Finding
 from dugs_stream.ops.logging.lines import printable
+
+
+class Tables(Console):
+    """Tables on stdout. A reader that leaves (`| head`) misses the rest, and the command goes on: it has files to write."""
+
+    def on_broken_pipe(self) -> None:
+        """See `Console`, whose own way ends the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def bars_on(console: Console) -> Progress:
@@ -115,7 +125,7 @@ def show_thresholds(table: ThresholdTable) -> None:
     how = (
         "exact"
         if is_exact
-        else "estimated from the similarities to this run's uniques; dugs calibrate is exact on a sample"
+        else f"estimated from {table.drawn:,} of them, drawn at random and judged again; dugs calibrate is exact on a sample"
     )
     shown = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("τ", "uniques", "share", ""):

@@ -66,7 +66,10 @@ def check(settings: Settings, *, deep: bool) -> None:
 
 @command("dugs schema config > dugs.schema.json")
 @click.argument(
-    "subject", type=click.Choice(["config", "event", "clusters", "calibrate", "calibrate-list", "evaluate"])
+    "subject",
+    type=click.Choice(
+        ["config", "event", "clusters", "calibrate", "calibrate-list", "evaluate", "evaluate-list"]
+    ),
 )
 def schema(subject: str) -> None:
     """Print the JSON Schema of settings, events or a report. Its dialect is 2020-12."""
@@ -90,6 +93,10 @@ def schema(subject: str) -> None:
         from dugs_stream.lab.evaluate.report import report_schema as evaluation_schema
 
         document = evaluation_schema()
+    elif subject == "evaluate-list":
+        from dugs_stream.lab.evaluate.list_report import list_schema as evaluated_list_schema
+
+        document = evaluated_list_schema()
     else:
         from dugs_stream.outputs.event import event_schema
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console, RenderableType
 
 from dugs_stream.cli.console import bars_on
+from dugs_stream.lab.demo.configuration import commands_for
 from dugs_stream.lab.demo.demo import DemoResult
 from dugs_stream.lab.demo.imagenette import imagenette_command
 from dugs_stream.lab.demo.summary import render
@@ -42,6 +43,7 @@ def show_demo(result: DemoResult) -> None:
         f"   events  {files.uniques}",
         f" pictures  {files.contact_sheet}",
         f"  gallery  {files.gallery}",
+        *commands_for(files.configuration),
         f"On Imagenette, with your weights: {imagenette_command(files.imagenette)}",
     )
 
@@ -53,6 +55,7 @@ def show_text_demo(result: TextDemoResult) -> None:
         render_texts(result.summary),
         f"   events  {files.uniques}",
         f"  gallery  {files.gallery}",
+        *commands_for(files.configuration),
         f"Your own texts, by the same model: dugs scan -c {shlex.quote(str(files.configuration.resolve()))} texts/",
     )
 

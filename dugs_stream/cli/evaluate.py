@@ -87,7 +87,8 @@ class Shares(_Shares):
 @command(
     "dugs evaluate -c my.yaml photos/ -o out/\n"
     "dugs evaluate -c my.yaml photos/ --rare cat,dog --json report.json\n"
-    "dugs evaluate -c my.yaml --layers configured --losses label,energy"
+    "dugs evaluate -c my.yaml --layers configured --losses label,energy\n"
+    "dugs evaluate -c my.yaml --list"
 )
 @configured
 @row_fields
@@ -100,8 +101,8 @@ class Shares(_Shares):
     help="How many records each selection picks.",
 )
 @click.option(
-    "--draws", type=click.IntRange(min=1), default=10, show_default=True,
-    help="Streams of each kind; every figure is a mean over them, with its interval.",
+    "--draws", type=click.IntRange(min=1), default=20, show_default=True,
+    help="Streams of each kind, two from each split of the records in halves; 1: one of all records, and no interval.",
 )  # fmt: skip
 @click.option(
     "--limit", type=click.IntRange(8, 10_000), default=3_000, show_default=True,
@@ -127,6 +128,12 @@ class Shares(_Shares):
     "--losses", type=Names(("label", "pseudo", "energy", "entropy")), default=None, metavar="LOSS,…",
     help="Of label, pseudo, energy and entropy.  [default: all that the data and the model allow]",
 )  # fmt: skip
+@click.option(
+    "--list", "is_list", is_flag=True,
+    help="The list in the state folder instead: its classes beside random picks of the records behind it, which the decisions "
+    "topic tells.",
+)  # fmt: skip
+@click.option("--changelog", is_flag=True, help="The same, of the list on the changelog.")
 @seed
 @report_file
 @click.option(
@@ -146,6 +153,8 @@ def evaluate(
     wrong_share: float,
     layers: tuple[LayerChoice, ...],
     losses: tuple[str, ...] | None,
+    is_list: bool,
+    changelog: bool,
     seed: int,
     json_file: Path | None,
     output: Path | None,
@@ -155,6 +164,12 @@ def evaluate(
     PATHS are files and folders as `dugs scan` reads them; without any the newest records of the input topic. Folder names
     are classes: what needs labels is left out if there are none.
     """
+    if is_list or changelog:
+        _check_alone(is_list=is_list, changelog=changelog)
+        from dugs_stream.cli.evaluate_list import evaluate_list
+
+        evaluate_list(settings, changelog=changelog, seed=seed, json_file=json_file, output=output)
+        return
     from dugs_stream.cli.listening import listening
     from dugs_stream.lab.clusters.extra import require_scikit_learn
 
@@ -175,15 +190,28 @@ def evaluate(
         sys.exit(130)
 
 
+_OF_SAMPLES = ("paths", "size", "draws", "limit", "rare", "rare_shares", "wrong_share", "layers", "losses")
+
+
+def _check_alone(*, is_list: bool, changelog: bool) -> None:
+    """Raise UsageError for what a list has no use for."""
+    given = click.get_current_context().get_parameter_source
+    commanded = click.core.ParameterSource.COMMANDLINE
+    if is_list and changelog:
+        raise click.UsageError("--list and --changelog exclude each other.")
+    if any(given(name) is commanded for name in _OF_SAMPLES):
+        raise click.UsageError("--list and --changelog go with --seed, --json and -o alone.")
+
+
 def show_report(report: Report) -> None:
     """The facts, the tables and the notes on stdout."""
-    from rich.console import Console
     from rich.text import Text
 
+    from dugs_stream.cli.console import Tables
     from dugs_stream.lab.evaluate.table import facts_of, notes_of, suspects_told
     from dugs_stream.ops.logging.lines import printable
 
-    console = Console()
+    console = Tables()
     facts = " · ".join(f"{name} {value}" for name, value in facts_of(report).items())
     console.print(Text(printable(facts)))
     if report.source.classes:
@@ -225,7 +253,7 @@ def _show_selections(console: Console, report: Report) -> None:
     console.print(table)
     console.print(
         Text(
-            "In percent, mean over the streams ± its 95 % interval, of their order and of what is rare: the records are the same. "
+            "In percent, mean over the streams ± its 95 % interval: over the records, their order and what is rare. "
             "Bold: the best, and what reaches it. ∇: uniques by the gradient of that loss.",
             style="dim",
         )
@@ -238,7 +266,14 @@ def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from dugs_stream.lab.evaluate.table import copies_at, copies_cells, short_name, title_of_copies
+    from dugs_stream.lab.evaluate.table import (
+        NEAR_COPIES,
+        copies_at,
+        copies_cells,
+        name_of_rule,
+        short_name,
+        title_of_copies,
+    )
     from dugs_stream.ops.logging.lines import printable
 
     rows = copies_at(report, at)
@@ -250,5 +285,7 @@ def _show_copies(console: Console, report: Report, at: CopiesAt) -> None:
     for column in ("τ", "false rejects", *rows[0].caught):
         table.add_column(column, justify="right")
     for each in rows:
-        table.add_row(Text(short_name(each.selection)), *copies_cells(each))
+        table.add_row(Text(short_name(name_of_rule(report, each.selection))), *copies_cells(each))
     console.print(table)
+    if at == "configured":
+        console.print(Text(NEAR_COPIES, style="dim"))

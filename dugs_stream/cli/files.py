@@ -132,11 +132,11 @@ def scan(
 
 
 def _tally(verdicts: Mapping[str, int], reasons: Mapping[str, int]) -> str:
-    """`12 unique, 3 rejected (2 undecodable, 1 too_large)`: the most frequent reason first."""
+    """`1,200 unique, 3 rejected (2 undecodable, 1 too_large)`: the most frequent reason first."""
     ordered = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
-    why = ", ".join(f"{count} {reason}" for reason, count in ordered)
+    why = ", ".join(f"{count:,} {reason}" for reason, count in ordered)
     return ", ".join(
-        f"{count} {verdict}" + (f" ({why})" if verdict == "rejected" else "")
+        f"{count:,} {verdict}" + (f" ({why})" if verdict == "rejected" else "")
         for verdict, count in verdicts.items()
     )
 

@@ -15,6 +15,7 @@ import click
 from dugs_stream.cli.calibrate import calibrate
 from dugs_stream.cli.clusters import clusters
 from dugs_stream.cli.daemon import check, run, schema
+from dugs_stream.cli.encoding import escape_what_cannot_be_encoded
 from dugs_stream.cli.evaluate import evaluate
 from dugs_stream.cli.files import demo, scan, send, tail
 from dugs_stream.cli.index import index
@@ -85,6 +86,7 @@ for _each in (
 def main() -> NoReturn:
     """Run the command line; errors raised on purpose become a line on stderr and their exit code."""
     keep_spinning_short(os.environ)
+    escape_what_cannot_be_encoded()
     if "" not in sys.path:
         sys.path.insert(0, "")  # a user's factory or loss lies in the folder that the command is given in
     try:
@@ -92,8 +94,9 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click raises its own for an interrupt, which may say what there was by then.
+        click.echo(f"stopped {error.__cause__ or error}".strip(), err=True)
         sys.exit(130)
     except DugsError as error:
         for problem in error.problems if isinstance(error, ConfigurationError) else [error]:

@@ -109,8 +109,16 @@ yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 seed = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all random choices."
 )
+
+
+def _a_file(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    if path == Path("-"):
+        raise click.BadParameter("'-' is not a file here; name one, or /dev/stdout.")
+    return path
+
+
 report_file = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), callback=_a_file,
     help="Write the report to this file.",
 )  # fmt: skip
 
@@ -143,16 +151,22 @@ def row_fields(command: Callable[..., None]) -> Callable[..., None]:
     return _column(_label(_key(gather)))
 
 
+WRITTEN = "dugs_stream.written"
+"""In the context's `meta`: what the configuration's file and --set say."""
+
+
 def configured(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command -c and --set, and hand it the loaded settings as its first argument."""
 
     def load(config: Path | None, overrides: Sequence[str], **rest: Any) -> None:
-        from dugs_stream.config import load_settings
+        from dugs_stream.config import load as load_configuration
         from dugs_stream.ops.logging.configure import configure_logs
 
-        settings = load_settings(config, overrides)
-        configure_logs("warning", settings.logging.format)  # `dugs run` says more
-        command(settings, **rest)
+        loaded = load_configuration(config, overrides)
+        # For the command that writes a file of its own: the configuration may be a pipe, which is read once.
+        click.get_current_context().meta[WRITTEN] = loaded.written
+        configure_logs("warning", loaded.settings.logging.format)  # `dugs run` says more
+        command(loaded.settings, **rest)
 
     load.__name__, load.__doc__ = command.__name__, command.__doc__
     load.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # click's own way

@@ -57,6 +57,7 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
     )
     for remark in engine.remarks:
         yield Finding("model", passed=True, found=remark, is_note=True)
+    yield Finding("loss", passed=True, found=settings.gradient.loss_title)
     yield Finding("fingerprint", passed=True, found=engine.identity.fingerprint)
     for place, text in engine.code.items():
         yield Finding(f"code of {place}", passed=True, found=text)
@@ -81,13 +82,17 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
 
 
 def _try_target(settings: Settings, engine: Engine) -> Iterator[Finding]:
-    set_target(settings, engine)
+    set_target(settings, engine, is_to_move=True)
     target = engine.judge.target
     if target is None:
+        named = ", ".join(settings.value.target or ())
+        found = f"{named}: none of its records has a gradient yet; values are null until one has"
+        yield Finding(SETTING, passed=True, found=found, is_note=True)
         return
     mean = target.mean
     found = f"{target.source}: {mean.samples} records, whose own mean value is {mean.own_value:.3f}, {target.digest}"
-    yield Finding(SETTING, passed=True, found=found)
+    moves = "" if target.series is None else f"; it moves: {target.series}"
+    yield Finding(SETTING, passed=True, found=found + moves)
     if target.left_out:
         left_out = f"{target.left_out} records are left out, the first {target.why}"
         yield Finding(SETTING, passed=True, found=left_out, is_note=True)

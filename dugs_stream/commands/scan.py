@@ -88,7 +88,7 @@ def scan(
     failures.extend(listing.failures)
     total = listing.count()
     engine = build_engine(settings, samples=total)
-    set_target(settings, engine)
+    set_target(settings, engine, fields=fields)
     index, ids = _index_for(settings, engine), list[str]()
     verdicts, reasons = Counter[str](), Counter[str]()
     unclassed = missing_classes(settings, listing)

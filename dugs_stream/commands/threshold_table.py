@@ -1,7 +1,7 @@
 """Table of thresholds: how many of the records would be uniques at other τ, exact or an estimate.
 
 Exact while there are few enough vectors to keep: the sequential algorithm at each τ. Beyond that some of them, drawn at
-random and in a random order, are judged again, and the growth of their list is drawn on. The similarities of the run itself
+random and in a random order, are judged again, and the growth of their list is extrapolated. The similarities of the run itself
 would mislead: at a higher τ a record meets a longer list, and 25 times as many as that keeps lie below τ (measured on digits).
 """
 

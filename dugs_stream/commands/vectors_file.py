@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,10 @@ def vectors_file(path: Path, dimension: int) -> Iterator[VectorsFile]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("wb")
     try:
+        if not file.seekable():
+            raise OSError(
+                errno.ESPIPE, "vectors need a file, since their number is written at its beginning", str(path)
+            )
         vectors = VectorsFile(file, dimension, path)
         try:
             yield vectors

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from dugs_stream.config.load import config_schema, differing, effective, load_settings, warnings
+from dugs_stream.config.load import Loaded, config_schema, differing, effective, load, load_settings, warnings
 from dugs_stream.config.settings import Settings
 
-__all__ = ["Settings", "config_schema", "differing", "effective", "load_settings", "warnings"]
+__all__ = [
+    "Loaded",
+    "Settings",
+    "config_schema",
+    "differing",
+    "effective",
+    "load",
+    "load_settings",
+    "warnings",
+]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from dugs_stream.config.fields import KeyPath
 from dugs_stream.config.settings import TOPIC_PREFIX, Settings
-from dugs_stream.core.losses.forms import LabelForm, labels_of
+from dugs_stream.config.value_warnings import value_warnings
+from dugs_stream.core.losses.forms import WITH_TEMPERATURE, LabelForm, labels_of
 from dugs_stream.inputs.settings import (
     CustomCodecSettings,
     ImageCodecSettings,
@@ -45,10 +46,12 @@ def conflicts(settings: Settings) -> list[Conflict]:
         _processes_are_for_a_codec_of_ones_own,
         _label_type_fits_the_loss,
         _loss_needs_a_label,
+        _temperature_is_of_the_loss,
         _learned_tokens_are_for_a_loss_over_tokens,
         _loss_is_of_the_task,
         _topics_differ,
         _target_holds_samples,
+        _only_topics_move,
         _messages_hold_an_event,
         _vector_fits_a_message,
         _input_shape_is_the_codecs,
@@ -143,6 +146,16 @@ def _loss_needs_a_label(settings: Settings) -> Iterator[Conflict]:
         )
 
 
+def _temperature_is_of_the_loss(settings: Settings) -> Iterator[Conflict]:
+    loss, temperature = settings.gradient.loss, settings.gradient.temperature
+    if temperature != 1 and loss not in WITH_TEMPERATURE:
+        yield Conflict(
+            (("gradient", "temperature"), ("gradient", "loss")),
+            f"found {temperature:g}, but gradient.loss {loss} takes no temperature.",
+            f"Leave it at 1, or set gradient.loss: {', '.join(sorted(WITH_TEMPERATURE))}.",
+        )
+
+
 _LOSSES_OF = {"masked": ("masked_lm",)}
 
 
@@ -224,6 +237,17 @@ def _target_holds_samples(settings: Settings) -> Iterator[Conflict]:
             )
 
 
+def _only_topics_move(settings: Settings) -> Iterator[Conflict]:
+    value = settings.value
+    if value.half_life is not None and value.topic is None:
+        of_files = f"found {value.half_life} with a value.target of files, which do not move."
+        yield Conflict(
+            (("value", "half_life"), ("value", "target")),
+            f"found {value.half_life} with no value.target." if value.target is None else of_files,
+            f"Name a topic (value.target: {TOPIC_PREFIX}NAME), or leave this out.",
+        )
+
+
 def _messages_hold_an_event(settings: Settings) -> Iterator[Conflict]:
     limit = settings.output.max_message_bytes
     if limit < SMALLEST_LIMIT_BYTES:
@@ -281,8 +305,7 @@ def warnings(settings: Settings) -> list[str]:
     return [
         *_untrained(settings),
         *_threshold_in_the_noise(settings),
-        *_value_of_predictions(settings),
-        *_value_by_itself(settings),
+        *value_warnings(settings),
         *_originals_too_large(settings),
         *_open_to_the_network(settings),
         *_any_host_name(settings),
@@ -311,24 +334,6 @@ def _threshold_in_the_noise(settings: Settings) -> Iterator[str]:
         f"{_CHANCE_RECORDS} unrelated gradients the largest cosine is about {chance:.2f} by chance, so new samples "
         f"will pass for duplicates. Raise {f'the dimension to {enough} or more, or ' if enough else ''}the threshold."
     )
-
-
-def _value_of_predictions(settings: Settings) -> Iterator[str]:
-    loss = settings.gradient.loss
-    if settings.value.target is not None and labels_of(loss).form is LabelForm.PREDICTED:
-        yield (
-            f"value.target with gradient.loss {loss}: both gradients are taken for what the model itself predicts, so a value "
-            "says how alike a record and the target are to the model, and cannot tell a wrong label. Use a loss with labels "
-            "if there are any."
-        )
-
-
-def _value_by_itself(settings: Settings) -> Iterator[str]:
-    if settings.value.topic == settings.input.topic:
-        yield (
-            f"value.target is {TOPIC_PREFIX}{settings.input.topic}, the stream's own input.topic: the stream is valued by its own "
-            "first records, and says nothing of what you want. Name another topic, or files."
-        )
 
 
 def _originals_too_large(settings: Settings) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,24 @@ from dugs_stream.config.sources import Gathered, gather
 from dugs_stream.errors import ConfigurationError, Problem
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and `written`: the tree of the file and --set that they are made of, without the environment."""
+
+    settings: Settings
+    written: Mapping[str, Any]
+
+
 def load_settings(
     path: Path | str | None = None, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
 ) -> Settings:
+    """The settings alone; see `load`."""
+    return load(path, overrides, environ).settings
+
+
+def load(
+    path: Path | str | None = None, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> Loaded:
     """The settings of defaults < file < environment < overrides ("section.key=value").
 
     `environ` None is this process's environment. Raises ConfigurationError with every problem at once, in the
@@ -39,7 +55,7 @@ def load_settings(
     problems += faults + _conflicts(settings, gathered, dropped)
     if problems or settings is None:
         raise ConfigurationError(list(dict.fromkeys(problems)))
-    return settings
+    return Loaded(settings, gathered.written)
 
 
 def _refused_secrets(gathered: Gathered) -> Iterator[Problem]:

@@ -204,6 +204,8 @@ class GradientSettings(Block):
     """label: cross entropy of the given label; pseudo: of the model's own prediction; energy, entropy: of the logits, without a
     label; soft_label, multi_label, regression; causal_lm, causal_lm_sum, masked_lm, token_classification; segmentation; or
     package.module:function."""
+    temperature: Annotated[Number, Field(ge=0.001, le=1000)] = 1.0
+    """T of the loss energy, −T·log Σ exp(logits / T): the higher, the more alike are the gradients of copies, and of everything else."""
     dimension: Annotated[Whole, Field(ge=2)] = 2048
     """k, the dimensions of a compressed gradient; 4·k bytes a unique."""
     tile: Annotated[Literal["auto"] | Annotated[Whole, Field(ge=1)], BeforeValidator(_tile)] = "auto"
@@ -216,6 +218,11 @@ class GradientSettings(Block):
     """Seed of the compression, and of the model's weights if `model.weights` is null."""
     device: Annotated[str, AfterValidator(_device)] = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:N."""
+
+    @property
+    def loss_title(self) -> str:
+        """The loss, with its temperature if that is not 1."""
+        return self.loss if self.temperature == 1 else f"{self.loss} at temperature {self.temperature:g}"
 
 
 class SelectionSettings(Block):
@@ -262,8 +269,9 @@ class ValueSettings(Block):
     """Records of what is wanted, which each record's gradient is held against: files, folders or globs, read as `dugs scan` reads
     them; a folder that `dugs index export` wrote; or topic:NAME. null: no values."""
     records: Annotated[Whole, Field(ge=1)] = 1000
-    """At most so many of them: of files spread evenly over all, of a topic its first."""
-
+    """At most so many of them: of files spread evenly over all, of a topic its first, or with half_life its newest."""
+    half_life: Annotated[Whole, Field(ge=1)] | None = None
+    """null: the target is fixed. N: it moves with its topic; a record counts half as much as one that came N records later."""
     mean: Literal["balanced", "raw"] = "balanced"
     """balanced: the direction in which all of the target gains alike; raw: that of the target's mean loss, as published for DVGS."""
 

@@ -9,6 +9,7 @@ elsewhere. YAML is read by SafeLoader alone: no tag makes an object.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,14 @@ _MOST_NODES = 50_000
 
 @dataclass(slots=True)
 class Gathered:
-    """The merged tree of all sources, the place of each value, and what could not be read."""
+    """The merged tree of all sources, the place of each value, and what could not be read.
+
+    written  the tree of the file and --set alone: what another file may say again, since the environment may hold secrets
+    """
 
     root: type[BaseModel]
     tree: dict[str, Any] = field(default_factory=dict)
+    written: dict[str, Any] = field(default_factory=dict)
     places: dict[KeyPath, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -82,10 +87,13 @@ def gather(
     if path is not None:
         _read_file(gathered, path)
     _drop_empty_blocks(gathered, gathered.tree, ())
+    without_environment = Gathered(root, deepcopy(gathered.tree))
     for name in sorted(environ):
         _read_variable(gathered, name, environ[name])
     for override in overrides:
         _read_override(gathered, override)
+        _read_override(without_environment, override)
+    gathered.written = without_environment.tree
     return gathered
 
 

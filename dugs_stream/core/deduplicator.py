@@ -58,6 +58,7 @@ class Deduplicator:
     tile       samples computed together; fixed, so that company never changes a vector. `AutoTile(time.perf_counter)` of
                `core.tiling` chooses by what tiles take at the first probe; another run may then differ in a vector's last bits
     index      uniques to go on from; a new, empty one by default
+    temperature  T of the loss "energy", −T·log Σ exp(logits / T); 1 for every other
     """
 
     def __init__(
@@ -74,8 +75,9 @@ class Deduplicator:
         min_gradient_norm: float = 0.0,
         explain: Explain = "nearest",
         index: UniqueIndex | None = None,
+        temperature: float = 1.0,
     ) -> None:
-        self._spec = GradientSpec(model, layers, loss, dimension, seed, device, tile)
+        self._spec = GradientSpec(model, layers, loss, dimension, seed, device, tile, temperature=temperature)
         self.model, self.layers, self.loss = self._spec.model, self._spec.layers, self._spec.loss
         self.dimension, self.seed, self.device = self._spec.dimension, self._spec.seed, self._spec.device
         self.threshold = _within("threshold", threshold, -1.0, 1.0)

@@ -35,7 +35,8 @@ from dugs_stream.core.tiling import AutoTile
 class GradientSpec:
     """Whose gradients are taken, and how they are projected; see Deduplicator for each argument.
 
-    costs  by which routes are chosen; None: the built-in ones of the device
+    costs        by which routes are chosen; None: the built-in ones of the device
+    temperature  T of the loss "energy"; 1 for every other
 
     Raises TypeError or ValueError for arguments that cannot be meant.
     """
@@ -50,11 +51,13 @@ class GradientSpec:
         device: str | torch.device,
         tile: int | AutoTile,
         costs: Costs | None = None,
+        temperature: float = 1.0,
     ) -> None:
         # A compiled model's own module: inductor's kernels know no hooks, and round otherwise.
         self.model: nn.Module = getattr(model, "_orig_mod", model)
         self.layers = _checked_layers(layers)
-        self.loss = resolve_loss(loss)
+        self.loss = resolve_loss(loss, temperature)
+        self.temperature = temperature
         self.dimension = _at_least_one("dimension", dimension)
         self.seed = seed
         self.device = resolve_device(device)

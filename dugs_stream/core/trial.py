@@ -6,7 +6,7 @@ Hooks first, among neighbours and in every place of a tile; else the whole loss.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -37,8 +37,9 @@ from dugs_stream.core.model_writes import Held, undone
 from dugs_stream.core.projector import Projector
 from dugs_stream.core.samples import Inputs, call_model
 from dugs_stream.core.sketch.count_sketch import Sketch
+from dugs_stream.core.tile_sizes import Sizes, placed_in, sizes_to_try
 from dugs_stream.core.tile_trial import TileTrial
-from dugs_stream.core.tiling import AutoTile, Timing, preferred
+from dugs_stream.core.tiling import AutoTile
 from dugs_stream.core.unfit import UnfitError, not_whole, unfit
 from dugs_stream.errors import ModelError
 
@@ -48,32 +49,10 @@ _FEW = 2
 _COMPANY = 8
 """Samples among which a model that looks at its batch is tried: one neighbour may change nothing by chance."""
 
-_SIZES_TRIED = 3
-"""Sizes of a tile whose places are tried before slower paths are taken, or tiles of one."""
-
 _TRIALS = 4
 """Times that a model under suspicion is tried: a random one may give the same twice."""
 
 Axes = Mapping[str, Sequence[CallAxes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Sizes of a tile in the order in which to take them.
-
-    taken    the one with which the same finding is to be had again: what was taken, or what a tile of one stands in for
-    timings  what they took, if they were measured
-    kept_of  for one that an earlier process chose, the most that a tile may hold
-    """
-
-    wanted: tuple[int, ...]
-    taken: int
-    timings: tuple[Timing, ...] = ()
-    kept_of: int | None = None
-
-    def taking(self, size: int) -> Sizes:
-        """The same after one was taken."""
-        return replace(self, taken=size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +144,7 @@ class Trial:
             changed = contiguous.laid_out(CHANNELS_LAST)
             apart = self._require_whole_gradient(changed, few)
             tiles = TileTrial(self, changed)
-            placed = self._placed(tiles, changed, self._sizes(tiles, tile))
+            placed = placed_in(tiles, changed, sizes_to_try(tiles, tile))
             if placed is not None and placed[0].tile < LEAST_TILE:  # which is computed as it is without
                 apart = self._require_whole_gradient(contiguous, few)
         except (
@@ -184,8 +163,8 @@ class Trial:
     def _in_tiles(self, projector: Projector, tile: int | AutoTile) -> tuple[Projector, Sizes]:
         """The projector with tiles in which a sample's bits depend on nothing else; slower paths, or tiles of one, if need be."""
         tiles = TileTrial(self, projector)
-        sizes = self._sizes(tiles, tile)
-        placed = self._placed(tiles, projector, sizes)
+        sizes = sizes_to_try(tiles, tile)
+        placed = placed_in(tiles, projector, sizes)
         if placed is not None:
             return placed
         largest = sizes.wanted[0]
@@ -196,27 +175,6 @@ class Trial:
         if largest > 1 and not TileTrial(self, projector).agrees(1):
             raise UnfitError("A sample alone has another gradient than beside others")
         return projector.in_tiles(1), sizes.taking(largest)
-
-    @staticmethod
-    def _placed(tiles: TileTrial, projector: Projector, sizes: Sizes) -> tuple[Projector, Sizes] | None:
-        """With the first of the sizes of which every place gives the same bits; None if there is none."""
-        for size in sizes.wanted[:_SIZES_TRIED]:
-            if size == 1 or tiles.place_is_irrelevant(size):
-                if sizes.kept_of is not None:
-                    tiles.require_agreement(size, sizes.kept_of)
-                return projector.in_tiles(size), sizes.taking(size)
-        return None
-
-    @staticmethod
-    def _sizes(tiles: TileTrial, tile: int | AutoTile) -> Sizes:
-        """The sizes of a tile in the order in which to take them, measured if that is asked for."""
-        if not isinstance(tile, AutoTile):
-            return Sizes((tile,), tile)
-        if tile.kept is not None:
-            return Sizes((tile.kept,), tile.kept, kept_of=tile.most)
-        timings = tiles.timings(tile)
-        wanted = preferred(timings, tile.samples)
-        return Sizes(tuple(wanted), wanted[0], tuple(timings))
 
     def _with_right_paths(self, paths: LayerPaths, tile: int) -> tuple[Projector, dict[str, float]]:
         """Each layer by its quickest path that is right, these first; UnfitError if none of some layer is."""
@@ -346,8 +304,8 @@ class Trial:
                 apart = self._differences(found, self.expected)
                 if self.is_right(apart.values()):
                     tiles = TileTrial(self, projector)
-                    sizes = self._sizes(tiles, tile)
-                    placed = self._placed(tiles, projector, sizes)
+                    sizes = sizes_to_try(tiles, tile)
+                    placed = placed_in(tiles, projector, sizes)
                     if placed is not None:
                         return Fit(placed[0], apart, placed[1], reason)
             except Exception as error:

@@ -33,6 +33,10 @@ _LEAST_LENGTH = 1e-6
 """A raw mean shorter than this share of its gradients is the rounding of float32 rows, and has no direction."""
 
 
+NO_GRADIENT = "none of its records has a gradient"
+"""Why a target has no mean."""
+
+
 class NoDirectionError(ValueError):
     """The gradients have no mean that a cosine could be taken with; the text says why."""
 
@@ -60,6 +64,12 @@ class MeanGradient:
         return np.clip(cosines, -1.0, 1.0)
 
 
+def with_direction(projection: Projection) -> NDArray[np.bool_]:
+    """Which of the gradients (n,) a mean can be taken of: finite ones that are not zero."""
+    found: NDArray[np.bool_] = np.isfinite(projection.norms) & projection.vectors.any(axis=1)
+    return found
+
+
 class TargetGradients:
     """The projected gradients of a target, 4·k bytes each; those without a direction are not kept."""
 
@@ -69,28 +79,57 @@ class TargetGradients:
 
     def add(self, projection: Projection) -> NDArray[np.bool_]:
         """Keep the gradients that have a direction: which of them (n,)."""
-        is_kept = np.isfinite(projection.norms) & projection.vectors.any(axis=1)
+        is_kept = with_direction(projection)
         self._rows.append(projection.vectors[is_kept])
         self._norms.append(projection.norms[is_kept])
         return is_kept
 
     def mean(self, how: Mean) -> MeanGradient:
         """Their mean. Raises NoDirectionError if there are none, or if they cancel out."""
-        rows, norms = np.concatenate(self._rows), np.concatenate(self._norms)
-        if not len(rows):
-            raise NoDirectionError("none of its records has a gradient")
-        total = _raw(rows, norms) if how == "raw" else _balanced(rows)
-        direction = (total / np.linalg.norm(total)).astype(np.float32)
-        mean = MeanGradient(direction, len(rows), 0.0)
-        return MeanGradient(direction, len(rows), float(mean.values(rows).mean()))
+        return mean_gradient(np.concatenate(self._rows), np.concatenate(self._norms), how)
 
 
-def _raw(rows: NDArray[np.float32], norms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(k,), Σ gᵢ but for a factor; by parts of the longest, so that no sum overflows."""
-    weights = norms / norms.max()
-    total: NDArray[np.float64] = weights @ rows.astype(np.float64)
-    if np.linalg.norm(total) < _LEAST_LENGTH * weights.sum():
-        raise NoDirectionError(f"the gradients of its {len(rows)} records cancel out")
+def mean_gradient(
+    rows: NDArray[np.float32],
+    norms: NDArray[np.float64],
+    how: Mean,
+    weights: NDArray[np.float64] | None = None,
+) -> MeanGradient:
+    """The mean of gradients: their unit rows (n, k), their lengths (n,), and how much each counts (n,); None: all alike.
+
+    raw is then Σ wᵢgᵢ. In balanced both ū and C are weighted: with s = √(w/Σw) and U' = s·U it is (U'ᵀU' + λI)⁻¹U'ᵀs.
+    Raises NoDirectionError if there are none, or if they cancel out.
+    """
+    if not len(rows):
+        raise NoDirectionError(NO_GRADIENT)
+    if how == "raw":
+        total = _raw(rows, norms, weights)
+    else:
+        total = _balanced(rows) if weights is None else _balanced_of_weighted(rows, weights)
+    direction = (total / np.linalg.norm(total)).astype(np.float32)
+    mean = MeanGradient(direction, len(rows), 0.0)
+    own_value = float(np.average(mean.values(rows), weights=weights))
+    return MeanGradient(direction, len(rows), own_value)
+
+
+def half_life_weights(count: int, half_life: float) -> NDArray[np.float64]:
+    """What each of so many gradients counts, the oldest first: 2^(−age/half_life), the age counted in later ones.
+
+    The newest has the weight 1, so that they never vanish together.
+    """
+    return np.exp2(np.arange(1 - count, 1) / half_life)
+
+
+def _raw(
+    rows: NDArray[np.float32], norms: NDArray[np.float64], weights: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """(k,), Σ wᵢgᵢ but for a factor; by parts of the longest, so that no sum overflows."""
+    parts = norms / norms.max()
+    if weights is not None:
+        parts = parts * weights
+    total: NDArray[np.float64] = parts @ rows.astype(np.float64)
+    if np.linalg.norm(total) < _LEAST_LENGTH * parts.sum():
+        raise _cancelled(len(rows))
     return total
 
 
@@ -104,5 +143,23 @@ def _balanced(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     else:
         total = np.linalg.solve(unit.T @ unit / n + _DAMPING * np.eye(k), unit.mean(axis=0))
     if np.linalg.norm(total) < _LEAST_LENGTH:
-        raise NoDirectionError(f"the gradients of its {n} records cancel out")
+        raise _cancelled(n)
     return total
+
+
+def _balanced_of_weighted(rows: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(k,), the same with weights. Apart from it, since equal ones would round otherwise: a fixed target keeps its bits."""
+    roots = np.sqrt(weights / weights.sum())
+    scaled = rows.astype(np.float64) * roots[:, np.newaxis]
+    n, k = scaled.shape
+    if n <= k:
+        total: NDArray[np.float64] = np.linalg.solve(scaled @ scaled.T + _DAMPING * np.eye(n), roots) @ scaled
+    else:
+        total = np.linalg.solve(scaled.T @ scaled + _DAMPING * np.eye(k), scaled.T @ roots)
+    if np.linalg.norm(total) < _LEAST_LENGTH:
+        raise _cancelled(n)
+    return total
+
+
+def _cancelled(records: int) -> NoDirectionError:
+    return NoDirectionError(f"the gradients of its {records} records cancel out")

@@ -18,19 +18,12 @@ from time import monotonic
 from typing import Literal
 
 import structlog
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    sleep_using_event,
-    stop_when_event_set,
-    wait_random_exponential,
-)
 
 from dugs_stream.changelog.replay import ChangelogHead
 from dugs_stream.changelog.resume import InputTopic, Resumption, check_trailer, resume
 from dugs_stream.daemon.loop import Loop, Stages
 from dugs_stream.daemon.observers import Watchers
+from dugs_stream.daemon.patience import LONGEST_RETRY_SECONDS, patience
 from dugs_stream.daemon.replica import Replica
 from dugs_stream.daemon.signals import Stopping
 from dugs_stream.daemon.steps import RecoveryStep
@@ -55,10 +48,6 @@ _log = structlog.get_logger("dugs")
 _LINGER_SECONDS = 75.0
 # The service manager wants a sign of life, and a stop an answer.
 _LOOK_SECONDS = 1.0
-
-# A broker restarts within seconds, so try again soon at first; ten seconds bound the wait after a long
-# absence and the noise in the log while it lasts.
-_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.25, 10.0
 
 
 class Daemon:
@@ -95,7 +84,7 @@ class Daemon:
         self._start = start
         self._is_prepared = False
         self._is_one_shot = False
-        self._refused_at = -_LONGEST_RETRY_SECONDS
+        self._refused_at = -LONGEST_RETRY_SECONDS
         self._lost_up_to: dict[int, int] = {}
 
     @property
@@ -143,17 +132,12 @@ class Daemon:
 
     def _own(self) -> Ownership | None:
         """Reach the log with patience, then wait until the input is ours. None when told to stop."""
-        patience = Retrying(
-            retry=retry_if_exception(
-                lambda error: isinstance(error, LogUnavailableError) and not self._gives_up_on(error)
-            ),
-            wait=wait_random_exponential(_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS),
-            stop=stop_when_event_set(self.stopping.event),
-            sleep=sleep_using_event(self.stopping.event),
-            before_sleep=self._log_is_unavailable,
-            retry_error_callback=lambda _state: None,
+        patient = patience(
+            self.stopping.event,
+            lambda error: isinstance(error, LogUnavailableError) and not self._gives_up_on(error),
+            self._log_is_unavailable,
         )
-        return patience(self._prepare_and_acquire)
+        return patient(self._prepare_and_acquire)
 
     def _gives_up_on(self, error: BaseException) -> bool:
         """A daemon waits for passwords and permissions to be fixed; a one-shot run that is refused has failed."""
@@ -175,6 +159,7 @@ class Daemon:
 
     def _stand_by(self) -> None:
         """Keep the index warm while another process owns the input; ready as soon as it is for the first time."""
+        self.loop.use_idle_time()
         self._tell.log_awaited("the changelog")
         has_followed = self.replica.follow()
         self._tell.log_awaited(None)
@@ -183,8 +168,7 @@ class Daemon:
             self.replica.snapshot_if_due()
             self.loop.lag.look_as_standby(self.state.head.next_offsets)
 
-    def _log_is_unavailable(self, attempt: RetryCallState) -> None:
-        error = attempt.outcome.exception() if attempt.outcome is not None else None
+    def _log_is_unavailable(self, error: BaseException) -> None:
         self._is_prepared = False
         self._tell.alive()
         if isinstance(error, LogUnavailableError):
@@ -198,8 +182,8 @@ class Daemon:
         self._is_prepared = False
         if isinstance(error, LogRefusedError):
             # The look before owning finds what is missing and waits. Should it ever not, this batch fails without end.
-            if monotonic() - self._refused_at < _LONGEST_RETRY_SECONDS:
-                self.stopping.event.wait(_LONGEST_RETRY_SECONDS)
+            if monotonic() - self._refused_at < LONGEST_RETRY_SECONDS:
+                self.stopping.event.wait(LONGEST_RETRY_SECONDS)
             self._refused_at = monotonic()
         is_aborted = isinstance(error, TransactionAbortedError)
         return RecoveryReason.ABORTED if is_aborted else RecoveryReason.LOG_UNAVAILABLE

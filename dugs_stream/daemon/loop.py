@@ -27,7 +27,7 @@ from dugs_stream.log.port import BatchLimits, Committed, Log, Polled
 from dugs_stream.ops.metrics import Stage
 from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool, StageTimer
 from dugs_stream.pipeline.encode import EncodedBatch, Outputs, encode_batch
-from dugs_stream.pipeline.in_flight import BatchInFlight, ProjectedInFlight, ProjectionQueue
+from dugs_stream.pipeline.in_flight import BatchInFlight, ProjectedInFlight, ProjectionQueue, Upkeep
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.rejections import ENOUGH_RECORDS, RejectionGuard, what_failed
@@ -45,7 +45,10 @@ _LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """What a polled micro-batch passes through before its commit, and how the time in each stage is measured."""
+    """What a polled micro-batch passes through before its commit, and how the time in each stage is measured.
+
+    upkeep  goes on beside the stream, in the thread that projects
+    """
 
     decoding: DecodePool
     projector: RecordProjector
@@ -54,6 +57,7 @@ class Stages:
     timer: StageTimer
     waiting: StageTimer
     guard: RejectionGuard
+    upkeep: Upkeep | None = None
 
 
 class Loop:
@@ -95,6 +99,7 @@ class Loop:
             alive=tell.alive,
             waiting=stages.waiting,
             is_beside=prefetch > 0,
+            upkeep=stages.upkeep,
         )
         self._gathering: Gathering | None = None
         self._agreement = self._told_agreement = stages.projector.first_labels.agreement
@@ -113,6 +118,7 @@ class Loop:
                 with self.stages.timer(Stage.POLL):
                     last = self._fetch()
                 self.lag.look(self.head.next_offsets, self._undecided)
+                self.use_idle_time()
                 if self._queue.batches:
                     is_committed = self._decide_and_commit(self._queue.batches[0])
                     owes_trailer = owes_trailer and not is_committed
@@ -131,6 +137,10 @@ class Loop:
         self.head = head
         self._tell.step_entered(Step.POLL)
         self._commit_none(self._log.poll(replace(self._limits, records=0, wait_ms=0)))
+
+    def use_idle_time(self) -> None:
+        """Let what goes on beside the stream use the time in which there are no records."""
+        self._queue.use_idle_time()
 
     def close(self) -> None:
         """End the projecting thread."""

@@ -177,6 +177,7 @@ def list_files(
     label_header: str = LABEL_HEADER,
     fields: RowFields | None = None,
     max_bytes: int = _MOST_BYTES,
+    expects_rows: bool = True,
 ) -> Listing:
     """Every file under `paths` that `codec` takes: path by path as given, sorted within each.
 
@@ -184,7 +185,7 @@ def list_files(
     the class: -1 the file's own, 1 the first. `fields` says what is read of a row; None: its label is the field called
     `label_header`. Symbolic links are followed, each real folder once per given path, so that loops end. Raises
     ConfigurationError with every given path that is missing, unreadable, or a folder without a single such file, and for
-    fields that are named where no file has rows.
+    fields that are named where no file has rows, unless `expects_rows` is False.
     """
     plan = RowPlan(
         fields or RowFields(label_header=label_header),
@@ -203,7 +204,8 @@ def list_files(
     for search in searches:
         for file in search.files:
             files.setdefault(file.key, file)
-    if plan.fields.are_named and not problems and not any(reader_of(file.path) for file in files.values()):
+    names_fields = expects_rows and plan.fields.are_named
+    if names_fields and not problems and not any(reader_of(file.path) for file in files.values()):
         problems.append(_no_rows(paths))
     if problems:
         raise ConfigurationError(problems)

@@ -159,7 +159,7 @@ def _of_topic(settings: Settings, source: Source, listener: Listener) -> DrawnRe
         records.sort(key=lambda each: (each.timestamp_ms or 0, each.partition, each.offset))
     expected = sum(ends[each] - start[each] for each in ends)
     missing = expected - len(records)
-    gone = "offsets hold no record: they were pruned meanwhile, or belong to transactions"
+    gone = "offsets hold no record: they were pruned or compacted, or belong to transactions"
     was_stopped = listener.wants_stop()
     return DrawnRecords(
         "topic",

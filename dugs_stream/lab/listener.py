@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,3 +17,13 @@ class Listener:
     stage: OnStage = lambda _text: None
     progress: OnProgress = lambda _done, _total: None
     wants_stop: Callable[[], bool] = lambda: False
+
+
+PATIENCE_SECONDS = 10.0
+"""After an interrupt: what was read by then is worth a moment, and not the minutes that a whole study takes."""
+
+
+def patience(clock: Callable[[], float] = time.perf_counter) -> Callable[[], bool]:
+    """Whether it is over, from now on."""
+    end = clock() + PATIENCE_SECONDS
+    return lambda: clock() >= end

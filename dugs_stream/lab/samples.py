@@ -29,6 +29,7 @@ from dugs_stream.lab.clusters.uniques import labels_of
 from dugs_stream.lab.drawn_records import DrawnRecords, Source, draw_records
 from dugs_stream.lab.listener import Listener
 from dugs_stream.ops.gallery.thumbnails import Thumbnail, excerpt, shrink
+from dugs_stream.pipeline.decode import BatchAbandonedError
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.records import LabelSource, Record, Rejection
 
@@ -91,7 +92,9 @@ def read_sample(settings: Settings, source: Source, listener: Listener) -> Proje
 def project_sample(
     settings: Settings, drawn: DrawnRecords, listener: Listener, engine: Engine | None = None
 ) -> ProjectedSample:
-    """The vectors of drawn records as the daemon would compute them. An interrupt leaves those done so far.
+    """The vectors of drawn records as the daemon would compute them. An interrupt leaves those of whole micro-batches.
+
+    The first one is always whole, later ones are given up between two tiles.
 
     engine  one that was built for these settings, and stays open; without it one is built and closed
 
@@ -108,7 +111,15 @@ def project_sample(
     done = 0
     for batch in _batches(drawn.records, settings.input.batch.records):
         decoded = engine.decoding.submit(batch).result()
-        rows.take(engine.projector.project(decoded, model_is_proven=done > 0 and bool(rows.records)))
+        should_abandon = listener.wants_stop if rows.records else _never
+        try:
+            rows.take(
+                engine.projector.project(
+                    decoded, should_abandon, model_is_proven=done > 0 and bool(rows.records)
+                )
+            )
+        except BatchAbandonedError:
+            break
         done += len(batch)
         listener.progress(done, len(drawn.records))
         if not after_first:
@@ -137,6 +148,11 @@ def project_sample(
         (*drawn.remarks, *rows.remarks),
         cut if was_cut else drawn.interrupted,
     )
+
+
+def _never() -> bool:
+    """Nobody asks to stop."""
+    return False
 
 
 class _Rows:

@@ -16,14 +16,14 @@ _MOST_PICTURE_BYTES = 16 * 2**20  # as the page of uniques: browsers open such a
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def document(title: str, body: str) -> str:
-    """The whole page, to be written as UTF-8; `body` is markup, `title` text."""
+def document(title: str, body: str, style: str = "") -> str:
+    """The whole page, to be written as UTF-8; `body` is markup, `title` text, `style` CSS of this page alone."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)} · dugs-stream</title>\n<style>{_style()}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+        f"<title>{escape(title)} · dugs-stream</title>\n<style>{_style()}{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
 
 
@@ -46,6 +46,15 @@ def notices_markup(remarks: list[str], interrupted: str | None) -> str:
     notices = [*remarks, *([f"interrupted while {interrupted}"] if interrupted else [])]
     notes = "".join(f"<li>{escape(each[:1].upper() + each[1:])}.</li>" for each in notices)
     return f'<ul class="notice">{notes}</ul>\n' if notes else ""
+
+
+def figure_markup(label: str, width: int, height: int, drawn: str, kind: str = "") -> str:
+    """An SVG figure. A window too narrow for its text scrolls it; `kind` is a class of its own."""
+    names = f"figure {kind}".rstrip()
+    return (
+        f'<div class="frame"><svg class="{names}" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(label)}">{drawn}</svg></div>'
+    )
 
 
 class Pictures:

@@ -24,15 +24,18 @@ def fingerprint(
     classes: Sequence[str] | None,
     layers: int | Sequence[str] | Mapping[str, Any],
     loss: str,
+    temperature: float = 1.0,
     map_version: int,
     seed: int,
     dimension: int,
 ) -> str:
     """The hash, "sha256:" and 64 hex digits, over the canonical JSON of the parts; the order of keys does not matter.
 
+    The temperature of the loss is a part if it is not 1: lists that began before there was one keep their fingerprint.
+
     Raises TypeError or ValueError for a value that JSON cannot hold.
     """
-    parts = {
+    parts: dict[str, Any] = {
         "weights": weights_digest,
         "factory": factory,
         "kwargs": kwargs,
@@ -44,4 +47,6 @@ def fingerprint(
         "seed": seed,
         "dimension": dimension,
     }
+    if temperature != 1:
+        parts["temperature"] = float(temperature)
     return "sha256:" + hashlib.sha256(canonical_json(parts)).hexdigest()

@@ -16,7 +16,6 @@ from functools import partial
 from math import nan
 from time import perf_counter
 
-import prometheus_client
 from prometheus_client import CollectorRegistry
 
 from dugs_stream.changelog.replay import ChangelogHead
@@ -29,6 +28,7 @@ from dugs_stream.errors import (
 )
 from dugs_stream.ops.index_metrics import IndexMetrics
 from dugs_stream.ops.metric_classes import Counter, Gauge, Histogram, observe_all
+from dugs_stream.ops.value_metrics import ValueMetrics
 from dugs_stream.records import JudgedRecord, Reason, Verdict
 
 
@@ -106,8 +106,6 @@ class BuildFacts:
 _SECONDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 # Twentieths, so that the usual thresholds (0.3, 0.7, 0.9, 0.95) are bucket edges.
 _COSINES = tuple(round(-0.2 + step / 20, 2) for step in range(25))
-# Finer around zero: unrelated gradients lie within ±0.05 at k = 2048, and values for a target are mostly small.
-_VALUES = (-0.5, -0.2, -0.1, -0.05, -0.02, 0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1)
 # Digit streams were seen to run from 3e-9 to 1e2 within one hour: two buckets a decade around that.
 _NORMS = tuple(base * 10.0**power for power in range(-10, 4) for base in (1, 3))
 _RECORDS = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 4096)
@@ -122,7 +120,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._dimension = 0  # until the model is there
-        self._value: prometheus_client.Histogram | None = None
+        self._value: ValueMetrics | None = None
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)
 
@@ -263,7 +261,7 @@ class Metrics:
         norms = [each.gradient_norm for each in decisions if each.gradient_norm is not None]
         observe_all(self._gradient_norm, norms)
         if self._value is not None:
-            observe_all(self._value, [each.value for each in batch if each.value is not None])
+            self._value.observe(batch)
         for judgement in batch:
             if judgement.is_cut:
                 self._truncated.inc()
@@ -273,14 +271,10 @@ class Metrics:
             if judgement.decision.rejection is not None:
                 self._rejected.labels(reason=judgement.decision.rejection.reason).inc()
 
-    def records_are_valued(self) -> None:
+    def records_are_valued(self) -> ValueMetrics:
         """Show values from now on; without a target there is no such series."""
-        self._value = Histogram(
-            "dugs_value",
-            "Cosine of a record's gradient with the mean gradient of the target.",
-            registry=self.registry,
-            buckets=_VALUES,
-        )
+        self._value = ValueMetrics(self.registry)
+        return self._value
 
     def classes_known(self, names: Sequence[str | None]) -> None:
         """Let the classes start at zero as the closed sets do; a class without a name goes by its number."""

@@ -82,7 +82,18 @@ class Event(TypedDict):
         ]
     ]
     value_target: NotRequired[
-        Annotated[str, Field(description="SHA-256 of that target; values of two targets cannot be compared")]
+        Annotated[
+            str | None,
+            Field(
+                description="SHA-256 of that target, or of its state if it moves; values of two targets cannot be compared, "
+                "and those of two states of one roughly; null while there is none"
+            ),
+        ]
+    ]
+    value_series: NotRequired[
+        Annotated[
+            str, Field(description="of a target that moves (value.half_life): a name for all its states")
+        ]
     ]
     label: int | None
     label_name: NotRequired[str]
@@ -120,8 +131,10 @@ def build_event(judged: JudgedRecord, model: ModelIdentity) -> dict[str, Any]:
         facts["nearest"] = {"sequence": int(decision.nearest), "id": nearest_id}
     if (bound := _finite(decision.similarity_bound)) is not None:
         facts["similarity_bound"] = bound
-    if judged.value_target is not None:
+    if judged.value_target is not None or judged.value_series is not None:
         facts |= {"value": _finite(judged.value), "value_target": judged.value_target}
+    if judged.value_series is not None:
+        facts["value_series"] = judged.value_series
     if judged.label_name is not None:
         facts["label_name"] = _text(judged.label_name)
     if decision.verdict is Verdict.REJECTED and decision.rejection is not None:

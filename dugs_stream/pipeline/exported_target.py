@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from dugs_stream.core.index.similarity import NORM_TOLERANCE
 from dugs_stream.core.projector import Projection
@@ -33,10 +34,13 @@ def exported_target(folder: Path, dimension: int, fingerprint: str, mean: Mean) 
             events = [json.loads(line) for line in lines]
         norms = np.array([event["gradient_norm"] for event in events], np.float64)
         others = {event["model"]["fingerprint"] for event in events} - {fingerprint}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, RecursionError) as error:
         raise _refused(folder, f"its files cannot be read ({type(error).__name__}: {error})") from error
     if others:
         raise _refused(folder, f"its gradients are those of the model {min(others)}, not of {fingerprint}")
+    if isinstance(vectors, NpzFile):  # several arrays
+        vectors.close()
+        raise _refused(folder, f"{_VECTORS} is not a matrix of NumPy (.npy)")
     if vectors.dtype != np.float32 or vectors.shape != (len(events), dimension):
         raise _refused(
             folder,

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from time import monotonic
+from typing import Protocol
 
 import torch
 from structlog.contextvars import bound_contextvars
@@ -69,6 +70,17 @@ class BatchInFlight:
         return 0.0 if self.began_at is None else monotonic() - self.began_at
 
 
+class Upkeep(Protocol):
+    """What is computed beside the stream, in the thread that projects: a little of it before each micro-batch."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is anything to do; any thread."""
+
+    def take_in(self, should_abandon: Callable[[], bool], *, is_idle: bool) -> bool:
+        """Do a little of it; False if nothing was done. What it raises is raised as of the micro-batch after it."""
+
+
 class ProjectionQueue:
     """Projects micro-batches in order. All methods are for one thread, that of the log.
 
@@ -77,6 +89,7 @@ class ProjectionQueue:
     is_hasty         asked while it waits for decoding: whether to abandon that
     alive            told between two tiles if the caller's own thread projects, which it does with is_beside=False
     waiting          times what a stage waits for
+    upkeep           goes on between two micro-batches, and while there are none
     """
 
     def __init__(
@@ -90,6 +103,7 @@ class ProjectionQueue:
         alive: Callable[[], None],
         waiting: StageTimer,
         is_beside: bool,
+        upkeep: Upkeep | None = None,
     ) -> None:
         self._decoding = decoding
         self._projector = projector
@@ -99,6 +113,9 @@ class ProjectionQueue:
         self._alive = alive
         self._waiting = waiting
         self._is_beside = is_beside
+        self._upkeep = upkeep
+        self._spare: Future[None] | None = None
+        self._is_called_off = False
         self._executor: ThreadPoolExecutor | None = None
         self._batches: deque[BatchInFlight] = deque()
         # Written by the projecting thread alone.
@@ -137,6 +154,19 @@ class ProjectionQueue:
         """What `is_ready` waited for. Raises as `RecordProjector.project` does."""
         return self._project(batch) if batch.future is None else batch.future.result()
 
+    def use_idle_time(self) -> None:
+        """Let the upkeep go on while nothing is in flight; it gives way to the next micro-batch. Raises as it does."""
+        spare = self._spare
+        if spare is not None and spare.done():
+            self._spare = None
+            spare.result()
+        if self._upkeep is None or self._batches or self._spare is not None or not self._upkeep.has_news:
+            return
+        if self._is_beside:
+            self._spare = self._thread().submit(self._keep_up)
+        else:
+            self._upkeep.take_in(self._is_impatient, is_idle=True)
+
     def discard(self, while_waiting: Callable[[], None]) -> None:
         """Drop all that is in flight. Returns once the projecting thread is idle, at the latest one tile later.
 
@@ -153,10 +183,14 @@ class ProjectionQueue:
         for batch in batches:
             while batch.future is not None and not wait((batch.future,), _LOOK_SECONDS).done:
                 while_waiting()
-        self._has_failed = False
+        self._is_called_off = True
+        while self._spare is not None and not wait((self._spare,), _LOOK_SECONDS).done:
+            while_waiting()
+        self._has_failed = self._is_called_off = False
 
     def close(self) -> None:
         """End the thread; nothing may be in flight."""
+        self._is_called_off = True
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown()
@@ -175,10 +209,25 @@ class ProjectionQueue:
             if self._is_beside:
                 self._idle.enter_context(self._waiting(Stage.GRADIENT))
 
+    def _keep_up(self) -> None:
+        """In the projecting thread, while no micro-batch waits for it."""
+        self._idle.close()
+
+        def gives_way() -> bool:
+            self._tiles += 1
+            return bool(self._batches) or self._is_called_off or self._is_impatient()
+
+        try:
+            while self._upkeep is not None and not gives_way():
+                if not self._upkeep.take_in(gives_way, is_idle=True):
+                    return
+        finally:
+            self._idle.enter_context(self._waiting(Stage.GRADIENT))
+
     def _project_now(self, batch: BatchInFlight) -> ProjectedInFlight:
         if self._has_failed or batch.pending is None:
             raise BatchAbandonedError
-        batch.began_at = began_at = monotonic()
+        began_at = monotonic()
 
         def is_unwanted() -> bool:
             outlived = monotonic() - began_at > self._longest_seconds
@@ -191,6 +240,10 @@ class ProjectionQueue:
             return is_unwanted()
 
         try:
+            if self._upkeep is not None:
+                self._upkeep.take_in(should_abandon, is_idle=False)
+                began_at = monotonic()
+            batch.began_at = began_at
             with bound_contextvars(offsets=offsets_of(batch.polled)):
                 with self._waiting(Stage.GRADIENT):
                     decoded = batch.pending.result(lambda: is_unwanted() or self._is_hasty())

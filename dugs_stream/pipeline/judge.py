@@ -27,6 +27,8 @@ class Judge:
     """The rule by which records are judged; see Deduplicator for its numbers. `clock_ms` dates the verdicts.
 
     target  what records are valued by; None: they have no value
+    series  of a target that moves, what its states have in common. Another thread may set its target at any time: the
+            records that are decided together are valued by one state
     """
 
     threshold: float
@@ -35,6 +37,7 @@ class Judge:
     clock_ms: Callable[[], int]
     stage: StageTimer
     target: Target | None = None
+    series: str | None = None
 
     def decide(self, batch: ProjectedBatch, index: UniqueIndex, id_of: IdOf) -> tuple[JudgedRecord, ...]:
         """A verdict for each record of the batch, in order."""
@@ -48,7 +51,9 @@ class Judge:
                 explain=self.explain,
             )
         judged = self._judged(batch, decisions, id_of)
-        return tuple(judged if self.target is None else self._valued(judged, batch, self.target))
+        target = self.target
+        is_valued = target is not None or self.series is not None
+        return tuple(self._valued(judged, batch, target) if is_valued else judged)
 
     def _judged(
         self, batch: ProjectedBatch, decisions: Sequence[Decision], id_of: IdOf
@@ -82,12 +87,17 @@ class Judge:
             )
 
     def _valued(
-        self, judged: Iterator[JudgedRecord], batch: ProjectedBatch, target: Target
+        self, judged: Iterator[JudgedRecord], batch: ProjectedBatch, target: Target | None
     ) -> Iterator[JudgedRecord]:
-        """The same with the value of each record that has a gradient to speak of."""
-        values = target.mean.values(batch.projection.vectors)
+        """The same with the value of each record that has a gradient to speak of, if there is a target now."""
+        values = None if target is None else target.mean.values(batch.projection.vectors)
+        digest = None if target is None else target.digest
         for each, outcome in zip(judged, batch.outcomes, strict=True):
             value = None
-            if isinstance(outcome, Projected) and each.decision.verdict in _WITH_GRADIENT:
+            if (
+                values is not None
+                and isinstance(outcome, Projected)
+                and each.decision.verdict in _WITH_GRADIENT
+            ):
                 value = float(values[outcome.row])
-            yield replace(each, value=value, value_target=target.digest)
+            yield replace(each, value=value, value_target=digest, value_series=self.series)

@@ -7,8 +7,9 @@ two values are about the same target.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from dugs_stream.core.gradients.memory import is_out_of_memory
@@ -18,13 +19,16 @@ from dugs_stream.errors import ConfigurationError, ModelError, Problem
 from dugs_stream.pipeline.decode import DecodePool
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
-from dugs_stream.records import Record, Rejection
+from dugs_stream.records import Record, Rejection, Skip
 
 _PORTION_RECORDS = 64
 """Records decoded and projected at once: a few tiles, and little memory."""
 
 SETTING = "value.target"
 """Where it is named."""
+
+NO_RECORDS = "it holds no records"
+"""Why an empty one is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,9 @@ class Target:
     digest    sha256:… of the fingerprint, of which mean it is, and of the records that it is of
     left_out  how many of its records have no gradient to take the mean of
     why       for the first of them, the reason
+    series    for a target that moves, what all its states have in common; None: it is fixed
+    newest    for a target that moves, the offset of its newest record, by partition
+    newest_ms when the newest of them was written, if that is known
     """
 
     source: str
@@ -43,6 +50,9 @@ class Target:
     digest: str
     left_out: int = 0
     why: str = ""
+    series: str | None = None
+    newest: Mapping[int, int] = field(default_factory=dict)
+    newest_ms: int | None = None
 
 
 def build_target(
@@ -60,14 +70,13 @@ def build_target(
     Raises ConfigurationError for a target that has no mean gradient, ModelError if the model fails on it.
     """
     gathering = _Gathering(source, projector.spec.dimension, fingerprint, mean)
-    watching = projector.first_labels
-    projector.first_labels = watching.anew()
     remaining = iter(records)
     try:
-        while portion := list(islice(remaining, _PORTION_RECORDS)):
-            readable = [each for each in portion if isinstance(each, Record)]
-            gathering.add(projector.project(decoding.submit(readable).result()))
-            gathering.leave_out(each for each in portion if isinstance(each, Problem))
+        with labels_not_counted(projector):
+            while portion := list(islice(remaining, _PORTION_RECORDS)):
+                readable = [each for each in portion if isinstance(each, Record)]
+                gathering.add(projector.project(decoding.submit(readable).result()))
+                gathering.leave_out(each for each in portion if isinstance(each, Problem))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -75,9 +84,18 @@ def build_target(
             f"Memory ran out over the records of {SETTING} ({type(error).__name__}). Lower gradient.tile or "
             "gradient.dimension, or give the process more memory."
         ) from error
+    return gathering.target()
+
+
+@contextmanager
+def labels_not_counted(projector: RecordProjector) -> Iterator[None]:
+    """The labels of what is projected inside are not among the stream's first, which tell whether they are the model's."""
+    watching = projector.first_labels
+    projector.first_labels = watching.anew()
+    try:
+        yield
     finally:
         projector.first_labels = watching
-    return gathering.target()
 
 
 def target_of_gradients(
@@ -106,11 +124,9 @@ class _Gathering:
         for record, outcome in zip(batch.records, batch.outcomes, strict=True):
             self._records += 1
             if isinstance(outcome, Projected) and is_kept[outcome.row]:
-                self._digest.update(_digest_of(record))
-            elif isinstance(outcome, Projected):
-                self._count_out(f"{record.id}: its gradient is zero or not finite")
-            elif isinstance(outcome, Rejection):
-                self._count_out(f"{record.id}: {outcome.error}")
+                self._digest.update(digest_of(record))
+            elif not isinstance(outcome, Skip):
+                self._count_out(why_left_out(record, outcome))
 
     def add_gradients(self, gradients: Projection, digests: Sequence[bytes]) -> None:
         """Gradients without their records."""
@@ -133,7 +149,7 @@ class _Gathering:
     def target(self) -> Target:
         """What all of them come to."""
         if not self._records and not self._left_out:
-            raise ConfigurationError([self._refused("it holds no records")])
+            raise ConfigurationError([self._refused(NO_RECORDS)])
         try:
             mean = self._gradients.mean(self._mean)
         except NoDirectionError as error:
@@ -141,17 +157,27 @@ class _Gathering:
         return Target(self._source, mean, f"sha256:{self._digest.hexdigest()}", self._left_out, self._why)
 
     def _refused(self, why: str) -> Problem:
-        found = f"found {self._source}, which cannot be a target: {why}"
-        if self._left_out:
-            found += f"; {self._left_out} records were left out, the first {self._why}"
-        return Problem(
-            SETTING,
-            f"{found}.",
-            "Name records like those of the input, with labels if gradient.loss needs them, that show what is wanted.",
-        )
+        return refused(self._source, why, self._left_out, self._why)
 
 
-def _digest_of(record: Record) -> bytes:
+def refused(source: str, why: str, left_out: int, why_left_out: str) -> Problem:
+    """Why what the setting names cannot be a target, and what was left out of it."""
+    found = f"found {source}, which cannot be a target: {why}"
+    if left_out:
+        found += f"; {left_out} records were left out, the first {why_left_out}"
+    return Problem(
+        SETTING,
+        f"{found}.",
+        "Name records like those of the input, with labels if gradient.loss needs them, that show what is wanted.",
+    )
+
+
+def why_left_out(record: Record, outcome: Projected | Rejection) -> str:
+    """Why a target does without this record, in a few words."""
+    return f"{record.id}: {outcome.error if isinstance(outcome, Rejection) else 'its gradient is zero or not finite'}"
+
+
+def digest_of(record: Record) -> bytes:
     """Of all that the gradient may depend on: value, key and headers, each with its length."""
     digest = hashlib.sha256()
     for part in (record.key, record.value, *chain.from_iterable(record.headers)):

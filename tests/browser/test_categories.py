@@ -30,7 +30,7 @@ def test_uniques_stand_below_the_headings_of_their_categories(browser: Browser, 
         page.goto(f"{source.address}?order=category")
 
         headings = page.locator("h2.group")
-        expect(headings).to_have_text([f"Category 1 · disc {ATTACK}", "Category 2", "Not grouped yet"])
+        expect(headings).to_have_text([f"Category 1: label disc {ATTACK}", "Category 2", "Not grouped yet"])
         found = page.evaluate(
             "[...document.querySelector('#cards').children].map((n) => n.dataset.sequence ?? n.tagName)"
         )

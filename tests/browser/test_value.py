@@ -15,6 +15,9 @@ def test_uniques_are_ordered_and_filtered_by_value(browser: Browser) -> None:
         for number, value in enumerate([0.02, 0.31, None, -0.1])
     ]
     with page_server(valued) as source, open_page(browser, source.address) as page:
+        expect(page.locator("#target")).to_be_hidden()
+        source.status.learned(value_target={"own_value": 0.065, "records": 150})
+        expect(page.locator("#own-value")).to_have_text("0.0650")
         page.select_option("#order", "value")
         expect(page.locator("article.card").first).to_contain_text("0.3100")
         found = page.evaluate(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -66,9 +68,16 @@ def test_topic_is_held_against_every_threshold_beside_the_daemon(decided: Deploy
 def test_page_and_configuration_are_left_and_the_daemon_takes_it(
     decided: Deployment, pictures: Path, tmp_path: Path
 ) -> None:
-    """The user's own settings and --set with the chosen threshold; nothing of the environment is written."""
+    """The user's own settings and --set with the chosen threshold; nothing of the environment is written.
+
+    The configuration comes through a pipe, which can be read once.
+    """
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    writer = Thread(target=lambda: pipe.write_text(decided.config.read_text()), daemon=True)
+    writer.start()
     ended = dugs(
-        *("calibrate", "-c", decided.config, pictures, "--accept", "0.25", "--quick", "-o", tmp_path / "new"),
+        *("calibrate", "-c", pipe, pictures, "--accept", "0.25", "--quick", "-o", tmp_path / "new"),
         *("--set", "input.prefetch=1"),
         environ={"DUGS_HTTP__PORT": "9999"},
     )
@@ -232,7 +241,11 @@ def test_missing_extra_says_what_to_install_and_what_does_without(
 
 @pytest.mark.parametrize(
     ("stage", "cut"),
-    [("Projecting", "projecting the sample: 16 of 26"), ("Comparing layers", "comparing layers: 0 of 3")],
+    [
+        ("Projecting", "projecting the sample: 16 of 26"),
+        ("Comparing k", "comparing k"),
+        ("Comparing layers", "comparing layers: 0 of 4"),
+    ],
 )
 def test_interrupt_keeps_what_is_done(
     decided: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, cut: str
@@ -305,6 +318,7 @@ def test_configured_target_gives_a_second_axis(decided: Deployment, pictures: Pa
     scanned = dugs("scan", "-c", decided.config, pictures, *target).lines
     expected = sorted(event["value"] for event in scanned if event.get("value") is not None)
     assert sorted(each["value"] for each in value["records"]) == expected
+    assert -1 <= value["own_value"] <= 1
     kept = value["unique_and_good"] + value["unique_and_not"]
     assert kept == report["chosen"]["uniques"]
     assert kept + value["duplicate_and_good"] + value["duplicate_and_not"] == 24

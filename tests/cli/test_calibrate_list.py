@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dugs_stream.commands.index import replayed
+from dugs_stream.config import load_settings
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.core.selection import select
 from dugs_stream.lab.calibrate import other_thresholds
 from dugs_stream.lab.calibrate.list_report import list_schema
+from dugs_stream.lab.clusters.sources import duplicates
 from dugs_stream.state.lock import FolderLock
 from tests.support.daemons.deployment import Deployment
 from tests.support.terminals.commands import dugs
@@ -130,6 +133,43 @@ def test_interrupt_keeps_the_thresholds_that_are_done(
 
     assert report["interrupted"] == "judging again: 2 of 4 thresholds are done"
     assert sorted(rows_of(report))[:3] == [0.1, 0.2, 0.5]
+
+
+def test_interrupt_while_decisions_are_read_is_told(
+    decided: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their counts are not those of the topic."""
+    read = other_thresholds.events
+
+    def interrupt(*arguments: Any) -> Iterator[Any]:
+        for number, event in enumerate(read(*arguments)):
+            if number == 3:
+                signal.raise_signal(signal.SIGINT)
+            yield event
+
+    monkeypatch.setattr(other_thresholds, "events", interrupt)
+    monkeypatch.setattr(other_thresholds, "_TOLD_EACH", 1)
+    report = report_of(tmp_path, "-c", decided.config, "--list", code=130)
+
+    assert report["interrupted"] == "reading dugs.decisions: the first 4 decisions were counted"
+
+
+def test_decisions_on_an_earlier_list_are_not_counted(
+    decided: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list that was begun anew may share its decisions topic, and so may one of another model."""
+    arguments = tmp_path, "-c", decided.config, "--list"
+    expected = report_of(*arguments)
+    grouped = dugs("clusters", "-c", decided.config, "--k", "2").out
+    on_list = list(other_thresholds.events(load_settings(decided.config), "decisions"))
+    of_another_model = [{**each, "model": {"name": "other", "fingerprint": "sha256:0"}} for each in on_list]
+
+    for module in (other_thresholds, duplicates):
+        monkeypatch.setattr(module, "events", lambda *_: [*of_another_model, *on_list, *on_list])
+
+    assert report_of(*arguments) == expected
+    facts = grouped.partition("method")[0]
+    assert dugs("clusters", "-c", decided.config, "--k", "2").out.startswith(facts)
 
 
 @pytest.mark.parametrize(

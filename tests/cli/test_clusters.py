@@ -19,7 +19,7 @@ from dugs_stream.ops.gallery.saved_clustering import ClusteringFile
 from dugs_stream.ops.gallery.thumbnail_store import PAGE_FOLDER, list_name
 from dugs_stream.state.lock import FolderLock
 from tests.support.daemons.deployment import Deployment
-from tests.support.terminals.commands import dugs
+from tests.support.terminals.commands import dugs, start_dugs
 
 MEASURED = {"seconds", "peak_memory_bytes", "source"}
 
@@ -117,6 +117,7 @@ def test_page_and_saved_clustering_are_left_and_named(deployment: Deployment, tm
         (("--k", "0"), "not a number of categories"),
         (("--k", "9-2"), "not a number of categories"),
         (("--k", "1000"), "1000 categories of"),
+        (("--k", "2-1001"), "1,001 categories are more than 1,000"),
         (("--changelog", "photos"), "reads no PATHS"),
         (("--save", "photos"), "leave PATHS out"),
     ],
@@ -137,6 +138,14 @@ def test_state_without_uniques_says_what_to_do(fresh: Deployment) -> None:
 
     fresh.drain()
     assert dugs("clusters", "-c", fresh.config, "--changelog").code == 1
+
+
+def test_categories_of_a_changelog_are_saved_only_where_a_daemon_is(decided: Deployment) -> None:
+    """Said before the list is read, which may take minutes."""
+    ended = dugs("clusters", "-c", decided.config, "--changelog", "--save", "--set", "state.dir=nosuch")
+
+    assert (ended.code, ended.out) == (1, "")
+    assert "nosuch does not exist, and --save is for the page of the daemon" in ended.err
 
 
 def test_damage_is_an_error_and_never_a_category(deployment: Deployment) -> None:
@@ -167,6 +176,7 @@ def test_export_that_is_none_is_refused(export: Path, tmp_path: Path) -> None:
     for number, (matrix, text, said) in enumerate(
         (
             (vectors * 2, lines, "has the norm 2"),
+            (vectors * 1.0005, lines, "has the norm 1.0005"),
             (vectors[:-1], lines, "expected a line for each row"),
             (vectors, "".join(reversed(lines.splitlines(keepends=True))), "expected the event of unique 0"),
             (vectors.astype(np.float64), lines, "expected float32"),
@@ -180,8 +190,17 @@ def test_export_that_is_none_is_refused(export: Path, tmp_path: Path) -> None:
         ended = dugs("clusters", folder)
         assert (ended.code, ended.out) == (1, ""), said
         assert said in ended.err
-    (folder / "vectors.npy").write_bytes(b"nothing")
-    assert "is not a matrix" in dugs("clusters", folder).err
+    np.savez(tmp_path / "several.npz", vectors)
+    negative = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 64), }"
+    for content in (
+        b"nothing",
+        (tmp_path / "several.npz").read_bytes(),
+        negative.ljust(127) + b"\n" + bytes(256),
+    ):
+        (folder / "vectors.npy").write_bytes(content)
+        ended = dugs("clusters", folder)
+        assert ended.code == 1
+        assert "is not a matrix" in ended.err
 
 
 def test_table_is_shown_before_a_file_that_cannot_be_written(decided: Deployment) -> None:
@@ -192,6 +211,25 @@ def test_table_is_shown_before_a_file_that_cannot_be_written(decided: Deployment
     assert "No space left on device: '/dev/full'" in ended.err
     assert "category" in ended.out
     assert "the list was made at τ = 0.5" in " ".join(ended.out.split())
+
+
+def test_reader_that_leaves_does_not_keep_the_files_from_being_written(
+    decided: Deployment, tmp_path: Path
+) -> None:
+    """`dugs clusters … | head`: the report and the page are what the minutes were spent for."""
+    process = start_dugs(
+        *("clusters", "-c", decided.config, "--k", "2", "--json", tmp_path / "report.json", "-o", tmp_path)
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+
+    process.wait(60)
+
+    errors = process.stderr.read()
+    assert (process.returncode, errors.count(str(tmp_path))) == (0, 3), errors
+    process.stderr.close()
+    assert json.loads((tmp_path / "report.json").read_text())["categories"] == 2
 
 
 def test_missing_extra_says_what_to_install(decided: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

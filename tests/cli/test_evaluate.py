@@ -12,7 +12,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dugs_stream.lab.clusters import extra
+from dugs_stream.lab.drawn_records import Source
+from dugs_stream.lab.evaluate.plan import Plan
 from dugs_stream.lab.evaluate.report import report_schema
+from dugs_stream.lab.evaluate.viewing import view_records
+from dugs_stream.lab.evaluate.views import Kind
+from dugs_stream.lab.listener import Listener
 from tests.support.daemons.deployment import Deployment
 from tests.support.models.text import LINES, save_gpt2, save_tokenizer
 from tests.support.terminals.commands import dugs
@@ -77,16 +82,49 @@ def test_without_labels_only_what_needs_none_is_told(
         shutil.copy(path, flat / f"{place}.png")
     ended = dugs("evaluate", "-c", decided.config, flat, "--json", "/dev/full", *QUICK)
     report = report_of(tmp_path, "-c", decided.config, flat)
+    as_set = ("--set", "gradient.loss=pseudo", "--set", "gradient.layers={names: ['4']}")
+    configured = report_of(tmp_path, "-c", decided.config, flat, *as_set)
 
     assert ended.code == 1
     assert "Copies caught at a τ" in ended.out
     assert "/dev/full" in ended.err
-    assert ended.out.count("note: ") <= 3
+    assert ended.out.count("note: ") <= 4
+    assert "note: gradient.loss is label and no record has one" in ended.out
+    (row,) = [
+        each
+        for each in configured["copies"]
+        if (each["selection"], each["at"]) == ("gradient: pseudo, configured layers", "configured")
+    ]
+    assert row["caught"]["exact"] == 1.0
+    assert configured["setup"]["configured_gradient"] == "pseudo, configured layers"
+    assert not any("as configured" in each for each in configured["remarks"])
     assert "note: no labels: " in ended.out
     assert report["source"]["classes"] == []
     assert "gradient: pseudo, last 1" in report["selections"]
     assert "gradient: label, last 1" not in report["selections"]
     assert all(each["mean"] is None for each in report["measures"])
+
+
+def test_first_record_without_a_label_does_not_speak_for_the_others(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """Those without one are left out and counted, in whichever order the records come."""
+    mixed = tmp_path / "mixed"
+    for path in sorted(pictures.rglob("0*.png")):
+        named = (
+            mixed / path.parent.name / path.name
+            if path.name == "00.png"
+            else mixed / f"{path.parent.name}{path.name}"
+        )
+        named.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, named)
+    plan = Plan(draws=1, layers=(1,), losses=("label",), scalings=())
+
+    viewed = view_records(decided.settings, Source((mixed,)), plan, Listener())
+
+    labels = viewed.views.labels[viewed.views.rows(Kind.RECORD)]
+    assert sorted(labels) == [0, 1, 2]
+    assert any("have no label and were left out" in each for each in viewed.remarks)
 
 
 def test_without_paths_the_topic_is_read(decided: Deployment, tmp_path: Path) -> None:
@@ -141,21 +179,26 @@ def test_missing_extra_says_what_to_install(decided: Deployment, monkeypatch: py
     assert "dugs evaluate: it needs scikit-learn" in ended.err
 
 
-def test_interrupt_keeps_what_is_done(
-    decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The records viewed by then are measured, the rest is left out, and the end says so with 130."""
+def interrupt_after(records_done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGINT before the batch of eight is viewed with which so many records are done."""
     from dugs_stream.lab.evaluate import records, viewing  # noqa: PLC0415  changed for this test alone
 
     class Interrupting(viewing.Decoding):
         def batches(self, records: Any) -> Any:
             for done, batch in super().batches(records):
-                if done >= 16:
+                if done > records_done:
                     signal.raise_signal(signal.SIGINT)
                 yield done, batch
 
     monkeypatch.setattr(viewing, "Decoding", Interrupting)
     monkeypatch.setattr(records, "_FITTED_ON", 8)
+
+
+def test_interrupt_keeps_what_is_done(
+    decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The records viewed by then are measured, the batch in work is left out, and the end says so with 130."""
+    interrupt_after(16, monkeypatch)
     ended = dugs(
         "evaluate", "-c", decided.config, pictures, "--json", tmp_path / "report.json",
         "--set", "input.batch.records=8", *QUICK,
@@ -167,6 +210,20 @@ def test_interrupt_keeps_what_is_done(
     assert report["interrupted"] in ended.err
     assert 0 < report["source"]["records"] <= 16
     assert len(report["selections"]) > 5
+
+
+def test_interrupt_before_a_record_is_viewed_leaves_nothing_and_says_so(
+    decided: Deployment, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no report of no record."""
+    interrupt_after(0, monkeypatch)
+    ended = dugs(
+        "evaluate", "-c", decided.config, pictures, "--json", tmp_path / "report.json", *QUICK,
+    )  # fmt: skip
+
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err.splitlines()[-1] == "stopped before a record was viewed, so there is nothing to tell"
+    assert not (tmp_path / "report.json").exists()
 
 
 def test_texts_of_a_language_model_are_evaluated_by_its_own_loss(tmp_path: Path) -> None:

@@ -380,6 +380,9 @@ def test_one_file_for_decisions_and_vectors_is_bad_usage(decided: Deployment, pi
 
     assert ended.code == 2
     assert "-o and --vectors name one file" in ended.err
+    ended = dugs("scan", "-c", decided.config, pictures, "--vectors", "/dev/stdout")
+    assert (ended.code, ended.out) == (1, "")
+    assert "vectors need a file, since their number is written at its beginning: '/dev/stdout'" in ended.err
     assert not Path("same.npy").exists()
 
 

@@ -10,7 +10,13 @@ from typing import Any
 from dugs_stream.daemon.steps import RecoveryStep, Step
 from tests.faults.disk import newest_of
 from tests.faults.table import fault
-from tests.faults.values import check_values, value_by_a_target
+from tests.faults.values import (
+    check_moving_values,
+    check_values,
+    move_the_target,
+    value_by_a_moving_target,
+    value_by_a_target,
+)
 from tests.support.daemons.fault_bench import DRAINED_SECONDS, Bench
 from tests.support.daemons.fork_server import ForkedDaemon, start_interpreter
 from tests.support.daemons.instances import Instance
@@ -93,18 +99,22 @@ def of_a_real_start(bench: Bench) -> None:
 
 @fault(1, "kill -9 at random", is_repeated=True)
 def at_random(bench: Bench) -> None:
-    """Wherever the clock strikes: imports done, everything after them included."""
+    """Wherever the clock strikes: imports done, everything after them included; beside a target that moves."""
+    value_by_a_moving_target(bench)
     for number in range(max(bench.rounds, 7)):
         bench.feed(bench.random.randint(0, 16))
+        move_the_target(bench, bench.random.randint(0, 4))
         daemon = bench.start(**_pace(bench))
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = daemon.wait(bench.random.uniform(0.0, _LIFE_SECONDS[bench.engine]))
             raise AssertionError(f"ended by itself with {status}:\n{daemon.output[-3000:]}")
         daemon.kill()
+        assert "values of before and after" not in daemon.output
         bench.count(_phase(daemon))
         _look_now_and_then(bench, number)
     bench.drain()
     bench.check()
+    check_moving_values(bench)
 
 
 def _live_until(bench: Bench, step: str, nth: int, **options: Any) -> ForkedDaemon:

@@ -18,6 +18,7 @@ from tests.secured.conftest import SecuredDeployment
 from tests.support import http
 from tests.support.brokers.secured import PASSWORD, Grant
 from tests.support.daemons.deployment import npy_messages
+from tests.support.daemons.instances import START_SECONDS
 from tests.support.terminals.commands import dugs, start_dugs
 from tests.support.waiting import wait_until
 from tools.ports import free_port
@@ -166,7 +167,7 @@ def test_refused_daemon_shows_no_secret_in_its_complaint(secretive: SecuredDeplo
     secretive.user.write(logging={"level": "debug", "format": "json"})
 
     with running(secretive, "--drain") as process:
-        assert process.wait(60) == 1, secretive.said.read_text()
+        assert process.wait(START_SECONDS) == 1, secretive.said.read_text()
 
     *_, last = secretive.said.read_text().splitlines()
     assert last.startswith("{"), last

@@ -1,12 +1,13 @@
-"""Parallel runs (`pytest -n 4`): which tests one worker plays in a row, what comes first, and the broker they share.
+"""Parallel runs (`pytest -n 4`): which tests one worker plays in a row, in which order, and the broker they share.
 
-Most of this suite's time is waiting, so four workers keep two cores busy. The process that starts them holds the
-Kafka broker and starts it for the first worker that asks.
+Half of this suite waits for brokers and daemons, half computes: side by side, four workers keep two cores busy. The
+process that starts them holds the Kafka broker and starts it for the first worker that asks.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from multiprocessing.connection import Client, Listener
@@ -27,9 +28,13 @@ GROUPS = {
     "tests/deploy/test_systemd_start.py": "systemd",
     "tests/observability/": "prometheus",
     "tests/browser/": "browser",
+    "tests/property/test_certified_prefix.py": "native kernel",  # which each process compiles for seconds
+    "tests/unit/core/index/test_group_blocks.py": "native kernel",
+    "tests/unit/core/index/test_prefix_files.py": "native kernel",
+    "tests/unit/core/index/test_search.py": "native kernel",
 }
-# These share nothing but the broker, and wait more than they compute: each test goes to the next free worker.
-SINGLE = ("tests/broker/", "tests/cli/", "tests/daemon/", "tests/faults/", "tests/port/")
+# These share nothing but the broker, and take long: each test goes to the next free worker.
+SINGLE = ("tests/benchmarks/", "tests/broker/", "tests/cli/", "tests/daemon/", "tests/faults/", "tests/port/")
 
 
 def group_of(nodeid: str) -> str:
@@ -38,11 +43,21 @@ def group_of(nodeid: str) -> str:
     return group or (nodeid if nodeid.startswith(SINGLE) else nodeid.partition("::")[0])
 
 
-def rank_of(nodeid: str) -> int:
-    """Groups come first, in their order; then single tests; then files."""
-    group = group_of(nodeid)
-    groups = list(dict.fromkeys(GROUPS.values()))
-    return groups.index(group) if group in groups else len(groups) + (group != nodeid)
+def in_order_of_play(nodeids: Sequence[str]) -> dict[str, tuple[int, float]]:
+    """What to sort the tests by: groups come first, in their order; then each folder is spread evenly over the run.
+
+    So tests that wait, such as those of the daemon, are played beside tests that compute, such as those of a unit.
+    """
+    named = list(dict.fromkeys(GROUPS.values()))
+    by_folder: dict[str, dict[str, None]] = {}
+    for nodeid in nodeids:
+        group = group_of(nodeid)
+        if group not in named:
+            by_folder.setdefault("/".join(nodeid.split("/")[:2]), {})[group] = None
+    places = {group: (0, float(at)) for at, group in enumerate(named)}
+    for groups in by_folder.values():
+        places |= {group: (1, (at + 0.5) / len(groups)) for at, group in enumerate(groups)}
+    return {nodeid: places[group_of(nodeid)] for nodeid in nodeids}
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]

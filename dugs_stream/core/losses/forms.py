@@ -37,6 +37,9 @@ BUILT_IN = {
 }
 """By name; `core.losses.registry` has their functions."""
 
+WITH_TEMPERATURE = frozenset({"energy"})
+"""Those that divide the logits by a temperature."""
+
 
 def labels_of(loss: str) -> LossLabels:
     """The labels of the loss behind a setting: a built-in one, or a user's function."""

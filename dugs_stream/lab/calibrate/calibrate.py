@@ -160,7 +160,7 @@ def _remarks(points: Sequence[Point], sample: ProjectedSample, chosen: Proposal,
     said = []
     if chosen.of > n:
         said.append(
-            f"numbers for {chosen.of:,} records are estimates: the growth of the list within the sample, drawn on"
+            f"numbers for {chosen.of:,} records are estimates: they extrapolate the growth of the list within the sample"
         )
     if n < _FEW_RECORDS:
         said.append(
@@ -226,7 +226,7 @@ def _gradient(settings: Settings, sample: ProjectedSample, floor: float) -> Grad
         model=identity.name,
         fingerprint=identity.fingerprint,
         layers=list(sample.engine.projector.layer_names),
-        loss=settings.gradient.loss,
+        loss=settings.gradient.loss_title,
         dimension=settings.gradient.dimension,
         noise_floor=floor,
     )

@@ -79,6 +79,7 @@ def new_and_good(
         target=name,
         digest=target.digest,
         target_records=target.mean.samples,
+        own_value=target.mean.own_value,
         unique_and_good=counts[True, True],
         unique_and_not=counts[True, False],
         duplicate_and_good=counts[False, True],

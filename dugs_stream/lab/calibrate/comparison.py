@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,12 @@ from dugs_stream.config import Settings
 from dugs_stream.lab.calibrate.plan import LayerChoice, Plan
 from dugs_stream.lab.calibrate.report import Dimension, Layers
 from dugs_stream.lab.calibrate.separation import separation
-from dugs_stream.lab.calibrate.variants import ExactCosines, Variants
+from dugs_stream.lab.calibrate.variants import ExactCosines, Variant, Variants
 from dugs_stream.lab.listener import Listener
 from dugs_stream.lab.samples import ProjectedSample
+from dugs_stream.pipeline.decode import BatchAbandonedError
+
+_Choice = TypeVar("_Choice")
 
 _EXACT_RECORDS = 32
 """496 pairs: their root mean square is sure to some percent, and their gradients fit into memory for most layers."""
@@ -50,14 +54,16 @@ class Comparison:
         rows = self._spread(_DIMENSION_RECORDS)
         records = [self._sample.records[row] for row in rows]
         self._listener.stage(f"Comparing k on {len(records)} records")
-        exact = self._exact(rows)
-        variants, found = Variants(self._settings, self._sample.engine, records), list[Dimension]()
+        try:
+            exact = self._exact(rows)
+        except BatchAbandonedError:
+            self._is_stopped("comparing k")
+            return []
+        variants = Variants(self._settings, self._sample.engine, records, self._listener.wants_stop)
+        found = list[Dimension]()
         choices = sorted({*self._plan.dimensions, self._settings.gradient.dimension})
-        for done, dimension in enumerate(choices):
-            self._listener.progress(done, len(choices))
-            if self._is_stopped(f"comparing k: {done} of {len(choices)} were tried"):
-                break
-            variant = variants.at(dimension=dimension)
+        tried = self._tried("comparing k", choices, lambda choice: variants.at(dimension=choice))
+        for dimension, variant in tried:
             if variant.failed is not None:
                 self.remarks.append(f"k = {dimension} was not measured: {variant.failed}")
                 continue
@@ -77,7 +83,7 @@ class Comparison:
 
     def _exact(self, rows: Sequence[int]) -> NDArray[np.float64] | None:
         some = [self._sample.records[row] for row in rows[:_EXACT_RECORDS]]
-        exact = ExactCosines(self._sample.engine, some)
+        exact = ExactCosines(self._sample.engine, some, self._listener.wants_stop)
         if exact.most < _LEAST_FOR_PAIRS:
             self.remarks.append(
                 "the error of the sketch was not measured: whole gradients of these layers take too much memory"
@@ -97,14 +103,14 @@ class Comparison:
         rows = self._spread(_LAYER_RECORDS)
         labels = self._sample.labels.of[rows]
         self._listener.stage(f"Comparing layers on {len(rows)} records")
-        variants = Variants(self._settings, self._sample.engine, [self._sample.records[row] for row in rows])
-        found = [self._configured(rows, variants.at().rate)]
-        choices = [each for each in self._plan.layers if _written(each) != found[0].choice]
-        for done, choice in enumerate(choices):
-            self._listener.progress(done, len(choices))
-            if self._is_stopped(f"comparing layers: {done} of {len(choices)} were tried"):
-                break
-            variant = variants.at(choice)
+        records = [self._sample.records[row] for row in rows]
+        variants = Variants(self._settings, self._sample.engine, records, self._listener.wants_stop)
+        found, in_force = list[Layers](), self._in_force
+        choices = [None, *(each for each in self._plan.layers if _written(each) != in_force)]
+        for choice, variant in self._tried("comparing layers", choices, variants.at):
+            if choice is None:
+                found.append(self._configured(rows, variant.rate))
+                continue
             found.append(
                 Layers(
                     choice=_written(choice),
@@ -120,10 +126,10 @@ class Comparison:
 
     def _configured(self, rows: Sequence[int], rate: float) -> Layers:
         """The choice in force, whose vectors are there; its rate is measured as those of the others."""
-        setting, found = self._settings.gradient.layers, self._sample.engine.projector.found
+        found = self._sample.engine.projector.found
         chosen = () if found is None else found.layers
         return Layers(
-            choice=_written(setting.last or tuple(setting.names or ())),
+            choice=self._in_force,
             layers=[layer.name for layer in chosen],
             parameters=sum(layer.parameters for layer in chosen),
             separation=separation(self._sample.vectors[rows], self._sample.labels.of[rows]),
@@ -131,6 +137,28 @@ class Comparison:
             is_configured=True,
             failed=None,
         )
+
+    @property
+    def _in_force(self) -> str:
+        """The choice of the settings."""
+        setting = self._settings.gradient.layers
+        return _written(setting.last or tuple(setting.names or ()))
+
+    def _tried(
+        self, doing: str, choices: Sequence[_Choice], attempt: Callable[[_Choice], Variant]
+    ) -> Iterator[tuple[_Choice, Variant]]:
+        """Each choice and what came of it; an interrupt leaves out the one in work, and those after it."""
+        for done, choice in enumerate(choices):
+            self._listener.progress(done, len(choices))
+            so_far = f"{doing}: {done} of {len(choices)} were tried"
+            if self._is_stopped(so_far):
+                return
+            try:
+                variant = attempt(choice)
+            except BatchAbandonedError:
+                self._is_stopped(so_far)
+                return
+            yield choice, variant
 
     def _spread(self, most: int) -> list[int]:
         """Rows from all over the sample: neighbours in files sorted by class are of one class."""

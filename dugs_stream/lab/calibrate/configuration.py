@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
 
 import yaml
 
 from dugs_stream.config.settings import Settings
-from dugs_stream.config.sources import gather
+from dugs_stream.config.sources import Gathered
 from dugs_stream.lab.calibrate.report import Report
 
 
-def configuration_text(config: Path | None, overrides: Sequence[str], report: Report) -> str:
+def configuration_text(written: Mapping[str, Any], report: Report) -> str:
     """YAML that `dugs check` takes. The environment may hold secrets, so it has to be set again.
 
-    `overrides` are those of the command line; both were loaded before and are valid.
+    `written` was loaded before and is valid; τ is written with all its digits, as it was judged.
     """
-    gathered = gather(Settings, config, overrides, {})
-    gathered.put(("selection", "threshold"), round(report.chosen.threshold, 5), "calibration")
+    gathered = Gathered(Settings, deepcopy(dict(written)))
+    gathered.put(("selection", "threshold"), report.chosen.threshold, "calibration")
     chosen, sample = report.chosen, report.sample
     head = (
         f"# τ by dugs calibrate on {sample.records:,} records: {chosen.uniques:,} are unique ({chosen.share:.1%}; of the\n"

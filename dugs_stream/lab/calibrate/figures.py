@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from dugs_stream.lab.calibrate.report import Report, Value
+from dugs_stream.lab.study_page import figure_markup
 
 _WIDTH, _HEIGHT = 960, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 28, 20, 52
@@ -33,13 +34,12 @@ def curve_figure(report: Report) -> str:
         f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{_y(each):.1f}" y2="{_y(each):.1f}"/>'
         for each in _LEVELS
     )
-    return (
-        f'<svg class="figure" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
+    drawn = (
         f"{_noise(report)}{levels}{_line(report, 'late_share', 'curve late')}{_line(report, 'share', 'curve')}"
         f"{_marks(report)}{ticks}"
-        f'<text x="{_LEFT}" y="{_HEIGHT - 8}">τ · solid: share of all records that are unique, dashed: of the last quarter'
-        "</text></svg>"
+        f'<text x="{_LEFT}" y="{_HEIGHT - 8}">τ · solid: share of all records that are unique, dashed: of the last quarter</text>'
     )
+    return figure_markup(label, _WIDTH, _HEIGHT, drawn)
 
 
 def _line(report: Report, share: str, kind: str) -> str:
@@ -111,12 +111,11 @@ def value_figure(value: Value, threshold: float) -> str:
         for at in (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
     )
     border = x(threshold)
-    return (
-        f'<svg class="figure" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{levels}{circles}'
-        f'<line class="chosen" x1="{border:.1f}" x2="{border:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>{ticks}'
-        f'<text x="{_LEFT}" y="{_HEIGHT - 8}">right: 1 − similarity to the nearest unique; up: value; dashed: τ'
-        "</text></svg>"
+    drawn = (
+        f'{levels}{circles}<line class="chosen" x1="{border:.1f}" x2="{border:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>{ticks}'
+        f'<text x="{_LEFT}" y="{_HEIGHT - 8}">right: 1 − similarity to the nearest unique; up: value; dashed: τ</text>'
     )
+    return figure_markup(label, _WIDTH, _HEIGHT, drawn)
 
 
 def _scale(value: Value) -> float:

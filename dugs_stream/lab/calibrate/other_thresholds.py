@@ -25,6 +25,7 @@ from dugs_stream.errors import ConfigurationError, LogError, StateError
 from dugs_stream.lab.calibrate.list_report import AtThreshold, Basis, Kind, ListReport
 from dugs_stream.lab.clusters.sources.export import unit_rows_of
 from dugs_stream.lab.clusters.uniques import MatrixRows, UnitRows
+from dugs_stream.lab.decisions_of_list import decisions_of_list
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Verdict
 from dugs_stream.state.reading import SnapshotReader
@@ -39,8 +40,9 @@ def of_state(settings: Settings, wished: Sequence[float], listener: Listener) ->
     reader = SnapshotReader(settings.state.dir)
     if not len(reader.rows):
         raise StateError(f"{settings.state.dir} holds no unique yet; judge some records first")
-    in_force = reader.snapshot.trailer.threshold
-    return _of_list(settings, ("state", str(settings.state.dir)), reader.rows, in_force, wished, listener)
+    trailer = reader.snapshot.trailer
+    known = _Known("state", str(settings.state.dir), trailer.threshold, trailer.fingerprint)
+    return _of_list(settings, known, reader.rows, wished, listener)
 
 
 def of_changelog(settings: Settings, wished: Sequence[float], listener: Listener) -> ListReport:
@@ -50,8 +52,9 @@ def of_changelog(settings: Settings, wished: Sequence[float], listener: Listener
     truth = replayed(settings)
     if not truth.events:
         raise StateError(f"{topic} holds no unique yet; judge some records first")
-    in_force = float(truth.events[-1]["threshold"])
-    return _of_list(settings, ("changelog", topic), MatrixRows(truth.vectors), in_force, wished, listener)
+    last = truth.events[-1]
+    known = _Known("changelog", topic, float(last["threshold"]), str(last["model"]["fingerprint"]))
+    return _of_list(settings, known, MatrixRows(truth.vectors), wished, listener)
 
 
 def of_vectors(file: Path, wished: Sequence[float], listener: Listener) -> ListReport:
@@ -77,16 +80,22 @@ def of_vectors(file: Path, wished: Sequence[float], listener: Listener) -> ListR
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a list: where it lies, the τ in force, and the model that judged it."""
+
+    kind: Kind
+    place: str
+    in_force: float
+    fingerprint: str
+
+
 def _of_list(
-    settings: Settings,
-    place: tuple[Kind, str],
-    rows: UnitRows,
-    in_force: float,
-    wished: Sequence[float],
-    listener: Listener,
+    settings: Settings, known: _Known, rows: UnitRows, wished: Sequence[float], listener: Listener
 ) -> ListReport:
+    in_force = known.in_force
     thresholds = sorted({*THRESHOLDS, in_force, *wished})
-    below, remarks = _counted(settings, thresholds, in_force, listener)
+    below, remarks = _counted(settings, thresholds, known, listener)
     listener.stage(f"Judging {len(rows):,} uniques again")
     found, stopped = _judged_again(rows, [each for each in thresholds if each < in_force], listener)
     table = []
@@ -101,14 +110,14 @@ def _of_list(
             count, of_list, basis = found[threshold], found[threshold], Basis.UNIQUES
         table.append(AtThreshold(threshold=threshold, uniques=count, of_list=of_list, basis=basis))
     return ListReport(
-        kind=place[0],
-        place=place[1],
+        kind=known.kind,
+        place=known.place,
         vectors=len(rows),
         records=None if below is None else below.records,
         in_force=in_force,
         thresholds=table,
         remarks=remarks,
-        interrupted=stopped,
+        interrupted=stopped if below is None else below.cut or stopped,
     )
 
 
@@ -137,14 +146,15 @@ def _of_blocks(rows: UnitRows, threshold: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """Decisions of records with a gradient, and at each τ those whose similarity to the list lay below."""
+    """Decisions of records with a gradient, at each τ those whose similarity to the list lay below; and an interrupt."""
 
     records: int
     at: Mapping[float, int]
+    cut: str | None
 
 
 def _counted(
-    settings: Settings, thresholds: Sequence[float], in_force: float, listener: Listener
+    settings: Settings, thresholds: Sequence[float], known: _Known, listener: Listener
 ) -> tuple[_Counted | None, list[str]]:
     """From the decisions topic up to its end as of now; None with a remark why nothing is known."""
     topic = settings.output.decisions_topic
@@ -152,8 +162,12 @@ def _counted(
         return None, ["there is no decisions topic, so nothing is known of thresholds above the one in force"]
     listener.stage(f"Reading {topic}")
     uniques, others, similarities, given = 0, 0, list[float](), set[float]()
+    cut: str | None = None
     try:
-        for number, event in enumerate(events(settings, "decisions"), start=1):
+        decisions = decisions_of_list(events(settings, "decisions"), known.fingerprint)
+        for number, (event, begins_anew) in enumerate(decisions, start=1):
+            if begins_anew:
+                uniques, others, similarities, given = 0, 0, [], set()
             given.add(float(event["threshold"]))
             if event["type"] == Verdict.UNIQUE:
                 uniques += 1
@@ -164,13 +178,14 @@ def _counted(
             if number % _TOLD_EACH == 0:
                 listener.progress(number, None)
                 if listener.wants_stop():
+                    cut = f"reading {topic}: the first {number:,} decisions were counted"
                     break
     except (LogError, ConfigurationError) as error:
         return None, [f"the decisions topic cannot be read: {error}"]
     found = np.array(similarities)
     at = {each: uniques + int(np.count_nonzero(found < each)) for each in thresholds}
-    remarks = _remarks(others, is_of_one=given <= {in_force}, explain=settings.selection.explain)
-    return _Counted(uniques + len(similarities), at), remarks
+    remarks = _remarks(others, is_of_one=given <= {known.in_force}, explain=settings.selection.explain)
+    return _Counted(uniques + len(similarities), at, cut), remarks
 
 
 def _remarks(others: int, *, is_of_one: bool, explain: str) -> list[str]:

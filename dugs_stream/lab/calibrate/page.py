@@ -161,7 +161,7 @@ def _value(report: Report) -> str:
     ]
     return (
         f'<section>\n<h2>New and good</h2>\n<p class="intro">Value: the cosine with the mean gradient of '
-        f"{value.target_records:,} records of <bdi>{escape(value.target)}</bdi>. Uniques are drawn in colour.</p>\n"
+        f"{value.target_records:,} records of <bdi>{escape(value.target)}</bdi>, whose own mean value is {value.own_value:.3f}. Uniques are drawn in colour.</p>\n"
         f"{value_figure(value, report.chosen.threshold)}\n"
         f"{_table(('verdict', 'value above 0', '0 or below'), rows)}</section>\n"
     )

@@ -154,6 +154,7 @@ class Value(_Record):
     target: str
     digest: str
     target_records: Count
+    own_value: Annotated[Cosine, Field(description="the mean value of the target's own records")]
     unique_and_good: Annotated[Count, Field(description="uniques with a value above 0")]
     unique_and_not: Count
     duplicate_and_good: Count

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.target import set_target
@@ -26,15 +27,14 @@ from dugs_stream.lab.samples import ProjectedSample, project_sample
 class Wanted:
     """What was asked for.
 
-    config     the user's configuration file, and --set in `overrides`: what the new file is made of
+    written    what the user's configuration file and --set say: the new file is made of it
     json_file  gets the report
     output     folder that gets calibrate.html and calibrated.yaml
     """
 
     source: Source
     plan: Plan
-    config: Path | None
-    overrides: Sequence[str]
+    written: Mapping[str, Any]
     json_file: Path | None
     output: Path | None
 
@@ -60,7 +60,7 @@ def run_calibration(settings: Settings, wanted: Wanted, listener: Listener) -> D
     with closing(engine.decoding):
         if settings.value.target is not None:
             listener.stage("Reading the target of values")
-            set_target(settings, engine)
+            set_target(settings, engine, fields=wanted.source.fields)
         sample = project_sample(settings, drawn, listener, engine)
         return Done(calibrate(settings, sample, wanted.plan, listener, started), sample)
 
@@ -71,7 +71,7 @@ def leave_files(wanted: Wanted, done: Done) -> Iterator[tuple[str, Path]]:
         write_whole(wanted.json_file, done.report.model_dump_json(indent=2) + "\n")
         yield "report", wanted.json_file
     if wanted.output is not None:
-        text = configuration_text(wanted.config, wanted.overrides, done.report)
+        text = configuration_text(wanted.written, done.report)
         page, configuration = wanted.output / "calibrate.html", wanted.output / "calibrated.yaml"
         pictures = done.sample.thumbnails(done.found.calls.rows)
         write_whole(page, render_page(done.found, pictures, text))

@@ -6,7 +6,7 @@ The records are decoded once. Each variant is probed as the daemon would probe i
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from dugs_stream.core.projector import Projector
 from dugs_stream.core.samples import Inputs, batch_of_one, mapped, structure_of
 from dugs_stream.errors import ConfigurationError, ModelError
 from dugs_stream.inputs.decoder import Sample
-from dugs_stream.pipeline.decode import DecodedBatch
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodedBatch
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.projected import Projected
 from dugs_stream.pipeline.tiles import Tiles
@@ -55,8 +55,14 @@ class Variant:
 class Variants:
     """One set of records, decoded once; `engine` is the one that projected them before."""
 
-    def __init__(self, settings: Settings, engine: Engine, records: Sequence[Record]) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        records: Sequence[Record],
+        wants_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._engine, self._wants_stop = engine, wants_stop
         self._tiles = engine.projector.tiles.usual, settings.gradient.tile_tokens
         self._decoded = engine.decoding.submit(records).result()
 
@@ -65,7 +71,10 @@ class Variants:
         return len(self._decoded.records)
 
     def at(self, layers: int | Sequence[str] | None = None, dimension: int | None = None) -> Variant:
-        """The records with other layers, or at another k; a choice that the model refuses says so."""
+        """The records with other layers, or at another k; a choice that the model refuses says so.
+
+        Raises BatchAbandonedError if told to stop, between two tiles.
+        """
         spec = self._engine.projector.spec.changed(layers, dimension)
         projector = RecordProjector(
             self._engine.decoder, spec, lambda _name: nullcontext(), tiles=Tiles(*self._tiles)
@@ -73,7 +82,7 @@ class Variants:
         try:
             projector.project(self._one_of_each)  # the probes, and memory that is taken once
             started = time.perf_counter()
-            found = projector.project(self._decoded)
+            found = projector.project(self._decoded, self._wants_stop)
             seconds = time.perf_counter() - started
         except (ModelError, ConfigurationError) as error:
             return Variant(np.zeros((0, spec.dimension), np.float32), failed=str(error))
@@ -106,8 +115,10 @@ class Variants:
 class ExactCosines:
     """Cosines of whole gradients, before the sketch; of as many records as memory allows."""
 
-    def __init__(self, engine: Engine, records: Sequence[Record]) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: Engine, records: Sequence[Record], wants_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._engine, self._wants_stop = engine, wants_stop
         self._records = records
         self._projectors: dict[Hashable, Projector] = {}
         found = engine.projector.found
@@ -119,9 +130,14 @@ class ExactCosines:
         return min(len(self._records), _MOST_NUMBERS // max(1, self._numbers))
 
     def of_first(self, count: int) -> NDArray[np.float64] | None:
-        """(m, m) exact cosines of the first records; None if one of them has no gradient to form."""
+        """(m, m) exact cosines of the first records; None if one of them has no gradient to form.
+
+        Raises BatchAbandonedError if told to stop, between two records.
+        """
         formed: dict[str, list[torch.Tensor]] = {}
         for outcome in self._engine.projector.decode(self._records[:count]):
+            if self._wants_stop():
+                raise BatchAbandonedError
             if not isinstance(outcome, Sample):
                 return None
             for name, gradient in self._gradient(outcome).items():

@@ -8,6 +8,7 @@ which is scikit-learn's average linkage and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +24,21 @@ _NONE = -1
 _BLOCK_ROWS = 2_048
 
 
+class Merged(NamedTuple):
+    """The category of each row (n,) int32, and how many rows had one before a stop: the others joined the most similar."""
+
+    category: NDArray[np.int32]
+    merged: int
+
+
 def average_linkage(
-    rows: UnitRows, similarity: float, seed: int, on_progress: Callable[[int, int], None]
-) -> NDArray[np.int32]:
-    """The category of each row (n,) int32; on_progress hears (rows with a category, rows)."""
+    rows: UnitRows,
+    similarity: float,
+    seed: int,
+    on_progress: Callable[[int, int], None],
+    wants_stop: Callable[[], bool] = lambda: False,
+) -> Merged:
+    """The categories; on_progress hears (rows with a category, rows), and a stop is heard after a round."""
     category = np.full(len(rows), _NONE, dtype=np.int32)
     random, found = np.random.default_rng(seed), 0
     while (left := np.flatnonzero(category == _NONE)).size:
@@ -38,8 +50,27 @@ def average_linkage(
             joined = _joined(rows, others, chosen, groups, similarity)
             category[others[joined != _NONE]] = joined[joined != _NONE] + found
         found += int(groups.max()) + 1
-        on_progress(int(np.count_nonzero(category != _NONE)), len(rows))
-    return category
+        merged = int(np.count_nonzero(category != _NONE))
+        on_progress(merged, len(rows))
+        if merged < len(rows) and wants_stop():
+            return Merged(_all_joined(rows, category, found), merged)
+    return Merged(category, len(rows))
+
+
+def _all_joined(rows: UnitRows, category: NDArray[np.int32], found: int) -> NDArray[np.int32]:
+    """The categories once every row without one has joined that of highest mean cosine, however low this is."""
+    chosen = np.flatnonzero(category != _NONE)
+    others = np.flatnonzero(category == _NONE)
+    sums = np.zeros((found, rows.dimension))
+    for start, block in rows.blocks(_BLOCK_ROWS):
+        own = category[start : start + len(block)]
+        np.add.at(sums, own[own != _NONE], block[own != _NONE])
+    means = (sums / np.bincount(category[chosen], minlength=found)[:, np.newaxis]).astype(np.float32)
+    whole = category.copy()
+    for start in range(0, len(others), _BLOCK_ROWS):
+        part = others[start : start + _BLOCK_ROWS]
+        whole[part] = np.argmax(rows.take(part) @ means.T, axis=1)
+    return whole
 
 
 def _linked(rows: NDArray[np.float32], similarity: float) -> NDArray[np.int32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from dugs_stream.lab.clusters.examples import choose_examples
 from dugs_stream.lab.clusters.plane import Layout, Plane, lay_out
 from dugs_stream.lab.clusters.report import (
     MOST_ITEMS,
+    MOST_LABELS,
     AgreementWithLabels,
     Category,
     Example,
@@ -28,13 +29,12 @@ from dugs_stream.lab.clusters.report import (
     Silhouette,
     Source,
 )
-from dugs_stream.lab.clusters.spherical_kmeans import spherical_kmeans
+from dugs_stream.lab.clusters.spherical_kmeans import MINI_BATCHES_FROM, spherical_kmeans
 from dugs_stream.lab.clusters.uniques import Event, Uniques
-from dugs_stream.lab.listener import Listener
+from dugs_stream.lab.listener import Listener, patience
 from dugs_stream.lab.peak_memory import peak_memory_bytes
 
 _TYPICAL, _EDGES = 11, 6  # with the medoid, two rows of six pictures; and one row
-_LABELS_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,33 +69,26 @@ def cluster(
     listener: Listener,
     interrupted: str | None = None,
     started: float | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Clustering:
     """Group the uniques; a remark says what could not be told.
 
     interrupted  what was cut short before
     started      of `time.perf_counter`, for the report; None: now
-    Raises ConfigurationError if there are fewer uniques than categories asked for, and StateError if there is none.
+    clock        of which an interrupt leaves `PATIENCE_SECONDS`
+
+    Raises ConfigurationError for more categories than uniques, or than `MOST_CATEGORIES`, and StateError if there is no unique.
     """
     started = time.perf_counter() if started is None else started
+    require_possible(plan)
     plan = _fitting(plan, len(uniques), uniques.place)
-    remarks, scores = list(uniques.remarks), list[Score]()
-    if plan.similarity is not None:
-        listener.stage(
-            f"Merging {len(uniques):,} uniques while their mean cosine is at least {plan.similarity:g}"
-        )
-        category = average_linkage(uniques.rows, plan.similarity, plan.seed, listener.progress)
-        remarks += _remarks_on_similarity(uniques, plan.similarity, len(np.unique(category)))
-    else:
-        if plan.fewest < plan.most:
-            listener.stage(f"Trying {plan.fewest} to {plan.most} categories on {len(uniques):,} uniques")
-            # An interrupt before has had its effect; the next one ends the process.
-            wants_stop = listener.wants_stop if interrupted is None else lambda: False
-            scores, cut = _scores(uniques, plan, replace(listener, wants_stop=wants_stop))
-            interrupted = interrupted or cut
-        number = best(scores) if plan.fewest < plan.most else plan.fewest
-        listener.stage(f"Grouping {len(uniques):,} uniques into {number}")
-        category = spherical_kmeans(uniques.rows, number, plan.seed)
-        remarks += _remarks_on_number(scores, number, len(np.unique(category)), plan)
+    # A wish to stop that was heard leaves a moment for what is quick.
+    wants_stop = listener.wants_stop if interrupted is None else patience(clock)
+    listener = replace(listener, wants_stop=wants_stop)
+    found = (_by_similarity if plan.similarity is not None else _by_number)(uniques, plan, listener)
+    category, scores = found.category, found.scores
+    remarks = [*uniques.remarks, *found.remarks]
+    cuts = [each for each in (interrupted, *found.cuts) if each is not None]
     assignment = assignment_of(uniques.rows, category)
     if uniques.labels.source is None:
         remarks.append("no unique has a label, so there is neither purity nor adjusted Rand index")
@@ -104,9 +97,62 @@ def cluster(
             "labels are the model's own predictions: purity says how far the categories are its classes"
         )
     listener.stage("Choosing examples, drawing the map")
-    report = _report(uniques, plan, assignment, scores, remarks, interrupted)
-    plane = lay_out(uniques.rows, plan.layout, plan.seed)
+    report = _report(uniques, plan, assignment, scores, remarks, ", and ".join(cuts) or None)
+    is_short = bool(cuts) or wants_stop()  # UMAP may take minutes
+    layout: Layout = "pca" if is_short and plan.layout == "auto" else plan.layout
+    plane = lay_out(uniques.rows, layout, plan.seed)
     return Clustering(_measured(report, started), assignment, plane)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """The category of each unique (n,) int32, the silhouettes of the numbers tried, and what an interrupt cut short."""
+
+    category: NDArray[np.int32]
+    scores: Sequence[Score]
+    remarks: Sequence[str]
+    cuts: Sequence[str]
+
+
+def _by_similarity(uniques: Uniques, plan: Plan, listener: Listener) -> _Grouped:
+    similarity, count = plan.similarity or 0.0, len(uniques)
+    listener.stage(f"Merging {count:,} uniques while their mean cosine is at least {similarity:g}")
+    category, merged = average_linkage(
+        uniques.rows, similarity, plan.seed, listener.progress, listener.wants_stop
+    )
+    cut = f"merging: {merged:,} of {count:,} uniques were merged, the others joined the most similar category"
+    remarks = _remarks_on_similarity(uniques, similarity, len(np.unique(category)))
+    return _Grouped(category, [], remarks, [cut] if merged < count else [])
+
+
+def _by_number(uniques: Uniques, plan: Plan, listener: Listener) -> _Grouped:
+    scores, cuts, number = list[Score](), list[str](), plan.fewest
+    if plan.fewest < plan.most:
+        listener.stage(f"Trying {plan.fewest} to {plan.most} categories on {len(uniques):,} uniques")
+        scores, cut = _scores(uniques, plan, listener)
+        cuts += [] if cut is None else [cut]
+        number = best(scores)
+    listener.stage(f"Grouping {len(uniques):,} uniques into {number}")
+    category = spherical_kmeans(uniques.rows, number, plan.seed, wants_stop=listener.wants_stop)
+    if len(uniques) >= MINI_BATCHES_FROM and listener.wants_stop():
+        cuts.append("grouping: some uniques may lie nearer to another category")
+    remarks = _remarks_on_number(scores, number, len(np.unique(category)), plan)
+    return _Grouped(category, scores, remarks, cuts)
+
+
+MOST_CATEGORIES = MOST_ITEMS
+"""More than anybody looks through, or than the report lists; and the work grows with them: each round compares every unique with every centre."""
+
+
+def require_possible(plan: Plan) -> None:
+    """Raise ConfigurationError for more categories than are made, before anything is read."""
+    if plan.similarity is None and plan.most > MOST_CATEGORIES:
+        problem = Problem(
+            "--k",
+            f"{plan.most:,} categories are more than {MOST_CATEGORIES:,}, which is the most.",
+            "Ask for fewer, or let a similarity decide how many there are (--similarity 0.2).",
+        )
+        raise ConfigurationError([problem])
 
 
 def _fitting(plan: Plan, count: int, place: str) -> Plan:
@@ -259,7 +305,7 @@ def _by_category(values: NDArray[Any], assignment: Assignment) -> NDArray[np.flo
 
 
 def _labels(counts: NDArray[np.int64], uniques: Uniques) -> list[LabelCount]:
-    order = np.argsort(-counts, kind="stable")[:_LABELS_NAMED]
+    order = np.argsort(-counts, kind="stable")[:MOST_LABELS]
     return [
         LabelCount(label=uniques.labels.names[place], uniques=int(counts[place]))
         for place in order

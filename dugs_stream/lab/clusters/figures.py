@@ -10,6 +10,7 @@ import numpy as np
 from dugs_stream.lab.clusters.assignment import Assignment
 from dugs_stream.lab.clusters.plane import Plane
 from dugs_stream.lab.clusters.report import Report, Silhouette
+from dugs_stream.lab.study_page import figure_markup
 
 COLOURS = 12
 """Colours of `page.css`; the categories after them are grey."""
@@ -65,11 +66,11 @@ def silhouette_figure(scores: Sequence[Silhouette], chosen: int) -> str:
         for value in (low, high)
     )
     label = "Silhouette by number of categories"
-    return (
-        f'<svg class="figure" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{levels}'
-        f'<polyline class="curve" points="{line}"/>{dots}{mark}{ticks}'
-        f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{label}</text></svg>'
+    drawn = (
+        f'{levels}<polyline class="curve" points="{line}"/>{dots}{mark}{ticks}'
+        f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{label}</text>'
     )
+    return figure_markup(label, _WIDTH, _HEIGHT, drawn)
 
 
 def map_figure(plane: Plane, assignment: Assignment, report: Report) -> str:
@@ -104,8 +105,4 @@ def map_figure(plane: Plane, assignment: Assignment, report: Report) -> str:
                 f'cy="{y:.1f}" r="11"><title>{escape(f"category {item.number}{name}, its medoid")}</title></circle>'
                 f'<text class="number" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{item.number}</text></a>'
             )
-    label = "Map of the uniques"
-    return (
-        f'<svg class="figure map" viewBox="0 0 {_WIDTH} {_MAP_HEIGHT}" role="img" aria-label="{label}">'
-        f"{''.join(circles)}{''.join(medoids)}</svg>"
-    )
+    return figure_markup("Map of the uniques", _WIDTH, _MAP_HEIGHT, "".join(circles + medoids), "map")

@@ -8,7 +8,7 @@ from html import escape
 from dugs_stream.lab.clusters.clusters import Clustering
 from dugs_stream.lab.clusters.figures import colour_of, map_figure, silhouette_figure
 from dugs_stream.lab.clusters.plane import Plane
-from dugs_stream.lab.clusters.report import Category, Example, Report
+from dugs_stream.lab.clusters.report import MOST_LABELS, Category, Example, Report
 from dugs_stream.lab.clusters.uniques import Uniques
 from dugs_stream.lab.study_page import Pictures, document, facts_markup, notices_markup
 
@@ -65,7 +65,7 @@ def _figures(clustering: Clustering) -> str:
         f"{map_figure(plane, clustering.assignment, report)}\n</section>\n"
         + (
             '<section>\n<h2>How many categories?</h2>\n<p class="intro">A silhouette near 1 means groups far apart, near '
-            f"0 none; below 0.25 a number is as good as another.</p>\n{curve}\n</section>\n"
+            f"0 none; below 0.25 one number is as good as another.</p>\n{curve}\n</section>\n"
             if curve
             else ""
         )
@@ -88,7 +88,7 @@ def _contents(shown: Sequence[Category]) -> str:
         return ""
     has_labels = any(item.labels for item in shown)
     labels = [
-        f"<td><bdi>{escape(_labels(item, 3) or '–')}</bdi></td>" if has_labels else "" for item in shown
+        f"<td><bdi>{escape(item.told_labels(3) or '–')}</bdi></td>" if has_labels else "" for item in shown
     ]
     rows = "".join(
         f'<tr><td><a href="#category-{item.number}"><span class="swatch {colour_of(item.number)}"></span>'
@@ -104,12 +104,12 @@ def _contents(shown: Sequence[Category]) -> str:
 
 
 def _section(item: Category, pictures: Pictures) -> str:
-    name = f" · <bdi>{escape(item.name)}</bdi>" if item.name else ""
+    name = f": label <bdi>{escape(item.name)}</bdi>" if item.name else ""
     facts = [f"{item.uniques:,} unique{'' if item.uniques == 1 else 's'}"]
     if item.duplicates is not None:
         facts.append(f"{item.duplicates:,} duplicate{'' if item.duplicates == 1 else 's'}")
     facts.append(f"mean cosine to the centre {item.similarity:.2f}")
-    labels = _labels(item, 10)
+    labels = item.told_labels(MOST_LABELS)
     typical = "".join(
         _figure(each, pictures, f"{each.similarity:.2f}") for each in (item.medoid, *item.typical)
     )
@@ -123,12 +123,9 @@ def _section(item: Category, pictures: Pictures) -> str:
         f'<section class="category" id="category-{item.number}">\n<h2><span class="swatch {colour_of(item.number)}"></span>'
         f'Category {item.number}{name}</h2>\n<p class="intro">{escape(" · ".join(facts))}'
         + (f" · labels <bdi>{escape(labels)}</bdi>" if labels else "")
-        + f'</p>\n<h3>Most typical, the medoid first</h3><ul class="examples">{typical}</ul>{edge}\n</section>\n'
+        + f'</p>\n<h3>Most typical, the medoid first</h3><p class="intro">Sequence number, label if there is one, and cosine to the '
+        f'centre.</p><ul class="examples">{typical}</ul>{edge}\n</section>\n'
     )
-
-
-def _labels(item: Category, most: int) -> str:
-    return ", ".join(f"{each.label} ({each.uniques:,})" for each in item.labels[:most])
 
 
 def _count(count: int | None) -> str:

@@ -88,8 +88,17 @@ class Category(_Record):
 
     @property
     def name(self) -> str | None:
-        """Its most frequent label, if it has any."""
-        return self.labels[0].label if self.labels else None
+        """The label that more than half of its uniques carry; None without one."""
+        return self.labels[0].label if self.labels and 2 * self.labels[0].uniques > self.uniques else None
+
+    def told_labels(self, most: int) -> str:
+        """`cat (3), dog (1), …`: the most frequent ones, and whether there are more; empty without labels."""
+        shown = self.labels[:most]
+        told = [f"{each.label} ({each.uniques:,})" for each in shown]
+        is_cut = len(self.labels) > most or (
+            len(self.labels) == MOST_LABELS and sum(each.uniques for each in shown) < self.uniques
+        )
+        return ", ".join([*told, "…"] if is_cut else told)
 
 
 class Report(_Record):
@@ -109,6 +118,8 @@ class Report(_Record):
     peak_memory_bytes: Annotated[Count, Field(description="of the process, pages of mapped files included")]
 
 
+MOST_LABELS = 10
+"""Of a category, the most frequent ones."""
 MOST_ITEMS = 1_000
 """A list at a high similarity may have a category for each row."""
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from dugs_stream.commands.written_files import naming, write_whole
 from dugs_stream.config import Settings
+from dugs_stream.errors import StateError
 from dugs_stream.inputs.rows.fields import RowFields
 from dugs_stream.lab.clusters.category_lines import category_lines
-from dugs_stream.lab.clusters.clusters import Clustering, Plan, cluster
+from dugs_stream.lab.clusters.clusters import Clustering, Plan, cluster, require_possible
 from dugs_stream.lab.clusters.page import render_page
 from dugs_stream.lab.clusters.report import Report
 from dugs_stream.lab.clusters.sources.export import from_export, is_export
@@ -57,8 +58,16 @@ class Done:
 
 
 def run_clusters(settings: Settings, wanted: Wanted, listener: Listener) -> Done:
-    """Read and group. Raises what reading raises, and ConfigurationError for a number that cannot be met."""
+    """Read and group. Raises what reading raises, ConfigurationError for a number that cannot be met, and StateError if the
+    categories are to be saved where no state folder is.
+    """
     started = time.perf_counter()
+    require_possible(wanted.plan)
+    if wanted.save and not settings.state.dir.is_dir():
+        raise StateError(
+            f"{settings.state.dir} does not exist, and --save is for the page of the daemon that keeps its uniques there; "
+            "check state.dir, or leave --save out"
+        )
     uniques, fingerprint, interrupted = _read(settings, wanted, listener)
     if interrupted is None and listener.wants_stop():
         interrupted = "reading the uniques"

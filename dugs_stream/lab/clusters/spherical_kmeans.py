@@ -12,7 +12,7 @@ Source: Dhillon and Modha, "Concept decompositions for large sparse text data us
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -38,28 +38,36 @@ _ROUNDS, _ROUNDS_OF_LONG_LISTS = 50, 12
 
 
 def spherical_kmeans(
-    rows: UnitRows, categories: int, seed: int, *, restarts: int | None = None
+    rows: UnitRows,
+    categories: int,
+    seed: int,
+    *,
+    restarts: int | None = None,
+    wants_stop: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.int32]:
     """The category of each row (n,) int32, of at most `categories`: fewer if rows are equal.
 
-    rows      (n, k) float32 unit rows, n ≥ categories
-    restarts  of a list too short for mini-batches; None: as many as its length suggests
+    rows        (n, k) float32 unit rows, n ≥ categories
+    restarts    of a list too short for mini-batches; None: as many as its length suggests
+    wants_stop  asked between two rounds of a longer list, the last of which then counts
     """
     is_long = len(rows) >= MINI_BATCHES_FROM
     with one_thread():
         if is_long:
             start = _start_by_batches(rows, categories, seed)
-        else:
-            start = _start(rows.all(), categories, seed, restarts)
-        return _rounds(rows, start, _ROUNDS_OF_LONG_LISTS if is_long else _ROUNDS)
+            return _rounds(rows, start, _ROUNDS_OF_LONG_LISTS, wants_stop)
+        start = _start(rows.all(), categories, seed, restarts)
+        return _rounds(rows, start, _ROUNDS, lambda: False)
 
 
-def _rounds(rows: UnitRows, start: NDArray[np.float32], most: int) -> NDArray[np.int32]:
+def _rounds(
+    rows: UnitRows, start: NDArray[np.float32], most: int, wants_stop: Callable[[], bool]
+) -> NDArray[np.int32]:
     centres = directions(start.astype(np.float64))
     before: NDArray[np.int32] | None = None
     for _ in range(most):
         category, sums = nearest_centres(rows, centres)
-        if before is not None and np.array_equal(category, before):
+        if (before is not None and np.array_equal(category, before)) or wants_stop():
             break
         before, centres = category, directions(sums, centres)
     return category

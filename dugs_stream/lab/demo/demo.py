@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dugs_stream.inputs.image import FORMATS
+from dugs_stream.lab.demo.configuration import write_configuration
 from dugs_stream.lab.demo.contact_sheet import DARK, LIGHT, Event, draw_contact_sheet
 from dugs_stream.lab.demo.controls import picks_until_all, random_picks
 from dugs_stream.lab.demo.digits import Digits, Split, as_messages, digit_key, load_digits
 from dugs_stream.lab.demo.imagenette import write_imagenette_config
 from dugs_stream.lab.demo.stream import StreamResult, run_stream
-from dugs_stream.lab.demo.summary import PseudoRun, Run, Summary
+from dugs_stream.lab.demo.summary import Run, Summary, UnlabelledRun
 from dugs_stream.lab.demo.training import MODEL_KWARGS, Plan, train
 from dugs_stream.ops.gallery.export import render_page
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
+
+_TEMPERATURE = 2.0
+"""Of the energy that judges without labels: at 1 fewer classes are among the uniques."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class DemoFiles:
         self.contact_sheet_dark = out / "uniques-dark.png"  # for dark pages
         self.gallery = out / "gallery.html"  # the page of uniques, each with the duplicates it absorbed
         self.weights = out / "alexnet.safetensors"
+        self.configuration = out / "digits.yaml"  # the list of the first run: its model, log and state
         self.imagenette = out / "imagenette.yaml"  # the same experiment on a folder of Imagenette
 
 
@@ -69,11 +74,11 @@ def run_demo(
     digits = digits or load_digits()
     messages = tuple(as_messages(digits.stream))
 
-    def run(loss: Literal["label", "pseudo"], folder: str) -> StreamResult:
+    def run(loss: Literal["label", "energy"], folder: str, temperature: float = 1.0) -> StreamResult:
         def on_progress(done: int, total: int) -> None:
             progress(done, total, "records")
 
-        return run_stream(out / folder, messages, _judged_by(files.weights, loss), on_progress)
+        return run_stream(out / folder, messages, _judged_by(files.weights, loss, temperature), on_progress)
 
     stage(f"Training AlexNet on {len(digits.train):,} of them")
     accuracy = train(
@@ -85,29 +90,31 @@ def run_demo(
     stage(f"Streaming the other {len(messages):,} through the daemon")
     given = run("label", "work/given")
     stage("The same stream once more, without its labels")
-    pseudo = run("pseudo", "work/pseudo")
+    unlabelled = run("energy", "work/unlabelled", _TEMPERATURE)
     stage("Counting classes, drawing pictures")
-    summary = summarise(digits.stream, accuracy, given, pseudo)
+    summary = summarise(digits.stream, accuracy, given, unlabelled)
     _write_files(files, summary.run, given, messages)
+    write_configuration(files.configuration, _judged_by(files.weights, "label"), out / "work/given")
     return DemoResult(summary, files)
 
 
-def _judged_by(weights: Path, loss: str) -> dict[str, Mapping[str, Any]]:
+def _judged_by(weights: Path, loss: str, temperature: float = 1.0) -> dict[str, Mapping[str, Any]]:
     """Grey PNGs through the AlexNet of these weights; everything else is the defaults."""
     return {
         "input": {"codec": {"type": "image", "mode": "L"}},
-        "model": {"kwargs": dict(MODEL_KWARGS), "weights": str(weights)},
-        "gradient": {"loss": loss},
+        "model": {"kwargs": dict(MODEL_KWARGS), "weights": str(weights.resolve())},
+        "gradient": {"loss": loss, "temperature": temperature},
     }
 
 
-def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: StreamResult) -> Summary:
+def summarise(stream: Digits, accuracy: float, given: StreamResult, unlabelled: StreamResult) -> Summary:
     """Count the classes that both runs found, by the digits' true labels, beside random picks of equal size."""
     classes = [str(label) for label in stream.labels]
     true_classes = {digit_key(row): name for row, name in zip(stream.rows, classes, strict=True)}
     # A run without labels carries the model's guesses: the truth goes by key.
-    found, blind = (
-        [true_classes[event["source"]["key"]] for event in _uniques(each.events)] for each in (given, pseudo)
+    found, found_unlabelled = (
+        [true_classes[event["source"]["key"]] for event in _uniques(each.events)]
+        for each in (given, unlabelled)
     )
     counts = Counter(event["type"] for event in given.events)
     total = len(set(classes))
@@ -124,7 +131,7 @@ def summarise(stream: Digits, accuracy: float, given: StreamResult, pseudo: Stre
         first_covering=picks_until_all(found, total),
         records_per_second=len(given.events) / given.seconds if given.seconds > 0 else 0.0,
         random=random_picks(classes, len(found)),
-        pseudo=PseudoRun(len(blind), len(set(blind))),
+        unlabelled=UnlabelledRun(len(found_unlabelled), len(set(found_unlabelled))),
     )
 
 

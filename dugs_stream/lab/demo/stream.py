@@ -18,6 +18,7 @@ from dugs_stream.commands.tail import events
 from dugs_stream.config import Settings
 from dugs_stream.daemon.signals import Stopping, signals_as_flags
 from dugs_stream.daemon.steps import RecoveryStep, Step
+from dugs_stream.lab.demo.configuration import places_in
 from dugs_stream.records import Message
 
 
@@ -74,13 +75,7 @@ def run_stream(
 
 
 def _settings(folder: Path, judged_by: Mapping[str, Mapping[str, Any]]) -> Settings:
-    own: dict[str, Mapping[str, Any]] = {
-        "log": {"embedded": {"path": folder / "log.db"}},
-        "output": {"decisions_topic": "dugs.decisions"},
-        "state": {"dir": folder / "state"},
-        "http": {"port": 0},
-    }
-    return Settings.model_validate({**judged_by, **own})
+    return Settings.model_validate({**judged_by, **places_in(folder), "http": {"port": 0}})
 
 
 def put_on_input(settings: Settings, messages: Iterable[Message]) -> None:

@@ -44,7 +44,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class PseudoRun:
+class UnlabelledRun:
     """The same stream judged without labels: number of uniques, and of true classes among them."""
 
     uniques: int
@@ -65,7 +65,7 @@ class Summary:
     first_covering: int | None
     records_per_second: float
     random: RandomPicks
-    pseudo: PseudoRun
+    unlabelled: UnlabelledRun
 
 
 _ALMOST_BY_CONSTRUCTION = (
@@ -108,8 +108,13 @@ def _classes_table(summary: Summary) -> Table:
     table.add_row(
         "uniques, labels given", f"{run.uniques:,}", _of(run.classes_found, run), first, style="bold"
     )
-    pseudo = summary.pseudo
-    table.add_row("uniques, pseudo-labels", f"{pseudo.uniques:,}", _of(pseudo.classes, run), "no label seen")
+    unlabelled = summary.unlabelled
+    table.add_row(
+        "uniques, no label seen",
+        f"{unlabelled.uniques:,}",
+        _of(unlabelled.classes, run),
+        "gradient: {loss: energy, temperature: 2}",
+    )
     spread = f"mean of {random.draws:,} draws; 5–95 %: {random.low} to {random.high}"
     table.add_row("random picks", f"{random.size:,}", f"{random.mean:.1f} of {run.classes}", spread)
     return table

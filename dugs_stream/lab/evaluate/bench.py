@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from dugs_stream.lab.evaluate.measures import (
     Learner,
     classes_covered,
     interval_of,
+    interval_of_pairs,
     marked_among,
     marked_found,
 )
@@ -36,17 +37,38 @@ class _Values:
 _Key = tuple[MeasureName, int]
 
 
-class Bench:
-    """What every selection is measured on. `sizes` are those of every stream, by the shortest."""
+class _StoppedError(Exception):
+    """A selection is not measured on all streams, so none of its figures counts."""
 
-    def __init__(self, views: Views, scenes: list[Scene], learner: Learner | None, plan: Plan) -> None:
+
+class Bench:
+    """What every selection is measured on. `sizes` are those of every stream, by the shortest.
+
+    wants_stop  asked between two streams
+    """
+
+    def __init__(
+        self,
+        views: Views,
+        scenes: list[Scene],
+        learner: Learner | None,
+        plan: Plan,
+        wants_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._views, self._scenes, self._learner, self._plan = views, scenes, learner, plan
+        self._wants_stop = wants_stop
         # One set of sizes: streams with other rare classes have other lengths, and figures of other sizes have no common mean.
         self.sizes = plan.sizes(shortest_of(scenes))
         self._suspected: dict[bytes, NDArray[np.bool_]] = {}
 
-    def measured(self, candidate: Candidate) -> Iterator[Measured]:
-        """The candidate's rows, with those that have no value."""
+    def measured(self, candidate: Candidate) -> list[Measured] | None:
+        """The candidate's rows, with those that have no value; None if it was told to stop before it had all."""
+        try:
+            return list(self._rows(candidate))
+        except _StoppedError:
+            return None
+
+    def _rows(self, candidate: Candidate) -> Iterator[Measured]:
         selection = None if candidate.make is None else candidate.make()
         for scene in self._scenes:
             missing = candidate.missing or scene.missing
@@ -65,6 +87,8 @@ class Bench:
         """By measure and size, a value for each stream: the mean of repeated picks."""
         found: dict[_Key, _Values] = {}
         for draw, stream in enumerate(scene.streams):
+            if self._wants_stop():
+                raise _StoppedError
             picker = selection(stream.rows, np.random.default_rng([self._plan.seed, draw]))
             for size in self.sizes:
                 picks = [picker(size) for _ in range(repeats)]
@@ -93,7 +117,7 @@ class Bench:
             elif self._learner is None or size < self.sizes[-1]:
                 continue  # training takes longer than all else here
             else:
-                values = [self._learner.accuracy(stream.rows[each]) for each in picks[:1]]
+                values = [self._learner.accuracy(stream.rows[each], stream.tested) for each in picks[:1]]
             yield name, values
 
     def _names(self, scene: Scene) -> list[tuple[MeasureName, str | None]]:
@@ -144,17 +168,16 @@ def _with_values(
     kept: _Values,
     thresholds: list[float] | None,
 ) -> Measured:
-    mean, low, high = interval_of(kept.values)
-    # Ten times the same records in another order are one value to a rule that ignores order, and so is one stream to any.
-    is_one_value = len(kept.values) == 1 or (candidate.ignores_order and scene.is_one_set)
+    is_one = len(kept.values) == 1
+    mean, low, high = (interval_of if is_one else interval_of_pairs)(kept.values)
     return Measured(
         measure=name,
         stream=scene.name,
         selection=candidate.name,
         size=size,
         mean=mean,
-        low=None if is_one_value else low,
-        high=None if is_one_value else high,
+        low=None if is_one else low,
+        high=None if is_one else high,
         draws=len(kept.values),
         picks=float(np.mean(kept.picks)),
         threshold=float(np.mean(thresholds)) if thresholds else None,

@@ -30,17 +30,15 @@ RANDOM_REPEATS = 20
 class Candidate:
     """A selection to be measured.
 
-    make           None if it cannot be had of these views
-    missing        why
-    repeats        picks of each stream, whose mean is the stream's value
-    ignores_order  of the same records it picks the same, in whichever order they come
+    make     None if it cannot be had of these views
+    missing  why
+    repeats  picks of each stream, whose mean is the stream's value
     """
 
     name: str
     make: Callable[[], Selection] | None
     missing: str | None = None
     repeats: int = 1
-    ignores_order: bool = False
 
 
 def candidates_of(views: Views) -> Iterator[Candidate]:
@@ -67,7 +65,7 @@ def _of(name: str, make: Callable[[], Selection] | None, missing: str | None = N
 def _ranking(name: str, scores: NDArray[np.float64] | None, missing: str) -> Candidate:
     if scores is None:
         return Candidate(name, None, missing)
-    return Candidate(name, lambda: Ranking(scores), ignores_order=True)
+    return Candidate(name, lambda: Ranking(scores))
 
 
 def _gss_vectors(views: Views) -> NDArray[np.float32] | None:

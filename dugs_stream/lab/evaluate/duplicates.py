@@ -17,8 +17,10 @@ _ORDERS = 3
 """Of arrival; another one moves the proposed τ in its third digit."""
 
 
-def copies_caught(views: Views, pool: NDArray[np.int64], configured: float, seed: int) -> Iterator[Copies]:
-    """For each gradient and for embeddings, how many copies of the pool's records are caught; nothing without copies."""
+def copies_caught(
+    views: Views, pool: NDArray[np.int64], configured: float, seed: int
+) -> Iterator[tuple[Copies, ...]]:
+    """For each gradient and for embeddings, how many copies of the pool's records are caught, at both τ; nothing without copies."""
     copies = views.rows(Kind.COPY)
     copies = copies[np.isin(views.origin[copies], pool)]
     if not len(copies):
@@ -37,7 +39,7 @@ def copies_caught(views: Views, pool: NDArray[np.int64], configured: float, seed
                 caught = (nearest >= min(threshold, _EQUAL)) | ~usable[copies]
                 rejected = 1 - len(uniques) / max(1, int(known.sum()))
                 settings[at].append(_told(views, copies, name, at, threshold, rejected, caught))  # type: ignore[index, arg-type]
-        yield from (_mean(each) for each in settings.values())
+        yield tuple(_mean(each) for each in settings.values())
 
 
 _EQUAL = 1 - 1e-6

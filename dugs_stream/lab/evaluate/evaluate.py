@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from dugs_stream.errors import ConfigurationError, Problem
 from dugs_stream.lab.evaluate.bench import Bench
-from dugs_stream.lab.evaluate.candidates import candidates_of
-from dugs_stream.lab.evaluate.duplicates import copies_caught
+from dugs_stream.lab.evaluate.candidates import RANDOM, Candidate, candidates_of
+from dugs_stream.lab.evaluate.duplicates import copies_caught, vectors_of
 from dugs_stream.lab.evaluate.measures import (
     Learner,
     linear_probe,
@@ -31,7 +31,7 @@ from dugs_stream.lab.evaluate.streams import (
 )
 from dugs_stream.lab.evaluate.table import counted
 from dugs_stream.lab.evaluate.views import Kind, Views, require_finite
-from dugs_stream.lab.listener import Listener
+from dugs_stream.lab.listener import Listener, patience
 
 _FEW = 5
 """Rare records of a stream, below which their share found moves in great steps."""
@@ -57,8 +57,13 @@ class Viewed:
     learner: Learner | None = None
 
 
-def evaluate(viewed: Viewed, plan: Plan, listener: Listener) -> Report:
-    """Measure each selection. An interrupt leaves those that are done. Raises ModelError if no gradient has a direction."""
+def evaluate(
+    viewed: Viewed, plan: Plan, listener: Listener, clock: Callable[[], float] = time.perf_counter
+) -> Report:
+    """Measure each selection. An interrupt leaves those that are done; of records whose viewing was interrupted what is quick is told.
+
+    Raises ModelError if no gradient has a direction.
+    """
     started = time.perf_counter()
     views = viewed.views
     require_finite(views)
@@ -66,31 +71,53 @@ def evaluate(viewed: Viewed, plan: Plan, listener: Listener) -> Report:
     scenes = scenes_of(views, plan, _rare_classes(viewed, plan))
     learner = viewed.learner or linear_probe(views, held_out)
     candidates = list(candidates_of(views))
-    measures: list[Measured] = []
-    interrupted, done = viewed.interrupted, list[str]()
+    wants_stop = listener.wants_stop
+    if viewed.interrupted is not None:  # the wish to stop was heard: what is quick is still told
+        wants_stop = patience(clock)
+        candidates = _foremost_first(candidates, f"gradient: {viewed.configured_gradient}")
     listener.stage(f"Picking by {len(candidates)} selections")
-    bench = Bench(views, scenes, learner, plan)
-    for place, candidate in enumerate(candidates):
-        if interrupted is None and listener.wants_stop():
-            interrupted = f"measuring the selections: {place} of {len(candidates)} were measured"
-        if interrupted is not None and interrupted != viewed.interrupted:
+    bench = Bench(views, scenes, learner, plan, wants_stop)
+    measures: dict[str, list[Measured]] = {}
+    for candidate in candidates:
+        measured = bench.measured(candidate)
+        if measured is None:
             break
-        measures += bench.measured(candidate)
-        done.append(candidate.name)
-        listener.progress(place + 1, len(candidates))
+        measures[candidate.name] = measured
+        listener.progress(len(measures), len(candidates))
+    cuts = [] if viewed.interrupted is None else [viewed.interrupted]
     copies: list[Copies] = []
-    if interrupted is None:
+    if len(measures) < len(candidates):
+        cuts.append(f"measuring the selections: {len(measures)} of {len(candidates)} were measured")
+    else:
         listener.stage("Looking for copies")
-        copies = list(copies_caught(views, pool, viewed.threshold, plan.seed))
+        rules = len(vectors_of(views))
+        for tried, each in enumerate(copies_caught(views, pool, viewed.threshold, plan.seed), start=1):
+            copies += each
+            if wants_stop() and tried < rules:
+                cuts.append(f"looking for copies: {tried} of {rules} rules were tried")
+                break
     remarks = [*viewed.remarks, *_remarks(views, scenes, plan)]
-    found = Found(bench.sizes, _kinds_of(scenes), measures, done, copies, bench.suspects())
-    return _report(viewed, plan, found, remarks, interrupted, started)
+    in_order = [each.name for each in candidates_of(views) if each.name in measures]
+    rows = [row for name in in_order for row in measures[name]]
+    found = Found(
+        bench.sizes, len(scenes[0].streams), _kinds_of(scenes), rows, in_order, copies, bench.suspects()
+    )
+    return _report(viewed, plan, found, remarks, ", and ".join(cuts) or None, started)
+
+
+def _foremost_first(candidates: list[Candidate], configured: str) -> list[Candidate]:
+    """In the order in which they are missed: uniques as configured, then what these are compared with."""
+    foremost = [configured, "embedding, same rule", RANDOM]
+    return sorted(
+        candidates, key=lambda each: foremost.index(each.name) if each.name in foremost else len(foremost)
+    )
 
 
 class Found(NamedTuple):
     """What the report is made of."""
 
     sizes: tuple[int, ...]
+    draws: int
     streams: list[StreamKind]
     measures: list[Measured]
     selections: list[str]
@@ -174,7 +201,7 @@ def _report(
         setup=Setup(
             size=plan.size,
             sizes=list(found.sizes),
-            draws=plan.draws,
+            draws=found.draws,
             seed=plan.seed,
             rare=list(plan.rare),
             rare_shares=list(plan.rare_shares),

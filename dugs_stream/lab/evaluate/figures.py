@@ -7,8 +7,12 @@ from html import escape
 
 from dugs_stream.lab.evaluate.report import Measured, MeasureName, Report
 from dugs_stream.lab.evaluate.table import Column
+from dugs_stream.lab.study_page import figure_markup
 
-_WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _BOTTOM = 960, 24, 230, 96, 12, 34
+_WIDTH, _ROW, _RIGHT, _TOP, _BOTTOM = 960, 24, 96, 12, 34
+_LETTER = 7.2
+"""Mean width of a letter of the names at 13 px."""
+_SCALES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _CURVE_HEIGHT = 320
 _CURVES = 7
 """As many as colours that are told apart at a glance."""
@@ -17,7 +21,7 @@ _CURVES = 7
 def family_of(selection: str) -> str:
     """The class of its colour: gradients by their loss, then what looks at embeddings, at logits, at nothing."""
     if selection.startswith("gradient: "):
-        loss = selection.removeprefix("gradient: ").partition(",")[0]
+        loss = selection.removeprefix("gradient: ").partition(",")[0].partition(" at ")[0]
         return f"by-{loss}" if loss in {"label", "pseudo", "energy", "entropy"} else "by-label"
     if selection in {"embedding, same rule", "SemDeDup", "k-center greedy"}:
         return "by-embedding"
@@ -29,12 +33,13 @@ def interval_figure(column: Column, found: Mapping[str, Measured]) -> str:
     shown = {name: each for name, each in found.items() if each.mean is not None}
     if not shown:
         return ""
-    most = max(1e-9, *(min(1.0, each.high or each.mean or 0.0) for each in shown.values()))
-    most = 1.0 if most > 0.5 else most * 1.1  # noqa: PLR2004  a scale of all shares unless all are small
+    highest = max(min(1.0, each.high or each.mean or 0.0) for each in shown.values())
+    most = next(scale for scale in _SCALES if scale >= highest)
+    left = 24 + _LETTER * max(len(name) for name in shown)
     bottom = _TOP + _ROW * len(shown)
 
     def x(value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * min(max(value / most, 0.0), 1.0)
+        return left + (_WIDTH - left - _RIGHT) * min(max(value / most, 0.0), 1.0)
 
     rows = []
     for place, (name, each) in enumerate(shown.items()):
@@ -43,22 +48,23 @@ def interval_figure(column: Column, found: Mapping[str, Measured]) -> str:
         high = mean if each.high is None else each.high
         y = _TOP + _ROW * (place + 0.5)
         rows.append(
-            f'<text class="name" x="{_LEFT - 14}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+            f'<text class="name" x="{left - 14:.1f}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
             f'<line class="span {family_of(name)}" x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<circle class="mean {family_of(name)}" cx="{x(mean):.1f}" cy="{y:.1f}" r="5">'
             f"<title>{escape(name)}: {mean:.3f} ({low:.3f} to {high:.3f}, {each.draws} draws)</title></circle>"
-            f'<text x="{max(x(mean), x(high)) + 12:.1f}" y="{y + 4:.1f}">{mean:.0%}</text>'
+            f'<text x="{max(x(mean), x(high)) + 12:.1f}" y="{y + 4:.1f}">{_percent(mean, most)}</text>'
         )
     ticks = "".join(
         f'<line class="axis" x1="{x(most * at / 4):.1f}" x2="{x(most * at / 4):.1f}" y1="{_TOP}" y2="{bottom}"/>'
-        f'<text x="{x(most * at / 4):.1f}" y="{bottom + 20}" text-anchor="middle">{most * at / 4:.0%}</text>'
+        f'<text x="{x(most * at / 4):.1f}" y="{bottom + 20}" text-anchor="middle">{100 * most * at / 4:g}%</text>'
         for at in range(5)
     )
-    label = escape(column.title)
-    return (
-        f'<svg class="figure" viewBox="0 0 {_WIDTH} {bottom + _BOTTOM}" role="img" aria-label="{label}">'
-        f"{ticks}{''.join(rows)}</svg>"
-    )
+    return figure_markup(column.title, _WIDTH, bottom + _BOTTOM, f"{ticks}{''.join(rows)}")
+
+
+def _percent(share: float, most: float) -> str:
+    """A share on a scale up to `most`: with a digit after the point where whole percents would look equal."""
+    return f"{share:.1%}" if most <= 0.1 else f"{share:.0%}"  # noqa: PLR2004  ten percents on the axis
 
 
 def curve_figure(report: Report, measure: MeasureName, stream: str) -> str:
@@ -92,12 +98,9 @@ def curve_figure(report: Report, measure: MeasureName, stream: str) -> str:
     legend = "".join(
         f'<li><span class="swatch {family_of(name)}"></span>{escape(name)}</li>' for name in lines
     )
-    label = f"{measure} by number of picks"
-    return (
-        f'<svg class="figure" viewBox="0 0 {_WIDTH} {_CURVE_HEIGHT}" role="img" aria-label="{escape(label)}">'
-        f'{levels}{ticks}{drawn}<text x="64" y="{_CURVE_HEIGHT - 6}">picks</text></svg>'
-        f'<ul class="legend">{legend}</ul>'
-    )
+    drawn = f'{levels}{ticks}{drawn}<text x="64" y="{_CURVE_HEIGHT - 6}">picks</text>'
+    figure = figure_markup(f"{measure} by number of picks", _WIDTH, _CURVE_HEIGHT, drawn)
+    return f'{figure}<ul class="legend">{legend}</ul>'
 
 
 def _lines(report: Report, measure: MeasureName, stream: str) -> dict[str, Sequence[Measured]]:

@@ -1,7 +1,6 @@
 """Page of an evaluation: one HTML file with the table, a figure for each measure, and curves over the number of picks.
 
-It loads nothing and runs nothing: the file's own policy lets the browser run no script at all, and all that comes from
-records is escaped. Its colours are those of the page that the daemon serves.
+All that comes from records is escaped.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dugs_stream.lab.evaluate.figures import curve_figure, interval_figure
 from dugs_stream.lab.evaluate.report import CopiesAt, MeasureName, Report
 from dugs_stream.lab.evaluate.streams import AS_IT_IS, rare_name
 from dugs_stream.lab.evaluate.table import (
+    NEAR_COPIES,
     Column,
     best_of,
     cell,
@@ -20,15 +20,16 @@ from dugs_stream.lab.evaluate.table import (
     copies_at,
     copies_cells,
     facts_of,
+    name_of_rule,
     notes_of,
     suspects_told,
     title_of_copies,
 )
+from dugs_stream.lab.study_page import document, facts_markup, notices_markup
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _INTERVALS = (
-    "In percent, mean over streams ± its 95 % interval. The streams are drawn from the same records: the interval covers their order of "
-    "arrival, and which are rare, and not which records your data had by chance."
+    "In percent, mean over streams ± its 95 % interval, which covers the records that your data had by chance, their order of arrival, and "
+    "which are rare. Each stream has half of the records."
 )
 _MEANINGS: dict[MeasureName, str] = {
     "classes covered": "Of the classes in the data, as it is: the share of which at least one record was picked.",
@@ -44,41 +45,22 @@ _MEANINGS: dict[MeasureName, str] = {
 
 def render_page(report: Report) -> str:
     """The page, to be written as UTF-8."""
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>Are uniques worth having? · dugs-stream</title>\n<style>{_style()}</style>\n</head>\n<body>\n"
+    style = resources.files("dugs_stream.lab.evaluate").joinpath("page.css").read_text(encoding="utf-8")
+    return document(
+        "Are uniques worth having?",
         f"{_head(report)}{_table(report)}{_curves(report)}{''.join(_section(report, each) for each in columns_of(report))}"
-        f"{_copies(report, 'proposed')}{_copies(report, 'configured')}"
-        "</body>\n</html>\n"
+        f"{_copies(report, 'proposed')}{_copies(report, 'configured')}",
+        style,
     )
-
-
-def _style() -> str:
-    parts = (
-        resources.files("dugs_stream.ops.gallery").joinpath("static", "page.css"),
-        resources.files("dugs_stream.lab").joinpath("study.css"),
-        resources.files("dugs_stream.lab.evaluate").joinpath("page.css"),
-    )
-    return "".join(part.read_text(encoding="utf-8") for part in parts)
 
 
 def _head(report: Report) -> str:
-    rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in facts_of(report).items()
-    )
-    interrupted = [f"interrupted while {report.interrupted}"] if report.interrupted else []
     suspects = suspects_told(report)
-    notices = [*notes_of(report), *report.remarks, *interrupted]
-    notes = "".join(f"<li>{escape(each[:1].upper() + each[1:])}.</li>" for each in notices)
     return (
         '<p class="brand">dugs-stream</p>\n<h1>Are these uniques worth having?</h1>\n'
         f'<p class="lead">Records of <bdi>{escape(report.source.place)}</bdi>: uniques beside other ways of picking as many '
-        f'from the same streams.</p>\n<dl class="facts">{rows}</dl>\n'
-        + (f'<ul class="notice">{notes}</ul>\n' if notes else "")
+        f"from the same streams.</p>\n{facts_markup(facts_of(report))}"
+        f"{notices_markup([*notes_of(report), *report.remarks], report.interrupted)}"
         + (f'<p class="intro">{escape(suspects[:1].upper() + suspects[1:])}.</p>\n' if suspects else "")
     )
 
@@ -89,7 +71,7 @@ def _table(report: Report) -> str:
     columns = columns_of(report)
     found = [report.at_full_size(column.measure, column.stream) for column in columns]
     best = [best_of(column, values) for column, values in zip(columns, found, strict=True)]
-    heads = "".join(f"<th>{escape(column.title)}</th>" for column in columns)
+    heads = "".join(f'<th class="number">{escape(column.title)}</th>' for column in columns)
     rows = "".join(
         f"<tr><td>{escape(selection)}</td>"
         + "".join(
@@ -130,16 +112,18 @@ def _copies(report: Report, at: CopiesAt) -> str:
     found = copies_at(report, at)
     if not found:
         return ""
-    heads = "".join(f"<th>{escape(name)}</th>" for name in ("τ", "false rejects", *found[0].caught))
+    heads = "".join(
+        f'<th class="number">{escape(name)}</th>' for name in ("τ", "false rejects", *found[0].caught)
+    )
     rows = "".join(
-        f"<tr><td>{escape(each.selection)}</td>"
+        f"<tr><td>{escape(name_of_rule(report, each.selection))}</td>"
         + "".join(f'<td class="number">{escape(value)}</td>' for value in copies_cells(each))
         + "</tr>"
         for each in found
     )
     made = ", ".join(f"{count:,} {way}" for way, count in found[0].copies.items())
     return (
-        f'<section>\n<h2>{escape(title_of_copies(report, at))}</h2>\n<p class="intro">In percent. Copies: {escape(made)}.</p>\n'
+        f'<section>\n<h2>{escape(title_of_copies(report, at))}</h2>\n<p class="intro">In percent. Copies: {escape(made)}. {NEAR_COPIES}</p>\n'
         f'<div class="scroll"><table><thead><tr><th>rule</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>\n'
         "</section>\n"
     )

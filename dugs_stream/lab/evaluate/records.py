@@ -15,7 +15,7 @@ from dugs_stream.inputs.decoder import Sample
 from dugs_stream.lab.samples import label_reader
 from dugs_stream.records import Record, Rejection
 
-_LABEL_FREE = "pseudo"
+_LABEL_FREE = "energy"
 _FITTED_ON = 256
 """Records of the first batch at least, on which scaled gradients are fitted."""
 

@@ -46,7 +46,9 @@ class Setup(_Record):
 
     size: Annotated[int, Field(ge=1)]
     sizes: Annotated[list[int], Field(description="picked of every stream; at most half of the shortest")]
-    draws: Annotated[int, Field(ge=1)]
+    draws: Annotated[
+        int, Field(ge=1, description="streams of each kind, each of half of the records; 1: of all records")
+    ]
     seed: int
     rare: Annotated[list[str], Field(description="classes made rare; empty: drawn anew for each stream")]
     rare_shares: list[Share]
@@ -71,8 +73,7 @@ class Measured(_Record):
     low: Annotated[
         float | None,
         Field(
-            description="95 % interval of the mean, by Student's t; null: of one stream, or of a rule that ignores order on "
-            "streams of the same records"
+            description="95 % interval of the mean over the records and over chance, by Student's t; null: of one stream"
         ),
     ]
     high: float | None

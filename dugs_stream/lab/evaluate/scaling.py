@@ -62,7 +62,7 @@ class ScaledGradients:
 
     def fit(self, inputs: Tensor, labels: Tensor) -> None:
         """Find the map on these records (m, …)."""
-        parts = [self._formed(*each) for each in self._parts(inputs, labels)]
+        parts = [_finite(self._formed(*each)) for each in self._parts(inputs, labels)]
         for name in self._parameters:
             stack = torch.cat([_as_matrix(part[name]) for part in parts]).double()  # (m, outputs, inputs)
             if self._scaling == "diagonal":
@@ -123,6 +123,14 @@ class ScaledGradients:
             (given[start : start + step].to(device), labels[start : start + step].to(device))
             for start in range(0, len(labels), step)
         ]
+
+
+def _finite(formed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The gradients of records without a NaN or infinity, of which one would be in the whole map."""
+    is_finite = torch.stack([each.flatten(1).isfinite().all(dim=1) for each in formed.values()]).all(dim=0)
+    if not is_finite.any():
+        raise RuntimeError("none of a part of the records has a finite gradient")
+    return {name: each[is_finite] for name, each in formed.items()}
 
 
 def _as_matrix(stack: Tensor) -> Tensor:

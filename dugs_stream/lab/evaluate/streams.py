@@ -1,12 +1,16 @@
 """Streams that selections are measured on: the records as they are, with rare classes, and with wrong labels.
 
-A stream is rows of the views in a random order of arrival. The records of the pool are drawn from, those held out never.
+A stream is rows of the views in a random order of arrival. Streams come in pairs: the records are split at random into two
+halves, and each stream has the records of one. So the two of a pair are drawn from the data as two samples of it are from what it came
+from, and how far they lie apart says how far a figure depends on the records that one happens to have.
+
+Source: half-sampling, McCarthy, "Pseudo-replication: half samples", 1969.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,27 +24,28 @@ WRONG_LABELS = "wrong labels"
 _RARE_OF_CLASSES = 0.2
 """The share of the classes that are made rare: two of ten."""
 _LEAST_CLASSES = 2
+_LEAST_HALVED = 2
+"""Records of which each half has one."""
 
 
 class Stream(NamedTuple):
-    """Rows (m,) in order of arrival, and those (m,) that are looked for among the picks: rare, or wrong."""
+    """Rows (m,) in order of arrival, and those (m,) that are looked for among the picks: rare, or wrong.
+
+    tested  (h,) rows of records held out, on which accuracy is told: of a pair each has half of them
+    """
 
     rows: NDArray[np.int64]
     marked: NDArray[np.bool_]
+    tested: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Streams of one kind, one a draw; or why there is none."""
+    """Streams of one kind, the two of a pair one after the other, or a single one; or why there is none."""
 
     name: str
     streams: tuple[Stream, ...]
     missing: str | None = None
-
-    @property
-    def is_one_set(self) -> bool:
-        """Whether its streams hold the same records, and differ in their order alone."""
-        return self.name in {AS_IT_IS, WRONG_LABELS}
 
 
 def rare_name(share: float) -> str:
@@ -58,13 +63,26 @@ def pool_and_held_out(views: Views) -> tuple[NDArray[np.int64], NDArray[np.int64
 def scenes_of(views: Views, plan: Plan, rare: NDArray[np.int64]) -> list[Scene]:
     """The streams of each kind, the same for the same seed; `rare` are the classes that are made so, none: drawn anew."""
     generator = np.random.default_rng(plan.seed)
-    pool, _ = pool_and_held_out(views)
-    plain = tuple(_unmarked(generator.permutation(pool)) for _ in range(plan.draws))
+    pool, held_out = pool_and_held_out(views)
+    if len(pool) < 2 * _LEAST_HALVED:
+        plan = replace(plan, draws=1)
     return [
-        Scene(AS_IT_IS, plain),
-        *(_rare(views, pool, share, rare, plan.draws, generator) for share in plan.rare_shares),
-        _wrong(views, pool, plan, generator),
+        _plain(pool, held_out, plan, generator),
+        *(_rare(views, pool, held_out, share, rare, plan, generator) for share in plan.rare_shares),
+        _wrong(views, pool, held_out, plan, generator),
     ]
+
+
+def _splits(plan: Plan) -> int:
+    """How often the records are split: two streams come of each."""
+    return -(-plan.draws // 2)
+
+
+def _halves(
+    rows: NDArray[np.int64], plan: Plan, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], ...]:
+    """The rows in two halves at random; all together for a plan of a single stream."""
+    return (rows,) if plan.draws == 1 else tuple(np.array_split(generator.permutation(rows), 2))
 
 
 def shortest_of(scenes: Sequence[Scene]) -> int:
@@ -72,51 +90,80 @@ def shortest_of(scenes: Sequence[Scene]) -> int:
     return min((len(each.rows) for scene in scenes for each in scene.streams), default=0)
 
 
-def _unmarked(rows: NDArray[np.int64]) -> Stream:
-    return Stream(rows, np.zeros(len(rows), dtype=np.bool_))
+def _plain(
+    pool: NDArray[np.int64], held_out: NDArray[np.int64], plan: Plan, generator: np.random.Generator
+) -> Scene:
+    streams = [
+        Stream(generator.permutation(rows), np.zeros(len(rows), dtype=np.bool_), tested)
+        for _ in range(_splits(plan))
+        for rows, tested in zip(
+            _halves(pool, plan, generator), _halves(held_out, plan, generator), strict=True
+        )
+    ]
+    return Scene(AS_IT_IS, tuple(streams))
 
 
 def _rare(
     views: Views,
     pool: NDArray[np.int64],
+    held_out: NDArray[np.int64],
     share: float,
     given: NDArray[np.int64],
-    draws: int,
+    plan: Plan,
     generator: np.random.Generator,
 ) -> Scene:
     name = rare_name(share)
     if not views.has_labels:
         return Scene(name, (), "it needs labels")
-    classes = np.unique(views.labels[pool])
+    classes, counts = np.unique(views.labels[pool], return_counts=True)
     if len(classes) < _LEAST_CLASSES:
         return Scene(name, (), "it needs two classes")
     rare = np.intersect1d(given, classes)
+    if len(given) and not len(rare):
+        return Scene(name, (), "it needs records of the rare classes beside those held out")
     if len(rare) == len(classes):
         return Scene(name, (), "it needs a class that is not rare")
-    return Scene(name, tuple(_each_rare(views, pool, share, rare, draws, generator)))
+    least = 1 if plan.draws == 1 else _LEAST_HALVED
+    may_be_rare = rare if len(rare) else classes[counts >= least]
+    is_rare = np.isin(views.labels[pool], may_be_rare)
+    if is_rare.sum() < least or (len(rare) and (~is_rare).sum() < least):
+        return Scene(name, (), "it needs two records of the rare classes, and two of others")
+    return Scene(name, tuple(_each_rare(views, pool, held_out, share, rare, may_be_rare, plan, generator)))
 
 
 def _each_rare(
     views: Views,
     pool: NDArray[np.int64],
+    held_out: NDArray[np.int64],
     share: float,
     given: NDArray[np.int64],
-    draws: int,
+    may_be_rare: NDArray[np.int64],
+    plan: Plan,
     generator: np.random.Generator,
 ) -> Iterator[Stream]:
-    """All records of the other classes, and so many of the rare ones; at least one."""
-    labels, classes = views.labels[pool], np.unique(views.labels[pool])
-    number = max(1, min(len(classes) - 1, round(len(classes) * _RARE_OF_CLASSES)))
-    for _ in range(draws):
-        rare = given if len(given) else generator.permutation(classes)[:number]
+    """All records of the other classes, and so many of the rare ones; at least one. The two of a pair have the same rare classes."""
+    labels = views.labels[pool]
+    number = max(1, min(len(np.unique(labels)) - 1, round(len(np.unique(labels)) * _RARE_OF_CLASSES)))
+    for _ in range(_splits(plan)):
+        rare = given if len(given) else generator.permutation(may_be_rare)[:number]
         is_rare = np.isin(labels, rare)
-        count = max(1, round(share / (1 - share) * int((~is_rare).sum())))
-        few = generator.permutation(pool[is_rare])[:count]
-        rows = generator.permutation(np.concatenate([pool[~is_rare], few]))
-        yield Stream(rows, np.isin(rows, few))
+        few_of = _halves(pool[is_rare], plan, generator)
+        others_of = _halves(pool[~is_rare], plan, generator)
+        tested_of = _halves(held_out, plan, generator)
+        for some, others, tested in zip(few_of, others_of, tested_of, strict=True):
+            count = max(1, round(share / (1 - share) * len(others)))
+            few = generator.permutation(some)[:count]
+            rows = generator.permutation(np.concatenate([others, few]))
+            yield Stream(rows, np.isin(rows, few), tested)
 
 
-def _wrong(views: Views, pool: NDArray[np.int64], plan: Plan, generator: np.random.Generator) -> Scene:
+def _wrong(
+    views: Views,
+    pool: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    plan: Plan,
+    generator: np.random.Generator,
+) -> Scene:
     wrong = views.rows(Kind.WRONG_LABEL)
     wrong = wrong[np.isin(views.origin[wrong], pool)]
     if not len(wrong):
@@ -126,9 +173,14 @@ def _wrong(views: Views, pool: NDArray[np.int64], plan: Plan, generator: np.rand
             (),
             "no label was drawn to be wrong" if has_two else "it needs labels of two classes",
         )
-    right = pool[~np.isin(pool, views.origin[wrong])]
-    drawn = [generator.permutation(np.concatenate([right, wrong])) for _ in range(plan.draws)]
-    return Scene(WRONG_LABELS, tuple(Stream(rows, np.isin(rows, wrong)) for rows in drawn))
+    given = np.concatenate([pool[~np.isin(pool, views.origin[wrong])], wrong])
+    streams: list[Stream] = []
+    for _ in range(_splits(plan)):
+        halves = zip(_halves(given, plan, generator), _halves(held_out, plan, generator), strict=True)
+        for half, tested in halves:
+            rows = generator.permutation(half)
+            streams.append(Stream(rows, np.isin(rows, wrong), tested))
+    return Scene(WRONG_LABELS, tuple(streams))
 
 
 def wrong_labels(

@@ -61,10 +61,20 @@ def copies_at(report: Report, at: CopiesAt) -> list[Copies]:
     return [each for each in report.copies if each.at == at]
 
 
+def name_of_rule(report: Report, selection: str) -> str:
+    """The selection, marked if the settings ask for it."""
+    is_configured = selection == f"gradient: {report.setup.configured_gradient}"
+    return f"{selection} (as configured)" if is_configured else selection
+
+
 def copies_cells(each: Copies) -> list[str]:
     """τ, false rejects in percent, and for each way of copying the share caught in percent."""
     caught = ["–" if share is None else f"{100 * share:.1f}" for share in each.caught.values()]
     return [f"{each.threshold:.3f}", f"{100 * each.false_rejects:.1f}", *caught]
+
+
+NEAR_COPIES = "Near copies that the data hold count as distinct."
+"""Where there are many, the τ that follows is high and catches few copies."""
 
 
 def title_of_copies(report: Report, at: CopiesAt) -> str:
@@ -83,11 +93,13 @@ def suspects_told(report: Report) -> str | None:
     if found is None:
         return None
     precision = (
-        "none is flagged" if found.precision is None else f"{found.precision:.0%} of them have a wrong label"
+        "none is flagged"
+        if found.precision is None
+        else f"{100 * found.precision:.0f} % of them have a wrong label"
     )
     return (
-        f"suspect (a confident other prediction, nearer to that class): {found.flagged:.1%} of the records, {precision}; "
-        f"{found.recall:.0%} of the wrong labels are found"
+        f"suspect (a confident other prediction, nearer to that class): {100 * found.flagged:.1f} % of the records, {precision}; "
+        f"{100 * found.recall:.0f} % of the wrong labels are found"
     )
 
 
@@ -119,7 +131,7 @@ def facts_of(report: Report) -> dict[str, str]:
         "classes": classes,
         "held out": f"{source.held_out:,}",
         "picks": f"{most:,}" + (f" ({setup.size:,} asked for)" if most < setup.size else ""),
-        "streams": f"{setup.draws:,} of each kind",
+        "streams": f"{setup.draws:,} of each kind" + (", of half the records" if setup.draws > 1 else ""),
         "dimension k": f"{setup.dimension:,}",
     }
 

@@ -13,10 +13,10 @@ from dugs_stream.errors import StreamRejectedError
 from dugs_stream.lab.drawn_records import Source, draw_records
 from dugs_stream.lab.evaluate.copies import Copier, copiers_of
 from dugs_stream.lab.evaluate.evaluate import Viewed
-from dugs_stream.lab.evaluate.plan import Plan
+from dugs_stream.lab.evaluate.plan import Gradient, Plan
 from dugs_stream.lab.evaluate.records import Decoded, Decoding, engine_for, told
 from dugs_stream.lab.evaluate.streams import wrong_labels
-from dugs_stream.lab.evaluate.views import Kind, Row, Viewer
+from dugs_stream.lab.evaluate.views import Kind, Row, Viewer, Views, without_not_finite
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Record
 
@@ -26,7 +26,7 @@ _COPIED_SHARE = 0.5
 
 
 def view_records(settings: Settings, source: Source, plan: Plan, listener: Listener) -> Viewed:
-    """Draw, decode and view records. An interrupt leaves those done so far.
+    """Draw, decode and view records. An interrupt leaves those viewed by then; KeyboardInterrupt if there is none.
 
     Raises as `draw_records` and `build_engine` do, ModelError if the model fails, and StreamRejectedError if no record can be used.
     """
@@ -36,20 +36,26 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     distinct = _distinct(drawn.records)
     records = [distinct[place] for place in generator.permutation(len(distinct))]
     engine = engine_for(settings, len(records))
+    configured = _configured_gradient(settings, engine.projector.spec.loss.name)
+    plan = replace(plan, configured=configured)
     decoding = Decoding(engine, settings)
     copiers = copiers_of(settings)
     rows = _Rows(copiers, min(_MOST_COPIED, int(len(records) * _COPIED_SHARE)), plan, decoding, generator)
     viewer: Viewer | None = None
     listener.stage(f"Viewing {len(records):,} records")
-    done = 0
-    for done, batch in decoding.batches(records):
+    done, known, is_cut = 0, 0, False
+    for seen, batch in decoding.batches(records):
         if viewer is None and batch:
-            first = batch[0]
+            # One that happens to have no label says nothing of the others.
+            first = next((each for each in batch if each.label is not None), batch[0])
             viewer = Viewer(
                 engine.projector.spec, plan, Row(first.sample.inputs, first.label, 0, Kind.RECORD)
             )
         if viewer is not None:
-            viewer.add(rows.of(batch, viewer))
+            is_cut = not viewer.add(rows.of(batch, viewer), listener.wants_stop)
+        if is_cut:
+            break
+        done, known = seen, rows.count
         listener.progress(done, len(records))
         if listener.wants_stop():
             break
@@ -58,28 +64,53 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
             f"No record of {drawn.place} can be evaluated: "
             f"{(told(decoding.reasons) or ('none has a label that the model knows',))[0]}."
         )
+    views = viewer.views(tuple(copiers))
+    kept = len(views.rows(Kind.RECORD))
+    if not kept:
+        raise KeyboardInterrupt("before a record was viewed, so there is nothing to tell")
+    done += kept - known
+    views, not_finite = without_not_finite(views)
+    if not len(views.labels):
+        raise StreamRejectedError(
+            f"No record of {drawn.place} can be evaluated: the model's features or outputs are not finite for any of them."
+        )
     cut = f"viewing the records: {done:,} of {len(records):,} were viewed" if done < len(records) else None
     return Viewed(
         drawn.place,
-        viewer.views(tuple(copiers)),
+        views,
         decoding.name_of,
         settings.gradient.dimension,
         settings.selection.threshold,
-        _configured_gradient(settings),
+        configured.title,
         (
+            *_on_configured(configured, views),
             *drawn.remarks,
             *_on_repeats(len(drawn.records) - len(distinct)),
             *told(decoding.reasons),
             *rows.remarks,
+            *_on_not_finite(not_finite),
         ),
         cut or drawn.interrupted,
     )
 
 
-def _configured_gradient(settings: Settings) -> str:
-    """What τ was set for, as rows of the table name it."""
+def _configured_gradient(settings: Settings, name_of_own: str) -> Gradient:
+    """What τ was set for; a loss of the user's goes by the name of its function."""
     loss, layers = settings.gradient.loss, settings.gradient.layers
-    return f"{loss}, last {layers.last}" if layers.last is not None else f"{loss}, named layers"
+    return Gradient(
+        name_of_own if ":" in loss else loss,
+        "configured" if layers.last is None else layers.last,
+        temperature=settings.gradient.temperature,
+    )
+
+
+def _on_configured(configured: Gradient, views: Views) -> tuple[str, ...]:
+    """That the rule of the settings has no row, which is what one looks for first."""
+    if configured in views.gradients:
+        return ()
+    if configured.loss == "label" and not views.has_labels:
+        return ("gradient.loss is label and no record has one, so the rule as configured cannot be told",)
+    return (f"the rule as configured ({configured.title}) is not compared: add its loss to --losses",)
 
 
 def _distinct(records: Sequence[Record]) -> list[Record]:
@@ -90,6 +121,14 @@ def _distinct(records: Sequence[Record]) -> list[Record]:
 
 def _on_repeats(count: int) -> tuple[str, ...]:
     return (f"{count:,} records repeat another one byte for byte and were left out",) if count else ()
+
+
+def _on_not_finite(count: int) -> tuple[str, ...]:
+    return (
+        (f"{count:,} records have features or outputs that are not finite and were left out",)
+        if count
+        else ()
+    )
 
 
 class _Rows:

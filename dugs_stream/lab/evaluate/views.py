@@ -5,8 +5,8 @@ A row is a record, a record with a wrong label, or a copy of a record; all rows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.core.gradient_spec import GradientSpec
 from dugs_stream.core.gradients.inference import inference
-from dugs_stream.core.losses.forms import LabelForm
+from dugs_stream.core.losses.forms import WITH_TEMPERATURE, LabelForm
 from dugs_stream.core.losses.outputs import logits_of
 from dugs_stream.core.samples import Inputs, call_model, leaves, mapped, stacked, structure_of
 from dugs_stream.errors import ConfigurationError, ModelError, Problem
@@ -28,7 +28,7 @@ from dugs_stream.lab.evaluate.scaling import ScaledGradients
 
 UNLABELLED = -1
 _TOGETHER = 64
-"""Samples of a forward pass for logits and embeddings."""
+"""Rows that are viewed together: a forward pass for logits and embeddings, and what a stop in between may leave out."""
 
 
 class Kind(IntEnum):
@@ -95,7 +95,8 @@ class Viewer:
         self._engines = {each: _deduplicator(spec, each) for each in _gradients(spec, plan, example.label)}
         self._last_layer, self.classes = self._probe(example)
         self._scaled = _Scaled(spec, plan, tuple(self._engines)) if self.classes else None
-        self._numbers: list[tuple[int, int, int, int]] = []
+        self._numbers: list[tuple[int, int, int, int, int]] = []  # place, label, origin, kind, way of copying
+        self._given = 0
         self._vectors: dict[Gradient, list[NDArray[np.float32]]] = {each: [] for each in self._engines}
         self._embeddings: list[NDArray[np.float32] | None] = []
         self._logits: list[NDArray[np.float64] | None] = []
@@ -118,52 +119,66 @@ class Viewer:
         found = narrow.probe(example.inputs, example.label if takes_it else None)
         return found.layers[-1].name, found.classes
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """View some rows more. Raises ModelError if the model fails on them."""
-        places: dict[Any, list[int]] = {}
+    def add(self, rows: Sequence[Row], wants_stop: Callable[[], bool] = lambda: False) -> bool:
+        """View some rows more. Returns whether all were: a stop leaves out the rows in work, and those after them.
+
+        Raises ModelError if the model fails on them.
+        """
+        first, self._given = self._given, self._given + len(rows)
+        groups: dict[Any, list[int]] = {}
         for place, row in enumerate(rows):
-            places.setdefault(structure_of(row.inputs), []).append(place)
-        order = [place for group in places.values() for place in group]
-        back = np.argsort(np.array(order, dtype=np.int64))
-        pieces: dict[Gradient, list[NDArray[np.float32]]] = {each: [] for each in self._engines}
-        seen: list[tuple[NDArray[np.float32] | None, NDArray[np.float64] | None]] = []
-        for group in places.values():
-            batch = stacked([rows[place].inputs for place in group])
-            labels = [rows[place].label for place in group]
-            for gradient, engine in self._engines.items():
-                takes_them = engine.loss.takes_classes or engine.loss.is_own
-                given = labels if takes_them and None not in labels else None
-                pieces[gradient].append(engine.project(batch, given).vectors)
-            seen += [self._forward(part) for part in _parts(batch, len(group))]
+            groups.setdefault(structure_of(row.inputs), []).append(place)
+        for group in groups.values():
             if self._scaled is not None:
-                records = torch.tensor([rows[place].kind == Kind.RECORD for place in group])
-                for gradient, vectors in self._scaled.project(batch, labels, records, self._engines):
-                    pieces.setdefault(gradient, []).append(vectors)
-        for gradient, piece in pieces.items():
-            self._vectors.setdefault(gradient, []).append(np.concatenate(piece)[back])
-        self._embeddings.append(_joined([each for each, _ in seen], back))
-        self._logits.append(_joined([each for _, each in seen], back))
-        self._numbers += [
-            (UNLABELLED if row.label is None else row.label, row.origin, row.kind, row.copied_by)
-            for row in rows
-        ]
+                self._scaled.fit([rows[place] for place in group], self._engines, wants_stop)
+            for start in range(0, len(group), _TOGETHER):
+                places = group[start : start + _TOGETHER]
+                if not self._take([rows[place] for place in places], wants_stop):
+                    return False
+                self._numbers += [
+                    (first + place, _class_of(row), row.origin, row.kind, row.copied_by)
+                    for place, row in zip(places, (rows[place] for place in places), strict=True)
+                ]
+        return True
+
+    def _take(self, rows: Sequence[Row], wants_stop: Callable[[], bool]) -> bool:
+        """All gradients, the embeddings and the logits of a few rows of one structure; nothing of them if told to stop."""
+        batch, labels = stacked([row.inputs for row in rows]), [row.label for row in rows]
+        found: dict[Gradient, NDArray[np.float32]] = {}
+        for gradient, engine in self._engines.items():
+            if wants_stop():
+                return False
+            takes_them = engine.loss.takes_classes or engine.loss.is_own
+            given = labels if takes_them and None not in labels else None
+            found[gradient] = engine.project(batch, given).vectors
+        if self._scaled is not None:
+            found |= self._scaled.project(batch, labels)
+        embeddings, logits = self._forward(batch)
+        for gradient, vectors in found.items():
+            self._vectors.setdefault(gradient, []).append(vectors)
+        self._embeddings.append(embeddings)
+        self._logits.append(logits)
+        return True
 
     def views(self, ways: Sequence[str]) -> Views:
-        """All rows so far."""
-        numbers = np.array(self._numbers, dtype=np.int64).reshape(-1, 4)
+        """All rows so far, in their order. A row whose record was left out is left out too."""
+        numbers = np.array(self._numbers, dtype=np.int64).reshape(-1, 5)
+        viewed, labels, origin, kind, copied_by = numbers.T
+        order = np.argsort(viewed)
+        kept = order[np.isin(origin[order], viewed)]
+        rows_of = {int(viewed[row]): place for place, row in enumerate(kept)}
         embeddings, logits = _joined(self._embeddings), _joined(self._logits)
-        labels, origin, kind, copied_by = numbers.T
         # Those of a kind of records that came later, and could not be scaled, are not whole.
-        whole = {each: np.concatenate(parts) for each, parts in self._vectors.items()}
+        whole = {each: np.concatenate(parts) for each, parts in self._vectors.items() if parts}
         return Views(
-            labels,
-            origin,
-            kind,
-            copied_by,
+            labels[kept],
+            np.array([rows_of[int(each)] for each in origin[kept]], dtype=np.int64),
+            kind[kept],
+            copied_by[kept],
             ways=tuple(ways),
-            gradients={each: rows for each, rows in whole.items() if len(rows) == len(labels)},
-            embeddings=None if embeddings is None else unit_rows(embeddings),
-            logits=logits if logits is not None and self.classes else None,
+            gradients={each: rows[kept] for each, rows in whole.items() if len(rows) == len(viewed)},
+            embeddings=None if embeddings is None else unit_rows(embeddings[kept]),
+            logits=logits[kept] if logits is not None and self.classes else None,
             remarks=[] if self._scaled is None else self._scaled.remarks,
         )
 
@@ -203,34 +218,46 @@ class _Scaled:
         self._fitted: dict[Gradient, ScaledGradients] = {}
         self.remarks: list[str] = []
 
+    def fit(
+        self, rows: Sequence[Row], engines: Mapping[Gradient, Deduplicator], wants_stop: Callable[[], bool]
+    ) -> None:
+        """Find the maps that are not there yet, on those of the rows that are records; all are of one structure."""
+        records = [row for row in rows if row.kind == Kind.RECORD]
+        wanted = [each for each in self._wanted if each not in self._fitted]
+        if not records or not wanted or any(row.label is None for row in rows):
+            return
+        inputs = stacked([row.inputs for row in records])
+        if not isinstance(inputs, Tensor):  # samples of several tensors
+            return
+        labels = torch.tensor([row.label for row in records])
+        for gradient in wanted:
+            if wants_stop():
+                return
+            engine = engines[gradient._replace(scaling="plain")]
+            if not engine.is_probed:
+                engine.probe(records[0].inputs, records[0].label)
+            layers = [each.name for each in engine.chosen_layers]
+            scaled = ScaledGradients(self._spec, layers, gradient.scaling)
+            if scaled.misfit is not None:
+                self._leave_out(gradient, scaled.misfit)
+                continue
+            try:
+                scaled.fit(inputs, labels)
+            except (RuntimeError, NotImplementedError, AttributeError) as error:  # what vmap cannot do
+                why = str(error).partition("\n")[0]
+                self._leave_out(gradient, f"its gradients cannot be formed side by side ({why})")
+                continue
+            self._fitted[gradient] = scaled
+
     def project(
-        self,
-        batch: Inputs,
-        labels: Sequence[int | None],
-        records: Tensor,
-        engines: Mapping[Gradient, Deduplicator],
+        self, batch: Inputs, labels: Sequence[int | None]
     ) -> Iterator[tuple[Gradient, NDArray[np.float32]]]:
-        """Unit rows for each gradient that can be scaled, fitted on the rows (m,) that are records; nothing for samples of several tensors."""
+        """Unit rows for each gradient that has a map; nothing for samples of several tensors."""
         if not isinstance(batch, Tensor) or None in labels:
             return
         given = torch.tensor(labels)
-        for gradient in list(self._wanted):
-            if gradient not in self._fitted:
-                layers = [each.name for each in engines[gradient._replace(scaling="plain")].chosen_layers]
-                scaled = ScaledGradients(self._spec, layers, gradient.scaling)
-                if scaled.misfit is not None:
-                    self._leave_out(gradient, scaled.misfit)
-                    continue
-                try:
-                    scaled.fit(batch[records], given[records])
-                except (RuntimeError, NotImplementedError, AttributeError) as error:  # what vmap cannot do
-                    self._leave_out(
-                        gradient,
-                        f"its gradients cannot be formed side by side ({str(error).partition(chr(10))[0]})",
-                    )
-                    continue
-                self._fitted[gradient] = scaled
-            yield gradient, self._fitted[gradient].project(batch, given)
+        for gradient, scaled in self._fitted.items():
+            yield gradient, scaled.project(batch, given)
 
     def _leave_out(self, gradient: Gradient, why: str) -> None:
         self._wanted.remove(gradient)
@@ -238,7 +265,7 @@ class _Scaled:
 
 
 def _gradients(spec: GradientSpec, plan: Plan, label: int | None) -> list[Gradient]:
-    """Those of the plan that the model allows: other losses than those of classes stand alone."""
+    """Those of the plan that the model allows, and that of the settings; other losses than those of classes stand alone."""
     is_of_classes = spec.loss.form in {LabelForm.CLASS, LabelForm.PREDICTED}
     if plan.losses and not is_of_classes:
         problem = Problem(
@@ -250,14 +277,29 @@ def _gradients(spec: GradientSpec, plan: Plan, label: int | None) -> list[Gradie
     losses = plan.losses or (CLASSIFIERS_LOSSES if is_of_classes else (spec.loss.name,))
     if label is None:
         losses = tuple(each for each in losses if each != "label")
-    return [Gradient(loss, layers) for loss in losses for layers in plan.layers]
+    temperatures = plan.temperatures or (spec.temperature,)
+    found = [
+        Gradient(loss, layers, temperature=temperature)
+        for loss in losses
+        for temperature in (temperatures if loss in WITH_TEMPERATURE else (1.0,))
+        for layers in plan.layers
+    ]
+    as_set = plan.configured
+    is_missing = as_set is not None and as_set not in found and as_set.loss in losses
+    return [*found, *([as_set] if is_missing else [])]  # type: ignore[list-item]  # it is one
 
 
 def _deduplicator(spec: GradientSpec, gradient: Gradient) -> Deduplicator:
     loss = gradient.loss if gradient.loss in CLASSIFIERS_LOSSES else _own(spec)
     return Deduplicator(
-        spec.model, _layers(spec, gradient.layers), loss, spec.dimension, seed=spec.seed, device=spec.device
-    )  # fmt: skip
+        spec.model,
+        _layers(spec, gradient.layers),
+        loss,
+        spec.dimension,
+        seed=spec.seed,
+        device=spec.device,
+        temperature=gradient.temperature,
+    )
 
 
 def _layers(spec: GradientSpec, layers: LayerChoice) -> int | list[str]:
@@ -273,8 +315,8 @@ def _own(spec: GradientSpec) -> Any:
     return spec.loss.function if spec.loss.is_own else spec.loss.name
 
 
-def _parts(batch: Inputs, m: int) -> list[Inputs]:
-    return [mapped(batch, lambda leaf, at=at: leaf[at : at + _TOGETHER]) for at in range(0, m, _TOGETHER)]  # type: ignore[misc]
+def _class_of(row: Row) -> int:
+    return UNLABELLED if row.label is None else row.label
 
 
 def _pooled(embedding: Tensor, inputs: Inputs, m: int) -> NDArray[np.float32] | None:
@@ -291,13 +333,32 @@ def _pooled(embedding: Tensor, inputs: Inputs, m: int) -> NDArray[np.float32] | 
     )
 
 
-def _joined(pieces: Sequence[NDArray[Any] | None], back: NDArray[np.int64] | None = None) -> Any:
+def _joined(pieces: Sequence[NDArray[Any] | None]) -> Any:
     """The pieces as one matrix; None if one is missing, or of another width."""
     found = [each for each in pieces if each is not None]
     if not found or len(found) < len(pieces) or len({each.shape[1] for each in found}) > 1:
         return None
-    joined = np.concatenate(found)
-    return joined if back is None else joined[back]
+    return np.concatenate(found)
+
+
+def without_not_finite(views: Views) -> tuple[Views, int]:
+    """The rows whose gradients, embeddings and logits are finite, and how many records are left out, with what is made of them."""
+    known = [each for each in (*views.gradients.values(), views.embeddings, views.logits) if each is not None]
+    is_finite = np.all([np.isfinite(each).all(axis=1) for each in known], axis=0)
+    is_kept = is_finite & is_finite[views.origin]
+    left_out = int((~is_kept & (views.kind == Kind.RECORD)).sum())
+    if is_kept.all():
+        return views, left_out
+    return replace(
+        views,
+        labels=views.labels[is_kept],
+        origin=(np.cumsum(is_kept) - 1)[views.origin[is_kept]],
+        kind=views.kind[is_kept],
+        copied_by=views.copied_by[is_kept],
+        gradients={each: rows[is_kept] for each, rows in views.gradients.items()},
+        embeddings=None if views.embeddings is None else views.embeddings[is_kept],
+        logits=None if views.logits is None else views.logits[is_kept],
+    ), left_out
 
 
 def require_finite(views: Views) -> None:

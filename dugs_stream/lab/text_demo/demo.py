@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
+from dugs_stream.lab.demo.configuration import write_configuration
 from dugs_stream.lab.demo.stream import StreamResult, run_stream
 from dugs_stream.lab.text_demo.findings import Judged, counts, judged_texts, key_of
 from dugs_stream.lab.text_demo.language_model import Plan, require_transformers
@@ -56,7 +56,7 @@ class TextDemoFiles:
         self.uniques = out / "uniques.jsonl"  # their events and texts, an object a line, in sequence order
         self.gallery = out / "gallery.html"  # duplicates beside their nearest, then the uniques
         self.model = out / "model"  # model and tokenizer, as transformers saves them
-        self.configuration = out / "text.yaml"  # the same model on texts of one's own
+        self.configuration = out / "text.yaml"  # the list: its model, log and state
 
 
 def run_text_demo(
@@ -148,4 +148,4 @@ def _write_files(files: TextDemoFiles, judged: Sequence[Judged], summary: Summar
             event = {**each.event, "text": each.text.text}
             lines.write(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n")
     files.gallery.write_text(render_page(judged, summary), encoding="utf-8")
-    files.configuration.write_text(yaml.safe_dump(dict(model.judged_by), sort_keys=False), encoding="utf-8")
+    write_configuration(files.configuration, model.judged_by, files.configuration.parent / "work/text")

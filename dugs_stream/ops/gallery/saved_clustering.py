@@ -29,7 +29,7 @@ class SavedClustering:
     """Categories of uniques 0 … n − 1; later uniques have none yet.
 
     list_name  of the list of uniques, as that of its thumbnails
-    names      the most frequent label of each category, or None
+    names      the label that most uniques of a category carry, or None
     category   (n,) int32, places in `names`
     """
 

@@ -238,7 +238,8 @@ class UniqueSearch:
         self._of_label.setdefault(label, array("q")).append(len(self._names))
         if "label_name" in event:
             self._label_names[label] = event["label_name"]
-        target = event.get("value_target")
+        # States of a target that moves are of one series: a later one has seen a few more records.
+        target = event.get("value_series") or event.get("value_target")
         value = event.get("value")
         if target is not None:
             self._newest_target = self._target_numbers.setdefault(target, len(self._target_numbers))

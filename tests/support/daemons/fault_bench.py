@@ -35,7 +35,8 @@ from tests.support.brokers.fault_broker import FaultBroker
 from tests.support.brokers.kafka_admin import KafkaAdmin
 from tests.support.brokers.proxy import Proxy
 from tests.support.daemons.deployment import Deployment, as_npy, npy_message, one_thread
-from tests.support.daemons.fork_server import DaemonOptions, ForkedDaemon
+from tests.support.daemons.faulty_daemon import DaemonOptions
+from tests.support.daemons.fork_server import ForkedDaemon
 from tests.support.models.small import WIDTH
 from tests.support.oracles.faults import Expected, Names, check_deployment, check_state_folder
 from tests.support.oracles.log_contents import (

@@ -193,6 +193,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dimension": {"gradient": {"dimension": 128}},
     "layers": {"gradient": {"layers": {"last": 1}}},
     "loss": {"gradient": {"loss": "pseudo"}},
+    "temperature": {"gradient": {"loss": "energy", "temperature": 2}},
     "kwargs": {"model": {"kwargs": {"classes": 5}}},
     "codec": {"input": {"codec": {"type": "json"}}},
     "classes": {"input": {"classes": ["a", "b", "c", "d"]}},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from dugs_stream.app.target import set_target, set_target_once_reachable
 from dugs_stream.commands.index import export
 from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, LogUnavailableError
+from dugs_stream.inputs.rows.fields import RowFields
 from dugs_stream.pipeline.target import Target
 from dugs_stream.records import Message
 from tests.support.daemons.deployment import Deployment, as_npy, npy_messages
@@ -76,6 +79,32 @@ def test_target_is_the_same_from_files_a_glob_and_a_topic(tmp_path: Path) -> Non
     raw = of(deployment, target="topic:wanted", mean="raw")
     other_model = of(Deployment(tmp_path / "there", gradient={"seed": 1}), target=str(tmp_path / "wanted"))
     assert len({folder.digest, raw.digest, other_model.digest}) == 3, "values of these cannot be compared"
+
+
+def test_fields_of_a_commands_rows_are_read_of_the_targets_rows_too(tmp_path: Path) -> None:
+    """As the command reads its own; a target of single files has none, and they do not matter to it."""
+    deployment, messages = Deployment(tmp_path / "here"), files(tmp_path / "wanted")
+    lines = [
+        json.dumps(
+            {"array": base64.b64encode(each.value or b"").decode(), "class": each.headers[0][1].decode()}
+        )
+        for each in messages
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    fields = RowFields(column="array", label="class")
+
+    def of_files(name: str) -> Target:
+        deployment.write(value={"target": str(tmp_path / name)})
+        engine = build_engine(deployment.settings)
+        set_target(deployment.settings, engine, fields=fields)
+        engine.decoding.close()
+        assert engine.judge.target is not None
+        return engine.judge.target
+
+    single, rows = of_files("wanted"), of_files("rows.jsonl")
+
+    assert (rows.mean.samples, rows.left_out) == (12, 0)
+    assert np.array_equal(rows.mean.direction, single.mean.direction)
 
 
 def test_few_of_many_files_are_spread_over_all_classes(tmp_path: Path) -> None:
@@ -191,6 +220,11 @@ def test_damaged_export_is_refused(tmp_path: Path) -> None:
         np.save(folder / "vectors.npy", rows, allow_pickle=True)
         with pytest.raises(ConfigurationError, match=f"{why}.*dugs index export"):
             engine_of(deployment.settings)
+    (folder / "uniques.jsonl").write_text(lines)
+    with (folder / "vectors.npy").open("wb") as several:
+        np.savez(several, vectors)
+    with pytest.raises(ConfigurationError, match=r"is not a matrix of NumPy.*dugs index export"):
+        engine_of(deployment.settings)
 
 
 def test_labels_of_the_target_are_not_counted_as_the_streams_first(tmp_path: Path) -> None:

@@ -68,12 +68,23 @@ WORDINGS = [
         ('1:9 value.target: found "topic:dugs.unique", which is output.topic: it is written by the daemon, and a target is made '
         "of samples. Name another topic with records like those of the input, or files."),
     ),
+    (
+        "value: {half_life: 100}",
+        "1:9 value.half_life: found 100 with no value.target. Name a topic (value.target: topic:NAME), or leave this out.",
+    ),
+    (
+        "value: {target: clean/, half_life: 100}",
+        ("1:25 value.half_life: found 100 with a value.target of files, which do not move. Name a topic "
+         "(value.target: topic:NAME), or leave this out."),
+    ),
+    ("value: {target: 'topic:a', half_life: 0}", "1:28 value.half_life: found 0, expected at least 1."),
     # values out of bounds
     ("selection: {threshold: -1}", "1:13 selection.threshold: found -1, expected more than -1."),
     ("selection: {threshold: 1.5}", "1:13 selection.threshold: found 1.5, expected at most 1."),
     ("selection: {min_gradient_norm: -1}", "1:13 selection.min_gradient_norm: found -1, expected at least 0."),
     ("gradient: {tile: 0}", "1:12 gradient.tile: found 0, expected auto, or a whole number from 1 on."),
     ("gradient: {dimension: 1}", "1:12 gradient.dimension: found 1, expected at least 2."),
+    ("gradient: {temperature: 0}", "1:12 gradient.temperature: found 0, expected at least 0.001."),
     ("gradient: {seed: -1}", "1:12 gradient.seed: found -1, expected at least 0."),
     ("http: {port: 65536}", "1:8 http.port: found 65536, expected at most 65535."),
     # words
@@ -194,6 +205,11 @@ WORDINGS = [
         "input: {label: none}",
         ('1:9 input.label: found "none", but gradient.loss "label" needs the label of every record. Say where it '
         "is (header:NAME, key, json:FIELD), or set gradient.loss: energy."),
+    ),
+    (
+        "gradient: {temperature: 2}",
+        ("1:12 gradient.temperature: found 2, but gradient.loss label takes no temperature. Leave it at 1, or set "
+        "gradient.loss: energy."),
     ),
     (
         "input: {label: 'json:y'}",

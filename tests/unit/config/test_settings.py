@@ -61,7 +61,11 @@ def test_target_of_a_loss_that_predicts_its_labels_is_warned_of() -> None:
     assert "cannot tell a wrong label" in line
     assert warnings(load_settings(None, given, {})) == []
     (own,) = warnings(load_settings(None, [*given, "value.target=topic:dugs.samples"], {}))
-    assert "the stream's own input.topic" in own
+    assert "the stream's own input.topic: the stream is valued by its own first records" in own
+    (moving,) = warnings(
+        load_settings(None, [*given, "value.target=topic:dugs.samples", "value.half_life=9"], {})
+    )
+    assert "its own newest records" in moving
     assert load_settings(None, given, {}).value.target == ("clean/",)
     assert load_settings(None, ["value.target=topic:clean"], {}).value.topic == "clean"
 

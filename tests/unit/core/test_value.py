@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 from dugs_stream.core.deduplicator import Deduplicator
 from dugs_stream.core.projector import Projection
-from dugs_stream.core.value import Mean, NoDirectionError, TargetGradients
+from dugs_stream.core.value import (
+    Mean,
+    NoDirectionError,
+    TargetGradients,
+    half_life_weights,
+    mean_gradient,
+)
 from tests.support.models.small import WIDTH, tiny
 from tests.support.oracles.gradients import per_sample_gradients, sketched
 
@@ -168,3 +174,69 @@ def trained(inputs: Tensor, labels: Tensor) -> nn.Module:
         nn.functional.cross_entropy(model(inputs[chosen]), labels[chosen]).backward()
         optimizer.step()
     return model.eval()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 30),
+    st.integers(2, 20),
+    st.floats(0.3, 1e6),
+    st.integers(0, 2**31),
+    st.sampled_from(["raw", "balanced"]),
+)
+def test_weighted_mean_is_that_of_its_formula(n: int, k: int, half_life: float, seed: int, how: Mean) -> None:
+    """Term by term in float64, whichever of the two systems is the smaller; the newest counts most."""
+    generator = np.random.default_rng(seed)
+    gradients = projection_of(generator.normal(size=(n, k)) + 0.5)
+    rows, norms = gradients.vectors.astype(np.float64), gradients.norms
+    weights = half_life_weights(n, half_life)
+
+    found = mean_gradient(gradients.vectors, norms, how, weights)
+
+    ages = range(n - 1, -1, -1)
+    assert weights.tolist() == pytest.approx([2 ** (-age / half_life) for age in ages])
+    expected = np.zeros(k)
+    if how == "raw":
+        for row, norm, age in zip(rows, norms, ages, strict=True):
+            expected += 2 ** (-age / half_life) * norm * row
+    else:
+        parts = weights / weights.sum()
+        moment = sum(part * np.outer(row, row) for part, row in zip(parts, rows, strict=True))
+        expected = np.linalg.inv(moment + 1e-4 * np.eye(k)) @ (parts @ rows)
+    assert found.direction == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
+    assert found.own_value == pytest.approx(np.average(rows @ found.direction, weights=weights), abs=1e-6)
+
+
+@pytest.mark.parametrize("how", ["raw", "balanced"])
+@pytest.mark.parametrize("n", [7, 40])
+def test_equal_weights_give_the_mean_without_weights(n: int, how: Mean) -> None:
+    """Up to the rounding of the row's float32; and a half-life without end makes all weights equal."""
+    gradients = projection_of(np.random.default_rng(n).normal(size=(n, 16)) + 0.3)
+
+    plain = mean_gradient(gradients.vectors, gradients.norms, how)
+    weighted = mean_gradient(gradients.vectors, gradients.norms, how, np.full(n, 0.125))
+
+    assert np.abs(weighted.direction - plain.direction).max() <= np.spacing(np.float32(1))
+    assert weighted.own_value == pytest.approx(plain.own_value, abs=1e-7)
+    assert half_life_weights(n, np.inf).tolist() == [1.0] * n
+
+
+@pytest.mark.parametrize("how", ["raw", "balanced"])
+def test_weights_that_vanish_leave_the_newest_gradient(how: Mean) -> None:
+    """A thousand half-lives ago no float64 is left; what remains is the mean of those that still count."""
+    gradients = projection_of(np.random.default_rng(3).normal(size=(3000, 8)))
+
+    found = mean_gradient(gradients.vectors, gradients.norms, how, half_life_weights(3000, 0.01))
+
+    assert found.direction == pytest.approx(gradients.vectors[-1], abs=1e-6)
+
+
+@pytest.mark.parametrize("how", ["raw", "balanced"])
+def test_weighted_gradients_that_cancel_out_have_no_mean(how: Mean) -> None:
+    """The same refusal as without weights, and for none at all."""
+    opposite = np.array([[1, 0, 0], [-1, 0, 0]], np.float32)
+
+    with pytest.raises(NoDirectionError, match="cancel out"):
+        mean_gradient(opposite, np.ones(2), how, np.ones(2))
+    with pytest.raises(NoDirectionError, match="none of its records"):
+        mean_gradient(opposite[:0], np.ones(0), how, np.ones(0))

@@ -18,10 +18,13 @@ PARTS: dict[str, Any] = {
     "classes": ("a", "b"),
     "layers": {"last": 2, "names": None},
     "loss": "label",
+    "temperature": 1.0,
     "map_version": 1,
     "seed": 0,
     "dimension": 2048,
 }
+OF_THE_PARTS = "sha256:986baa69753c8ef4a07840bebb14e934deb9e9686d71235f7239cc32e23d275b"
+"""What lists of these parts carry since before there was a temperature."""
 
 
 def test_fingerprint_is_a_named_hash() -> None:
@@ -42,6 +45,7 @@ OTHERS: list[tuple[str, object]] = [
     ("loss", "pseudo"),
     ("loss", "energy"),
     ("loss", "entropy"),
+    ("temperature", 2.0),
     ("map_version", 2),
     ("seed", 1),
     ("dimension", 4096),
@@ -75,3 +79,11 @@ def test_value_that_json_cannot_hold_is_an_error() -> None:
     """NaN would have as many hashes as spellings."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         fingerprint(**{**PARTS, "kwargs": {"dropout": float("nan")}})
+
+
+def test_temperature_of_1_leaves_the_fingerprint_of_older_lists() -> None:
+    """It came later than the lists that exist: at 1 it is not among the parts, and 2 is the same number as 2.0."""
+    older = {name: part for name, part in PARTS.items() if name != "temperature"}
+
+    assert fingerprint(**PARTS) == fingerprint(**older) == OF_THE_PARTS
+    assert fingerprint(**{**PARTS, "temperature": 2}) == fingerprint(**{**PARTS, "temperature": 2.0})

@@ -175,6 +175,7 @@ def test_schema_knows_every_name_an_event_can_have() -> None:
         label_name="seven",
         value=0.25,
         value_target="sha256:5f2c",
+        value_series="topic:wanted half_life=4 records=20 mean=raw",
     )
     schema = event_schema()
 
@@ -183,3 +184,17 @@ def test_schema_knows_every_name_an_event_can_have() -> None:
         *build_event(everything, MODEL)["source"],
         "key_sha256",
     }
+
+
+def test_target_that_moves_and_is_not_there_yet_gives_nulls() -> None:
+    """The keys say that values will come; without a target there are none."""
+    awaited = build_event(replace(judgement_of(RECORD), value_series="topic:wanted"), MODEL)
+    plain = build_event(judgement_of(RECORD), MODEL)
+
+    assert [awaited[name] for name in ("value", "value_target", "value_series")] == [
+        None,
+        None,
+        "topic:wanted",
+    ]
+    assert jsonschema.Draft202012Validator(event_schema()).is_valid(awaited)
+    assert not any(name.startswith("value") for name in plain)

@@ -18,7 +18,7 @@ from dugs_stream.inputs.settings import NpyCodecSettings
 from dugs_stream.pipeline.judge import Judge
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.projected import ProjectedBatch
-from dugs_stream.records import JudgedRecord, Record
+from dugs_stream.records import JudgedRecord, Record, Rejection
 from tests.support.models.small import WIDTH, tiny
 
 
@@ -67,6 +67,25 @@ def projected(
     """The records decoded and projected in this thread."""
     decoded = projector.decoded(records)
     return projector.project(decoded, should_abandon, model_is_proven=model_is_proven)
+
+
+def rejection_of(batch: ProjectedBatch, place: int) -> Rejection:
+    """Why the record at this place has no vector."""
+    outcome = batch.outcomes[place]
+    assert isinstance(outcome, Rejection)
+    return outcome
+
+
+def rejected(batch: ProjectedBatch) -> list[int]:
+    """The places of the records that have no vector."""
+    return [place for place, outcome in enumerate(batch.outcomes) if isinstance(outcome, Rejection)]
+
+
+def of_any_length() -> nn.Module:
+    """A model that takes a row of numbers of any length."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 5, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(5, 4)
+    )
 
 
 class Engine:

@@ -45,6 +45,30 @@ class Projector:
         return self._work(batch, should_abandon)
 
 
+class Upkeep:
+    """In place of a target that moves: so many turns of work, and who took them."""
+
+    def __init__(self, turns: int = 0) -> None:
+        self.turns = turns
+        self.taken: list[tuple[str, bool]] = []
+        self.error: Exception | None = None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there are any."""
+        return self.turns > 0
+
+    def take_in(self, should_abandon: Callable[[], bool], *, is_idle: bool) -> bool:
+        """Take one."""
+        if self.error is not None:
+            raise self.error
+        if not self.turns or should_abandon():
+            return False
+        self.turns -= 1
+        self.taken.append((threading.current_thread().name, is_idle))
+        return True
+
+
 Opener = Callable[..., ProjectionQueue]
 
 
@@ -54,7 +78,11 @@ def opened() -> Iterator[Opener]:
     queues: list[ProjectionQueue] = []
 
     def open_queue(
-        work: Work, *, longest_seconds: float = SECONDS, is_beside: bool = True
+        work: Work,
+        *,
+        longest_seconds: float = SECONDS,
+        is_beside: bool = True,
+        upkeep: Upkeep | None = None,
     ) -> ProjectionQueue:
         queue = ProjectionQueue(
             DecodePool(lambda records: [None] * len(records)),  # type: ignore[arg-type,return-value]
@@ -64,6 +92,7 @@ def opened() -> Iterator[Opener]:
             alive=lambda: None,
             waiting=lambda _stage: nullcontext(),
             is_beside=is_beside,
+            upkeep=upkeep,
         )
         queues.append(queue)
         return queue
@@ -204,3 +233,58 @@ def test_only_another_tile_counts_as_moving(opened: Opener) -> None:
 
     assert (queue.has_moved(), queue.has_moved()) == (True, False)
     may_end.set()
+
+
+@pytest.mark.parametrize("is_beside", [True, False])
+def test_upkeep_has_its_turn_before_each_batch_in_the_thread_that_projects(
+    opened: Opener, *, is_beside: bool
+) -> None:
+    """One turn, however much there is: the projector is one thread's, and the batch waits for no more."""
+    upkeep = Upkeep(turns=100)
+    queue = opened(offset_of, is_beside=is_beside, upkeep=upkeep)
+
+    submit(queue, 3, 4)
+
+    assert [result_of_oldest(queue) for _ in range(2)] == [3, 4]
+    thread = "dugs-project_0" if is_beside else threading.current_thread().name
+    assert upkeep.taken == [(thread, False)] * 2
+
+
+def test_upkeep_uses_idle_time_and_gives_way_to_a_batch(opened: Opener) -> None:
+    """All of it while nothing is in flight; nothing is begun for it while there is nothing to do."""
+    upkeep = Upkeep(turns=3)
+    queue = opened(offset_of, upkeep=upkeep)
+
+    queue.use_idle_time()
+    wait_until(lambda: not upkeep.turns, SECONDS)
+    assert upkeep.taken == [("dugs-project_0", True)] * 3
+    submit(queue, 1)
+    upkeep.turns = 5
+    queue.use_idle_time()
+    assert result_of_oldest(queue) == 1
+    assert len(upkeep.taken) <= 4, "in flight, idle time is not used"
+
+    in_this_thread = opened(offset_of, is_beside=False, upkeep=Upkeep(turns=2))
+    in_this_thread.use_idle_time()
+    assert in_this_thread._upkeep.taken == [(threading.current_thread().name, True)]  # type: ignore[union-attr]
+
+
+def test_upkeep_that_fails_is_raised_and_stops_what_comes_after_it(opened: Opener) -> None:
+    """A broken device: as the projection itself would fail."""
+    upkeep = Upkeep(turns=1)
+    upkeep.error = ValueError("the device is gone")
+    queue = opened(offset_of, upkeep=upkeep)
+    submit(queue, 1, 2)
+
+    with pytest.raises(ValueError, match="device is gone"):
+        result_of_oldest(queue)
+    with pytest.raises(BatchAbandonedError):
+        result_of_oldest(queue)
+    queue.discard(lambda: None)
+
+    def is_raised() -> bool:
+        queue.use_idle_time()
+        return False
+
+    with pytest.raises(ValueError, match="device is gone"):
+        wait_until(is_raised, SECONDS)

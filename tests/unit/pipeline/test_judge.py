@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from dugs_stream.core.value import MeanGradient
+from dugs_stream.pipeline.target import Target
 from dugs_stream.records import JudgedRecord, LabelSource, Verdict
 from tests.support.oracles.sequential import check_decisions
 from tests.unit.pipeline.engine import Engine, projected, projector_of, random_records
@@ -82,3 +86,32 @@ def test_vector_is_kept_of_uniques_alone() -> None:
 def test_empty_batch_has_no_verdicts() -> None:
     """A commit of the trailer alone decides nothing."""
     assert Engine().decide([]) == ()
+
+
+def test_records_decided_together_are_valued_by_one_state_of_the_target() -> None:
+    """Another thread may move the target in the middle of it: neither a value nor its digest is of another state."""
+    engine = Engine()
+    axes = np.eye(2, 128, dtype=np.float32)
+
+    class MovesMeanwhile(MeanGradient):
+        """As if the thread that projects came in between."""
+
+        def values(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+            engine.judge.target = Target("topic:wanted", MeanGradient(axes[1], 1, 0.0), "sha256:after")
+            return super().values(vectors)
+
+    before = MeanGradient(axes[0], 1, 0.0)
+    engine.judge.series = "topic:wanted"
+    engine.judge.target = Target("topic:wanted", MovesMeanwhile(axes[0], 1, 0.0), "sha256:before")
+
+    judged, then = engine.decide(random_records(20)), engine.decide(random_records(20))
+
+    vectors = projected(projector_of(), random_records(20)).projection.vectors
+    assert [each.value for each in judged] == before.values(vectors).tolist()
+    assert {each.value_target for each in judged} == {"sha256:before"}
+    assert {each.value_target for each in then} == {"sha256:after"}
+    engine.judge.target = None
+    none = engine.decide(random_records(3))
+    assert {(each.value, each.value_target, each.value_series) for each in none} == {
+        (None, None, "topic:wanted")
+    }

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from dugs_stream.core.index.similarity import NORM_TOLERANCE
 from dugs_stream.errors import StateError
 from dugs_stream.lab.clusters.uniques import Event, MatrixRows, Uniques, labels_of
 
 VECTORS, EVENTS = "vectors.npy", "uniques.jsonl"
 
 _BLOCK_ROWS = 4_096
-# Rows are stored with a norm of 1 up to float32's rounding.
-_OFF_UNIT = 1e-3
 _AGAIN = "write both again with `dugs index export`"
 
 
@@ -59,7 +59,7 @@ def _events(path: Path, places: array[int]) -> Iterator[Event]:
             try:
                 event = json.loads(line)
                 is_unique = event["type"] == "unique" and event["sequence"] == number - 1
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 is_unique = False
             if not is_unique:
                 raise StateError(f"{path}:{number}: expected the event of unique {number - 1}; {_AGAIN}")
@@ -76,18 +76,21 @@ def unit_rows_of(path: Path, again: str, *, zeros: bool = False) -> NDArray[np.f
     Raises StateError for anything else.
     """
     try:
-        vectors: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+        vectors: NDArray[np.float32] | NpzFile = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise StateError(f"{path} cannot be read ({error.strerror or error}); {again}") from error
-    except (ValueError, EOFError) as error:  # NumPy's own words advise to unpickle it
+    except (ValueError, EOFError, OverflowError) as error:  # NumPy's own words advise to unpickle it
         raise StateError(f"{path} is not a matrix of NumPy (.npy); {again}") from error
+    if isinstance(vectors, NpzFile):  # several arrays
+        vectors.close()
+        raise StateError(f"{path} is not a matrix of NumPy (.npy); {again}")
     if vectors.ndim != 2 or vectors.dtype != np.float32:  # noqa: PLR2004  a matrix has two axes
         raise StateError(
             f"{path} holds {vectors.dtype} of shape {vectors.shape}; expected float32 (uniques, k): {again}"
         )
     for start in range(0, len(vectors), _BLOCK_ROWS):
         norms = np.linalg.norm(vectors[start : start + _BLOCK_ROWS], axis=1)
-        wrong = np.flatnonzero(~((np.abs(norms - 1.0) < _OFF_UNIT) | ((norms == 0.0) & zeros)))
+        wrong = np.flatnonzero(~((np.abs(norms - 1.0) <= NORM_TOLERANCE) | ((norms == 0.0) & zeros)))
         if wrong.size:
             row = int(wrong[0])
             raise StateError(f"{path}: row {start + row} has the norm {norms[row]:g}, expected 1; {again}")

@@ -28,7 +28,7 @@ def from_state(settings: Settings, listener: Listener) -> tuple[Uniques, str]:
     listener.stage(f"Reading {count:,} uniques of {folder}")
     labels = labels_of(_told(reader.events(), count, listener))
     page = PageStore(settings, fingerprint)
-    absorbed, remarks = absorbed_by(settings, count, page, listener)
+    absorbed, remarks = absorbed_by(settings, count, fingerprint, page, listener)
 
     def events_of(sequences: Sequence[int]) -> dict[int, Event]:
         return {each: json.loads(event) for each, event in reader.events_of(sequences).items()}
@@ -45,7 +45,7 @@ def from_changelog(settings: Settings, listener: Listener) -> tuple[Uniques, str
     truth = replayed(settings)
     fingerprint = str(truth.events[0]["model"]["fingerprint"]) if truth.events else ""
     page = PageStore(settings, fingerprint)
-    absorbed, remarks = absorbed_by(settings, len(truth.events), page, listener)
+    absorbed, remarks = absorbed_by(settings, len(truth.events), fingerprint, page, listener)
 
     def events_of(sequences: Sequence[int]) -> dict[int, Event]:
         return {each: truth.events[each] for each in sequences}

@@ -97,7 +97,7 @@ function withHeadings(nodes, table) {
 function categoryName(category) {
   if (category === 0) return "Not grouped yet";
   const name = status.categories.find((one) => one.category === category)?.name ?? null;
-  return name === null ? `Category ${category}` : `Category ${category} · ${name}`;
+  return name === null ? `Category ${category}` : `Category ${category}: label ${name}`;
 }
 
 function showCategories(items) {
@@ -150,6 +150,9 @@ function showStatus(facts) {
   $("model").textContent = model;
   $("fingerprint").textContent = (facts.fingerprint ?? "").slice(0, 19);
   $("layers").textContent = (facts.layers ?? []).join(", ") || "–";
+  const own = facts.value_target?.own_value;
+  $("target").hidden = typeof own !== "number";
+  $("own-value").textContent = typeof own === "number" ? own.toFixed(4) : "";
   $("rate").textContent = rate(Object.values(facts.next_offsets ?? {}).reduce((sum, offset) => sum + offset, 0));
   const missing = Object.entries(facts.missing ?? {}).map(([name, why]) => `${name}: ${why}`);
   if (missing.length) notice(`Not ready. ${missing.join(" · ")}`);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -21,9 +22,16 @@ from dugs_stream.core.threads import torch_threads
 from dugs_stream.errors import DamagedRowsError
 from tests.support.oracles.unit_rows import Rows, unit_rows
 
-group_blocks = pytest.importorskip("dugs_stream.core.index.group_blocks", reason="needs the extra fast")
-
 K = 64
+
+
+@pytest.fixture(scope="module")
+def group_blocks() -> ModuleType:
+    """The module whose import compiles the kernel for seconds: not in every process that only collects these tests."""
+    found: ModuleType = pytest.importorskip(
+        "dugs_stream.core.index.group_blocks", reason="needs the extra fast"
+    )
+    return found
 
 
 def steep_rows(seed: int, rows: int) -> Rows:
@@ -38,7 +46,7 @@ def prefix_over(rows: RowList) -> Prefix:
     return prefix
 
 
-def by_kernel(rows: RowList, question: Question) -> tuple[Nearest, Work]:
+def by_kernel(group_blocks: ModuleType, rows: RowList, question: Question) -> tuple[Nearest, Work]:
     """What the kernel finds and what it costs."""
     prefix, known = prefix_over(rows), Nearest.of_nothing(len(question.queries))
     work = group_blocks.GroupBlocks(Groups.of(prefix)).scan(question, prefix, rows, known)
@@ -46,7 +54,7 @@ def by_kernel(rows: RowList, question: Question) -> tuple[Nearest, Work]:
 
 
 @pytest.mark.parametrize("any_above", [True, False])
-def test_number_of_threads_changes_no_answer_and_no_work(any_above: bool) -> None:
+def test_number_of_threads_changes_no_answer_and_no_work(group_blocks: ModuleType, any_above: bool) -> None:
     """Each query is answered by itself: alone, in two halves or in four parts come the same rows by the same work."""
     listed = RowList(K)
     listed.add(steep_rows(1, 3_000))
@@ -56,7 +64,7 @@ def test_number_of_threads_changes_no_answer_and_no_work(any_above: bool) -> Non
     found = []
     for threads in (1, 2, 4):
         with torch_threads(threads):
-            found.append(by_kernel(listed, question))
+            found.append(by_kernel(group_blocks, listed, question))
 
     for known, work in found:
         at = known.similarity >= 0.98
@@ -67,13 +75,13 @@ def test_number_of_threads_changes_no_answer_and_no_work(any_above: bool) -> Non
         assert 0 < work.followed < 0.1 * work.asked
 
 
-def test_list_without_a_close_row_is_given_up_in_time() -> None:
+def test_list_without_a_close_row_is_given_up_in_time(group_blocks: ModuleType) -> None:
     """A query whose rows no bound leaves out goes to the prefix scan before half a product of all rows is lost with it."""
     listed = RowList(K)
     listed.add(unit_rows(3, 2_000, K))
     question = Question(unit_rows(4, 20, K))
 
-    known, work = by_kernel(listed, question)
+    known, work = by_kernel(group_blocks, listed, question)
 
     plain = Nearest.of_nothing(20)
     scan(question, listed, plain)
@@ -84,20 +92,24 @@ def test_list_without_a_close_row_is_given_up_in_time() -> None:
     assert work.full > 0
 
 
-def test_equal_rows_that_find_no_room_are_left_to_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_rows_that_find_no_room_are_left_to_the_prefix(
+    group_blocks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every row of a list could be the answer: memory stays bounded, and the earliest is named."""
     monkeypatch.setattr(group_blocks, "_PAIRS", 3)
     monkeypatch.setattr(group_blocks, "_PAIRS_A_QUERY", 0)
     row, listed = unit_rows(5, 1, K), RowList(K)
     listed.add(np.repeat(row, 300, axis=0))
 
-    known, work = by_kernel(listed, Question(row))
+    known, work = by_kernel(group_blocks, listed, Question(row))
 
     assert known.position.tolist() == [0]
     assert work.bounded == 300  # by the prefix, after the kernel had no room
 
 
-def test_rows_of_a_file_are_read_only_after_their_block_was_verified(tmp_path: Path) -> None:
+def test_rows_of_a_file_are_read_only_after_their_block_was_verified(
+    group_blocks: ModuleType, tmp_path: Path
+) -> None:
     """A damaged row that a query needs is an error and not an answer; other queries are answered."""
     rows = steep_rows(6, 3_000)
     saved = UniqueIndex(K, prefix_from=None)
@@ -120,7 +132,9 @@ def test_rows_of_a_file_are_read_only_after_their_block_was_verified(tmp_path: P
         blocks.scan(Question(rows[2_500:2_501], 0.999_999), prefix, listed, Nearest.of_nothing(1))
 
 
-def test_without_numba_groups_are_searched_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_groups_are_searched_by_torch(
+    group_blocks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The extra is a matter of speed: without it the index takes the other way, also where it was asked for."""
     listed = RowList(K)
     listed.add(steep_rows(7, 200))
@@ -132,12 +146,12 @@ def test_without_numba_groups_are_searched_by_torch(monkeypatch: pytest.MonkeyPa
     assert search._blocks_of(groups) is None
 
 
-def test_torch_keeps_its_number_of_threads() -> None:
+def test_torch_keeps_its_number_of_threads(group_blocks: ModuleType) -> None:
     """The kernel computes on threads of its own and sets nothing that gradients are computed with."""
     before = torch.get_num_threads()
     listed = RowList(K)
     listed.add(steep_rows(8, 500))
 
-    by_kernel(listed, Question(steep_rows(9, 64)))
+    by_kernel(group_blocks, listed, Question(steep_rows(9, 64)))
 
     assert torch.get_num_threads() == before

@@ -94,6 +94,65 @@ def test_gradient_is_autograds_and_the_same_in_any_company(name: str) -> None:
         assert np.array_equal(alone.vectors[0], found.vectors[at])
 
 
+class Prototypes(nn.Module):
+    """Logits by distance from a row for each class: a layer of no kind with a fast path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(CLASSES, 9, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 9) → (n, classes)."""
+        return -torch.cdist(x, self.weight)
+
+
+class OneByOne(nn.Module):
+    """Samples are looped over, so that the whole loss runs back for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = dense()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, width) → (n, classes)."""
+        return torch.cat([self.inner(row[None]) for row in x])
+
+
+def with_prototypes() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(WIDTH, 9), nn.Tanh(), Prototypes())
+
+
+@pytest.mark.filterwarnings("ignore:The model calls its layers another number of times")
+@pytest.mark.parametrize(
+    ("build", "paths"), [(dense, {"fast"}), (with_prototypes, {"fast", "slow"}), (OneByOne, {"whole"})]
+)
+def test_temperature_reaches_the_gradient_on_every_path(build: Any, paths: set[str]) -> None:
+    """Each layer's gradient is autograd's of −T·log Σ exp(logits / T) in plain words, at T = 2 and not at 1."""
+
+    def plain(outputs: Tensor, _labels: Tensor | None) -> Tensor:
+        return -2 * (outputs.double() / 2).exp().sum(dim=1).log()
+
+    model = build()
+    engine = Deduplicator(model, 2, loss="energy", dimension=4096, tile=4, temperature=2)
+    found = engine.project(rows())
+    formed = []
+    for row in rows():
+        loss = plain(model(row[None]), None)
+        formed.append(
+            torch.cat([each.flatten() for each in torch.autograd.grad(loss.sum(), list(model.parameters()))])
+        )
+    exact = nn.functional.normalize(torch.stack(formed).double(), dim=1)
+    same = Deduplicator(model, 2, loss=plain, dimension=4096, tile=4).project(rows())
+    other = Deduplicator(model, 2, loss="energy", dimension=4096, tile=4).project(rows())
+
+    assert {layer.path for layer in engine.chosen_layers} == paths
+    assert max(layer.difference for layer in engine.chosen_layers) < 1e-5
+    assert np.allclose(found.vectors, same.vectors, atol=1e-6)
+    assert np.abs(found.vectors @ found.vectors.T - (exact @ exact.T).numpy()).max() < 0.05
+    assert np.abs(found.vectors - other.vectors).max() > 1e-3
+
+
 def test_prompt_and_padding_give_no_gradient() -> None:
     """A text whose labels hide everything has nothing to learn; padding of other ids changes no bit."""
     given, engine = texts(), Deduplicator(PerToken(), 2, loss="causal_lm", dimension=64, tile=4)

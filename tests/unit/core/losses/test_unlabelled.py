@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +24,10 @@ PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
 SOME_LOGITS = arrays.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(2, 6)), elements=st.floats(-20, 20, width=32))  # fmt: skip
 
 
-def with_gradient(loss: str, logits: Tensor) -> tuple[Tensor, Tensor]:
+def with_gradient(loss: str, logits: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """The losses (m,), and the gradient of their sum by the logits, as float32 leaves get it."""
     leaf = logits.detach().requires_grad_()
-    losses = resolve_loss(loss).per_sample(leaf, None, leaf, len(leaf))
+    losses = resolve_loss(loss, temperature).per_sample(leaf, None, leaf, len(leaf))
     (gradient,) = torch.autograd.grad(losses.sum(), leaf)
     return losses, gradient
 
@@ -112,3 +113,47 @@ def test_outputs_that_are_not_logits_are_refused(loss: str, outputs: object, wor
     """As by every loss of classes; texts without a classifier's head have causal_lm and masked_lm."""
     with pytest.raises(ModelError, match=words):
         resolve_loss(loss).per_sample(outputs, None, torch.zeros(4, 2), 4)
+
+
+def test_energy_at_temperature_1_has_the_bits_of_the_plain_energy() -> None:
+    """Lists that began before there was a temperature go on: loss and gradient are the same to the last bit."""
+    logits = 30 * torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
+    losses, gradient = with_gradient("energy", logits)
+    leaf = logits.detach().requires_grad_()
+    plain = -leaf.double().logsumexp(dim=1)
+    (wanted,) = torch.autograd.grad(plain.sum(), leaf)
+
+    assert torch.equal(losses, plain)
+    assert torch.equal(gradient, wanted)
+
+
+@pytest.mark.parametrize("temperature", [0.25, 2, 3.5, 1000.0])
+def test_gradient_of_the_energy_is_minus_the_softmax_at_its_temperature(temperature: float) -> None:
+    """By autograd of −T·log Σ exp(logits / T) as it is written, value and gradient."""
+    logits = 5 * torch.randn(20, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    losses, gradient = with_gradient("energy", logits, temperature)
+
+    assert torch.allclose(losses, -temperature * (logits / temperature).exp().sum(dim=1).log(), rtol=1e-12)
+    assert torch.allclose(gradient, -(logits / temperature).softmax(dim=1), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("loss", "temperature", "error", "words"),
+    [
+        ("energy", 0, ValueError, "temperature is 0, expected a finite number above 0"),
+        ("energy", -1.0, ValueError, "above 0"),
+        ("energy", math.nan, ValueError, "finite"),
+        ("energy", math.inf, ValueError, "finite"),
+        ("energy", "2", TypeError, "temperature is '2', expected a number"),
+        ("energy", True, TypeError, "expected a number"),
+        ("label", 2.0, ValueError, "the loss 'label' takes none: only energy does"),
+        ("entropy", 2.0, ValueError, "the loss 'entropy' takes none"),
+        (lambda outputs, labels: outputs.sum(1), 2.0, ValueError, "the loss a function takes none"),
+    ],
+)
+def test_temperature_that_cannot_be_meant_is_refused(
+    loss: Any, temperature: Any, error: type[Exception], words: str
+) -> None:
+    """A number that no loss would look at is an error, so that nobody believes it did something."""
+    with pytest.raises(error, match=words):
+        resolve_loss(loss, temperature)

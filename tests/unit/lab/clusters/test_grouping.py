@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from dugs_stream.core.index.rows import Rows
 from dugs_stream.errors import ConfigurationError, StateError
 from dugs_stream.lab.clusters import average_linkage as linkage
+from dugs_stream.lab.clusters import clusters, plane
 from dugs_stream.lab.clusters import spherical_kmeans as kmeans
 from dugs_stream.lab.clusters.agreement import agreement
 from dugs_stream.lab.clusters.assignment import assignment_of, directions
@@ -124,8 +127,9 @@ def test_average_linkage_finds_categories_without_a_number(
     rows, group = grouped_rows(300)
 
     report = clustering_of(rows, Plan(similarity=0.5)).report
-    category = linkage.average_linkage(MatrixRows(rows), 0.5, 0, lambda _done, _total: None)
+    category, merged = linkage.average_linkage(MatrixRows(rows), 0.5, 0, lambda _done, _total: None)
     assert (report.categories, report.method.categories) == (GROUPS, None)
+    assert merged == 300
     assert as_partition(category) == as_partition(group)
 
 
@@ -177,6 +181,62 @@ def test_interrupt_while_choosing_takes_the_best_so_far() -> None:
     assert report.interrupted == "choosing the number of categories: 1 of 22 were tried"
 
 
+def test_interrupt_while_merging_lets_the_rest_join_what_is_most_similar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a round of twenty; the report says how many had merged, and no unique is without a category."""
+    monkeypatch.setattr(linkage, "ROWS_A_ROUND", 20)
+    rows, group = grouped_rows(300, spread=1.2)
+    found = clustering_of(rows, Plan(similarity=0.5), wants_stop=lambda: True)
+    merged = linkage.average_linkage(
+        MatrixRows(rows), 0.5, 0, lambda _done, _total: None, lambda: True
+    ).merged
+
+    assert 20 < merged < 300
+    assert found.report.interrupted == (
+        f"merging: {merged} of 300 uniques were merged, the others joined the most similar category"
+    )
+    assert np.array_equal(np.unique(found.assignment.category), np.arange(found.report.categories))
+    assert agreement(found.assignment.category, Labels(group, tuple("01234"), "given")).purity > 0.8  # type: ignore[union-attr]
+
+
+def test_interrupt_while_a_long_list_is_grouped_ends_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one counts; a map takes no UMAP's minutes after it."""
+    monkeypatch.setattr(kmeans, "MINI_BATCHES_FROM", 100)
+    monkeypatch.setattr(clusters, "MINI_BATCHES_FROM", 100)
+    monkeypatch.setattr(plane, "umap_is_installed", lambda: True)
+    rounds: list[int] = []
+    nearest = kmeans.nearest_centres
+    monkeypatch.setattr(kmeans, "nearest_centres", lambda *given: (rounds.append(1), nearest(*given))[1])
+    found = clustering_of(grouped_rows(200)[0], Plan(5, 5, False), wants_stop=lambda: True)
+
+    assert len(rounds) == 1
+    assert found.report.interrupted == "grouping: some uniques may lie nearer to another category"
+    assert (found.report.categories, found.plane.layout) == (5, "pca")
+
+
+def test_after_an_interrupted_reading_numbers_are_tried_while_patience_lasts() -> None:
+    """The wish to stop was heard and ends nothing more; the clock does."""
+    uniques, stopped = uniques_of(grouped_rows(200)[0]), Listener(wants_stop=lambda: True)
+    none, whole = (
+        cluster(
+            uniques, Plan(2, 9, False), stopped, "reading", clock=itertools.count(0, seconds).__next__
+        ).report
+        for seconds in (100, 0)
+    )
+
+    assert none.interrupted == "reading, and choosing the number of categories: 1 of 8 were tried"
+    assert (whole.interrupted, whole.categories) == ("reading", GROUPS)
+
+
+def test_more_categories_than_anybody_looks_through_are_refused() -> None:
+    """Of a number and of a range, before a unique is read; what a similarity finds is not bounded."""
+    for plan in (Plan(1_001, 1_001, False), Plan(2, 10**6, False)):
+        with pytest.raises(ConfigurationError, match="are more than 1,000"):
+            clustering_of(np.empty((0, 8), np.float32), plan)
+    assert clustering_of(unit_rows(0, 4, 8), Plan(2, 10**6, similarity=0.5)).report.categories
+
+
 def test_numbers_that_are_tried_begin_and_end_the_range() -> None:
     """Each one at first, then a tenth apart; around the best, those between."""
     tried = candidates(2, 40)
@@ -186,6 +246,10 @@ def test_numbers_that_are_tried_begin_and_end_the_range() -> None:
     assert candidates(5, 4) == []
     assert between(tried, 40) == list(range(tried[-2] + 1, 40))
     assert between([2, 3], 2) == []
+    far_apart = candidates(2, 1_000)
+    some = between(far_apart, far_apart[-2])
+    assert len(some) <= 16
+    assert far_apart[-3] < some[0] < far_apart[-2] < some[-1] < 1_000
 
 
 def test_examples_are_the_medoid_the_typical_and_the_edge() -> None:

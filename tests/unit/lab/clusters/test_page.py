@@ -84,6 +84,30 @@ def test_smaller_categories_are_left_out_and_counted() -> None:
     assert "7 smaller categories are left out" in page
 
 
+def test_heading_names_a_label_that_more_than_half_carry() -> None:
+    """A label of two in five names no category; the table says that there are more labels than it shows."""
+    names = [*"aabcd", *"zzzyx"]
+    uniques = replace(
+        hostile(10, {}), labels=labels_of([{"label": each, "label_source": "given"} for each in names])
+    )
+    rows = np.zeros((10, 8), np.float32)
+    rows[:5, 0] = rows[5:, 1] = 1
+    page = render_page(found_in(replace(uniques, rows=MatrixRows(rows)), Plan(2, 2, False)), uniques)
+
+    assert re.findall(r"</span>(Category \d[^/]*)</", page) == ["Category 1", "Category 2: label <bdi>z"]
+    assert "a (2), b (1), c (1), …" in page
+    assert "z (3), x (1), y (1)<" in page
+
+
+def test_figures_are_scrolled_where_they_do_not_fit() -> None:
+    """A phone would shrink their text to half the size of what can be read."""
+    uniques = hostile(12, {})
+    page = render_page(found_in(uniques, Plan(2, 4)), uniques)
+
+    assert page.count('<div class="frame"><svg class="figure') == page.count("<svg") == 2
+    assert re.search(r"\.figure \{[^}]*min-width: \d+rem", page)
+
+
 def test_table_has_labels_where_any_unique_has_one() -> None:
     """A column of dashes says nothing; without labels there is none."""
     with_labels = hostile(12, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,11 +86,11 @@ def decisions(finished: Finished, run: str) -> list[Mapping[str, Any]]:
 
 def test_stream_runs_with_labels_and_again_without(finished: Finished) -> None:
     """Both runs judge the same records by the same trained weights, and only one of them is told the labels."""
-    given, pseudo = decisions(finished, "given"), decisions(finished, "pseudo")
+    given, unlabelled = decisions(finished, "given"), decisions(finished, "unlabelled")
 
-    assert [event["id"] for event in given] == [event["id"] for event in pseudo]
+    assert [event["id"] for event in given] == [event["id"] for event in unlabelled]
     assert {event["label_source"] for event in given} == {"given"}
-    assert {event["label_source"] for event in pseudo} == {"predicted"}
+    assert {event["label_source"] for event in unlabelled} == {"predicted"}
     assert len({event["model"]["fingerprint"] for event in given}) == 1
 
 
@@ -137,6 +138,30 @@ def test_pictures_of_both_kinds_are_left(finished: Finished) -> None:
     assert sum(item["absorbed"]["count"] + 1 for item in items) == 18
 
 
+def test_configuration_left_names_the_list_of_the_run_with_labels(
+    finished: Finished, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From any folder it finds log, state and model of the run, and the commands that are printed name it."""
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(finished.result.files.configuration, environ={})
+    show_demo(finished.result)
+
+    assert len(list(events(settings, "decisions"))) == 18
+    assert [*settings.state.dir.glob("snapshot-*")]
+    assert Path(str(settings.model.weights)).is_absolute()
+    assert settings.gradient.loss == "label"
+    printed = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if str(finished.result.files.configuration) in line
+    ]
+    assert [shlex.split(line.partition(": ")[2])[1] for line in printed] == [
+        "calibrate",
+        "clusters",
+        "evaluate",
+    ]
+
+
 def test_demo_ends_with_the_command_for_imagenette(
     finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,14 +202,14 @@ def test_failing_stream_passes_through_and_leaves_no_results(
     assert [path.name for path in tmp_path.iterdir()] == ["alexnet.safetensors"]
 
 
-def test_pseudo_run_is_counted_by_true_classes() -> None:
+def test_run_without_labels_is_counted_by_true_classes() -> None:
     """The model guesses several classes for digits that are all of one."""
     stream = stripes(6, 0)
     given = StreamResult([unique_event(0, 0, key="digit-0000")], 0.0, 0.3, 8, ("fc",))
     guesses = [unique_event(n, n, label=n, key=f"digit-{3 * n:04d}") for n in range(2)]
-    pseudo = StreamResult([*guesses, duplicate_event(5, 0, 0.9, label=2)], 1.0, 0.3, 8, ("fc",))
+    unlabelled = StreamResult([*guesses, duplicate_event(5, 0, 0.9, label=2)], 1.0, 0.3, 8, ("fc",))
 
-    summary = summarise(stream, 0.9, given, pseudo)
+    summary = summarise(stream, 0.9, given, unlabelled)
 
-    assert (summary.pseudo.uniques, summary.pseudo.classes) == (2, 1)
+    assert (summary.unlabelled.uniques, summary.unlabelled.classes) == (2, 1)
     assert (summary.run.classes_found, summary.first_covering, summary.records_per_second) == (1, None, 0.0)

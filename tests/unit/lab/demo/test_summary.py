@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from dugs_stream.lab.demo.controls import RandomPicks
-from dugs_stream.lab.demo.summary import PseudoRun, Run, Summary, render
+from dugs_stream.lab.demo.summary import Run, Summary, UnlabelledRun, render
 from dugs_stream.records import Verdict
 
 RUN = Run(
@@ -26,7 +26,7 @@ SUMMARY = Summary(
     first_covering=11,
     records_per_second=361.4,
     random=RandomPicks(size=13, draws=1_000, mean=7.459, low=6, high=9),
-    pseudo=PseudoRun(uniques=11, classes=9),
+    unlabelled=UnlabelledRun(uniques=11, classes=9),
 )
 
 
@@ -43,7 +43,7 @@ def printed(summary: Summary, width: int = 100) -> list[str]:
         "records 4,000", "unique 13", "duplicate 3,985", "no gradient 2", "rejected 0", "threshold τ 0.3",
         "dimension k 2,048", "layers classifier.4, classifier.6", "records/s 361", "model's accuracy 90.5%",
         "uniques, labels given 13 10 of 10 all by the first 11",
-        "uniques, pseudo-labels 11 9 of 10 no label seen",
+        "uniques, no label seen 11 9 of 10 gradient: {loss: energy, temperature: 2}",
         "random picks 13 7.5 of 10 mean of 1,000 draws; 5–95 %: 6 to 9",
     ],
 )  # fmt: skip

@@ -51,7 +51,7 @@ def test_exact_copies_are_always_caught_and_near_ones_by_their_nearness() -> Non
     views = made_views(records=200, classes=4)
     pool, _ = pool_and_held_out(views)
     for noise, least, most in ((1e-4, 1.0, 1.0), (3.0, 0.0, 0.3)):
-        proposed, configured = copies_caught(with_copies(views, noise), pool, 0.1, 0)
+        ((proposed, configured),) = copies_caught(with_copies(views, noise), pool, 0.1, 0)
         assert proposed.caught["exact"] == configured.caught["exact"] == 1.0
         assert least <= (proposed.caught["near"] or 0.0) <= most
         assert proposed.false_rejects <= 0.0101

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
+
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
 from dugs_stream.errors import ConfigurationError, ModelError
 from dugs_stream.lab.evaluate.evaluate import evaluate
-from dugs_stream.lab.evaluate.measures import interval_of
+from dugs_stream.lab.evaluate.measures import interval_of, interval_of_pairs
 from dugs_stream.lab.evaluate.page import render_page
-from dugs_stream.lab.evaluate.plan import Plan
+from dugs_stream.lab.evaluate.plan import Gradient, Plan
 from dugs_stream.lab.evaluate.report import MeasureName, Report, report_schema
-from dugs_stream.lab.evaluate.streams import rare_name, scenes_of, wrong_labels
+from dugs_stream.lab.evaluate.streams import pool_and_held_out, rare_name, scenes_of, wrong_labels
 from dugs_stream.lab.evaluate.table import best_of, cell, columns_of, facts_of, notes_of
 from dugs_stream.lab.evaluate.views import Kind, Views
 from dugs_stream.lab.listener import Listener
-from tests.unit.lab.evaluate.made_views import GRADIENT, made_views, viewed
+from tests.unit.lab.evaluate.made_views import GRADIENT, made_views, viewed, with_copies
 
 PLAN = Plan(size=8, draws=2, rare_shares=(0.05,))
 UNIQUES = str(GRADIENT)
@@ -92,8 +95,8 @@ def test_few_records_are_picked_from_at_half() -> None:
     """Rather than picking the whole stream, and the report says it."""
     report = report_of(made_views(records=12), Plan(size=200, draws=2))
 
-    assert report.setup.sizes[-1] == 3
-    assert facts_of(report)["picks"] == "3 (200 asked for)"
+    assert report.setup.sizes[-1] == 2
+    assert facts_of(report)["picks"] == "2 (200 asked for)"
     assert any("fewer than twice the size" in each for each in report.remarks)
 
 
@@ -115,16 +118,70 @@ def test_equal_vectors_leave_one_unique_and_say_how_many_were_picked() -> None:
     assert "(1 pick)" in render_page(report)
 
 
-def test_one_stream_has_no_interval_and_neither_has_a_ranking_of_the_same_records() -> None:
-    """Another order of arrival says nothing of a rule that ignores it; other rare records do."""
+def test_one_stream_has_all_records_and_no_interval() -> None:
+    """Several come in pairs of halves: each has an interval, also of a rule that ignores the order of arrival."""
     one = report_of(made_views(), Plan(size=8, draws=1, rare_shares=(0.05,)))
     assert all(each.low is None and each.high is None for each in one.measures)
     assert "±" not in "".join(cell(each) for each in one.measures)
+    assert (one.streams[0].records, one.setup.draws) == (90, 1)
 
-    report = report_of(made_views())
-    assert report.at_full_size("accuracy", "as it is")["highest loss"].low is None
-    assert report.at_full_size("accuracy", "as it is")[UNIQUES].low is not None
-    assert report.at_full_size("rare records found", "rare 5 %")["highest loss"].low is not None
+    report = report_of(made_views(), Plan(size=8, draws=3, rare_shares=(0.05,)))
+    assert report.at_full_size("accuracy", "as it is")["highest loss"].low is not None
+    assert (report.streams[0].records, report.setup.draws) == (45, 4)
+
+
+def test_halves_of_a_split_share_no_record_and_leave_out_none() -> None:
+    """Of those held out neither; of rare records both have some, of the same classes."""
+    views = made_views(records=160, classes=4)
+    pool, held_out = pool_and_held_out(views)
+    plain, rare, wrong = scenes_of(views, Plan(draws=6, rare_shares=(0.05,)), np.array([], np.int64))
+    for scene in (plain, rare, wrong):
+        assert len(scene.streams) == 6
+        for one, two in zip(scene.streams[::2], scene.streams[1::2], strict=True):
+            origins = views.origin[np.concatenate([one.rows, two.rows])]
+            assert len(set(origins.tolist())) == len(origins)
+            assert sorted([*one.tested, *two.tested]) == held_out.tolist()
+            if scene is rare:
+                marked = [set(views.labels[each.rows[each.marked]].tolist()) for each in (one, two)]
+                assert marked[0] == marked[1] != set()
+            else:
+                assert sorted(origins) == pool.tolist()
+
+
+def test_rare_class_of_one_record_makes_no_pair_of_streams() -> None:
+    """Nor does one that only records held out have; a single stream can be had of it."""
+    views = made_views(records=40, classes=4, rows=np.tile(np.eye(16, dtype=np.float32), (4, 1)))
+    views.labels[:40][views.labels[:40] == 3] = 0
+    views.labels[[5, 39]] = 3, 9
+    for given, draws, said in (
+        (3, 2, "it needs two records of the rare classes, and two of others"),
+        (9, 2, "it needs records of the rare classes beside those held out"),
+        (3, 1, None),
+    ):
+        scene = scenes_of(views, Plan(draws=draws, rare_shares=(0.05,)), np.array([given]))[1]
+        assert scene.missing == said
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_interval_over_data_and_chance_covers_the_truth(chance: float) -> None:
+    """In 95 of 100 samples of a known share, if the records alone vary, and if the choice among them does too.
+
+    That of streams taken for independent covers it in half of the samples, since all are of the same records.
+    """
+    generator, truth, covered, believed, widths = np.random.default_rng(0), 0.3, 0, 0, list[float]()
+    for _ in range(400):
+        records = generator.random(120) < truth
+        values: list[float] = []
+        for _ in range(10):
+            halves = np.array_split(generator.permutation(records), 2)
+            values += [float(half[: 60 - int(50 * chance)].mean()) for half in halves]
+        paired, independent = interval_of_pairs(values), interval_of(values)
+        covered += paired.low <= truth <= paired.high
+        believed += independent.low <= truth <= independent.high
+        widths.append(paired.high - paired.low)
+    assert 0.93 <= covered / 400 <= 1.0
+    assert believed / 400 < (0.6 if chance == 0 else 0.95)
+    assert np.mean(widths) < 2 * 1.8 * 1.96 * (truth * (1 - truth) * (1 / 120 + chance / 240)) ** 0.5
 
 
 def test_few_rare_records_are_said() -> None:
@@ -133,8 +190,8 @@ def test_few_rare_records_are_said() -> None:
 
     few = {each.name: each.marked for each in report.streams}
     assert few["rare 0.1 %"] == 1.0
-    assert any(each.startswith("rare 0.1 %: a stream has 1 rare record among 24") for each in report.remarks)
-    assert "A stream has 1 of them among 24 records" in render_page(report)
+    assert any(each.startswith("rare 0.1 %: a stream has 1 rare record among 12") for each in report.remarks)
+    assert "A stream has 1 of them among 12 records" in render_page(report)
 
 
 def test_every_value_that_reaches_the_best_is_bold() -> None:
@@ -170,14 +227,56 @@ def test_rare_class_that_is_not_there_is_named() -> None:
         evaluate(viewed(made_views()), Plan(rare=("nosuch",)), Listener())
 
 
+def test_rare_classes_that_are_held_out_whole_are_not_replaced_by_others() -> None:
+    """Without a record to pick, the row says so; drawing other classes would answer another question."""
+    views = made_views()
+    views.labels[-len(views.rows(Kind.WRONG_LABEL)) - 1] = 9  # the last record, which is held out
+
+    scenes = scenes_of(views, PLAN, np.array([9]))
+
+    assert scenes[1].missing == "it needs records of the rare classes beside those held out"
+    assert not scenes[1].streams
+
+
 def test_interrupt_keeps_the_selections_that_are_done() -> None:
-    """The first is measured, the rest is left out, and the report says so."""
-    asked = iter([False, True])
+    """It is heard between two streams: the first selection is measured, the second is not half told."""
+    streams = 3 * PLAN.draws
+    asked = iter([False] * (streams + 1) + [True])
     report = evaluate(viewed(made_views()), PLAN, Listener(wants_stop=lambda: next(asked)))
 
     assert report.selections == [UNIQUES]
     assert {each.selection for each in report.measures} == {UNIQUES}
     assert (report.interrupted or "").startswith("measuring the selections: 1 of")
+
+
+def test_interrupt_between_copies_keeps_the_rules_that_are_done() -> None:
+    """And names how many of them."""
+    views = with_copies(made_views(), 1e-4)
+    views.gradients[Gradient("pseudo", 2)] = views.gradients[GRADIENT]
+    stages: list[str] = []
+    listener = Listener(stages.append, wants_stop=lambda: stages[-1] == "Looking for copies")
+    report = evaluate(viewed(views), PLAN, listener)
+
+    assert {each.selection for each in report.copies} == {UNIQUES}
+    assert report.interrupted == "looking for copies: 1 of 2 rules were tried"
+
+
+def test_after_an_interrupted_viewing_only_what_is_quick_is_told() -> None:
+    """The wish was heard and ends nothing more; the clock does. Uniques as configured and what these are compared with go first."""
+    cut = replace(viewed(made_views()), interrupted="viewing the records: 3 of 9 were viewed")
+    stopped = Listener(wants_stop=lambda: True)
+    streams_of_three = 3 * 3 * PLAN.draws
+    none, some, whole = (
+        evaluate(cut, PLAN, stopped, count(0, seconds).__next__)
+        for seconds in (100, 10 / (streams_of_three + 0.5), 0)
+    )
+
+    assert none.selections == []
+    assert (none.interrupted or "").startswith(f"{cut.interrupted}, and measuring the selections: 0 of ")
+    assert render_page(none).startswith("<!doctype html>")
+    assert some.selections == [UNIQUES, "embedding, same rule", "random"]
+    assert whole.interrupted == cut.interrupted
+    assert set(some.selections) < set(whole.selections)
 
 
 def test_markup_in_names_is_text_on_the_page() -> None:
@@ -212,6 +311,15 @@ def test_wrong_labels_are_other_classes() -> None:
     assert 60 < len(changed) < 140
     assert all(own != label for own, label in changed)
     assert wrong_labels([0] * 50, [0], 0.5, np.random.default_rng(0)) == [None] * 50
+
+
+def test_interval_of_pairs_is_that_of_data_and_chance() -> None:
+    """Halves 0.1 apart with equal means: 0.05² by t of 1; means that differ alone: chance, over the number of pairs; one pair: all."""
+    data = interval_of_pairs([0.45, 0.55, 0.45, 0.55])
+    assert (data.mean, data.high) == pytest.approx((0.5, min(1, 0.5 + 12.706 * 0.05)), abs=1e-3)
+    chance = interval_of_pairs([0.49, 0.49, 0.51, 0.51])  # 2 · 0.0002 / 2
+    assert chance.high == pytest.approx(0.5 + 12.706 * 0.0002**0.5, abs=1e-4)
+    assert interval_of_pairs([0.495, 0.505]).high == pytest.approx(0.5 + 12.706 * 0.005, abs=1e-4)
 
 
 def test_interval_is_student_s_t() -> None:

@@ -115,7 +115,9 @@ def test_demo_ends_with_the_command_for_texts_of_ones_own(
 
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"Your own texts, by the same model: dugs scan -c {result.files.configuration} texts/"
-    assert load_settings(result.files.configuration, environ={}).gradient.loss == "causal_lm"
+    settings = load_settings(result.files.configuration, environ={})
+    assert settings.gradient.loss == "causal_lm"
+    assert [*settings.state.dir.glob("snapshot-*")]
 
 
 def test_stages_are_announced_as_they_come(result: TextDemoResult, heard: Heard) -> None:

@@ -169,3 +169,17 @@ def test_order_and_filter_by_value_are_about_the_newest_target_alone() -> None:
     assert sequences(least_value=0.1, newest=True, below=7) == [4, 2]
     assert search.find(Query(least_value=0.3, by_value=True)).total == 2
     assert UniqueSearch(Listed([event(0)])).find(Query(by_value=True)).total == 1
+
+
+def test_states_of_a_target_that_moves_are_ordered_together() -> None:
+    """Nearly each unique has a digest of its own then; the series says that their values belong together."""
+    states = [(0.1, "a", "s"), (0.4, "b", "s"), (0.9, "f", None), (0.2, "c", "s"), (None, None, "s")]
+    series = {number: {} if of is None else {"value_series": of} for number, (_, _, of) in enumerate(states)}
+    events = [event(number, value=value, value_target=target, **series[number])
+              for number, (value, target, _) in enumerate(states)]  # fmt: skip
+    search = UniqueSearch(Listed(events))
+
+    found = search.find(Query(by_value=True)).events
+
+    assert [each["sequence"] for each in found] == [1, 3, 0, 2, 4]
+    assert [each["sequence"] for each in search.find(Query(least_value=0.15)).events] == [1, 3]
