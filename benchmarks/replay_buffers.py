@@ -1,4 +1,4 @@
-"""Buffers of a learner that sees each record once and replays some: at random, by reservoir, GSS-Greedy, or by the greedy rule.
+"""Buffers of a learner that sees each record once and replays some: at random, by reservoir, GSS-Greedy, or as uniques.
 
 All of them are given every batch, after the learner has taken its steps on it, and hold at most `size` records. Gradients
 are those of the learner as it is at that moment, of all of its layers; their cosines are exact (no sketch). GSS: Aljundi, Lin,
