@@ -19,7 +19,16 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file in UTF-8; its folder is made if missing."""
+    """Write a file in UTF-8, whole or not at all: an earlier one stays if the disk is full. Its folder is made if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    place = path.resolve()  # what a link leads to is written, and the link stays
     with naming(path):
-        path.write_text(text, encoding="utf-8")
+        if place.exists() and not place.is_file():  # a pipe or device cannot be replaced
+            place.write_text(text, encoding="utf-8")
+            return
+        draft = place.with_name(f".{place.name}.draft")
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(place)
+        finally:
+            draft.unlink(missing_ok=True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ import pytest
 from dugs_stream.core.index.unique_index import UniqueIndex
 from dugs_stream.errors import StateError
 from dugs_stream.state.store import StateStore
+from tests.support.full_disk import files_end_at
 from tests.support.records.changelog import FINGERPRINT, Changelog, opened, recover, written
 
 pytestmark = pytest.mark.usefixtures("short_segments")
@@ -196,17 +194,6 @@ def test_index_that_differs_from_the_state_is_not_written(tmp_path: Path) -> Non
         index.add(Changelog.of(1, seed=5).vectors)
         with pytest.raises(StateError, match="the index holds 4 rows and the state 3"):
             store.snapshot(index)
-
-
-@contextmanager
-def files_end_at(size_bytes: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes, as if the disk were full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size_bytes", [0, 100, 300, 5_000, 8_192, 20_000])
