@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pydoc_data.topics import topics
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.datasets import load_sample_images
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -72,7 +72,7 @@ def photographs(samples: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
     Random squares of the two photographs, scaled to the side.
     """
     generator = np.random.default_rng(seed)
-    images = [torch.tensor(image).permute(2, 0, 1).float() / 255 for image in load_sample_images().images]
+    images = [torch.tensor(image).permute(2, 0, 1).float() / 255 for image in _photographs()]
     mean, std = (torch.tensor(values)[:, None, None] for values in (_IMAGENET_MEAN, _IMAGENET_STD))
     squares, labels = [], []
     for at in range(samples):
@@ -89,7 +89,7 @@ def photographs(samples: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
 def windows_of_photographs(count: int, height: int, width: int, seed: int) -> list[NDArray[np.uint8]]:
     """Cut-outs of the two photographs at their own resolution, (height, width, 3), every second one mirrored."""
     generator = np.random.default_rng(seed)
-    images = load_sample_images().images
+    images = _photographs()
     windows = []
     for at in range(count):
         image = images[at % len(images)]
@@ -109,6 +109,14 @@ def digits(samples: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
     grey = torch.from_numpy(pixels[chosen].astype(np.float32)).reshape(-1, 1, 28, 28) / 127.5 - 1
     scaled = interpolate(grey, size=(side, side), mode="bilinear", antialias=True)
     return scaled.expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels[chosen].astype(np.int64))
+
+
+def _photographs() -> Sequence[NDArray[np.uint8]]:
+    """The two of scikit-learn, (height, width, 3)."""
+    from sklearn.datasets import load_sample_images  # noqa: PLC0415 -- a second of imports in each process of a benchmark
+
+    images: Sequence[NDArray[np.uint8]] = load_sample_images().images
+    return images
 
 
 @cache

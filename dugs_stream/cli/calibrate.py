@@ -209,6 +209,9 @@ def show_list(report: ListReport) -> None:
         of_list = () if is_of_all else (f"{each.of_list:,}",)
         table.add_row(f"{each.threshold:g}{here}", basis, uniques, *of_list)
     console.print(table)
+    if not is_of_all:
+        legend = "uniques: of all records at that τ; of the list: how many of its own uniques that τ keeps"
+        console.print(Text(legend, style="dim"))
     for remark in report.remarks:
         console.print(Text(printable(f"note: {remark}")))
 
@@ -252,17 +255,15 @@ def show_report(report: Report) -> None:
 def _show_proposals(console: Console, report: Report) -> None:
     from rich.table import Table
 
-    is_of_others = report.chosen.of != report.sample.records
     table = Table()
     table.add_column("wish")
-    columns = ["τ", "uniques", "share", "last quarter", "classes"]
-    for column in [*columns, f"of {report.chosen.of:,}"] if is_of_others else columns:
+    columns = ("τ", "uniques", "share", "last quarter", "classes", f"of {report.chosen.of:,} others")
+    for column in columns:
         table.add_column(column, justify="right")
     for each in report.proposals:
         chosen = " (chosen)" if each == report.chosen else ""
         classes = "–" if each.classes is None else f"{each.classes:,}"
-        expected = [f"≈ {each.expected:,.0f}"] if is_of_others else []
-        table.add_row(each.wish + chosen, *_numbers(each, f"{each.threshold:.5g}"), classes, *expected)
+        table.add_row(each.wish + chosen, *_numbers(each, f"{each.threshold:.5g}"), classes, each.told())
     table.add_row("as configured", *_numbers(report.configured, f"{report.configured.threshold:g}"))
     console.print(table)
 

@@ -45,28 +45,33 @@ class ManyThresholds:
             products[start:, some] = products[some, start:].T
         return products
 
-    def uniques(self, threshold: float) -> NDArray[np.int64]:
-        """The rows that are uniques at this τ, in order; O(n) for each of them."""
-        n = len(self._vectors)
+    def uniques(self, threshold: float, order: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """The rows that are uniques at this τ, in order; O(n) for each of them.
+
+        order  rows (m,) that come in this order, and no others; then the places in it are told. None: all as they are
+        """
+        came = np.arange(len(self._vectors)) if order is None else order
         if threshold <= -1.0:  # every row reaches it, also where rounding leaves its product below
-            return np.arange(min(n, 1), dtype=np.int64)
-        is_covered, chosen = np.zeros(n, dtype=bool), list[int]()
-        for row in range(n):
+            return np.arange(min(len(came), 1), dtype=np.int64)
+        is_covered, chosen = np.zeros(len(self._vectors), dtype=bool), list[int]()
+        for place, row in enumerate(came.tolist()):
             if not is_covered[row]:
-                chosen.append(row)
-                is_covered[row + 1 :] |= self._reaching(row, threshold)
+                chosen.append(place)
+                # In order, the rows before this one are decided.
+                first = row + 1 if order is None else 0
+                is_covered[first:] |= self._reaching(row, threshold, first)
         return np.array(chosen, dtype=np.int64)
 
-    def _reaching(self, row: int, threshold: float) -> NDArray[np.bool_]:
-        """Which of the later rows are similar enough to this one."""
-        products = self.products[row, row + 1 :]
+    def _reaching(self, row: int, threshold: float, first: int) -> NDArray[np.bool_]:
+        """Which of the rows from `first` on are similar enough to this one."""
+        products = self.products[row, first:]
         reaches = products >= threshold
         near = np.flatnonzero(np.abs(products - np.float32(threshold)) <= 2 * self._error)
         if near.size:
-            later = near + row + 1
-            reaches[near] = self.similarity(row, later) >= threshold
+            others = near + first
+            reaches[near] = self.similarity(row, others) >= threshold
             if threshold > _LEAST_OF_EQUALS:
-                reaches[near] |= (self._vectors[later] == self._vectors[row]).all(axis=1)
+                reaches[near] |= (self._vectors[others] == self._vectors[row]).all(axis=1)
         return reaches
 
     def similarity(self, row: int, others: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -105,20 +105,24 @@ def test_page_and_configuration_are_left_and_the_daemon_takes_it(
 def test_wishes_are_proposals_in_their_order_and_the_first_is_chosen(
     decided: Deployment, pictures: Path, tmp_path: Path
 ) -> None:
-    """Shares, numbers and thresholds; each with what it keeps."""
+    """Shares, numbers and thresholds; each with what it keeps, and what as many other records are expected to have."""
     report = report_of(
         *(tmp_path, "-c", decided.config, pictures, "--quick"),
         *("--accept", "0.5", "--keep", "6", "--keep", "24", "--threshold", "0.9"),
     )
 
     wishes = [(each["wish"], each["uniques"]) for each in report["proposals"]]
-    assert wishes[:3] == [("accept 0.5", 12), ("keep 6", 6), ("keep 24", 24)]
+    assert [name for name, _ in wishes[:3]] == ["accept 0.5", "keep 6", "keep 24"]
+    for proposal, wished in zip(report["proposals"], (12, 6, 24), strict=False):
+        assert proposal["expected"] == pytest.approx(wished, abs=1)
+        assert proposal["uniques"] == pytest.approx(wished, abs=2)
+        assert 0 <= proposal["low"] <= proposal["expected"] <= proposal["high"] <= 24
     assert wishes[3][0] == "τ = 0.9"
     assert [name for name, _ in wishes[4:]] == ["plateau of the curve", "knee of the curve"]
     assert report["chosen"] == report["proposals"][0]
     assert all(each["is_met"] for each in report["proposals"])
     assert report["proposals"][2]["classes"] == 3
-    assert report["chosen"]["share"] == 0.5
+    assert report["chosen"]["share"] == report["chosen"]["uniques"] / 24
     at = report["chosen"]["threshold"]
     assert all(call["similarity"] >= at for call in report["closest"]["duplicates"])
     assert all(call["similarity"] < at for call in report["closest"]["uniques"])
@@ -135,7 +139,8 @@ def test_wish_for_more_records_than_the_sample_is_called_an_estimate(
     assert report["chosen"]["of"] == 500
     assert report["chosen"]["uniques"] < 24
     assert said(report, "numbers for 500 records are estimates")
-    assert "of 500 (estimate)" in (tmp_path / "calibrate.html").read_text()
+    assert (report["chosen"]["low"], report["chosen"]["high"]) == (None, None)
+    assert "<th>of 500 others</th>" in (tmp_path / "calibrate.html").read_text()
     full = dugs("calibrate", *arguments, "--json", "/dev/full")
     assert "of 500" in full.out
     assert full.code == 1
@@ -149,9 +154,9 @@ def test_wish_for_fewer_records_than_the_sample_is_answered_for_those(
     arguments = ("-c", decided.config, pictures, "--quick", "--accept", "0.01", "--of", "12", "-o", tmp_path)
     ended = dugs("calibrate", *arguments)
 
-    assert "of 12 ┃" in ended.out
+    assert "of 12" in ended.out
     assert "of 12 records from 2 to 12 are kept" in ended.out
-    assert "of 12 (estimate)" in (tmp_path / "calibrate.html").read_text()
+    assert "<th>of 12 others</th>" in (tmp_path / "calibrate.html").read_text()
 
 
 @pytest.mark.parametrize(

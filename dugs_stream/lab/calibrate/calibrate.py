@@ -138,16 +138,19 @@ def _proposals(
     found += [_Wish(f"{name} of the curve", None, curve.at(each)) for name, each in landmarks.by_use]
     if not plan.has_wish and not landmarks.are_of_use:
         found.append(_Wish("as configured: no knee above the noise", None, curve.at(configured)))
-    return [_proposal(each, of, sample) for each in found]
+    return [_proposal(curve, each, of, sample) for each in found]
 
 
-def _proposal(wish: _Wish, of: int, sample: ProjectedSample) -> Proposal:
-    labels, expected = sample.labels.of[wish.point.rows], wish.point.expected(of)
+def _proposal(curve: Curve, wish: _Wish, of: int, sample: ProjectedSample) -> Proposal:
+    labels, expected = sample.labels.of[wish.point.rows], curve.expected(wish.point.threshold, of)
+    low, high = curve.among_others(wish.point.threshold, of) or (None, None)
     return Proposal(
         wish=wish.name,
         classes=None if sample.labels.source is None else len(set(labels[labels >= 0].tolist())),
         of=of,
         expected=round(expected, 1),
+        low=None if low is None else round(low, 1),
+        high=None if high is None else round(high, 1),
         is_met=wish.uniques is None or abs(expected - wish.uniques) <= max(1.0, _NEAR_ENOUGH * wish.uniques),
         **_on(wish.point).model_dump(),
     )

@@ -1,6 +1,7 @@
 """Share of uniques over τ: the curve, its knee, its plateau, and the τ for a wanted number of uniques.
 
-Every point is exact for the sample: the sequential algorithm at that τ, over one matrix of cosines.
+Every point is exact for the sample: the sequential algorithm at that τ, over one matrix of cosines. What other records of
+the same kind would give is an estimate: the mean over several orders of the sample, with an interval from its halves.
 """
 
 from __future__ import annotations
@@ -62,12 +63,25 @@ class Point:
         return grown(self.rows, self.of, records)
 
 
+_ORDERS = 5
+"""The sample's own and four others: which records are unique depends on the order, and a number of 20 in one order is off by a tenth."""
+_SPLITS = 10
+_STUDENT = 2.228
+"""Of t with as many degrees of freedom: 95 % lie within so many standard deviations."""
+_BOTH = 2.0
+"""Variance of another sample's number about ours, in variances of one number: that of each, though our mean over orders has less."""
+_LEAST_FOR_HALVES = 20
+
+
 class Curve:
     """Points of one sample, each computed when it is asked for."""
 
     def __init__(self, many: ManyThresholds) -> None:
         self._many = many
         self._points: dict[float, Point] = {}
+        random = np.random.default_rng(0)
+        self._orders = [random.permutation(len(many)) for _ in range(_ORDERS - 1)]
+        self._halves = [np.array_split(random.permutation(len(many)), 2) for _ in range(_SPLITS)]
 
     def at(self, threshold: float) -> Point:
         """The point at any τ."""
@@ -88,18 +102,39 @@ class Curve:
             on_point(done, len(thresholds))
         return points
 
+    def expected(self, threshold: float, of: int) -> float:
+        """How many uniques so many records have at this τ: the mean over orders of the sample; beyond it an estimate."""
+        n = len(self._many)
+        orders = [self.at(threshold).rows, *(self._many.uniques(threshold, each) for each in self._orders)]
+        return float(np.mean([grown(rows, n, of) for rows in orders]))
+
+    def among_others(self, threshold: float, of: int) -> tuple[float, float] | None:
+        """Between which numbers 95 % of other samples of so many records are expected; None beyond the sample, or if it is tiny.
+
+        Two halves of the sample are two samples: their numbers say how far those of others vary, in proportion to the number.
+        """
+        if len(self._many) < max(_LEAST_FOR_HALVES, of):
+            return None
+        pairs = np.array(
+            [[len(self._many.uniques(threshold, half)) for half in halves] for halves in self._halves], float
+        )
+        expected = self.expected(threshold, of)
+        variance = float(np.square(pairs[:, 0] - pairs[:, 1]).mean()) / 2 * expected / float(pairs.mean())
+        half = _STUDENT * (_BOTH * variance) ** 0.5
+        return max(0.0, expected - half), min(float(of), expected + half)
+
     def nearest_to(self, uniques: float, of: int) -> Point:
         """The point at which so many of these records are uniques, or nearest to it, to four digits of τ.
 
         The number rises with τ but for small steps back, so a bisection finds it.
         """
-        low, high = self.at(GRID[0]), self.at(1.0)
-        while high.threshold - low.threshold > _FINEST:
-            middle = self.at(round((low.threshold + high.threshold) / 2, 5))
-            if middle.threshold in {low.threshold, high.threshold}:
+        low, high = GRID[0], 1.0
+        while high - low > _FINEST:
+            middle = round((low + high) / 2, 5)
+            if middle in {low, high}:
                 break
-            low, high = (middle, high) if middle.expected(of) < uniques else (low, middle)
-        return min((low, high), key=lambda point: abs(point.expected(of) - uniques))
+            low, high = (middle, high) if self.expected(middle, of) < uniques else (low, middle)
+        return self.at(min((low, high), key=lambda each: abs(self.expected(each, of) - uniques)))
 
 
 def knee(points: Sequence[Point]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -70,10 +71,7 @@ def _curve(report: Report) -> str:
 
 
 def _proposals(report: Report) -> str:
-    is_of_others = report.chosen.of != report.sample.records
-    names: tuple[str, ...] = ("wish", "τ", "uniques", "share", "last quarter", "classes")
-    if is_of_others:
-        names += (f"of {report.chosen.of:,} (estimate)",)
+    names = ("wish", "τ", "uniques", "share", "last quarter", "classes", f"of {report.chosen.of:,} others")
     rows = [
         [
             escape(each.wish) + (" (chosen)" if each == report.chosen else ""),
@@ -82,7 +80,7 @@ def _proposals(report: Report) -> str:
             f"{each.share:.1%}",
             f"{each.late_share:.1%}",
             "–" if each.classes is None else f"{each.classes:,}",
-            *([f"≈ {each.expected:,.0f}"] if is_of_others else []),
+            each.told(),
         ]
         for each in report.proposals
     ]
@@ -95,12 +93,13 @@ def _proposals(report: Report) -> str:
             f"{configured.share:.1%}",
             f"{configured.late_share:.1%}",
             "",
-            *([""] if is_of_others else []),
+            "",
         ]
     )
     return (
         '<section>\n<h2>Proposals</h2>\n<p class="intro">The longer a list, the smaller the share that it accepts: these are '
-        "shares of so many records as the sample has, and the last quarter’s is nearer to what comes next.</p>\n"
+        "shares of so many records as the sample has, and the last quarter’s is nearer to what comes next. "
+        "Of others: what as many other records are expected to have, in brackets where 95 % of such samples lie; ≈ beyond the sample.</p>\n"
         + _table(names, rows)
         + "</section>\n"
     )
@@ -172,7 +171,8 @@ def _dimensions(report: Report) -> str:
         return ""
     pairs = max(each.pairs for each in report.dimensions)
     of = (
-        f"Root mean square and largest error of a cosine, over {pairs:,} pairs, against the exact cosine of the same gradients."
+        f"Root mean square error of a cosine with its 95 % interval, and the largest error, over {pairs:,} pairs of "
+        f"{math.isqrt(2 * pairs) + 1:,} records, against the exact cosine of the same gradients."
         if pairs
         else "The error was not measured."
     )

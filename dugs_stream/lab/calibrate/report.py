@@ -60,7 +60,7 @@ class CurvePoint(_Record):
 
 
 class Proposal(CurvePoint):
-    """A threshold for a wish."""
+    """A threshold for a wish, chosen by the mean over several orders of the sample; uniques are those of its own order."""
 
     wish: str
     classes: Annotated[Count | None, Field(description="labels among the uniques; null without labels")]
@@ -69,7 +69,20 @@ class Proposal(CurvePoint):
         float,
         Field(ge=0, description="uniques of so many records; an estimate if they are more than the sample"),
     ]
+    low: Annotated[
+        float | None,
+        Field(
+            description="95 % of other samples of so many records have so many uniques or more; null: more than the sample, or too few"
+        ),
+    ]
+    high: Annotated[float | None, Field(description="and so many or fewer")]
     is_met: Annotated[bool, Field(description="false: no threshold comes near the wish on this sample")]
+
+    def told(self) -> str:
+        """How many uniques other records have, as a table shows it: 20 (15–26); ≈ 35 beyond the sample."""
+        if self.low is None or self.high is None:
+            return f"≈ {self.expected:,.0f}"
+        return f"{self.expected:,.0f} ({self.low:,.0f}–{self.high:,.0f})"
 
 
 class Side(_Record):
@@ -103,6 +116,11 @@ class Dimension(_Record):
         float | None,
         Field(description="root mean square error of a cosine against the exact one; null: not measured"),
     ]
+    error_low: Annotated[
+        float | None,
+        Field(description="95 % interval of it over records, by the jackknife; null: not measured"),
+    ]
+    error_high: float | None
     worst: Annotated[float | None, Field(description="the largest such error among the pairs")]
     pairs: Count
     noise_floor: float
@@ -113,12 +131,17 @@ class Dimension(_Record):
         """k, error of a cosine, the largest, noise floor, records/s and bytes a unique, as a table shows them."""
         return [
             f"{self.dimension:,}",
-            "–" if self.error is None else f"{self.error:.4f}",
+            self._error_told(),
             "–" if self.worst is None else f"{self.worst:.4f}",
             f"{self.noise_floor:.3f}",
             f"{self.rate:,.0f}",
             f"{self.bytes_a_unique:,}",
         ]
+
+    def _error_told(self) -> str:
+        if self.error is None or self.error_low is None or self.error_high is None:
+            return "–"
+        return f"{self.error:.3f} ({self.error_low:.3f}–{self.error_high:.3f})"
 
 
 class Layers(_Record):

@@ -36,7 +36,7 @@ def commands_for(path: Path) -> list[str]:
         return shlex.quote(str(path.parent / name))
 
     return [
-        f"Which τ suits these data: dugs calibrate -c {file} --accept 0.05 -o {into('calibration')}",
+        f"Which τ suits these data: dugs calibrate -c {file} -o {into('calibration')}",
         f"Which kinds are in the list: dugs clusters -c {file} -o {into('clusters')}",
-        f"Are uniques worth having: dugs evaluate -c {file} --limit 1000 -o {into('evaluation')}",
+        f"Are uniques worth having: dugs evaluate -c {file} --limit 1000 --layers configured -o {into('evaluation')}",
     ]

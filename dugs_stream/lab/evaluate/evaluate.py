@@ -160,10 +160,10 @@ def _remarks(views: Views, scenes: list[Scene], plan: Plan) -> Iterator[str]:
             "no labels: classes, rare records, accuracy and wrong labels are left out, and the copies caught are all that is told"
         )
     shortest = shortest_of(scenes)
-    if shortest < 2 * plan.size:
+    if views.has_labels and shortest < 2 * plan.size:
         yield (
-            f"the shortest stream has {counted(shortest, 'record')}, fewer than twice the size {plan.size:,}: all are picked from at "
-            f"{plan.sizes(shortest)[-1]:,}"
+            f"the shortest stream has {counted(shortest, 'record')}, so each selection picks {plan.sizes(shortest)[-1]:,} "
+            f"and not {plan.size:,}"
         )
     for scene, share in zip(scenes[1:], plan.rare_shares, strict=False):
         counts = [int(each.marked.sum()) for each in scene.streams]

@@ -29,15 +29,18 @@ def sequential(vectors: np.ndarray, threshold: float) -> list[int]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_uniques_at_each_threshold_are_those_of_the_sequential_algorithm(seed: int) -> None:
-    """Also at thresholds that are similarities of pairs to the last bit, or next to them, and at both ends."""
+    """Also at thresholds that are similarities of pairs to the last bit, or next to them, at both ends; and of some rows in another order."""
     vectors = unit_rows(90, 33, seed)
     pairs = np.random.default_rng(seed).integers(90, size=(2, 12))
     exact = similarities(vectors, vectors, (pairs[0], pairs[1]))
     thresholds = [-1.0, -0.5, 0.0, 0.3, 0.95, 1.0, *exact, *np.nextafter(exact, 2)]
     many = ManyThresholds(vectors)
 
+    some = np.random.default_rng(seed).permutation(90)[:60]
+
     for threshold in (each for each in thresholds if each <= 1.0):
         assert many.uniques(threshold).tolist() == sequential(vectors, threshold), threshold
+        assert many.uniques(threshold, some).tolist() == sequential(vectors[some], threshold), threshold
 
 
 def test_products_of_several_blocks_are_symmetric_and_near_the_similarities() -> None:

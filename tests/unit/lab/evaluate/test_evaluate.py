@@ -97,7 +97,9 @@ def test_few_records_are_picked_from_at_half() -> None:
 
     assert report.setup.sizes[-1] == 2
     assert facts_of(report)["picks"] == "2 (200 asked for)"
-    assert any("fewer than twice the size" in each for each in report.remarks)
+    assert any("so each selection picks" in each for each in report.remarks)
+    unlabelled = report_of(made_views(records=12, labelled=False), Plan(size=200, draws=2))
+    assert not any("each selection picks" in each for each in unlabelled.remarks)  # none is told
 
 
 def test_streams_of_different_lengths_are_picked_from_at_the_same_sizes() -> None:
