@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -50,3 +51,9 @@ def as_command(
         show(reports, Console())
 
     return command
+
+
+def say(what_comes: str) -> None:
+    """A line of progress on stderr, with the CPU minutes that this process took so far."""
+    taken = f"{time.process_time() / 60:.1f} CPU min"
+    Console(stderr=True).print(f"{what_comes} … ({taken})", style="dim", soft_wrap=True, highlight=False)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.command import as_command
+from benchmarks.command import as_command, say
 from benchmarks.mean_interval import mean_interval
 from benchmarks.replay_buffers import BUFFERS, Buffer
 from benchmarks.report import Measurement, Report, Target
@@ -41,7 +41,7 @@ class Size:
     of_a_task: int
 
 
-FULL = Size(buffers=tuple(PUBLISHED), runs=5, of_a_task=900)
+FULL = Size(buffers=tuple(PUBLISHED), runs=10, of_a_task=900)
 QUICK = Size(buffers=(20,), runs=2, of_a_task=30)
 
 
@@ -66,11 +66,14 @@ def measure(is_quick: bool, only: str = "*") -> Report:
 def _at(held: int, size: Size, images: Tensor, labels: Tensor) -> Iterator[Measurement]:
     published = PUBLISHED.get(held, {})
     for name, kind in BUFFERS.items():
+        say(f"{held} held, {name}")
         found = []
         for seed in range(SEED, SEED + size.runs):
             generator = torch.Generator().manual_seed(seed)
             found.append(learnt(kind(held, generator), images, labels, size.of_a_task, generator))
-        target = Target("at least", published["GSS-Greedy"]) if name == "uniques" and published else None
+        target = (
+            Target("at least", published["GSS-Greedy"]) if name.startswith("uniques") and published else None
+        )
         yield Measurement(
             f"{held} held, {name}",
             *mean_interval(found),
@@ -90,7 +93,7 @@ def learnt(
     tasks = [order[labels[order] // 2 == task] for task in range(TASKS)]
     for rows in (task[:of_a_task] for task in tasks):
         for some in rows.split(BATCH):
-            _learn(model, optimizer, buffer, images[some], labels[some], generator)
+            _learn(model, optimizer, buffer, images[some], labels[some])
             with torch.no_grad():
                 buffer.take(model, images[some], labels[some])
     held_out = torch.cat([task[of_a_task:] for task in tasks])
@@ -115,10 +118,9 @@ def _learn(
     buffer: Buffer,
     inputs: Tensor,
     labels: Tensor,
-    generator: torch.Generator,
 ) -> None:
-    """Three steps on the batch, each followed by one on records of the buffer, shuffled once a batch."""
-    order = torch.randperm(len(buffer), generator=generator)
+    """Three steps on the batch, each followed by one on records of the buffer, in an order drawn once a batch."""
+    order = buffer.replay_order()
     begin = 0
     for _ in range(ITERATIONS):
         _step(model, optimizer, inputs, labels)

@@ -1,4 +1,4 @@
-"""Buffers of a learner that sees each record once and replays some: at random, by reservoir, GSS-Greedy, or by the greedy rule.
+"""Buffers of a learner that sees each record once and replays some: at random, by reservoir, GSS-Greedy, or as uniques.
 
 All of them are given every batch, after the learner has taken its steps on it, and hold at most `size` records. Gradients
 are those of the learner as it is at that moment, of all of its layers; their cosines are exact (no sketch). GSS: Aljundi, Lin,
@@ -8,13 +8,12 @@ Goujaud, Bengio, "Gradient based sample selection for online continual learning"
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-RECENT = 100
-"""Of how many records the random buffer makes its choice at once, in the paper's code."""
 _COMPARED = 10
 """Gradients that GSS-Greedy compares with, each of a batch of ten records of the buffer."""
 
@@ -71,6 +70,10 @@ class Buffer(ABC):
     def take(self, model: nn.Sequential, inputs: Tensor, labels: Tensor) -> None:
         """The next batch of the stream."""
 
+    def replay_order(self) -> Tensor:
+        """Rows of all records held, in the order in which they are replayed."""
+        return self._order(len(self))
+
     def _hold(self, inputs: Tensor, labels: Tensor) -> None:
         """These in addition."""
         self.inputs = torch.cat([self.inputs, inputs]) if len(self) else inputs.clone()
@@ -83,22 +86,36 @@ class Buffer(ABC):
         return torch.randperm(n, generator=self._generator)
 
 
-class RandomBuffer(Buffer):
-    """Every hundred records a random choice of those held and the hundred: older tasks fade."""
+class MicroBatchBuffer(Buffer):
+    """A buffer that sets records of the stream aside until they are `together`, and then chooses at once."""
+
+    together: ClassVar[int]
 
     def __init__(self, size: int, generator: torch.Generator) -> None:
         super().__init__(size, generator)
-        self._recent: list[tuple[Tensor, Tensor]] = []
+        self._waiting: list[tuple[Tensor, Tensor]] = []
 
-    def take(self, model: nn.Sequential, inputs: Tensor, labels: Tensor) -> None:  # noqa: ARG002 -- others ask it
-        """Wait for a hundred, then choose."""
-        self._recent.append((inputs, labels))
-        if sum(len(each) for _, each in self._recent) < RECENT:
+    def take(self, model: nn.Sequential, inputs: Tensor, labels: Tensor) -> None:
+        """Wait for enough, then choose."""
+        self._waiting.append((inputs, labels))
+        if sum(len(each) for _, each in self._waiting) < self.together:
             return
-        self._hold(
-            torch.cat([each for each, _ in self._recent]), torch.cat([each for _, each in self._recent])
-        )
-        self._recent.clear()
+        waited, theirs = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        self._hold(torch.cat(waited), torch.cat(theirs))
+        self._choose(model)
+
+    @abstractmethod
+    def _choose(self, model: nn.Sequential) -> None:
+        """Keep at most `size` of those held."""
+
+
+class RandomBuffer(MicroBatchBuffer):
+    """Every hundred records, as in the paper's code, a random choice of those held and the hundred: older tasks fade."""
+
+    together = 100
+
+    def _choose(self, model: nn.Sequential) -> None:  # noqa: ARG002 -- others ask it
         self._keep(self._order(len(self))[: self.size])
 
 
@@ -174,23 +191,78 @@ class GssGreedy(Buffer):
         self.scores[places[rows]] = scores[rows]
 
 
-class UniquesBuffer(Buffer):
-    """The greedy rule at the τ at which the list is just full: of the two records that are most alike one goes, by chance.
+class UniquesBuffer(MicroBatchBuffer):
+    """Uniques at τ, and a reservoir of them: each record draws a number, and while there are too many the higher one goes of
+    the two that are most alike if these are duplicates, else the highest of all.
 
     Cosines are those of the learner now, so a record that was new may be a duplicate later on.
     """
 
-    def take(self, model: nn.Sequential, inputs: Tensor, labels: Tensor) -> None:
-        """Hold the batch, then give up a record of the closest pair until the list fits."""
-        self._hold(inputs, labels)
+    together = 50
+    threshold: ClassVar[float] = 0.8
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        super().__init__(size, generator)
+        self._numbers = torch.empty(0)
+
+    def _choose(self, model: nn.Sequential) -> None:
+        drawn = torch.rand(len(self) - len(self._numbers), generator=self._generator)
+        numbers = torch.cat([self._numbers, drawn])
         cosines = Factors(model, self.inputs, self.labels).cosines().fill_diagonal_(-2)
         kept = torch.ones(len(self), dtype=torch.bool)
         for _ in range(len(self) - self.size):
-            pair = divmod(int(cosines.argmax()), len(self))
-            given_up = pair[int(torch.randint(2, (), generator=self._generator))]
+            first, second = divmod(int(cosines.argmax()), len(self))
+            are_duplicates = cosines[first, second] >= self.threshold
+            rivals = torch.tensor([first, second]) if are_duplicates else kept.nonzero().flatten()
+            given_up = rivals[numbers[rivals].argmax()]
             kept[given_up] = False
             cosines[given_up, :] = cosines[:, given_up] = -2
-        self._keep(kept.nonzero().flatten())
+        rows = kept.nonzero().flatten()
+        self._keep(rows)
+        self._numbers = numbers[rows]
+
+
+class CountedUniques(MicroBatchBuffer):
+    """Uniques with the numbers of records that they stand for, as the daemon counts duplicates.
+
+    While there are too many, two go together whose distance, weighed by their numbers as by Ward, is the least. One stays, by
+    chance, so that each of their records is as likely to; it takes the other's number, and is replayed in proportion.
+    """
+
+    together = 50
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        super().__init__(size, generator)
+        self.counts = torch.empty(0)
+
+    def replay_order(self) -> Tensor:
+        """Drawn in proportion to the numbers, each record once."""
+        if not len(self):
+            return super().replay_order()
+        return torch.multinomial(self.counts, len(self), generator=self._generator)
+
+    def _choose(self, model: nn.Sequential) -> None:
+        counts = torch.cat([self.counts, torch.ones(len(self) - len(self.counts))])
+        distances = 1 - Factors(model, self.inputs, self.labels).cosines()
+        kept = torch.ones(len(self), dtype=torch.bool)
+        costs = _ward(distances, counts[:, None], counts).fill_diagonal_(torch.inf)
+        for _ in range(len(self) - self.size):
+            pair = torch.tensor(divmod(int(costs.argmin()), len(self)))
+            stays, goes = pair[torch.multinomial(counts[pair], 2, generator=self._generator)]
+            counts[stays] += counts[goes]
+            kept[goes] = False
+            costs[stays] = _ward(distances[stays], counts[stays], counts).where(kept, torch.inf)
+            costs[:, stays] = costs[stays]
+            costs[stays, stays] = torch.inf
+            costs[goes, :] = costs[:, goes] = torch.inf
+        rows = kept.nonzero().flatten()
+        self._keep(rows)
+        self.counts = counts[rows]
+
+
+def _ward(distances: Tensor, counts: Tensor, others: Tensor) -> Tensor:
+    """By how much the spread within kinds grows if these become one."""
+    return distances * counts * others / (counts + others)
 
 
 BUFFERS: dict[str, type[Buffer]] = {
@@ -198,4 +270,5 @@ BUFFERS: dict[str, type[Buffer]] = {
     "reservoir": Reservoir,
     "GSS-Greedy": GssGreedy,
     "uniques": UniquesBuffer,
+    "uniques, counted": CountedUniques,
 }

@@ -20,11 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from benchmarks.command import as_command
+from benchmarks.command import as_command, say
 from benchmarks.environment import ROOT
 from benchmarks.mean_interval import mean_interval
 from benchmarks.report import Measurement, Report
@@ -109,6 +108,7 @@ def measure(is_quick: bool) -> Report:
     found: dict[str, list[dict[str, float]]] = {}
     for seed in range(size.runs):
         run = _drawn(prose[size.trained_on :], library, tokenizer, size, seed)
+        say(f"run {seed + 1} of {size.runs}")
         for name, picks in _picked(model, run, size, seed).items():
             gains = [_gain(model, run, each, size.steps, seed) for each in picks]
             told = {key: float(np.mean([each[key] for each in gains])) for key in gains[0]}
@@ -145,7 +145,7 @@ def _begun(
     name = f"texts-{'toy-' if is_quick else ''}{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
     folder = ROOT / ".cache" / "benchmarks" / name
     if not (folder / "tokenizer.json").exists():
-        Console(stderr=True).print("training a language model, once …", style="dim")
+        say("training a language model, once")
         language_model.train_language_model(
             *([each.text for each in some] for some in (trained_on, held_out)), folder, plan=size.pre_training
         )

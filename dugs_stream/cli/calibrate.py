@@ -49,6 +49,10 @@ class LayersOption(_Choice):
         return globs
 
 
+_MOST_DIMENSIONS = 1 << 18
+"""Uniques of 1 MiB, what a message takes by default; the vectors that are compared are 64 MiB then."""
+
+
 @command(
     "dugs calibrate -c my.yaml photos/ --accept 0.05 -o calibration/\n"
     "dugs calibrate -c my.yaml --keep 500 --of 100000 --json calibration.json\n"
@@ -77,7 +81,7 @@ class LayersOption(_Choice):
     "--of", type=click.IntRange(min=1),
     help="How many records --accept and --keep are about; more than the sample makes them estimates.  [default: the sample]",
 )  # fmt: skip
-@click.option("--k", "dimensions", type=click.IntRange(min=2), multiple=True,
+@click.option("--k", "dimensions", type=click.IntRange(2, _MOST_DIMENSIONS), multiple=True,
     help="A k to compare; may be repeated.  [default: 256, 1024, 4096 and the configured one]",
 )  # fmt: skip
 @click.option("--layers", type=LayersOption(), multiple=True, metavar="N|GLOBS",

@@ -48,6 +48,8 @@ def exported_target(folder: Path, dimension: int, fingerprint: str, mean: Mean) 
         )
     if not (np.abs(np.linalg.norm(vectors, axis=1) - 1.0) < NORM_TOLERANCE).all():
         raise _refused(folder, f"{_VECTORS} has rows whose norm is not 1")
+    if not (np.isfinite(norms) & (norms > 0)).all():
+        raise _refused(folder, f"{_EVENTS} has a gradient_norm that is not a positive number")
     digests = [
         hashlib.sha256(vector.tobytes() + norm.tobytes()).digest()
         for vector, norm in zip(vectors, norms, strict=True)

@@ -39,6 +39,7 @@ from benchmarks import (
     scan_price,
     texts_to_learn,
     trained_on_picks,
+    trained_on_repeats,
     transaction_price,
     value,
 )
@@ -123,7 +124,9 @@ def test_benchmark_of_rare_classes_at_toy_size_measures_every_selection() -> Non
 
     shares = [each for each in report.measurements if each.target is None]
     trained = trained_on_picks.measure(is_quick=True).measurements
+    repeats = {each.case: each.note for each in trained_on_repeats.measure(is_quick=True).measurements}
     assert {each.case for each in trained} >= {rare_classes.UNIQUES, rare_classes.RANDOM}
+    assert repeats[rare_classes.UNIQUES] == repeats[trained_on_repeats.WITHOUT_ERROR]  # none of them twice
     assert {each.case.rpartition(", rare")[0] for each in shares} >= {
         rare_classes.UNIQUES,
         rare_classes.RANDOM,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.replay_buffers import BUFFERS, Factors, UniquesBuffer
+from benchmarks.replay_buffers import BUFFERS, CountedUniques, Factors, UniquesBuffer
 
 
 def learner() -> nn.Sequential:
@@ -54,11 +54,38 @@ def test_buffer_fills_and_keeps_to_its_size(name: str) -> None:
 
 
 def test_uniques_give_up_copies_first() -> None:
-    """Of eleven records of which two are the same one goes, and it is one of those."""
-    model, (inputs, labels) = learner(), records(10)
-    buffer = UniquesBuffer(10, torch.Generator().manual_seed(2))
+    """Of as many records as are chosen from at once, of which two are the same, one goes, and it is one of those."""
+    model, (inputs, labels) = learner(), records(UniquesBuffer.together - 1)
+    buffer = UniquesBuffer(len(inputs), torch.Generator().manual_seed(2))
     with torch.no_grad():
-        buffer.take(model, inputs, labels)
-        buffer.take(model, inputs[4:5], labels[4:5])
+        buffer.take(model, torch.cat([inputs, inputs[4:5]]), torch.cat([labels, labels[4:5]]))
 
     assert sorted(buffer.inputs.tolist()) == sorted(inputs.tolist())
+
+
+def test_uniques_without_duplicates_are_a_reservoir(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a τ that no cosine reaches they are those of the lowest numbers, of old and new records alike."""
+    monkeypatch.setattr(UniquesBuffer, "threshold", 1.1)
+    model, (inputs, labels) = learner(), records(200)
+    numbers = torch.rand(200, generator=torch.Generator().manual_seed(2))
+    buffer = UniquesBuffer(30, torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        for some in torch.arange(200).split(10):
+            buffer.take(model, inputs[some], labels[some])
+
+    lowest = numbers.argsort()[:30].sort().values
+    assert torch.equal(buffer.inputs, inputs[lowest])
+
+
+def test_counted_uniques_stand_for_all_records_of_the_stream() -> None:
+    """A record that came forty times is held once; it stands for them all, and so is replayed first nearly always."""
+    model, (inputs, labels) = learner(), records(11)
+    rows = torch.cat([torch.arange(10), torch.full((40,), 10)])
+    buffer = CountedUniques(11, torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        buffer.take(model, inputs[rows], labels[rows])
+
+    assert sorted(buffer.inputs.tolist()) == sorted(inputs.tolist())
+    assert sorted(buffer.counts.tolist()) == [1.0] * 10 + [40.0]
+    first = [int(buffer.replay_order()[0]) for _ in range(100)]
+    assert first.count(int(buffer.counts.argmax())) > 60

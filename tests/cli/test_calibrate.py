@@ -163,6 +163,7 @@ def test_wish_for_fewer_records_than_the_sample_is_answered_for_those(
     ("arguments", "part"),
     [
         (("--quick", "--k", "64"), "--quick compares neither"),
+        (("--k", "100000000"), "is not in the range 2<=x<=262144"),
         (("--layers", "0"), "not a choice of layers"),
         (("--layers", ","), "not a choice of layers"),
         (("--accept", "0"), "--accept"),

@@ -30,7 +30,7 @@ from dugs_stream.lab.clusters.report import (
     Source,
 )
 from dugs_stream.lab.clusters.spherical_kmeans import MINI_BATCHES_FROM, spherical_kmeans
-from dugs_stream.lab.clusters.uniques import Event, Uniques
+from dugs_stream.lab.clusters.uniques import Event, Uniques, UnitRows
 from dugs_stream.lab.listener import Listener, patience
 from dugs_stream.lab.peak_memory import peak_memory_bytes
 
@@ -136,7 +136,7 @@ def _by_number(uniques: Uniques, plan: Plan, listener: Listener) -> _Grouped:
     category = spherical_kmeans(uniques.rows, number, plan.seed, wants_stop=listener.wants_stop)
     if len(uniques) >= MINI_BATCHES_FROM and listener.wants_stop():
         cuts.append("grouping: some uniques may lie nearer to another category")
-    remarks = _remarks_on_number(scores, number, len(np.unique(category)), plan)
+    remarks = _remarks_on_number(uniques.rows, scores, number, len(np.unique(category)), plan)
     return _Grouped(category, scores, remarks, cuts)
 
 
@@ -210,9 +210,17 @@ def _remarks_on_similarity(uniques: Uniques, similarity: float, found: int) -> l
     return [f"no two uniques have a cosine of {similarity:g}, so each is a category of its own: {why}"]
 
 
-def _remarks_on_number(scores: Sequence[Score], number: int, found: int, plan: Plan) -> list[str]:
+def _remarks_on_number(
+    rows: UnitRows, scores: Sequence[Score], number: int, found: int, plan: Plan
+) -> list[str]:
     if found < number:
-        return [f"{number} categories were asked for and {found} found: more uniques are not distinct"]
+        distinct = _distinct(rows, number)
+        why = (
+            f"no more uniques than {distinct} are distinct"
+            if distinct < number
+            else "the others lost all their uniques to nearer ones"
+        )
+        return [f"{number} categories were asked for and {found} found: {why}"]
     if plan.fewest < plan.most and not scores:
         return ["all uniques are equal, so there is one category"]
     weak = max((score.silhouette for score in scores), default=1.0)
@@ -222,6 +230,19 @@ def _remarks_on_number(scores: Sequence[Score], number: int, found: int, plan: P
         ]
     return []
 
+
+def _distinct(rows: UnitRows, enough: int) -> int:
+    """How many rows are distinct, counted no further than that."""
+    seen = set[bytes]()
+    for _start, block in rows.blocks(_BLOCK_ROWS):
+        for row in block:
+            seen.add(row.tobytes())
+            if len(seen) >= enough:
+                return len(seen)
+    return len(seen)
+
+
+_BLOCK_ROWS = 4_096
 
 # Kaufman and Rousseeuw (1990) call up to 0.25 "no substantial structure".
 _CLEAR_SILHOUETTE = 0.25

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from dugs_stream.config import Settings
-from dugs_stream.errors import StreamRejectedError
+from dugs_stream.errors import ModelError, StreamRejectedError
 from dugs_stream.lab.drawn_records import Source, draw_records
 from dugs_stream.lab.evaluate.copies import Copier, copiers_of
 from dugs_stream.lab.evaluate.evaluate import Viewed
@@ -65,7 +65,10 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
             f"{(told(decoding.reasons) or ('none has a label that the model knows',))[0]}."
         )
     views = viewer.views(tuple(copiers))
-    kept = len(views.rows(Kind.RECORD))
+    failed = viewer.failures
+    kept = len(views.rows(Kind.RECORD)) + len(failed)
+    if failed and kept == len(failed):
+        raise ModelError(f"The model failed on each record of {drawn.place}: {failed[0]}")
     if not kept:
         raise KeyboardInterrupt("before a record was viewed, so there is nothing to tell")
     done += kept - known
@@ -88,6 +91,7 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
             *_on_repeats(len(drawn.records) - len(distinct)),
             *told(decoding.reasons),
             *rows.remarks,
+            *_on_failures(failed),
             *_on_not_finite(not_finite),
         ),
         cut or drawn.interrupted,
@@ -121,6 +125,12 @@ def _distinct(records: Sequence[Record]) -> list[Record]:
 
 def _on_repeats(count: int) -> tuple[str, ...]:
     return (f"{count:,} records repeat another one byte for byte and were left out",) if count else ()
+
+
+def _on_failures(failed: Sequence[str]) -> tuple[str, ...]:
+    return (
+        (f"the model failed on {len(failed):,} records, which were left out: {failed[0]}",) if failed else ()
+    )
 
 
 def _on_not_finite(count: int) -> tuple[str, ...]:

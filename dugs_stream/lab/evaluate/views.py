@@ -97,6 +97,7 @@ class Viewer:
         self._scaled = _Scaled(spec, plan, tuple(self._engines)) if self.classes else None
         self._numbers: list[tuple[int, int, int, int, int]] = []  # place, label, origin, kind, way of copying
         self._given = 0
+        self.failures: list[str] = []
         self._vectors: dict[Gradient, list[NDArray[np.float32]]] = {each: [] for each in self._engines}
         self._embeddings: list[NDArray[np.float32] | None] = []
         self._logits: list[NDArray[np.float64] | None] = []
@@ -122,7 +123,7 @@ class Viewer:
     def add(self, rows: Sequence[Row], wants_stop: Callable[[], bool] = lambda: False) -> bool:
         """View some rows more. Returns whether all were: a stop leaves out the rows in work, and those after them.
 
-        Raises ModelError if the model fails on them.
+        Rows that the model fails on are left out; `failures` says why, for each record.
         """
         first, self._given = self._given, self._given + len(rows)
         groups: dict[Any, list[int]] = {}
@@ -133,12 +134,28 @@ class Viewer:
                 self._scaled.fit([rows[place] for place in group], self._engines, wants_stop)
             for start in range(0, len(group), _TOGETHER):
                 places = group[start : start + _TOGETHER]
-                if not self._take([rows[place] for place in places], wants_stop):
+                if not self._view(first, rows, places, wants_stop):
                     return False
-                self._numbers += [
-                    (first + place, _class_of(row), row.origin, row.kind, row.copied_by)
-                    for place, row in zip(places, (rows[place] for place in places), strict=True)
-                ]
+        return True
+
+    def _view(
+        self, first: int, rows: Sequence[Row], places: Sequence[int], wants_stop: Callable[[], bool]
+    ) -> bool:
+        """View the rows at these places; if the model fails on them, each half alone, down to the row that it fails on."""
+        try:
+            if not self._take([rows[place] for place in places], wants_stop):
+                return False
+        except ModelError as error:
+            if len(places) == 1:
+                self.failures += [str(error)] if rows[places[0]].kind == Kind.RECORD else []
+                return True
+            middle = len(places) // 2
+            halves = places[:middle], places[middle:]
+            return all(self._view(first, rows, half, wants_stop) for half in halves)
+        self._numbers += [
+            (first + place, _class_of(row), row.origin, row.kind, row.copied_by)
+            for place, row in zip(places, (rows[place] for place in places), strict=True)
+        ]
         return True
 
     def _take(self, rows: Sequence[Row], wants_stop: Callable[[], bool]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -214,6 +215,11 @@ def test_damaged_export_is_refused(tmp_path: Path) -> None:
         (lines.partition("\n")[2], vectors, "holds float32 of shape"),
         (lines, vectors * 2, "rows whose norm is not 1"),
         ("{}\n", vectors, r"cannot be read \(KeyError"),
+        (
+            re.sub(r'"gradient_norm": ?[0-9.e-]+', '"gradient_norm": 0', lines),
+            vectors,
+            "gradient_norm that is not",
+        ),
         (lines, np.array([{}]), r"cannot be read \(ValueError"),
     ):
         (folder / "uniques.jsonl").write_text(text)

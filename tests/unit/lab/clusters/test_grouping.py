@@ -157,11 +157,31 @@ def test_shortest_lists_have_categories(count: int) -> None:
 def test_equal_vectors_are_one_category() -> None:
     """Whatever number is asked for, and the remark says why."""
     rows = np.repeat(unit_rows(0, 1, 8), 30, axis=0)
-    for plan, said in ((Plan(), "are equal"), (Plan(4, 4, False), "4 categories were asked for and 1 found")):
+    for plan, said in (
+        (Plan(), "are equal"),
+        (Plan(4, 4, False), "4 categories were asked for and 1 found: no more uniques than 1 are distinct"),
+    ):
         report = clustering_of(rows, plan).report
         assert report.categories == 1
         assert any(said in each for each in report.remarks)
     assert clustering_of(rows, Plan(similarity=0.5)).report.categories == 1
+
+
+def test_categories_that_lost_their_uniques_are_not_called_equal_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A long list's centres may end empty although all of its rows are distinct."""
+    rows = np.eye(6, 8, dtype=np.float32)
+    monkeypatch.setattr(
+        clusters, "spherical_kmeans", lambda *_, **__: np.array([0, 0, 1, 1, 2, 2], dtype=np.int32)
+    )
+
+    report = cluster(uniques_of(rows), Plan(4, 4, False), Listener()).report
+
+    assert (
+        "4 categories were asked for and 3 found: the others lost all their uniques to nearer ones"
+        in report.remarks
+    )
 
 
 def test_more_categories_than_uniques_and_no_unique_are_refused() -> None:

@@ -82,6 +82,42 @@ def test_records_whose_features_are_not_finite_are_left_out_with_what_is_made_of
     assert without_not_finite(views) == (views, 0)
 
 
+class FailsIfBright(nn.Module):
+    """Raises for a picture that is all 1, as a model that asserts something of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(SIZE * SIZE, 3)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(m, 3) logits."""
+        if (pictures.flatten(1).mean(1) == 1).any():
+            raise RuntimeError("too bright")
+        logits: torch.Tensor = self.last(pictures.flatten(1))
+        return logits
+
+
+def test_record_that_the_model_fails_on_is_left_out_alone() -> None:
+    """As a daemon rejects it: the others of its batch are viewed, with their vectors."""
+    torch.manual_seed(0)
+    model, inputs = FailsIfBright(), pictures(12)
+    inputs[5] = 1.0
+    others = [place for place in range(12) if place != 5]
+    rows = [Row(inputs[place], LABELS[place], place, Kind.RECORD) for place in range(12)]
+    viewer = Viewer(spec_of(model), Plan(layers=(1,), losses=("label",), scalings=()), rows[0])
+
+    assert viewer.add(rows)
+
+    views = viewer.views(())
+    assert list(views.labels) == [LABELS[place] for place in others]
+    assert list(views.origin) == list(range(11))
+    wanted = Deduplicator(model, 1, "label", 64, device="cpu")
+    expected = wanted.project(inputs[others], [LABELS[place] for place in others]).vectors
+    assert np.array_equal(views.gradients[Gradient("label", 1)], expected)
+    (failure,) = viewer.failures
+    assert "too bright" in failure
+
+
 def test_views_are_the_engine_s_vectors_embeddings_and_logits() -> None:
     """Of each loss; a wrong label changes the gradients by label, and nothing else."""
     torch.manual_seed(0)
