@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from dugs_stream.records import Verdict
+
+class ListOrigin(NamedTuple):
+    """What the decisions on a list have in common: the model's fingerprint, and the time of the first unique; "": any."""
+
+    fingerprint: str
+    since: str
 
 
-class DecisionOnList(NamedTuple):
-    """A decision, and whether a list begins anew with it: then all before it were on another one."""
-
-    event: Mapping[str, Any]
-    begins_anew: bool
+def origin_of(first_unique: Mapping[str, Any]) -> ListOrigin:
+    """The origin of the list that begins with the unique of this event."""
+    return ListOrigin(str(first_unique["model"]["fingerprint"]), str(first_unique["time"]))
 
 
-def decisions_of_list(events: Iterable[Mapping[str, Any]], fingerprint: str) -> Iterator[DecisionOnList]:
-    """The decisions by the model of this fingerprint; "" takes those of any model.
+ANY_LIST = ListOrigin("", "")
+"""Where nothing is known of the list."""
 
-    Sequence numbers of uniques only rise within a list, so one that does not begins another.
+
+def decisions_of_list(events: Iterable[Mapping[str, Any]], origin: ListOrigin) -> Iterator[Mapping[str, Any]]:
+    """The decisions by the list's model since its first unique.
+
+    By time and not by the order of sequence numbers: a topic of several partitions is read one after the other. The
+    times are those of the daemon's clock, in one form that sorts as text.
     """
-    last = -1
     for event in events:
-        if fingerprint and event["model"]["fingerprint"] != fingerprint:
-            continue
-        is_unique = event["type"] == Verdict.UNIQUE
-        yield DecisionOnList(event, is_unique and event["sequence"] <= last)
-        last = event["sequence"] if is_unique else last
+        is_by_it = not origin.fingerprint or event["model"]["fingerprint"] == origin.fingerprint
+        if is_by_it and event["time"] >= origin.since:
+            yield event

@@ -164,8 +164,10 @@ def test_decisions_on_an_earlier_list_are_not_counted(
     on_list = list(other_thresholds.events(load_settings(decided.config), "decisions"))
     of_another_model = [{**each, "model": {"name": "other", "fingerprint": "sha256:0"}} for each in on_list]
 
+    of_earlier = [{**each, "time": "2000-01-01T00:00:00.000Z"} for each in on_list]
+
     for module in (other_thresholds, duplicates):
-        monkeypatch.setattr(module, "events", lambda *_: [*of_another_model, *on_list, *on_list])
+        monkeypatch.setattr(module, "events", lambda *_: [*of_another_model, *on_list, *of_earlier])
 
     assert report_of(*arguments) == expected
     facts = grouped.partition("method")[0]

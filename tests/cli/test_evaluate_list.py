@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from dugs_stream.lab.decisions_of_list import ANY_LIST, ListOrigin
 from dugs_stream.lab.evaluate import of_list
 from dugs_stream.lab.evaluate.list_page import MOST_CLASSES, render_list_page
 from dugs_stream.lab.evaluate.list_report import ListReport, list_schema
@@ -33,10 +34,10 @@ def report_of(folder: Path, *arguments: str | Path, code: int = 0) -> dict[str, 
 
 
 def list_with(
-    deployment: Deployment, count: int, labels: dict[Label, int], fingerprint: str = ""
+    deployment: Deployment, count: int, labels: dict[Label, int], origin: ListOrigin = ANY_LIST
 ) -> ListReport:
     """The report on a list of these labels, in front of the decisions of a deployment."""
-    found = UniquesOfList("state", "here", fingerprint, count, Counter(labels))
+    found = UniquesOfList("state", "here", origin, count, Counter(labels))
     return beside_random_picks(deployment.settings, found, 0, Listener())
 
 
@@ -92,8 +93,8 @@ def test_given_labels_outrank_predicted_ones(decided: Deployment) -> None:
 
 def test_list_without_labels_or_with_predicted_ones_says_so(decided: Deployment) -> None:
     """No decision is of the model named here: only the uniques themselves are counted."""
-    without = list_with(decided, 2, {("", ""): 2}, "sha256:another")
-    predicted = list_with(decided, 2, {("bar", "predicted"): 2}, "sha256:another")
+    without = list_with(decided, 2, {("", ""): 2}, ListOrigin("sha256:another", ""))
+    predicted = list_with(decided, 2, {("bar", "predicted"): 2}, ListOrigin("sha256:another", ""))
 
     assert (without.items, without.at_random, without.labels) == ([], None, None)
     assert "no record has a label" in without.remarks[0]

@@ -8,6 +8,7 @@ list. With the vectors of all records (`dugs scan --vectors`) every τ is exact.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from dugs_stream.errors import ConfigurationError, LogError, StateError
 from dugs_stream.lab.calibrate.list_report import AtThreshold, Basis, Kind, ListReport
 from dugs_stream.lab.clusters.sources.export import unit_rows_of
 from dugs_stream.lab.clusters.uniques import MatrixRows, UnitRows
-from dugs_stream.lab.decisions_of_list import decisions_of_list
+from dugs_stream.lab.decisions_of_list import ListOrigin, decisions_of_list, origin_of
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Verdict
 from dugs_stream.state.reading import SnapshotReader
@@ -40,8 +41,8 @@ def of_state(settings: Settings, wished: Sequence[float], listener: Listener) ->
     reader = SnapshotReader(settings.state.dir)
     if not len(reader.rows):
         raise StateError(f"{settings.state.dir} holds no unique yet; judge some records first")
-    trailer = reader.snapshot.trailer
-    known = _Known("state", str(settings.state.dir), trailer.threshold, trailer.fingerprint)
+    origin = origin_of(json.loads(reader.events_of([0])[0]))
+    known = _Known("state", str(settings.state.dir), reader.snapshot.trailer.threshold, origin)
     return _of_list(settings, known, reader.rows, wished, listener)
 
 
@@ -52,8 +53,8 @@ def of_changelog(settings: Settings, wished: Sequence[float], listener: Listener
     truth = replayed(settings)
     if not truth.events:
         raise StateError(f"{topic} holds no unique yet; judge some records first")
-    last = truth.events[-1]
-    known = _Known("changelog", topic, float(last["threshold"]), str(last["model"]["fingerprint"]))
+    in_force = float(truth.events[-1]["threshold"])
+    known = _Known("changelog", topic, in_force, origin_of(truth.events[0]))
     return _of_list(settings, known, MatrixRows(truth.vectors), wished, listener)
 
 
@@ -82,12 +83,12 @@ def of_vectors(file: Path, wished: Sequence[float], listener: Listener) -> ListR
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a list: where it lies, the τ in force, and the model that judged it."""
+    """What is known of a list: where it lies, the τ in force, and its origin."""
 
     kind: Kind
     place: str
     in_force: float
-    fingerprint: str
+    origin: ListOrigin
 
 
 def _of_list(
@@ -164,10 +165,8 @@ def _counted(
     uniques, others, similarities, given = 0, 0, list[float](), set[float]()
     cut: str | None = None
     try:
-        decisions = decisions_of_list(events(settings, "decisions"), known.fingerprint)
-        for number, (event, begins_anew) in enumerate(decisions, start=1):
-            if begins_anew:
-                uniques, others, similarities, given = 0, 0, [], set()
+        decisions = decisions_of_list(events(settings, "decisions"), known.origin)
+        for number, event in enumerate(decisions, start=1):
             given.add(float(event["threshold"]))
             if event["type"] == Verdict.UNIQUE:
                 uniques += 1

@@ -17,7 +17,7 @@ from dugs_stream.commands.index import replayed
 from dugs_stream.commands.tail import events
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
-from dugs_stream.lab.decisions_of_list import decisions_of_list
+from dugs_stream.lab.decisions_of_list import ANY_LIST, ListOrigin, decisions_of_list, origin_of
 from dugs_stream.lab.evaluate.list_report import AtRandom, ClassOfList, ListReport
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Verdict
@@ -34,11 +34,11 @@ Label = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class UniquesOfList:
-    """The uniques of a list: where they lie, the model that judged them ("": not known), and how many have each label."""
+    """The uniques of a list: where they lie, the list's origin, and how many have each label."""
 
     kind: Literal["state", "changelog"]
     place: str
-    fingerprint: str
+    origin: ListOrigin
     count: int
     labels: Counter[Label]
 
@@ -53,7 +53,7 @@ def evaluate_state(settings: Settings, seed: int, listener: Listener) -> ListRep
     found = UniquesOfList(
         "state",
         str(settings.state.dir),
-        reader.snapshot.trailer.fingerprint,
+        origin_of(json.loads(reader.events_of([0])[0])) if len(reader.rows) else ANY_LIST,
         len(reader.rows),
         _counted(json.loads(each) for each in reader.events()),
     )
@@ -65,8 +65,8 @@ def evaluate_changelog(settings: Settings, seed: int, listener: Listener) -> Lis
     topic = settings.output.changelog_topic
     listener.stage(f"Reading {topic}")
     truth = replayed(settings).events
-    fingerprint = str(truth[0]["model"]["fingerprint"]) if truth else ""
-    found = UniquesOfList("changelog", topic, fingerprint, len(truth), _counted(truth))
+    origin = origin_of(truth[0]) if truth else ANY_LIST
+    found = UniquesOfList("changelog", topic, origin, len(truth), _counted(truth))
     return beside_random_picks(settings, found, seed, listener)
 
 
@@ -112,10 +112,8 @@ def _records_behind(
     topic = settings.output.decisions_topic
     listener.stage(f"Reading {topic or 'the decisions topic'}")
     found, seen = Counter[Label](), 0
-    decisions = decisions_of_list(events(settings, "decisions"), uniques.fingerprint)
-    for number, (event, begins_anew) in enumerate(decisions, start=1):
-        if begins_anew:
-            found, seen = Counter(), 0
+    decisions = decisions_of_list(events(settings, "decisions"), uniques.origin)
+    for number, event in enumerate(decisions, start=1):
         if event["type"] == Verdict.UNIQUE and event["sequence"] < uniques.count:
             seen += 1
         elif event["type"] in _JUDGED:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from dugs_stream.lab.decisions_of_list import decisions_of_list
+from dugs_stream.lab.decisions_of_list import ANY_LIST, decisions_of_list, origin_of
 
 
-def event(kind: str, sequence: int | None, fingerprint: str = "a") -> dict[str, Any]:
+def event(name: str, second: int, fingerprint: str = "a") -> dict[str, Any]:
     """What is looked at of one."""
-    return {"type": kind, "sequence": sequence, "model": {"fingerprint": fingerprint}}
+    return {
+        "id": name,
+        "time": f"2026-11-24T10:15:{second:02}.000Z",
+        "model": {"fingerprint": fingerprint},
+    }
 
 
-def test_list_that_begins_anew_is_told_by_its_first_unique() -> None:
-    """Numbers only rise within a list, also on a topic whose beginning was pruned; other models are passed over."""
+def test_decisions_are_those_by_the_list_s_model_since_its_first_unique() -> None:
+    """In any order: of a topic with several partitions one is read after the other, each with earlier lists before it."""
+    first = event("first of the list", 20)
     events = [
-        event("unique", 7),
-        event("duplicate", None),
-        event("unique", 0, "b"),
-        event("unique", 9),
-        event("no_gradient", None),
-        event("unique", 0),
-        event("unique", 1),
+        event("earlier list", 3),
+        first,
+        event("another model", 30, "b"),
+        event("later", 40),
+        event("earlier list, second partition", 4),
+        event("second partition", 21),
     ]
 
-    assert [each.begins_anew for each in decisions_of_list(events, "a")] == [False] * 4 + [True, False]
-    assert [each.event["sequence"] for each in decisions_of_list(events, "b")] == [0]
-    assert len(list(decisions_of_list(events, ""))) == 7
+    found = [each["id"] for each in decisions_of_list(events, origin_of(first))]
+
+    assert found == ["first of the list", "later", "second partition"]
+    assert list(decisions_of_list(events, ANY_LIST)) == events

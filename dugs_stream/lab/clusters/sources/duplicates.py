@@ -9,7 +9,7 @@ from dugs_stream.config import Settings
 from dugs_stream.errors import ConfigurationError, LogError
 from dugs_stream.lab.clusters.sources.page_store import PageStore
 from dugs_stream.lab.clusters.uniques import Absorbed
-from dugs_stream.lab.decisions_of_list import decisions_of_list
+from dugs_stream.lab.decisions_of_list import ListOrigin, decisions_of_list
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Verdict
 
@@ -17,17 +17,17 @@ _TOLD_EACH = 1_000
 
 
 def absorbed_by(
-    settings: Settings, uniques: int, fingerprint: str, page: PageStore, listener: Listener
+    settings: Settings, uniques: int, origin: ListOrigin, page: PageStore, listener: Listener
 ) -> tuple[Absorbed | None, tuple[str, ...]]:
     """The counts, or None if nothing is known of them; and remarks on what they leave out.
 
-    fingerprint  of the model that judged the uniques; "": not known
+    origin  of the list that the uniques make
     """
     remarks: tuple[str, ...] = ()
     if settings.output.decisions_topic is not None:
         listener.stage(f"Counting duplicates on {settings.output.decisions_topic}")
         try:
-            return _from_decisions(settings, uniques, fingerprint, listener)
+            return _from_decisions(settings, uniques, origin, listener)
         except (LogError, ConfigurationError) as error:
             remarks = (f"the decisions topic cannot be read, so it counts no duplicates: {error}",)
     counted = page.absorbed(uniques)
@@ -37,13 +37,11 @@ def absorbed_by(
 
 
 def _from_decisions(
-    settings: Settings, uniques: int, fingerprint: str, listener: Listener
+    settings: Settings, uniques: int, origin: ListOrigin, listener: Listener
 ) -> tuple[Absorbed, tuple[str, ...]]:
     counts, seen = np.zeros(uniques, dtype=np.int64), 0
-    decisions = decisions_of_list(events(settings, "decisions"), fingerprint)
-    for number, (event, begins_anew) in enumerate(decisions, start=1):
-        if begins_anew:
-            counts[:], seen = 0, 0
+    decisions = decisions_of_list(events(settings, "decisions"), origin)
+    for number, event in enumerate(decisions, start=1):
         if event["type"] == Verdict.UNIQUE and event["sequence"] < uniques:
             seen += 1
         elif event["type"] == Verdict.DUPLICATE and event["nearest"]["sequence"] < uniques:

@@ -11,6 +11,7 @@ from dugs_stream.config import Settings
 from dugs_stream.lab.clusters.sources.duplicates import absorbed_by
 from dugs_stream.lab.clusters.sources.page_store import PageStore
 from dugs_stream.lab.clusters.uniques import Event, MatrixRows, Uniques, labels_of
+from dugs_stream.lab.decisions_of_list import ANY_LIST, origin_of
 from dugs_stream.lab.listener import Listener
 from dugs_stream.state.reading import SnapshotReader
 
@@ -28,11 +29,12 @@ def from_state(settings: Settings, listener: Listener) -> tuple[Uniques, str]:
     listener.stage(f"Reading {count:,} uniques of {folder}")
     labels = labels_of(_told(reader.events(), count, listener))
     page = PageStore(settings, fingerprint)
-    absorbed, remarks = absorbed_by(settings, count, fingerprint, page, listener)
 
     def events_of(sequences: Sequence[int]) -> dict[int, Event]:
         return {each: json.loads(event) for each, event in reader.events_of(sequences).items()}
 
+    origin = origin_of(events_of([0])[0]) if count else ANY_LIST
+    absorbed, remarks = absorbed_by(settings, count, origin, page, listener)
     return Uniques(
         "state", str(folder), reader.rows, labels, absorbed, events_of, page.thumbnails, remarks
     ), fingerprint
@@ -43,9 +45,9 @@ def from_changelog(settings: Settings, listener: Listener) -> tuple[Uniques, str
     topic = settings.output.changelog_topic
     listener.stage(f"Reading {topic}")
     truth = replayed(settings)
-    fingerprint = str(truth.events[0]["model"]["fingerprint"]) if truth.events else ""
-    page = PageStore(settings, fingerprint)
-    absorbed, remarks = absorbed_by(settings, len(truth.events), fingerprint, page, listener)
+    origin = origin_of(truth.events[0]) if truth.events else ANY_LIST
+    page = PageStore(settings, origin.fingerprint)
+    absorbed, remarks = absorbed_by(settings, len(truth.events), origin, page, listener)
 
     def events_of(sequences: Sequence[int]) -> dict[int, Event]:
         return {each: truth.events[each] for each in sequences}
@@ -53,7 +55,7 @@ def from_changelog(settings: Settings, listener: Listener) -> tuple[Uniques, str
     rows, labels = MatrixRows(truth.vectors), labels_of(truth.events)
     return Uniques(
         "changelog", topic, rows, labels, absorbed, events_of, page.thumbnails, remarks
-    ), fingerprint
+    ), origin.fingerprint
 
 
 def _told(events: Iterator[str], total: int, listener: Listener) -> Iterator[dict[str, Any]]:
