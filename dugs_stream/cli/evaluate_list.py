@@ -42,14 +42,14 @@ def evaluate_list(
 
 def show_list(report: ListReport) -> None:
     """The facts, the rarest classes and the notes on stdout; control characters of a record are escaped."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from dugs_stream.cli.console import Tables
     from dugs_stream.lab.evaluate.list_page import cells_of, facts_of_list
     from dugs_stream.ops.logging.lines import printable
 
-    console = Console()
+    console = Tables()
     facts = " · ".join(f"{name} {value}" for name, value in facts_of_list(report).items())
     console.print(Text(printable(f"{report.place} · {facts}")))
     if report.items:

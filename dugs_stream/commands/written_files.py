@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copymode
 
 
 @contextmanager
@@ -19,15 +20,22 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file in UTF-8, whole or not at all: an earlier one stays if the disk is full. Its folder is made if missing."""
+    """Write a file in UTF-8, whole or not at all: an earlier one stays if the disk is full. Its folder is made if missing.
+
+    One that takes the place of another has its permissions.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    place = path.resolve()  # what a link leads to is written, and the link stays
     with naming(path):
-        if place.exists() and not place.is_file():  # a pipe or device cannot be replaced
-            place.write_text(text, encoding="utf-8")
+        # A pipe or device cannot be replaced. The path is asked as it is: /dev/stdout resolves to a name that is not there.
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
             return
+        place = path.resolve()  # what a link leads to is written, and the link stays
         draft = place.with_name(f".{place.name}.draft")
         try:
+            draft.touch()
+            if place.exists():
+                copymode(place, draft)
             draft.write_text(text, encoding="utf-8")
             draft.replace(place)
         finally:

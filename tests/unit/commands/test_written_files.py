@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,25 @@ def test_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
 
     assert link.is_symlink()
     assert target.read_bytes() == "τ".encode()
+
+
+def test_pipe_behind_a_name_of_this_process_is_written() -> None:
+    """`--json /dev/stdout | jq`, `--json >(jq)`: their names resolve to one that no folder holds."""
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as reader:
+        write_whole(Path(f"/dev/fd/{write}"), "τ")
+        os.close(write)
+
+        assert reader.read() == "τ".encode()
+
+
+def test_permissions_of_an_earlier_file_stay(tmp_path: Path) -> None:
+    """A report that its owner keeps to himself is not opened to all by the next one."""
+    report = tmp_path / "report.json"
+    write_whole(report, "earlier")
+    report.chmod(0o600)
+
+    write_whole(report, "later")
+
+    assert report.read_text() == "later"
+    assert report.stat().st_mode & 0o777 == 0o600
