@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dugs_stream.lab.report_schema import open_schema_of
+
 Count = Annotated[int, Field(ge=0)]
 Threshold = Annotated[float, Field(ge=-1, le=1)]
 Kind = Literal["state", "changelog", "vectors"]
@@ -52,8 +54,5 @@ class ListReport(_Record):
 
 
 def list_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a report; open, so that a later release may add names."""
-    schema = ListReport.model_json_schema()
-    for each in (schema, *schema["$defs"].values()):
-        each.pop("additionalProperties", None)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    """The JSON Schema of a report."""
+    return open_schema_of(ListReport)

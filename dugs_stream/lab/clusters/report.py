@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dugs_stream.lab.report_schema import open_schema_of
+
 Count = Annotated[int, Field(ge=0)]
 # Rows of float32 have unit norm up to rounding.
 Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]
@@ -125,8 +127,5 @@ MOST_ITEMS = 1_000
 
 
 def report_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a report; open, so that a later release may add names."""
-    schema = Report.model_json_schema()
-    for each in (schema, *schema["$defs"].values()):
-        each.pop("additionalProperties", None)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    """The JSON Schema of a report."""
+    return open_schema_of(Report)
