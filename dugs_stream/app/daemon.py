@@ -48,7 +48,7 @@ from dugs_stream.ops.value_metrics import ValueMetrics
 from dugs_stream.pipeline.encode import Outputs
 from dugs_stream.pipeline.moving_target import Listeners
 from dugs_stream.pipeline.rejections import RejectionGuard
-from dugs_stream.pipeline.target import NO_RECORDS, Target
+from dugs_stream.pipeline.target import Target
 from dugs_stream.state.store import StateStore
 
 _log = structlog.get_logger("dugs")
@@ -236,7 +236,7 @@ def _target_shown(
         shown.moved()
         show(target, why)
 
-    show(engine.judge.target, NO_RECORDS)
+    show(engine.judge.target, "" if following is None else following.missing)
     with (
         nullcontext()
         if following is None

@@ -33,10 +33,12 @@ class Following:
 
     moving    takes in what comes
     follower  reads what comes, once it is started
+    missing   why there is no target at first; empty if there is one
     """
 
     moving: MovingTarget
     follower: TargetFollower
+    missing: str = ""
 
     @contextmanager
     def begun(self, engine: Engine, others: Listeners) -> Iterator[None]:
@@ -97,18 +99,19 @@ def begin_to_move(settings: Settings, engine: Engine, *, may_have_none: bool) ->
         newest = newest_records(reader, topic, value.records)
     arrivals.topic_found(len(newest.next_offsets), is_another=False)
     moving.begin_with(newest.records, len(newest.next_offsets))
-    engine.judge.series = course.series
+    engine.judge.series, missing = course.series, ""
     try:
         engine.judge.target = moving.target()
     except NoDirectionError as error:
+        missing = str(error)
         left_out, why = moving.left_out
         if not may_have_none:
-            raise ConfigurationError([refused(source, str(error), left_out, why)]) from None
-        _log.warning("value.missing", target=source, why=f"{error}{f'; the first: {why}' if why else ''}")
+            raise ConfigurationError([refused(source, missing, left_out, why)]) from None
+        _log.warning("value.missing", target=source, why=f"{missing}{f'; the first: {why}' if why else ''}")
     follower = TargetFollower(
         partial(open_reader, settings), topic, value.records, arrivals, newest.next_offsets
     )
-    return Following(moving, follower)
+    return Following(moving, follower, missing)
 
 
 @contextmanager

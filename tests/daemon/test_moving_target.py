@@ -150,6 +150,8 @@ def test_command_takes_the_state_of_its_start_and_refuses_none(deployment: Deplo
     want(deployment, BAD)
     with pytest.raises(ConfigurationError, match="2 records were left out, the first wanted/0/0: "):
         state_of(deployment)
+    with running_in_thread(deployment.settings) as daemon:
+        assert daemon.status.as_facts()["value_target"]["why"] == "none of its records has a gradient"
     want(deployment, npy_messages(3))
     assert state_of(deployment) is not None
     found = [each.found for each in check._try_target(deployment.settings, engine)]

@@ -86,7 +86,7 @@ class Row:
 class Viewer:
     """Projects rows by every gradient of the plan, and runs the model once more for embeddings and logits.
 
-    The first record says whether records have labels: if it has none, none is wanted.
+    The example says whether records have labels: if it has none, none is wanted.
     """
 
     def __init__(self, spec: GradientSpec, plan: Plan, example: Row) -> None:
