@@ -142,7 +142,7 @@ def measure_drift(is_quick: bool) -> Report:
             )
         )
     return Report(
-        name=f"{NAME}-drift",
+        name=f"{NAME}_drift",
         question=f"mean difference of values by states a half-life apart, newest {course.window} of {course.sequence} digits",
         spread="least and most of all neighbouring states",
         seed=SEED,

@@ -82,12 +82,13 @@ def _try_model(settings: Settings, engines: list[Engine]) -> Iterator[Finding]:
 
 
 def _try_target(settings: Settings, engine: Engine) -> Iterator[Finding]:
-    set_target(settings, engine, is_to_move=True)
+    following = set_target(settings, engine, is_to_move=True)
     target = engine.judge.target
-    if target is None:
+    if target is None and following is not None:
         named = ", ".join(settings.value.target or ())
-        found = f"{named}: none of its records has a gradient yet; values are null until one has"
+        found = f"{named}: {following.missing}; values are null until that changes"
         yield Finding(SETTING, passed=True, found=found, is_note=True)
+    if target is None:
         return
     mean = target.mean
     found = f"{target.source}: {mean.samples} records, whose own mean value is {mean.own_value:.3f}, {target.digest}"

@@ -146,7 +146,7 @@ def test_command_takes_the_state_of_its_start_and_refuses_none(deployment: Deplo
     engine = build_engine(deployment.settings)
     engine.decoding.close()
     noted = [each.found for each in check._try_target(deployment.settings, engine)]
-    assert noted == ["topic:wanted: none of its records has a gradient yet; values are null until one has"]
+    assert noted == ["topic:wanted: it holds no records; values are null until that changes"]
     want(deployment, BAD)
     with pytest.raises(ConfigurationError, match="2 records were left out, the first wanted/0/0: "):
         state_of(deployment)
