@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -380,10 +381,21 @@ def test_one_file_for_decisions_and_vectors_is_bad_usage(decided: Deployment, pi
 
     assert ended.code == 2
     assert "-o and --vectors name one file" in ended.err
-    ended = dugs("scan", "-c", decided.config, pictures, "--vectors", "/dev/stdout")
-    assert (ended.code, ended.out) == (1, "")
-    assert "vectors need a file, since their number is written at its beginning: '/dev/stdout'" in ended.err
     assert not Path("same.npy").exists()
+
+
+def test_vectors_into_a_pipe_are_refused(decided: Deployment, pictures: Path, tmp_path: Path) -> None:
+    """Before a record is judged; the system's own error would name no file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        ended = dugs("scan", "-c", decided.config, pictures, "--vectors", pipe)
+    finally:
+        os.close(reading)
+
+    assert (ended.code, ended.out) == (1, "")
+    assert f"vectors need a file, since their number is written at its beginning: '{pipe}'" in ended.err
 
 
 def test_all_rejected_shows_no_table(decided: Deployment, pictures: Path) -> None:
