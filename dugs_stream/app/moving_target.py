@@ -109,7 +109,7 @@ def begin_to_move(settings: Settings, engine: Engine, *, may_have_none: bool) ->
             raise ConfigurationError([refused(source, missing, left_out, why)]) from None
         _log.warning("value.missing", target=source, why=f"{missing}{f'; the first: {why}' if why else ''}")
     follower = TargetFollower(
-        partial(open_reader, settings), topic, value.records, arrivals, newest.next_offsets
+        partial(open_reader, settings), topic, value.records, arrivals, newest.next_offsets, newest.topic_id
     )
     return Following(moving, follower, missing)
 

@@ -268,9 +268,9 @@ class ValueSettings(Block):
     target: Annotated[tuple[str, ...] | None, BeforeValidator(_target), WithJsonSchema(_TARGET_SCHEMA)] = None
     """Records of what is wanted, which each record's gradient is held against: files, folders or globs, read as `dugs scan` reads
     them; a folder that `dugs index export` wrote; or topic:NAME. null: no values."""
-    records: Annotated[Whole, Field(ge=1)] = 1000
+    records: Annotated[Whole, Field(ge=1, le=10**9)] = 1000
     """At most so many of them: of files spread evenly over all, of a topic its first, or with half_life its newest."""
-    half_life: Annotated[Whole, Field(ge=1)] | None = None
+    half_life: Annotated[Whole, Field(ge=1, le=10**9)] | None = None
     """null: the target is fixed. N: it moves with its topic; a record counts half as much as one that came N records later."""
     mean: Literal["balanced", "raw"] = "balanced"
     """balanced: the direction in which all of the target gains alike; raw: that of the target's mean loss, as published for DVGS."""

@@ -32,6 +32,7 @@ class TargetFollower:
 
     most          records of the whole target
     next_offsets  by partition, the next one to read: as `newest_records` left them
+    topic_id      of the topic that these are about; a topic made anew may have grown past them
     look_seconds  how often it looks at the topic itself
     """
 
@@ -42,6 +43,7 @@ class TargetFollower:
         most: int,
         arrivals: Arrivals,
         next_offsets: Mapping[int, int],
+        topic_id: str,
         look_seconds: float = _LOOK_SECONDS,
     ) -> None:
         self._open_reader = open_reader
@@ -49,6 +51,7 @@ class TargetFollower:
         self._most = most
         self._arrivals = arrivals
         self._next_offsets = dict(next_offsets)
+        self._topic_id = topic_id
         self._look_seconds = look_seconds
         self._stopping = Event()
         self._is_awaited = False
@@ -73,9 +76,13 @@ class TargetFollower:
         with closing(self._open_reader()) as reader:
             self._find_place(reader)
             ends_at = monotonic() + self._look_seconds
+            has_read = False
 
             def is_over() -> bool:
-                self._say_regained()
+                nonlocal has_read
+                if has_read:  # it is asked before the first request, too, which may fail
+                    self._say_regained()
+                has_read = True
                 return self._stopping.is_set() or monotonic() > ends_at
 
             for record in reader.read(self._topic, follow=True, stop=is_over, start=self._next_offsets):
@@ -84,12 +91,16 @@ class TargetFollower:
 
     def _find_place(self, reader: LogReader) -> None:
         """Where to go on: of new partitions, and in all if the topic is another one, with the newest records."""
+        topic_id = reader.topic_id(self._topic)
         _, ends = reader.bounds(self._topic)
         known = self._next_offsets
-        is_another = any(offset > ends.get(partition, -1) for partition, offset in known.items())
+        is_another = topic_id != self._topic_id or any(
+            offset > ends.get(partition, -1) for partition, offset in known.items()
+        )
         if not is_another and set(ends) == set(known):
             return
         newest = newest_records(reader, self._topic, self._most, self._stopping.is_set)
+        self._topic_id = newest.topic_id
         self._next_offsets = {**newest.next_offsets, **({} if is_another else known)}
         self._arrivals.topic_found(len(self._next_offsets), is_another=is_another)
         for record in newest.records:

@@ -266,6 +266,9 @@ class LogReader(Protocol):
     def bounds(self, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """Per partition, the first offset still there and the end of what is committed now; raises as `read` does."""
 
+    def topic_id(self, topic: str) -> str:
+        """Another one for a topic that was made anew; empty if the log knows none. Raises as `read` does."""
+
     def close(self) -> None:
         """Close files and connections."""
 

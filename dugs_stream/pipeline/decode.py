@@ -108,7 +108,9 @@ class PendingBatch:
         return DecodedBatch(self.records, tuple(outcomes))
 
     def cancel(self) -> None:
-        """Begin nothing more of it; any thread. What has begun ends by itself, and nobody sees its result."""
+        """Begin nothing more of it; any thread. What has begun ends by itself, with a codec of its own threads or processes
+        after the record in hand, and nobody sees its result.
+        """
         self._is_cancelled = True
         for chunk in self._chunks:
             chunk.cancel()
@@ -156,7 +158,8 @@ class DecodePool:
         """Begin to decode; returns at once."""
         parts = self._parts(records)
         timing = _Timing(self._stage, len(parts))
-        chunks = [_Chunk(self._decode, part, timing) for part in parts]
+        # A codec that hangs takes long over each record, and threads and processes are the next batch's too.
+        chunks = [_Chunk(self._decode, part, timing, one_by_one=self.chunk_bytes is None) for part in parts]
         for_the_caller = chunks
         if self._executor is not None and (self.chunk_bytes is None or len(chunks) > 1):
             for chunk in chunks:
@@ -182,18 +185,26 @@ class DecodePool:
 
 
 class _Chunk:
-    """Neighbouring records, decoded by a thread of the pool or by the one that asks for them."""
+    """Neighbouring records, decoded by a thread of the pool or by the one that asks for them.
 
-    def __init__(self, decode: DecodesRecords, records: Sequence[Record], timing: _Timing) -> None:
+    one_by_one  the records that are left are not decoded if it is cancelled meanwhile
+    """
+
+    def __init__(
+        self, decode: DecodesRecords, records: Sequence[Record], timing: _Timing, *, one_by_one: bool
+    ) -> None:
         self._decode = decode
         self._records = records
         self._timing = timing
+        self._one_by_one = one_by_one
+        self._is_cancelled = False
         self._future: Future[Sequence[Outcome]] = Future()
 
     def hand_to(self, executor: ThreadPoolExecutor) -> None:
         self._future = executor.submit(self._run)
 
     def cancel(self) -> None:
+        self._is_cancelled = True
         self._future.cancel()
 
     def decode_unless_begun(self) -> None:
@@ -213,7 +224,14 @@ class _Chunk:
     def _run(self) -> Sequence[Outcome]:
         self._timing.chunk_begun()
         try:
-            return self._decode(self._records)
+            if not self._one_by_one:
+                return self._decode(self._records)
+            outcomes: list[Outcome] = []
+            for record in self._records:
+                if self._is_cancelled:
+                    raise BatchAbandonedError
+                outcomes += self._decode([record])
+            return outcomes
         finally:
             self._timing.chunk_ended()
 

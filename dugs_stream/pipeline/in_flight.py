@@ -86,7 +86,7 @@ class ProjectionQueue:
 
     longest_seconds  for which one batch may be projected before it is abandoned
     is_impatient     asked between two tiles: whether to abandon what is being projected
-    is_hasty         asked while it waits for decoding: whether to abandon that
+    is_hasty         asked while it waits for decoding, and in the upkeep: whether to abandon that
     alive            told between two tiles if the caller's own thread projects, which it does with is_beside=False
     waiting          times what a stage waits for
     upkeep           goes on between two micro-batches, and while there are none
@@ -164,8 +164,14 @@ class ProjectionQueue:
             return
         if self._is_beside:
             self._spare = self._thread().submit(self._keep_up)
-        else:
-            self._upkeep.take_in(self._is_impatient, is_idle=True)
+            return
+
+        def should_abandon() -> bool:
+            self._tiles += 1
+            self._alive()
+            return self._is_hasty() or self._is_impatient()
+
+        self._upkeep.take_in(should_abandon, is_idle=True)
 
     def discard(self, while_waiting: Callable[[], None]) -> None:
         """Drop all that is in flight. Returns once the projecting thread is idle, at the latest one tile later.
@@ -241,7 +247,7 @@ class ProjectionQueue:
 
         try:
             if self._upkeep is not None:
-                self._upkeep.take_in(should_abandon, is_idle=False)
+                self._upkeep.take_in(lambda: should_abandon() or self._is_hasty(), is_idle=False)
                 began_at = monotonic()
             batch.began_at = began_at
             with bound_contextvars(offsets=offsets_of(batch.polled)):

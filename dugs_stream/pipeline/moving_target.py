@@ -44,6 +44,13 @@ from dugs_stream.records import Record, Skip
 _PORTION_RECORDS = 64
 """Records projected at once, or a tile if that is less: the stream waits for no more."""
 
+_LONGEST_SECONDS = 10.0
+"""For which the stream may be held up at once. Then the portion is given up, and the next one is half as large."""
+
+_LONGEST_ALONE_SECONDS = 60.0
+"""For a record alone, which is left out then: longer than `input.decode.timeout_seconds` by default, and much less than
+the log's patience with an owner that does not poll."""
+
 _REST = 9.0
 """How much longer than it took the target rests, while the stream has records: a tenth of the time is the target's."""
 
@@ -113,6 +120,7 @@ class MovingTarget:
         self._window: dict[int, deque[_Taken]] = {}
         self._partitions = 1
         self._topics = 0
+        self._most_at_once = _PORTION_RECORDS
         self._rests_until = 0.0
 
     # -- what it holds ---------------------------------------------------------------------------------
@@ -176,13 +184,14 @@ class MovingTarget:
     def take_in(self, should_abandon: Callable[[], bool], *, is_idle: bool) -> bool:
         """Project a few records that came, and move; False if there were none, or if it is not its turn.
 
-        While the stream has records the target rests nine times as long as it took. Raises ModelError if the model or its
-        device is broken; of anything else a record is left out.
+        While the stream has records the target rests nine times as long as it took. What takes too long, as with a codec
+        that hangs, is given up and tried again in smaller portions, down to a record alone. Raises ModelError if the model
+        or its device is broken; of anything else a record is left out.
         """
         began_at = monotonic()
         if not is_idle and began_at < self._rests_until:
             return False
-        portion = self.arrivals.take(min(_PORTION_RECORDS, self._projector.tile))
+        portion = self.arrivals.take(min(self._most_at_once, self._projector.tile))
         is_another = portion.topics != self._topics
         if not portion.records and not is_another:
             return False
@@ -190,17 +199,44 @@ class MovingTarget:
             self._window = {}
         self._topics, self._partitions = portion.topics, portion.partitions
         try:
-            if portion.records:
-                # What a probe finds wrong now is one record's doing: the stream's model is not to end for it.
-                self._project(portion.records, should_abandon, model_is_proven=True)
+            self._project_in_time(portion.records, began_at, should_abandon)
         except BatchAbandonedError:
             self.arrivals.give_back(portion)
+            self._most_at_once = max(1, len(portion.records) // 2)
+            # A record alone that gave way to the stream has its turn next, or it would give way for ever.
+            if not is_idle or len(portion.records) > 1:
+                self._rest_since(began_at)
             return False
         self._keep_to_the_share()
         self._move()
+        self._rest_since(began_at)
+        if monotonic() - began_at < _LONGEST_SECONDS / 4:
+            self._most_at_once = min(_PORTION_RECORDS, 2 * self._most_at_once)
+        return True
+
+    def _rest_since(self, began_at: float) -> None:
         now = monotonic()
         self._rests_until = now + _REST * (now - began_at)
-        return True
+
+    def _project_in_time(
+        self, records: Sequence[Record], began_at: float, should_abandon: Callable[[], bool]
+    ) -> None:
+        """Raises BatchAbandonedError if told to, or if several records take too long; one alone is left out then."""
+        if not records:
+            return
+        is_alone = len(records) == 1
+        longest = _LONGEST_ALONE_SECONDS if is_alone else _LONGEST_SECONDS
+
+        def is_late() -> bool:
+            return monotonic() - began_at > longest
+
+        try:
+            # What a probe finds wrong now is one record's doing: the stream's model is not to end for it.
+            self._project(records, lambda: is_late() or should_abandon(), model_is_proven=True)
+        except BatchAbandonedError:
+            if not is_alone or not is_late():
+                raise
+            self._leave_out(records, f"it took longer than {_LONGEST_ALONE_SECONDS:g} s")
 
     def _project(
         self, records: Sequence[Record], should_abandon: Callable[[], bool], *, model_is_proven: bool

@@ -17,10 +17,12 @@ class NewestRecords:
 
     records       those of each partition in order, one partition after the other
     next_offsets  by partition, the offset after all that was there
+    topic_id      of the topic that they were found on, as the reader gives it
     """
 
     records: tuple[Record, ...]
     next_offsets: Mapping[int, int]
+    topic_id: str
 
 
 def newest_records(reader: LogReader, topic: str, most: int, stop: Stop = lambda: False) -> NewestRecords:
@@ -29,6 +31,9 @@ def newest_records(reader: LogReader, topic: str, most: int, stop: Stop = lambda
     Offsets are not records: markers and records that compaction or an abort removed have some too. So it looks further
     back until it has enough, or has seen all. Raises as `LogReader.read` does.
     """
+    topic_id = reader.topic_id(
+        topic
+    )  # before the rest: of a topic made anew meanwhile it is found to be the old one's
     beginnings, ends = reader.bounds(topic)
     share = share_of(most, len(ends))
     reach = share + share // 8
@@ -47,5 +52,5 @@ def newest_records(reader: LogReader, topic: str, most: int, stop: Stop = lambda
         )
         if is_enough or stop():
             records = tuple(record for partition in sorted(found) for record in found[partition])
-            return NewestRecords(records, ends)
+            return NewestRecords(records, ends, topic_id)
         reach *= 4

@@ -57,7 +57,9 @@ def test_topic_deleted_and_made_anew_is_followed_again(wide_kafka: KafkaEngine) 
     assert sorted(newest.next_offsets) == [0, 1, 2]
     assert len(newest.records) == 12
     arrivals.topic_found(3, is_another=False)
-    follower = TargetFollower(engine.reader, topic, 12, arrivals, newest.next_offsets, look_seconds=0.5)
+    follower = TargetFollower(
+        engine.reader, topic, 12, arrivals, newest.next_offsets, newest.topic_id, look_seconds=0.5
+    )
     follower.start()
     taken: list[Record] = []
 
@@ -75,8 +77,11 @@ def test_topic_deleted_and_made_anew_is_followed_again(wide_kafka: KafkaEngine) 
             other = KafkaEngine(engine.address, replace(fresh_topics(), input=topic), partitions=1)
             prepared(other)
             taken.clear()
-            send(other, messages(2, "new"))
-            wait_until(lambda: values() == [b"new-0", b"new-1"], SECONDS)
+            send(
+                other, messages(60, "new")
+            )  # more than the old one had: no offset tells that it is another one
+            newest_ones = sorted(f"new-{number}".encode() for number in range(48, 60))
+            wait_until(lambda: values()[-12:] == newest_ones, SECONDS)
             other.close()
             told = ["value.awaited", "value.regained"]
             wait_until(lambda: [each["event"] for each in lines if "value" in each["event"]] == told, SECONDS)

@@ -135,6 +135,20 @@ def test_without_paths_the_topic_is_read(decided: Deployment, tmp_path: Path) ->
     assert len(report["source"]["classes"]) == 3
 
 
+def test_configured_layers_and_their_number_are_one_row(
+    decided: Deployment, pictures: Path, tmp_path: Path
+) -> None:
+    """That of the settings' gradient."""
+    layers = "--set", "gradient.layers.last=1", "--layers", "configured,1", "--json", tmp_path / "report.json"
+    ended = dugs("evaluate", "-c", decided.config, pictures, *QUICK[:4], "--losses", "label", *layers)
+
+    assert ended.code == 0, ended.err
+    report = json.loads((tmp_path / "report.json").read_text())
+    plain = [each for each in report["selections"] if each.startswith("gradient: label")]
+    assert plain[0] == f"gradient: {report['setup']['configured_gradient']}" == "gradient: label, last 1"
+    assert not any("configured" in each for each in plain)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

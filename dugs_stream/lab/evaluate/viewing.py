@@ -37,7 +37,9 @@ def view_records(settings: Settings, source: Source, plan: Plan, listener: Liste
     records = [distinct[place] for place in generator.permutation(len(distinct))]
     engine = engine_for(settings, len(records))
     configured = _configured_gradient(settings, engine.projector.spec.loss.name)
-    plan = replace(plan, configured=configured)
+    # `configured` and the number that the settings name are one choice, and one row.
+    layers = dict.fromkeys(configured.layers if each == "configured" else each for each in plan.layers)
+    plan = replace(plan, configured=configured, layers=tuple(layers))
     decoding = Decoding(engine, settings)
     copiers = copiers_of(settings)
     rows = _Rows(copiers, min(_MOST_COPIED, int(len(records) * _COPIED_SHARE)), plan, decoding, generator)

@@ -40,6 +40,9 @@ class EmbeddedReader(FileClient):
         _found, beginnings, ends = self._look(topic)
         return dict(enumerate(beginnings)), dict(enumerate(ends))
 
+    def topic_id(self, topic: str) -> str:
+        return self._look(topic)[0].id
+
     def _look(self, topic: str) -> tuple[Topic, list[int], list[int]]:
         connection = self._connection
         with translated(self._path, "reading"):

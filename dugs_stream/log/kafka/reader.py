@@ -63,6 +63,9 @@ class KafkaReader:
         with consumer_of(self._settings, None) as consumer:
             return bounds(consumer, found.name, found.partitions)
 
+    def topic_id(self, topic: str) -> str:
+        return existing_topics(self._settings, topic)[0].topic_id
+
     def close(self) -> None:
         for consumer in list(self._consumers):
             consumer.close(autocommit=False)

@@ -27,6 +27,8 @@ class Topic:
 
     partitions: dict[int, list[Record]] = field(default_factory=lambda: {0: []})
     error: Exception | None = None
+    denies_reading: bool = False
+    id: str = "first"
     reads: list[Mapping[int, int]] = field(default_factory=list)
     was_written: threading.Condition = field(default_factory=threading.Condition)
 
@@ -58,6 +60,11 @@ class Reader:
         if self._topic.error is not None:
             raise self._topic.error
 
+    def topic_id(self, _topic: str) -> str:
+        """As a reader's."""
+        self._check()
+        return self._topic.id
+
     def bounds(self, _topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """As a reader's."""
         self._check()
@@ -77,6 +84,8 @@ class Reader:
         while not stop():
             with self._topic.was_written:
                 self._check()
+                if self._topic.denies_reading:
+                    raise LogRefusedError(Refusal.AUTHORIZATION, "READ is missing")
                 found = [
                     record
                     for partition, records in self._topic.partitions.items()
@@ -118,7 +127,9 @@ def follow(topic: Topic, arrivals: Arrivals) -> Iterator[Follow]:
     def begin(look_seconds: float = 60.0) -> TargetFollower:
         _, ends = Reader(topic).bounds("wanted")
         arrivals.topic_found(len(ends), is_another=False)
-        follower = TargetFollower(lambda: Reader(topic), "wanted", MOST, arrivals, ends, look_seconds)
+        follower = TargetFollower(
+            lambda: Reader(topic), "wanted", MOST, arrivals, ends, "first", look_seconds
+        )
         followers.append(follower)
         follower.start()
         return follower
@@ -172,6 +183,38 @@ def test_log_that_fails_is_awaited_and_said_once(
     told = [(each["event"], each["log_level"]) for each in lines]
     assert told == [("value.awaited", "error"), ("value.regained", "info")]
     assert str(error) in lines[0]["error"]
+
+
+def test_permission_that_is_missing_is_said_once(
+    topic: Topic, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that may be looked at and not read has not been regained each time it is asked where its ends are."""
+    monkeypatch.setattr("dugs_stream.daemon.patience._FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("dugs_stream.daemon.patience.LONGEST_RETRY_SECONDS", 0.001)
+    topic.denies_reading = True
+    with capture_logs() as lines:
+        follow()
+        wait_until(lambda: len(topic.reads) > 3, SECONDS)
+        topic.denies_reading = False
+        wait_until(lambda: len(lines) > 1, SECONDS)
+
+    assert [each["event"] for each in lines] == ["value.awaited", "value.regained"]
+
+
+def test_topic_made_anew_that_has_grown_past_the_old_one_is_another_one(
+    topic: Topic, arrivals: Arrivals, follow: Follow
+) -> None:
+    """Its offsets do not tell; a target of records of both would be one that nobody else could compute."""
+    topic.write(3)
+    follow(look_seconds=0.05)
+    wait_until(lambda: topic.reads, SECONDS)
+
+    with topic.was_written:
+        topic.partitions, topic.id = {0: []}, "second"
+        topic.write(30)
+
+    wait_until(lambda: arrivals.take(0).topics == 1 and topic.reads[-1] == {0: 30}, SECONDS)
+    assert came(arrivals) == list(range(22, 30))
 
 
 def test_topic_made_anew_is_another_one(topic: Topic, arrivals: Arrivals, follow: Follow) -> None:

@@ -258,3 +258,19 @@ class Ending:
     def close(self) -> None:
         """As codecs in processes."""
         self.ended.append(True)
+
+
+def test_codec_of_its_own_threads_begins_no_further_record_of_what_was_cancelled() -> None:
+    """One that hangs for long over each record would else keep the next batch from its threads for all of them."""
+    gate = Gate()
+    pool = DecodePool(gate, chunk_bytes=None)
+    pending = pool.submit(large(40))
+    wait_until(lambda: gate.begun, 30)
+
+    pending.cancel()
+    gate.open.set()
+    later = pool.submit(large(41)[40:])
+
+    assert later.result().outcomes == (told(large(41)[40]),)
+    assert gate.begun == ["in/0/0", "in/0/40"]
+    pool.close()

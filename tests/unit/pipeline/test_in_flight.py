@@ -83,13 +83,14 @@ def opened() -> Iterator[Opener]:
         longest_seconds: float = SECONDS,
         is_beside: bool = True,
         upkeep: Upkeep | None = None,
+        alive: Callable[[], None] = lambda: None,
     ) -> ProjectionQueue:
         queue = ProjectionQueue(
             DecodePool(lambda records: [None] * len(records)),  # type: ignore[arg-type,return-value]
             cast("RecordProjector", Projector(work)),
             longest_seconds=longest_seconds,
             is_impatient=lambda: False,
-            alive=lambda: None,
+            alive=alive,
             waiting=lambda _stage: nullcontext(),
             is_beside=is_beside,
             upkeep=upkeep,
@@ -264,8 +265,12 @@ def test_upkeep_uses_idle_time_and_gives_way_to_a_batch(opened: Opener) -> None:
     assert result_of_oldest(queue) == 1
     assert len(upkeep.taken) <= 4, "in flight, idle time is not used"
 
-    in_this_thread = opened(offset_of, is_beside=False, upkeep=Upkeep(turns=2))
+    alive: list[None] = []
+    in_this_thread = opened(
+        offset_of, is_beside=False, upkeep=Upkeep(turns=2), alive=lambda: alive.append(None)
+    )
     in_this_thread.use_idle_time()
+    assert alive, "the thread of the log is the one that works, and must not pass for dead"
     assert in_this_thread._upkeep.taken == [(threading.current_thread().name, True)]  # type: ignore[union-attr]
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from dugs_stream.core.value import NoDirectionError, half_life_weights, mean_gradient
-from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool
+from dugs_stream.pipeline import moving_target
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool, Outcome
 from dugs_stream.pipeline.moving_target import Course, Listeners, MovingTarget
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.target import Target
@@ -192,6 +193,63 @@ def test_portion_that_was_abandoned_is_taken_in_later() -> None:
 
     assert moved.states == []
     assert same(moved.catch_up(), Moved().begun_with(records))
+
+
+class Slow:
+    """In place of a codec: some records hang for so many seconds of a clock that is turned by hand."""
+
+    def __init__(
+        self, moved: Moved, monkeypatch: pytest.MonkeyPatch, hanging: Sequence[int], seconds: float
+    ) -> None:
+        self.now = 1000.0
+        self.begun: list[int] = []
+        self._hanging, self._seconds = hanging, seconds
+        self._decode = moved.projector.decode
+        monkeypatch.setattr(moving_target, "monotonic", lambda: self.now)
+        pool = DecodePool(self)
+        pool.chunk_bytes = 1  # each record by itself, in this thread
+        moved.target._decoding = pool
+
+    def __call__(self, records: Sequence[Record]) -> Sequence[Outcome]:
+        """As the projector's."""
+        self.begun += [each.offset for each in records]
+        self.now += self._seconds * sum(each.offset in self._hanging for each in records)
+        return self._decode(records)
+
+
+def test_codec_that_hangs_on_the_target_holds_the_stream_up_for_a_while_and_never_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A portion that takes too long is given up, tried again by halves, and the stream has nine times as long for itself."""
+    moved, records = Moved(records=100), random_records(TILE)
+    slow = Slow(moved, monkeypatch, hanging=(1, 2, 3), seconds=30.0)
+    moved.offer(records)
+    turns: list[tuple[float, float]] = []
+    while moved.target.has_news:
+        began_at, begun = slow.now, len(slow.begun)
+        moved.target.take_in(lambda: False, is_idle=False)
+        turns.append((began_at, slow.now - began_at))
+        assert begun < len(slow.begun), "it is a busy stage's turn"
+        assert not moved.target.take_in(lambda: False, is_idle=False) or slow.now == began_at
+        slow.now += 9 * (slow.now - began_at)
+
+    assert max(seconds for _, seconds in turns) <= 30
+    assert same(moved.states[-1], Moved().begun_with(records))
+
+
+def test_record_that_takes_too_long_alone_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a log that takes an owner that does not poll for dead would have the stream begin anew, without end."""
+    moved, records = Moved(), random_records(3)
+    slow = Slow(moved, monkeypatch, hanging=(1,), seconds=100.0)
+    moved.offer(records)
+
+    for _ in range(10):
+        moved.target.take_in(lambda: False, is_idle=True)
+
+    last = moved.states[-1]
+    assert last is not None
+    assert (last.mean.samples, last.left_out, last.why) == (2, 1, "in/0/1: it took longer than 60 s")
+    assert slow.begun.count(1) <= 3
 
 
 def test_memory_that_runs_out_leaves_records_out(monkeypatch: pytest.MonkeyPatch) -> None:
