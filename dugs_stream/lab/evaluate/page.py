@@ -32,7 +32,7 @@ _INTERVALS = (
     "which are rare. Each stream has half of the records."
 )
 _MEANINGS: dict[MeasureName, str] = {
-    "classes covered": "Of the classes in the data, as it is: the share of which at least one record was picked.",
+    "classes covered": "Of the classes in a stream of the data as it is: the share of which at least one record was picked.",
     "rare records found": "Some classes are made rare: the share of their records that was picked.",
     "accuracy": "Of a logistic regression on the model's embeddings, trained on the picks with their labels and tested on "
     "records held out.",
