@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from dugs_stream.cli.options import (
     report_file,
     row_fields,
 )
+from dugs_stream.cli.study_end import end_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -155,11 +156,7 @@ def calibrate(
         wanted = Wanted(source, plan, written, json_file, output)
         done = run_calibration(settings, wanted, listener)
     show_report(done.report)
-    for name, path in leave_files(wanted, done):
-        click.echo(f"{name:>13}  {path}", err=True)
-    if done.report.interrupted is not None:
-        click.echo(f"interrupted while {done.report.interrupted}; what is above was done by then", err=True)
-        sys.exit(130)
+    end_study(leave_files(wanted, done), done.report.interrupted)
 
 
 def _other_thresholds(
@@ -170,7 +167,6 @@ def _other_thresholds(
     wished: tuple[float, ...],
     json_file: Path | None,
 ) -> None:
-    from dugs_stream.commands.written_files import write_whole
     from dugs_stream.lab.calibrate.other_thresholds import of_changelog, of_state, of_vectors
 
     with listening() as listener:
@@ -179,12 +175,15 @@ def _other_thresholds(
         else:
             report = (of_changelog if changelog else of_state)(settings, wished, listener)
     show_list(report)
+    end_study(_leave_report(report, json_file), report.interrupted)
+
+
+def _leave_report(report: ListReport, json_file: Path | None) -> Iterator[tuple[str, Path]]:
+    from dugs_stream.commands.written_files import write_whole
+
     if json_file is not None:
         write_whole(json_file, report.model_dump_json(indent=2) + "\n")
-        click.echo(f"{'report':>13}  {json_file}", err=True)
-    if report.interrupted is not None:
-        click.echo(f"interrupted while {report.interrupted}; what is above was done by then", err=True)
-        sys.exit(130)
+        yield "report", json_file
 
 
 _BASES = {"exact": "exact", "uniques": "at least about", "similarities": "far fewer than"}

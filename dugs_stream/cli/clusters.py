@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 
 from dugs_stream.cli.listening import listening
 from dugs_stream.cli.options import FiniteRange, Settings, command, configured, report_file, row_fields, seed
+from dugs_stream.cli.study_end import end_study
 
 if TYPE_CHECKING:
     from dugs_stream.inputs.rows.fields import RowFields
@@ -100,11 +100,7 @@ def clusters(
     with listening() as listener:
         done = run_clusters(settings, wanted, listener)
     show_report(done.report)
-    for name, path in leave_files(settings, wanted, done):
-        click.echo(f"{name:>9}  {path}", err=True)
-    if done.report.interrupted is not None:
-        click.echo(f"interrupted while {done.report.interrupted}; what is above was done by then", err=True)
-        sys.exit(130)
+    end_study(leave_files(settings, wanted, done), done.report.interrupted)
 
 
 def _check_usage(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from dugs_stream.cli.options import FiniteRange, Settings, command, configured, report_file, row_fields, seed
+from dugs_stream.cli.study_end import end_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -183,11 +183,7 @@ def evaluate(
     with listening() as listener:
         report = run_evaluate(settings, wanted, listener)
     show_report(report)
-    for name, path in leave_files(wanted, report):
-        click.echo(f"{name:>9}  {path}", err=True)
-    if report.interrupted is not None:
-        click.echo(f"interrupted while {report.interrupted}; what is above was done by then", err=True)
-        sys.exit(130)
+    end_study(leave_files(wanted, report), report.interrupted)
 
 
 _OF_SAMPLES = ("paths", "size", "draws", "limit", "rare", "rare_shares", "wrong_share", "layers", "losses")

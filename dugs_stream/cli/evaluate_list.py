@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from dugs_stream.cli.listening import listening
+from dugs_stream.cli.study_end import end_study
 
 if TYPE_CHECKING:
     from dugs_stream.config import Settings
@@ -21,23 +20,27 @@ def evaluate_list(
     settings: Settings, *, changelog: bool, seed: int, json_file: Path | None, output: Path | None
 ) -> None:
     """Compare the classes of the list with random picks; write what was asked for."""
-    from dugs_stream.commands.written_files import write_whole
-    from dugs_stream.lab.evaluate.list_page import render_list_page
     from dugs_stream.lab.evaluate.of_list import evaluate_changelog, evaluate_state
 
     with listening() as listener:
         report = (evaluate_changelog if changelog else evaluate_state)(settings, seed, listener)
     show_list(report)
+    end_study(_leave_files(report, json_file, output), report.interrupted)
+
+
+def _leave_files(
+    report: ListReport, json_file: Path | None, output: Path | None
+) -> Iterator[tuple[str, Path]]:
+    from dugs_stream.commands.written_files import write_whole
+    from dugs_stream.lab.evaluate.list_page import render_list_page
+
     if json_file is not None:
         write_whole(json_file, report.model_dump_json(indent=2) + "\n")
-        click.echo(f"{'report':>9}  {json_file}", err=True)
+        yield "report", json_file
     if output is not None:
         page = output / "evaluate.html"
         write_whole(page, render_list_page(report))
-        click.echo(f"{'page':>9}  {page}", err=True)
-    if report.interrupted is not None:
-        click.echo(f"interrupted while {report.interrupted}; what is above was done by then", err=True)
-        sys.exit(130)
+        yield "page", page
 
 
 def show_list(report: ListReport) -> None:
