@@ -122,6 +122,7 @@ class MovingTarget:
         self._topics = 0
         self._most_at_once = _PORTION_RECORDS
         self._rests_until = 0.0
+        self._rests_though_idle_until = 0.0
 
     # -- what it holds ---------------------------------------------------------------------------------
 
@@ -185,11 +186,12 @@ class MovingTarget:
         """Project a few records that came, and move; False if there were none, or if it is not its turn.
 
         While the stream has records the target rests nine times as long as it took. What takes too long, as with a codec
-        that hangs, is given up and tried again in smaller portions, down to a record alone. Raises ModelError if the model
-        or its device is broken; of anything else a record is left out.
+        that hangs, is given up and tried again in smaller portions, down to a record alone; after it the target rests while
+        the stream is idle, too. Raises ModelError if the model or its device is broken; of anything else a record is left
+        out.
         """
         began_at = monotonic()
-        if not is_idle and began_at < self._rests_until:
+        if began_at < (self._rests_though_idle_until if is_idle else self._rests_until):
             return False
         portion = self.arrivals.take(min(self._most_at_once, self._projector.tile))
         is_another = portion.topics != self._topics
@@ -210,13 +212,19 @@ class MovingTarget:
         self._keep_to_the_share()
         self._move()
         self._rest_since(began_at)
-        if monotonic() - began_at < _LONGEST_SECONDS / 4:
+        seconds = monotonic() - began_at
+        if seconds < _LONGEST_SECONDS / 4:
             self._most_at_once = min(_PORTION_RECORDS, 2 * self._most_at_once)
+        elif seconds > _LONGEST_SECONDS:
+            self._most_at_once = max(1, len(portion.records) // 2)
         return True
 
     def _rest_since(self, began_at: float) -> None:
         now = monotonic()
         self._rests_until = now + _REST * (now - began_at)
+        if now - began_at > _LONGEST_SECONDS:
+            # The next record of the stream would find the codec's processes busy again.
+            self._rests_though_idle_until = self._rests_until
 
     def _project_in_time(
         self, records: Sequence[Record], began_at: float, should_abandon: Callable[[], bool]

@@ -138,9 +138,10 @@ class Curve:
 
 
 def knee(points: Sequence[Point]) -> float | None:
-    """The τ from 0 on at which the curve lies furthest below the straight line between its ends; None for a flat one.
+    """The τ from 0 on at which the curve lies furthest below the straight line between its ends (Satopää et al. 2011).
 
-    Below it a higher τ adds few uniques; above it many, which are ever closer to those that are there (Satopää et al. 2011).
+    Below it a higher τ adds few uniques; above it many, which are ever closer to those that are there. None for a flat curve, and for
+    one that lies further above that line than below it: it rises most at a low τ, and what dips below the line there is no bend.
     """
     shown = [point for point in points if point.threshold >= 0]
     thresholds = np.array([point.threshold for point in shown])
@@ -152,7 +153,7 @@ def knee(points: Sequence[Point]) -> float | None:
     )
     below = line - shares
     best = int(below.argmax())
-    return float(thresholds[best]) if below[best] > 0 else None
+    return float(thresholds[best]) if below[best] > max(0.0, -below.min()) else None
 
 
 def plateau(points: Sequence[Point], floor: float) -> float | None:

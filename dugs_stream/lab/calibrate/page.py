@@ -53,7 +53,7 @@ def _head(report: Report) -> str:
 
 def _curve(report: Report) -> str:
     bend = (
-        "The curve is flat, so it has no knee."
+        "The curve has no knee: it is flat, or rises most at a low τ."
         if report.knee is None
         else f"The knee, τ = {report.knee:g}, lies furthest below the straight line between the ends: above it each step of τ adds "
         "ever more uniques, which are ever more alike."

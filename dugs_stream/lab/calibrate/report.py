@@ -194,7 +194,7 @@ class Report(_Record):
     gradient: Gradient
     configured: Annotated[CurvePoint, Field(description="the threshold of the configuration")]
     curve: list[CurvePoint]
-    knee: Annotated[Threshold | None, Field(description="null: the curve is flat")]
+    knee: Annotated[Threshold | None, Field(description="null: the curve is flat, or rises most at a low τ")]
     plateau: Annotated[Threshold | None, Field(description="null: no stretch of the curve is flat")]
     proposals: list[Proposal]
     chosen: Annotated[Proposal, Field(description="the one that the configuration file gets")]

@@ -98,6 +98,16 @@ def test_flat_curve_has_no_knee(share: float) -> None:
     assert knee([]) is None
 
 
+def test_curve_that_rises_most_at_a_low_threshold_has_no_knee() -> None:
+    """It dips below the line between its ends before it rises, as of texts: that is no bend."""
+    rising = [
+        point(each / 20, min(0.02 * each, 0.04) if each < 3 else 0.7 + 0.015 * each) for each in range(21)
+    ]
+
+    assert rising[1].share < rising[-1].share / 20
+    assert knee(rising) is None
+
+
 def test_straight_line_has_no_knee() -> None:
     """No point lies below it."""
     assert knee([point(each / 8, each / 8) for each in range(9)]) is None
