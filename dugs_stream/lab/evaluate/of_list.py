@@ -129,7 +129,7 @@ def _records_behind(
 
 def _is_duplicate_of(event: Mapping[str, Any], count: int) -> bool:
     """Whether it is one of the first so many uniques."""
-    return event["type"] == Verdict.DUPLICATE and event["nearest"]["sequence"] < count
+    return event["type"] == Verdict.DUPLICATE and int(event["nearest"]["sequence"]) < count
 
 
 def _counted(told: Iterable[Mapping[str, Any]]) -> Counter[Label]:

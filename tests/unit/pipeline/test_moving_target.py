@@ -231,7 +231,9 @@ def test_codec_that_hangs_on_the_target_holds_the_stream_up_for_a_while_and_neve
         turns.append((began_at, slow.now - began_at))
         assert begun < len(slow.begun), "it is a busy stage's turn"
         if slow.now - began_at > 10:
-            assert not moved.target.take_in(lambda: False, is_idle=True), "the next record is not to wait as well"
+            assert not moved.target.take_in(lambda: False, is_idle=True), (
+                "the next record is not to wait as well"
+            )
         slow.now += 9 * (slow.now - began_at)
 
     assert max(seconds for _, seconds in turns) <= 30
