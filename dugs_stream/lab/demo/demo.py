@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dugs_stream.inputs.image import FORMATS
 from dugs_stream.lab.demo.configuration import write_configuration
@@ -25,8 +25,9 @@ from dugs_stream.ops.gallery.export import render_page
 from dugs_stream.ops.logging.configure import configure_logs
 from dugs_stream.records import Message, Verdict
 
-_TEMPERATURE = 2.0
-"""Of the energy that judges without labels: at 1 fewer classes are among the uniques."""
+_LABELLED: Mapping[str, Any] = {"loss": "label"}
+_UNLABELLED: Mapping[str, Any] = {"loss": "energy", "temperature": 2.0}
+"""At temperature 1 fewer classes may be among the uniques."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,11 @@ def run_demo(
     digits = digits or load_digits()
     messages = tuple(as_messages(digits.stream))
 
-    def run(loss: Literal["label", "energy"], folder: str, temperature: float = 1.0) -> StreamResult:
+    def run(gradient: Mapping[str, Any], folder: str) -> StreamResult:
         def on_progress(done: int, total: int) -> None:
             progress(done, total, "records")
 
-        return run_stream(out / folder, messages, _judged_by(files.weights, loss, temperature), on_progress)
+        return run_stream(out / folder, messages, _judged_by(files.weights, gradient), on_progress)
 
     stage(f"Training AlexNet on {len(digits.train):,} of them")
     accuracy = train(
@@ -88,22 +89,22 @@ def run_demo(
         plan=plan,
     )
     stage(f"Streaming the other {len(messages):,} through the daemon")
-    given = run("label", "work/given")
+    given = run(_LABELLED, "work/given")
     stage("The same stream once more, without its labels")
-    unlabelled = run("energy", "work/unlabelled", _TEMPERATURE)
+    unlabelled = run(_UNLABELLED, "work/unlabelled")
     stage("Counting classes, drawing pictures")
     summary = summarise(digits.stream, accuracy, given, unlabelled)
     _write_files(files, summary.run, given, messages)
-    write_configuration(files.configuration, _judged_by(files.weights, "label"), out / "work/given")
+    write_configuration(files.configuration, _judged_by(files.weights, _LABELLED), out / "work/given")
     return DemoResult(summary, files)
 
 
-def _judged_by(weights: Path, loss: str, temperature: float = 1.0) -> dict[str, Mapping[str, Any]]:
+def _judged_by(weights: Path, gradient: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Grey PNGs through the AlexNet of these weights; everything else is the defaults."""
     return {
         "input": {"codec": {"type": "image", "mode": "L"}},
         "model": {"kwargs": dict(MODEL_KWARGS), "weights": str(weights.resolve())},
-        "gradient": {"loss": loss, "temperature": temperature},
+        "gradient": gradient,
     }
 
 
