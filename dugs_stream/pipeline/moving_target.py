@@ -2,7 +2,8 @@
 
 A state of it is a whole target, with a digest of its own: the mean of the newest `records` records of the topic, of
 which each counts 2^(−age/half_life). The age is in records with a gradient that came later. A state depends on the
-records alone, so two processes that have read the same records are at the same one, bit for bit.
+records alone, so two processes that have read the same records are at the same one, bit for bit. Only a record over which
+memory or time ran out is left out by the one, and perhaps not by the other; then their digests differ.
 
 Of several partitions each has the same share, and the order among them is that of their timestamps.
 """

@@ -31,9 +31,8 @@ def newest_records(reader: LogReader, topic: str, most: int, stop: Stop = lambda
     Offsets are not records: markers and records that compaction or an abort removed have some too. So it looks further
     back until it has enough, or has seen all. Raises as `LogReader.read` does.
     """
-    topic_id = reader.topic_id(
-        topic
-    )  # before the rest: of a topic made anew meanwhile it is found to be the old one's
+    # Before the rest: if the topic is made anew meanwhile, the id is the old one's, and the next look finds another.
+    topic_id = reader.topic_id(topic)
     beginnings, ends = reader.bounds(topic)
     share = share_of(most, len(ends))
     reach = share + share // 8

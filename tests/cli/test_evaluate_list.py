@@ -83,6 +83,22 @@ def test_random_picks_are_those_of_all_records(decided: Deployment) -> None:
     assert (alone.mean, alone.low, alone.high) == (1.0, 1, 1)
 
 
+def test_uniques_that_came_after_the_snapshot_and_their_duplicates_are_left_out(decided: Deployment) -> None:
+    """A daemon that runs is ahead of its folder: a class that it found since is not one that the list lacks."""
+    of_first = [
+        event
+        for event in decided.events()
+        if event["type"] == "no_gradient"
+        or (event["type"] == "duplicate" and event["nearest"]["sequence"] == 0)
+    ]
+    judged = [event for event in decided.events() if event["type"] in {"duplicate", "no_gradient"}]
+
+    report = list_with(decided, 1, {("bar", "given"): 1})
+
+    assert report.records == 1 + len(of_first) < 1 + len(judged)
+    assert not any("does not hold" in each for each in report.remarks)
+
+
 def test_given_labels_outrank_predicted_ones(decided: Deployment) -> None:
     """The decisions here have given labels: uniques without one are left out, and said."""
     report = list_with(decided, 5, {("bar", "given"): 2, ("disc", "predicted"): 2, ("", ""): 1})

@@ -26,7 +26,6 @@ from dugs_stream.state.reading import SnapshotReader
 _TOLD_EACH = 1_000
 _DRAWS = 1_000
 """The mean's standard error is then below 0.04 classes of ten; takes milliseconds."""
-_JUDGED = frozenset({Verdict.DUPLICATE, Verdict.NO_GRADIENT})
 
 Label = tuple[str, str]
 """Name and source (given, predicted); both empty without a label."""
@@ -108,21 +107,29 @@ def beside_random_picks(
 def _records_behind(
     settings: Settings, uniques: UniquesOfList, listener: Listener
 ) -> tuple[Counter[Label], int, str | None]:
-    """Labels of the records that are not uniques, how many uniques the topic does not hold, and what an interrupt cut."""
+    """Labels of the records that are not uniques, how many uniques the topic does not hold, and what an interrupt cut.
+
+    A snapshot is behind a daemon that runs: uniques that it does not hold, and their duplicates, are none of its list.
+    """
     topic = settings.output.decisions_topic
     listener.stage(f"Reading {topic or 'the decisions topic'}")
     found, seen = Counter[Label](), 0
     decisions = decisions_of_list(events(settings, "decisions"), uniques.origin)
     for number, event in enumerate(decisions, start=1):
-        if event["type"] == Verdict.UNIQUE and event["sequence"] < uniques.count:
-            seen += 1
-        elif event["type"] in _JUDGED:
+        if event["type"] == Verdict.UNIQUE:
+            seen += event["sequence"] < uniques.count
+        elif event["type"] == Verdict.NO_GRADIENT or _is_duplicate_of(event, uniques.count):
             found[_label_of(event)] += 1
         if number % _TOLD_EACH == 0:
             listener.progress(number, None)
             if listener.wants_stop():
                 return found, 0, f"reading {topic}: the first {number:,} decisions were counted"
     return found, uniques.count - seen, None
+
+
+def _is_duplicate_of(event: Mapping[str, Any], count: int) -> bool:
+    """Whether it is one of the first so many uniques."""
+    return event["type"] == Verdict.DUPLICATE and int(event["nearest"]["sequence"]) < count
 
 
 def _counted(told: Iterable[Mapping[str, Any]]) -> Counter[Label]:
