@@ -107,6 +107,11 @@ class PendingBatch:
         self._chunks = self._for_the_caller = ()
         return DecodedBatch(self.records, tuple(outcomes))
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a thread of the pool is at it, or is to be: a while longer also once it is cancelled."""
+        return any(not chunk.is_done for chunk in self._chunks)
+
     def cancel(self) -> None:
         """Begin nothing more of it; any thread. What has begun ends by itself, with a codec of its own threads or processes
         after the record in hand, and nobody sees its result.
@@ -154,9 +159,12 @@ class DecodePool:
             else None
         )
 
-    def submit(self, records: Sequence[Record]) -> PendingBatch:
-        """Begin to decode; returns at once."""
-        parts = self._parts(records)
+    def submit(self, records: Sequence[Record], *, is_aside: bool = False) -> PendingBatch:
+        """Begin to decode; returns at once.
+
+        is_aside  by one thread or process alone: if the codec hangs, the others are there for what matters more
+        """
+        parts = [records] if is_aside and self.chunk_bytes is None else self._parts(records)
         timing = _Timing(self._stage, len(parts))
         # A codec that hangs takes long over each record, and threads and processes are the next batch's too.
         chunks = [_Chunk(self._decode, part, timing, one_by_one=self.chunk_bytes is None) for part in parts]
@@ -202,6 +210,10 @@ class _Chunk:
 
     def hand_to(self, executor: ThreadPoolExecutor) -> None:
         self._future = executor.submit(self._run)
+
+    @property
+    def is_done(self) -> bool:
+        return self._future.done()
 
     def cancel(self) -> None:
         self._is_cancelled = True

@@ -29,7 +29,7 @@ from dugs_stream.core.value import (
     mean_gradient,
     with_direction,
 )
-from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool
+from dugs_stream.pipeline.decode import BatchAbandonedError, DecodePool, PendingBatch
 from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.projected import Projected, ProjectedBatch
 from dugs_stream.pipeline.target import (
@@ -124,6 +124,7 @@ class MovingTarget:
         self._most_at_once = _PORTION_RECORDS
         self._rests_until = 0.0
         self._rests_though_idle_until = 0.0
+        self._pending: PendingBatch | None = None
 
     # -- what it holds ---------------------------------------------------------------------------------
 
@@ -132,7 +133,7 @@ class MovingTarget:
         self._partitions = partitions
         remaining = iter(records)
         while portion := tuple(islice(remaining, _PORTION_RECORDS)):
-            self._project(portion, lambda: False, model_is_proven=False)
+            self._project(portion, lambda: False, has_stream=False)
 
     def target(self) -> Target:
         """The state now. Raises NoDirectionError if no mean can be taken."""
@@ -194,6 +195,8 @@ class MovingTarget:
         began_at = monotonic()
         if began_at < (self._rests_though_idle_until if is_idle else self._rests_until):
             return False
+        if self._pending is not None and self._pending.is_running:
+            return False  # it was given up, and a codec hangs on it; the next would take another process from the stream
         portion = self.arrivals.take(min(self._most_at_once, self._projector.tile))
         is_another = portion.topics != self._topics
         if not portion.records and not is_another:
@@ -241,19 +244,21 @@ class MovingTarget:
 
         try:
             # What a probe finds wrong now is one record's doing: the stream's model is not to end for it.
-            self._project(records, lambda: is_late() or should_abandon(), model_is_proven=True)
+            self._project(records, lambda: is_late() or should_abandon(), has_stream=True)
         except BatchAbandonedError:
             if not is_alone or not is_late():
                 raise
             self._leave_out(records, f"it took longer than {_LONGEST_ALONE_SECONDS:g} s")
 
     def _project(
-        self, records: Sequence[Record], should_abandon: Callable[[], bool], *, model_is_proven: bool
+        self, records: Sequence[Record], should_abandon: Callable[[], bool], *, has_stream: bool
     ) -> None:
         try:
             with labels_not_counted(self._projector):
-                decoded = self._decoding.submit(records).result(should_abandon)
-                self._add(self._projector.project(decoded, should_abandon, model_is_proven=model_is_proven))
+                self._pending = self._decoding.submit(records, is_aside=has_stream)
+                decoded = self._pending.result(should_abandon)
+                self._pending = None
+                self._add(self._projector.project(decoded, should_abandon, model_is_proven=has_stream))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

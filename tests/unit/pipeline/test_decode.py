@@ -260,6 +260,21 @@ class Ending:
         self.ended.append(True)
 
 
+def test_what_is_decoded_aside_takes_one_thread_alone(gate: Gate) -> None:
+    """If the codec hangs on it, the other threads decode what comes after it."""
+    pool = DecodePool(gate, threads=2, chunk_bytes=None)
+    aside = pool.submit(large(8), is_aside=True)
+    wait_until(lambda: gate.begun, 30)
+    later = pool.submit(large(9)[8:])
+    wait_until(lambda: len(gate.begun) == 2, 30)
+
+    assert gate.begun == ["in/0/0", "in/0/8"]
+    gate.open.set()
+    assert aside.result().outcomes == tuple(told(record) for record in large(8))
+    assert later.result().outcomes == (told(large(9)[8]),)
+    pool.close()
+
+
 def test_codec_of_its_own_threads_begins_no_further_record_of_what_was_cancelled() -> None:
     """One that hangs for long over each record would else keep the next batch from its threads for all of them."""
     gate = Gate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -18,6 +19,7 @@ from dugs_stream.pipeline.project import RecordProjector
 from dugs_stream.pipeline.target import Target
 from dugs_stream.pipeline.target_arrivals import Arrivals
 from dugs_stream.records import Record
+from tests.support.waiting import wait_until
 from tests.unit.pipeline.engine import projected, projector_of, random_records, record
 
 RECORDS, HALF_LIFE = 12, 4
@@ -238,6 +240,31 @@ def test_codec_that_hangs_on_the_target_holds_the_stream_up_for_a_while_and_neve
 
     assert max(seconds for _, seconds in turns) <= 30
     assert same(moved.states[-1], Moved().begun_with(records))
+
+
+def test_one_portion_at_a_time_is_with_a_codec_that_hangs() -> None:
+    """Or one after the other would take all of its processes from the stream."""
+    moved, records = Moved(), random_records(TILE)
+    is_open, begun, decode = threading.Event(), threading.Event(), moved.projector.decode
+
+    def hangs(records: Sequence[Record]) -> Sequence[Outcome]:
+        begun.set()
+        assert is_open.wait(30)
+        return decode(records)
+
+    pool = DecodePool(hangs, threads=2, chunk_bytes=None)
+    moved.target._decoding = pool
+    moved.offer(records)
+    assert not moved.target.take_in(begun.is_set, is_idle=True)
+    begun.clear()
+
+    assert not moved.target.take_in(lambda: False, is_idle=True)
+    assert not begun.is_set()
+    is_open.set()
+    wait_until(lambda: moved.target.take_in(lambda: False, is_idle=True), 30)
+
+    assert same(moved.catch_up(), Moved().begun_with(records))
+    pool.close()
 
 
 def test_record_that_takes_too_long_alone_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
