@@ -21,6 +21,7 @@ from tools.grafana.prometheus_api import Prometheus
 ROUNDS, ROUND_RECORDS = 6, 40
 # At a twentieth of a second a tile of eight, more than two seconds of work: a lag that a scrape sees.
 BURST_RECORDS = 400
+_TARGET = "wanted"
 # Prometheus scrapes once a second.
 _LOOK_EVERY_SECONDS = 0.1
 
@@ -42,8 +43,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         folder,
         model={"factory": "tests.support.models.small:slow", "kwargs": {"seconds": 0.05}},
         selection={"threshold": 0.5, "min_gradient_norm": 1.0},
-        value={"target": str(_target(folder / "target"))},
+        input={"topic": _TARGET},
     )
+    deployment.send(npy_messages(4, seed=7))
+    target = {"target": f"topic:{_TARGET}", "records": 4, "half_life": 2}
+    deployment.write(input={"topic": "dugs.samples"}, value=target)
     with (
         running(deployment, "a") as owner,
         running(deployment, "b") as other,
@@ -52,14 +56,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         wait_until(lambda: prometheus.now("up == 1"), 60, "the first scrape", _LOOK_EVERY_SECONDS)
         _live_through(deployment, owner, other, prometheus)
         yield Watched(prometheus, other, owner)
-
-
-def _target(folder: Path) -> Path:
-    """A few records of one class, to be valued by."""
-    (folder / "1").mkdir(parents=True)
-    for number, message in enumerate(npy_messages(4, seed=7)):
-        (folder / "1" / f"{number}.npy").write_bytes(message.value or b"")
-    return folder
 
 
 def _live_through(deployment: Deployment, owner: Instance, other: Instance, prometheus: Prometheus) -> None:

@@ -164,6 +164,15 @@ def _value() -> list[Part]:
              f"sum by (le) (increase(dugs_value_bucket{{{_I}}}{_RATE}))", "short", width=12),
         lines("Value over time", "Quantiles. Compare only times of one target: a restart with another one begins anew.",
               _quantiles("dugs_value"), "short", width=12).height(7),
+        lines("Age of the target's newest record", "Of a target that moves (value.half_life). It grows while nothing new comes on its "
+              "topic, or while the topic cannot be read.",
+              [query(f"time() - (max by (instance) (dugs_value_target_newest_timestamp_seconds{{{_I}}}) > 0)",
+                     "{{instance}}")], "s", width=12, least=0).height(7),
+        lines("Records that make up the target", "Those with a gradient, and how many a minute were left out: undecodable, or without a "
+              "gradient.",
+              [query(f"max by (instance) (dugs_value_target_records{{{_I}}})", "{{instance}}"),
+               query(f"60 * sum(rate(dugs_value_target_left_out_total{{{_I}}}{_RATE}))", "left out a minute")],
+              "short", width=12, least=0).height(7),
     ]  # fmt: skip
 
 
