@@ -179,10 +179,10 @@ def _other_thresholds(
 
 
 def _leave_report(report: ListReport, json_file: Path | None) -> Iterator[tuple[str, Path]]:
-    from dugs_stream.commands.written_files import write_whole
+    from dugs_stream.commands.written_files import write_report
 
     if json_file is not None:
-        write_whole(json_file, report.model_dump_json(indent=2) + "\n")
+        write_report(json_file, report)
         yield "report", json_file
 
 

@@ -31,11 +31,11 @@ def evaluate_list(
 def _leave_files(
     report: ListReport, json_file: Path | None, output: Path | None
 ) -> Iterator[tuple[str, Path]]:
-    from dugs_stream.commands.written_files import write_whole
+    from dugs_stream.commands.written_files import write_report, write_whole
     from dugs_stream.lab.evaluate.list_page import render_list_page
 
     if json_file is not None:
-        write_whole(json_file, report.model_dump_json(indent=2) + "\n")
+        write_report(json_file, report)
         yield "report", json_file
     if output is not None:
         page = output / "evaluate.html"

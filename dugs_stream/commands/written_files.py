@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 from shutil import copymode
 
 
@@ -40,3 +44,8 @@ def write_whole(path: Path, text: str) -> None:
             draft.replace(place)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def write_report(path: Path, report: BaseModel) -> None:
+    """Write a study's report as JSON, as `write_whole` writes."""
+    write_whole(path, report.model_dump_json(indent=2) + "\n")

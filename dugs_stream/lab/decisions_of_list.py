@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from dugs_stream.state.reading import SnapshotReader
 
 
 class ListOrigin(NamedTuple):
@@ -13,13 +16,20 @@ class ListOrigin(NamedTuple):
     since: str
 
 
-def origin_of(first_unique: Mapping[str, Any]) -> ListOrigin:
-    """The origin of the list that begins with the unique of this event."""
-    return ListOrigin(str(first_unique["model"]["fingerprint"]), str(first_unique["time"]))
-
-
 ANY_LIST = ListOrigin("", "")
 """Where nothing is known of the list."""
+
+
+def origin_of(uniques: Sequence[Mapping[str, Any]]) -> ListOrigin:
+    """The origin of a list by the events of its uniques, of which the first is enough; ANY_LIST of none."""
+    if not uniques:
+        return ANY_LIST
+    return ListOrigin(str(uniques[0]["model"]["fingerprint"]), str(uniques[0]["time"]))
+
+
+def origin_in_state(reader: SnapshotReader) -> ListOrigin:
+    """That of a snapshot's list. Raises StateError if its events cannot be read."""
+    return origin_of([json.loads(reader.events_of([0])[0])] if len(reader.rows) else [])
 
 
 def decisions_of_list(events: Iterable[Mapping[str, Any]], origin: ListOrigin) -> Iterator[Mapping[str, Any]]:

@@ -8,7 +8,6 @@ list. With the vectors of all records (`dugs scan --vectors`) every τ is exact.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from dugs_stream.errors import ConfigurationError, LogError, StateError
 from dugs_stream.lab.calibrate.list_report import AtThreshold, Basis, Kind, ListReport
 from dugs_stream.lab.clusters.sources.export import unit_rows_of
 from dugs_stream.lab.clusters.uniques import MatrixRows, UnitRows
-from dugs_stream.lab.decisions_of_list import ListOrigin, decisions_of_list, origin_of
+from dugs_stream.lab.decisions_of_list import ListOrigin, decisions_of_list, origin_in_state, origin_of
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Verdict
 from dugs_stream.state.reading import SnapshotReader
@@ -41,8 +40,9 @@ def of_state(settings: Settings, wished: Sequence[float], listener: Listener) ->
     reader = SnapshotReader(settings.state.dir)
     if not len(reader.rows):
         raise StateError(f"{settings.state.dir} holds no unique yet; judge some records first")
-    origin = origin_of(json.loads(reader.events_of([0])[0]))
-    known = _Known("state", str(settings.state.dir), reader.snapshot.trailer.threshold, origin)
+    known = _Known(
+        "state", str(settings.state.dir), reader.snapshot.trailer.threshold, origin_in_state(reader)
+    )
     return _of_list(settings, known, reader.rows, wished, listener)
 
 
@@ -54,7 +54,7 @@ def of_changelog(settings: Settings, wished: Sequence[float], listener: Listener
     if not truth.events:
         raise StateError(f"{topic} holds no unique yet; judge some records first")
     in_force = float(truth.events[-1]["threshold"])
-    known = _Known("changelog", topic, in_force, origin_of(truth.events[0]))
+    known = _Known("changelog", topic, in_force, origin_of(truth.events))
     return _of_list(settings, known, MatrixRows(truth.vectors), wished, listener)
 
 

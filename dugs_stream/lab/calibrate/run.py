@@ -11,7 +11,7 @@ from typing import Any
 
 from dugs_stream.app.engine import build_engine
 from dugs_stream.app.target import set_target
-from dugs_stream.commands.written_files import write_whole
+from dugs_stream.commands.written_files import write_report, write_whole
 from dugs_stream.config import Settings
 from dugs_stream.lab.calibrate.calibrate import Calibration, calibrate
 from dugs_stream.lab.calibrate.configuration import configuration_text
@@ -68,7 +68,7 @@ def run_calibration(settings: Settings, wanted: Wanted, listener: Listener) -> D
 def leave_files(wanted: Wanted, done: Done) -> Iterator[tuple[str, Path]]:
     """Write the files that were asked for; each with what it is, once it is there. An OSError names the file."""
     if wanted.json_file is not None:
-        write_whole(wanted.json_file, done.report.model_dump_json(indent=2) + "\n")
+        write_report(wanted.json_file, done.report)
         yield "report", wanted.json_file
     if wanted.output is not None:
         text = configuration_text(wanted.written, done.report)

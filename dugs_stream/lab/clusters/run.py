@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dugs_stream.commands.written_files import naming, write_whole
+from dugs_stream.commands.written_files import naming, write_report, write_whole
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
 from dugs_stream.inputs.rows.fields import RowFields
@@ -77,7 +77,7 @@ def run_clusters(settings: Settings, wanted: Wanted, listener: Listener) -> Done
 def leave_files(settings: Settings, wanted: Wanted, done: Done) -> Iterator[tuple[str, Path]]:
     """Write the files that were asked for; each with what it is, once it is there. An OSError names the file."""
     if wanted.json_file is not None:
-        write_whole(wanted.json_file, done.report.model_dump_json(indent=2) + "\n")
+        write_report(wanted.json_file, done.report)
         yield "report", wanted.json_file
     if wanted.output is not None:
         page, lines = wanted.output / "clusters.html", wanted.output / "categories.jsonl"

@@ -17,7 +17,7 @@ from dugs_stream.commands.index import replayed
 from dugs_stream.commands.tail import events
 from dugs_stream.config import Settings
 from dugs_stream.errors import StateError
-from dugs_stream.lab.decisions_of_list import ANY_LIST, ListOrigin, decisions_of_list, origin_of
+from dugs_stream.lab.decisions_of_list import ListOrigin, decisions_of_list, origin_in_state, origin_of
 from dugs_stream.lab.evaluate.list_report import AtRandom, ClassOfList, ListReport
 from dugs_stream.lab.listener import Listener
 from dugs_stream.records import Verdict
@@ -52,7 +52,7 @@ def evaluate_state(settings: Settings, seed: int, listener: Listener) -> ListRep
     found = UniquesOfList(
         "state",
         str(settings.state.dir),
-        origin_of(json.loads(reader.events_of([0])[0])) if len(reader.rows) else ANY_LIST,
+        origin_in_state(reader),
         len(reader.rows),
         _counted(json.loads(each) for each in reader.events()),
     )
@@ -64,8 +64,7 @@ def evaluate_changelog(settings: Settings, seed: int, listener: Listener) -> Lis
     topic = settings.output.changelog_topic
     listener.stage(f"Reading {topic}")
     truth = replayed(settings).events
-    origin = origin_of(truth[0]) if truth else ANY_LIST
-    found = UniquesOfList("changelog", topic, origin, len(truth), _counted(truth))
+    found = UniquesOfList("changelog", topic, origin_of(truth), len(truth), _counted(truth))
     return beside_random_picks(settings, found, seed, listener)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dugs_stream.commands.written_files import write_whole
+from dugs_stream.commands.written_files import write_report, write_whole
 from dugs_stream.config import Settings
 from dugs_stream.lab.drawn_records import Source
 from dugs_stream.lab.evaluate.evaluate import evaluate
@@ -43,7 +43,7 @@ def run_evaluate(settings: Settings, wanted: Wanted, listener: Listener) -> Repo
 def leave_files(wanted: Wanted, report: Report) -> Iterator[tuple[str, Path]]:
     """Write the files that were asked for; each with what it is, once it is there. An OSError names the file."""
     if wanted.json_file is not None:
-        write_whole(wanted.json_file, report.model_dump_json(indent=2) + "\n")
+        write_report(wanted.json_file, report)
         yield "report", wanted.json_file
     if wanted.output is not None:
         page = wanted.output / "evaluate.html"

@@ -11,7 +11,7 @@ from dugs_stream.config import Settings
 from dugs_stream.lab.clusters.sources.duplicates import absorbed_by
 from dugs_stream.lab.clusters.sources.page_store import PageStore
 from dugs_stream.lab.clusters.uniques import Event, MatrixRows, Uniques, labels_of
-from dugs_stream.lab.decisions_of_list import ANY_LIST, origin_of
+from dugs_stream.lab.decisions_of_list import origin_in_state, origin_of
 from dugs_stream.lab.listener import Listener
 from dugs_stream.state.reading import SnapshotReader
 
@@ -33,8 +33,7 @@ def from_state(settings: Settings, listener: Listener) -> tuple[Uniques, str]:
     def events_of(sequences: Sequence[int]) -> dict[int, Event]:
         return {each: json.loads(event) for each, event in reader.events_of(sequences).items()}
 
-    origin = origin_of(events_of([0])[0]) if count else ANY_LIST
-    absorbed, remarks = absorbed_by(settings, count, origin, page, listener)
+    absorbed, remarks = absorbed_by(settings, count, origin_in_state(reader), page, listener)
     return Uniques(
         "state", str(folder), reader.rows, labels, absorbed, events_of, page.thumbnails, remarks
     ), fingerprint
@@ -45,7 +44,7 @@ def from_changelog(settings: Settings, listener: Listener) -> tuple[Uniques, str
     topic = settings.output.changelog_topic
     listener.stage(f"Reading {topic}")
     truth = replayed(settings)
-    origin = origin_of(truth.events[0]) if truth.events else ANY_LIST
+    origin = origin_of(truth.events)
     page = PageStore(settings, origin.fingerprint)
     absorbed, remarks = absorbed_by(settings, len(truth.events), origin, page, listener)
 
