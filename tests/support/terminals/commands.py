@@ -22,6 +22,7 @@ import pytest
 import structlog
 
 from dugs_stream.cli import main as cli
+from dugs_stream.ops.logging import configure
 from tests.support.daemons.deployment import one_thread
 from tests.support.daemons.fork_server import start_forked
 
@@ -66,6 +67,8 @@ def logging_of_its_own() -> Iterator[None]:
     """A command sets up logging for its process; here it ends with the command, as the process would."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    # A test may have left a handler of ours: the command would close it, which tells here what it held back there.
+    root.handlers[:] = [each for each in handlers if type(each).__module__ != configure.__name__]
     try:
         yield
     finally:
